@@ -1,0 +1,282 @@
+"""Every way in which mattebridge says no, as one tree.
+
+Each class carries the stable wire code that the daemon sends and `docs/protocol.md` lists, or, for
+what never crosses the wire, a code of its own. A message is one sentence for the artist: what was
+asked, what was found, what to do. `details` holds the machine-readable rest (sizes, limits, the
+name of the offending field), `retry` says whether the same request may succeed later.
+
+    MattebridgeError
+    ├── RequestError        the request cannot be served as it is       (exit status 2)
+    ├── FrameError          this frame failed, others may not            (exit status 3)
+    ├── Cancelled           somebody asked to stop                       (exit status 4)
+    └── DaemonError         the daemon is gone, full or unreachable      (exit status 5)
+
+Imports nothing of ours; runs on Python 3.9.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Optional
+
+
+class MattebridgeError(Exception):
+    """Root of the tree; `code` is stable, the sentence is for people."""
+
+    code: ClassVar[str] = "E_INTERNAL"
+    exit_status: ClassVar[int] = 1
+    default_retry: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, retry: Optional[bool] = None, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry = self.default_retry if retry is None else retry
+        self.details = details
+
+    def __reduce__(self) -> Any:
+        return (_rebuild, (type(self), self.message, self.retry, self.details))
+
+
+class InternalError(MattebridgeError):
+    """A bug of ours; `details['ref']` finds it in the daemon's log."""
+
+
+class RequestError(MattebridgeError):
+    """The request is wrong as it stands: sending it again changes nothing."""
+
+    exit_status = 2
+
+
+class MessageError(RequestError):
+    """A control message breaks the schema; `details['field']` names the place."""
+
+    code = "E_MESSAGE"
+
+
+class MessageTooLarge(RequestError):
+    """A control message is over 65,536 bytes; refused before it is sent (client side only)."""
+
+    code = "E_MESSAGE_TOO_LARGE"
+
+
+class VersionError(RequestError):
+    """No protocol version in common; `have` and `want` hold both ranges."""
+
+    code = "E_VERSION"
+
+
+class GeometryError(RequestError):
+    """Offset, stride, size or layout of a plane is impossible; `field` names it."""
+
+    code = "E_GEOMETRY"
+
+
+class DtypeError(RequestError):
+    """The sample type of a plane is not one that its role allows."""
+
+    code = "E_DTYPE"
+
+
+class InputsError(RequestError):
+    """An input is missing, superfluous, or of another size than the plate."""
+
+    code = "E_INPUTS"
+
+
+class TooLargeError(RequestError):
+    """The frame is over the size limit, or cannot fit into memory even in tiles."""
+
+    code = "E_TOO_LARGE"
+
+
+class ModelError(RequestError):
+    """The model is unknown, its weights are unusable, or a setting is not one of its own."""
+
+    code = "E_MODEL"
+
+
+class IdReuseError(RequestError):
+    """A request id came a second time with other content."""
+
+    code = "E_ID_REUSE"
+
+
+class PlateError(RequestError):
+    """A held clean plate of that name is not (or no longer) with the daemon."""
+
+    code = "E_PLATE"
+
+
+class UsageError(RequestError):
+    """The command line or a folder of frames does not say what to do."""
+
+    code = "E_USAGE"
+
+
+class SequenceError(UsageError):
+    """A sequence is empty, has holes, or two inputs do not match frame by frame."""
+
+    code = "E_SEQUENCE"
+
+
+class OutputExistsError(UsageError):
+    """Output is already there and the caller did not say what to do with it."""
+
+    code = "E_EXISTS"
+
+
+class FrameError(MattebridgeError):
+    """One frame failed; the daemon and the other frames are well."""
+
+    exit_status = 3
+
+
+class FrameReadError(FrameError):
+    """A frame on disk is missing, damaged or not an image."""
+
+    code = "E_READ"
+
+
+class FrameWriteError(FrameError):
+    """A frame could not be written whole; nothing partial was left in its place."""
+
+    code = "E_WRITE"
+
+
+class NonFiniteError(FrameError):
+    """NaN or infinity in an input and the policy is `error`; `count` says how many values."""
+
+    code = "E_NONFINITE"
+
+
+class TornError(FrameError):
+    """The arena changed while the frame was being read."""
+
+    code = "E_TORN"
+    default_retry = True
+
+
+class OutOfMemoryError(FrameError):
+    """The device could not hold the frame, tiled or not."""
+
+    code = "E_OOM"
+
+
+class DeadlineError(FrameError):
+    """The deadline passed; `started` says whether the frame was already being worked on."""
+
+    code = "E_DEADLINE"
+    default_retry = True
+
+
+class Cancelled(MattebridgeError):
+    """The request was cancelled before it was done."""
+
+    code = "E_CANCELLED"
+    exit_status = 4
+
+
+class DaemonError(MattebridgeError):
+    """Something between the host and a working daemon is missing, full or stopped."""
+
+    exit_status = 5
+
+
+class ConnectionFailed(DaemonError):
+    """No daemon answers (client side only)."""
+
+    code = "E_CONNECTION"
+
+
+class DaemonLost(DaemonError):
+    """The daemon went away while a request was out: the lease is lost (client side only)."""
+
+    code = "E_DAEMON_LOST"
+    default_retry = True
+
+
+class UnsafeRuntimeError(DaemonError):
+    """The runtime folder cannot be trusted or used."""
+
+    code = "E_RUNTIME"
+
+
+class UidError(DaemonError):
+    """The peer at the door belongs to another user."""
+
+    code = "E_UID"
+
+
+class QuotaError(DaemonError):
+    """Sessions, arenas, bytes or file descriptors are used up; `limit` says which."""
+
+    code = "E_QUOTA"
+    default_retry = True
+
+
+class DrainingError(DaemonError):
+    """The daemon is stopping and takes no new work."""
+
+    code = "E_DRAINING"
+    default_retry = True
+
+
+class LeaseError(DaemonError):
+    """The session is unknown to the daemon or belongs to another process."""
+
+    code = "E_LEASE"
+
+
+class BusyError(DaemonError):
+    """The queue is full; `retry_after_ms` says when to come back."""
+
+    code = "E_BUSY"
+    default_retry = True
+
+
+class SlotBusyError(DaemonError):
+    """The arena named in the request is still lent to the daemon."""
+
+    code = "E_SLOT_BUSY"
+    default_retry = True
+
+
+class WorkerLostError(DaemonError):
+    """The process that computed the frame died or was killed; it is being replaced."""
+
+    code = "E_WORKER_LOST"
+    default_retry = True
+
+
+def _rebuild(
+    kind: type[MattebridgeError], message: str, retry: bool, details: dict[str, Any]
+) -> MattebridgeError:
+    return kind(message, retry=retry, **details)
+
+
+def _all_subclasses(root: type[MattebridgeError]) -> list[type[MattebridgeError]]:
+    found = [root]
+    for child in root.__subclasses__():
+        found += _all_subclasses(child)
+    return found
+
+
+# Only codes that the daemon may send; the client-side ones never cross the wire.
+CLIENT_SIDE = (ConnectionFailed, DaemonLost, MessageTooLarge, UnsafeRuntimeError, Cancelled)
+LOCAL_CODES = {kind.code for kind in (*CLIENT_SIDE, *_all_subclasses(UsageError))} | {
+    FrameReadError.code,
+    FrameWriteError.code,
+}
+WIRE_ERRORS: dict[str, type[MattebridgeError]] = {
+    kind.code: kind
+    for kind in [InternalError, *_all_subclasses(MattebridgeError)]
+    if kind.code not in LOCAL_CODES and "code" in vars(kind) and kind is not MattebridgeError
+}
+WIRE_ERRORS["E_INTERNAL"] = InternalError
+
+
+def from_wire(code: str, message: str, retry: bool, details: dict[str, Any]) -> MattebridgeError:
+    """The exception for an error reply; an unknown code becomes an `InternalError` naming it."""
+    kind = WIRE_ERRORS.get(code)
+    if kind is None:
+        return InternalError(f"{code}: {message}", retry=retry, **details)
+    return kind(message, retry=retry, **details)
