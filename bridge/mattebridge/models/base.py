@@ -1,0 +1,302 @@
+"""What every matting model looks like to the engine, and nothing else.
+
+A model is a pure function of one frame: it gets the plate (and clean plate, hint) as
+display-encoded float32 arrays in host memory, already aligned, exposure-matched, padded and free of
+NaN, and gives alpha and a straight foreground of the same size. It opens no file or socket, keeps
+nothing of a frame, and knows nothing of colour spaces but `scene_linear`.
+
+    card (light: no torch, no cv2) --registry--> model.load(device) --> model.matte(input)
+
+Rule: the card is complete without importing the model's own module, so that listing models costs
+nothing. A model class subclasses `MattingModel`, sets `card` and inherits the flat names below.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Optional, Protocol, Union
+
+from mattebridge.errors import MessageError, ModelError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    FloatImage = NDArray[np.float32]
+    Mask = NDArray[np.bool_]
+
+SettingValue = Union[bool, int, float, str]
+
+
+class Checkpoint(Protocol):
+    """Called at stage boundaries: reports progress, raises `errors.Cancelled` to stop the frame."""
+
+    def __call__(self, stage: str, done: int = 0, total: int = 0) -> None: ...
+
+
+def no_checkpoint(stage: str, done: int = 0, total: int = 0) -> None:
+    """The checkpoint of a caller that neither wants progress nor can cancel."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One knob of a model: its type, default, allowed range or choices, and a sentence of help."""
+
+    default: SettingValue
+    help: str
+    minimum: Optional[float] = None
+    maximum: Optional[float] = None
+    choices: Optional[tuple[str, ...]] = None
+
+    @property
+    def type_name(self) -> Literal["bool", "int", "float", "choice", "str"]:
+        if isinstance(self.default, bool):
+            return "bool"
+        if isinstance(self.default, int):
+            return "int"
+        if isinstance(self.default, float):
+            return "float"
+        return "choice" if self.choices else "str"
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values as a person reads them: `a number from 0 to 4`."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        noun = {"bool": "true or false", "int": "a whole number", "float": "a number"}
+        text = noun.get(self.type_name, "a text")
+        if self.minimum is not None and self.maximum is not None:
+            return f"{text} from {self.minimum:g} to {self.maximum:g}"
+        if self.minimum is not None:
+            return f"{text} of at least {self.minimum:g}"
+        if self.maximum is not None:
+            return f"{text} of at most {self.maximum:g}"
+        return text
+
+    def accepts(self, value: object) -> bool:
+        if self.type_name == "bool":
+            return isinstance(value, bool)
+        if self.type_name in ("choice", "str"):
+            return isinstance(value, str) and (self.choices is None or value in self.choices)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return False
+        if self.type_name == "int" and not isinstance(value, int):
+            return False
+        return (
+            math.isfinite(value)
+            and (self.minimum is None or value >= self.minimum)
+            and (self.maximum is None or value <= self.maximum)
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """The setting as `models_list` reports it; absent limits are left out."""
+        optional = {
+            "min": self.minimum,
+            "max": self.maximum,
+            "choices": list(self.choices) if self.choices else None,
+        }
+        known = {key: value for key, value in optional.items() if value is not None}
+        return {"type": self.type_name, "default": self.default, "help": self.help, **known}
+
+
+class SettingsSchema(Mapping[str, Setting]):
+    """The settings of one model by name; `validate` turns what came over the wire into values."""
+
+    def __init__(self, **settings: Setting) -> None:
+        for name, setting in settings.items():
+            if not setting.accepts(setting.default):
+                raise ValueError(f"default of setting '{name}' is not {setting.allowed}")
+        self._settings = settings
+
+    def __getitem__(self, name: str) -> Setting:
+        return self._settings[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._settings)
+
+    def __len__(self) -> int:
+        return len(self._settings)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def validate(self, values: Mapping[str, Any], *, model: str) -> dict[str, SettingValue]:
+        """All settings of the model, `values` over the defaults.
+
+        Raises `MessageError` for a name the model does not have, `ModelError` for a value outside
+        the allowed range; both name the setting in `details['field']`.
+        """
+        for name in values:
+            if name not in self._settings:
+                have = ", ".join(self._settings) or "none"
+                raise MessageError(
+                    f"model '{model}' has no setting '{name}'; its settings are: {have}",
+                    field=f"params.settings.{name}",
+                )
+        return {name: self._checked(name, values, model) for name in self._settings}
+
+    def _checked(self, name: str, values: Mapping[str, Any], model: str) -> SettingValue:
+        setting = self._settings[name]
+        value = values.get(name, setting.default)
+        if not setting.accepts(value):
+            raise ModelError(
+                f"setting '{name}' of model '{model}' must be {setting.allowed}; got {value!r:.80}",
+                field=f"params.settings.{name}",
+                reason="setting",
+            )
+        return float(value) if setting.type_name == "float" else value
+
+    def describe(self) -> dict[str, Any]:
+        return {name: setting.describe() for name, setting in self._settings.items()}
+
+
+@dataclass(frozen=True)
+class SizeRule:
+    """Sizes a model can take; the engine pads by edge replication to meet it and crops back."""
+
+    multiple: int = 1
+    minimum: int = 1
+
+    def padded(self, length: int) -> int:
+        """The smallest length >= `length` that the model accepts."""
+        length = max(length, self.minimum)
+        return -(-length // self.multiple) * self.multiple
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Everything about a model that can be said without importing it."""
+
+    name: str
+    family: str
+    summary: str
+    digest: str
+    licence: str
+    needs_clean_plate: bool = True
+    uses_alpha_hint: bool = False
+    needs_alpha_hint: bool = False
+    accepts_hdr: bool = False
+    default_alignment: Literal["auto", "off"] = "off"
+    needs_torch: bool = False
+    # Names of `ModelOutput.extra` that the model can fill: error, refinement.
+    extra_outputs: tuple[str, ...] = ()
+    settings_schema: SettingsSchema = field(default_factory=SettingsSchema)
+    size_rule: SizeRule = field(default_factory=SizeRule)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The planes without which the model cannot work."""
+        wanted = {
+            "plate": True,
+            "clean_plate": self.needs_clean_plate,
+            "alpha_hint": self.needs_alpha_hint,
+        }
+        return tuple(role for role, needed in wanted.items() if needed)
+
+    def describe(self) -> dict[str, Any]:
+        """The card as `models_list` reports it: plain values only."""
+        return {
+            "name": self.name,
+            "family": self.family,
+            "summary": self.summary,
+            "digest": self.digest,
+            "licence": self.licence,
+            "needs": list(self.needs),
+            "uses_alpha_hint": self.uses_alpha_hint,
+            "extra_outputs": list(self.extra_outputs),
+            "default_alignment": self.default_alignment,
+            "needs_torch": self.needs_torch,
+            "settings": self.settings_schema.describe(),
+        }
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """One frame as a model sees it.
+
+    plate, clean_plate: (H, W, 3) float32, C-contiguous, top-down, display-encoded sRGB, opaque;
+    clipped to 0..1, or >= 0 and unbounded when the model's card says `accepts_hdr`. The clean plate
+    is already aligned and exposure-matched. alpha_hint: (H, W) float32 0..1. outside: (H, W) bool,
+    True where the warped clean plate does not cover the plate. scene_linear: the request's colour
+    space was linear (decides the light in which `difference` projects). A model must not write
+    into any of them.
+    """
+
+    plate: FloatImage
+    clean_plate: Optional[FloatImage]
+    alpha_hint: Optional[FloatImage]
+    outside: Optional[Mask]
+    scene_linear: bool
+    settings: Mapping[str, Any]
+    frame: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class ModelOutput:
+    """What a model gives back for one frame, at the size of its input.
+
+    alpha: (H, W) float32 0..1. foreground: (H, W, 3) float32, straight, display-encoded, 0..1 (or
+    unbounded when `accepts_hdr`). extra: e.g. error or refinement, (h, w) float32 of any size.
+    degraded: labels of what is less than what was asked. notes: plain values for the reply.
+    The engine may write into these arrays: a model must not keep them.
+    """
+
+    alpha: FloatImage
+    foreground: FloatImage
+    extra: Mapping[str, FloatImage] = field(default_factory=dict)
+    degraded: tuple[str, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class MattingModel(Protocol):
+    """One loaded or loadable model. Subclass it, set `card`, write `matte`."""
+
+    card: ModelCard
+
+    def load(self, device: str) -> None:
+        """Bring the weights to `device` (`cpu`, `cuda:0`); called once before the first frame."""
+
+    def unload(self) -> None:
+        """Drop weights and buffers; `load` may be called again."""
+
+    def matte(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
+        """Alpha and straight foreground of one frame; deterministic for equal inputs."""
+        ...
+
+    @property
+    def name(self) -> str:
+        return self.card.name
+
+    @property
+    def digest(self) -> str:
+        return self.card.digest
+
+    @property
+    def needs_clean_plate(self) -> bool:
+        return self.card.needs_clean_plate
+
+    @property
+    def uses_alpha_hint(self) -> bool:
+        return self.card.uses_alpha_hint
+
+    @property
+    def needs_alpha_hint(self) -> bool:
+        return self.card.needs_alpha_hint
+
+    @property
+    def accepts_hdr(self) -> bool:
+        return self.card.accepts_hdr
+
+    @property
+    def default_alignment(self) -> Literal["auto", "off"]:
+        return self.card.default_alignment
+
+    @property
+    def settings_schema(self) -> SettingsSchema:
+        return self.card.settings_schema
+
+    @property
+    def needs_torch(self) -> bool:
+        return self.card.needs_torch
