@@ -1,0 +1,158 @@
+"""The second look: full resolution, but only where the first one expects to be wrong.
+
+The frame is a grid of cells of 4x4 pixels. The coarse error map chooses cells; each chosen cell
+is computed again from a window around it, first at half size, then at full size:
+
+    half size   hidden 32, alpha 1, residual 3, plate 3, clean plate 3     42 channels
+                8x8 window  -> conv 24 -> conv 16 -> 4x4, each pixel doubled -> 8x8
+    full size   those 16, plate 3, clean plate 3                           22 channels
+                8x8 window  -> conv 12 -> conv 4  -> 4x4 pixels: alpha, residual
+
+Convolutions have no padding of their own: windows at the frame's edge see zeros, set *after*
+the maps were resized. So the same windows side by side are one dense map (`mode="full"`), and
+any tile of neighbouring cells can be computed at once with the same result.
+
+With `kernel_size=1` the windows are the cell itself (2x2 and 4x4). Module names are those of the
+published state dicts. Source: Lin et al., "Real-Time High-Resolution Background Matting" (2021).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+REFINE_MODES = ("full", "sampling", "thresholding")
+CELL = 4  # pixels on a side
+REFINER_CHANNELS = (42, 24, 16, 12, 4)
+
+
+class Refined(NamedTuple):
+    """Alpha (N, 1, H, W) and foreground residual (N, 3, H, W), unclamped; the chosen cells."""
+
+    alpha: Tensor
+    residual: Tensor
+    cells: Tensor  # (N, 1, H/4, W/4), 1 where the cell was computed again, else 0
+
+
+class Refiner(nn.Module):
+    """Refines alpha and foreground residual of the cells that the error map picks."""
+
+    def __init__(
+        self,
+        mode: str,
+        sample_pixels: int,
+        threshold: float,
+        kernel_size: int = 3,
+        prevent_oversampling: bool = True,
+    ) -> None:
+        super().__init__()
+        if mode not in REFINE_MODES:
+            raise ValueError(f"refine_mode is one of {', '.join(REFINE_MODES)}; got {mode!r}")
+        if kernel_size not in (1, 3):
+            raise ValueError(f"refine_kernel_size is 1 or 3; got {kernel_size!r}")
+        self.mode = mode
+        self.sample_pixels = sample_pixels
+        self.threshold = threshold
+        self.kernel_size = kernel_size
+        self.prevent_oversampling = prevent_oversampling
+        first, second, third, fourth, last = REFINER_CHANNELS
+        self.conv1 = nn.Conv2d(first, second, kernel_size, bias=False)
+        self.bn1 = nn.BatchNorm2d(second)
+        self.conv2 = nn.Conv2d(second, third, kernel_size, bias=False)
+        self.bn2 = nn.BatchNorm2d(third)
+        self.conv3 = nn.Conv2d(third + 6, fourth, kernel_size, bias=False)
+        self.bn3 = nn.BatchNorm2d(fourth)
+        self.conv4 = nn.Conv2d(fourth, last, kernel_size)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, pair: Tensor, coarse: Tensor, error: Tensor, hidden: Tensor) -> Refined:
+        """Alpha and residual at full size, with the cells of the largest error computed again.
+
+        `pair` (N, 6, H, W): plate and clean plate, H and W multiples of 4. `coarse`
+        (N, 4, h, w): alpha in 0..1 and the unclamped residual. `error` (N, 1, h, w), in 0..1.
+        `hidden` (N, 32, h, w).
+        """
+        height, width = pair.shape[-2:]
+        cells = self.select(_resized(error, height // CELL, width // CELL))
+        if self.mode == "full":
+            fine = self._refine_everything(pair, coarse, hidden)
+        else:
+            fine = _resized(coarse, height, width)
+            chosen = cells.squeeze(1).nonzero(as_tuple=True)
+            if chosen[0].numel():
+                cell_view(fine)[chosen] = self._refine_cells(pair, coarse, hidden, chosen)
+        return Refined(fine[:, 0:1], fine[:, 1:4], cells)
+
+    def select(self, error: Tensor) -> Tensor:
+        """The cells to compute again, as 1 and 0, from the error of each: (N, 1, H/4, W/4)."""
+        if self.mode == "full":
+            return torch.ones_like(error)
+        if self.mode == "thresholding":
+            return (error > self.threshold).to(error.dtype)
+        flat = error.flatten(1)
+        # A small frame has fewer cells than the budget would pay for.
+        count = min(self.sample_pixels // CELL**2, flat.shape[1])
+        worst = flat.topk(count, dim=1, sorted=False).indices
+        chosen = torch.zeros_like(flat).scatter_(1, worst, 1.0)
+        if self.prevent_oversampling:
+            chosen *= flat > 0
+        return chosen.view_as(error)
+
+    def _refine_everything(self, pair: Tensor, coarse: Tensor, hidden: Tensor) -> Tensor:
+        half, full = self._bordered(pair, coarse, hidden)
+        x = self._at_half_size(half)
+        doubled = functional.interpolate(x, size=full.shape[-2:], mode="nearest")
+        return self._at_full_size(doubled, full)
+
+    def _refine_cells(
+        self, pair: Tensor, coarse: Tensor, hidden: Tensor, chosen: tuple[Tensor, ...]
+    ) -> Tensor:
+        """(K, 4, 4, 4): the chosen cells as channel, row, column."""
+        half, full = self._bordered(pair, coarse, hidden)
+        half_border, full_border = self._borders()
+        x = self._at_half_size(_windows(half, 2, half_border, chosen))
+        window = _windows(full, CELL, full_border, chosen)
+        doubled = functional.interpolate(x, size=window.shape[-2:], mode="nearest")
+        return self._at_full_size(doubled, window)
+
+    def _borders(self) -> tuple[int, int]:
+        # What two 3x3 convolutions at full size, and those plus two at half size, look beyond
+        # the cell; at half size one pixel is two.
+        return (3, 2) if self.kernel_size == 3 else (0, 0)
+
+    def _bordered(self, pair: Tensor, coarse: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = pair.shape[-2:]
+        features = _resized(torch.cat([hidden, coarse], dim=1), height // 2, width // 2)
+        plates = _resized(pair, height // 2, width // 2)
+        half_border, full_border = self._borders()
+        half = functional.pad(torch.cat([features, plates], dim=1), (half_border,) * 4)
+        return half, functional.pad(pair, (full_border,) * 4)
+
+    def _at_half_size(self, x: Tensor) -> Tensor:
+        x = self.relu(self.bn1(self.conv1(x)))
+        return self.relu(self.bn2(self.conv2(x)))  # type: ignore[no-any-return]
+
+    def _at_full_size(self, doubled: Tensor, plates: Tensor) -> Tensor:
+        x = torch.cat([doubled, plates], dim=1)
+        x = self.relu(self.bn3(self.conv3(x)))
+        return self.conv4(x)  # type: ignore[no-any-return]
+
+
+def cell_view(x: Tensor) -> Tensor:
+    """(N, C, H, W) seen as (N, H/4, W/4, C, 4, 4): index a cell, get its pixels; no copy."""
+    images, channels, height, width = x.shape
+    grid = x.view(images, channels, height // CELL, CELL, width // CELL, CELL)
+    return grid.permute(0, 2, 4, 1, 3, 5)
+
+
+def _windows(x: Tensor, step: int, border: int, chosen: tuple[Tensor, ...]) -> Tensor:
+    """(K, C, s, s): what the chosen cells see of a map with `step` pixels to a cell."""
+    side = step + 2 * border
+    return x.permute(0, 2, 3, 1).unfold(1, side, step).unfold(2, side, step)[chosen]
+
+
+def _resized(x: Tensor, height: int, width: int) -> Tensor:
+    return functional.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)
