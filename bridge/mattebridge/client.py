@@ -1,0 +1,819 @@
+"""What a host imports: connect to the daemon, matte a frame, get alpha, foreground, premultiplied.
+
+    with MatteClient.connect(start=True) as client:
+        matte = client.matte(plate, clean_plate)
+        matte.alpha, matte.foreground, matte.premultiplied
+
+`matte` waits; `submit` returns a handle, so that several frames are in flight. Pixels go through
+shared memory (slots.py), requests through ZeroMQ (session.py). No wait is without a bound. When
+the daemon is replaced while a request is out, the client re-attaches once, copies the inputs over
+and sends the same request again; a second loss is an error.
+
+Needs numpy, pyzmq and msgpack; runs on Python 3.9, inside a host. It never starts a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Callable, Optional, Union
+
+import numpy as np
+
+from mattebridge import autostart, protocol, transport
+from mattebridge.errors import (
+    BusyError,
+    Cancelled,
+    ConnectionFailed,
+    DaemonLost,
+    DeadlineError,
+    DtypeError,
+    InputsError,
+    LeaseError,
+    MattebridgeError,
+    MessageError,
+    QuotaError,
+    TornError,
+    WorkerLostError,
+)
+from mattebridge.params import (
+    INPUT_CHANNELS,
+    OUTPUT_CHANNELS,
+    OUTPUT_DTYPES,
+    default_colorspace,
+)
+from mattebridge.protocol import Plane
+from mattebridge.session import Arena, Session, error_of
+from mattebridge.slots import PlaneSpec, arena_bytes, place
+
+DEFAULT_OUTPUTS = ("alpha", "foreground", "premultiplied")
+DEFAULT_TIMEOUT_S = 600.0
+CONTROL_TIMEOUT_S = 10.0
+# The daemon answers before the client gives up: it is told nine tenths of the client's limit.
+DEADLINE_SHARE = 0.9
+# Arenas of a session: one being computed, one being filled or read.
+DEFAULT_IN_FLIGHT = 2
+POLL_SLICE_S = 1.0
+WIRE_DTYPES = {"uint8": "u1", "uint16": "u2", "float16": "f2", "float32": "f4"}
+
+Pixels = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Matte:
+    """One finished frame. Arrays are the caller's own; those not asked for are None.
+
+    alpha: (H, W, 1), coverage 0..1. foreground: (H, W, 3), straight colour. premultiplied:
+    (H, W, 4), foreground * alpha and alpha. error, refinement: (H, W, 1), where a model gives
+    them. Top row first; float32 unless asked otherwise; colours in the plate's colour space
+    unless `output_colorspace` said another. `degraded` lists what is less than was asked for,
+    `notes` what the engine did (alignment, exposure, non-finite counts), `timings` milliseconds.
+    """
+
+    alpha: Optional[Pixels] = None
+    foreground: Optional[Pixels] = None
+    premultiplied: Optional[Pixels] = None
+    error: Optional[Pixels] = None
+    refinement: Optional[Pixels] = None
+    frame: Optional[int] = None
+    model: str = ""
+    digest: str = ""
+    degraded: tuple[str, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+class MatteHandle:
+    """A frame in flight. `result` waits for it, `cancel` asks the daemon to drop it."""
+
+    def __init__(self, client: MatteClient, request: _Request) -> None:
+        self._client = client
+        self._request = request
+
+    @property
+    def frame(self) -> Optional[int]:
+        """The frame number given to `submit`."""
+        return self._request.frame
+
+    def done(self) -> bool:
+        """Whether the outcome is known; looks at what has arrived, never waits."""
+        self._client._pump(0.0)
+        return self._request.finished
+
+    def result(self, timeout_s: Optional[float] = None) -> Matte:
+        """The matte, or the error that the daemon answered.
+
+        Raises `DeadlineError` when nothing has come within `timeout_s` (by default the time left
+        of the one given to `submit`); the request stays out and `result` may be called again.
+        """
+        request = self._request
+        until = request.until if timeout_s is None else time.monotonic() + timeout_s
+        self._client._wait(lambda: request.finished, until)
+        if not request.finished:
+            raise DeadlineError(
+                f"no answer for frame {request.frame} within the time limit: the daemon may be "
+                "loading a model or hang; see `mattebridge status`",
+                started=None,
+            )
+        return request.outcome()
+
+    def cancel(self) -> None:
+        """Ask for the frame to be dropped; `result` then raises `Cancelled`, or gives the matte
+        where it was finished already."""
+        self._client._cancel(self._request)
+
+
+class MatteClient:
+    """A connection to the daemon. Use `connect`; close it, or use it in a `with`.
+
+    May be shared between threads. After a fork the child must connect again.
+    """
+
+    def __init__(self, folder: Path, *, in_flight: int, name: str, host: str) -> None:
+        self.folder = folder
+        self._in_flight = max(1, min(in_flight, protocol.MAX_SLOTS))
+        self._name, self._host = name, host
+        self._start = False
+        self._python: Optional[str] = None
+        self._session: Optional[Session] = None
+        self._pending: dict[bytes, _Request] = {}
+        self._changed = threading.Condition(threading.RLock())
+        self._receiving = False
+        self._closed = False
+
+    @classmethod
+    def connect(
+        cls,
+        instance: Optional[str] = None,
+        *,
+        start: bool = False,
+        daemon_python: Optional[str] = None,
+        in_flight: int = DEFAULT_IN_FLIGHT,
+        name: str = "python",
+        host: str = "",
+    ) -> MatteClient:
+        """Connect to the daemon of an instance; with `start`, start one when none runs.
+
+        `instance` is a name or the absolute path of a runtime folder (default: the environment,
+        else `v1`). `in_flight` frames (1 to 8) may be out at once. `daemon_python` is for our own
+        command line; hosts leave it alone. Raises `ConnectionFailed` or another `DaemonError`.
+        """
+        client = cls(transport.runtime_folder(instance), in_flight=in_flight, name=name, host=host)
+        client._start, client._python = start, daemon_python
+        client._session = client._attach()
+        return client
+
+    # -- frames -----------------------------------------------------------------------------
+
+    def matte(
+        self, plate: Pixels, clean_plate: Union[Pixels, str, None] = None, **options: Any
+    ) -> Matte:
+        """Matte one frame and wait for it.
+
+        plate: (H, W, 3|4), clean_plate: the same size, or the name of a held one; `alpha_hint`,
+        `garbage_matte`, `core_matte`: (H, W) or (H, W, 1), 0..1. Samples uint8, uint16 (full
+        range stands for 0..1), float16 or float32; any strides; top row first. `colorspace` is
+        `linear` or `srgb`; by default integers are `srgb` and floats `linear`. See `submit` for
+        the rest. On a time-out the request is cancelled and `DeadlineError` raised.
+        """
+        handle = self.submit(plate, clean_plate, **options)
+        try:
+            return handle.result()
+        except DeadlineError as error:
+            if error.details.get("started", False) is None:
+                handle.cancel()
+            raise
+
+    def submit(
+        self,
+        plate: Pixels,
+        clean_plate: Union[Pixels, str, None] = None,
+        *,
+        alpha_hint: Optional[Pixels] = None,
+        garbage_matte: Optional[Pixels] = None,
+        core_matte: Optional[Pixels] = None,
+        model: str = "default",
+        outputs: Sequence[str] = DEFAULT_OUTPUTS,
+        output_dtype: str = "float32",
+        out: Optional[Mapping[str, Pixels]] = None,
+        colorspace: Optional[str] = None,
+        frame: Optional[int] = None,
+        priority: str = "interactive",
+        deadline_s: Optional[float] = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        progress: Optional[Callable[[str, int, int], None]] = None,
+        **params: Any,
+    ) -> MatteHandle:
+        """Send one frame and return at once with a handle (or wait for an arena to come back).
+
+        `outputs` names what to bring back (`alpha`, `foreground`, `premultiplied`, `error`,
+        `refinement`): bytes out cost most, ask for what is needed. `out` gives arrays to fill
+        instead of new ones. `timeout_s` bounds everything; the daemon is told to give up a little
+        earlier, or after `deadline_s`. `progress(stage, done, total)` is called while waiting.
+        Further keywords are render parameters (`foreground="unmix"`, `alignment="off"`,
+        `settings={...}`; docs/protocol.md). Raises `InputsError`, `DtypeError`, `QuotaError`,
+        `BusyError` and what the daemon answers, later, from `result`.
+        """
+        images: dict[str, Pixels] = {"plate": plate}
+        held = clean_plate if isinstance(clean_plate, str) else None
+        if held is None and clean_plate is not None:
+            images["clean_plate"] = clean_plate  # type: ignore[assignment]
+        for role, matte in (
+            ("alpha_hint", alpha_hint),
+            ("garbage_matte", garbage_matte),
+            ("core_matte", core_matte),
+        ):
+            if matte is not None:
+                images[role] = matte
+        images = {role: _as_image(role, pixels) for role, pixels in images.items()}
+        if colorspace is None:
+            colorspace = default_colorspace(WIRE_DTYPES[images["plate"].dtype.name])
+        request = _Request(
+            images=images,
+            outputs=_output_specs(outputs, output_dtype, out),
+            out=dict(out or {}),
+            until=time.monotonic() + timeout_s,
+            message={
+                "op": "render",
+                "model": model,
+                "priority": priority,
+                "params": {**params, "colorspace": colorspace},
+            },
+            frame=frame,
+            progress=progress,
+        )
+        if frame is not None:
+            request.message["frame"] = int(frame)
+        if held is not None:
+            request.message["clean_plate"] = held
+        limit_s = timeout_s * DEADLINE_SHARE if deadline_s is None else deadline_s
+        request.deadline_at = time.monotonic() + limit_s
+        self._fill_and_send(request)
+        return MatteHandle(self, request)
+
+    # -- held clean plates --------------------------------------------------------------------
+
+    def hold_clean_plate(
+        self, name: str, pixels: Pixels, *, timeout_s: float = 60.0
+    ) -> list[dict[str, Any]]:
+        """Leave a clean plate with the daemon under a name, for `matte(plate, name)`.
+
+        pixels as for `matte`, interpreted in the colour space of the request that uses them. The
+        daemon drops the least recently used ones when its budget is full; `PlateError` then.
+        Returns what is held.
+        """
+        image = _as_image("clean_plate", pixels)
+        request = _Request(
+            images={"clean_plate": image},
+            outputs=[],
+            out={},
+            until=time.monotonic() + timeout_s,
+            message={"op": "plate_put", "name": name},
+        )
+        self._fill_and_send(request)
+        self._wait(lambda: request.finished, request.until)
+        if not request.finished:
+            raise DeadlineError("the daemon did not take the clean plate in time", started=None)
+        request.outcome()
+        return list(request.reply["plates"])
+
+    def held_clean_plates(self) -> list[dict[str, Any]]:
+        """The clean plates that the daemon holds: name, size, bytes."""
+        return list(self._ask("plate_list")["plates"])
+
+    def drop_clean_plate(self, name: str) -> list[dict[str, Any]]:
+        """Forget a held clean plate; `PlateError` when there is none of that name."""
+        return list(self._ask("plate_drop", name=name)["plates"])
+
+    # -- the daemon itself --------------------------------------------------------------------
+
+    def ping(self, timeout_s: float = CONTROL_TIMEOUT_S) -> dict[str, Any]:
+        """The daemon's state in a few words, answered at once whatever it is computing."""
+        return dict(self._ask("ping", timeout_s=timeout_s))
+
+    def status(self, timeout_s: float = CONTROL_TIMEOUT_S) -> dict[str, Any]:
+        """Everything `mattebridge status` shows."""
+        return dict(self._ask("status", timeout_s=timeout_s))
+
+    def models(self, timeout_s: float = 60.0) -> list[dict[str, Any]]:
+        """The models the daemon can use, with what each needs."""
+        return list(self._ask("models_list", timeout_s=timeout_s)["models"])
+
+    def load_model(self, model: str, timeout_s: float = 300.0) -> list[dict[str, Any]]:
+        """Load a model now, so that its first frame does not wait."""
+        return list(self._ask("models_load", timeout_s=timeout_s, model=model)["models"])
+
+    def unload_model(self, model: str, timeout_s: float = 60.0) -> list[dict[str, Any]]:
+        """Drop a model from the daemon's memory."""
+        return list(self._ask("models_unload", timeout_s=timeout_s, model=model)["models"])
+
+    def shutdown(self, *, if_unused: bool = False) -> bool:
+        """Ask the daemon to drain and stop; False when `if_unused` and somebody uses it."""
+        return bool(self._ask("shutdown", if_unused=if_unused)["stopping"])
+
+    def close(self) -> None:
+        """Give the session back. Requests that are out are dropped by the daemon."""
+        with self._changed:
+            self._closed = True
+            self._fail_all(DaemonLost("the client was closed while the request was out"))
+            if self._session is not None:
+                self._session.close()
+
+    def __enter__(self) -> MatteClient:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    # -- filling and sending ------------------------------------------------------------------
+
+    def _fill_and_send(self, request: _Request) -> None:
+        height, width = next(iter(request.images.values())).shape[:2]
+        specs = [
+            PlaneSpec(role, image.shape[2], WIRE_DTYPES[image.dtype.name])
+            for role, image in request.images.items()
+        ]
+        needed = arena_bytes(width, height, [*specs, *request.outputs])
+        while not request.registered:
+            request.arena = self._take_arena(request, needed)
+            try:
+                self._write(request, width, height, specs)
+            except BaseException:
+                request.arena.give_back()
+                raise
+            self._register(request)
+        request.images = {}
+        self._send_or_recover(request)
+
+    def _register(self, request: _Request) -> None:
+        """Enter the request into the list of those out, unless its arena died meanwhile."""
+        with self._changed:
+            arena = request.arena
+            if arena is not None and arena.lost:
+                arena.give_back()
+                return
+            request.registered = True
+            self._pending[request.id] = request
+
+    def _send_or_recover(self, request: _Request) -> None:
+        session = self._session
+        try:
+            self._send(request)
+        except DaemonLost as error:
+            self._recover(error, session)
+        except BaseException:
+            with self._changed:
+                self._pending.pop(request.id, None)
+                if request.arena is not None:
+                    request.arena.give_back()
+            raise
+
+    def _write(
+        self, request: _Request, width: int, height: int, specs: Sequence[PlaneSpec]
+    ) -> None:
+        started = time.monotonic()
+        arena = request.arena
+        assert arena is not None
+        placed = _place_each(request.images, specs, request.outputs, width, height)
+        arena.generation += 1
+        arena.memory.write_begin(arena.generation)
+        for plane in placed[: len(specs)]:
+            np.copyto(arena.memory.array(plane), request.images[plane.role], casting="no")
+        arena.memory.write_end(arena.generation)
+        request.inputs, request.results = placed[: len(specs)], placed[len(specs) :]
+        request.timings["copy_in_ms"] = (time.monotonic() - started) * 1000
+
+    def _take_arena(self, request: _Request, needed: int) -> Arena:
+        while True:
+            with self._changed:
+                session = self._live_session()
+                arena = session.free_arena(needed)
+                if arena is not None:
+                    return arena
+                idle = all(not arena.busy for arena in session.arenas.values())
+                if idle:
+                    self._resize(session, needed)
+                    continue
+                # Every arena that is large enough is out; the others may be free but too small.
+                waiting_for = [
+                    arena for arena in session.arenas.values() if arena.memory.size_bytes >= needed
+                ] or list(session.arenas.values())
+            if time.monotonic() > request.until:
+                raise DeadlineError("no arena came back within the time limit", started=False)
+            self._wait(_any_idle(waiting_for), min(request.until, time.monotonic() + POLL_SLICE_S))
+
+    def _resize(self, session: Session, needed: int) -> None:
+        try:
+            session.resize(self._in_flight, needed)
+        except QuotaError:
+            if self._in_flight == 1:
+                raise
+            # The frame is large or the machine is small: one at a time, then.
+            session.resize(1, needed)
+
+    def _send(self, request: _Request) -> None:
+        message = {**request.message, "id": request.id}
+        arena = request.arena
+        if arena is not None:
+            message.update(slot=arena.number, gen=arena.generation)
+        if request.message["op"] == "plate_put":
+            message["plane"] = request.inputs[0].to_wire()
+        elif request.message["op"] == "render":
+            message["in"] = [plane.to_wire() for plane in request.inputs]
+            message["out"] = [plane.to_wire() for plane in request.results]
+            left_ms = int((request.deadline_at - time.monotonic()) * 1000)
+            message["deadline_ms"] = min(max(1, left_ms), 86_400_000)
+        request.sent_at = time.monotonic()
+        self._live_session().send(message)
+
+    def _cancel(self, request: _Request) -> None:
+        if request.finished:
+            return
+        with contextlib.suppress(DaemonLost):
+            self._live_session().send(
+                {"op": "cancel", "id": os.urandom(protocol.ID_BYTES), "target": request.id}
+            )
+
+    # -- control requests -----------------------------------------------------------------------
+
+    def _ask(self, op: str, *, timeout_s: float = CONTROL_TIMEOUT_S, **fields: Any) -> Any:
+        request = _Request(until=time.monotonic() + timeout_s, message={"op": op, **fields})
+        self._register(request)
+        self._send_or_recover(request)
+        self._wait(lambda: request.finished, request.until)
+        if not request.finished:
+            with self._changed:
+                self._pending.pop(request.id, None)
+            raise ConnectionFailed(
+                f"the daemon did not answer {op!r} within {timeout_s:g} s: it may hang; see its "
+                "log, or stop it and start it again"
+            )
+        request.outcome()
+        return request.reply
+
+    # -- receiving ------------------------------------------------------------------------------
+
+    def _wait(self, ready: Callable[[], bool], until: float) -> None:
+        """Receive, or let another thread receive, until `ready` or the time is up."""
+        while not ready():
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            with self._changed:
+                if ready():
+                    return
+                if self._receiving:
+                    self._changed.wait(min(left, POLL_SLICE_S))
+                    continue
+                self._receiving = True
+            try:
+                self._receive(min(left, POLL_SLICE_S))
+            finally:
+                with self._changed:
+                    self._receiving = False
+                    self._changed.notify_all()
+
+    def _pump(self, timeout_s: float) -> None:
+        with self._changed:
+            if self._receiving:
+                return
+            self._receiving = True
+        try:
+            self._receive(timeout_s)
+        finally:
+            with self._changed:
+                self._receiving = False
+                self._changed.notify_all()
+
+    def _receive(self, timeout_s: float) -> None:
+        wake_at = min(
+            [request.resend_at for request in list(self._pending.values()) if request.resend_at]
+            or [float("inf")]
+        )
+        timeout_s = max(0.0, min(timeout_s, wake_at - time.monotonic()))
+        session = self._live_session()
+        try:
+            for reply in session.receive(timeout_s):
+                self._handle(reply)
+            self._resend_due()
+        except DaemonLost as error:
+            self._recover(error, session)
+
+    def _handle(self, reply: dict[str, Any]) -> None:
+        op = reply["op"]
+        if op == "released":
+            self._returned(reply)
+            return
+        request = self._pending.get(reply.get("id", b""))
+        if request is None:
+            return
+        if op == "progress":
+            if request.progress is not None:
+                request.progress(
+                    str(reply.get("stage")), int(reply.get("done", 0)), int(reply.get("total", 0))
+                )
+            return
+        arena = request.arena
+        if arena is not None and (reply.get("slot"), reply.get("gen")) != (
+            arena.number,
+            arena.generation,
+        ):
+            return  # of an earlier life of this arena
+        error = _reply_error(reply)
+        if error is not None and self._may_retry(request, error, reply):
+            return
+        if error is None and op == "done" and arena is not None:
+            request.collect(reply)
+        request.reply, request.error = reply, error
+        with self._changed:
+            self._pending.pop(request.id, None)
+            request.finished = True
+            if arena is not None and not reply.get("held", False):
+                arena.give_back()
+            self._changed.notify_all()
+
+    def _returned(self, reply: Mapping[str, Any]) -> None:
+        with self._changed:
+            session = self._live_session()
+            arena = session.arenas.get(int(reply.get("slot", -1)))
+            if arena is not None and reply.get("gen") == arena.generation and arena.busy:
+                arena.give_back()
+            self._changed.notify_all()
+
+    def _may_retry(
+        self, request: _Request, error: MattebridgeError, reply: Mapping[str, Any]
+    ) -> bool:
+        """Whether this error is answered by sending the same frame once more."""
+        if reply.get("held", False) or request.arena is None or not error.retry:
+            return False
+        if isinstance(error, BusyError):
+            pause_s = max(1, int(error.details.get("retry_after_ms", 100))) / 1000
+        elif isinstance(error, (WorkerLostError, TornError)) and request.retries == 0:
+            request.retries += 1
+            pause_s = 0.0
+        else:
+            return False
+        if time.monotonic() + pause_s >= min(request.until, request.deadline_at):
+            return False
+        request.resend_at = time.monotonic() + pause_s
+        return True
+
+    def _resend_due(self) -> None:
+        now = time.monotonic()
+        for request in list(self._pending.values()):
+            if request.resend_at and request.resend_at <= now:
+                request.resend_at = 0.0
+                arena = request.arena
+                assert arena is not None
+                arena.generation += 1
+                arena.memory.write_begin(arena.generation)
+                arena.memory.write_end(arena.generation)
+                self._send(request)
+
+    # -- a lost daemon ----------------------------------------------------------------------------
+
+    def _live_session(self) -> Session:
+        session = self._session
+        if session is None or self._closed:
+            raise ConnectionFailed("this client is closed: connect again")
+        if session.pid != os.getpid():
+            raise LeaseError(
+                "this client was made before a fork: connect again in the child process"
+            )
+        return session
+
+    def _attach(self) -> Session:
+        def once() -> Session:
+            return Session.open(self.folder, name=self._name, host=self._host)
+
+        try:
+            return once()
+        except ConnectionFailed:
+            if not self._start:
+                raise
+        return autostart.start_daemon(self.folder, once, self._python)
+
+    def _recover(self, cause: DaemonLost, lost_session: Optional[Session]) -> None:
+        """Re-attach once and send everything again that was out; else fail all of it."""
+        with self._changed:
+            if self._closed or self._session is not lost_session or lost_session is None:
+                return  # another thread was here first
+            lost_session.close(keep_maps=True)
+            survivors = []
+            for request in list(self._pending.values()):
+                if request.losses:
+                    self._fail(request, _lost_twice(cause))
+                else:
+                    request.losses += 1
+                    survivors.append(request)
+            left_behind = [request.arena for request in survivors]
+            try:
+                self._session = self._attach()
+                self._move(survivors, self._session)
+            except MattebridgeError as error:
+                lost = DaemonLost(f"{cause.message}, and {error.message}")
+                self._fail_all(lost)
+                if not survivors:
+                    raise lost from error
+            finally:
+                for arena in left_behind:
+                    if arena is not None:
+                        arena.give_back()
+                self._changed.notify_all()
+
+    def _move(self, survivors: Sequence[_Request], session: Session) -> None:
+        frames = [request for request in survivors if request.arena is not None]
+        if frames:
+            largest = max(r.arena.memory.size_bytes for r in frames if r.arena is not None)
+            session.resize(max(self._in_flight, len(frames)), largest)
+        for request in survivors:
+            if request.arena is not None:
+                request.arena = _copy_inputs(request, request.arena, session)
+            request.resend_at = 0.0
+            self._send(request)
+
+    def _fail_all(self, error: MattebridgeError) -> None:
+        for request in list(self._pending.values()):
+            self._fail(request, error)
+
+    def _fail(self, request: _Request, error: MattebridgeError) -> None:
+        self._pending.pop(request.id, None)
+        request.error, request.finished = error, True
+        self._changed.notify_all()
+
+
+class _Request:
+    """One request that is out: what was sent, where its pixels lie, what came back."""
+
+    def __init__(
+        self,
+        *,
+        until: float,
+        message: dict[str, Any],
+        images: Optional[dict[str, Pixels]] = None,
+        outputs: Sequence[PlaneSpec] = (),
+        out: Optional[dict[str, Pixels]] = None,
+        frame: Optional[int] = None,
+        progress: Optional[Callable[[str, int, int], None]] = None,
+    ) -> None:
+        self.id = os.urandom(protocol.ID_BYTES)
+        self.until = until
+        self.deadline_at = until
+        self.message = message
+        self.images = images or {}
+        self.outputs = list(outputs)
+        self.out = out or {}
+        self.frame = frame
+        self.progress = progress
+        self.arena: Optional[Arena] = None
+        self.inputs: list[Plane] = []
+        self.results: list[Plane] = []
+        self.timings: dict[str, float] = {}
+        self.retries = 0
+        self.losses = 0
+        self.registered = False
+        self.resend_at = 0.0
+        self.sent_at = 0.0
+        self.finished = False
+        self.reply: dict[str, Any] = {}
+        self.error: Optional[MattebridgeError] = None
+        self.matte = Matte()
+
+    def collect(self, reply: Mapping[str, Any]) -> None:
+        """Copy the results out of the arena, so that it can serve the next frame."""
+        assert self.arena is not None
+        arrived = time.monotonic()
+        self.timings["wait_ms"] = (arrived - self.sent_at) * 1000
+        images: dict[str, Pixels] = {}
+        for plane in self.results:
+            view = self.arena.memory.array(plane)
+            target = self.out.get(plane.role)
+            if target is None:
+                images[plane.role] = view.copy()
+            else:
+                np.copyto(target.reshape(view.shape), view)
+                images[plane.role] = target
+        self.timings["copy_out_ms"] = (time.monotonic() - arrived) * 1000
+        self.matte = Matte(
+            **images,
+            frame=self.frame,
+            model=str(reply.get("model", "")),
+            digest=str(reply.get("digest", "")),
+            degraded=tuple(reply.get("degraded", ())),
+            notes=reply.get("notes", {}),
+            timings={**reply.get("timings", {}), **self.timings},
+        )
+
+    def outcome(self) -> Matte:
+        """The matte, or the error raised."""
+        if self.error is not None:
+            raise self.error
+        return self.matte
+
+
+def _copy_inputs(request: _Request, old: Arena, session: Session) -> Arena:
+    """An arena of the new session with the inputs that lie in the old one."""
+    arena = session.free_arena(old.memory.size_bytes)
+    assert arena is not None
+    arena.generation = 1
+    arena.memory.write_begin(1)
+    for plane in request.inputs:
+        arena.memory.copy_range(old.memory, plane.off, plane.size_bytes)
+    arena.memory.write_end(1)
+    return arena
+
+
+def _as_image(role: str, pixels: Pixels) -> Pixels:
+    """The pixels as (H, W, C) of a dtype the wire has; a view wherever possible."""
+    image = np.asarray(pixels)
+    if image.ndim == 2 and INPUT_CHANNELS[role] == (1,):
+        image = image[..., np.newaxis]
+    if image.ndim != 3 or image.shape[2] not in INPUT_CHANNELS[role]:
+        channels = " or ".join(map(str, INPUT_CHANNELS[role]))
+        raise InputsError(
+            f"{role} must be an array of height x width x {channels}; got shape "
+            f"{tuple(np.shape(pixels))}",
+            field=role,
+        )
+    if image.shape[0] == 0 or image.shape[1] == 0:
+        raise InputsError(f"{role} is empty: shape {image.shape}", field=role)
+    if image.dtype == np.float64:
+        return image.astype(np.float32)
+    if image.dtype.name not in WIRE_DTYPES or not image.dtype.isnative:
+        raise DtypeError(
+            f"{role} has samples of type {image.dtype}; convert it to uint8, uint16, float16 or "
+            "float32",
+            field=role,
+        )
+    return image
+
+
+def _output_specs(
+    outputs: Sequence[str], dtype: str, out: Optional[Mapping[str, Pixels]]
+) -> list[PlaneSpec]:
+    if isinstance(outputs, str) or not outputs:
+        raise MessageError(
+            "outputs is a list of names out of " + ", ".join(OUTPUT_CHANNELS), field="outputs"
+        )
+    specs = []
+    for role in outputs:
+        if role not in OUTPUT_CHANNELS:
+            raise MessageError(
+                f"there is no output {role!r}; there are {', '.join(OUTPUT_CHANNELS)}",
+                field="outputs",
+            )
+        name = dtype if out is None or role not in out else out[role].dtype.name
+        wire = WIRE_DTYPES.get(name, name)
+        if wire not in OUTPUT_DTYPES:
+            raise DtypeError(f"outputs come as float16 or float32, not {name}", field="outputs")
+        specs.append(PlaneSpec(role, OUTPUT_CHANNELS[role][0], wire))
+    return specs
+
+
+def _place_each(
+    images: Mapping[str, Pixels],
+    specs: Sequence[PlaneSpec],
+    outputs: Sequence[PlaneSpec],
+    width: int,
+    height: int,
+) -> list[Plane]:
+    """Places for all planes; inputs of another size than the plate are refused here already."""
+    for role, image in images.items():
+        if image.shape[:2] != (height, width):
+            raise InputsError(
+                f"the plate is {width}x{height} and the {role.replace('_', ' ')} is "
+                f"{image.shape[1]}x{image.shape[0]}: bring both to one size",
+                field=role,
+                plate=[width, height],
+                found=[image.shape[1], image.shape[0]],
+            )
+    return place(width, height, [*specs, *outputs])
+
+
+def _reply_error(reply: Mapping[str, Any]) -> Optional[MattebridgeError]:
+    if reply["op"] == "error":
+        return error_of(reply)
+    if reply["op"] == "cancelled":
+        return Cancelled("the frame was cancelled")
+    return None
+
+
+def _any_idle(arenas: Sequence[Arena]) -> Callable[[], bool]:
+    return lambda: any(not arena.busy for arena in arenas)
+
+
+def _lost_twice(cause: DaemonLost) -> DaemonLost:
+    return DaemonLost(
+        f"{cause.message}, for the second time with this frame: see the daemon's log", retry=False
+    )

@@ -1,0 +1,264 @@
+"""One lease of the daemon, seen from the client: a door, a few arenas, a control socket.
+
+A session is born with a hello at the door and dies with its door connection. It owns the maps of
+its arenas and knows whose turn each is (`Arena.lent`), sends requests and receives replies. It
+knows nothing of mattes; `client.py` does.
+
+Threads: any number may send; one at a time receives (`client.py` elects it). The ZeroMQ socket is
+touched only under `_lock`, because it must not be used by two threads at once; waiting happens on
+plain descriptors, outside the lock.
+
+Runs on Python 3.9.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Optional, cast
+
+import zmq
+
+from mattebridge import protocol, transport
+from mattebridge.errors import (
+    ConnectionFailed,
+    DaemonLost,
+    LeaseError,
+    MattebridgeError,
+    MessageError,
+    from_wire,
+)
+from mattebridge.slots import SlotMap
+from mattebridge.version import __version__
+
+_contexts: dict[int, Any] = {}
+_open_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _context() -> zmq.Context[Any]:
+    """One ZeroMQ context a process; a forked child gets its own."""
+    pid = os.getpid()
+    if pid not in _contexts:
+        _contexts[pid] = zmq.Context(io_threads=1)
+    context: zmq.Context[Any] = _contexts[pid]
+    return context
+
+
+def _after_fork_in_child() -> None:
+    # A child that keeps the door open would keep its parent's lease alive after a kill -9.
+    for session in list(_open_sessions):
+        session.door.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+class Arena:
+    """One arena of this session: its map, the generation last written, whose turn it is."""
+
+    def __init__(self, number: int, memory: SlotMap) -> None:
+        self.number = number
+        self.memory = memory
+        self.generation = 0
+        self.busy = False  # being filled, lent to the daemon, or read out
+        self.lost = False  # its session is over; unmapped when it comes back
+
+    def give_back(self) -> None:
+        """The arena is the client's again."""
+        self.busy = False
+        if self.lost:
+            self.memory.close()
+
+
+class Session:
+    """An open lease. Made by `open`; `close` gives everything back."""
+
+    def __init__(self, folder: Path, door: transport.Door, welcome: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.door = door
+        self.pid = os.getpid()
+        self.version = int(welcome["proto"])
+        self.server: dict[str, Any] = dict(welcome["server"])
+        self.epoch = self.server["epoch"]
+        self.sid: bytes = welcome["sid"]
+        self.arenas: dict[int, Arena] = {}
+        expected = transport.endpoint(folder)
+        if welcome["ctl"] != expected:
+            raise ConnectionFailed(
+                f"the daemon in {folder} names a control socket elsewhere: stop and start it"
+            )
+        self._lock = threading.RLock()
+        self._socket = transport.dealer(_context(), expected)
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_write, False)
+        os.set_blocking(self._wake_read, False)
+        self._closed = False
+        _open_sessions.add(self)
+
+    @classmethod
+    def open(cls, folder: Path, *, name: str, host: str) -> Session:
+        """A lease without arenas; `ConnectionFailed` when no daemon listens in this folder."""
+        door = transport.Door.knock(folder)
+        try:
+            hello = {
+                "op": "hello",
+                "proto": [protocol.PROTOCOL_MIN, protocol.PROTOCOL_MAX],
+                "client": {
+                    "name": name[:128],
+                    "ver": __version__,
+                    "host": host[:128],
+                    "pid": os.getpid(),
+                },
+                "want": {"slots": 0, "bytes": 0},
+            }
+            welcome, fds = door.ask(hello)
+            transport.close_all(fds)
+            return cls(folder, door, welcome)
+        except DaemonLost as error:
+            door.close()
+            raise ConnectionFailed("the daemon closed the door during the hello") from error
+        except BaseException:
+            door.close()
+            raise
+
+    # -- arenas ---------------------------------------------------------------------------
+
+    def resize(self, slots: int, size_bytes: int) -> None:
+        """Ask for `slots` arenas of `size_bytes` in place of those there are.
+
+        None of them may be busy. Raises `QuotaError` with the limit.
+        """
+        # Allocating is the slow part: a UHD arena of every plane takes about half a second.
+        timeout_s = 5.0 + 5.0 * slots * size_bytes / (1 << 30)
+        answer, fds = self.door.ask(
+            {"op": "resize", "want": {"slots": slots, "bytes": size_bytes}}, timeout_s=timeout_s
+        )
+        for arena in self.arenas.values():
+            arena.memory.close()
+        self.arenas = {
+            entry["id"]: Arena(entry["id"], SlotMap(fd, entry["bytes"]))
+            for entry, fd in zip(answer["slots"], fds)
+        }
+
+    def free_arena(self, size_bytes: int) -> Optional[Arena]:
+        """An idle arena of at least this size, marked busy; None when there is none."""
+        with self._lock:
+            for arena in self.arenas.values():
+                if not arena.busy and arena.memory.size_bytes >= size_bytes:
+                    arena.busy = True
+                    return arena
+        return None
+
+    # -- messages -------------------------------------------------------------------------
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send one request; `MessageTooLarge` before, `DaemonLost` when nobody takes it."""
+        if self.pid != os.getpid():
+            raise LeaseError(
+                "this client was made before a fork: connect again in the child process"
+            )
+        body = protocol.pack({"v": self.version, "sid": self.sid, **message})
+        with self._lock:
+            if self._closed:
+                raise DaemonLost("the session is closed: connect again")
+            try:
+                self._socket.send_multipart([protocol.MAGIC, body])
+            except zmq.Again as error:
+                raise DaemonLost("the daemon takes no messages: it was stopped or hangs") from error
+            except zmq.ZMQError as error:
+                raise DaemonLost("the control connection broke: connect again") from error
+            # Sending may have swallowed the signal that a reply is there; pass it on.
+            if self._readable():
+                self._wake()
+
+    def receive(self, timeout_s: float) -> list[dict[str, Any]]:
+        """The replies that are there, or that come within `timeout_s`; may be empty.
+
+        Raises `DaemonLost` when the door was closed by the daemon and no reply is left.
+        """
+        replies = self._drain()
+        if replies:
+            return replies
+        poller = select.poll()
+        with self._lock:
+            if self._closed:
+                raise DaemonLost("the session is closed: connect again")
+            poller.register(cast(int, self._socket.getsockopt(zmq.FD)), select.POLLIN)
+            poller.register(self.door.fileno(), select.POLLIN)
+            poller.register(self._wake_read, select.POLLIN)
+            if self._readable():
+                timeout_s = 0.0
+        poller.poll(max(0.0, timeout_s) * 1000)
+        with contextlib.suppress(BlockingIOError, OSError):
+            os.read(self._wake_read, 512)
+        lost = self.door.lost()
+        replies = self._drain()
+        if lost and not replies:
+            raise DaemonLost("the daemon went away while a request was out")
+        return replies
+
+    def _drain(self) -> list[dict[str, Any]]:
+        replies = []
+        with self._lock:
+            while not self._closed and self._readable():
+                try:
+                    parts = self._socket.recv_multipart(zmq.NOBLOCK)
+                except zmq.ZMQError:
+                    break
+                reply = _decode(parts, self.epoch)
+                if reply is not None:
+                    replies.append(reply)
+        return replies
+
+    def _readable(self) -> bool:
+        return bool(cast(int, self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_write, b"!")
+
+    def close(self, *, keep_maps: bool = False) -> None:
+        """Give the lease back. With `keep_maps` busy arenas stay readable (for a re-attach)."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self.door.close()
+            if self.pid == os.getpid():
+                self._socket.close(0)
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+        _open_sessions.discard(self)
+        for arena in self.arenas.values():
+            arena.lost = True
+            if not (keep_maps and arena.busy):
+                arena.memory.close()
+
+
+def _decode(parts: list[bytes], epoch: Any) -> Optional[dict[str, Any]]:
+    """A reply of this daemon run, or None for anything that is not one."""
+    if len(parts) != 2 or parts[0] != protocol.MAGIC:
+        return None
+    try:
+        reply = protocol.unpack(parts[1])
+    except MessageError:
+        return None
+    if reply.get("epoch") != epoch or not isinstance(reply.get("op"), str):
+        return None
+    return reply
+
+
+def error_of(reply: Mapping[str, Any]) -> MattebridgeError:
+    """The exception that an error reply stands for."""
+    return from_wire(
+        str(reply.get("code")),
+        str(reply.get("message")),
+        bool(reply.get("retry")),
+        protocol.error_details(reply),
+    )
