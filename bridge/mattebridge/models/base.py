@@ -184,6 +184,8 @@ class ModelCard:
     extra_outputs: tuple[str, ...] = ()
     settings_schema: SettingsSchema = field(default_factory=SettingsSchema)
     size_rule: SizeRule = field(default_factory=SizeRule)
+    # Working memory of one frame beyond its planes, for refusing what cannot fit before it starts.
+    bytes_per_pixel: int = 128
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -231,6 +233,8 @@ class ModelInput:
     scene_linear: bool
     settings: Mapping[str, Any]
     frame: Optional[int] = None
+    # The request wants the plain computation, whatever faster path there is.
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -264,6 +268,11 @@ class MattingModel(Protocol):
     def matte(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
         """Alpha and straight foreground of one frame; deterministic for equal inputs."""
         ...
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the loaded weights and kept buffers take; 0 when not loaded or without weights."""
+        return 0
 
     @property
     def name(self) -> str:

@@ -1,0 +1,121 @@
+"""Which models there are, by name, and how to make one; knowing costs neither torch nor cv2.
+
+    name --alias--> Entry(card, factory) --make()--> model, not yet loaded
+
+Entries come from sources, functions asked again at every look-up: the built-in table below, and
+later the user's folder of weights, whose additions are thus seen without a restart. A factory is
+written as `module:attribute` and imported only when the model is made; it is called with the card.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Callable, Union, cast
+
+from mattebridge.errors import MessageError, ModelError
+from mattebridge.models import cards
+from mattebridge.models.base import MattingModel, ModelCard
+
+NAME_PATTERN = re.compile(r"[a-z0-9._-]{1,64}")
+DEFAULT_MODEL = "difference"
+# Other names for a model; `default` moves once the trained network wins.
+ALIASES: Mapping[str, str] = {"default": DEFAULT_MODEL}
+
+Factory = Union[str, Callable[[ModelCard], MattingModel]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model: its card, and its factory as a callable or as `module:attribute`."""
+
+    card: ModelCard
+    factory: Factory
+
+
+Source = Callable[[], Mapping[str, Entry]]
+
+_BUILT_IN = {
+    entry.card.name: entry
+    for entry in (Entry(cards.DIFFERENCE, "mattebridge.models.difference:DifferenceModel"),)
+}
+
+
+def built_in() -> Mapping[str, Entry]:
+    """The models that need nothing but this package."""
+    return _BUILT_IN
+
+
+class Registry:
+    """Models by name from one or more sources; an earlier source wins over a later one."""
+
+    def __init__(self, *sources: Source, aliases: Mapping[str, str] = ALIASES) -> None:
+        self._sources = sources or (built_in,)
+        self._aliases = aliases
+
+    def names(self) -> list[str]:
+        return sorted(self._entries())
+
+    def card(self, name: str) -> ModelCard:
+        """The card of a model or alias.
+
+        Raises `MessageError` for what can be no model's name, `ModelError` naming the models
+        present for one that is not there.
+        """
+        return self._entry(name).card
+
+    def make(self, name: str) -> MattingModel:
+        """A new, unloaded model; raises `ModelError` when its parts cannot be imported."""
+        entry = self._entry(name)
+        return _factory(entry)(entry.card)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """What `models_list` reports: every card, with the aliases that lead to it."""
+        entries = self._entries()
+        return [
+            {**entries[name].card.describe(), "aliases": self._aliases_of(name)}
+            for name in sorted(entries)
+        ]
+
+    def _entries(self) -> dict[str, Entry]:
+        found: dict[str, Entry] = {}
+        for source in self._sources:
+            for name, entry in source().items():
+                found.setdefault(name, entry)
+        return found
+
+    def _entry(self, name: str) -> Entry:
+        if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
+            raise MessageError(
+                f"{name!r:.80} is no model name; one has 1 to 64 of a-z 0-9 . _ -", field="model"
+            )
+        entries = self._entries()
+        entry = entries.get(self._aliases.get(name, name))
+        if entry is None:
+            present = ", ".join(sorted(entries)) or "none"
+            raise ModelError(
+                f"there is no model '{name}'; the models present are: {present}",
+                reason="unknown",
+                present=sorted(entries),
+            )
+        return entry
+
+    def _aliases_of(self, name: str) -> list[str]:
+        return sorted(alias for alias, target in self._aliases.items() if target == name)
+
+
+def _factory(entry: Entry) -> Callable[[ModelCard], MattingModel]:
+    if not isinstance(entry.factory, str):
+        return entry.factory
+    module, attribute = entry.factory.split(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        raise ModelError(
+            f"model '{entry.card.name}' cannot run here: {error}"
+            " - install the daemon half with: pip install 'mattebridge[daemon]'",
+            reason="import",
+        ) from error
+    return cast("Callable[[ModelCard], MattingModel]", found)
