@@ -1,0 +1,154 @@
+"""Files that are either whole or absent: what every frame and every sidecar is written through.
+
+    bytes in memory --write, fsync--> OUT/.plate.1001.exr.<host>-<pid>.<n>.tmp --replace--> final
+
+The temporary stands in the same folder, so the rename stays on one file system; its leading dot
+keeps it out of sequence scans. A process that is killed half-way leaves only such a temporary,
+and the next run on the same host sweeps it. The rule that must not be broken: nothing ever writes
+to a final name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import itertools
+import os
+import re
+import socket
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Union
+
+from mattebridge.errors import FrameWriteError
+
+# Linux refuses longer names (NAME_MAX).
+MAX_NAME_BYTES = 255
+# One os.write moves at most this much, so that an interrupt is answered soon.
+CHUNK_BYTES = 32 << 20
+
+# What an artist can do about the usual refusals of a file system.
+_ADVICE = {
+    errno.ENOSPC: "the disk is full; free some space, then run again with --resume",
+    errno.EDQUOT: "the disk quota is used up; free some space, then run again with --resume",
+    errno.EFBIG: "the file is over the size limit set for it; raise it or choose another --format",
+    errno.EACCES: "the folder may not be written; change its permissions or choose another -o",
+    errno.EPERM: "the folder may not be written; change its permissions or choose another -o",
+    errno.EROFS: "the file system is read-only; choose another -o",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter -o or rename the frames",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; choose another -o",
+    errno.EISDIR: "a folder stands in its place; remove it or choose another -o",
+}
+
+_serial = itertools.count()
+_open_temporaries: set[str] = set()
+
+
+def replace_file(path: Union[str, Path], data: Union[bytes, memoryview]) -> int:
+    """Put `data` on disk under `path`, whole or not at all; gives the number of bytes.
+
+    Missing folders are made. Raises `FrameWriteError` naming the file, with nothing left behind.
+    """
+    path = Path(path)
+    try:
+        _refuse_special(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.parent / temporary_name(path.name)
+        _write_and_rename(temporary, path, memoryview(data))
+    except OSError as failure:
+        raise write_error(path, failure) from failure
+    return len(data)
+
+
+def write_error(path: Path, failure: OSError) -> FrameWriteError:
+    """The sentence for a refusal of the file system."""
+    why = _ADVICE.get(failure.errno or 0, failure.strerror or str(failure))
+    return FrameWriteError(f"cannot write {path}: {why}", path=str(path), errno=failure.errno)
+
+
+def temporary_name(name: str) -> str:
+    """A name for the unfinished `name`, unlike that of any other process or thread."""
+    ending = f".{_host()}-{os.getpid()}.{next(_serial)}.tmp"
+    if len(f".{name}{ending}".encode()) > MAX_NAME_BYTES:
+        name = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return f".{name}{ending}"
+
+
+def sweep_temporaries(folders: Iterable[Union[str, Path]]) -> list[Path]:
+    """Remove what dead processes of this host left unfinished in `folders`; gives the names.
+
+    Other hosts may be writing into the same folder, so theirs are left alone; finals never match.
+    """
+    owner = re.compile(rf"^\..+\.{re.escape(_host())}-(\d+)(?:\.\d+)?\.tmp$")
+    swept = []
+    for folder in folders:
+        for path in _entries(Path(folder)):
+            match = owner.match(path.name)
+            if match and _is_abandoned(path, int(match.group(1))):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                    swept.append(path)
+    return swept
+
+
+def _refuse_special(path: Path) -> None:
+    # os.replace would put a plain file in the place of a device such as /dev/full.
+    with contextlib.suppress(FileNotFoundError):
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is a device or pipe, not a file; choose another -o")
+
+
+def _write_and_rename(temporary: Path, path: Path, data: memoryview) -> None:
+    _open_temporaries.add(str(temporary))
+    try:
+        _write_through(temporary, data)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    finally:
+        _open_temporaries.discard(str(temporary))
+
+
+def _write_through(temporary: Path, data: memoryview) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(temporary, flags, 0o666)
+    try:
+        done = 0
+        while done < len(data):
+            done += os.write(descriptor, data[done : done + CHUNK_BYTES])
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", socket.gethostname())[:64] or "host"
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _is_abandoned(path: Path, pid: int) -> bool:
+    if pid == os.getpid():
+        # A container gives the same small pids again: ours are only those that are open now.
+        return str(path) not in _open_temporaries
+    if os.name != "posix":
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
