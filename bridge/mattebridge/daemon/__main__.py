@@ -1,0 +1,37 @@
+"""`python -m mattebridge.daemon`: the front itself, in this process."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Optional
+
+
+def main(arguments: Optional[list[str]] = None) -> int:
+    """Run a front; the exit status is the daemon's (17: another one holds the lock)."""
+    from mattebridge.daemon.front import serve
+    from mattebridge.daemon.limits import Limits
+    from mattebridge.daemon.pool import find_devices
+    from mattebridge.errors import MattebridgeError
+
+    parser = argparse.ArgumentParser(prog="mattebridge.daemon")
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--devices", default="auto")
+    parser.add_argument("--idle-exit", type=float, default=None)
+    parser.add_argument("--foreground", action="store_true")
+    options = parser.parse_args(arguments)
+    try:
+        return serve(
+            options.folder,
+            find_devices(options.devices),
+            Limits(idle_exit_s=options.idle_exit),
+            to_terminal=options.foreground,
+        )
+    except MattebridgeError as error:
+        print(f"mattebridge: {error.message}", file=sys.stderr)
+        return error.exit_status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""A request inside the front: from the message that brought it to its one final reply."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Hashable, Optional
+
+import msgpack
+
+from mattebridge.protocol import Plane
+
+if TYPE_CHECKING:
+    from mattebridge.daemon.doorkeeper import ArenaRecord, Lease
+    from mattebridge.daemon.plates import HeldPlate
+
+_jobs = itertools.count(1)
+
+# What makes two messages with one id the same request: everything but the moment of sending.
+_IGNORED = ("deadline_ms", "v", "sid")
+
+
+class Request:
+    """One piece of work for a worker, its owner and its state.
+
+    `answered` and `released` are two facts: a deadline answers a running request while its arena
+    stays lent until the worker lets go.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        message: Mapping[str, Any],
+        now: float,
+        *,
+        arena: Optional[ArenaRecord] = None,
+        device: Optional[str] = None,
+    ) -> None:
+        self.job = next(_jobs)
+        self.lease = lease
+        self.message = message
+        self.id: bytes = message["id"]
+        self.op: str = message["op"]
+        self.arena = arena
+        self.generation: int = message.get("gen") or 0
+        self.device = device
+        self.priority: str = message.get("priority") or "interactive"
+        self.frame: Optional[int] = message.get("frame")
+        self.arrived = now
+        self.started: Optional[float] = None
+        self.deadline: Optional[float] = None
+        if message.get("deadline_ms"):
+            self.deadline = now + message["deadline_ms"] / 1000
+        self.plate: Optional[HeldPlate] = None
+        self.group: Optional[Group] = None
+        self.answered = False
+        self.last_progress_sent = 0.0
+        self.fingerprint = fingerprint(message)
+
+    @property
+    def owner(self) -> Hashable:
+        """Whose line it stands in."""
+        return self.lease.sid
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the frame; (0, 0) for what has none."""
+        planes: list[Plane] = self.message.get("in") or []
+        return (planes[0].w, planes[0].h) if planes else (0, 0)
+
+
+class Group:
+    """One request of a client that every worker must carry out (loading a model, say)."""
+
+    def __init__(self, devices: int) -> None:
+        self.left = devices
+        self.answered = False
+        self.failure: Optional[dict[str, Any]] = None
+        self.result: dict[str, Any] = {}
+
+
+def fingerprint(message: Mapping[str, Any]) -> bytes:
+    """A digest of what was asked, to tell a repeated request from a reused id."""
+    kept = {key: value for key, value in sorted(message.items()) if key not in _IGNORED}
+    packed = msgpack.packb(kept, default=_plain, use_bin_type=True)
+    return hashlib.blake2b(packed, digest_size=16).digest()
+
+
+def _plain(value: Any) -> Any:
+    return value.to_wire() if isinstance(value, Plane) else repr(value)

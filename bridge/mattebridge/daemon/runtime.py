@@ -1,0 +1,139 @@
+"""The daemon's folder: created safely, locked for life, swept on start, reported in status.json.
+
+Everything else rests on the lock. Whoever holds it may remove stale sockets and bind new ones;
+nobody else ever does, because binding an `ipc://` address silently steals it from a live daemon.
+There is no pid file, so no stale pid is ever trusted or killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import logging.handlers
+import os
+import sys
+from pathlib import Path
+from typing import Any, Optional
+
+from mattebridge import transport
+from mattebridge.errors import UnsafeRuntimeError
+
+LOG_BYTES = 4 << 20
+LOG_FILES = 3
+
+
+class Runtime:
+    """The folder of one instance, held by this process while it lives."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock_fd: Optional[int] = None
+        self._door_inode: Optional[int] = None
+
+    def prepare(self) -> None:
+        """Create the folder as 0700 and check that it is ours alone; `UnsafeRuntimeError`."""
+        # Process-wide on purpose: whatever the host's mask was, our sockets and log are private.
+        os.umask(0o177)
+        transport.check_path_length(self.folder)
+        missing = [self.folder, *self.folder.parents]
+        missing = [path for path in missing if not os.path.lexists(path)]
+        try:
+            for path in reversed(missing):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(path, 0o700)
+                    os.chmod(path, 0o700)
+            transport.check_folder(self.folder)
+        except OSError as error:
+            raise UnsafeRuntimeError(
+                f"cannot make the runtime folder {self.folder}: {error.strerror}; set "
+                "MATTEBRIDGE_RUNTIME_DIR to a folder that you can write"
+            ) from error
+        shared = self.folder.parent
+        if missing or shared.name.startswith("mattebridge"):
+            self._check_parent(shared)
+
+    def _check_parent(self, parent: Path) -> None:
+        found = os.lstat(parent)
+        if found.st_uid not in (os.geteuid(), 0):
+            raise UnsafeRuntimeError(
+                f"{parent} belongs to user {found.st_uid}: set MATTEBRIDGE_RUNTIME_DIR to a "
+                "folder of your own"
+            )
+
+    def acquire(self) -> bool:
+        """Take the lock for life; False when another daemon holds it."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(self.folder / transport.LOCK, flags, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        self._lock_fd = fd
+        self._sweep()
+        return True
+
+    def _sweep(self) -> None:
+        """Remove what a killed predecessor left: sockets and half-written files."""
+        for name in os.listdir(self.folder):
+            if name in (transport.DOOR, transport.CTL) or name.endswith(".tmp"):
+                with contextlib.suppress(OSError):
+                    os.unlink(self.folder / name)
+
+    def bound(self) -> None:
+        """Remember the door as it was bound, to notice when the folder is taken away."""
+        self._door_inode = os.lstat(self.folder / transport.DOOR).st_ino
+
+    def still_there(self) -> bool:
+        """Whether our door is still the one in the folder (the user may have logged out)."""
+        try:
+            return os.lstat(self.folder / transport.DOOR).st_ino == self._door_inode
+        except OSError:
+            return False
+
+    def write_status(self, status: dict[str, Any]) -> None:
+        """Replace status.json in one step; a full disk is not the daemon's death."""
+        target = self.folder / transport.STATUS
+        temporary = self.folder / f".{transport.STATUS}.{os.getpid()}.tmp"
+        with contextlib.suppress(OSError):
+            temporary.write_text(json.dumps(status, indent=1) + "\n", encoding="utf-8")
+            os.replace(temporary, target)
+
+    def release(self) -> None:
+        """Remove the sockets, then let go of the lock."""
+        if self._lock_fd is None:
+            return
+        if self.still_there():
+            for name in (transport.DOOR, transport.CTL):
+                with contextlib.suppress(OSError):
+                    os.unlink(self.folder / name)
+        os.close(self._lock_fd)
+        self._lock_fd = None
+
+    def open_log(self, *, to_terminal: bool) -> None:
+        """Send this process's log to the folder, rotated, and to the terminal if asked.
+
+        A log that cannot be written never stops a frame.
+        """
+        root = logging.getLogger()
+        root.setLevel(logging.INFO)
+        form = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        handlers: list[logging.Handler] = []
+        with contextlib.suppress(OSError):
+            handlers.append(
+                logging.handlers.RotatingFileHandler(
+                    self.folder / transport.LOG,
+                    maxBytes=LOG_BYTES,
+                    backupCount=LOG_FILES,
+                    encoding="utf-8",
+                    errors="backslashreplace",
+                )
+            )
+        if to_terminal:
+            handlers.append(logging.StreamHandler(sys.stderr))
+        for handler in handlers:
+            handler.setFormatter(form)
+            root.addHandler(handler)
+        logging.raiseExceptions = False
