@@ -1,0 +1,421 @@
+"""Sequences of frames on disk: which files an input means, and which of them belong together.
+
+An input is a FILE, a FOLDER or a PATTERN (`plate.####.exr`, `%04d`, `@@@@`, `$F4`). It becomes a
+mapping from frame number to path, and inputs are matched by that NUMBER, never by position:
+frame 1005 of the plate meets frame 1005 of the clean plate, whichever file comes first. Only
+folders of pictures without numbers are taken by name order, and then their counts must agree.
+
+`####` means four digits, as in Nuke (fileseq's HASH1 style). A file with digits in its name is one
+file: nothing is guessed from `plate.1001.exr`. Nothing here opens a file.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional, Union
+
+from mattebridge.errors import SequenceError, UsageError
+from mattebridge.image_io import EXTENSIONS
+
+# A range with more frames than this (11 hours at 24 frames/s) is a slip of the finger.
+MAX_FRAMES = 1_000_000
+
+_TOKEN = re.compile(r"#+|@+|%0?\d*d|\$F\d*|<UDIM>|%[vV]")
+# The sign counts only after a separator: in plate-0001.exr the dash belongs to the name.
+_NUMBER_AT_END = re.compile(r"(?:(?:(?<=[._ ])|^)-)?\d+$")
+_LONE_NUMBER = re.compile(r"(?:^|[._ ])(-?\d+)$")
+
+
+@dataclass(frozen=True)
+class FrameFiles:
+    """One input: its files by frame number, ascending.
+
+    numbered: the numbers are the artist's; otherwise they are positions 1..N in name order.
+    still: one picture that stands for every frame.
+    """
+
+    source: str
+    files: Mapping[int, Path]
+    numbered: bool = True
+    still: bool = False
+
+
+@dataclass(frozen=True)
+class FrameInputs:
+    """The files of one frame by role, and the roles where an earlier frame stands in."""
+
+    frame: int
+    files: Mapping[str, Path]
+    held: tuple[str, ...] = ()
+
+    @property
+    def plate(self) -> Path:
+        return self.files["plate"]
+
+
+# ---------------------------------------------------------------------------- which files are meant
+
+
+def find_frames(source: Union[str, Path], *, role: str = "plate") -> FrameFiles:
+    """The files that a path, folder or pattern means; `role` names the input in errors.
+
+    Raises `SequenceError` when there is none, and says what is there instead.
+    """
+    text = str(source)
+    path = Path(text)
+    if path.is_dir():
+        return _from_folder(path, role)
+    if path.exists() or not _TOKEN.search(path.name):
+        return _from_file(path, role)
+    return _from_pattern(path, role)
+
+
+def _from_file(path: Path, role: str) -> FrameFiles:
+    if not path.exists():
+        raise SequenceError(f"{role} {path} does not exist{_what_is_there(path.parent)}")
+    match = _LONE_NUMBER.search(path.stem)
+    number = int(match.group(1)) if match else 1
+    return FrameFiles(str(path), {number: path}, numbered=match is not None, still=True)
+
+
+def _from_folder(folder: Path, role: str) -> FrameFiles:
+    sequences, unnumbered = _group(folder)
+    count = len(unnumbered) + sum(len(files) for files in sequences.values())
+    if count == 0:
+        raise SequenceError(f"{role} folder {folder} holds no frames{_what_is_there(folder)}")
+    if count == 1:
+        path = unnumbered[0] if unnumbered else next(iter(sequences.values()))[0][1]
+        return FrameFiles(str(folder), _from_file(path, role).files, still=True)
+    if len(sequences) == 1 and not unnumbered:
+        return FrameFiles(str(folder), _by_number(next(iter(sequences.values())), role))
+    if any(len(files) > 1 for files in sequences.values()):
+        raise SequenceError(
+            f"{role} folder {folder} is not one sequence{_what_is_there(folder)};"
+            " name one of them as a pattern"
+        )
+    paths = [*unnumbered, *(files[0][1] for files in sequences.values())]
+    paths.sort(key=lambda path: natural_key(path.name))
+    return FrameFiles(str(folder), dict(enumerate(paths, 1)), numbered=False)
+
+
+def _from_pattern(pattern: Path, role: str) -> FrameFiles:
+    prefix, width, suffix = _split_pattern(pattern, role)
+    found = []
+    for path in _pictures(pattern.parent):
+        name = path.name
+        if not (name.startswith(prefix) and name.endswith(suffix)):
+            continue
+        digits = name[len(prefix) : len(name) - len(suffix)]
+        if re.fullmatch(r"-?\d+", digits) and f"{int(digits):0{width}d}" == digits:
+            found.append((int(digits), path))
+    if not found:
+        raise SequenceError(f"no {role} frames match {pattern}{_what_is_there(pattern.parent)}")
+    return FrameFiles(str(pattern), _by_number(found, role))
+
+
+def _split_pattern(pattern: Path, role: str) -> tuple[str, int, str]:
+    """What stands before and after the frame number, and its number of digits."""
+    tokens = list(_TOKEN.finditer(pattern.name))
+    for token in tokens:
+        if token.group() == "<UDIM>" or token.group().lower() == "%v":
+            what = f"{role} {pattern} has {token.group()}"
+            raise UsageError(f"{what}; give one tile or view at a time")
+    if len(tokens) > 1:
+        raise UsageError(f"{role} {pattern} has more than one place for the frame number")
+    from fileseq.constants import PAD_STYLE_HASH1
+    from fileseq.filesequence import FileSequence
+
+    width = FileSequence.getPaddingNum(tokens[0].group(), pad_style=PAD_STYLE_HASH1)
+    return pattern.name[: tokens[0].start()], width, pattern.name[tokens[0].end() :]
+
+
+_Numbered = list[tuple[int, Path]]
+
+
+def _group(folder: Path) -> tuple[dict[tuple[str, str], _Numbered], list[Path]]:
+    """The pictures of a folder as sequences (same name but for the number), and the rest."""
+    sequences: dict[tuple[str, str], _Numbered] = {}
+    unnumbered = []
+    for path in _pictures(folder):
+        match = _NUMBER_AT_END.search(path.stem)
+        if match is None:
+            unnumbered.append(path)
+            continue
+        key = (path.stem[: match.start()], path.suffix.lower())
+        sequences.setdefault(key, []).append((int(match.group()), path))
+    return sequences, unnumbered
+
+
+def _pictures(folder: Path) -> list[Path]:
+    try:
+        entries = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
+    except OSError:
+        return []
+    return [
+        path
+        for path in entries
+        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+    ]
+
+
+def _by_number(found: _Numbered, role: str) -> dict[int, Path]:
+    files: dict[int, Path] = {}
+    for number, path in sorted(found, key=lambda entry: (entry[0], entry[1].name)):
+        if number in files:
+            twice = f"{files[number].name} and {path.name}"
+            raise SequenceError(f"{role} frame {number} is there twice: {twice}; remove one")
+        files[number] = path
+    return files
+
+
+def _what_is_there(folder: Path) -> str:
+    """ "; the folder holds plate.####.exr (24 frames)": the sentence that ends most searches."""
+    if not folder.is_dir():
+        return f": there is no folder {folder}"
+    sequences, unnumbered = _group(folder)
+    names = [f"{_pattern_of(files)} ({len(files)} frames)" for files in sequences.values()]
+    names += [path.name for path in unnumbered]
+    if not names:
+        names = sorted(f"{path.name}/" for path in folder.iterdir() if path.is_dir())
+    if not names:
+        return "; the folder is empty of pictures"
+    shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return f"; the folder holds {shown}"
+
+
+def _pattern_of(files: _Numbered) -> str:
+    if len(files) == 1:
+        return files[0][1].name
+    path = files[0][1]
+    match = _NUMBER_AT_END.search(path.stem)
+    assert match is not None
+    return f"{path.stem[: match.start()]}{'#' * len(match.group())}{path.suffix}"
+
+
+def natural_key(name: str) -> tuple[object, ...]:
+    """Sorts f_2 before f_10, as people do."""
+    parts = re.split(r"(\d+)", name)
+    numbers = [(int(part), part) if index % 2 else part for index, part in enumerate(parts)]
+    return (tuple(numbers), name)
+
+
+# ---------------------------------------------------------------------------------- frame ranges
+
+
+def parse_frames(text: str) -> list[int]:
+    """Sorted frame numbers of a range as artists and queues write it.
+
+    `1001-1100`, `1001-1100x2` (every second), `1-20y3` (all but every third), lists with commas,
+    negative numbers. A prefix names another grammar, because the same text means other frames
+    there: `openjd:1-9:2` and `nuke:1-10x2 20`. Raises `UsageError`.
+    """
+    grammar, _, body = text.partition(":")
+    if grammar not in ("openjd", "nuke"):
+        grammar, body = "", text
+    chosen = _GRAMMARS[grammar]
+    items = list(chosen.items(body))
+    frames: set[int] = set()
+    for item in items:
+        match = chosen.item.fullmatch(item)
+        if match is None:
+            raise UsageError(f"frames '{text}': '{item}' is no frame or range; {chosen.example}")
+        frames.update(_expand(text, **match.groupdict()))
+        if len(frames) > MAX_FRAMES:
+            raise UsageError(f"frames '{text}' are more than {MAX_FRAMES}; is a digit too many?")
+    if not frames:
+        raise UsageError(f"frames '{text}' name no frame; {chosen.example}")
+    return sorted(frames)
+
+
+@dataclass(frozen=True)
+class _Grammar:
+    item: re.Pattern[str]
+    separator: str
+    example: str
+
+    def items(self, body: str) -> Iterator[str]:
+        if body.strip():
+            yield from re.split(self.separator, body.strip())
+
+
+_RANGE = r"(?P<first>-?\d+)(?:-(?P<last>-?\d+)"
+_GRAMMARS = {
+    "": _Grammar(
+        re.compile(_RANGE + r"(?:(?P<mode>[xy])(?P<step>\d+))?)?"),
+        ",",
+        "write 1001-1100, 1001-1100x2 or 1001,1005-1010, without blanks",
+    ),
+    "openjd": _Grammar(
+        re.compile(_RANGE + r"(?::(?P<step>-?\d+))?)?"), r"\s*,\s*", "write openjd:1-9:2,20"
+    ),
+    "nuke": _Grammar(
+        re.compile(_RANGE + r"(?:x(?P<step>\d+))?)?"), r"[\s,]+", "write nuke:1-10x2 20"
+    ),
+}
+
+
+def _expand(
+    text: str,
+    first: str,
+    last: Optional[str],
+    step: Optional[str] = None,
+    mode: Optional[str] = None,
+) -> Iterable[int]:
+    start, end = int(first), int(first if last is None else last)
+    stride = int(step) if step else 0
+    if step and (stride == 0 or (stride < 0 and end > start)):
+        raise UsageError(f"frames '{text}': a step of {stride} leads from {start} nowhere")
+    count = abs(end - start) + 1
+    if count > MAX_FRAMES:
+        raise UsageError(f"frames '{text}' are more than {MAX_FRAMES}; is a digit too many?")
+    direction = 1 if end >= start else -1
+    every = range(start, end + direction, direction * (abs(stride) or 1))
+    if mode != "y":
+        return every
+    left_out = set(every)
+    return (n for n in range(start, end + direction, direction) if n not in left_out)
+
+
+def format_frames(frames: Collection[int]) -> str:
+    """Frames as people write them: `1001-1010, 1015`."""
+    runs: list[list[int]] = []
+    for number in sorted(frames):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    shown = [f"{first}-{last}" if last > first else f"{first}" for first, last in runs]
+    return ", ".join(shown[:20]) + (", ..." if len(shown) > 20 else "")
+
+
+# ------------------------------------------------------------------------------------- matching
+
+
+def match_frames(
+    inputs: Mapping[str, FrameFiles],
+    *,
+    frames: Optional[Sequence[int]] = None,
+    hold: Collection[str] = (),
+) -> list[FrameInputs]:
+    """The files of every frame, in frame order.
+
+    inputs: by role, "plate" among them. frames: which; by default all of the plate, which then
+    must have no holes. hold: roles where the last earlier frame stands in for a missing one.
+    Raises `SequenceError` that names every missing frame of every input.
+    """
+    plate = inputs["plate"]
+    wanted = list(frames) if frames is not None else _without_holes(plate)
+    chosen: dict[str, dict[int, Path]] = {}
+    gaps: list[str] = []
+    held: dict[int, list[str]] = {}
+    for role, given in inputs.items():
+        by_frame = _seen_from(plate, given, role, wanted)
+        if role in hold and role != "plate":
+            _fill(by_frame, given, role, wanted, held)
+        missing = [number for number in wanted if number not in by_frame]
+        if missing:
+            gaps.append(_gap(role, given, missing))
+        chosen[role] = by_frame
+    if gaps:
+        raise SequenceError("; ".join(gaps))
+    return [
+        FrameInputs(
+            number,
+            {role: by_frame[number] for role, by_frame in chosen.items()},
+            tuple(held.get(number, ())),
+        )
+        for number in wanted
+    ]
+
+
+def _without_holes(plate: FrameFiles) -> list[int]:
+    numbers = list(plate.files)
+    holes = numbers[-1] - numbers[0] + 1 - len(numbers)
+    if holes:
+        missing = (
+            sorted(set(range(numbers[0], numbers[-1])) - set(numbers)) if holes < 10**5 else []
+        )
+        raise SequenceError(
+            f"plate {plate.source} has holes: no frame {format_frames(missing) or 'between'};"
+            " render them, or say with --frames which ones you want"
+        )
+    return numbers
+
+
+def _seen_from(
+    plate: FrameFiles, given: FrameFiles, role: str, wanted: Sequence[int]
+) -> dict[int, Path]:
+    """The input's files under the plate's frame numbers."""
+    if given is plate:
+        return dict(given.files)
+    if given.still:
+        return dict.fromkeys(wanted, next(iter(given.files.values())))
+    if plate.numbered and given.numbered:
+        return dict(given.files)
+    if plate.numbered != given.numbered:
+        bare, other = ("plate", given) if given.numbered else (role, plate)
+        raise SequenceError(
+            f"the {bare} has no frame numbers while {other.source} has; number its files, or give"
+            " a single picture"
+        )
+    return _by_position(plate, given, role)
+
+
+def _by_position(plate: FrameFiles, given: FrameFiles, role: str) -> dict[int, Path]:
+    if len(plate.files) != len(given.files):
+        raise SequenceError(
+            f"{role} {given.source} has {len(given.files)} pictures and the plate"
+            f" {len(plate.files)}: without frame numbers the counts must agree"
+        )
+    by_stem = {path.stem: path for path in given.files.values()}
+    if all(path.stem in by_stem for path in plate.files.values()):
+        return {number: by_stem[path.stem] for number, path in plate.files.items()}
+    return dict(zip(plate.files, given.files.values()))
+
+
+def _fill(
+    by_frame: dict[int, Path],
+    given: FrameFiles,
+    role: str,
+    wanted: Sequence[int],
+    held: dict[int, list[str]],
+) -> None:
+    numbers = sorted(by_frame)
+    for number in wanted:
+        before = bisect_right(numbers, number)
+        if number not in given.files and not given.still and before and given.numbered:
+            by_frame[number] = by_frame[numbers[before - 1]]
+            held.setdefault(number, []).append(role)
+
+
+def _gap(role: str, given: FrameFiles, missing: Sequence[int]) -> str:
+    there = f"{given.source} holds {format_frames(given.files)}"
+    noun = "frame" if len(missing) == 1 else "frames"
+    return f"{role} has no {noun} {format_frames(missing)} ({there})"
+
+
+# ---------------------------------------------------------------------------------- output names
+
+
+def output_path(folder: Path, output: str, plate: Path, suffix: str) -> Path:
+    """`OUT/alpha/plate.1001.exr`: the plate's own name and padding in the output's folder."""
+    return folder / output / f"{plate.stem}{suffix}"
+
+
+def refuse_collisions(outputs: Sequence[Path], inputs: Collection[Path]) -> None:
+    """No output twice, and none on top of an input. Raises `SequenceError` naming the file."""
+    for path, count in Counter(outputs).items():
+        if count > 1:
+            raise SequenceError(
+                f"{count} plates would be written to {path}: they differ only in their type;"
+                " name them as separate patterns"
+            )
+    taken = {path.resolve() for path in inputs}
+    for path in outputs:
+        if path.resolve() in taken:
+            raise SequenceError(f"{path} is an input of this job; choose another -o")
