@@ -153,10 +153,12 @@ class Engine:
                 clean_plate, outside, degraded = self._matched(inputs, params, card, checkpoint)
             with clock("load"):
                 loaded = self._ready(card)
+            with clock("inputs"):
+                given = _model_input(inputs, clean_plate, outside, card, params, settings, frame)
+                padded = _padded(given, card)
             checkpoint("model")
             with clock("model"):
-                given = _model_input(inputs, clean_plate, outside, card, params, settings, frame)
-                made = loaded.model.matte(_padded(given, card), checkpoint)
+                made = loaded.model.matte(padded, checkpoint)
                 made = _checked(made, given, card)
                 loaded.frames += 1
             checkpoint("finish")
@@ -294,7 +296,8 @@ class _Clock:
     def __call__(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        self.timings_ms[stage] = round((time.perf_counter() - start) * 1e3, 3)
+        spent = (time.perf_counter() - start) * 1e3
+        self.timings_ms[stage] = round(self.timings_ms.get(stage, 0.0) + spent, 3)
 
     def move(self, seconds: float, source: str, target: str) -> None:
         """Count a part of one stage as a stage of its own."""

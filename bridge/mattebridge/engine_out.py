@@ -72,22 +72,25 @@ class Finish:
                 results = self._strip(out, rows)
                 start = time.perf_counter()
                 for role, values in results.items():
-                    for channel in range(values.shape[-1]):
-                        out[role][rows, :, channel] = values[..., channel]
+                    out[role][rows] = values
                 self.write_s.append(time.perf_counter() - start)
 
-    def _strip(self, out: Mapping[str, Plane], rows: slice) -> dict[str, FloatImage]:
+    def _strip(self, out: Mapping[str, Plane], rows: slice) -> dict[str, Plane]:
         """The asked-for results of a strip, each within the range of its plane."""
-        alpha = _rounded(self.alpha[rows], _type_of(out, "alpha"))
-        results = {"alpha": alpha[..., None]}
+        stored, alpha = _rounded(self.alpha[rows], _type_of(out, "alpha"))
+        results = {"alpha": stored[..., None]}
         if "foreground" in out or "premultiplied" in out:
             dtype = _type_of(out, "foreground")
             colour = self._clamped("foreground", self._colour(rows, alpha), dtype)
-            results["foreground"] = _rounded(colour, dtype)
+            results["foreground"], colour = _rounded(colour, dtype)
         if "premultiplied" in out:
-            product = self._product(results["foreground"], alpha)
-            product = self._clamped("premultiplied", product, out["premultiplied"].dtype)
-            results["premultiplied"] = np.concatenate([product, alpha[..., None]], axis=-1)
+            dtype = out["premultiplied"].dtype
+            product = self._clamped("premultiplied", self._product(colour, alpha), dtype)
+            rgba = np.empty((*alpha.shape, 4), dtype)
+            for channel in range(3):
+                rgba[..., channel] = product[..., channel]
+            rgba[..., 3] = alpha
+            results["premultiplied"] = rgba
         return {role: values for role, values in results.items() if role in out}
 
     def _product(self, colour: FloatImage, alpha: FloatImage) -> FloatImage:
@@ -127,19 +130,20 @@ class Finish:
 
     def _with_highlights(self, colour: FloatImage, rows: slice, alpha: FloatImage) -> FloatImage:
         """Add back what the clipped plate lacked, as far as the clean plate does not explain it."""
-        if not self.plate.has_highlights:
+        if not self.plate.has_highlights or self.plate.display[rows].max() <= 1.0:
             return colour
-        bright = (self.plate.display[rows] > 1.0).any(axis=-1)
-        if not bright.any():
-            return colour
-        light = self.plate.linear[rows][bright]
+        red, green, blue = np.moveaxis(self.plate.display[rows] > 1.0, -1, 0)
+        bright = red | green | blue
+        light = self.plate.linear[rows]
         if self.clean_plate is not None:
-            coverage = alpha[bright][:, None]
-            behind = (np.float32(1.0) - coverage) * self.clean_plate.linear[rows][bright]
-            own = (light - behind) / np.maximum(coverage, _HIGHLIGHT_MIN_ALPHA)
+            coverage = alpha[..., None]
+            own = light - (np.float32(1.0) - coverage) * self.clean_plate.linear[rows]
+            own /= np.maximum(coverage, _HIGHLIGHT_MIN_ALPHA)
             light = np.minimum(own, light * (np.float32(1.0) + _HIGHLIGHT_SLOPE * coverage))
-            light = np.minimum(light, FLOAT_MAX)
-        colour[bright] += np.maximum(srgb_encode(light) - np.float32(1.0), np.float32(0.0))
+            light = np.minimum(light, FLOAT_MAX, out=light)
+        excess = srgb_encode(light)
+        excess -= np.float32(1.0)
+        colour += np.maximum(excess, np.float32(0.0), out=excess) * bright[..., None]
         return colour
 
     def _clamped(self, name: str, values: FloatImage, dtype: Any) -> FloatImage:
@@ -187,5 +191,9 @@ def _type_of(out: Mapping[str, Plane], role: str) -> Any:
     return np.float32 if plane is None else plane.dtype
 
 
-def _rounded(values: FloatImage, dtype: Any) -> FloatImage:
-    return values if dtype == np.float32 else values.astype(dtype).astype(np.float32)
+def _rounded(values: FloatImage, dtype: Any) -> tuple[Plane, FloatImage]:
+    """The values as they are stored, and the same in float32 for going on."""
+    if dtype == np.float32:
+        return values, values
+    stored = values.astype(dtype)
+    return stored, stored.astype(np.float32)
