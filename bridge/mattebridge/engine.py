@@ -272,9 +272,7 @@ class Engine:
             checkpoint=checkpoint,
         )
         inputs.notes["alignment"] = _match_notes(match)
-        if match.clean_plate is held.picture.display:
-            return held.picture, match.outside, match.degraded
-        return Picture(match.clean_plate, "srgb"), match.outside, match.degraded
+        return held.matched_picture(match.clean_plate), match.outside, match.degraded
 
 
 def machine_memory_bytes() -> Optional[int]:

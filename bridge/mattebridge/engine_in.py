@@ -235,14 +235,25 @@ class HeldCleanPlate:
     key: Optional[str] = None
     nonfinite: int = 0
     picture: Optional[Picture] = None
-    # Alignment found for this clean plate; made on first use, so that `off` imports no cv2.
+    # Alignment found for this clean plate; made on first use, so that `off` imports no cv2. While
+    # the same alignment holds, `matched` keeps what was derived from it.
     match_cache: Optional[MatchCache] = None
+    matched: Optional[Picture] = None
 
     @property
     def size_bytes(self) -> int:
         """What it takes when everything derived from it exists."""
         height, width = self.raw.shape[:2]
-        return int(self.raw.nbytes + 4 * 12 * height * width)
+        return int(self.raw.nbytes + 8 * 12 * height * width)
+
+    def matched_picture(self, display: FloatImage) -> Picture:
+        """The matched clean plate as a picture; the picture itself where nothing was changed."""
+        assert self.picture is not None
+        if display is self.picture.display:
+            return self.picture
+        if self.matched is None or self.matched.pixels is not display:
+            self.matched = Picture(display, "srgb")
+        return self.matched
 
 
 class CleanPlates:

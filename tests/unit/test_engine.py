@@ -706,6 +706,73 @@ def test_frames_of_changing_size_follow_each_other():
         assert np.array_equal(found["premultiplied"], wanted["premultiplied"])
 
 
+# --- alignment ------------------------------------------------------------------------------------
+
+
+def moved_pair(height=180, width=240):
+    """A subject before a blotchy set, and that set shifted by two pixels and a tenth darker."""
+    coarse = np.pad(picture(8, height // 6, width // 6), ((2, 2), (2, 2), (0, 0)), mode="edge")
+    rows = np.linspace(0, len(coarse) - 1.01, height + 12)
+    columns = np.linspace(0, coarse.shape[1] - 1.01, width + 12)
+    top, left = rows.astype(int), columns.astype(int)
+    down, right = (rows - top)[:, None, None], (columns - left)[None, :, None]
+    upper = coarse[top][:, left] * (1 - right) + coarse[top][:, left + 1] * right
+    lower = coarse[top + 1][:, left] * (1 - right) + coarse[top + 1][:, left + 1] * right
+    world = (upper * (1 - down) + lower * down).astype(np.float32)
+    plate = world[6:-6, 6:-6].copy()
+    plate[60:120, 90:150] = (0.9, 0.1, 0.1)
+    return {"plate": plate, "clean_plate": world[4:-8, 4:-8] * np.float32(0.9)}
+
+
+def test_the_clean_plate_is_aligned_and_matched_where_the_model_says_auto():
+    model = Keyer(keyer_card(default_alignment="auto"))
+    engine = Engine(registry=registry_of(model))
+    planes = moved_pair()
+    for frame in range(2):
+        out, report = matte(planes, model=model, engine=engine, colorspace="srgb")
+        left = np.abs(model.given[frame].clean_plate - planes["plate"])
+        left[55:125, 85:155] = 0
+        assert left[8:-8, 8:-8].mean() < 0.02
+        assert len(report.notes["alignment"]["homography"]) == 9
+        assert len(report.notes["alignment"]["gain"]) == 3
+    off, report = matte(planes, model=model, engine=engine, colorspace="srgb", alignment="off")
+    assert "alignment" not in report.notes
+    assert np.abs(model.given[2].clean_plate - planes["clean_plate"]).max() == 0
+    assert off["alpha"].mean() > 2 * out["alpha"].mean()
+
+
+def test_unmixing_uses_the_matched_clean_plate():
+    alpha = np.zeros((180, 240), np.float32)
+    alpha[60:120, 90:150] = 1
+    alpha[20:30, 20:60] = 0.5
+    model = Keyer(keyer_card(default_alignment="auto"), alpha=alpha)
+    out, _ = matte(moved_pair(), model=model, colorspace="srgb", foreground="unmix")
+    plate = srgb_decode(moved_pair()["plate"])
+    wanted = 0.5 * plate[20:30, 20:60]
+    found = srgb_decode(out["premultiplied"][20:30, 20:60, :3])
+    assert np.abs(found - wanted).mean() < 0.02
+
+
+def test_where_nothing_had_to_change_the_unmix_stays_exact():
+    planes = moved_pair()
+    planes["clean_plate"] = planes["plate"].copy()
+    planes["clean_plate"][60:120, 90:150] = 0.3
+    alpha = picture(5, 180, 240, 1)[..., 0]
+    model = Keyer(keyer_card(default_alignment="auto"), alpha=alpha)
+    out, report = matte(planes, model=model, foreground="unmix")
+    again = over(out["premultiplied"][..., :3], out["alpha"], planes["clean_plate"])
+    solid = alpha >= 1 / 1024
+    assert np.abs(again - planes["plate"])[solid].max() < 1e-6
+    assert report.degraded == ()
+
+
+def test_frames_too_small_to_align_pass_unaligned():
+    model = Keyer(keyer_card(default_alignment="auto"))
+    for height, width in ((1, 1), (3, 40), (15, 15), (16, 16)):
+        out, _ = matte(pair(height, width), model=model)
+        assert np.isfinite(out["premultiplied"]).all()
+
+
 # --- the report -----------------------------------------------------------------------------------
 
 
