@@ -428,7 +428,9 @@ def _match_notes(match: Any) -> dict[str, Any]:
 
 
 def _note_ignored(notes: dict[str, Any], planes: Mapping[str, Plane], card: ModelCard) -> None:
-    if "alpha_hint" in planes and not (card.uses_alpha_hint or card.needs_alpha_hint):
+    """Name the planes that had no influence; the alignment uses a hint to leave the subject out."""
+    used = card.uses_alpha_hint or card.needs_alpha_hint or "alignment" in notes
+    if "alpha_hint" in planes and not used:
         notes["ignored"] = ["alpha_hint"]
 
 

@@ -741,6 +741,16 @@ def test_the_clean_plate_is_aligned_and_matched_where_the_model_says_auto():
     assert off["alpha"].mean() > 2 * out["alpha"].mean()
 
 
+def test_a_hint_tells_the_alignment_where_the_subject_is():
+    model = Keyer(keyer_card(default_alignment="auto"))
+    planes = {**moved_pair(), "alpha_hint": np.zeros((180, 240, 1), np.float32)}
+    planes["alpha_hint"][50:130, 80:160] = 1
+    _, report = matte(planes, model=model, colorspace="srgb")
+    assert "ignored" not in report.notes
+    _, report = matte(planes, model=model, colorspace="srgb", alignment="off")
+    assert report.notes["ignored"] == ["alpha_hint"]
+
+
 def test_unmixing_uses_the_matched_clean_plate():
     alpha = np.zeros((180, 240), np.float32)
     alpha[60:120, 90:150] = 1
