@@ -254,21 +254,27 @@ def _rebuild(
 
 
 def _all_subclasses(root: type[MattebridgeError]) -> list[type[MattebridgeError]]:
-    found = [root]
+    found: list[type[MattebridgeError]] = [root]
     for child in root.__subclasses__():
         found += _all_subclasses(child)
     return found
 
 
 # Only codes that the daemon may send; the client-side ones never cross the wire.
-CLIENT_SIDE = (ConnectionFailed, DaemonLost, MessageTooLarge, UnsafeRuntimeError, Cancelled)
-LOCAL_CODES = {kind.code for kind in (*CLIENT_SIDE, *_all_subclasses(UsageError))} | {
+CLIENT_SIDE: tuple[type[MattebridgeError], ...] = (
+    ConnectionFailed,
+    DaemonLost,
+    MessageTooLarge,
+    UnsafeRuntimeError,
+    Cancelled,
+)
+LOCAL_CODES: set[str] = {kind.code for kind in (*CLIENT_SIDE, *_all_subclasses(UsageError))} | {
     FrameReadError.code,
     FrameWriteError.code,
 }
 WIRE_ERRORS: dict[str, type[MattebridgeError]] = {
     kind.code: kind
-    for kind in [InternalError, *_all_subclasses(MattebridgeError)]
+    for kind in _all_subclasses(MattebridgeError)
     if kind.code not in LOCAL_CODES and "code" in vars(kind) and kind is not MattebridgeError
 }
 WIRE_ERRORS["E_INTERNAL"] = InternalError

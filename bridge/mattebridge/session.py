@@ -36,6 +36,10 @@ from mattebridge.errors import (
 from mattebridge.slots import SlotMap
 from mattebridge.version import __version__
 
+# Plain integers: pyzmq's enums cost microseconds each, several times a message.
+EVENTS, POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
+NOBLOCK, SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)
+
 _contexts: dict[int, Any] = {}
 _open_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
@@ -98,6 +102,9 @@ class Session:
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
         os.set_blocking(self._wake_read, False)
+        self._poller = select.poll()
+        for fd in (self._socket.getsockopt(zmq.FD), self.door.fileno(), self._wake_read):
+            self._poller.register(cast(int, fd), select.POLLIN)
         self._closed = False
         _open_sessions.add(self)
 
@@ -168,7 +175,8 @@ class Session:
             if self._closed:
                 raise DaemonLost("the session is closed: connect again")
             try:
-                self._socket.send_multipart([protocol.MAGIC, body])
+                self._socket.send(protocol.MAGIC, SNDMORE)
+                self._socket.send(body)
             except zmq.Again as error:
                 raise DaemonLost("the daemon takes no messages: it was stopped or hangs") from error
             except zmq.ZMQError as error:
@@ -185,39 +193,30 @@ class Session:
         replies = self._drain()
         if replies:
             return replies
-        poller = select.poll()
-        with self._lock:
-            if self._closed:
-                raise DaemonLost("the session is closed: connect again")
-            poller.register(cast(int, self._socket.getsockopt(zmq.FD)), select.POLLIN)
-            poller.register(self.door.fileno(), select.POLLIN)
-            poller.register(self._wake_read, select.POLLIN)
-            if self._readable():
-                timeout_s = 0.0
-        poller.poll(max(0.0, timeout_s) * 1000)
-        with contextlib.suppress(BlockingIOError, OSError):
-            os.read(self._wake_read, 512)
-        lost = self.door.lost()
+        if self._closed:
+            raise DaemonLost("the session is closed: connect again")
+        ready = dict(self._poller.poll(max(0.0, timeout_s) * 1000))
+        if self._wake_read in ready:
+            with contextlib.suppress(BlockingIOError, OSError):
+                os.read(self._wake_read, 512)
+        lost = self.door.fileno() in ready and self.door.lost()
         replies = self._drain()
         if lost and not replies:
             raise DaemonLost("the daemon went away while a request was out")
         return replies
 
     def _drain(self) -> list[dict[str, Any]]:
-        replies = []
+        replies: list[dict[str, Any]] = []
         with self._lock:
-            while not self._closed and self._readable():
-                try:
-                    parts = self._socket.recv_multipart(zmq.NOBLOCK)
-                except zmq.ZMQError:
-                    break
-                reply = _decode(parts, self.epoch)
+            # One at a time: the caller comes back, and looks here before it waits.
+            while not replies and not self._closed and self._readable():
+                reply = _decode(self._socket.recv_multipart(NOBLOCK), self.epoch)
                 if reply is not None:
                     replies.append(reply)
         return replies
 
     def _readable(self) -> bool:
-        return bool(cast(int, self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+        return bool(cast(int, self._socket.getsockopt(EVENTS)) & POLLIN)
 
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):

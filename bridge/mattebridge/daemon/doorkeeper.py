@@ -187,8 +187,7 @@ class Doorkeeper:
         connection.setblocking(False)
         lease = Lease(connection, self._layer.peer(connection))
         if lease.peer.uid != os.geteuid():
-            error = UidError("this daemon belongs to another user: start your own")
-            self._refuse(lease, error)
+            self._refuse(lease, UidError("this daemon belongs to another user: start your own"))
             return
         if _free_descriptors() < SPARE_FDS:
             self._refuse(lease, _no_descriptors())

@@ -15,7 +15,6 @@ final reply, or its lease is closed.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
@@ -23,14 +22,13 @@ import statistics
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any, Callable, Optional
-
-import zmq
+from typing import Any, Callable, ClassVar, Optional
 
 from mattebridge import protocol, transport
 from mattebridge.daemon.doorkeeper import ArenaRecord, Doorkeeper, Lease, next_memory_key
 from mattebridge.daemon.limits import Limits
 from mattebridge.daemon.loop import Helper, Loop
+from mattebridge.daemon.mailbox import Letter, Mailbox
 from mattebridge.daemon.plates import HeldPlate, HeldPlates, copy_plate
 from mattebridge.daemon.pool import Worker
 from mattebridge.daemon.requests import Group, Request, fingerprint
@@ -58,11 +56,9 @@ log = logging.getLogger(__name__)
 TICK_S = 0.25
 # While a dead worker is to be reaped.
 REAP_S = 0.01
-MESSAGES_A_TURN = 64
 PROGRESS_INTERVAL_S = 0.1
 STATUS_INTERVAL_S = 5.0
 FOLDER_INTERVAL_S = 2.0
-OUTBOX_MESSAGES = 256
 REMEMBERED_FRAMES = 256
 RETRY_AFTER_MS = 100
 
@@ -88,9 +84,8 @@ class Front:
             lost=self._lease_lost,
             freed=self._memory_freed,
         )
-        self._context: zmq.Context[Any] = zmq.Context(io_threads=1)
-        self._ctl = transport.router(self._context, runtime.folder)
-        self._loop.watch(self._ctl, self._hear_ctl)
+        self._mail = Mailbox(runtime.folder, epoch=self._epoch, patience_s=limits.outbox_s)
+        self._loop.watch(self._mail.socket, self._hear_ctl)
         self._queue: FairQueue[Request] = FairQueue(limits.batch_ageing_s)
         self._plates = HeldPlates(limits.plate_bytes)
         self._workers = [
@@ -110,6 +105,7 @@ class Front:
         self._last_work = time.monotonic()
         self._draining_until: Optional[float] = None
         self._why_draining = ""
+        self._last_tick = 0.0
         self._next_status = 0.0
         self._next_look = 0.0
         self._last_state = ""
@@ -126,27 +122,32 @@ class Front:
             worker.start(time.monotonic())
         try:
             while not self._finished():
-                self._loop.turn(self._sleep_s())
-                self._tick(time.monotonic())
+                due = self._due(time.monotonic())
+                self._loop.turn(due - time.monotonic())
+                now = time.monotonic()
+                if now >= due:
+                    self._tick(now)
         finally:
             self._leave()
         return 0
 
-    # -- time -------------------------------------------------------------------------------------
+    # -- time ----------------------------------------------------------------------------
 
-    def _sleep_s(self) -> float:
-        now = time.monotonic()
-        if any(worker.state in ("dying", "retiring") for worker in self._workers):
-            return REAP_S
-        due = [TICK_S]
-        due += [r.deadline - now for r in self._queue if r.deadline is not None]
+    def _due(self, now: float) -> float:
+        """When something must be looked at, whether or not a message comes."""
+        due = self._last_tick + TICK_S
         for worker in self._workers:
-            request = worker.request
-            if request is not None and request.deadline is not None and not request.answered:
-                due.append(request.deadline - now)
-        return max(0.0, min(due))
+            if worker.state in ("dying", "retiring"):
+                due = min(due, now + REAP_S)
+            running = worker.request
+            if running is not None and running.deadline is not None and not running.answered:
+                due = min(due, running.deadline)
+        if len(self._queue):
+            due = min([due, *(r.deadline for r in self._queue if r.deadline is not None)])
+        return due
 
     def _tick(self, now: float) -> None:
+        self._last_tick = now
         self._door.tick(now)
         self._expire(now)
         for worker in self._workers:
@@ -205,67 +206,39 @@ class Front:
         for lease in list(self._door.leases.values()):
             for request in list(lease.active.values()):
                 self._fail(request, _stopping())
-        # Replies are in ZeroMQ's hands now; it needs a moment, and clients see the door close.
-        self._ctl.close(linger=200)
+        self._mail.close()
         self._door.close()
         self._plates.clear()
         self._runtime.write_status({**self._status(time.monotonic()), "state": "stopped"})
         self._runtime.release()
         log.info("stopped: %s", self._why_draining or "error")
-        self._context.term()
 
-    # -- messages in ------------------------------------------------------------------------------
+    # -- messages in ---------------------------------------------------------------------
 
     def _hear_ctl(self) -> None:
-        for _ in range(MESSAGES_A_TURN):
-            try:
-                parts, address = self._receive_parts()
-            except zmq.Again:
-                return
-            self._take(parts, address)
+        for letter in self._mail.letters():
+            self._take(letter)
 
-    def _receive_parts(self) -> tuple[list[bytes], str]:
-        """The first parts of one message and the peer's kernel-checked address."""
-        parts: list[bytes] = []
-        while True:
-            frame = self._ctl.recv(zmq.NOBLOCK, copy=False)
-            if len(parts) < protocol.MAX_PARTS:
-                parts.append(frame.bytes)
-            if not frame.more:
-                break
-        try:
-            address = str(frame.get("Peer-Address"))
-        except zmq.ZMQError:
-            address = ""
-        return parts, address
-
-    def _take(self, parts: list[bytes], address: str) -> None:
-        if len(parts) != 3 or parts[1] != protocol.MAGIC:
-            self._count("not_ours")
-            return
-        routing_id = parts[0]
-        peer = _parse_address(address)
-        if peer is None or peer[0] != os.geteuid():
+    def _take(self, letter: Letter) -> None:
+        if letter.uid != os.geteuid():
             self._count("E_UID")
             return
+        if len(letter.parts) != 2 or letter.parts[0] != protocol.MAGIC:
+            self._count("not_ours")
+            return
         try:
-            message = protocol.unpack(parts[2])
-        except MessageError:
-            self._count("E_MESSAGE")
-            return
-        request_id = message.get("id")
-        if not isinstance(request_id, bytes) or len(request_id) != protocol.ID_BYTES:
-            self._count("E_MESSAGE")
-            return
-        lease = self._find_lease(message.get("sid"), peer[1])
-        if lease is None:
-            error: MattebridgeError = LeaseError("this session is over: connect again")
+            message = protocol.unpack(letter.parts[1])
+            request_id = protocol.nonce("id", message.get("id"))
+        except MessageError as error:
             self._count(error.code)
-            self._send_to(
-                routing_id, self._reply("error", request_id, protocol.error_fields(error))
-            )
             return
-        lease.routing_id = routing_id
+        lease = self._find_lease(message.get("sid"), letter.pid)
+        if lease is None:
+            self._answer_stranger(letter, request_id)
+            return
+        lease.routing_id = letter.routing_id
+        if lease.outbox:
+            self._flush(lease, time.monotonic())
         try:
             request = protocol.validate_request(message)
             self._OPERATIONS[request["op"]](self, lease, request)
@@ -275,6 +248,12 @@ class Front:
             reference = os.urandom(4).hex()
             log.exception("a request failed in the front: ref=%s", reference)
             self._refuse(lease, message, _bug(reference))
+
+    def _answer_stranger(self, letter: Letter, request_id: bytes) -> None:
+        error = LeaseError("this session is over: connect again")
+        self._count(error.code)
+        reply = self._mail.reply("error", request_id, protocol.error_fields(error))
+        self._mail.send_once(letter.routing_id, reply)
 
     def _find_lease(self, sid: Any, pid: int) -> Optional[Lease]:
         lease = self._door.leases.get(sid) if isinstance(sid, bytes) else None
@@ -289,9 +268,9 @@ class Front:
             arena = lease.arenas.get(slot)
             lent = arena is not None and arena.lent_to is not None
             fields.update(held=lent, slot=slot, gen=generation)
-        self._post(lease, self._reply("error", message["id"], fields))
+        self._post(lease, "error", message["id"], fields)
 
-    # -- rendering ----------------------------------------------------------------------------------
+    # -- rendering -----------------------------------------------------------------------
 
     def _render(self, lease: Lease, message: dict[str, Any]) -> None:
         if self._repeated(lease, message):
@@ -318,7 +297,7 @@ class Front:
         if mark != (known.fingerprint if known is not None else finished[0]):  # type: ignore[index]
             raise IdReuseError("this request id was used for another request: make a new one")
         if finished is not None:
-            self._post(lease, finished[1])
+            self._post_reply(lease, finished[1])
         return True
 
     def _arena(self, lease: Lease, message: dict[str, Any]) -> ArenaRecord:
@@ -395,7 +374,7 @@ class Front:
             message["model"] = request.message["model"]
         worker.give(request, message, memories)
 
-    # -- other operations -----------------------------------------------------------------------------
+    # -- other operations ----------------------------------------------------------------
 
     def _cancel(self, lease: Lease, message: dict[str, Any]) -> None:
         target = lease.active.get(message["target"])
@@ -410,10 +389,7 @@ class Front:
                     worker.cancel(target)
         elif message["target"] in lease.finished:
             found = "finished"
-        self._post(
-            lease,
-            self._reply("ack", message["id"], {"target": message["target"], "found": found}),
-        )
+        self._post(lease, "ack", message["id"], {"target": message["target"], "found": found})
 
     def _ping(self, lease: Lease, message: dict[str, Any]) -> None:
         now = time.monotonic()
@@ -432,10 +408,10 @@ class Front:
                 for worker in self._workers
             ],
         }
-        self._post(lease, self._reply("pong", message["id"], fields))
+        self._post(lease, "pong", message["id"], fields)
 
     def _say_status(self, lease: Lease, message: dict[str, Any]) -> None:
-        self._post(lease, self._reply("status", message["id"], self._status(time.monotonic())))
+        self._post(lease, "status", message["id"], self._status(time.monotonic()))
 
     def _models(self, lease: Lease, message: dict[str, Any]) -> None:
         """Models are the workers' affair: queue the question for one of them, or for all."""
@@ -485,7 +461,7 @@ class Front:
 
     def _plate_list(self, lease: Lease, message: dict[str, Any]) -> None:
         fields = {"plates": self._plates.describe()}
-        self._post(lease, self._reply("plates", message["id"], fields))
+        self._post(lease, "plates", message["id"], fields)
 
     def _plate_drop(self, lease: Lease, message: dict[str, Any]) -> None:
         self._memory_freed([self._plates.drop(message["name"]).key])
@@ -494,11 +470,11 @@ class Front:
     def _shutdown(self, lease: Lease, message: dict[str, Any]) -> None:
         others = self._door.in_use()
         stopping = not (message["if_unused"] and others)
-        self._post(lease, self._reply("stopping", message["id"], {"stopping": stopping}))
+        self._post(lease, "stopping", message["id"], {"stopping": stopping})
         if stopping:
             self._drain("asked to stop")
 
-    _OPERATIONS: dict[str, Callable[[Front, Lease, dict[str, Any]], None]] = {
+    _OPERATIONS: ClassVar[dict[str, Callable[[Front, Lease, dict[str, Any]], None]]] = {
         "render": _render,
         "cancel": _cancel,
         "ping": _ping,
@@ -512,7 +488,7 @@ class Front:
         "shutdown": _shutdown,
     }
 
-    # -- the workers ------------------------------------------------------------------------------------
+    # -- the workers ---------------------------------------------------------------------
 
     def _worker_says(self, worker: Worker, message: dict[str, Any]) -> None:
         op, now = message["op"], time.monotonic()
@@ -576,9 +552,8 @@ class Front:
             return
         request.last_progress_sent = now
         fields = {key: message[key] for key in ("stage", "done", "total")}
-        reply = self._reply("progress", request.id, fields)
-        if request.lease.routing_id is not None:
-            self._send_to(request.lease.routing_id, reply)
+        reply = self._mail.reply("progress", request.id, fields)
+        self._mail.send_once(request.lease.routing_id, reply)
 
     def _worker_died(self, worker: Worker, request: Optional[Request]) -> None:
         if request is not None:
@@ -614,7 +589,7 @@ class Front:
                 error = _expired(running, started=True)
                 self._answer(running, "error", {**protocol.error_fields(error), "held": True})
 
-    # -- the end of a request -------------------------------------------------------------------------------
+    # -- the end of a request ------------------------------------------------------------
 
     def _fail(self, request: Request, error: MattebridgeError) -> None:
         self._finish(request, "error", protocol.error_fields(error))
@@ -631,7 +606,7 @@ class Front:
             self._answer(request, op, {**fields, "held": False})
         elif arena is not None:
             place = {"slot": arena.number, "gen": request.generation}
-            self._post(lease, self._reply("released", request.id, place))
+            self._post(lease, "released", request.id, place)
         lease.active.pop(request.id, None)
 
     def _answer(self, request: Request, op: str, fields: dict[str, Any]) -> None:
@@ -642,7 +617,7 @@ class Front:
             request.group.answered = True
         if request.arena is not None:
             fields.update(slot=request.arena.number, gen=request.generation)
-        reply = self._reply(op, request.id, fields)
+        reply = self._mail.reply(op, request.id, fields)
         if request.op == "render" and op in self._counts:
             self._counts[op] += 1
             _log_frame(request, op, fields)
@@ -650,7 +625,7 @@ class Front:
             self._count(fields["code"])
         if not fields.get("retry"):
             request.lease.remember(request.id, request.fingerprint, reply)
-        self._post(request.lease, reply)
+        self._post_reply(request.lease, reply)
 
     def _lease_lost(self, lease: Lease) -> None:
         """A client is gone: its waiting requests are dropped, the running one is told to stop."""
@@ -662,48 +637,26 @@ class Front:
                 worker.request.answered = True
                 worker.cancel(worker.request)
 
-    # -- messages out -----------------------------------------------------------------------------------------
+    # -- messages out ---------------------------------------------------------------------
 
-    def _reply(self, op: str, request_id: bytes, fields: dict[str, Any]) -> dict[str, Any]:
-        return {"op": op, "id": request_id, "epoch": self._epoch, **fields}
+    def _post(self, lease: Lease, op: str, request_id: bytes, fields: dict[str, Any]) -> None:
+        self._post_reply(lease, self._mail.reply(op, request_id, fields))
 
-    def _post(self, lease: Lease, reply: dict[str, Any]) -> None:
-        """Send what must arrive: it waits in the lease's outbox while the peer is not reading."""
-        if lease.closed:
-            return
-        data = _pack_reply(reply)
-        if lease.outbox or not self._try_send(lease.routing_id, data):
-            lease.outbox.append((time.monotonic(), data))
-            if len(lease.outbox) > OUTBOX_MESSAGES:
-                self._close_stuck(lease)
+    def _post_reply(self, lease: Lease, reply: dict[str, Any]) -> None:
+        if not self._mail.post(lease, reply):
+            self._close_stuck(lease)
 
     def _flush(self, lease: Lease, now: float) -> None:
-        while lease.outbox:
-            if not self._try_send(lease.routing_id, lease.outbox[0][1]):
-                break
-            lease.outbox.popleft()
-        if lease.outbox and now - lease.outbox[0][0] > self._limits.outbox_s:
+        if not self._mail.flush(lease, now):
             self._close_stuck(lease)
 
     def _close_stuck(self, lease: Lease) -> None:
+        """Instead of silence, a client that does not read sees its lease end."""
         log.warning("a client does not read its replies: pid=%d", lease.peer.pid)
         lease.outbox.clear()
         self._door.end(lease)
 
-    def _send_to(self, routing_id: bytes, reply: dict[str, Any]) -> None:
-        """Send what may be lost: progress, and answers to strangers."""
-        self._try_send(routing_id, _pack_reply(reply))
-
-    def _try_send(self, routing_id: Optional[bytes], data: bytes) -> bool:
-        if routing_id is None:
-            return False
-        try:
-            self._ctl.send_multipart([routing_id, protocol.MAGIC, data], zmq.NOBLOCK)
-        except zmq.ZMQError:
-            return False  # gone (EHOSTUNREACH) or full (EAGAIN)
-        return True
-
-    # -- what can be asked ------------------------------------------------------------------------------------
+    # -- what can be asked ---------------------------------------------------------------
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -778,24 +731,6 @@ class Front:
 
     def _count(self, what: str) -> None:
         self._refused[what] = self._refused.get(what, 0) + 1
-
-
-def _pack_reply(reply: dict[str, Any]) -> bytes:
-    try:
-        return protocol.pack(reply)
-    except MattebridgeError:
-        log.error("a reply was too large to send: op=%s", reply["op"])
-        error = InternalError("the daemon's answer was too long to send; its log says more")
-        kept = {key: reply[key] for key in ("id", "epoch", "held", "slot", "gen") if key in reply}
-        return protocol.pack({"op": "error", **kept, **protocol.error_fields(error)})
-
-
-def _parse_address(address: str) -> Optional[tuple[int, int]]:
-    """(uid, pid) from ZeroMQ's `localhost:uid:gid:pid`; None for anything else."""
-    parts = address.split(":")
-    with contextlib.suppress(ValueError, IndexError):
-        return int(parts[-3]), int(parts[-1])
-    return None
 
 
 def _log_frame(request: Request, op: str, fields: dict[str, Any]) -> None:

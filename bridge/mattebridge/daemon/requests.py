@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Hashable, Optional
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Any, Optional
 
 import msgpack
 

@@ -9,7 +9,8 @@ a thousand frames delays another one's single frame by one frame. A batch frame 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from typing import Callable, Generic, Hashable, Optional, Protocol, TypeVar
+from collections.abc import Hashable
+from typing import Callable, Generic, Optional, Protocol, TypeVar
 
 
 class Waiting(Protocol):

@@ -63,12 +63,27 @@ class Worker:
         self.cancelled: set[int] = set()
 
     def warm_up(self) -> None:
-        """One small real frame of the default model, so that `ready` means ready."""
+        """One small real frame of the default model, so that `ready` means ready.
+
+        A default model that cannot run here is said by every request for it, in its own words.
+        """
+        started = time.monotonic()
+        try:
+            self._first_frame()
+        except MattebridgeError as error:
+            log.error("the warm-up frame failed: %s", error.message)
+        self.say(
+            op="ready",
+            models=self._model_names(),
+            memory=self._memory(),
+            warm_up_ms=int((time.monotonic() - started) * 1000),
+        )
+
+    def _first_frame(self) -> None:
         import numpy as np
 
         from mattebridge.engine import RenderParams
 
-        started = time.monotonic()
         size = WARM_UP_SIZE
         ramp = np.linspace(0.1, 0.9, size * size * 3, dtype=np.float32).reshape(size, size, 3)
         plate = ramp.copy()
@@ -78,12 +93,6 @@ class Worker:
             RenderParams.from_wire({"colorspace": "srgb"}),
             model="default",
             out={"alpha": np.empty((size, size, 1), np.float32)},
-        )
-        self.say(
-            op="ready",
-            models=self._model_names(),
-            memory=self._memory(),
-            warm_up_ms=int((time.monotonic() - started) * 1000),
         )
 
     def say(self, **message: Any) -> None:
@@ -109,8 +118,8 @@ class Worker:
         except MattebridgeError as error:
             self.say(op="failed", job=job, error=protocol.error_fields(error))
         except MemoryError:
-            error = OutOfMemoryError("the machine has no memory left for this frame")
-            self.say(op="failed", job=job, error=protocol.error_fields(error))
+            full = OutOfMemoryError("the machine has no memory left for this frame")
+            self.say(op="failed", job=job, error=protocol.error_fields(full))
         except Exception as error:
             self._unknown(job, error)
         else:
