@@ -539,9 +539,9 @@ def write_frame(
     The suffix chooses the type: .exr (half unless dtype="float32"; a matte is a channel named A),
     .png, .jpg, .jpeg, .tif, .tiff, .dpx. compression: EXR "zip" (default), "zips", "none", "piz",
     "dwaa:45" ...; JPEG "95" or "95:444"; TIFF "none", "lzw", "zip".
-    data_window with pixels of the display window: only that part is stored; with pixels of its own
-    size: they are stored there. layers (EXR): named planes beside the main ones, e.g.
-    {"matte": (H, W, 1), "foreground": (H, W, 3)}, already in the file's colour space.
+    EXR alone knows windows and layers. data_window with pixels of the display window: only that
+    part is stored; with pixels of its own size: they are stored there. layers: named planes beside
+    the main ones, e.g. {"matte": (H, W, 1), "foreground": (H, W, 3)}, in the file's colour space.
     Raises `FrameWriteError` naming the file and what to do.
     """
     path = Path(path)
@@ -598,6 +598,8 @@ def encode_frame(
         stored, names = _with_layers(path, stored, layers, kind, dtype)
     else:
         names = _channel_names(stored)
+    if kind is not _EXR:
+        data_window = display_window = None
     stored, data, display = _windowed(path, stored, data_window, display_window)
     return _encode(kind.name, stored, names, data, display, job)
 

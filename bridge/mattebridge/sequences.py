@@ -66,13 +66,16 @@ def find_frames(source: Union[str, Path], *, role: str = "plate") -> FrameFiles:
 
     Raises `SequenceError` when there is none, and says what is there instead.
     """
-    text = str(source)
-    path = Path(text)
+    path, role = Path(source), _words(role)
     if path.is_dir():
         return _from_folder(path, role)
     if path.exists() or not _TOKEN.search(path.name):
         return _from_file(path, role)
     return _from_pattern(path, role)
+
+
+def _words(role: str) -> str:
+    return role.replace("_", " ")
 
 
 def _from_file(path: Path, role: str) -> FrameFiles:
@@ -358,7 +361,7 @@ def _seen_from(
     if plate.numbered and given.numbered:
         return dict(given.files)
     if plate.numbered != given.numbered:
-        bare, other = ("plate", given) if given.numbered else (role, plate)
+        bare, other = ("plate", given) if given.numbered else (_words(role), plate)
         raise SequenceError(
             f"the {bare} has no frame numbers while {other.source} has; number its files, or give"
             " a single picture"
@@ -369,7 +372,7 @@ def _seen_from(
 def _by_position(plate: FrameFiles, given: FrameFiles, role: str) -> dict[int, Path]:
     if len(plate.files) != len(given.files):
         raise SequenceError(
-            f"{role} {given.source} has {len(given.files)} pictures and the plate"
+            f"{_words(role)} {given.source} has {len(given.files)} pictures and the plate"
             f" {len(plate.files)}: without frame numbers the counts must agree"
         )
     by_stem = {path.stem: path for path in given.files.values()}
@@ -396,7 +399,7 @@ def _fill(
 def _gap(role: str, given: FrameFiles, missing: Sequence[int]) -> str:
     there = f"{given.source} holds {format_frames(given.files)}"
     noun = "frame" if len(missing) == 1 else "frames"
-    return f"{role} has no {noun} {format_frames(missing)} ({there})"
+    return f"{_words(role)} has no {noun} {format_frames(missing)} ({there})"
 
 
 # ---------------------------------------------------------------------------------- output names

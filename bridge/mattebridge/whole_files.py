@@ -62,6 +62,21 @@ def replace_file(path: Union[str, Path], data: Union[bytes, memoryview]) -> int:
     return len(data)
 
 
+def can_write(folder: Path) -> bool:
+    """Whether files can be made in a folder, or the folder itself in its nearest parent."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    probe = place / temporary_name("probe")
+    try:
+        # Asking the file system: permission bits know nothing of read-only mounts.
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        probe.unlink()
+    except OSError:
+        return False
+    return True
+
+
 def write_error(path: Path, failure: OSError) -> FrameWriteError:
     """The sentence for a refusal of the file system."""
     why = _ADVICE.get(failure.errno or 0, failure.strerror or str(failure))

@@ -1,0 +1,634 @@
+"""Matte a shot: frames from disk through the daemon to files, several at once, in bounded memory.
+
+    main thread:  admit frames in order -----> note what ended, in order -----> exit status
+                     | byte budget                 ^
+    frame threads:   read --> submit, wait --> encode, write, check
+
+Each frame has a thread that walks it through all rooms; gates let only so many into each room, so
+that reading the next frame and writing the last overlap with the daemon's work. A frame is admitted
+only when its bytes fit the budget, whatever the shot's length. The rule that must not be broken:
+exit status 0 means that every requested frame stands on disk and was checked there.
+
+What fails one frame (unreadable, wrong size, a model error) is recorded and the others go on; a
+write error, a lost daemon or a cancel stops everything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mattebridge import color
+from mattebridge.errors import (
+    Cancelled,
+    DaemonError,
+    DeadlineError,
+    FrameReadError,
+    FrameWriteError,
+    GeometryError,
+    InputsError,
+    MattebridgeError,
+    ModelError,
+    PlateError,
+    RequestError,
+    TooLargeError,
+    WorkerLostError,
+)
+from mattebridge.image_io import read_frame, read_matte
+from mattebridge.job import MATTE_ROLES, FrameTask, MatteJob, Plan, preflight
+from mattebridge.ledger import job_digest
+from mattebridge.outputs import write_output
+from mattebridge.progress import FrameRecord, Progress
+from mattebridge.sequences import format_frames
+from mattebridge.whole_files import replace_file, sweep_temporaries
+
+Pixels = NDArray[Any]
+
+READERS = 2
+MAX_WRITERS = 4
+# How long anything waits before it looks whether the job was cancelled.
+POLL_S = 0.1
+# The client's own limit comes first; this only guards against a client that never answers.
+GRACE_S = 10.0
+# Errors of a request that lie with the frame and not with the job.
+_FRAME_LOCAL = (InputsError, GeometryError, TooLargeError)
+
+
+class Handle(Protocol):
+    """A frame in flight, as `MatteClient.submit` gives it."""
+
+    def result(self, timeout_s: Optional[float] = None) -> Any: ...
+
+    def cancel(self) -> None: ...
+
+
+class Client(Protocol):
+    """What a job needs of `MatteClient`."""
+
+    def submit(self, plate: Any, clean_plate: Any = None, **options: Any) -> Handle: ...
+
+    def models(self) -> list[dict[str, Any]]: ...
+
+    def hold_clean_plate(self, name: str, pixels: Any) -> Any: ...
+
+    def drop_clean_plate(self, name: str) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class Summary:
+    """How a job ended: a record for every frame in order, the exit status, one line for people."""
+
+    records: list[FrameRecord] = field(default_factory=list)
+    total: int = 0
+    cause: Optional[BaseException] = None
+    seconds: float = 0.0
+    output: Path = Path()
+
+    def count(self, status: str) -> int:
+        return sum(record.status == status for record in self.records)
+
+    @property
+    def exit_status(self) -> int:
+        """0 only when every frame is done or was found good; see the table in the README."""
+        if self.cause is not None:
+            return self.cause.exit_status if isinstance(self.cause, MattebridgeError) else 1
+        good = self.count("done") + self.count("found")
+        return 0 if good == self.total and self.total else 3
+
+    @property
+    def text(self) -> str:
+        done, found, failed = (self.count(name) for name in ("done", "found", "failed"))
+        speed = f", {done / self.seconds:.2f} frames/s" if done and self.seconds > 0 else ""
+        parts = [f"{done} done{speed}"] + ([f"{found} found good"] if found else [])
+        parts += [f"{failed} failed"] if failed else []
+        left = self.total - done - found - failed
+        parts += [f"{left} not made"] if left else []
+        parts += [f"{count} {label}" for label, count in sorted(self._remarks().items())]
+        text = f"{self.total} frames: {', '.join(parts)} in {self.output}"
+        return f"{text}; {self.first_failure}" if self.exit_status else text
+
+    def _remarks(self) -> Counter[str]:
+        """What is less than asked for, by kind, with the number of frames."""
+        labels = [label for record in self.records for label in record.degraded]
+        held = [f"with {role.replace('_', ' ')} held" for r in self.records for role in r.held]
+        return Counter([*labels, *held])
+
+    @property
+    def first_failure(self) -> str:
+        """The first cause in a sentence."""
+        failed = [record for record in self.records if record.status == "failed"]
+        if self.cause is not None:
+            return _sentence(self.cause)
+        if not failed:
+            return ""
+        return f"frame {format_frames([record.frame for record in failed])}: {failed[0].message}"
+
+
+def run_job(
+    job: MatteJob,
+    connect: Callable[[], Client],
+    *,
+    progress: Optional[Progress] = None,
+    cancelled: Optional[threading.Event] = None,
+) -> Summary:
+    """Matte every frame of a job; `connect` opens the client once it is known to be needed.
+
+    Setting `cancelled` stops the job: exit status 4, no partial files. Raises the errors of
+    `preflight`, and `DaemonError` or `ModelError` before the first frame; later errors are in the
+    summary.
+    """
+    cancelled = cancelled or threading.Event()
+    plan = preflight(job)
+    sweep_temporaries([job.output, *plan.folders])
+    if all(task.problem is not None for task in plan.tasks):
+        return _Run(plan, None, progress or Progress(), cancelled).run()
+    client = connect()
+    try:
+        return _Run(plan, client, progress or Progress(), cancelled).run()
+    finally:
+        client.close()
+
+
+class _Run:
+    """One job on its way."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        client: Optional[Client],
+        progress: Progress,
+        cancelled: threading.Event,
+    ) -> None:
+        self.plan = plan
+        self.progress = progress
+        self.cancelled = cancelled
+        self.stop = threading.Event()
+        self.summary = Summary(total=len(plan.tasks), output=plan.job.output)
+        self.model = _find_model(client, plan.job) if client is not None else {}
+        self.settings = plan.settings(str(self.model.get("name", "")))
+        self.digest = job_digest(self.settings, str(self.model.get("digest", "")))
+        self.client = client
+        self.written: dict[Path, int] = {}
+        self.inputs = _Inputs(plan, client)
+        self.budget = _ByteBudget(plan.job.max_bytes)
+        self.gates = {
+            "read": threading.BoundedSemaphore(READERS),
+            "matte": threading.BoundedSemaphore(max(1, plan.job.in_flight)),
+            "write": threading.BoundedSemaphore(min(MAX_WRITERS, os.cpu_count() or 1)),
+        }
+
+    def run(self) -> Summary:
+        """Walk all frames through; the summary is complete whatever happened."""
+        started = time.monotonic()
+        self._begin_ledger()
+        waiting = list(self.plan.tasks)
+        self.progress.start(len(waiting), self._describe())
+        self._say_what_is_ignored()
+        threads = READERS + self.plan.job.in_flight + MAX_WRITERS
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="frame")
+        try:
+            self._walk(waiting, pool)
+        finally:
+            self.stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            self.inputs.release()
+        self.summary.seconds = time.monotonic() - started
+        if not self.summary.exit_status:
+            self._check_everything_is_there()
+        recorded = {record.frame for record in self.summary.records}
+        left = [task for task in self.plan.tasks if task.frame not in recorded]
+        self.summary.records += [self._record(task, "cancelled") for task in left]
+        self.progress.finish(self.summary.exit_status, self.summary.text)
+        return self.summary
+
+    def _describe(self) -> str:
+        frames = format_frames([task.frame for task in self.plan.tasks])
+        model = self.model.get("name", self.plan.job.model)
+        outputs = ", ".join(self.plan.job.written)
+        return f"frames {frames} with model {model}: {outputs} to {self.plan.job.output}"
+
+    def _say_what_is_ignored(self) -> None:
+        job = self.plan.job
+        if job.alpha_hint and self.model and not self.model.get("uses_alpha_hint", True):
+            self.progress.note(f"model '{self.model['name']}' makes no use of --alpha-hint")
+        if any(_has_overscan(task) for task in self.plan.tasks):
+            self.progress.note("the plate has overscan; only its display window is matted")
+
+    def _begin_ledger(self) -> None:
+        """Refuse to mix settings; note which frames on disk are about to be made again."""
+        plan, ledger = self.plan, self.plan.ledger
+        if self.client is None:
+            return
+        if plan.job.existing == "verify":
+            wanted = {task.frame: plan.wanted(task) for task in plan.tasks}
+            ledger.refuse_mixture(wanted, job=self.digest, settings=self.settings)
+        stale: list[int] = []
+        if plan.job.existing == "overwrite":
+            stale = [t.frame for t in plan.tasks if any(p.exists() for p in t.outputs.values())]
+        model = {name: self.model.get(name) for name in ("name", "digest")}
+        ledger.begin(self.digest, self.settings, model, stale)
+
+    # -- the main thread ------------------------------------------------------------------------
+
+    def _walk(self, waiting: list[FrameTask], pool: ThreadPoolExecutor) -> None:
+        out: dict[Future[FrameRecord], FrameTask] = {}
+        ended: dict[int, FrameRecord] = {}
+        order = [task.frame for task in waiting]
+        while (waiting or out) and not self.stop.is_set():
+            while waiting and self.budget.take(waiting[0].size_bytes):
+                task = waiting.pop(0)
+                out[pool.submit(self._one_frame, task)] = task
+            done, _ = wait(out, timeout=POLL_S, return_when=FIRST_COMPLETED)
+            for future in done:
+                task = out.pop(future)
+                self.budget.give_back(task.size_bytes)
+                self._take(future, ended)
+            self._report(order, ended)
+            if self.cancelled.is_set():
+                self._halt(Cancelled("the job was cancelled; run it again with --resume"))
+        if self.stop.is_set():
+            self._wind_up(out, ended)
+            self._report(sorted(ended), ended)
+
+    def _take(self, future: Future[FrameRecord], ended: dict[int, FrameRecord]) -> None:
+        try:
+            record = future.result()
+        except MattebridgeError as error:
+            self._halt(error)
+        except Exception as error:  # a bug: it ends the job, and the caller may look at it
+            self._halt(error)
+        else:
+            ended[record.frame] = record
+
+    def _report(self, order: list[int], ended: dict[int, FrameRecord]) -> None:
+        """Pass on what has ended, in frame order."""
+        while order and order[0] in ended:
+            record = ended.pop(order.pop(0))
+            self.summary.records.append(record)
+            self.progress.frame(record, len(self.summary.records), self.summary.total)
+
+    def _halt(self, cause: BaseException) -> None:
+        """Stop taking frames in; the gravest cause decides the exit status."""
+        self.stop.set()
+        known = self.summary.cause
+        if known is None or _gravity(cause) < _gravity(known):
+            self.summary.cause = cause
+
+    def _wind_up(
+        self, out: Mapping[Future[FrameRecord], FrameTask], ended: dict[int, FrameRecord]
+    ) -> None:
+        """Let the frames that are out end or give up; a frame that is written by now counts."""
+        for future in out:
+            if future.cancel():
+                continue
+            with contextlib.suppress(MattebridgeError):
+                record = future.result()
+                ended[record.frame] = record
+
+    def _check_everything_is_there(self) -> None:
+        """The last look: every file of this run under its name, with the length it was given."""
+        for path, size in self.written.items():
+            if not path.is_file() or path.stat().st_size != size:
+                self.summary.cause = FrameWriteError(
+                    f"{path} was written and has changed since; who else writes to this folder?"
+                )
+
+    # -- the thread of one frame ------------------------------------------------------------------
+
+    def _one_frame(self, task: FrameTask) -> FrameRecord:
+        """Read, matte, write. Raises only what stops the whole job."""
+        try:
+            if task.problem is not None:
+                raise task.problem
+            if self._is_good_already(task):
+                return self._record(task, "found")
+            return self._make(task)
+        except (Cancelled, FrameWriteError):
+            raise
+        except MattebridgeError as error:
+            if _stops_everything(error):
+                raise
+            return self._record(task, "failed", code=error.code, message=error.message)
+
+    def _is_good_already(self, task: FrameTask) -> bool:
+        if self.plan.job.existing != "verify" or task.header is None:
+            return False
+        with self._room("read"):
+            return self.plan.ledger.is_good(
+                task.frame,
+                job=self.digest,
+                inputs=task.identity,
+                outputs=self.plan.wanted(task),
+                size_px=(task.header.width, task.header.height),
+            )
+
+    def _make(self, task: FrameTask) -> FrameRecord:
+        started = time.monotonic()
+        with self._room("read"):
+            planes = self.inputs.read(task)
+        with self._room("matte"):
+            matte = self._matte(task, planes)
+        planes.clear()
+        with self._room("write"):
+            sizes = self._write(task, matte)
+        return self._record(
+            task,
+            "done",
+            bytes=sum(sizes.values()),
+            ms=(time.monotonic() - started) * 1000,
+            degraded=tuple(matte.degraded),
+            timings=dict(matte.timings),
+        )
+
+    @contextlib.contextmanager
+    def _room(self, name: str) -> Iterator[None]:
+        """Wait for a place at a stage; leave at once when the job has been stopped."""
+        gate = self.gates[name]
+        while not gate.acquire(timeout=POLL_S):
+            self._leave_if_stopped()
+        try:
+            self._leave_if_stopped()
+            yield
+        finally:
+            gate.release()
+
+    def _leave_if_stopped(self) -> None:
+        if self.stop.is_set() or self.cancelled.is_set():
+            raise Cancelled("the job was stopped")
+
+    def _matte(self, task: FrameTask, planes: Mapping[str, Any]) -> Any:
+        try:
+            return self._result(self._submit(task, planes), task)
+        except PlateError:
+            # Dropped for other people's plates, or the daemon is a new one: send the pixels.
+            planes = {**planes, "clean_plate": self.inputs.clean_plate_again(task)}
+            return self._result(self._submit(task, planes), task)
+
+    def _submit(self, task: FrameTask, planes: Mapping[str, Any]) -> Handle:
+        assert self.client is not None
+        job = self.plan.job
+        mattes = {role: planes[role] for role in MATTE_ROLES if role in planes}
+        return self.client.submit(
+            planes["plate"],
+            planes.get("clean_plate"),
+            **mattes,
+            model=job.model,
+            outputs=self.plan.asked,
+            output_dtype=self.plan.output_dtype,
+            colorspace=task.colorspaces["plate"],
+            frame=task.frame,
+            priority="batch",
+            deadline_s=job.deadline_s,
+            timeout_s=job.timeout_s,
+            **job.render_params,
+        )
+
+    def _result(self, handle: Handle, task: FrameTask) -> Any:
+        until = time.monotonic() + self.plan.job.timeout_s + GRACE_S
+        while True:
+            if self.stop.is_set() or self.cancelled.is_set():
+                handle.cancel()
+                raise Cancelled("the job was stopped")
+            try:
+                return handle.result(timeout_s=POLL_S)
+            except DeadlineError as error:
+                if error.details.get("started") is not None:
+                    raise  # the daemon's own verdict
+                if time.monotonic() > until:
+                    handle.cancel()
+                    raise
+
+    def _write(self, task: FrameTask, matte: Any) -> dict[str, int]:
+        assert task.header is not None
+        plan, sizes = self.plan, {}
+        for output, path in task.outputs.items():
+            self._leave_if_stopped()
+            form = plan.formats[output]
+            try:
+                sizes[output] = write_output(
+                    path,
+                    output,
+                    matte,
+                    form=form,
+                    space=plan.job.output_colorspace or "linear",
+                    background=plan.background,
+                    header=task.header,
+                    metadata=_metadata(task, matte) if form.suffix == ".exr" else {},
+                    keep_data_window=plan.job.keep_data_window,
+                )
+            except FrameReadError as damaged:
+                raise FrameWriteError(f"written, but {damaged.message}") from damaged
+        self.written.update({task.outputs[name]: size for name, size in sizes.items()})
+        noted = {name: (plan.form_of(name), size) for name, size in sizes.items()}
+        plan.ledger.note(task.frame, job=self.digest, inputs=task.identity, outputs=noted)
+        return sizes
+
+    def _record(self, task: FrameTask, status: str, **fields: Any) -> FrameRecord:
+        outputs = {name: str(path) for name, path in task.outputs.items()}
+        kept = outputs if status in ("done", "found") else {}
+        return FrameRecord(task.frame, status, outputs=kept, held=task.inputs.held, **fields)
+
+
+class _Inputs:
+    """Pictures from disk as the request wants them; a still is read once and left with the daemon.
+
+    A held clean plate is copied into shared memory once instead of once a frame, and the engine
+    keeps what it has worked out about it.
+    """
+
+    def __init__(self, plan: Plan, client: Optional[Client]) -> None:
+        self._plan = plan
+        self._client = client
+        self._stills: dict[Any, Any] = {}
+        self._held: list[str] = []
+        self._lock = threading.Lock()
+
+    def read(self, task: FrameTask) -> dict[str, Any]:
+        """The planes of one frame by role; the clean plate may be the name of a held one."""
+        files = task.inputs.files
+        planes: dict[str, Any] = {"plate": self._plate(task)}
+        if "clean_plate" in files:
+            planes["clean_plate"] = self._clean_plate(task)
+        for role in MATTE_ROLES:
+            if role in files:
+                planes[role] = self._matte(role, files[role])
+        return planes
+
+    def release(self) -> None:
+        """Drop what was left with the daemon; a daemon that is gone has dropped it already."""
+        for name in self._held:
+            if self._client is not None:
+                with contextlib.suppress(MattebridgeError):
+                    self._client.drop_clean_plate(name)
+        self._held.clear()
+
+    def clean_plate_again(self, task: FrameTask) -> Pixels:
+        """The pixels of a clean plate that the daemon no longer holds."""
+        with self._lock:
+            self._stills.pop(("clean_plate", task.colorspaces["clean_plate"]), None)
+        return self._read_clean_plate(task)
+
+    def _plate(self, task: FrameTask) -> Pixels:
+        pixels = read_frame(task.inputs.plate).pixels
+        wants_alpha = self._plan.job.plate_alpha != "opaque"
+        return _as_rgb(pixels) if pixels.shape[2] < 4 or not wants_alpha else pixels
+
+    def _clean_plate(self, task: FrameTask) -> Any:
+        if "clean_plate" not in self._plan.stills:
+            return self._read_clean_plate(task)
+        key = ("clean_plate", task.colorspaces["clean_plate"], task.colorspaces["plate"])
+        return self._once(key, lambda: self._hold(self._read_clean_plate(task)))
+
+    def _read_clean_plate(self, task: FrameTask) -> Pixels:
+        pixels = _as_rgb(read_frame(task.inputs.files["clean_plate"]).pixels)
+        return _in_space(pixels, task.colorspaces["clean_plate"], task.colorspaces["plate"])
+
+    def _hold(self, pixels: Pixels) -> Any:
+        """A name under which the daemon holds the pixels, or the pixels where it cannot."""
+        name = f"matte-{os.getpid()}-{os.urandom(4).hex()}"
+        assert self._client is not None
+        try:
+            self._client.hold_clean_plate(name, pixels)
+        except (PlateError, TooLargeError):
+            return pixels
+        self._held.append(name)
+        return name
+
+    def _matte(self, role: str, path: Path) -> Pixels:
+        channel = self._plan.job.hint_channel
+        if role not in self._plan.stills:
+            return read_matte(path, channel=channel)
+        pixels: Pixels = self._once((role,), lambda: read_matte(path, channel=channel))
+        return pixels
+
+    def _once(self, key: Any, make: Callable[[], Any]) -> Any:
+        with self._lock:
+            if key not in self._stills:
+                self._stills[key] = make()
+            return self._stills[key]
+
+
+class _ByteBudget:
+    """Bytes of frames on their way; one frame is always admitted, however big."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self.frames = 0
+
+    def take(self, size: int) -> bool:
+        if self.frames and self.used + size > self.limit:
+            return False
+        self.used += size
+        self.frames += 1
+        return True
+
+    def give_back(self, size: int) -> None:
+        self.used -= size
+        self.frames -= 1
+
+
+def _as_rgb(pixels: Pixels) -> Pixels:
+    if pixels.shape[2] == 1:
+        return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+    return pixels[..., :3]
+
+
+def _in_space(pixels: Pixels, space: str, wanted: str) -> Pixels:
+    """A clean plate in the colour space of its plate: a request has one for both."""
+    if space == wanted:
+        return pixels
+    return color.srgb_encode(pixels) if wanted == "srgb" else color.srgb_decode(pixels)
+
+
+def _find_model(client: Client, job: MatteJob) -> dict[str, Any]:
+    """The daemon's card of the job's model; refuses a job that lacks what the model needs."""
+    models = client.models()
+    for card in models:
+        if job.model == card["name"] or job.model in card.get("aliases", ()):
+            break
+    else:
+        names = ", ".join(sorted(str(card["name"]) for card in models)) or "none"
+        raise ModelError(f"there is no model '{job.model}'; the models present are: {names}")
+    for role in card.get("needs", ()):
+        if not getattr(job, role, None):
+            option = "--" + role.replace("_", "-")
+            raise InputsError(f"model '{card['name']}' needs {option}", field=role)
+    lacking = [
+        name
+        for name in ("error", "refinement")
+        if name in job.written and name not in card.get("extra_outputs", ())
+    ]
+    if lacking:
+        raise InputsError(
+            f"model '{card['name']}' gives no {lacking[0]}; leave it out of --outputs"
+        )
+    return dict(card)
+
+
+def _has_overscan(task: FrameTask) -> bool:
+    if task.header is None:
+        return False
+    (x, y, width, height), (left, top, full_width, full_height) = (
+        task.header.data_window,
+        task.header.display_window,
+    )
+    right, bottom = left + full_width, top + full_height
+    return x < left or y < top or x + width > right or y + height > bottom
+
+
+def _metadata(task: FrameTask, matte: Any) -> dict[str, Any]:
+    """What the plate carries, and what made the matte."""
+    assert task.header is not None
+    carried = dict(task.header.metadata)
+    if task.colorspaces["plate"] != "linear":
+        carried.pop("oiio:ColorSpace", None)
+    return {
+        **carried,
+        "mattebridge:model": str(matte.model),
+        "mattebridge:modelDigest": str(matte.digest),
+    }
+
+
+def _stops_everything(error: MattebridgeError) -> bool:
+    if isinstance(error, WorkerLostError):
+        # A frame that kills its worker fails; workers that are given up stop the job.
+        return not error.retry
+    if isinstance(error, DaemonError):
+        return True
+    return isinstance(error, RequestError) and not isinstance(error, _FRAME_LOCAL)
+
+
+# Several causes at once: a bug, then a cancel, then a lost daemon, then a failed write.
+_GRAVITY = (1, 4, 5, 3, 2)
+
+
+def _gravity(cause: BaseException) -> int:
+    status = cause.exit_status if isinstance(cause, MattebridgeError) else 1
+    return _GRAVITY.index(status) if status in _GRAVITY else 0
+
+
+def _sentence(cause: BaseException) -> str:
+    if isinstance(cause, MattebridgeError):
+        return cause.message
+    return f"a bug: {type(cause).__name__}: {cause}"
+
+
+def write_report(path: Path, records: Sequence[FrameRecord]) -> None:
+    """One JSON object a line for every frame, in order."""
+    lines = "".join(json.dumps(record.as_dict(), default=str) + "\n" for record in records)
+    replace_file(path, lines.encode())

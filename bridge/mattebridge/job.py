@@ -1,0 +1,374 @@
+"""A shot to be matted, and the look at everything before the first frame is touched.
+
+    MatteJob (what was asked) --preflight--> Plan (every frame: its files, sizes, outputs)
+
+Preflight opens headers only. It refuses what cannot work at all (a missing frame, an output that
+is in the way) so that nothing is rendered and no daemon is started in vain; a single frame that is
+unreadable or of another size is noted in its task, and the others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+
+from mattebridge.errors import (
+    FrameReadError,
+    InputsError,
+    MattebridgeError,
+    OutputExistsError,
+    SequenceError,
+    UsageError,
+)
+from mattebridge.image_io import EXTENSIONS, FrameHeader, read_header
+from mattebridge.ledger import Ledger, identity, ledger_path, sequence_name
+from mattebridge.outputs import (
+    DEFAULT_OUTPUTS,
+    LAYERS,
+    Background,
+    OutputFormat,
+    needed_from_daemon,
+    parse_background,
+    parse_formats,
+)
+from mattebridge.params import OUTPUT_CHANNELS
+from mattebridge.sequences import (
+    FrameFiles,
+    FrameInputs,
+    find_frames,
+    format_frames,
+    match_frames,
+    output_path,
+    parse_frames,
+    refuse_collisions,
+)
+from mattebridge.whole_files import can_write
+
+# Readers of headers: on a network file system each costs a round trip, not work.
+HEADER_THREADS = 8
+MATTE_ROLES = ("alpha_hint", "garbage_matte", "core_matte")
+ROLES = ("plate", "clean_plate", *MATTE_ROLES)
+
+
+@dataclass(frozen=True)
+class MatteJob:
+    """One call of `mattebridge matte`: a field for each option, with its default.
+
+    Inputs are files, folders or patterns; `output` is a folder. `colorspace` and the other render
+    parameters mean what they do in a request; None leaves the choice to the file or the model.
+    """
+
+    plate: str
+    output: Path
+    clean_plate: Optional[str] = None
+    alpha_hint: Optional[str] = None
+    garbage_matte: Optional[str] = None
+    core_matte: Optional[str] = None
+    hint_channel: str = "auto"
+    frames: Optional[str] = None
+    within: Optional[str] = None
+    outputs: Sequence[str] = DEFAULT_OUTPUTS
+    layers: bool = False
+    formats: str = "exr"
+    background: str = "checker"
+    keep_data_window: bool = False
+    model: str = "default"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    colorspace: Optional[str] = None
+    output_colorspace: Optional[str] = None
+    plate_alpha: str = "opaque"
+    foreground: str = "model"
+    alignment: Optional[str] = None
+    match_exposure: Optional[bool] = None
+    nonfinite: str = "error"
+    exact: bool = False
+    existing: str = "error"
+    missing: str = "error"
+    deadline_s: Optional[float] = None
+    timeout_s: float = 600.0
+    in_flight: int = 2
+    max_bytes: int = 512 << 20
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The outputs that become files."""
+        if not self.layers:
+            return tuple(self.outputs)
+        inside = ("alpha", "foreground", "premultiplied")
+        return (*(name for name in self.outputs if name not in inside), LAYERS)
+
+    @property
+    def render_params(self) -> dict[str, Any]:
+        """What goes with every request, besides the colour space of the frame."""
+        given = {
+            "output_colorspace": self.output_colorspace or "linear",
+            "plate_alpha": self.plate_alpha,
+            "foreground": self.foreground,
+            "alignment": self.alignment,
+            "match_exposure": self.match_exposure,
+            "nonfinite": self.nonfinite,
+            "exact": self.exact,
+            "settings": dict(self.settings),
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class FrameTask:
+    """One frame: where it comes from, where it goes, and what is wrong with it already.
+
+    colorspaces: of the plate and clean plate. identity: size and time of every input. size_bytes:
+    memory the frame takes on its way through.
+    """
+
+    inputs: FrameInputs
+    outputs: Mapping[str, Path]
+    header: Optional[FrameHeader] = None
+    colorspaces: Mapping[str, str] = field(default_factory=dict)
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    size_bytes: int = 0
+    problem: Optional[MattebridgeError] = None
+
+    @property
+    def frame(self) -> int:
+        return self.inputs.frame
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job that can be run: its frames in order, and what they have in common."""
+
+    job: MatteJob
+    tasks: Sequence[FrameTask]
+    formats: Mapping[str, OutputFormat]
+    background: Background
+    stills: frozenset[str]
+    sources: Mapping[str, str]
+    ledger: Ledger
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The planes to ask the daemon for."""
+        return needed_from_daemon(self.job.written)
+
+    @property
+    def output_dtype(self) -> str:
+        """half where nothing finer is written: half the memory on the way."""
+        only_half = all(form.dtype == "half" for form in self.formats.values())
+        return "float16" if only_half and "comp" not in self.job.written else "float32"
+
+    @property
+    def folders(self) -> list[Path]:
+        return sorted({path.parent for task in self.tasks for path in task.outputs.values()})
+
+    def settings(self, model: str) -> dict[str, Any]:
+        """Everything that decides the pixels, by name, for the ledger."""
+        job = self.job
+        params = {**job.render_params, "colorspace": job.colorspace or "of the file"}
+        shared = {"model": model, "hint_channel": job.hint_channel, "missing": job.missing}
+        return {**params, **shared, **self.sources, "keep_data_window": job.keep_data_window}
+
+    def form_of(self, output: str) -> str:
+        """The format of an output as the ledger notes it."""
+        name = self.formats[output].name
+        return f"{name} over {self.background.text}" if output == "comp" else name
+
+    def wanted(self, task: FrameTask) -> dict[str, tuple[str, Path]]:
+        return {name: (self.form_of(name), path) for name, path in task.outputs.items()}
+
+
+def preflight(job: MatteJob) -> Plan:
+    """Look at everything the job needs, without rendering and without a daemon.
+
+    Raises `UsageError` and its kin for what makes the whole job impossible, naming every missing
+    frame. Frames that are unreadable or do not fit come back as tasks with a `problem`.
+    """
+    formats = parse_formats(job.formats, job.written)
+    _check_options(job, formats)
+    inputs = {role: find_frames(str(getattr(job, role)), role=role) for role in _given(job)}
+    frames = _chosen_frames(job, inputs["plate"])
+    hold = ROLES if job.missing == "hold" else ()
+    matched = match_frames(inputs, frames=frames, hold=hold)
+    outputs = {entry.frame: _output_paths(job, entry, formats) for entry in matched}
+    refuse_collisions(
+        [path for paths in outputs.values() for path in paths.values()],
+        {path for entry in matched for path in entry.files.values()},
+    )
+    _check_folder(job, [path for paths in outputs.values() for path in paths.values()])
+    return Plan(
+        job=job,
+        tasks=_tasks(job, matched, outputs, formats),
+        formats=formats,
+        background=parse_background(job.background),
+        stills=frozenset(role for role, files in inputs.items() if files.still and role != "plate"),
+        sources={role: _name_of(files) for role, files in inputs.items()},
+        ledger=Ledger.open(ledger_path(job.output, matched[0].plate)),
+    )
+
+
+def _given(job: MatteJob) -> list[str]:
+    # Queues hand an option that was left empty as an empty argument.
+    return [role for role in ROLES if getattr(job, role)]
+
+
+def _name_of(files: FrameFiles) -> str:
+    """The same name however the sequence was asked for, and on every machine of a farm."""
+    first = next(iter(files.files.values()))
+    return sequence_name(first) if files.numbered else Path(files.source).name
+
+
+def _check_options(job: MatteJob, formats: Mapping[str, OutputFormat]) -> None:
+    for name, form in formats.items():
+        if (
+            job.output_colorspace == "linear"
+            and not form.is_linear
+            and name in ("foreground", "comp")
+        ):
+            raise UsageError(f"{form.name} holds sRGB pixels; choose exr for linear ones")
+    name = job.output.name
+    looks_like_file = job.output.suffix.lower() in EXTENSIONS or "#" in name or "%0" in name
+    if looks_like_file and not job.output.is_dir():
+        raise UsageError(f"-o takes a folder, not a file or pattern such as {name}")
+
+
+def _chosen_frames(job: MatteJob, plate: FrameFiles) -> Optional[list[int]]:
+    if job.frames is None and job.within is None:
+        return None
+    frames = parse_frames(job.frames) if job.frames is not None else list(plate.files)
+    if job.within is not None:
+        frames = sorted(set(frames) & set(parse_frames(job.within)))
+    if not frames:
+        raise SequenceError(f"no frame of {job.frames} lies within {job.within}")
+    return frames
+
+
+def _output_paths(
+    job: MatteJob, entry: FrameInputs, formats: Mapping[str, OutputFormat]
+) -> dict[str, Path]:
+    return {
+        name: output_path(job.output, name, entry.plate, form.suffix)
+        for name, form in formats.items()
+    }
+
+
+def _check_folder(job: MatteJob, paths: Collection[Path]) -> None:
+    if not can_write(job.output):
+        raise UsageError(f"nothing can be written to {job.output}; choose another -o")
+    if job.existing != "error":
+        return
+    present = [path for path in paths if path.exists()]
+    if present:
+        others = f" and {len(present) - 1} more" if len(present) > 1 else ""
+        raise OutputExistsError(
+            f"{present[0]}{others} is there already; use --resume to keep good frames,"
+            " --existing overwrite to make them again, or another -o"
+        )
+
+
+# ------------------------------------------------------------------------------- headers, per frame
+
+
+def _tasks(
+    job: MatteJob,
+    matched: Sequence[FrameInputs],
+    outputs: Mapping[int, Mapping[str, Path]],
+    formats: Mapping[str, OutputFormat],
+) -> list[FrameTask]:
+    headers = _headers({path for entry in matched for path in entry.files.values()})
+    tasks = [_task(job, entry, outputs[entry.frame], headers, formats) for entry in matched]
+    problems = [task.problem for task in tasks if task.problem is not None]
+    if len(problems) == len(tasks) and all(problem.exit_status == 2 for problem in problems):
+        # Nothing fits anywhere: that is the job, not a frame.
+        raise problems[0]
+    return tasks
+
+
+def _headers(paths: Collection[Path]) -> dict[Path, Any]:
+    def look(path: Path) -> Any:
+        try:
+            return read_header(path)
+        except FrameReadError as problem:
+            return problem
+
+    ordered = sorted(paths)
+    with ThreadPoolExecutor(HEADER_THREADS, thread_name_prefix="headers") as pool:
+        return dict(zip(ordered, pool.map(look, ordered)))
+
+
+def _task(
+    job: MatteJob,
+    entry: FrameInputs,
+    outputs: Mapping[str, Path],
+    headers: Mapping[Path, Any],
+    formats: Mapping[str, OutputFormat],
+) -> FrameTask:
+    found = {role: headers[path] for role, path in entry.files.items()}
+    problem = next((each for each in found.values() if isinstance(each, MattebridgeError)), None)
+    if problem is not None:
+        return FrameTask(entry, outputs, problem=problem)
+    plate = found["plate"]
+    try:
+        _check_sizes(entry, found)
+        colorspaces = _colorspaces(job, found)
+    except MattebridgeError as mismatch:
+        return FrameTask(entry, outputs, header=plate, problem=mismatch)
+    return FrameTask(
+        entry,
+        outputs,
+        header=plate,
+        colorspaces=colorspaces,
+        identity={role: identity(path) for role, path in entry.files.items()},
+        size_bytes=_size_bytes(found, needed_from_daemon(formats)),
+    )
+
+
+def _check_sizes(entry: FrameInputs, found: Mapping[str, FrameHeader]) -> None:
+    plate = found["plate"]
+    for role, header in found.items():
+        if (header.width, header.height) != (plate.width, plate.height):
+            raise InputsError(
+                f"{role.replace('_', ' ')} {header.path} is {header.width}x{header.height} and"
+                f" plate {plate.path.name} {plate.width}x{plate.height}; bring both to one size",
+                field=role,
+                frame=entry.frame,
+            )
+
+
+def _colorspaces(job: MatteJob, found: Mapping[str, FrameHeader]) -> dict[str, str]:
+    """Colour spaces by role: as said for the plate, and for what is of the plate's kind."""
+    plate = found["plate"]
+    spaces = {}
+    for role in ("plate", "clean_plate"):
+        header = found.get(role)
+        if header is None:
+            continue
+        space = header.colorspace
+        if job.colorspace is not None and space == plate.colorspace:
+            space = job.colorspace
+        if space == "unknown":
+            raise InputsError(
+                f"{header.path} does not say its colour space; say --colorspace linear or srgb"
+                " (convert log footage first)",
+                field=role,
+            )
+        spaces[role] = space
+    return spaces
+
+
+def _size_bytes(found: Mapping[str, FrameHeader], asked: Sequence[str]) -> int:
+    """Inputs as read, results as floats, and once more the results while they are encoded."""
+    plate = found["plate"]
+    sample = np.dtype(np.float32).itemsize
+    channels = sum(OUTPUT_CHANNELS[name][0] for name in asked)
+    results = plate.width * plate.height * channels * sample
+    return sum(header.size_bytes for header in found.values()) + 2 * results
+
+
+def describe_frames(tasks: Sequence[FrameTask]) -> str:
+    """The frames of some tasks as people write them."""
+    return format_frames([task.frame for task in tasks])

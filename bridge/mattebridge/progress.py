@@ -1,0 +1,257 @@
+"""What a job says while it runs: a bar for people, lines for logs, queues and hosts.
+
+    plain      frame 1003 done 412 ms (3/10)
+    bar        a line that redraws itself, with frames/s and the time left
+    json       one object a line
+    openjd     openjd_progress: 30.0, openjd_status: ..., openjd_fail: ... (once, at the end)
+    deadline   Progress: 30%
+
+Percentages never fall and come at most once a second, besides the last. Every line is flushed.
+Foreign text (file names, error sentences) is cleaned of line ends and control characters and never
+begins a line: to a queue, a line that begins with `openjd_` is a command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Callable, Optional, TextIO
+
+# Queues read every line; more than this helps nobody.
+LINE_INTERVAL_S = 1.0
+REDRAW_INTERVAL_S = 0.1
+BAR_WIDTH = 24
+# Frames over which the speed on show is taken.
+SPEED_FRAMES = 20
+
+
+@dataclass(frozen=True)
+class FrameRecord:
+    """How one frame ended. status: done, found (good already), failed or cancelled."""
+
+    frame: int
+    status: str
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    bytes: int = 0
+    ms: float = 0.0
+    code: str = ""
+    message: str = ""
+    degraded: Sequence[str] = ()
+    held: Sequence[str] = ()
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--report` and json lines; what is empty is left out."""
+        kept = {name: value for name, value in vars(self).items() if value or name == "frame"}
+        return {**kept, "ms": round(self.ms, 1)}
+
+
+class Progress:
+    """Says nothing; the base of those that do."""
+
+    def start(self, total: int, what: str) -> None:
+        """The job begins; `what` is one line about it."""
+
+    def frame(self, record: FrameRecord, finished: int, total: int) -> None:
+        """One frame has ended; called in frame order."""
+
+    def note(self, text: str) -> None:
+        """Something worth knowing that is no failure."""
+
+    def finish(self, status: int, text: str) -> None:
+        """The job has ended with an exit status and one line about it."""
+
+
+def clean(text: str) -> str:
+    """Text as one harmless line."""
+    shown = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(shown.split())
+
+
+class PlainProgress(Progress):
+    """A line for every frame."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def _say(self, text: str) -> None:
+        self._write(f"{text}\n")
+
+    def _write(self, text: str) -> None:
+        # Who listened may have gone (a closed pipe); the frames are still wanted.
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+            self._stream.flush()
+
+    def start(self, total: int, what: str) -> None:
+        self._say(f"mattebridge: {clean(what)}")
+
+    def frame(self, record: FrameRecord, finished: int, total: int) -> None:
+        self._say(f"{describe(record)} ({finished}/{total})")
+
+    def note(self, text: str) -> None:
+        self._say(f"note: {clean(text)}")
+
+    def finish(self, status: int, text: str) -> None:
+        self._say(f"mattebridge: {clean(text)}")
+
+
+def describe(record: FrameRecord) -> str:
+    """`frame 1003 done 412 ms`, with what an artist should know of it."""
+    text = f"frame {record.frame} {record.status}"
+    if record.status == "done":
+        text += f" {record.ms:.0f} ms"
+    if record.message:
+        text += f": {clean(record.message)}"
+    if record.degraded:
+        text += f" [{clean(', '.join(record.degraded))}]"
+    if record.held:
+        text += f" [held: {clean(', '.join(record.held))}]"
+    return text
+
+
+class BarProgress(PlainProgress):
+    """One line on a terminal that redraws itself; failures stay above it."""
+
+    def __init__(
+        self, stream: TextIO, columns: int = 80, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(stream)
+        self._columns = columns
+        self._clock = clock
+        self._ends: list[float] = []
+        self._drawn = -REDRAW_INTERVAL_S
+        self._failed = 0
+
+    def start(self, total: int, what: str) -> None:
+        super().start(total, what)
+        self._ends = [self._clock()]
+
+    def frame(self, record: FrameRecord, finished: int, total: int) -> None:
+        if record.status == "failed":
+            self._failed += 1
+            self._above(describe(record))
+        if record.status == "done":
+            self._ends = [*self._ends, self._clock()][-SPEED_FRAMES:]
+        now = self._clock()
+        if now - self._drawn >= REDRAW_INTERVAL_S or finished == total:
+            self._drawn = now
+            self._draw(self._line(record.frame, finished, total))
+
+    def note(self, text: str) -> None:
+        self._above(f"note: {clean(text)}")
+
+    def finish(self, status: int, text: str) -> None:
+        self._above(f"mattebridge: {clean(text)}")
+
+    def _line(self, frame: int, finished: int, total: int) -> str:
+        done = BAR_WIDTH * finished // max(1, total)
+        bar = "#" * done + "-" * (BAR_WIDTH - done)
+        text = f"[{bar}] {finished}/{total} frame {frame}"
+        spent = self._ends[-1] - self._ends[0] if self._ends else 0.0
+        if len(self._ends) > 1 and spent > 0:
+            speed = (len(self._ends) - 1) / spent
+            text += f"  {speed:.2f} frames/s  {duration((total - finished) / speed)} left"
+        return text + (f"  {self._failed} failed" if self._failed else "")
+
+    def _draw(self, text: str) -> None:
+        self._write(f"\r\x1b[K{text[: self._columns - 1]}")
+
+    def _above(self, text: str) -> None:
+        self._write(f"\r\x1b[K{text}\n")
+
+
+def duration(seconds: float) -> str:
+    """`1:05` or `2:03:04`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class JsonProgress(PlainProgress):
+    """One JSON object a line, each with an `event`."""
+
+    def _object(self, event: str, **fields: Any) -> None:
+        self._say(json.dumps({"event": event, **fields}))
+
+    def start(self, total: int, what: str) -> None:
+        self._object("start", total=total, what=what)
+
+    def frame(self, record: FrameRecord, finished: int, total: int) -> None:
+        self._object("frame", finished=finished, total=total, **record.as_dict())
+
+    def note(self, text: str) -> None:
+        self._object("note", text=text)
+
+    def finish(self, status: int, text: str) -> None:
+        self._object("finish", status=status, text=text)
+
+
+class QueueProgress(PlainProgress):
+    """Percentages for a render queue, at most one a second besides the last."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(stream)
+        self._clock = clock
+        self._said = -LINE_INTERVAL_S
+
+    def start(self, total: int, what: str) -> None:
+        self._say(f"mattebridge: {clean(what)}")
+
+    def frame(self, record: FrameRecord, finished: int, total: int) -> None:
+        if record.status == "failed":
+            self._say(describe(record))
+        now = self._clock()
+        if now - self._said >= LINE_INTERVAL_S or finished == total:
+            self._said = now
+            self._percent(100.0 * finished / max(1, total))
+            self._state(f"{describe(record)} ({finished}/{total})")
+
+    def _percent(self, percent: float) -> None:
+        self._say(f"Progress: {int(percent)}%")
+
+    def _state(self, text: str) -> None:
+        pass
+
+
+class OpenJdProgress(QueueProgress):
+    """The lines that an Open Job Description session understands."""
+
+    def _percent(self, percent: float) -> None:
+        self._say(f"openjd_progress: {percent:.1f}")
+
+    def _state(self, text: str) -> None:
+        self._say(f"openjd_status: {clean(text)}")
+
+    def finish(self, status: int, text: str) -> None:
+        self._say(f"{'openjd_fail' if status else 'openjd_status'}: {clean(text)}")
+
+
+MODES = ("auto", "bar", "plain", "json", "openjd", "deadline", "none")
+
+
+def make_progress(mode: str, stream: Optional[TextIO] = None) -> Progress:
+    """The progress of a `--progress` value; "auto" is a bar on a terminal and lines elsewhere."""
+    stream = stream or sys.stdout
+    if mode == "auto":
+        mode = "bar" if stream.isatty() and os.environ.get("TERM") != "dumb" else "plain"
+    if mode == "bar":
+        return BarProgress(stream, columns=_columns())
+    kinds: dict[str, Callable[[TextIO], Progress]] = {
+        "plain": PlainProgress,
+        "json": JsonProgress,
+        "openjd": OpenJdProgress,
+        "deadline": QueueProgress,
+    }
+    return kinds[mode](stream) if mode in kinds else Progress()
+
+
+def _columns() -> int:
+    import shutil
+
+    return shutil.get_terminal_size().columns
