@@ -1,0 +1,52 @@
+"""Fixtures for all bands: real daemons in folders of their own, ended by pid, nothing left over."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Callable
+
+import pytest
+
+from fakes.daemon_process import DaemonProcess
+
+# No test may meet the user's own daemon, configuration or models.
+for variable in [name for name in os.environ if name.startswith("MATTEBRIDGE_")]:
+    del os.environ[variable]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _a_home_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    home = tmp_path_factory.mktemp("home")
+    saved = {name: os.environ.get(name) for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME")}
+    os.environ.update(XDG_CONFIG_HOME=str(home / "config"), XDG_DATA_HOME=str(home / "data"))
+    yield
+    for name, value in saved.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+
+
+@pytest.fixture(scope="session")
+def shared_daemon() -> Iterator[DaemonProcess]:
+    """One daemon for the tests that only render; whoever breaks it needs one of their own."""
+    with DaemonProcess() as daemon:
+        daemon.wait_ready()
+        yield daemon
+
+
+@pytest.fixture
+def start_daemon() -> Iterator[Callable[..., DaemonProcess]]:
+    """A function that starts a daemon: `start_daemon(hooks="model=sleep:1", MATTEBRIDGE_X="1")`."""
+    started: list[DaemonProcess] = []
+
+    def start(**options: str) -> DaemonProcess:
+        daemon = DaemonProcess(**options)
+        started.append(daemon)
+        daemon.start()
+        return daemon
+
+    yield start
+    for daemon in started:
+        daemon.end()

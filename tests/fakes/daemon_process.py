@@ -1,0 +1,188 @@
+"""A real daemon in a folder of its own, for tests: started by exec, ended by pid, inspected."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Callable, Optional
+
+from mattebridge.client import MatteClient
+from mattebridge.errors import ConnectionFailed
+
+START_S = 20.0
+STOP_S = 20.0
+
+
+class DaemonProcess:
+    """`with DaemonProcess(hooks="model=sleep:0.5") as daemon: daemon.client().matte(...)`."""
+
+    def __init__(self, *, hooks: str = "", folder: Optional[Path] = None, **environment: str):
+        # Short: a socket path ends at 107 bytes.
+        self.home = Path(tempfile.mkdtemp(prefix="mb-"))
+        self.folder = folder or self.home / "run"
+        self.environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+        if hooks:
+            self.environment["MATTEBRIDGE_TEST_HOOKS"] = hooks
+        self.process: Optional[subprocess.Popen[bytes]] = None
+        self._clients: list[MatteClient] = []
+
+    # -- life -------------------------------------------------------------------------------
+
+    def start(self, *, wait: bool = True) -> DaemonProcess:
+        """Start the front and wait until its door accepts."""
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "mattebridge.daemon",
+                f"--folder={self.folder}",
+                "--devices=cpu",
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=(self.home / "stderr").open("ab"),
+            env=self.environment,
+        )
+        if wait:
+            wait_for(self.accepts, START_S, lambda: f"the daemon accepts: {self.words()}")
+        return self
+
+    def accepts(self) -> bool:
+        """Whether a client can connect."""
+        try:
+            MatteClient.connect(str(self.folder)).close()
+        except ConnectionFailed:
+            return False
+        return True
+
+    def wait_ready(self) -> DaemonProcess:
+        """Wait until a worker has rendered its warm-up frame."""
+        with MatteClient.connect(str(self.folder)) as client:
+            wait_for(
+                lambda: client.ping()["state"] == "ready",
+                START_S,
+                lambda: f"a worker is ready: {self.words()}",
+            )
+        return self
+
+    def client(self, **options: Any) -> MatteClient:
+        """A client of this daemon, closed with it."""
+        client = MatteClient.connect(str(self.folder), **options)
+        self._clients.append(client)
+        return client
+
+    def kill(self) -> None:
+        """SIGKILL the front, and reap it."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(STOP_S)
+
+    def stop(self) -> int:
+        """SIGTERM the front; its exit status."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(STOP_S)
+
+    def end(self) -> None:
+        """Whatever happened: no process and no file of ours remains."""
+        for client in self._clients:
+            client.close()
+        workers = self.worker_pids() if self.alive() else []
+        if self.alive():
+            self.kill()
+        for pid in workers:
+            wait_for(lambda pid=pid: not is_alive(pid), 10, f"worker {pid} dies with its front")
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def __enter__(self) -> DaemonProcess:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.end()
+
+    # -- a look inside ------------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int:
+        """Of the front."""
+        assert self.process is not None
+        return self.process.pid
+
+    def alive(self) -> bool:
+        """Whether the front runs."""
+        return self.process is not None and self.process.poll() is None
+
+    def worker_pids(self) -> list[int]:
+        """The front's children that are alive."""
+        return [pid for pid in children(self.pid) if is_alive(pid)]
+
+    def words(self) -> str:
+        """The end of the log and of stderr, for a failed assertion."""
+        parts = []
+        for path in (self.folder / "log", self.home / "stderr"):
+            if path.exists():
+                parts.append(path.read_text("utf-8", "replace")[-2000:])
+        return "\n".join(parts)
+
+    def log(self) -> str:
+        """The whole log."""
+        path = self.folder / "log"
+        return path.read_text("utf-8", "replace") if path.exists() else ""
+
+    def files(self) -> set[str]:
+        """Names in the runtime folder."""
+        return set(os.listdir(self.folder))
+
+    def descriptors(self) -> int:
+        """Open descriptors of the front."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in ("Z", "X")
+
+
+def children(pid: int) -> list[int]:
+    """Pids of a process's children."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += [int(word) for word in task.read_text().split()]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def slot_maps(pid: int) -> int:
+    """How many arenas (or held plates) a process has mapped."""
+    maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return sum("memfd:mattebridge" in line for line in maps)
+
+
+def wait_for(
+    condition: Callable[[], bool], timeout_s: float, what: str | Callable[[], str] = ""
+) -> None:
+    """Poll until true; an AssertionError that says what did not happen otherwise."""
+    until = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > until:
+            said = what() if callable(what) else what
+            raise AssertionError(f"not within {timeout_s:g} s: {said}")
+        time.sleep(0.005)
