@@ -12,7 +12,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from mattebridge import errors, protocol, slots
+from mattebridge import errors, params, protocol, slots
 from mattebridge.protocol import Plane
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "protocol"
@@ -217,3 +217,17 @@ def test_keys_of_an_additive_kind_are_dropped_and_others_refused() -> None:
     assert "x-new" not in protocol.validate_request({**PING, "x-new": 1})
     with pytest.raises(errors.MessageError, match="no key 'y-new'"):
         protocol.validate_request({**PING, "y-new": 1})
+
+
+def test_the_document_names_every_operation_key_code_and_limit() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+    words = {f"`{word}`" for word in protocol.REQUESTS}
+    words |= {f"`{key}`" for schema in protocol.REQUESTS.values() for key in schema}
+    words |= {f"`{role}`" for role in (*protocol.INPUT_CHANNELS, *protocol.OUTPUT_CHANNELS)}
+    words |= {f"`{name}`" for name in params.NAMES}
+    words |= {f"`{code}`" for code in errors.WIRE_ERRORS}
+    words -= {"`in`", "`out`"}
+    missing = sorted(word for word in words if word not in page)
+    assert not missing
+    for number in ("65,536", "4096", "32768", "107", "86,400,000"):
+        assert number in page
