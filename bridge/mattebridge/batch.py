@@ -118,8 +118,7 @@ class Summary:
         left = self.total - done - found - failed
         parts += [f"{left} not made"] if left else []
         parts += [f"{count} {label}" for label, count in sorted(self._remarks().items())]
-        text = f"{self.total} frames: {', '.join(parts)} in {self.output}"
-        return f"{text}; {self.first_failure}" if self.exit_status else text
+        return f"{self.total} frames: {', '.join(parts)} in {self.output}"
 
     def _remarks(self) -> Counter[str]:
         """What is less than asked for, by kind, with the number of frames."""
@@ -129,7 +128,7 @@ class Summary:
 
     @property
     def first_failure(self) -> str:
-        """The first cause in a sentence."""
+        """The first cause in a sentence; empty when there is none."""
         failed = [record for record in self.records if record.status == "failed"]
         if self.cause is not None:
             return _sentence(self.cause)
@@ -212,7 +211,8 @@ class _Run:
         recorded = {record.frame for record in self.summary.records}
         left = [task for task in self.plan.tasks if task.frame not in recorded]
         self.summary.records += [self._record(task, "cancelled") for task in left]
-        self.progress.finish(self.summary.exit_status, self.summary.text)
+        summary = self.summary
+        self.progress.finish(summary.exit_status, summary.text, summary.first_failure)
         return self.summary
 
     def _describe(self) -> str:
@@ -268,7 +268,9 @@ class _Run:
         try:
             record = future.result()
         except MattebridgeError as error:
-            self._halt(error)
+            # Frames that left because the job was stopped are not the reason why it was.
+            if not (isinstance(error, Cancelled) and self._is_stopped()):
+                self._halt(error)
         except Exception as error:  # a bug: it ends the job, and the caller may look at it
             self._halt(error)
         else:
@@ -366,8 +368,11 @@ class _Run:
         finally:
             gate.release()
 
+    def _is_stopped(self) -> bool:
+        return self.stop.is_set() or self.cancelled.is_set()
+
     def _leave_if_stopped(self) -> None:
-        if self.stop.is_set() or self.cancelled.is_set():
+        if self._is_stopped():
             raise Cancelled("the job was stopped")
 
     def _matte(self, task: FrameTask, planes: Mapping[str, Any]) -> Any:
@@ -400,7 +405,7 @@ class _Run:
     def _result(self, handle: Handle, task: FrameTask) -> Any:
         until = time.monotonic() + self.plan.job.timeout_s + GRACE_S
         while True:
-            if self.stop.is_set() or self.cancelled.is_set():
+            if self._is_stopped():
                 handle.cancel()
                 raise Cancelled("the job was stopped")
             try:

@@ -63,8 +63,8 @@ class Progress:
     def note(self, text: str) -> None:
         """Something worth knowing that is no failure."""
 
-    def finish(self, status: int, text: str) -> None:
-        """The job has ended with an exit status and one line about it."""
+    def finish(self, status: int, text: str, cause: str = "") -> None:
+        """The job has ended: its exit status, one line about it, and the first failure."""
 
 
 def clean(text: str) -> str:
@@ -97,7 +97,8 @@ class PlainProgress(Progress):
     def note(self, text: str) -> None:
         self._say(f"note: {clean(text)}")
 
-    def finish(self, status: int, text: str) -> None:
+    def finish(self, status: int, text: str, cause: str = "") -> None:
+        # The cause goes to standard error, from the command line.
         self._say(f"mattebridge: {clean(text)}")
 
 
@@ -146,7 +147,7 @@ class BarProgress(PlainProgress):
     def note(self, text: str) -> None:
         self._above(f"note: {clean(text)}")
 
-    def finish(self, status: int, text: str) -> None:
+    def finish(self, status: int, text: str, cause: str = "") -> None:
         self._above(f"mattebridge: {clean(text)}")
 
     def _line(self, frame: int, finished: int, total: int) -> str:
@@ -188,8 +189,8 @@ class JsonProgress(PlainProgress):
     def note(self, text: str) -> None:
         self._object("note", text=text)
 
-    def finish(self, status: int, text: str) -> None:
-        self._object("finish", status=status, text=text)
+    def finish(self, status: int, text: str, cause: str = "") -> None:
+        self._object("finish", status=status, text=text, cause=cause)
 
 
 class QueueProgress(PlainProgress):
@@ -228,8 +229,9 @@ class OpenJdProgress(QueueProgress):
     def _state(self, text: str) -> None:
         self._say(f"openjd_status: {clean(text)}")
 
-    def finish(self, status: int, text: str) -> None:
-        self._say(f"{'openjd_fail' if status else 'openjd_status'}: {clean(text)}")
+    def finish(self, status: int, text: str, cause: str = "") -> None:
+        said = f"{text}; {cause}" if cause else text
+        self._say(f"{'openjd_fail' if status else 'openjd_status'}: {clean(said)}")
 
 
 MODES = ("auto", "bar", "plain", "json", "openjd", "deadline", "none")

@@ -90,7 +90,8 @@ def _from_folder(folder: Path, role: str) -> FrameFiles:
     sequences, unnumbered = _group(folder)
     count = len(unnumbered) + sum(len(files) for files in sequences.values())
     if count == 0:
-        raise SequenceError(f"{role} folder {folder} holds no frames{_what_is_there(folder)}")
+        inside = _what_is_there(folder, or_folders=True)
+        raise SequenceError(f"{role} folder {folder} holds no frames{inside}")
     if count == 1:
         path = unnumbered[0] if unnumbered else next(iter(sequences.values()))[0][1]
         return FrameFiles(str(folder), _from_file(path, role).files, still=True)
@@ -176,15 +177,16 @@ def _by_number(found: _Numbered, role: str) -> dict[int, Path]:
     return files
 
 
-def _what_is_there(folder: Path) -> str:
+def _what_is_there(folder: Path, *, or_folders: bool = False) -> str:
     """ "; the folder holds plate.####.exr (24 frames)": the sentence that ends most searches."""
     if not folder.is_dir():
         return f": there is no folder {folder}"
     sequences, unnumbered = _group(folder)
     names = [f"{_pattern_of(files)} ({len(files)} frames)" for files in sequences.values()]
     names += [path.name for path in unnumbered]
-    if not names:
-        names = sorted(f"{path.name}/" for path in folder.iterdir() if path.is_dir())
+    if not names and or_folders:
+        inside = (path for path in folder.iterdir() if path.is_dir())
+        names = sorted(f"{path.name}/" for path in inside if not path.name.startswith("."))
     if not names:
         return "; the folder is empty of pictures"
     shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

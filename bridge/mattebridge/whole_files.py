@@ -108,6 +108,13 @@ def sweep_temporaries(folders: Iterable[Union[str, Path]]) -> list[Path]:
     return swept
 
 
+def remove_open_temporaries() -> None:
+    """Remove what this process is writing at this moment; for a process that must end at once."""
+    for name in list(_open_temporaries):
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+
+
 def _refuse_special(path: Path) -> None:
     # os.replace would put a plain file in the place of a device such as /dev/full.
     with contextlib.suppress(FileNotFoundError):

@@ -101,7 +101,7 @@ class Recorder(Progress):
     def note(self, text) -> None:
         self.notes.append(text)
 
-    def finish(self, status, text) -> None:
+    def finish(self, status, text, cause="") -> None:
         self.finished = (status, text)
 
 
@@ -492,7 +492,7 @@ def test_a_truncated_frame_fails_alone_and_is_named(shot):
     assert [entry[:2] for entry in seen.records] == [
         (frame, "failed" if frame == 1003 else "done") for frame in range(1001, 1007)
     ]
-    assert "plate.1003.exr" in summary.text
+    assert "plate.1003.exr" in summary.first_failure
     assert "5 done" in summary.text
     assert "plate.1003.exr" not in names(shot / "out/alpha")
     assert len(names(shot / "out/alpha")) == 5
@@ -503,7 +503,7 @@ def test_a_frame_of_another_size_fails_alone(shot):
     summary = run(shot)
     assert summary.exit_status == 3
     assert [r.frame for r in summary.records if r.status == "failed"] == [1002]
-    assert "48x32 and plate plate.1002.exr 48x20" in summary.text
+    assert "48x32 and plate plate.1002.exr 48x20" in summary.first_failure
 
 
 @pytest.mark.parametrize(
@@ -518,7 +518,7 @@ def test_a_frame_that_the_daemon_cannot_matte_fails_alone(shot, error):
     summary = run(shot, InProcessClient(fail={1002: error, 1005: error}))
     assert summary.exit_status == 3
     assert [r.frame for r in summary.records if r.status == "done"] == [1001, 1003, 1004, 1006]
-    assert "frame 1002, 1005: " + error.message in summary.text
+    assert "frame 1002, 1005: " + error.message in summary.first_failure
     codes = [record.code for record in summary.records if record.status == "failed"]
     assert codes == [error.code, error.code]
 
@@ -529,7 +529,7 @@ def test_an_all_unreadable_shot_needs_no_daemon_and_is_not_a_success(shot):
     summary = run_job(job(shot), never_connect)
     assert summary.exit_status == 3
     assert summary.count("failed") == 6
-    assert "empty" in summary.text
+    assert "empty" in summary.first_failure
 
 
 @pytest.mark.parametrize(
@@ -544,7 +544,7 @@ def test_what_concerns_every_frame_stops_the_job(shot, error, status):
     client = InProcessClient(fail={1002: error}, delay_s=0.02)
     summary = run(shot, client, in_flight=1)
     assert summary.exit_status == status
-    assert error.message in summary.text
+    assert error.message in summary.first_failure
     assert summary.count("cancelled") >= 1
     assert summary.total == 6 == len(summary.records)
 
@@ -562,7 +562,7 @@ def test_a_full_disk_stops_the_job_and_leaves_nothing_half_written(shot, monkeyp
     summary = run(shot)
     monkeypatch.undo()
     assert summary.exit_status == 3
-    assert "the disk is full" in summary.text
+    assert "the disk is full" in summary.first_failure
     assert not [path for path in tree(shot / "out") if path.endswith(".tmp")]
     resumed = run(shot, existing="verify")
     assert resumed.exit_status == 0
@@ -575,7 +575,7 @@ def test_a_bug_is_status_one_and_named(shot, monkeypatch):
     monkeypatch.setattr(batch, "write_output", broken)
     summary = run(shot)
     assert summary.exit_status == 1
-    assert "ZeroDivisionError" in summary.text
+    assert "ZeroDivisionError" in summary.first_failure
 
 
 def test_a_file_that_vanishes_after_writing_is_not_a_success(shot):
@@ -584,7 +584,7 @@ def test_a_file_that_vanishes_after_writing_is_not_a_success(shot):
         shot, progress=Recorder(then=lambda record: record.frame == 1006 and gone.unlink())
     )
     assert summary.exit_status == 3
-    assert "plate.1001.exr" in summary.text
+    assert "plate.1001.exr" in summary.first_failure
 
 
 # ------------------------------------------------------------------------------------------- cancel
@@ -600,7 +600,7 @@ def test_a_cancel_ends_soon_with_status_four_and_no_partial_file(shot):
     assert summary.exit_status == 4
     assert 1 <= summary.count("done") < 6
     assert summary.count("done") + summary.count("cancelled") == 6
-    assert "--resume" in summary.text
+    assert "--resume" in summary.first_failure
     for path in tree(shot / "out"):
         assert not path.endswith(".tmp")
         if path.endswith(".exr"):

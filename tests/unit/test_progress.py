@@ -94,9 +94,9 @@ def test_openjd_fails_once_at_the_end():
     stream = io.StringIO()
     progress = OpenJdProgress(stream)
     progress.frame(FrameRecord(1, "failed", message="gone"), 1, 1)
-    progress.finish(3, "1 of 1 failed")
+    progress.finish(3, "1 of 1 failed", "gone")
     assert [line for line in lines(stream) if line.startswith("openjd_fail")] == [
-        "openjd_fail: 1 of 1 failed"
+        "openjd_fail: 1 of 1 failed; gone"
     ]
     assert "frame 1 failed: gone" in lines(stream)
 
