@@ -315,7 +315,11 @@ class MatteClient:
 
     def shutdown(self, *, if_unused: bool = False) -> bool:
         """Ask the daemon to drain and stop; False when `if_unused` and somebody uses it."""
-        return bool(self._ask("shutdown", if_unused=if_unused)["stopping"])
+        self._start = False  # whatever happens now, do not bring it back
+        try:
+            return bool(self._ask("shutdown", if_unused=if_unused)["stopping"])
+        except DaemonLost:
+            return True
 
     def close(self) -> None:
         """Give the session back. Requests that are out are dropped by the daemon."""

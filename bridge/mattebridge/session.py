@@ -40,6 +40,9 @@ from mattebridge.version import __version__
 EVENTS, POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
 NOBLOCK, SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)
 
+# How long a reply may be behind the news that the daemon closed the door.
+LAST_WORDS_S = 0.02
+
 _contexts: dict[int, Any] = {}
 _open_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
@@ -201,6 +204,11 @@ class Session:
                 os.read(self._wake_read, 512)
         lost = self.door.fileno() in ready and self.door.lost()
         replies = self._drain()
+        if lost and not replies:
+            # The last reply and the end of the door come by two ways; the reply may be slower.
+            self._poller.unregister(self.door.fileno())
+            self._poller.poll(LAST_WORDS_S * 1000)
+            replies = self._drain()
         if lost and not replies:
             raise DaemonLost("the daemon went away while a request was out")
         return replies

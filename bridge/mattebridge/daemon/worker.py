@@ -1,12 +1,12 @@
 """The worker: one device, the models, and frames one after the other.
 
-    front --link: jobs + memfds--> [reader thread] --queue--> [main thread] --> engine --> slots
-          <--link: ready, stage, done, failed, cancelled--------------+
+    front --link: jobs + memfds-----------------> worker --> engine --> slots
+          <--link: ready, stage, done, failed, cancelled--+
 
 It maps the arenas that the front names, computes into them, and answers. It sees no client and no
-lease. It may be killed at any moment: everything that must survive lives in the front. The reader
-thread exists for two messages that cannot wait for a frame to end: a cancel, and the end of the
-link, after which the process leaves at once.
+lease. It may be killed at any moment: everything that must survive lives in the front. At every
+stage boundary it says where it is, which is the heartbeat that the front's watchdog listens to,
+and looks whether it was asked to stop.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import contextlib
 import faulthandler
 import logging
 import os
-import queue
+import select
 import signal
 import socket
 import sys
-import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, Optional
 
@@ -52,15 +52,13 @@ MAX_LISTED_MODELS = 60
 class Worker:
     """The main thread's side: one message at a time."""
 
-    def __init__(self, link: socket.socket, device: str) -> None:
-        # Only here, so that the reader thread already listens while the imports run.
+    def __init__(self, link: Link, device: str) -> None:
         from mattebridge.engine import Engine
 
-        self._link = link
+        self.link = link
         self._engine = Engine(device)
         self._hooks = Hooks.from_environment()
         self._memories: dict[int, SlotMap] = {}
-        self.cancelled: set[int] = set()
 
     def warm_up(self) -> None:
         """One small real frame of the default model, so that `ready` means ready.
@@ -72,7 +70,7 @@ class Worker:
             self._first_frame()
         except MattebridgeError as error:
             log.error("the warm-up frame failed: %s", error.message)
-        self.say(
+        self.link.say(
             op="ready",
             models=self._model_names(),
             memory=self._memory(),
@@ -95,12 +93,6 @@ class Worker:
             out={"alpha": np.empty((size, size, 1), np.float32)},
         )
 
-    def say(self, **message: Any) -> None:
-        """One message to the front; its end is our end."""
-        data = msgpack.packb(message, default=_plain, use_bin_type=True)
-        with contextlib.suppress(OSError):
-            self._link.sendall(data)
-
     def handle(self, message: dict[str, Any], fds: list[int]) -> None:
         """Carry out one message from the front."""
         sizes = dict(message.get("bytes", []))
@@ -114,18 +106,18 @@ class Worker:
         try:
             report = self._carry_out(message)
         except Cancelled:
-            self.say(op="cancelled", job=job)
+            self.link.say(op="cancelled", job=job)
         except MattebridgeError as error:
-            self.say(op="failed", job=job, error=protocol.error_fields(error))
+            self.link.say(op="failed", job=job, error=protocol.error_fields(error))
         except MemoryError:
             full = OutOfMemoryError("the machine has no memory left for this frame")
-            self.say(op="failed", job=job, error=protocol.error_fields(full))
+            self.link.say(op="failed", job=job, error=protocol.error_fields(full))
         except Exception as error:
             self._unknown(job, error)
         else:
-            self.say(op="done", job=job, report=report, memory=self._memory())
+            self.link.say(op="done", job=job, report=report, memory=self._memory())
         finally:
-            self.cancelled.discard(job)
+            self.link.finished(job)
 
     def _unknown(self, job: int, error: Exception) -> None:
         reference = os.urandom(4).hex()
@@ -139,7 +131,7 @@ class Worker:
             f"under ref={reference}",
             ref=reference,
         )
-        self.say(op="failed", job=job, error=protocol.error_fields(failure))
+        self.link.say(op="failed", job=job, error=protocol.error_fields(failure))
 
     def _carry_out(self, message: dict[str, Any]) -> dict[str, Any]:
         operation = message["op"]
@@ -161,12 +153,12 @@ class Worker:
         arena.check_generation(generation)
 
         def check_cancelled() -> None:
-            if job in self.cancelled:
+            if self.link.is_cancelled(job):
                 raise Cancelled("the frame was cancelled")
 
         def checkpoint(stage: str, done: int = 0, total: int = 0) -> None:
             check_cancelled()
-            self.say(op="stage", job=job, stage=stage, done=done, total=total)
+            self.link.say(op="stage", job=job, stage=stage, done=done, total=total)
             self._hooks.at(stage, frame, check_cancelled)
             if stage == "inputs":
                 arena.check_generation(generation)
@@ -244,23 +236,55 @@ def _resident_bytes() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _read_link(link: socket.socket, inbox: queue.SimpleQueue[Any], cancelled: set[int]) -> None:
-    """The reader thread: everything goes to the main thread, but cancels and the end act now."""
-    layer = oslayer.current()
-    while True:
+class Link:
+    """The worker's end of the socket to the front; only the main thread touches it.
+
+    While a frame is computed nobody listens, except at each checkpoint, which is the only place
+    where a cancel could take effect. The end of the front needs no listener: the kernel kills us.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._layer = oslayer.current()
+        self._waiting: deque[tuple[dict[str, Any], list[int]]] = deque()
+        self._cancelled: set[int] = set()
+
+    def next(self) -> tuple[dict[str, Any], list[int]]:
+        """The next message with its descriptors; waits for it."""
+        while not self._waiting:
+            self._receive()
+        return self._waiting.popleft()
+
+    def is_cancelled(self, job: int) -> bool:
+        """Whether the front has asked for this job to stop; never waits."""
+        while select.select([self._connection], [], [], 0)[0]:
+            self._receive()
+        return job in self._cancelled
+
+    def finished(self, job: int) -> None:
+        """A cancel of this job has no meaning any more."""
+        self._cancelled.discard(job)
+
+    def say(self, **message: Any) -> None:
+        """One message to the front; its end is our end."""
+        data = msgpack.packb(message, default=_plain, use_bin_type=True)
+        with contextlib.suppress(OSError):
+            self._connection.sendall(data)
+
+    def _receive(self) -> None:
         try:
-            data, fds, _cut = layer.receive(link, LINK_BYTES)
+            data, fds, _cut = self._layer.receive(self._connection, LINK_BYTES)
         except OSError:
-            data = b""
+            data, fds = b"", []
         if not data:
             os._exit(0)  # the front is gone, and with it the reason to be
         message = msgpack.unpackb(data, raw=False, strict_map_key=False)
         if message["op"] == "cancel":
-            cancelled.add(message["job"])
+            self._cancelled.add(message["job"])
         elif message["op"] == "exit":
             os._exit(0)
         else:
-            inbox.put((message, fds))
+            self._waiting.append((message, fds))
 
 
 def main(arguments: Optional[list[str]] = None) -> int:
@@ -280,16 +304,10 @@ def main(arguments: Optional[list[str]] = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
     link = socket.socket(fileno=options.link)
     link.set_inheritable(False)
-    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    cancelled: set[int] = set()
-    threading.Thread(
-        target=_read_link, args=(link, inbox, cancelled), name="link", daemon=True
-    ).start()
-    worker = Worker(link, options.device)
-    worker.cancelled = cancelled
+    worker = Worker(Link(link), options.device)
     worker.warm_up()
     while True:
-        worker.handle(*inbox.get())
+        worker.handle(*worker.link.next())
 
 
 if __name__ == "__main__":

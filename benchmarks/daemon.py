@@ -1,0 +1,61 @@
+"""A daemon of our own for a benchmark: a folder in the temporary directory, ended by pid."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mattebridge.client import MatteClient
+from mattebridge.errors import ConnectionFailed
+
+LIMIT_S = 60.0
+
+
+def start(folder: Path, **environment: str) -> subprocess.Popen[bytes]:
+    """A front in this folder; it may not accept yet."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "mattebridge.daemon", f"--folder={folder}", "--devices=cpu"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **environment},
+    )
+
+
+def connect(folder: Path, process: subprocess.Popen[bytes]) -> MatteClient:
+    """The first client that is let in."""
+    until = time.monotonic() + LIMIT_S
+    while True:
+        try:
+            return MatteClient.connect(str(folder))
+        except ConnectionFailed:
+            if time.monotonic() > until or process.poll() is not None:
+                raise
+            time.sleep(0.001)
+
+
+@contextmanager
+def running(**environment: str) -> Iterator[tuple[MatteClient, subprocess.Popen[bytes]]]:
+    """A client of a daemon whose worker has warmed up; both are gone afterwards."""
+    home = Path(tempfile.mkdtemp(prefix="mb-bench-"))
+    process = start(home / "run", **environment)
+    try:
+        with connect(home / "run", process) as client:
+            until = time.monotonic() + LIMIT_S
+            while client.ping()["state"] == "starting" and time.monotonic() < until:
+                time.sleep(0.02)
+            yield client, process
+            client.shutdown()
+            process.wait(LIMIT_S)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        shutil.rmtree(home, ignore_errors=True)
