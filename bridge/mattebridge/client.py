@@ -295,11 +295,11 @@ class MatteClient:
 
     def ping(self, timeout_s: float = CONTROL_TIMEOUT_S) -> dict[str, Any]:
         """The daemon's state in a few words, answered at once whatever it is computing."""
-        return dict(self._ask("ping", timeout_s=timeout_s))
+        return _body(self._ask("ping", timeout_s=timeout_s))
 
     def status(self, timeout_s: float = CONTROL_TIMEOUT_S) -> dict[str, Any]:
         """Everything `mattebridge status` shows."""
-        return dict(self._ask("status", timeout_s=timeout_s))
+        return _body(self._ask("status", timeout_s=timeout_s))
 
     def models(self, timeout_s: float = 60.0) -> list[dict[str, Any]]:
         """The models the daemon can use, with what each needs."""
@@ -811,6 +811,11 @@ def _reply_error(reply: Mapping[str, Any]) -> Optional[MattebridgeError]:
     if reply["op"] == "cancelled":
         return Cancelled("the frame was cancelled")
     return None
+
+
+def _body(reply: Mapping[str, Any]) -> dict[str, Any]:
+    """A reply without its envelope: plain values that can be printed as JSON."""
+    return {key: value for key, value in reply.items() if key not in ("op", "id", "epoch")}
 
 
 def _any_idle(arenas: Sequence[Arena]) -> Callable[[], bool]:
