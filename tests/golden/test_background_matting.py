@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fakes.generated_weights import generated_state, plate_pair
+from mattebridge.models._bgm_fast import FastMatting
 from mattebridge.models.background_matting import make_network
 
 FOLDER = Path(__file__).parent / "background_matting"
@@ -48,8 +49,8 @@ def test_parameter_counts_are_the_published_ones(key: str) -> None:
     assert sum(p.numel() for p in _network_of(key).parameters()) == PARAMETERS[key]
 
 
-@pytest.mark.parametrize("name", GOLDEN)
-def test_outputs_agree_with_the_published_network(name: str) -> None:
+def _golden(name: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...], dict[str, np.ndarray]]:
+    """The network of a golden file with its weights, its plates, and what it gave."""
     with np.load(FOLDER / f"{name}.npz") as golden:
         settings = json.loads(str(golden["settings"]))
         expected = {key: golden[key] for key in golden.files if key != "settings"}
@@ -58,11 +59,30 @@ def test_outputs_agree_with_the_published_network(name: str) -> None:
     settings.pop("stride")
     network = make_network(family, **settings)
     network.load_state_dict(generated_state(network.state_dict()))
+    return network, plates, expected
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_outputs_agree_with_the_published_network(name: str) -> None:
+    network, plates, expected = _golden(name)
     with torch.inference_mode():
         returned = network(*plates)
-    assert len(returned) == len(RETURNED[family])
-    found = dict(zip(RETURNED[family], returned))
+    names = RETURNED[network.family]
+    assert len(returned) == len(names)
+    found = dict(zip(names, returned))
     assert expected.keys() <= found.keys()
     for key, wanted in expected.items():
         bar = 0.0 if key == "ref_sm" else 1e-4
         assert np.abs(found[key][0].numpy() - wanted).max() <= bar, key
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_fast_path_agrees_with_the_published_network_too(name: str) -> None:
+    network, plates, expected = _golden(name)
+    matte = FastMatting(network)(*(image[0].permute(1, 2, 0).contiguous() for image in plates))
+    found = {"pha": matte.alpha, "fgr": matte.foreground.permute(2, 0, 1)}
+    found["err" if matte.cells is None else "err_sm"] = matte.error
+    if matte.cells is not None:
+        assert np.array_equal(matte.cells[None].numpy(), expected["ref_sm"])
+    for key, image in found.items():
+        assert np.abs(image.numpy() - expected[key]).max() <= 1e-4, key

@@ -71,9 +71,18 @@ class ResNetBackbone(nn.Module):
         self.layer3 = _resnet_layer(512, 256, blocks[2], stride=2)
         self.layer4 = _resnet_layer(1024, 512, blocks[3], dilation=2)
 
+    @property
+    def first_conv(self) -> nn.Conv2d:
+        """The one convolution that sees the pair; all else sees what it made of it."""
+        return self.conv1
+
     def forward(self, pair: Tensor) -> list[Tensor]:
         """Five maps, strides 1 to 16, from (N, 6, H, W)."""
-        half = self.relu(self.bn1(self.conv1(pair)))
+        return self.after_first_conv(pair, self.conv1(pair))
+
+    def after_first_conv(self, pair: Tensor, x: Tensor) -> list[Tensor]:
+        """The same five maps, given what the first convolution made of the pair."""
+        half = self.relu(self.bn1(x))
         quarter = self.layer1(self.maxpool(half))
         eighth = self.layer2(quarter)
         sixteenth = self.layer4(self.layer3(eighth))
@@ -142,11 +151,20 @@ class MobileNetV2Backbone(nn.Module):
                 dilation = 2 if stage >= MOBILENET_DILATED_FROM else 1
         self.features = nn.Sequential(*layers)
 
+    @property
+    def first_conv(self) -> nn.Conv2d:
+        """The one convolution that sees the pair; all else sees what it made of it."""
+        return self.features[0][0]  # type: ignore[index, no-any-return]
+
     def forward(self, pair: Tensor) -> list[Tensor]:
         """Five maps, strides 1 to 16, from (N, 6, H, W)."""
-        maps, x = [pair], pair
+        return self.after_first_conv(pair, self.first_conv(pair))
+
+    def after_first_conv(self, pair: Tensor, x: Tensor) -> list[Tensor]:
+        """The same five maps, given what the first convolution made of the pair."""
+        maps = [pair]
         for index, block in enumerate(self.features):
-            x = block(x)
+            x = block[1:](x) if index == 0 else block(x)
             if index in MOBILENET_TAPS:
                 maps.append(x)
         return maps

@@ -88,18 +88,9 @@ class Refiner(nn.Module):
 
     def select(self, error: Tensor) -> Tensor:
         """The cells to compute again, as 1 and 0, from the error of each: (N, 1, H/4, W/4)."""
-        if self.mode == "full":
-            return torch.ones_like(error)
-        if self.mode == "thresholding":
-            return (error > self.threshold).to(error.dtype)
-        flat = error.flatten(1)
-        # A small frame has fewer cells than the budget would pay for.
-        count = min(self.sample_pixels // CELL**2, flat.shape[1])
-        worst = flat.topk(count, dim=1, sorted=False).indices
-        chosen = torch.zeros_like(flat).scatter_(1, worst, 1.0)
-        if self.prevent_oversampling:
-            chosen *= flat > 0
-        return chosen.view_as(error)
+        return choose_cells(
+            error, self.mode, self.sample_pixels, self.threshold, self.prevent_oversampling
+        )
 
     def _refine_everything(self, pair: Tensor, coarse: Tensor, hidden: Tensor) -> Tensor:
         half, full = self._bordered(pair, coarse, hidden)
@@ -139,6 +130,29 @@ class Refiner(nn.Module):
         x = torch.cat([doubled, plates], dim=1)
         x = self.relu(self.bn3(self.conv3(x)))
         return self.conv4(x)  # type: ignore[no-any-return]
+
+
+def choose_cells(
+    error: Tensor, mode: str, sample_pixels: int, threshold: float, prevent_oversampling: bool
+) -> Tensor:
+    """1 for the cells to compute again and 0 for the others, from the error of each cell.
+
+    error: (N, 1, H/4, W/4), 0..1. "sampling" takes as many of the worst as `sample_pixels` pay
+    for, but none without error if `prevent_oversampling`; "thresholding" those above `threshold`;
+    "full" all.
+    """
+    if mode == "full":
+        return torch.ones_like(error)
+    if mode == "thresholding":
+        return (error > threshold).to(error.dtype)
+    flat = error.flatten(1)
+    # A small frame has fewer cells than the budget would pay for.
+    count = min(sample_pixels // CELL**2, flat.shape[1])
+    worst = flat.topk(count, dim=1, sorted=False).indices
+    chosen = torch.zeros_like(flat).scatter_(1, worst, 1.0)
+    if prevent_oversampling:
+        chosen *= flat > 0
+    return chosen.view_as(error)
 
 
 def cell_view(x: Tensor) -> Tensor:

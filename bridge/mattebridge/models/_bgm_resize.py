@@ -1,0 +1,110 @@
+"""Bilinear resizing in pieces: a few rows at a time, or only the windows that are looked at.
+
+The same arithmetic as torch's bilinear interpolation with `align_corners=False`: output pixel `p`
+of `size` lies at `(p + 0.5) * length / size - 0.5` between two input pixels, and the outermost
+input pixels go on for ever. Here it is separable and applied to (rows, columns, channels), so
+that nothing has to be resized as a whole of which only parts are needed, or at one time.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional
+
+import torch
+from torch import Tensor
+
+# Rows made at a time: few enough that a band of an 8K frame stays in the processor's cache.
+BAND_ROWS = 32
+
+
+class Taps(NamedTuple):
+    """For each output position: the input before it, the one behind it, and the share of that."""
+
+    before: Tensor
+    behind: Tensor
+    share: Tensor
+
+
+def taps(positions: Tensor, size: int, length: int) -> Taps:
+    """Where output `positions` of an axis of `size` lie on an input axis of `length`."""
+    # The ratio in single precision, one rounding after it: as torch's kernels compute it with
+    # fused multiply-add, so that both get the same shares.
+    ratio = float(torch.tensor(length / size, dtype=torch.float32))
+    place = ((positions.to(torch.float64) + 0.5) * ratio - 0.5).to(torch.float32).clamp_(min=0)
+    before = place.floor().to(torch.int64).clamp_(max=length - 1)
+    behind = (before + 1).clamp_(max=length - 1)
+    return Taps(before, behind, place - before)
+
+
+class Enlargement:
+    """Any rows of an enlarged image, made when they are wanted."""
+
+    def __init__(self, image: Tensor, height: int, width: int) -> None:
+        """`image` is (h, w, C), contiguous; the enlarged one (height, width, C)."""
+        self._image = image
+        self._size = (height, width, image.shape[2])
+        device = image.device
+        self._down = taps(torch.arange(height, device=device), height, image.shape[0])
+        self._across = taps(torch.arange(width, device=device), width, image.shape[1])
+
+    def rows(self, top: int, bottom: int, out: Optional[Tensor] = None) -> Tensor:
+        """Rows `top` to `bottom` (exclusive), (rows, width, C), into `out` where one is given."""
+        _, width, channels = self._size
+        before, behind, share = (values[top:bottom] for values in self._down)
+        first, last = int(before[0]), int(behind[-1])
+        source = self._image[first : last + 1]
+        wide = torch.lerp(
+            source.index_select(1, self._across.before),
+            source.index_select(1, self._across.behind),
+            self._across.share[None, :, None],
+        ).flatten(1)
+        if out is None:
+            out = wide.new_empty(bottom - top, width, channels)
+        torch.lerp(
+            wide.index_select(0, before - first),
+            wide.index_select(0, behind - first),
+            share[:, None],
+            out=out.view(bottom - top, width * channels),
+        )
+        return out
+
+    def into(self, out: Tensor) -> Tensor:
+        """The whole enlarged image, written into `out`, (height, width, C) and contiguous."""
+        height = self._size[0]
+        for top in range(0, height, BAND_ROWS):
+            bottom = min(top + BAND_ROWS, height)
+            self.rows(top, bottom, out[top:bottom])
+        return out
+
+
+def axis_windows(start: Tensor, side: int, size: int, length: int) -> tuple[Tensor, Tensor]:
+    """How windows of an enlarged axis are made from windows of the small one.
+
+    start: (T,) first output position of each window, which may lie outside; `side` positions in
+    each; `size` and `length` of the enlarged and the small axis. Gives the first input position
+    (T,) and a matrix (T, side, m) that turns the m inputs from there on into the window. Positions
+    outside the enlarged axis come out as zero.
+    """
+    positions = start[:, None] + torch.arange(side, device=start.device)
+    inside = (positions >= 0) & (positions < size)
+    found = taps(positions.clamp(0, size - 1), size, length)
+    reach = int((found.behind[:, -1] - found.before[:, 0]).max()) + 1
+    first = found.before[:, 0].clamp(max=length - reach)
+    matrix = found.share.new_zeros(*positions.shape, reach)
+    base = first[:, None]
+    matrix.scatter_add_(2, (found.before - base)[..., None], (1 - found.share)[..., None])
+    matrix.scatter_add_(2, (found.behind - base)[..., None], found.share[..., None])
+    return first, matrix * inside[..., None]
+
+
+def windows(image: Tensor, top: Tensor, left: Tensor, rows: int, columns: int) -> Tensor:
+    """(T, rows, columns, C) cut out of a contiguous (H, W, C); zero outside the image."""
+    height, width, channels = image.shape
+    y = top[:, None] + torch.arange(rows, device=image.device)
+    x = left[:, None] + torch.arange(columns, device=image.device)
+    index = y.clamp(0, height - 1)[:, :, None] * width + x.clamp(0, width - 1)[:, None, :]
+    cut = image.view(-1, channels).index_select(0, index.view(-1)).view(*index.shape, channels)
+    y_inside, x_inside = (y >= 0) & (y < height), (x >= 0) & (x < width)
+    if not bool(y_inside.all() & x_inside.all()):
+        cut *= y_inside[:, :, None, None] & x_inside[:, None, :, None]
+    return cut
