@@ -1,0 +1,112 @@
+"""What can be said of a BackgroundMattingV2 checkpoint without opening it, and without torch.
+
+A checkpoint is told once what it is (`background_matting_model.describe_file`) and remembered as a
+`WeightsFile`; from that the daemon's front makes cards, and the worker the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mattebridge.models.base import MattingModel, ModelCard, Setting, SettingsSchema, SizeRule
+from mattebridge.models.registry import Entry
+
+FAMILY = "background_matting"
+# The setting that stands for "as recommended for the frame's size".
+RECOMMENDED = 0
+# The documentation knows HD and 4K; everything up to 2560 x 1440 counts as HD.
+HD_PIXELS = 2560 * 1440
+# More than any frame has.
+MOST_PIXELS = 2**30
+# Measured peaks of one frame beyond its planes, rounded up. MattingRefine works in tiles;
+# MattingBase holds whole maps at half of the frame's size.
+REFINE_BYTES_PER_PIXEL = 128
+BASE_BYTES_PER_PIXEL = 600
+# The plain forward, which holds whole maps at every size, takes this many times more.
+EXACT_FACTOR = 2.5
+
+REFINE_SETTINGS = SettingsSchema(
+    backbone_scale=Setting(
+        float(RECOMMENDED),
+        "size of the first, small look at the frame; 0: as recommended for the frame's size",
+        minimum=0.0,
+        maximum=0.5,
+    ),
+    refine_mode=Setting(
+        "sampling",
+        "which cells of 4x4 pixels to look at again: the worst, those above a threshold, or all",
+        choices=("sampling", "thresholding", "full"),
+    ),
+    refine_sample_pixels=Setting(
+        RECOMMENDED,
+        "sampling: pixels to look at again; 0: as recommended for the frame's size",
+        minimum=0,
+        maximum=MOST_PIXELS,
+    ),
+    refine_threshold=Setting(
+        0.1,
+        "thresholding: look again where the expected error is above this",
+        minimum=0.0,
+        maximum=1.0,
+    ),
+)
+
+
+class Recommendation(NamedTuple):
+    backbone_scale: float
+    refine_sample_pixels: int
+
+
+def recommended(height: int, width: int) -> Recommendation:
+    """The documented settings for a frame of that size."""
+    if height * width <= HD_PIXELS:
+        return Recommendation(1 / 4, 80_000)
+    return Recommendation(1 / 8, 320_000)
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A checkpoint on disk, as a registry remembers it; plain values only.
+
+    digest: `sha256:<hex>` of the file. architecture: MattingBase or MattingRefine. backbone:
+    resnet50, resnet101 or mobilenetv2.
+    """
+
+    name: str
+    path: str
+    digest: str
+    architecture: str
+    backbone: str
+    licence: str = "as stated by its author"
+
+
+def card_of(weights: WeightsFile) -> ModelCard:
+    """The card of a checkpoint: what it needs, gives and can be told."""
+    refines = weights.architecture == "MattingRefine"
+    return ModelCard(
+        name=weights.name,
+        family=FAMILY,
+        summary=f"{weights.architecture} with {weights.backbone}: plate and clean plate",
+        digest=weights.digest,
+        licence=weights.licence,
+        accepts_hdr=True,
+        # The published numbers are those of the clean plate as it was given.
+        default_alignment="off",
+        needs_torch=True,
+        extra_outputs=("error", "refinement") if refines else ("error",),
+        settings_schema=REFINE_SETTINGS if refines else SettingsSchema(),
+        size_rule=SizeRule(multiple=4 if refines else 1),
+        bytes_per_pixel=REFINE_BYTES_PER_PIXEL if refines else BASE_BYTES_PER_PIXEL,
+    )
+
+
+def entry_of(weights: WeightsFile) -> Entry:
+    """The checkpoint as a source of models lists it; the file is opened when it is loaded."""
+
+    def make(card: ModelCard) -> MattingModel:
+        from mattebridge.models.background_matting_model import BackgroundMattingModel
+
+        return BackgroundMattingModel.from_file(card, weights.path)
+
+    return Entry(card_of(weights), make)
