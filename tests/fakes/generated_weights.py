@@ -7,6 +7,7 @@ Every entry of a state dict takes its values from its own name: PCG64 seeded by 
 from __future__ import annotations
 
 import zlib
+from functools import cache
 
 import numpy as np
 import torch
@@ -25,20 +26,21 @@ RAISED = {"decoder.conv4.bias": {0: 0.5, 4: 0.25}, "refiner.conv4.bias": {0: 0.5
 
 
 def generated_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Values for every entry of `state`, by name and shape alone."""
-    return {name: _generated(name, tensor) for name, tensor in state.items()}
+    """Values for every entry of `state`, by name and shape alone; shared, so not to be changed."""
+    return {name: _generated(name, tuple(tensor.shape)) for name, tensor in state.items()}
 
 
-def _generated(name: str, like: torch.Tensor) -> torch.Tensor:
+@cache
+def _generated(name: str, shape: tuple[int, ...]) -> torch.Tensor:
     if name.endswith("num_batches_tracked"):
-        return torch.zeros(like.shape, dtype=like.dtype)
-    values = _drawn(name, tuple(like.shape))
+        return torch.zeros(shape, dtype=torch.int64)
+    values = _drawn(name, shape)
     for beginning, end, factor in SCALED:
         if name.startswith(beginning) and name.endswith(end):
             values = factor * values
     for index, amount in RAISED.get(name, {}).items():
         values[index] += amount
-    return torch.from_numpy(values.astype(np.float32).reshape(like.shape)).to(like.dtype)
+    return torch.from_numpy(values.astype(np.float32).reshape(shape))
 
 
 def _drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
