@@ -1,0 +1,262 @@
+"""The real command against a real daemon: what an artist types, and what a farm relies on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mattebridge
+from mattebridge.image_io import read_frame, write_frame
+
+WIDTH, HEIGHT = 96, 64
+FRAMES = range(1001, 1007)
+LIMIT_S = 90
+
+
+def paint(frame: int) -> tuple[np.ndarray, np.ndarray]:
+    """A plate and its clean plate: a textured wall, and a bright disc in front of it."""
+    rng = np.random.default_rng(5)
+    wall = 0.15 + 0.1 * rng.random((HEIGHT // 4, WIDTH // 4, 3), dtype=np.float32)
+    clean = wall.repeat(4, axis=0).repeat(4, axis=1)
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    disc = (rows - 32) ** 2 + (columns - 30 - 4 * (frame % 8)) ** 2 < 18**2
+    plate = np.where(disc[..., None], np.float32([2.5, 0.9, 0.2]), clean)
+    return plate.astype(np.float32), clean
+
+
+class Command:
+    """Runs `mattebridge` with a runtime and configuration folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        # Socket paths are short; pytest's folders are not.
+        self.runtime = Path(tempfile.mkdtemp(prefix="mb-"))
+        (self.runtime / "run").mkdir(mode=0o700)
+        self.folder = folder
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("MATTEBRIDGE_")},
+            "PYTHONPATH": str(Path(mattebridge.__file__).parents[1]),
+            "MATTEBRIDGE_RUNTIME_DIR": str(self.runtime / "run"),
+            "XDG_CONFIG_HOME": str(self.runtime / "config"),
+        }
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "mattebridge", *arguments],
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        process = self.start(*arguments, **environment)
+        try:
+            out, err = process.communicate(timeout=LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise AssertionError(f"still running: {process.communicate()}") from None
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def status(self) -> dict:
+        return json.loads(self.run("status", "--json").stdout)
+
+    def close(self) -> None:
+        self.run("stop")
+        shutil.rmtree(self.runtime)
+
+
+@pytest.fixture
+def command(tmp_path):
+    runner = Command(tmp_path)
+    yield runner
+    runner.close()
+
+
+@pytest.fixture
+def shot(tmp_path):
+    for frame in FRAMES:
+        plate, clean = paint(frame)
+        write_frame(tmp_path / f"plate.{frame}.exr", plate)
+    write_frame(tmp_path / "clean.exr", clean)
+    return tmp_path
+
+
+MATTE = ("matte", "plate.####.exr", "--clean-plate", "clean.exr", "-o", "out")
+
+
+def outputs(shot: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(shot / "out")): path.read_bytes()
+        for path in sorted((shot / "out").rglob("*.exr"))
+    }
+
+
+def leftovers(shot: Path) -> list[Path]:
+    return [path for path in (shot / "out").rglob("*") if path.name.endswith(".tmp")]
+
+
+def wait_for_a_frame(process: subprocess.Popen[str]) -> None:
+    """Returns after the line of the first frame that is done."""
+    for line in process.stdout:
+        if re.match(r"frame \d+ done", line):
+            return
+    raise AssertionError(process.stderr.read())
+
+
+def test_one_command_starts_a_daemon_and_mattes_the_shot(command, shot):
+    done = command.run(*MATTE, "--outputs", "alpha,foreground,premultiplied,comp")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(re.findall(r"^frame 100\d done \d+ ms \(\d/6\)$", done.stdout, re.M)) == 6
+    for output in ("alpha", "foreground", "premultiplied", "comp"):
+        assert len(list((shot / "out" / output).glob("plate.100?.exr"))) == 6
+    plate, _ = paint(1003)
+    alpha = read_frame(shot / "out/alpha/plate.1003.exr").pixels[..., 0].astype(np.float32)
+    subject = plate[..., 0] > 2
+    assert alpha[subject].mean() > 0.9
+    assert alpha[~subject].mean() < 0.1
+    rgba = read_frame(shot / "out/premultiplied/plate.1003.exr").pixels.astype(np.float32)
+    colour = read_frame(shot / "out/foreground/plate.1003.exr").pixels.astype(np.float32)
+    np.testing.assert_allclose(rgba[..., :3], colour * alpha[..., None], rtol=2e-3, atol=2e-3)
+    assert colour.max() > 2.0
+    status = command.status()
+    assert status["frames"]["done"] == 6
+    assert status["sessions"][0]["client"] == "status"
+    assert status["plates"] == []
+    table = command.run("status")
+    assert table.returncode == 0
+    assert "6 done" in table.stdout
+    assert command.run("stop").returncode == 0
+    assert command.run("status").returncode == 5
+
+
+def test_the_first_run_on_a_machine_has_no_runtime_folder_yet(command, shot):
+    (command.runtime / "run").rmdir()
+    done = command.run(*MATTE, "--frames", "1001")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_eight_bit_pictures_in_a_folder_become_pngs(command, shot):
+    for name, number in (("ada", 1), ("bob", 2)):
+        plate, clean = paint(number)
+        write_frame(shot / f"src/{name}.png", plate)
+        write_frame(shot / f"bgr/{name}.png", clean)
+    done = command.run("matte", "src", "--clean-plate", "bgr", "-o", "out", "--format", "png")
+    assert done.returncode == 0, done.stderr
+    frame = read_frame(shot / "out/premultiplied/bob.png")
+    assert (frame.pixels.dtype, frame.pixels.shape, frame.alpha) == (
+        "uint8",
+        (64, 96, 4),
+        "straight",
+    )
+
+
+def test_a_truncated_plate_is_named_and_the_others_are_made(command, shot):
+    path = shot / "plate.1003.exr"
+    path.write_bytes(path.read_bytes()[:-100])
+    done = command.run(*MATTE, "--progress", "openjd")
+    assert done.returncode == 3
+    assert done.stderr.startswith("mattebridge: frame 1003: cannot read plate.1003.exr")
+    assert len(list((shot / "out/alpha").iterdir())) == 5
+    assert len(re.findall(r"^openjd_fail: .*plate\.1003\.exr", done.stdout, re.M)) == 1
+    assert "openjd_progress: 100.0" in done.stdout
+
+
+def test_nothing_is_rendered_when_a_frame_is_missing(command, shot):
+    (shot / "plate.1004.exr").unlink()
+    done = command.run(*MATTE, "--frames", "1001-1006")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "plate has no frame 1004" in done.stderr
+    assert not (shot / "out").exists()
+    assert command.run("status").returncode == 5  # and no daemon was started for it
+
+
+def test_a_wrong_setting_is_refused_with_the_models_words(command, shot):
+    done = command.run(*MATTE, "--set", "no_such_knob=1")
+    assert done.returncode == 2
+    assert "no_such_knob" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_cancelled_job_is_status_four_and_is_resumed_to_the_same_bytes(command, shot):
+    assert command.run(*MATTE).returncode == 0
+    clean_run = outputs(shot)
+    shutil.rmtree(shot / "out")
+    command.run("stop")
+    slow = {"MATTEBRIDGE_TEST_HOOKS": "model=sleep:0.4"}
+    process = command.start(*MATTE, **slow)
+    wait_for_a_frame(process)
+    cancelled_at = time.monotonic()
+    process.terminate()
+    _, errors = process.communicate(timeout=LIMIT_S)
+    assert time.monotonic() - cancelled_at < 5
+    assert process.returncode == 4
+    assert errors == "mattebridge: the job was cancelled; run it again with --resume\n"
+    assert leftovers(shot) == []
+    assert 0 < len(outputs(shot)) < len(clean_run)
+    assert command.status()["state"] in ("ready", "busy")
+    resumed = command.run(*MATTE, "--resume", **slow)
+    assert resumed.returncode == 0
+    assert "found" in resumed.stdout
+    assert outputs(shot) == clean_run
+
+
+def test_a_job_killed_at_once_leaves_whole_frames_and_is_resumed(command, shot):
+    process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS="model=sleep:0.2")
+    wait_for_a_frame(process)
+    process.kill()
+    process.communicate(timeout=LIMIT_S)
+    for name in outputs(shot):
+        read_frame(shot / "out" / name)
+    resumed = command.run(*MATTE, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert leftovers(shot) == []
+    assert len(outputs(shot)) == 18
+
+
+def test_a_daemon_killed_in_the_middle_is_replaced_and_no_frame_is_missing(command, shot):
+    process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS="model=sleep:0.3")
+    wait_for_a_frame(process)
+    os.kill(command.status()["pid"], signal.SIGKILL)
+    out, errors = process.communicate(timeout=LIMIT_S)
+    assert (process.returncode, errors) == (0, ""), out
+    assert len(outputs(shot)) == 18
+    for name in outputs(shot):
+        read_frame(shot / "out" / name)
+
+
+def test_without_permission_to_start_one_a_lost_daemon_is_status_five(command, shot):
+    hooks = {"MATTEBRIDGE_TEST_HOOKS": "model=sleep:0.3"}
+    assert command.run("serve", "--detach", "--devices", "cpu", **hooks).returncode == 0
+    process = command.start(*MATTE, "--no-spawn")
+    wait_for_a_frame(process)
+    os.kill(command.status()["pid"], signal.SIGKILL)
+    _, errors = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 5
+    assert errors.startswith("mattebridge: ")
+    assert leftovers(shot) == []
+
+
+def test_a_worker_that_dies_on_one_frame_costs_only_that_frame(command, shot):
+    done = command.run(*MATTE, MATTEBRIDGE_TEST_HOOKS="model#1003=kill")
+    assert done.returncode == 3, done.stderr
+    assert "frame 1003" in done.stderr
+    assert len(list((shot / "out/alpha").iterdir())) == 5
+
+
+def test_models_are_listed_by_the_daemon(command):
+    assert command.run("serve", "--detach", "--devices", "cpu").returncode == 0
+    listed = json.loads(command.run("models", "--json").stdout)
+    assert "difference" in {card["name"] for card in listed}
+    assert "digest" in command.run("models", "show", "default").stdout
