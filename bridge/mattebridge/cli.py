@@ -342,13 +342,14 @@ def _add_sample(commands: Any, shared: argparse.ArgumentParser) -> None:
     )
     command.set_defaults(run=run_sample)
     command.add_argument("directory", metavar="DIR", type=Path)
-    command.add_argument(
-        "--frames", metavar="N", type=int, default=24, help="how many (default: 24)"
-    )
+    command.add_argument("--frames", metavar="N", type=int, default=24, help="how many (24)")
+    command.add_argument("--first-frame", metavar="F", type=int, default=1001, help="(1001)")
+    command.add_argument("--size", metavar="WxH", type=_size, default=(960, 540), help="(960x540)")
+    command.add_argument("--seed", metavar="N", type=int, default=1, help="another shot (1)")
     command.add_argument(
         "--drift",
         action="store_true",
-        help="also a clean plate for each frame, from a moving camera",
+        help="a clean plate for each frame, as from a camera that was moved and reset",
     )
 
 
@@ -421,6 +422,13 @@ def _add_models(commands: Any, reached: argparse.ArgumentParser) -> None:
     command.add_argument("action", choices=("list", "show"), nargs="?", default="list")
     command.add_argument("name", metavar="NAME", nargs="?", help="for show: which model")
     command.add_argument("--json", action="store_true", help="everything, for programs")
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"'{text}' is no size; say 960x540")
+    return int(match.group(1)), int(match.group(2))
 
 
 def _seconds(text: str) -> float:
@@ -559,10 +567,22 @@ def _leave_now() -> None:
 
 def run_sample(options: argparse.Namespace) -> int:
     """`mattebridge sample`: render the sample shot."""
+    from mattebridge.progress import counter
     from mattebridge.sample import render_shot
 
-    render_shot(options.directory, frames=options.frames, drift=options.drift)
+    width, height = options.size
+    shot = render_shot(
+        options.directory,
+        frames=options.frames,
+        first_frame=options.first_frame,
+        width=width,
+        height=height,
+        seed=options.seed,
+        drift=options.drift,
+        on_frame=counter("frames", sys.stdout),
+    )
     print(f"mattebridge: {options.frames} frames in {options.directory}")
+    print(f"  mattebridge matte {shot.plate} --clean-plate {shot.clean_plate} -o mattes")
     return 0
 
 

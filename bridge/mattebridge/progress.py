@@ -234,6 +234,17 @@ class OpenJdProgress(QueueProgress):
         self._say(f"{'openjd_fail' if status else 'openjd_status'}: {clean(said)}")
 
 
+def counter(what: str, stream: TextIO) -> Callable[[int, int], None]:
+    """A function of (done, total) that counts on one line of a terminal and is silent elsewhere."""
+
+    def count(done: int, total: int) -> None:
+        if stream.isatty():
+            stream.write(f"\r\x1b[K{what} {done}/{total}" + ("\n" if done == total else ""))
+            stream.flush()
+
+    return count
+
+
 MODES = ("auto", "bar", "plain", "json", "openjd", "deadline", "none")
 
 

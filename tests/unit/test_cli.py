@@ -390,6 +390,17 @@ def test_a_refusal_of_serve_is_one_sentence(monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("mattebridge: the daemon ended with status 1")
 
 
+def test_sample_renders_a_shot_and_says_what_to_type_next(tmp_path, capsys):
+    arguments = ["sample", str(tmp_path / "shot"), "--frames", "1", "--size", "64x36"]
+    assert cli.main([*arguments, "--first-frame", "7"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.split()[:2] == ["mattebridge", "matte"]
+    plate = last.split()[2]
+    assert read_frame(plate.replace("####", "0007")).pixels.shape == (36, 64, 3)
+    with pytest.raises(SystemExit):
+        cli.main(["sample", "x", "--size", "big"])
+
+
 def test_settings_are_typed():
     typed = cli.parse_settings(["a=3", "b=-1.5", "c=TRUE", "d=on", "e=1e3", "f=", "g=x=y"])
     assert typed == {"a": 3, "b": -1.5, "c": True, "d": "on", "e": 1000.0, "f": "", "g": "x=y"}
