@@ -43,6 +43,7 @@ class Command:
         self.runtime = Path(tempfile.mkdtemp(prefix="mb-"))
         (self.runtime / "run").mkdir(mode=0o700)
         self.folder = folder
+        self.started: list[subprocess.Popen[str]] = []
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("MATTEBRIDGE_")},
             "PYTHONPATH": str(Path(mattebridge.__file__).parents[1]),
@@ -51,7 +52,7 @@ class Command:
         }
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "mattebridge", *arguments],
             cwd=self.folder,
             env={**self.environment, **environment},
@@ -59,6 +60,8 @@ class Command:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.started.append(process)
+        return process
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         process = self.start(*arguments, **environment)
@@ -73,7 +76,13 @@ class Command:
         return json.loads(self.run("status", "--json").stdout)
 
     def close(self) -> None:
+        """Nothing stays behind, however the test ended."""
         self.run("stop")
+        for process in self.started:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+            process.stderr.close()
         shutil.rmtree(self.runtime)
 
 
