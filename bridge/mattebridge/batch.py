@@ -295,11 +295,8 @@ class _Run:
     ) -> None:
         """Let the frames that are out end or give up; a frame that is written by now counts."""
         for future in out:
-            if future.cancel():
-                continue
-            with contextlib.suppress(MattebridgeError):
-                record = future.result()
-                ended[record.frame] = record
+            if not future.cancel():
+                self._take(future, ended)
 
     def _check_everything_is_there(self) -> None:
         """The last look: every file of this run under its name, with the length it was given."""
