@@ -261,14 +261,18 @@ class Engine:
         from mattebridge.alignment import MatchCache, match_clean_plate
 
         checkpoint("align")
-        held.match_cache = held.match_cache or MatchCache()
+        # A plate that came with its frame is aligned for that frame alone, so that equal inputs give
+        # equal pixels whatever was rendered before; one held by name stands for a whole shot.
+        cache = None
+        if held.key is not None and not params.exact:
+            cache = held.match_cache = held.match_cache or MatchCache()
         match = match_clean_plate(
             inputs.plate.display,
             held.picture.display,
             alignment=alignment,  # type: ignore[arg-type]
             match_exposure=exposure,
             subject=inputs.subject,
-            cache=held.match_cache,
+            cache=cache,
             checkpoint=checkpoint,
         )
         inputs.notes["alignment"] = _match_notes(match)
