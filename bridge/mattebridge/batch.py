@@ -16,6 +16,7 @@ write error, a lost daemon or a cancel stops everything.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import threading
@@ -42,6 +43,7 @@ from mattebridge.errors import (
     MattebridgeError,
     ModelError,
     PlateError,
+    QuotaError,
     RequestError,
     TooLargeError,
     WorkerLostError,
@@ -373,12 +375,13 @@ class _Run:
             raise Cancelled("the job was stopped")
 
     def _matte(self, task: FrameTask, planes: Mapping[str, Any]) -> Any:
-        try:
-            return self._result(self._submit(task, planes), task)
-        except PlateError:
-            # Dropped for other people's plates, or the daemon is a new one: send the pixels.
-            planes = {**planes, "clean_plate": self.inputs.clean_plate_again(task)}
-            return self._result(self._submit(task, planes), task)
+        # A held clean plate may be gone: dropped for other people's, or the daemon is a new one.
+        for replace in (self.inputs.hold_again, self.inputs.clean_plate_again):
+            try:
+                return self._result(self._submit(task, planes), task)
+            except PlateError:
+                planes = {**planes, "clean_plate": replace(task, planes["clean_plate"])}
+        return self._result(self._submit(task, planes), task)
 
     def _submit(self, task: FrameTask, planes: Mapping[str, Any]) -> Handle:
         assert self.client is not None
@@ -456,7 +459,7 @@ class _Inputs:
         self._plan = plan
         self._client = client
         self._stills: dict[Any, Any] = {}
-        self._held: list[str] = []
+        self._held: set[str] = set()
         self._lock = threading.Lock()
 
     def read(self, task: FrameTask) -> dict[str, Any]:
@@ -478,10 +481,16 @@ class _Inputs:
                     self._client.drop_clean_plate(name)
         self._held.clear()
 
-    def clean_plate_again(self, task: FrameTask) -> Pixels:
-        """The pixels of a clean plate that the daemon no longer holds."""
+    def hold_again(self, task: FrameTask, lost: Any) -> Any:
+        """The clean plate under a name again, after the daemon no longer knew `lost`."""
+        key = _still_key(task)
         with self._lock:
-            self._stills.pop(("clean_plate", task.colorspaces["clean_plate"]), None)
+            if self._stills.get(key) == lost:
+                self._stills[key] = self._hold(self._read_clean_plate(task))
+            return self._stills[key]
+
+    def clean_plate_again(self, task: FrameTask, lost: Any) -> Pixels:
+        """The pixels themselves, where holding them does not last."""
         return self._read_clean_plate(task)
 
     def _plate(self, task: FrameTask) -> Pixels:
@@ -492,8 +501,7 @@ class _Inputs:
     def _clean_plate(self, task: FrameTask) -> Any:
         if "clean_plate" not in self._plan.stills:
             return self._read_clean_plate(task)
-        key = ("clean_plate", task.colorspaces["clean_plate"], task.colorspaces["plate"])
-        return self._once(key, lambda: self._hold(self._read_clean_plate(task)))
+        return self._once(_still_key(task), lambda: self._hold(self._read_clean_plate(task)))
 
     def _read_clean_plate(self, task: FrameTask) -> Pixels:
         pixels = _as_rgb(read_frame(task.inputs.files["clean_plate"]).pixels)
@@ -501,13 +509,15 @@ class _Inputs:
 
     def _hold(self, pixels: Pixels) -> Any:
         """A name under which the daemon holds the pixels, or the pixels where it cannot."""
-        name = f"matte-{os.getpid()}-{os.urandom(4).hex()}"
+        # Named by content: a job that was killed and runs again holds no second copy.
+        digest = hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=12)
+        name = f"matte-{digest.hexdigest()}-{'x'.join(map(str, pixels.shape))}"
         assert self._client is not None
         try:
             self._client.hold_clean_plate(name, pixels)
-        except (PlateError, TooLargeError):
+        except (PlateError, TooLargeError, QuotaError):
             return pixels
-        self._held.append(name)
+        self._held.add(name)
         return name
 
     def _matte(self, role: str, path: Path) -> Pixels:
@@ -522,6 +532,10 @@ class _Inputs:
             if key not in self._stills:
                 self._stills[key] = make()
             return self._stills[key]
+
+
+def _still_key(task: FrameTask) -> tuple[str, ...]:
+    return ("clean_plate", task.colorspaces["clean_plate"], task.colorspaces["plate"])
 
 
 class _ByteBudget:

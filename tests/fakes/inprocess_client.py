@@ -82,12 +82,12 @@ class InProcessClient:
         fail: Optional[Mapping[int, MattebridgeError]] = None,
         delay_s: float = 0.0,
         card: Optional[Mapping[str, Any]] = None,
-        forget_plates: bool = False,
+        forgets: int = 0,
     ) -> None:
         self.fail = dict(fail or {})
         self.delay_s = delay_s
         self.card = {**CARD, **(card or {})}
-        self.forget_plates = forget_plates
+        self.forgets = forgets  # this many times a held clean plate is gone when it is needed
         self.plates: dict[str, np.ndarray] = {}
         self.requests: list[dict[str, Any]] = []
         self.held = 0
@@ -134,8 +134,12 @@ class InProcessClient:
         if failure is not None:
             raise failure
         if isinstance(clean, str):
-            if self.forget_plates or clean not in self.plates:
-                raise PlateError(f"no clean plate '{clean}' is held")
+            with self._lock:
+                if self.forgets > 0:
+                    self.forgets -= 1
+                    self.plates.pop(clean, None)
+                if clean not in self.plates:
+                    raise PlateError(f"no clean plate '{clean}' is held")
             clean = self.plates[clean]
         encoded = options["colorspace"] == "srgb"
         to_light = color.srgb_decode if encoded else color.to_float

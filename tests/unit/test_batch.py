@@ -334,10 +334,27 @@ def test_a_still_clean_plate_is_left_with_the_daemon_once_and_taken_back(shot):
     assert client.closed
 
 
-def test_a_clean_plate_that_the_daemon_forgot_is_sent_with_the_frame(shot):
-    client = InProcessClient(forget_plates=True)
+def test_a_clean_plate_that_the_daemon_forgot_is_left_there_again(shot):
+    client = InProcessClient(forgets=1)
+    assert run(shot, client, in_flight=1).exit_status == 0
+    assert client.held == 2
+    assert all(isinstance(request["clean_plate"], str) for request in client.requests)
+
+
+def test_a_clean_plate_that_is_always_forgotten_is_sent_with_each_frame(shot):
+    client = InProcessClient(forgets=1000)
     assert run(shot, client).exit_status == 0
-    assert any(isinstance(request["clean_plate"], np.ndarray) for request in client.requests)
+    sent = [r for r in client.requests if isinstance(r["clean_plate"], np.ndarray)]
+    assert len(sent) == 6
+
+
+def test_equal_clean_plates_have_one_name(shot):
+    names = set()
+    for frame in ("1001", "1002"):
+        client = InProcessClient()
+        run(shot, client, frames=frame)
+        names |= {request["clean_plate"] for request in client.requests}
+    assert len(names) == 1
 
 
 def test_a_clean_plate_for_each_frame_meets_its_own_plate(shot):
