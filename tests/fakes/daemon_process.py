@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Callable, Optional
@@ -23,11 +24,20 @@ STOP_S = 20.0
 class DaemonProcess:
     """`with DaemonProcess(hooks="model=sleep:0.5") as daemon: daemon.client().matte(...)`."""
 
-    def __init__(self, *, hooks: str = "", folder: Optional[Path] = None, **environment: str):
+    def __init__(
+        self,
+        *,
+        hooks: str = "",
+        folder: Optional[Path] = None,
+        devices: str = "cpu",
+        arguments: Sequence[str] = (),
+        **environment: str,
+    ):
         # Short: a socket path ends at 107 bytes.
         self.home = Path(tempfile.mkdtemp(prefix="mb-"))
         self.folder = folder or self.home / "run"
         self.environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+        self.arguments = [f"--devices={devices}", *arguments]
         if hooks:
             self.environment["MATTEBRIDGE_TEST_HOOKS"] = hooks
         self.process: Optional[subprocess.Popen[bytes]] = None
@@ -37,19 +47,15 @@ class DaemonProcess:
 
     def start(self, *, wait: bool = True) -> DaemonProcess:
         """Start the front and wait until its door accepts."""
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "mattebridge.daemon",
-                f"--folder={self.folder}",
-                "--devices=cpu",
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=(self.home / "stderr").open("ab"),
-            env=self.environment,
-        )
+        command = [sys.executable, "-m", "mattebridge.daemon"]
+        with (self.home / "stderr").open("ab") as words:
+            self.process = subprocess.Popen(
+                [*command, f"--folder={self.folder}", *self.arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=words,
+                env=self.environment,
+            )
         if wait:
             wait_for(self.accepts, START_S, lambda: f"the daemon accepts: {self.words()}")
         return self
