@@ -1,7 +1,8 @@
 """Misbehaviour on demand, for the tests of everybody else's behaviour.
 
 `MATTEBRIDGE_TEST_HOOKS` is read once, when a worker starts; nothing on the wire can set it, and a
-worker without it has no hooks at all. It is a comma-separated list of `stage[#frame]=action`:
+worker without it has no hooks at all. It is a comma-separated list of `stage[#frame]=action`, or
+`@/path` of a file that holds such a list and is read anew at every stage:
 
     model=sleep:0.5        wait half a second before that stage (a cancel ends the wait)
     model#13=kill          the worker kills itself with SIGKILL, for frame 13 only
@@ -9,7 +10,10 @@ worker without it has no hooks at all. It is a comma-separated list of `stage[#f
     finish=raise           an unknown exception
     inputs=hang            never comes back, deaf to cancels
     align=gate:/path       waits while that file exists (a cancel ends the wait)
-    cuda=sticky            a CUDA error that is not about memory
+    model=deaf:/path       the same, deaf to cancels
+    model=sticky           a CUDA error that is not about memory
+    model=oom              the memory is exhausted
+    model=babble           sends the front what is no message
 
 and the word `bridge_probe`, which lets a request for the model of that name through without
 looking at its pixels: the bridge alone, for the benchmark.
@@ -38,7 +42,8 @@ class Hooks:
     """What this worker was told to do wrong."""
 
     def __init__(self, text: str) -> None:
-        words = [word for word in text.split(",") if word]
+        self._file = text[1:] if text.startswith("@") else None
+        words = [] if self._file else _words(text)
         self.bridge_probe = PROBE_MODEL in words
         self._hooks = [_parse(word) for word in words if word != PROBE_MODEL]
 
@@ -47,11 +52,31 @@ class Hooks:
         """The hooks of `MATTEBRIDGE_TEST_HOOKS`; none when it is not set."""
         return cls(os.environ.get(VARIABLE, ""))
 
-    def at(self, stage: str, frame: Optional[int], check_cancelled: Callable[[], None]) -> None:
+    def at(
+        self,
+        stage: str,
+        frame: Optional[int],
+        check_cancelled: Callable[[], None],
+        send: Callable[[bytes], None],
+    ) -> None:
         """Do what the hooks say for this stage and frame."""
+        if self._file is not None:
+            self._hooks = _from_file(self._file)
         for hook in self._hooks:
             if hook.stage == stage and hook.frame in (None, frame):
-                _act(hook, check_cancelled)
+                _act(hook, check_cancelled, send)
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in text.split(",") if word]
+
+
+def _from_file(path: str) -> list[_Hook]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return [_parse(word) for word in _words(file.read().strip())]
+    except FileNotFoundError:
+        return []
 
 
 def _parse(word: str) -> _Hook:
@@ -61,7 +86,7 @@ def _parse(word: str) -> _Hook:
     return _Hook(stage, int(frame) if frame else None, action, argument)
 
 
-def _act(hook: _Hook, check_cancelled: Callable[[], None]) -> None:
+def _act(hook: _Hook, check_cancelled: Callable[[], None], send: Callable[[bytes], None]) -> None:
     if hook.action == "sleep":
         until = time.monotonic() + float(hook.argument)
         while time.monotonic() < until:
@@ -70,6 +95,9 @@ def _act(hook: _Hook, check_cancelled: Callable[[], None]) -> None:
     elif hook.action == "gate":
         while os.path.exists(hook.argument):
             check_cancelled()
+            time.sleep(POLL_S)
+    elif hook.action == "deaf":
+        while os.path.exists(hook.argument):
             time.sleep(POLL_S)
     elif hook.action == "hang":
         while True:
@@ -82,5 +110,9 @@ def _act(hook: _Hook, check_cancelled: Callable[[], None]) -> None:
         raise ZeroDivisionError("asked for by a test hook")
     elif hook.action == "sticky":
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
+    elif hook.action == "oom":
+        raise MemoryError("asked for by a test hook")
+    elif hook.action == "babble":
+        send(b"\xc1 is no message")
     else:
         raise ValueError(f"unknown test hook {hook!r}")

@@ -159,7 +159,7 @@ class Worker:
         def checkpoint(stage: str, done: int = 0, total: int = 0) -> None:
             check_cancelled()
             self.link.say(op="stage", job=job, stage=stage, done=done, total=total)
-            self._hooks.at(stage, frame, check_cancelled)
+            self._hooks.at(stage, frame, check_cancelled, self.link.send)
             if stage == "inputs":
                 arena.check_generation(generation)
 
@@ -267,7 +267,10 @@ class Link:
 
     def say(self, **message: Any) -> None:
         """One message to the front; its end is our end."""
-        data = msgpack.packb(message, default=_plain, use_bin_type=True)
+        self.send(msgpack.packb(message, default=_plain, use_bin_type=True))
+
+    def send(self, data: bytes) -> None:
+        """One record to the front."""
         with contextlib.suppress(OSError):
             self._connection.sendall(data)
 
