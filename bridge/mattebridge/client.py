@@ -215,7 +215,8 @@ class MatteClient:
         `outputs` names what to bring back (`alpha`, `foreground`, `premultiplied`, `error`,
         `refinement`): bytes out cost most, ask for what is needed. `out` gives arrays to fill
         instead of new ones. `timeout_s` bounds everything; the daemon is told to give up a little
-        earlier, or after `deadline_s`. `progress(stage, done, total)` is called while waiting.
+        earlier, or after `deadline_s`. `progress(stage, done, total)` is called while waiting; an
+        exception from it cancels the frame and comes out of `result`.
         Further keywords are render parameters (`foreground="unmix"`, `alignment="off"`,
         `settings={...}`; docs/protocol.md). Raises `InputsError`, `DtypeError`, `QuotaError`,
         `BusyError` and what the daemon answers, later, from `result`.
@@ -325,7 +326,7 @@ class MatteClient:
         """Give the session back. Requests that are out are dropped by the daemon."""
         with self._changed:
             self._closed = True
-            self._fail_all(DaemonLost("the client was closed while the request was out"))
+            self._fail_all(_closed_meanwhile())
             if self._session is not None:
                 self._session.close()
 
@@ -355,6 +356,8 @@ class MatteClient:
                 self._write(request, width, height, specs)
             except BaseException:
                 request.arena.give_back()
+                if self._closed:
+                    raise _closed_meanwhile() from None
                 raise
             self._register(request)
         request.images = {}
@@ -364,6 +367,8 @@ class MatteClient:
         """Enter the request into the list of those out, unless its arena died meanwhile."""
         with self._changed:
             arena = request.arena
+            if self._closed:
+                raise _closed_meanwhile()
             if arena is not None and arena.lost:
                 arena.give_back()
                 return
@@ -371,9 +376,9 @@ class MatteClient:
             self._pending[request.id] = request
 
     def _send_or_recover(self, request: _Request) -> None:
-        session = self._session
+        session = self._live_session()
         try:
-            self._send(request)
+            self._send(request, session)
         except DaemonLost as error:
             self._recover(error, session)
         except BaseException:
@@ -401,32 +406,37 @@ class MatteClient:
     def _take_arena(self, request: _Request, needed: int) -> Arena:
         while True:
             with self._changed:
-                session = self._live_session()
+                session = self._usable_session()
                 arena = session.free_arena(needed)
                 if arena is not None:
                     return arena
-                idle = all(not arena.busy for arena in session.arenas.values())
-                if idle:
-                    self._resize(session, needed)
+                everything = list(session.arenas.values())
+                large_enough = [arena for arena in everything if arena.memory.size_bytes >= needed]
+                if not any(arena.busy for arena in everything):
+                    self._resize(request, session, needed)
                     continue
-                # Every arena that is large enough is out; the others may be free but too small.
-                waiting_for = [
-                    arena for arena in session.arenas.values() if arena.memory.size_bytes >= needed
-                ] or list(session.arenas.values())
             if time.monotonic() > request.until:
                 raise DeadlineError("no arena came back within the time limit", started=False)
-            self._wait(_any_idle(waiting_for), min(request.until, time.monotonic() + POLL_SLICE_S))
+            # Arenas are exchanged for larger ones all at once, when none of them is out.
+            ready = _any_idle(large_enough) if large_enough else _all_idle(everything)
+            self._wait(ready, min(request.until, time.monotonic() + POLL_SLICE_S))
 
-    def _resize(self, session: Session, needed: int) -> None:
+    def _resize(self, request: _Request, session: Session, needed: int) -> None:
         try:
-            session.resize(self._in_flight, needed)
-        except QuotaError:
-            if self._in_flight == 1:
-                raise
-            # The frame is large or the machine is small: one at a time, then.
-            session.resize(1, needed)
+            try:
+                session.resize(self._in_flight, needed)
+            except QuotaError:
+                if self._in_flight == 1:
+                    raise
+                # The frame is large or the machine is small: one at a time, then.
+                session.resize(1, needed)
+        except DaemonLost as error:
+            if request.losses:
+                raise _lost_twice(error) from error
+            request.losses += 1
+            self._recover(error, session)
 
-    def _send(self, request: _Request) -> None:
+    def _send(self, request: _Request, session: Session) -> None:
         message = {**request.message, "id": request.id}
         arena = request.arena
         if arena is not None:
@@ -439,7 +449,7 @@ class MatteClient:
             left_ms = int((request.deadline_at - time.monotonic()) * 1000)
             message["deadline_ms"] = min(max(1, left_ms), 86_400_000)
         request.sent_at = time.monotonic()
-        self._live_session().send(message)
+        session.send(message)
 
     def _cancel(self, request: _Request) -> None:
         if request.finished:
@@ -509,47 +519,72 @@ class MatteClient:
         session = self._live_session()
         try:
             for reply in session.receive(timeout_s):
-                self._handle(reply)
-            self._resend_due()
+                self._handle(reply, session)
+            self._resend_due(session)
         except DaemonLost as error:
             self._recover(error, session)
 
-    def _handle(self, reply: dict[str, Any]) -> None:
-        op = reply["op"]
-        if op == "released":
-            self._returned(reply)
-            return
-        request = self._pending.get(reply.get("id", b""))
-        if request is None:
-            return
-        if op == "progress":
-            if request.progress is not None:
-                request.progress(
-                    str(reply.get("stage")), int(reply.get("done", 0)), int(reply.get("total", 0))
-                )
-            return
-        arena = request.arena
+    def _handle(self, reply: dict[str, Any], session: Session) -> None:
+        if reply["op"] == "released":
+            self._returned(reply, session)
+        elif reply["op"] == "progress":
+            self._report(reply)
+        else:
+            with self._changed:
+                request = self._claim(reply, session)
+            if request is not None:
+                self._finish(request, reply)
+
+    def _claim(self, reply: dict[str, Any], session: Session) -> Optional[_Request]:
+        """The request that this reply ends, no longer among those out; None if there is none.
+
+        From here on a lost daemon does not concern it: its result lies in the arena.
+        """
+        request = self._pending.get(reply["id"])
+        if request is None or session is not self._session:
+            return None
+        arena, error = request.arena, _reply_error(reply)
+        if isinstance(error, LeaseError):
+            raise DaemonLost("the daemon has ended this session")
         if arena is not None and (reply.get("slot"), reply.get("gen")) != (
             arena.number,
             arena.generation,
         ):
-            return  # of an earlier life of this arena
-        error = _reply_error(reply)
+            return None  # of an earlier life of this arena
         if error is not None and self._may_retry(request, error, reply):
-            return
-        if error is None and op == "done" and arena is not None:
-            request.collect(reply)
+            return None
+        del self._pending[request.id]
+        return request
+
+    def _finish(self, request: _Request, reply: dict[str, Any]) -> None:
+        arena, error = request.arena, request.trouble or _reply_error(reply)
+        try:
+            if error is None and reply["op"] == "done" and arena is not None:
+                request.collect(reply, arena)
+        except Exception as problem:
+            error = _closed_meanwhile() if self._closed else problem
         request.reply, request.error = reply, error
         with self._changed:
-            self._pending.pop(request.id, None)
             request.finished = True
             if arena is not None and not reply.get("held", False):
                 arena.give_back()
             self._changed.notify_all()
 
-    def _returned(self, reply: Mapping[str, Any]) -> None:
+    def _report(self, reply: Mapping[str, Any]) -> None:
+        request = self._pending.get(reply["id"])
+        if request is None or request.progress is None:
+            return
+        try:
+            request.progress(
+                str(reply.get("stage")), int(reply.get("done", 0)), int(reply.get("total", 0))
+            )
+        except Exception as problem:
+            # Whoever waits here may be another thread with another frame.
+            request.progress, request.trouble = None, problem
+            self._cancel(request)
+
+    def _returned(self, reply: Mapping[str, Any], session: Session) -> None:
         with self._changed:
-            session = self._live_session()
             arena = session.arenas.get(int(reply.get("slot", -1)))
             if arena is not None and reply.get("gen") == arena.generation and arena.busy:
                 arena.give_back()
@@ -573,7 +608,7 @@ class MatteClient:
         request.resend_at = time.monotonic() + pause_s
         return True
 
-    def _resend_due(self) -> None:
+    def _resend_due(self, session: Session) -> None:
         now = time.monotonic()
         for request in list(self._pending.values()):
             if request.resend_at and request.resend_at <= now:
@@ -583,7 +618,7 @@ class MatteClient:
                 arena.generation += 1
                 arena.memory.write_begin(arena.generation)
                 arena.memory.write_end(arena.generation)
-                self._send(request)
+                self._send(request, session)
 
     # -- a lost daemon ----------------------------------------------------------------------------
 
@@ -595,6 +630,13 @@ class MatteClient:
             raise LeaseError(
                 "this client was made before a fork: connect again in the child process"
             )
+        return session
+
+    def _usable_session(self) -> Session:
+        """The session; a new one where the last was lost and could not be replaced then."""
+        session = self._live_session()
+        if session.closed:
+            session = self._session = self._attach()
         return session
 
     def _attach(self) -> Session:
@@ -615,17 +657,19 @@ class MatteClient:
                 return  # another thread was here first
             lost_session.close(keep_maps=True)
             survivors = []
+            left_behind = [request.arena for request in self._pending.values()]
             for request in list(self._pending.values()):
                 if request.losses:
                     self._fail(request, _lost_twice(cause))
                 else:
                     request.losses += 1
                     survivors.append(request)
-            left_behind = [request.arena for request in survivors]
             try:
                 self._session = self._attach()
                 self._move(survivors, self._session)
             except MattebridgeError as error:
+                if self._session is not None:
+                    self._session.close()
                 lost = DaemonLost(f"{cause.message}, and {error.message}")
                 self._fail_all(lost)
                 if not survivors:
@@ -645,7 +689,7 @@ class MatteClient:
             if request.arena is not None:
                 request.arena = _copy_inputs(request, request.arena, session)
             request.resend_at = 0.0
-            self._send(request)
+            self._send(request, session)
 
     def _fail_all(self, error: MattebridgeError) -> None:
         for request in list(self._pending.values()):
@@ -691,17 +735,17 @@ class _Request:
         self.sent_at = 0.0
         self.finished = False
         self.reply: dict[str, Any] = {}
-        self.error: Optional[MattebridgeError] = None
+        self.error: Optional[Exception] = None
+        self.trouble: Optional[Exception] = None  # what the progress function raised
         self.matte = Matte()
 
-    def collect(self, reply: Mapping[str, Any]) -> None:
+    def collect(self, reply: Mapping[str, Any], arena: Arena) -> None:
         """Copy the results out of the arena, so that it can serve the next frame."""
-        assert self.arena is not None
         arrived = time.monotonic()
         self.timings["wait_ms"] = (arrived - self.sent_at) * 1000
         images: dict[str, Pixels] = {}
         for plane in self.results:
-            view = self.arena.memory.array(plane)
+            view = arena.memory.array(plane)
             target = self.out.get(plane.role)
             if target is None:
                 images[plane.role] = view.copy()
@@ -820,6 +864,14 @@ def _body(reply: Mapping[str, Any]) -> dict[str, Any]:
 
 def _any_idle(arenas: Sequence[Arena]) -> Callable[[], bool]:
     return lambda: any(not arena.busy for arena in arenas)
+
+
+def _all_idle(arenas: Sequence[Arena]) -> Callable[[], bool]:
+    return lambda: not any(arena.busy for arena in arenas)
+
+
+def _closed_meanwhile() -> DaemonLost:
+    return DaemonLost("the client was closed while the request was out", retry=False)
 
 
 def _lost_twice(cause: DaemonLost) -> DaemonLost:

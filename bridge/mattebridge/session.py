@@ -58,8 +58,11 @@ def _context() -> zmq.Context[Any]:
 
 def _after_fork_in_child() -> None:
     # A child that keeps the door open would keep its parent's lease alive after a kill -9.
+    # Its maps would keep the memory after the daemon has given it up.
     for session in list(_open_sessions):
         session.door.close()
+        for arena in session.arenas.values():
+            arena.memory.close()
 
 
 if hasattr(os, "register_at_fork"):
@@ -109,7 +112,13 @@ class Session:
         for fd in (self._socket.getsockopt(zmq.FD), self.door.fileno(), self._wake_read):
             self._poller.register(cast(int, fd), select.POLLIN)
         self._closed = False
+        self._door_lost = False
         _open_sessions.add(self)
+
+    @property
+    def closed(self) -> bool:
+        """Whether this lease is over."""
+        return self._closed
 
     @classmethod
     def open(cls, folder: Path, *, name: str, host: str) -> Session:
@@ -146,15 +155,22 @@ class Session:
         """
         # Allocating is the slow part: a UHD arena of every plane takes about half a second.
         timeout_s = 5.0 + 5.0 * slots * size_bytes / (1 << 30)
-        answer, fds = self.door.ask(
-            {"op": "resize", "want": {"slots": slots, "bytes": size_bytes}}, timeout_s=timeout_s
-        )
+        if self._closed:
+            raise _over()
+        try:
+            answer, fds = self.door.ask(
+                {"op": "resize", "want": {"slots": slots, "bytes": size_bytes}},
+                timeout_s=timeout_s,
+            )
+        except (ConnectionFailed, DaemonLost):
+            # An answer that comes late would be taken for the answer to the next question.
+            self.close()
+            raise
         for arena in self.arenas.values():
             arena.memory.close()
-        self.arenas = {
-            entry["id"]: Arena(entry["id"], SlotMap(fd, entry["bytes"]))
-            for entry, fd in zip(answer["slots"], fds)
-        }
+        self.arenas = {}
+        for entry, fd in zip(answer["slots"], fds):
+            self.arenas[entry["id"]] = Arena(entry["id"], SlotMap(fd, entry["bytes"]))
 
     def free_arena(self, size_bytes: int) -> Optional[Arena]:
         """An idle arena of at least this size, marked busy; None when there is none."""
@@ -176,7 +192,9 @@ class Session:
         body = protocol.pack({"v": self.version, "sid": self.sid, **message})
         with self._lock:
             if self._closed:
-                raise DaemonLost("the session is closed: connect again")
+                raise _over()
+            if self.door.lost():
+                raise DaemonLost("the daemon went away")
             try:
                 self._socket.send(protocol.MAGIC, SNDMORE)
                 self._socket.send(body)
@@ -197,21 +215,27 @@ class Session:
         if replies:
             return replies
         if self._closed:
-            raise DaemonLost("the session is closed: connect again")
+            raise _over()
+        if self._door_lost:
+            timeout_s = LAST_WORDS_S
         ready = dict(self._poller.poll(max(0.0, timeout_s) * 1000))
         if self._wake_read in ready:
-            with contextlib.suppress(BlockingIOError, OSError):
-                os.read(self._wake_read, 512)
-        lost = self.door.fileno() in ready and self.door.lost()
-        replies = self._drain()
-        if lost and not replies:
-            # The last reply and the end of the door come by two ways; the reply may be slower.
+            self._awake()
+        if self.door.fileno() in ready and self.door.lost():
+            # The last replies and the end of the door come by two ways; the replies may be slower.
             self._poller.unregister(self.door.fileno())
-            self._poller.poll(LAST_WORDS_S * 1000)
-            replies = self._drain()
-        if lost and not replies:
+            self._door_lost = True
+            return self.receive(LAST_WORDS_S)
+        replies = self._drain()
+        if self._door_lost and not replies:
             raise DaemonLost("the daemon went away while a request was out")
         return replies
+
+    def _awake(self) -> None:
+        with self._lock, contextlib.suppress(BlockingIOError):
+            # Once closed, the number may be that of a file of the host's.
+            if not self._closed:
+                os.read(self._wake_read, 512)
 
     def _drain(self) -> list[dict[str, Any]]:
         replies: list[dict[str, Any]] = []
@@ -248,6 +272,10 @@ class Session:
                 arena.memory.close()
 
 
+def _over() -> DaemonLost:
+    return DaemonLost("the session is closed: connect again")
+
+
 def _decode(parts: list[bytes], epoch: Any) -> Optional[dict[str, Any]]:
     """A reply of this daemon run, or None for anything that is not one."""
     if len(parts) != 2 or parts[0] != protocol.MAGIC:
@@ -258,7 +286,7 @@ def _decode(parts: list[bytes], epoch: Any) -> Optional[dict[str, Any]]:
         return None
     if reply.get("epoch") != epoch or not isinstance(reply.get("op"), str):
         return None
-    return reply
+    return reply if isinstance(reply.get("id"), bytes) else None
 
 
 def error_of(reply: Mapping[str, Any]) -> MattebridgeError:

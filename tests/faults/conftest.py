@@ -1,0 +1,88 @@
+"""Fixtures of the fault rows: an abused daemon, shared while it lives, and the base line."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Callable
+
+import pytest
+
+from fakes.base_line import AbusedDaemon, PoliteClient, measured
+from fakes.raw_client import RawClient
+
+
+class _Shared:
+    """The daemon that all rows share, replaced when a row has left it damaged."""
+
+    def __init__(self) -> None:
+        self.daemon: AbusedDaemon | None = None
+        self.polite: PoliteClient | None = None
+
+    def get(self) -> tuple[AbusedDaemon, PoliteClient]:
+        if self.daemon is None or self.polite is None:
+            # Small quotas: what a row asks for in excess is never allocated on the test machine.
+            self.daemon = AbusedDaemon(MATTEBRIDGE_SESSION_BYTES=str(1 << 30))
+            self.daemon.start()
+            self.daemon.wait_ready()
+            self.polite = PoliteClient(self.daemon)
+        return self.daemon, self.polite
+
+    def drop(self) -> None:
+        if self.polite is not None:
+            self.polite.client.close()
+        if self.daemon is not None:
+            self.daemon.end()
+        self.daemon = self.polite = None
+
+
+@pytest.fixture(scope="session")
+def _shared() -> Iterator[_Shared]:
+    shared = _Shared()
+    yield shared
+    shared.drop()
+
+
+@pytest.fixture
+def daemon(_shared: _Shared) -> Iterator[AbusedDaemon]:
+    """The shared daemon with the base line around the test and a polite client beside it."""
+    daemon, polite = _shared.get()
+    try:
+        with measured(daemon, polite):
+            yield daemon
+    except BaseException:
+        _shared.drop()
+        raise
+
+
+@pytest.fixture
+def start_abused() -> Iterator[Callable[..., AbusedDaemon]]:
+    """A function that starts a daemon for rows that end or cripple it."""
+    started: list[AbusedDaemon] = []
+
+    def start(**environment: str) -> AbusedDaemon:
+        daemon = AbusedDaemon(**environment)
+        started.append(daemon)
+        daemon.start()
+        daemon.wait_ready()
+        return daemon
+
+    yield start
+    for daemon in started:
+        daemon.end()
+
+
+@pytest.fixture
+def raw() -> Iterator[Callable[..., RawClient]]:
+    """A function that opens raw clients, closed after the test."""
+    opened: list[RawClient] = []
+
+    def connect(daemon: AbusedDaemon, **options: int) -> RawClient:
+        client = RawClient(daemon.folder, **options)
+        opened.append(client)
+        return client
+
+    yield connect
+    for client in opened:
+        with contextlib.suppress(OSError):
+            client.close()
