@@ -136,7 +136,9 @@ class Summary:
             return _sentence(self.cause)
         if not failed:
             return ""
-        return f"frame {format_frames([record.frame for record in failed])}: {failed[0].message}"
+        noun = "frame" if len(failed) == 1 else "frames"
+        shown = format_frames([record.frame for record in failed])
+        return f"{noun} {shown}: {failed[0].message}"
 
 
 def run_job(

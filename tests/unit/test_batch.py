@@ -535,7 +535,7 @@ def test_a_frame_that_the_daemon_cannot_matte_fails_alone(shot, error):
     summary = run(shot, InProcessClient(fail={1002: error, 1005: error}))
     assert summary.exit_status == 3
     assert [r.frame for r in summary.records if r.status == "done"] == [1001, 1003, 1004, 1006]
-    assert "frame 1002, 1005: " + error.message in summary.first_failure
+    assert "frames 1002, 1005: " + error.message in summary.first_failure
     codes = [record.code for record in summary.records if record.status == "failed"]
     assert codes == [error.code, error.code]
 
