@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -103,25 +104,30 @@ def start_daemon(
     """
     command = [*daemon_command(python), "serve", "--detach", "--auto", "--instance", str(folder)]
     until = time.monotonic() + LAUNCH_LIMIT_S
-    try:
-        launcher = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=clean_environment(),
-            cwd="/",
-            close_fds=True,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise ConnectionFailed(
-            f"cannot start the daemon with {command[0]}: {error.strerror}; check "
-            "MATTEBRIDGE_DAEMON_PYTHON"
-        ) from error
-    status, last_line = _wait_for_launcher(launcher, until)
-    if status not in (0, ANOTHER_INSTANCE):
-        raise ConnectionFailed(f"the daemon did not start: {last_line or f'exit status {status}'}")
+    # A file, not a pipe: whoever inherits a pipe by mistake would keep us reading for ever.
+    with tempfile.TemporaryFile() as words:
+        try:
+            launcher = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=words,
+                env=clean_environment(),
+                cwd="/",
+                close_fds=True,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ConnectionFailed(
+                f"cannot start the daemon with {command[0]}: {error.strerror}; check "
+                "MATTEBRIDGE_DAEMON_PYTHON"
+            ) from error
+        status = _wait_for_launcher(launcher, until)
+        if status not in (0, ANOTHER_INSTANCE):
+            words.seek(0)
+            lines = words.read().decode("utf-8", "replace").strip().splitlines()
+            said = lines[-1] if lines else f"exit status {status}"
+            raise ConnectionFailed(f"the daemon did not start: {said}")
     while True:
         try:
             return connect()
@@ -131,15 +137,13 @@ def start_daemon(
             time.sleep(POLL_S)
 
 
-def _wait_for_launcher(launcher: subprocess.Popen[bytes], until: float) -> tuple[int, str]:
+def _wait_for_launcher(launcher: subprocess.Popen[bytes], until: float) -> int:
     try:
-        _, errors = launcher.communicate(timeout=max(0.1, until - time.monotonic()))
+        return launcher.wait(max(0.1, until - time.monotonic()))
     except subprocess.TimeoutExpired:
         launcher.kill()
-        launcher.communicate()
+        launcher.wait()
         raise ConnectionFailed(
             f"the daemon did not accept within {LAUNCH_LIMIT_S:g} s; start it by hand with "
             "`mattebridge serve` to see why"
         ) from None
-    lines = errors.decode("utf-8", "replace").strip().splitlines()
-    return launcher.returncode, lines[-1] if lines else ""

@@ -10,7 +10,7 @@ from typing import Optional
 
 def main(arguments: Optional[list[str]] = None) -> int:
     """Run a front; the exit status is the daemon's (17: another one holds the lock)."""
-    from mattebridge.daemon.front import serve
+    from mattebridge.daemon.front import ALREADY_RUNNING, serve
     from mattebridge.daemon.limits import Limits
     from mattebridge.daemon.pool import find_devices
     from mattebridge.errors import MattebridgeError
@@ -22,7 +22,7 @@ def main(arguments: Optional[list[str]] = None) -> int:
     parser.add_argument("--foreground", action="store_true")
     options = parser.parse_args(arguments)
     try:
-        return serve(
+        status = serve(
             options.folder,
             find_devices(options.devices),
             Limits(idle_exit_s=options.idle_exit),
@@ -31,6 +31,13 @@ def main(arguments: Optional[list[str]] = None) -> int:
     except MattebridgeError as error:
         print(f"mattebridge: {error.message}", file=sys.stderr)
         return error.exit_status
+    if status == ALREADY_RUNNING:
+        print(
+            f"mattebridge: a daemon runs in {options.folder} already; `mattebridge status` shows "
+            "it, `mattebridge stop` ends it",
+            file=sys.stderr,
+        )
+    return status
 
 
 if __name__ == "__main__":

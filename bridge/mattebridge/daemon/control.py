@@ -16,7 +16,8 @@ from typing import Optional
 
 from mattebridge import autostart, transport
 from mattebridge.client import MatteClient
-from mattebridge.errors import ConnectionFailed, MattebridgeError, UidError
+from mattebridge.daemon.runtime import Runtime
+from mattebridge.errors import ConnectionFailed, UidError
 
 LAUNCH_LIMIT_S = autostart.LAUNCH_LIMIT_S
 POLL_S = 0.005
@@ -95,13 +96,13 @@ def _accepts(folder: Path) -> bool:
 
 
 def _early_words(folder: Path) -> int:
-    """Where a daemon complains before it has its log: the log itself, where that is possible."""
+    """Where a daemon complains before it has its log: that log, in a folder made for it."""
+    Runtime(folder).prepare()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        transport.check_folder(folder)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         return os.open(folder / transport.LOG, flags, 0o600)
-    except (OSError, MattebridgeError):
-        return sys.stderr.fileno()
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
 
 def _last_words(folder: Path) -> str:
