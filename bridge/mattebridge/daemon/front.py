@@ -296,8 +296,12 @@ class Front:
         mark = fingerprint(message)
         if mark != (known.fingerprint if known is not None else finished[0]):  # type: ignore[index]
             raise IdReuseError("this request id was used for another request: make a new one")
-        if finished is not None:
-            self._post_reply(lease, finished[1])
+        if known is not None:
+            # One that was answered and still runs has no further reply to wait for: its arena is
+            # lent, and that is what a repetition is told.
+            return not known.answered
+        assert finished is not None
+        self._post_reply(lease, finished[1])
         return True
 
     def _arena(self, lease: Lease, message: dict[str, Any]) -> ArenaRecord:
