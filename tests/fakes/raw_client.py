@@ -98,14 +98,22 @@ class RawClient:
         assert parts[0] == protocol.MAGIC
         return msgpack.unpackb(parts[1])
 
-    def terminal(self, request_id: bytes, timeout_s: float = 20.0) -> dict[str, Any]:
-        """The final reply to a request, past progress and other requests' replies."""
+    def next_reply(self, timeout_s: float = 20.0) -> dict[str, Any]:
+        """The next reply that is no progress."""
         until = time.monotonic() + timeout_s
         while time.monotonic() < until:
             reply = self.receive(until - time.monotonic())
-            if reply and reply.get("id") == request_id and reply["op"] != "progress":
+            if reply and reply["op"] != "progress":
                 return reply
-        raise AssertionError("no final reply came")
+        raise AssertionError("no reply came")
+
+    def terminal(self, request_id: bytes, timeout_s: float = 20.0) -> dict[str, Any]:
+        """The final reply to a request, past progress and other requests' replies."""
+        until = time.monotonic() + timeout_s
+        while True:
+            reply = self.next_reply(until - time.monotonic())
+            if reply.get("id") == request_id:
+                return reply
 
     def render(
         self,
