@@ -35,6 +35,24 @@ RSS_SLACK_BYTES = 24 << 20
 FORGIVEN = (WorkerLostError, DeadlineError, BusyError)
 
 
+class Gate:
+    """A place where a frame waits in the worker."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.touch()
+
+    def wait_reached(self) -> None:
+        """Wait until a frame stands at the gate."""
+        reached = self.path.with_name(f"{self.path.name}.reached")
+        wait_for(reached.exists, SETTLE_S, "a frame reaches the gate")
+        reached.unlink()
+
+    def open(self) -> None:
+        """Let it go on."""
+        self.path.unlink(missing_ok=True)
+
+
 class AbusedDaemon(DaemonProcess):
     """A daemon with hooks that a test can change while it runs, and a polite client beside it."""
 
@@ -51,25 +69,20 @@ class AbusedDaemon(DaemonProcess):
         temporary.replace(self.hooks)
 
     @contextlib.contextmanager
-    def gate(self, action: str = "gate", stage: str = "model", frame: int = 13) -> Iterator[Path]:
-        """Frames of this number wait at a stage until the block ends, or the path is removed."""
+    def gate(self, action: str = "gate", stage: str = "model", frame: int = 13) -> Iterator[Gate]:
+        """Frames of this number wait at a stage until the block ends, or the gate is opened."""
         self._gates += 1
-        path = self.home / f"gate-{self._gates}"
-        path.touch()
-        self.misbehave(f"{stage}#{frame}={action}:{path}")
+        gate = Gate(self.home / f"gate-{self._gates}")
+        self.misbehave(f"{stage}#{frame}={action}:{gate.path}")
         try:
-            yield path
+            yield gate
         finally:
-            path.unlink(missing_ok=True)
+            gate.open()
             self.misbehave()
 
     def visit(self, **options: Any) -> MatteClient:
         """A client for a `with` block."""
         return MatteClient.connect(str(self.folder), **options)
-
-    def working_on(self, client: MatteClient, frame: int = 13) -> bool:
-        """Whether a worker has this frame in hand."""
-        return any(worker["frame"] == frame for worker in client.status()["workers"])
 
     def resident_bytes(self) -> int:
         """Memory of the front."""

@@ -51,9 +51,9 @@ def test_f01_a_killed_client_frees_its_queued_request(daemon: AbusedDaemon, turn
     """
     with daemon.visit() as client:
         for _turn in range(turns):
-            with daemon.gate(), HostProcess(daemon.folder, queue_two) as host:
+            with daemon.gate() as gate, HostProcess(daemon.folder, queue_two) as host:
                 blocker = client.submit(*SHOT, frame=13, **PLAIN)
-                wait_for(lambda: daemon.working_on(client), SOON_S, "frame 13 is being worked on")
+                gate.wait_reached()
                 host.heard("sleeping")
                 wait_for(lambda: client.ping()["queue"] >= 2, SOON_S, "two requests wait")
                 host.kill()
@@ -73,13 +73,13 @@ def test_f02_arenas_of_a_client_killed_while_rendering_go_after_the_worker_let_g
             render = "client.submit(plate, clean_plate, frame=13, **PLAIN); sleep()"
             with daemon.gate("deaf") as gate, HostProcess(daemon.folder, render) as host:
                 host.heard("sleeping")
-                wait_for(lambda: daemon.working_on(client), SOON_S, "frame 13 is being worked on")
+                gate.wait_reached()
                 assert arena_descriptors(daemon.pid) == before + 2
                 host.kill()
                 wait_for(lambda: _session_is_gone(client, host.pid), SOON_S, "its session ends")
                 # The worker may still write into one of them: that one stays.
                 assert arena_descriptors(daemon.pid) == before + 1
-                gate.unlink()
+                gate.open()
                 wait_for(
                     lambda before=before: arena_descriptors(daemon.pid) == before,
                     SOON_S,
@@ -116,9 +116,9 @@ def _kill_mid_render(daemon: AbusedDaemon, client: MatteClient) -> None:
     """One turn: the front dies while frame 13 is in the worker's hands; the frame still comes."""
     front = client.status()["pid"]
     workers = children(front)
-    with daemon.gate():
+    with daemon.gate() as gate:
         handle = client.submit(*SHOT, frame=13, **PLAIN)
-        wait_for(lambda: daemon.working_on(client), SOON_S, "frame 13 is being worked on")
+        gate.wait_reached()
         os.kill(front, signal.SIGKILL)
     assert same(handle.result(SOON_S), matted_here(*SHOT))
     assert client.status()["pid"] != front
@@ -151,9 +151,9 @@ def test_f04_a_client_that_may_not_start_a_daemon_is_told_once_that_it_is_lost(
     start_abused: Callable[..., AbusedDaemon],
 ) -> None:
     daemon, arenas = start_abused(), own_arenas()
-    with daemon.visit() as client, daemon.gate():
+    with daemon.visit() as client, daemon.gate() as gate:
         handle = client.submit(*SHOT, frame=13, **PLAIN)
-        wait_for(lambda: daemon.working_on(client), SOON_S, "frame 13 is being worked on")
+        gate.wait_reached()
         workers = daemon.worker_pids()
         daemon.kill()
         with pytest.raises(DaemonLost, match="no daemon is running"):
@@ -176,10 +176,10 @@ def test_f04_frames_in_flight_survive_a_front_that_is_replaced_at_once(
     shots = [shot(seed=seed) for seed in (21, 22)]
     with daemon.visit() as client, daemon.gate() as gate:
         handles = [client.submit(*one, frame=13, **PLAIN) for one in shots]
-        wait_for(lambda: daemon.working_on(client), SOON_S, "frame 13 is being worked on")
+        gate.wait_reached()
         daemon.kill()
         daemon.start()
-        gate.unlink()
+        gate.open()
         for handle, one in zip(handles, shots):
             assert same(handle.result(SOON_S), matted_here(*one))
         assert own_arenas() == arenas + 2
@@ -190,10 +190,11 @@ def test_f04_a_second_loss_with_the_same_frame_is_an_error(
     start_abused: Callable[..., AbusedDaemon],
 ) -> None:
     daemon, arenas = start_abused(), own_arenas()
-    with daemon.visit() as client, daemon.gate():
+    with daemon.visit() as client, daemon.gate() as gate:
         handle = client.submit(*SHOT, frame=13, **PLAIN)
         for _loss in range(2):
-            wait_for(lambda: daemon.working_on(client), SOON_S, "frame 13 is being worked on")
+            assert client.ping()["state"] in ("starting", "ready")
+            gate.wait_reached()
             daemon.kill()
             daemon.start()
         with pytest.raises(DaemonLost, match="second time"):
@@ -211,29 +212,28 @@ def test_f05_a_killed_worker_is_answered_for_once_reaped_and_replaced(
     daemon: AbusedDaemon, raw: Callable[..., RawClient], turns: int
 ) -> None:
     victim = raw(daemon, slots=1)
-    with daemon.visit() as client:
-        for turn in range(turns):
-            with daemon.gate("deaf"):
-                request = victim.send(victim.render(frame=13, gen=2 * turn + 1))
-                wait_for(lambda: daemon.working_on(client), SOON_S, "frame 13 is being worked on")
-                (worker,) = daemon.worker_pids()
-                os.kill(worker, signal.SIGKILL)
-                reply = victim.terminal(request)
-            assert reply["code"] == "E_WORKER_LOST"
-            assert (reply["retry"], reply["held"]) == (True, False)
-            assert not is_alive(worker)
-            # The lease and its arena lived on.
-            request = victim.send(victim.render(gen=2 * turn + 2))
-            assert victim.terminal(request)["op"] == "done"
+    for turn in range(turns):
+        with daemon.gate("deaf") as gate:
+            request = victim.send(victim.render(frame=13, gen=2 * turn + 1))
+            gate.wait_reached()
+            (worker,) = daemon.worker_pids()
+            os.kill(worker, signal.SIGKILL)
+            reply = victim.terminal(request)
+        assert reply["code"] == "E_WORKER_LOST"
+        assert (reply["retry"], reply["held"]) == (True, False)
+        assert not is_alive(worker)
+        # The lease and its arena lived on.
+        request = victim.send(victim.render(gen=2 * turn + 2))
+        assert victim.terminal(request)["op"] == "done"
 
 
 def test_f05_a_client_sends_a_frame_again_when_its_worker_was_killed(
     daemon: AbusedDaemon,
 ) -> None:
     with daemon.visit() as client:
-        with daemon.gate("deaf"):
+        with daemon.gate("deaf") as gate:
             handle = client.submit(*SHOT, frame=13, **PLAIN)
-            wait_for(lambda: daemon.working_on(client), SOON_S, "frame 13 is being worked on")
+            gate.wait_reached()
             os.kill(daemon.worker_pids()[0], signal.SIGKILL)
             wait_for(lambda: daemon.worker_pids() == [], SOON_S, "it dies")
         assert same(handle.result(SOON_S), matted_here(*SHOT))
@@ -280,12 +280,12 @@ def test_f06_a_wedged_worker_keeps_no_client_waiting_and_is_killed_by_the_watchd
     assert victim.terminal(victim.send(victim.render(gen=1)))["op"] == "done"
     with daemon.visit() as client:
         with daemon.gate("deaf" if wedge == "stopped" else "hang") as gate:
-            request = victim.send(victim.render(frame=13, gen=2, deadline_ms=1000))
-            wait_for(lambda: daemon.working_on(client), SOON_S, "frame 13 is being worked on")
+            request = victim.send(victim.render(frame=13, gen=2, deadline_ms=2000))
+            gate.wait_reached()
             (worker,) = daemon.worker_pids()
             if wedge == "stopped":
                 os.kill(worker, signal.SIGSTOP)
-                gate.unlink()
+                gate.open()
             reply = victim.terminal(request)
             assert (reply["code"], reply["started"]) == ("E_DEADLINE", True)
             assert reply["held"] is True
@@ -297,7 +297,7 @@ def test_f06_a_wedged_worker_keeps_no_client_waiting_and_is_killed_by_the_watchd
                 waits.append(time.monotonic() - asked)
             assert min(waits) < 0.05
             assert ages == sorted(ages)
-            assert ages[0] > 500
+            assert ages[0] > 300
             returned = victim.receive(SOON_S)
             assert returned is not None
             assert (returned["op"], returned["slot"], returned["gen"]) == ("released", 0, 2)
@@ -324,7 +324,7 @@ def test_f06_a_deadline_reaches_the_client_although_the_worker_hangs(
     with daemon.visit() as client:
         with daemon.gate("deaf"):
             with pytest.raises(DeadlineError) as caught:
-                client.matte(*SHOT, frame=13, deadline_s=0.3, **PLAIN)
+                client.matte(*SHOT, frame=13, deadline_s=2.0, **PLAIN)
             assert caught.value.details["started"] is True
         # The arena that was out came back, and serves again.
         for _frame in range(3):

@@ -8,8 +8,8 @@ worker without it has no hooks at all. It is a comma-separated list of `stage[#f
     model#13=kill          the worker kills itself with SIGKILL, for frame 13 only
     model=exit:3           it exits with that status
     finish=raise           an unknown exception
-    inputs=hang            never comes back, deaf to cancels
-    align=gate:/path       waits while that file exists (a cancel ends the wait)
+    inputs=hang            never comes back, deaf to cancels; `hang:/path` writes /path.reached
+    align=gate:/path       writes /path.reached and waits while /path exists (a cancel ends that)
     model=deaf:/path       the same, deaf to cancels
     model=sticky           a CUDA error that is not about memory
     model=oom              the memory is exhausted
@@ -24,6 +24,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Callable, NamedTuple, Optional
 
 VARIABLE = "MATTEBRIDGE_TEST_HOOKS"
@@ -92,14 +93,15 @@ def _act(hook: _Hook, check_cancelled: Callable[[], None], send: Callable[[bytes
         while time.monotonic() < until:
             check_cancelled()
             time.sleep(POLL_S)
-    elif hook.action == "gate":
+    elif hook.action in ("gate", "deaf"):
+        Path(f"{hook.argument}.reached").touch()
         while os.path.exists(hook.argument):
-            check_cancelled()
-            time.sleep(POLL_S)
-    elif hook.action == "deaf":
-        while os.path.exists(hook.argument):
+            if hook.action == "gate":
+                check_cancelled()
             time.sleep(POLL_S)
     elif hook.action == "hang":
+        if hook.argument:
+            Path(f"{hook.argument}.reached").touch()
         while True:
             time.sleep(60)
     elif hook.action == "kill":
