@@ -187,10 +187,9 @@ class Engine:
 
     def unload_model(self, name: str) -> bool:
         """Drop a model's weights; whether it was loaded. Raises `ModelError` for no such model."""
-        loaded = self._loaded.pop(self.registry.card(name).name, None)
-        if loaded is not None:
-            loaded.model.unload()
-        return loaded is not None
+        if self._forget(name):  # also of a model that was removed from the registry since
+            return True
+        return self._forget(self.registry.card(name).name)
 
     def unload_all(self) -> None:
         """Drop all models and clean plates."""
@@ -200,17 +199,35 @@ class Engine:
 
     def loaded_models(self) -> list[dict[str, Any]]:
         """The loaded models with their figures, least recently used first."""
+        self._forget_removed()
         order = sorted(self._loaded.values(), key=lambda loaded: loaded.used_at)
         return [self._figures(loaded) for loaded in order]
 
+    def _forget(self, name: str) -> bool:
+        loaded = self._loaded.pop(name, None)
+        if loaded is not None:
+            loaded.model.unload()
+        return loaded is not None
+
+    def _forget_removed(self) -> None:
+        """Models that the user took away leave no weights behind."""
+        for name in [name for name in self._loaded if name not in self.registry]:
+            self._forget(name)
+
     def _ready(self, card: ModelCard) -> _Loaded:
         """The model of a card, loaded; one of the same name but other weights is replaced."""
+        self._forget_removed()
         loaded = self._loaded.get(card.name)
         if loaded is None or loaded.model.digest != card.digest:
-            if loaded is not None:
-                self._loaded.pop(card.name).model.unload()
+            self._forget(card.name)
             start = time.perf_counter()
             model = self.registry.make(card.name)
+            if model.digest != card.digest:
+                raise ModelError(
+                    f"model '{card.name}' was replaced at this moment: send the frame again",
+                    reason="replaced",
+                    retry=True,
+                )
             model.load(self.device)
             loaded = _Loaded(model, time.perf_counter() - start)
             self._loaded[card.name] = loaded

@@ -16,32 +16,41 @@ import torch
 
 from fakes.generated_weights import generated_state, plate_pair
 from mattebridge.errors import InputsError, MessageError, ModelError, TooLargeError
-from mattebridge.models import background_matting_model
+from mattebridge.models import _bgm_precision, background_matting_model
 from mattebridge.models.background_matting import MattingBase, MattingRefine, make_network
 from mattebridge.models.background_matting_card import (
-    WeightsFile,
+    FAMILY,
     card_of,
     entry_of,
     recommended,
 )
-from mattebridge.models.background_matting_model import BackgroundMattingModel, describe_file
+from mattebridge.models.background_matting_model import BackgroundMattingModel, describe_state
 from mattebridge.models.base import ModelInput, ModelOutput, no_checkpoint
 from mattebridge.models.registry import Registry
+from mattebridge.models.weights_file import WeightsRecord, digest_of
 
 
-@lru_cache(maxsize=2)
-def weights(family: str) -> dict[str, torch.Tensor]:
+@lru_cache(maxsize=4)
+def weights(family: str, backbone: str = "mobilenetv2") -> dict[str, torch.Tensor]:
     with torch.device("meta"):
-        shapes = make_network(family, "mobilenetv2").state_dict()
+        shapes = make_network(family, backbone).state_dict()
     return generated_state(shapes)
+
+
+def record(family: str, path: Path | str = "", digest: str = "sha256:0") -> WeightsRecord:
+    settings = {"class": family, "backbone": "mobilenetv2"}
+    return WeightsRecord("bgm", str(path), digest, FAMILY, settings, "MIT")
+
+
+def made_of(family: str, backbone: str = "mobilenetv2") -> BackgroundMattingModel:
+    made = BackgroundMattingModel(card_of(record(family)), lambda: weights(family, backbone))
+    made.load("cpu")
+    return made
 
 
 @lru_cache(maxsize=2)
 def model(family: str = "MattingRefine") -> BackgroundMattingModel:
-    card = card_of(WeightsFile("bgm", "", "sha256:0", family, "mobilenetv2"))
-    made = BackgroundMattingModel(card, lambda: weights(family))
-    made.load("cpu")
-    return made
+    return made_of(family)
 
 
 def given(height: int, width: int, exact: bool = False, **settings: Any) -> ModelInput:
@@ -193,17 +202,26 @@ def test_memory_is_reported_while_loaded() -> None:
     assert made.memory_bytes == 0
 
 
-def test_a_checkpoint_on_disk_becomes_a_model_of_the_registry(tmp_path: Path) -> None:
-    path = tmp_path / "weights.safetensors"
+def saved(path: Path) -> WeightsRecord:
     safetensors.torch.save_file(weights("MattingRefine"), path)
-    described = describe_file(path, "portrait", licence="MIT")
-    assert (described.architecture, described.backbone) == ("MattingRefine", "mobilenetv2")
-    registry = Registry(lambda: {"portrait": entry_of(described)})
-    card = registry.card("portrait")
-    assert (card.name, card.licence, card.digest) == ("portrait", "MIT", described.digest)
+    return record("MattingRefine", path, digest_of(path.read_bytes()))
+
+
+def test_what_is_worth_remembering_is_told_by_the_weights() -> None:
+    found = describe_state(weights("MattingRefine"))
+    assert found == {"class": "MattingRefine", "backbone": "mobilenetv2", "kernel": 3}
+    found = describe_state(weights("MattingBase"))
+    assert found == {"class": "MattingBase", "backbone": "mobilenetv2"}
+
+
+def test_a_checkpoint_on_disk_becomes_a_model_of_the_registry(tmp_path: Path) -> None:
+    file = saved(tmp_path / "weights.safetensors")
+    registry = Registry(lambda: {"bgm": entry_of(file)})
+    card = registry.card("bgm")
+    assert (card.name, card.licence, card.digest) == ("bgm", "MIT", file.digest)
     assert card.default_alignment == "off"
     assert card.needs == ("plate", "clean_plate")
-    made = registry.make("portrait")
+    made = registry.make("bgm")
     made.load("cpu")
     expected, found = matte(given(64, 96)), made.matte(given(64, 96), no_checkpoint)
     assert np.array_equal(found.alpha, expected.alpha)
@@ -211,16 +229,82 @@ def test_a_checkpoint_on_disk_becomes_a_model_of_the_registry(tmp_path: Path) ->
 
 def test_a_checkpoint_that_was_changed_on_disk_does_not_load(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
-    safetensors.torch.save_file(weights("MattingRefine"), path)
-    described = describe_file(path, "portrait")
+    file = saved(path)
     path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\0")
-    made = Registry(lambda: {"portrait": entry_of(described)}).make("portrait")
-    with pytest.raises(ModelError, match="not the one that was added") as caught:
+    made = Registry(lambda: {"bgm": entry_of(file)}).make("bgm")
+    with pytest.raises(ModelError, match="not those that were added") as caught:
         made.load("cpu")
     assert caught.value.details["reason"] == "digest"
     path.unlink()
     with pytest.raises(ModelError, match="No such file"):
         made.load("cpu")
+
+
+# --- precision ------------------------------------------------------------------------------------
+
+
+def test_a_network_computes_in_float32_unless_told_otherwise() -> None:
+    for settings in ({}, {"precision": "auto"}, {"precision": "float32"}):
+        made = matte(given(64, 96, **settings))
+        assert made.notes["precision"] == "float32"
+        assert np.array_equal(made.alpha, matte(given(64, 96)).alpha)
+
+
+@pytest.mark.parametrize(("precision", "needs"), [("bfloat16", "AMX"), ("float16", "CUDA")])
+def test_half_precision_is_refused_where_it_would_only_be_worse(
+    precision: str, needs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_bgm_precision, "cpu_has_amx", lambda: False)
+    with pytest.raises(ModelError, match=f"needs .*{needs}.*slower and coarser") as caught:
+        matte(given(64, 96, precision=precision))
+    assert caught.value.details["field"] == "params.settings.precision"
+
+
+@pytest.mark.parametrize("family", ["MattingRefine", "MattingBase"])
+def test_weights_that_hold_in_half_precision_stay_within_its_tolerance(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_bgm_precision, "cpu_has_amx", lambda: True)
+    made = made_of(family, "resnet50")
+    full = made.matte(given(128, 192), no_checkpoint)
+    half = made.matte(given(128, 192, precision="bfloat16"), no_checkpoint)
+    assert half.notes["precision"] == "bfloat16"
+    assert half.alpha.dtype == np.float32
+    difference = np.abs(full.alpha - half.alpha)
+    assert 0 < difference.mean() <= _bgm_precision.MEAN_TOLERANCE
+    assert made.memory_bytes > 0
+    made.unload()
+    assert made.memory_bytes == 0
+
+
+def test_weights_that_do_not_hold_in_half_precision_are_refused_with_the_figures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_bgm_precision, "cpu_has_amx", lambda: True)
+    with pytest.raises(ModelError, match=r"do not hold in bfloat16.*off by 0\.\d+ on average"):
+        matte(given(64, 96, precision="bfloat16"))
+
+
+def test_exact_and_half_precision_cannot_both_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_bgm_precision, "cpu_has_amx", lambda: True)
+    with pytest.raises(ModelError, match="exact means float32"):
+        matte(given(64, 96, exact=True, precision="bfloat16"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
+def test_a_cuda_device_gives_the_matte_of_the_cpu(precision: str) -> None:
+    """Its CPU twins: the golden test for float32, the two tests above for the halves."""
+    made = BackgroundMattingModel(
+        card_of(record("MattingRefine")), lambda: weights("MattingRefine", "resnet50")
+    )
+    made.load("cuda:0")
+    found = made.matte(given(128, 192, precision=precision), no_checkpoint)
+    wanted = made_of("MattingRefine", "resnet50").matte(given(128, 192), no_checkpoint)
+    mean = 1e-4 if precision == "float32" else _bgm_precision.MEAN_TOLERANCE
+    assert np.abs(found.alpha - wanted.alpha).mean() <= mean
+    assert np.abs(found.foreground - wanted.foreground).mean() <= 2 * mean
 
 
 def test_describing_a_checkpoint_needs_no_torch() -> None:

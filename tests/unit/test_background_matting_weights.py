@@ -19,7 +19,8 @@ from fakes.generated_weights import generated_state, plate_pair
 from mattebridge.errors import ModelError
 from mattebridge.models._bgm_weights import Architecture, load_weights, network_from, recognise
 from mattebridge.models.background_matting import MattingRefine, make_network
-from mattebridge.models.weights import file_digest, read_state_dict
+from mattebridge.models.weights import read_state_dict
+from mattebridge.models.weights_file import digest_of, read_whole
 
 
 @lru_cache(maxsize=8)
@@ -243,9 +244,46 @@ def test_a_file_without_a_state_dict_is_refused(tmp_path: Path, content: Any) ->
     assert "does not hold a state dict" in _refused(path, "content")
 
 
-def test_the_digest_is_the_files_sha256(tmp_path: Path) -> None:
+def test_a_link_is_followed_only_where_that_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").write_bytes(b"abc")
+    (tmp_path / "link.pth").symlink_to(tmp_path / "weights.pth")
+    assert read_whole(tmp_path / "link.pth", "it") == b"abc"
+    with pytest.raises(ModelError, match="it is a symbolic link") as caught:
+        read_whole(tmp_path / "link.pth", "it", follow_links=False)
+    assert caught.value.details["reason"] == "link"
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(b"abc")
-    assert file_digest(path) == (
+    seen = path.stat()
+    path.write_bytes(b"abcdef")
+    monkeypatch.setattr(os, "fstat", lambda descriptor: seen)
+    with pytest.raises(ModelError, match="is being written to"):
+        read_whole(path, "it")
+
+
+def test_a_file_of_an_absurd_size_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # a hole: nothing is stored
+    assert "has 1024.0 GiB" in _refused(path, "size")
+
+
+def test_a_torch_that_trusts_too_much_opens_no_pickles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"a": torch.zeros(1)}, path)
+    monkeypatch.setattr(torch, "__version__", "2.5.1")
+    assert "install torch 2.10" in _refused(path, "torch")
+    safetensors.torch.save_file({"a": torch.zeros(1)}, path)
+    assert read_state_dict(path).keys() == {"a"}
+
+
+def test_the_digest_is_the_files_sha256() -> None:
+    assert digest_of(b"abc") == (
         "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     )

@@ -25,6 +25,7 @@ from mattebridge.errors import (
     OutOfMemoryError,
     TooLargeError,
 )
+from mattebridge.models.registry import Entry, Registry
 
 HALF_STEP = 2.0**-11
 
@@ -646,6 +647,35 @@ def test_other_weights_under_the_same_name_replace_the_loaded_ones():
     assert engine.load_model("keyer")["digest"] == "keyer:2"
     assert models[0].device is None
     assert len(engine.loaded_models()) == 1
+
+
+def test_a_model_that_was_taken_away_leaves_no_weights_behind():
+    model = Keyer()
+    engine = Engine(registry=registry_of(model))
+    engine.load_model("keyer")
+    engine.registry = registry_of(Keyer(keyer_card(name="other")))
+    with pytest.raises(ModelError, match="there is no model 'keyer'"):
+        matte(pair(), model=model, engine=engine)
+    assert engine.loaded_models() == []
+    assert model.device is None
+
+
+def test_a_model_that_was_taken_away_can_still_be_unloaded():
+    model = Keyer()
+    engine = Engine(registry=registry_of(model))
+    engine.load_model("keyer")
+    engine.registry = registry_of(Keyer(keyer_card(name="other")))
+    assert engine.unload_model("keyer")
+    assert model.device is None
+
+
+def test_a_model_that_is_replaced_between_two_looks_is_a_request_to_send_again():
+    old, new = Keyer(), Keyer(keyer_card(digest="keyer:2"))
+    engine = Engine(registry=Registry(lambda: {"keyer": Entry(old.card, lambda _: new)}))
+    with pytest.raises(ModelError, match="replaced at this moment") as caught:
+        engine.load_model("keyer")
+    assert caught.value.retry
+    assert new.loads == 0
 
 
 def test_a_clean_plate_sent_again_is_recognised_by_its_pixels():

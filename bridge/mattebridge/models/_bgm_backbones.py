@@ -164,7 +164,7 @@ class MobileNetV2Backbone(nn.Module):
         """The same five maps, given what the first convolution made of the pair."""
         maps = [pair]
         for index, block in enumerate(self.features):
-            x = block[1:](x) if index == 0 else block(x)
+            x = block[1:](x) if index == 0 else block(x)  # type: ignore[index]
             if index in MOBILENET_TAPS:
                 maps.append(x)
         return maps

@@ -9,6 +9,9 @@ Against the plain forward:
   bias instead of a map;
 - of the decoder's last convolution only alpha, residual and error are computed everywhere; the 32
   hidden features, six times as many, only in the windows that the refiner looks into.
+
+All but that last convolution may be computed in half precision; it sees the plates themselves, and
+what it gives is refined and shown, so it stays in float32.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 from typing import NamedTuple, Optional
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from mattebridge.models._bgm_decoder import HIDDEN
@@ -40,26 +43,36 @@ class CoarsePass:
     Holds buffers between frames: one frame at a time.
     """
 
-    def __init__(self, network: MattingBase) -> None:
+    def __init__(self, network: MattingBase, dtype: torch.dtype = torch.float32) -> None:
         network = folded(network)
-        self._weights_bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
+        self._visible = _part(network.decoder.conv4, VISIBLE)
+        self._hidden = _part(network.decoder.conv4, HIDDEN)
+        self._dtype = dtype
+        if dtype != torch.float32:
+            # Folding is done: rounding comes last.
+            network = network.to(dtype)
+        self._weights_bytes = sum(int(tensor.nbytes) for tensor in network.state_dict().values())
         self.backbone, self.decoder = network.backbone, network.decoder
         *self._local, self._pooled = network.aspp.convs
-        self._project = network.aspp.project[0]
+        project = network.aspp.project[0]
+        assert isinstance(project, nn.Conv2d)
+        assert project.bias is not None
+        self._project = (project.weight, project.bias)
         first = self.backbone.first_conv
         self._first_plate = _channels_last(first.weight[:, :3])
         self._first_clean = _channels_last(first.weight[:, 3:])
-        last = self.decoder.conv4
-        self._visible = (_channels_last(last.weight[VISIBLE]), last.bias[VISIBLE])
-        self._hidden = (_channels_last(last.weight[HIDDEN]), last.bias[HIDDEN])
         self._held: Optional[_HeldCleanPlate] = None
         self._joined = torch.empty(0)
 
     @property
+    def device(self) -> torch.device:
+        return self._visible[0].device
+
+    @property
     def memory_bytes(self) -> int:
         """What weights, the held clean plate and the kept buffer take."""
-        held = sum(tensor.nbytes for tensor in self._held or ())
-        return self._weights_bytes + held + self._joined.nbytes
+        held = sum(int(tensor.nbytes) for tensor in self._held or ())
+        return self._weights_bytes + held + int(self._joined.nbytes)
 
     def whole(self, plate: Tensor, clean_plate: Tensor) -> CoarseMaps:
         """The small look's maps, from which the refiner takes what it needs."""
@@ -91,33 +104,35 @@ class CoarsePass:
         return _convolved(functional.pad(seen, border)[None], *self._visible)[0]
 
     def _to_half_size(self, plate: Tensor, clean_plate: Tensor) -> tuple[Tensor, Tensor]:
+        """Both small plates side by side as they are, and the decoder's map, float32 both."""
         first = self.backbone.first_conv
         held = self._clean_part(clean_plate)
-        x = functional.conv2d(plate, self._first_plate, first.bias, first.stride, first.padding)
+        seen = plate.to(self._dtype)
+        x = functional.conv2d(seen, self._first_plate, first.bias, first.stride, first.padding)
         pair = _channels_last(torch.cat([plate, clean_plate], dim=1))
         maps = self.backbone.after_first_conv(pair, x.add_(held))
-        return pair, self.decoder.to_half_size(self._context(maps[-1]), maps)
+        return pair, self.decoder.to_half_size(self._context(maps[-1]), maps).float()
 
     def _clean_part(self, clean_plate: Tensor) -> Tensor:
         held = self._held
         if held is None or not _equal(held.small, clean_plate):
             conv = self.backbone.first_conv
-            x = functional.conv2d(clean_plate, self._first_clean, None, conv.stride, conv.padding)
+            seen = clean_plate.to(self._dtype)
+            x = functional.conv2d(seen, self._first_clean, None, conv.stride, conv.padding)
             held = self._held = _HeldCleanPlate(clean_plate.clone(), x)
         return held.first
 
     def _context(self, x: Tensor) -> Tensor:
         local = torch.cat([branch(x) for branch in self._local], dim=1)
-        weight, split = self._project.weight, local.shape[1]
+        (weight, bias), split = self._project, local.shape[1]
         everywhere = weight[:, split:].flatten(1) @ self._pooled(x).flatten()
-        bias = self._project.bias + everywhere
-        return functional.conv2d(local, weight[:, :split], bias).relu_()
+        return functional.conv2d(local, weight[:, :split], bias + everywhere).relu_()
 
     def _joined_buffer(self, height: int, width: int, channels: int) -> Tensor:
         """(height + 2, width + 2, channels) whose border is zero and stays so."""
         size = (height + 2, width + 2, channels)
         if self._joined.shape != size:
-            self._joined = self._project.weight.new_zeros(size)
+            self._joined = self._visible[0].new_zeros(size)
         return self._joined
 
 
@@ -173,6 +188,12 @@ def _convolved(images: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor
     """(T, h - 2, w - 2, outputs) from (T, h, w, inputs) by an unpadded 3x3 convolution."""
     result = functional.conv2d(images.permute(0, 3, 1, 2), weight, bias)
     return result.permute(0, 2, 3, 1)
+
+
+def _part(conv: nn.Conv2d, outputs: slice) -> tuple[Tensor, Tensor]:
+    """Weight and bias of some outputs of a convolution."""
+    assert conv.bias is not None
+    return _channels_last(conv.weight[outputs]), conv.bias[outputs]
 
 
 def _channels_last(x: Tensor) -> Tensor:

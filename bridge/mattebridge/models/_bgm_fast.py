@@ -100,12 +100,18 @@ class FastMatting:
     Holds buffers between frames: one frame at a time. Results are new memory.
     """
 
-    def __init__(self, network: MattingBase) -> None:
-        self._coarse = CoarsePass(network)
+    def __init__(self, network: MattingBase, dtype: torch.dtype = torch.float32) -> None:
+        """`dtype` is that of the small look; the refiner computes in float32 always."""
+        self._coarse = CoarsePass(network, dtype)
         self._look: Optional[Look] = None
         if isinstance(network, MattingRefine):
             self._look = Look.of(network)
             self._tiles = TileRefiner(network.refiner)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are, and the plates must be."""
+        return self._coarse.device
 
     @property
     def memory_bytes(self) -> int:

@@ -29,7 +29,8 @@ def folded(network: Network) -> Network:
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 setattr(parent, before, _with_norm(conv, norm))
                 setattr(parent, name, nn.Identity())
-    return result.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    channels_last: Network = result.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return channels_last.eval()
 
 
 def _with_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:

@@ -1,16 +1,16 @@
 """What can be said of a BackgroundMattingV2 checkpoint without opening it, and without torch.
 
-A checkpoint is told once what it is (`background_matting_model.describe_file`) and remembered as a
-`WeightsFile`; from that the daemon's front makes cards, and the worker the model.
+A checkpoint is told once what it is (`background_matting_model.describe_state`) and remembered as a
+`WeightsRecord`; from that the daemon makes cards, and the model when it is wanted.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from mattebridge.models.base import MattingModel, ModelCard, Setting, SettingsSchema, SizeRule
 from mattebridge.models.registry import Entry
+from mattebridge.models.weights_file import WeightsRecord
 
 FAMILY = "background_matting"
 # The setting that stands for "as recommended for the frame's size".
@@ -26,6 +26,14 @@ BASE_BYTES_PER_PIXEL = 600
 # The plain forward, which holds whole maps at every size, takes this many times more.
 EXACT_FACTOR = 2.5
 
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+PRECISION = Setting(
+    "auto",
+    "numbers that the network computes in; auto: float32. The halves are for CUDA, bfloat16 also "
+    "for CPUs with AMX, and refused where these weights do not hold in them",
+    choices=PRECISIONS,
+)
+BASE_SETTINGS = SettingsSchema(precision=PRECISION)
 REFINE_SETTINGS = SettingsSchema(
     backbone_scale=Setting(
         float(RECOMMENDED),
@@ -50,6 +58,7 @@ REFINE_SETTINGS = SettingsSchema(
         minimum=0.0,
         maximum=1.0,
     ),
+    precision=PRECISION,
 )
 
 
@@ -65,29 +74,17 @@ def recommended(height: int, width: int) -> Recommendation:
     return Recommendation(1 / 8, 320_000)
 
 
-@dataclass(frozen=True)
-class WeightsFile:
-    """A checkpoint on disk, as a registry remembers it; plain values only.
+def card_of(weights: WeightsRecord) -> ModelCard:
+    """The card of a checkpoint: what it needs, gives and can be told.
 
-    digest: `sha256:<hex>` of the file. architecture: MattingBase or MattingRefine. backbone:
-    resnet50, resnet101 or mobilenetv2.
+    Raises `KeyError` where its record lacks what `describe_state` gives.
     """
-
-    name: str
-    path: str
-    digest: str
-    architecture: str
-    backbone: str
-    licence: str = "as stated by its author"
-
-
-def card_of(weights: WeightsFile) -> ModelCard:
-    """The card of a checkpoint: what it needs, gives and can be told."""
-    refines = weights.architecture == "MattingRefine"
+    network = str(weights.settings["class"])
+    refines = {"MattingBase": False, "MattingRefine": True}[network]
     return ModelCard(
         name=weights.name,
         family=FAMILY,
-        summary=f"{weights.architecture} with {weights.backbone}: plate and clean plate",
+        summary=f"{network} with {weights.settings['backbone']}: plate and clean plate",
         digest=weights.digest,
         licence=weights.licence,
         accepts_hdr=True,
@@ -95,18 +92,18 @@ def card_of(weights: WeightsFile) -> ModelCard:
         default_alignment="off",
         needs_torch=True,
         extra_outputs=("error", "refinement") if refines else ("error",),
-        settings_schema=REFINE_SETTINGS if refines else SettingsSchema(),
+        settings_schema=REFINE_SETTINGS if refines else BASE_SETTINGS,
         size_rule=SizeRule(multiple=4 if refines else 1),
         bytes_per_pixel=REFINE_BYTES_PER_PIXEL if refines else BASE_BYTES_PER_PIXEL,
     )
 
 
-def entry_of(weights: WeightsFile) -> Entry:
+def entry_of(weights: WeightsRecord) -> Entry:
     """The checkpoint as a source of models lists it; the file is opened when it is loaded."""
 
     def make(card: ModelCard) -> MattingModel:
         from mattebridge.models.background_matting_model import BackgroundMattingModel
 
-        return BackgroundMattingModel.from_file(card, weights.path)
+        return BackgroundMattingModel.from_record(card, weights)
 
     return Entry(card_of(weights), make)

@@ -1,6 +1,6 @@
 """The BackgroundMattingV2 networks as a model of the engine: one frame, plate and clean plate.
 
-    file --read_verified--> state dict --network_from--> plain network --FastMatting--> matte
+    WeightsRecord.read --> state dict --network_from--> plain network --FastMatting--> matte
                                               `-- exact=True: the plain forward itself
 
 Alpha and foreground are the published ones. A plate brighter than 1 is shown to the network as 1,
@@ -13,8 +13,6 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
-from pathlib import Path
 from typing import Any, Callable, Optional
 
 import numpy as np
@@ -24,12 +22,12 @@ from torch import Tensor
 from mattebridge.color import FloatImage
 from mattebridge.errors import InputsError, ModelError, OutOfMemoryError, TooLargeError
 from mattebridge.models._bgm_fast import FastMatte, FastMatting, Look
+from mattebridge.models._bgm_precision import check_holds, dtype_for
 from mattebridge.models._bgm_weights import network_from, recognise
 from mattebridge.models.background_matting import MattingBase, MattingRefine
 from mattebridge.models.background_matting_card import (
     EXACT_FACTOR,
     RECOMMENDED,
-    WeightsFile,
     recommended,
 )
 from mattebridge.models.base import (
@@ -39,7 +37,8 @@ from mattebridge.models.base import (
     ModelInput,
     ModelOutput,
 )
-from mattebridge.models.weights import file_digest, read_state_dict
+from mattebridge.models.weights import parse_state_dict
+from mattebridge.models.weights_file import WeightsRecord
 
 Weights = Callable[[], Mapping[str, Tensor]]
 
@@ -53,12 +52,13 @@ class BackgroundMattingModel(MattingModel):
         self._weights = weights
         self._device = torch.device("cpu")
         self._fast: Optional[FastMatting] = None
+        self._halves: dict[torch.dtype, FastMatting] = {}
         self._plain: Optional[MattingBase] = None
 
     @classmethod
-    def from_file(cls, card: ModelCard, path: str | os.PathLike[str]) -> BackgroundMattingModel:
-        """The model of a file, which must still have the card's digest when it is loaded."""
-        return cls(card, partial(read_verified, path, card.digest))
+    def from_record(cls, card: ModelCard, weights: WeightsRecord) -> BackgroundMattingModel:
+        """The model of a file, which must still have the recorded digest when it is loaded."""
+        return cls(card, lambda: parse_state_dict(weights.read(), weights.label))
 
     def load(self, device: str) -> None:
         """Read the weights and rearrange them for `device`; raises `ModelError` if they do not fit.
@@ -66,16 +66,22 @@ class BackgroundMattingModel(MattingModel):
         The unfolded weights are not kept: few requests want `exact`.
         """
         self._device = torch.device(device)
+        if self._device.type == "cuda":
+            # By default float32 convolutions on CUDA round to 10 bits: that is no float32.
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cudnn.deterministic = True
         self._fast = FastMatting(self._network())
 
     def unload(self) -> None:
         self._fast = self._plain = None
+        self._halves.clear()
 
     @property
     def memory_bytes(self) -> int:
-        fast = 0 if self._fast is None else self._fast.memory_bytes
+        fast = [self._fast] if self._fast is not None else []
         plain = {} if self._plain is None else self._plain.state_dict()
-        return fast + sum(int(tensor.nbytes) for tensor in plain.values())
+        held = sum(matting.memory_bytes for matting in (*fast, *self._halves.values()))
+        return held + sum(int(tensor.nbytes) for tensor in plain.values())
 
     def matte(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
         """Alpha and straight foreground; extra `error` and, with a refiner, `refinement`.
@@ -84,14 +90,34 @@ class BackgroundMattingModel(MattingModel):
         device cannot hold the frame.
         """
         plate, clean_plate = self._pair(given)
-        look = self._look(given)
+        settings = self.settings_schema.validate(given.settings, model=self.name)
+        precision, look = str(settings.pop("precision")), self._look(settings, given.plate)
         with _memory_translated(self.name, given.plate.shape), torch.inference_mode():
+            matting = self._matting(precision, given.exact)
             if given.exact:
                 made = self._exactly(plate, clean_plate, look, checkpoint)
             else:
-                assert self._fast is not None, "load() comes before matte()"
-                made = self._fast(plate, clean_plate, look, checkpoint)
-            return _output(made, look, given.exact)
+                made = matting(plate, clean_plate, look, checkpoint)
+            ran = "float32" if precision == "auto" else precision
+            return _output(made, look, {"exact": given.exact, "precision": ran})
+
+    def _matting(self, precision: str, exact: bool) -> FastMatting:
+        """The weights in a precision, prepared on first use; `ModelError` where they cannot be."""
+        assert self._fast is not None, "load() comes before matte()"
+        dtype = dtype_for(precision, self._device, self.name)
+        if dtype == torch.float32:
+            return self._fast
+        if exact:
+            raise ModelError(
+                f"exact means float32, and precision is {precision}: leave out one of them",
+                field="params.settings.precision",
+                reason="precision",
+            )
+        if dtype not in self._halves:
+            half = FastMatting(self._network(), dtype)
+            check_holds(self._fast, half, precision, self.name)
+            self._halves = {dtype: half}
+        return self._halves[dtype]
 
     def _network(self) -> MattingBase:
         return network_from(self._weights()).to(self._device)
@@ -120,16 +146,16 @@ class BackgroundMattingModel(MattingModel):
             warnings.simplefilter("ignore", UserWarning)
             return torch.from_numpy(image).to(self._device)
 
-    def _look(self, given: ModelInput) -> Optional[Look]:
+    @staticmethod
+    def _look(settings: dict[str, Any], plate: FloatImage) -> Optional[Look]:
         """The request's settings over the recommended ones; `None` without a refiner."""
-        settings = self.settings_schema.validate(given.settings, model=self.name)
         if not settings:
             return None
-        advice = recommended(*given.plate.shape[:2])
+        advice = recommended(*plate.shape[:2])
         for name, value in advice._asdict().items():
             if settings[name] == RECOMMENDED:
                 settings[name] = value
-        return Look(**settings)  # type: ignore[arg-type]
+        return Look(**settings)
 
     def _exactly(
         self, plate: Tensor, clean_plate: Tensor, look: Optional[Look], checkpoint: Checkpoint
@@ -172,47 +198,21 @@ def _machine_memory_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def read_verified(path: str | os.PathLike[str], digest: str) -> dict[str, Tensor]:
-    """The weights of a file that must have that digest.
+def describe_state(state: Mapping[str, Tensor]) -> dict[str, str | int]:
+    """Class, backbone and kernel of weights, for their record.
 
-    Raises `ModelError` (`reason`: digest) where the file was changed, and those of
-    `read_state_dict`.
+    Raises `ModelError` where they are of another network, or do not fill the one they are of.
     """
-    try:
-        found = file_digest(path)
-    except OSError as error:
-        raise ModelError(
-            f"weights file {path} cannot be read: {error.strerror}", reason="missing"
-        ) from error
-    if found != digest:
-        raise ModelError(
-            f"weights file {path} is not the one that was added: its digest is {found}, not "
-            f"{digest} - add it again if the change was meant",
-            reason="digest",
-        )
-    return read_state_dict(path)
-
-
-def describe_file(
-    path: str | os.PathLike[str], name: str, licence: str = "as stated by its author"
-) -> WeightsFile:
-    """What a checkpoint is, found by reading it whole; raises `ModelError` if it cannot be used."""
-    state = read_state_dict(path)
-    network_from(state)
     architecture = recognise(state)
-    return WeightsFile(
-        name=name,
-        path=str(Path(path).resolve()),
-        digest=file_digest(path),
-        architecture=architecture.family,
-        backbone=architecture.backbone,
-        licence=licence,
-    )
+    network_from(state)
+    found: dict[str, str | int] = {"class": architecture.family, "backbone": architecture.backbone}
+    if architecture.kernel_size is not None:
+        found["kernel"] = architecture.kernel_size
+    return found
 
 
-def _output(made: FastMatte, look: Optional[Look], exact: bool) -> ModelOutput:
+def _output(made: FastMatte, look: Optional[Look], notes: dict[str, Any]) -> ModelOutput:
     extra = {"error": _array(made.error)}
-    notes: dict[str, Any] = {"exact": exact}
     if look is not None and made.cells is not None:
         extra["refinement"] = _array(made.cells)
         notes |= {

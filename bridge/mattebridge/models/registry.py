@@ -3,8 +3,9 @@
     name --alias--> Entry(card, factory) --make()--> model, not yet loaded
 
 Entries come from sources, functions asked again at every look-up: the built-in table below, and
-later the user's folder of weights, whose additions are thus seen without a restart. A factory is
-written as `module:attribute` and imported only when the model is made; it is called with the card.
+the user's folder of weights (`installed`), whose additions are thus seen without a restart. A
+source may say in `problem` why models are missing from it. A factory is written as
+`module:attribute` and imported only when the model is made; it is called with the card.
 """
 
 from __future__ import annotations
@@ -52,11 +53,20 @@ class Registry:
     """Models by name from one or more sources; an earlier source wins over a later one."""
 
     def __init__(self, *sources: Source, aliases: Mapping[str, str] = ALIASES) -> None:
-        self._sources = sources or (built_in,)
+        self._sources = sources or (built_in, _users_models())
         self._aliases = aliases
 
     def names(self) -> list[str]:
         return sorted(self._entries())
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a model of that name; aliases do not count."""
+        return name in self._entries()
+
+    @property
+    def problems(self) -> list[str]:
+        """Why models may be missing, as sentences."""
+        return [said for source in self._sources if (said := getattr(source, "problem", ""))]
 
     def card(self, name: str) -> ModelCard:
         """The card of a model or alias.
@@ -95,8 +105,9 @@ class Registry:
         entry = entries.get(self._aliases.get(name, name))
         if entry is None:
             present = ", ".join(sorted(entries)) or "none"
+            why = "".join(f" ({problem})" for problem in self.problems)
             raise ModelError(
-                f"there is no model '{name}'; the models present are: {present}",
+                f"there is no model '{name}'; the models present are: {present}{why}",
                 reason="unknown",
                 present=sorted(entries),
             )
@@ -104,6 +115,13 @@ class Registry:
 
     def _aliases_of(self, name: str) -> list[str]:
         return sorted(alias for alias, target in self._aliases.items() if target == name)
+
+
+def _users_models() -> Source:
+    # Not at the top: that module makes entries, which are defined here.
+    from mattebridge.models.installed import users_models
+
+    return users_models()
 
 
 def _factory(entry: Entry) -> Callable[[ModelCard], MattingModel]:

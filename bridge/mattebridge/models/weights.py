@@ -1,9 +1,12 @@
 """Reading weights that somebody else made, without running anything they brought along.
 
-A file is recognised by its first bytes, never by its name: a `torch.save` archive or pickle, read
-with `weights_only` (a closed list of types; there is no second, trusting attempt), or
-safetensors. TorchScript archives carry code and are refused with the way to convert them. What
-comes out is a flat state dict on the CPU, without the prefixes that wrappers leave.
+    file --read_whole--> bytes --digest_of--> compared --parse_state_dict--> names and tensors
+
+A file is read once, into memory, and what was hashed is what is parsed: whoever changes it
+meanwhile changes nothing. It is recognised by its first bytes, never by its name: a `torch.save`
+archive or pickle, read with `weights_only` (a closed list of types; there is no second, trusting
+attempt), or safetensors. TorchScript archives carry code and are refused with the way to convert
+them. What comes out is a flat state dict on the CPU, without the prefixes that wrappers leave.
 
 Loading is strict: a key too few, too many or of another shape is an error that names it. A network
 with a part left random would look busy and matte nonsense.
@@ -11,9 +14,8 @@ with a part left random would look busy and matte nonsense.
 
 from __future__ import annotations
 
-import hashlib
+import io
 import os
-import stat
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from mattebridge.errors import ModelError
+from mattebridge.models.weights_file import read_whole
 
 # Left by DataParallel, and by the published TorchScript wrapper.
 WRAPPER_PREFIXES = ("module.", "model.")
@@ -33,7 +36,8 @@ NESTED_UNDER = "state_dict"
 # Batch counters play no part in inference; older files lack them.
 OPTIONAL_SUFFIX = ".num_batches_tracked"
 KEYS_NAMED = 5
-CHUNK_BYTES = 1 << 20
+# Older releases run code that a hostile file brings along even so (CVE-2025-32434, CVE-2026-24747).
+SAFE_TORCH = (2, 10)
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -41,13 +45,23 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
     Raises `ModelError` (`reason`: missing, unreadable, torchscript, content) with what to do.
     """
-    path = Path(path)
-    _check_is_file(path)
-    if _is_safetensors(path):
-        return _without_prefixes(_read_safetensors(path))
-    if zipfile.is_zipfile(path):
-        _check_archive(path)
-    return _without_prefixes(_plain_tensors(path, _read_pickled(path)))
+    label = f"weights file {os.fspath(path)}"
+    return parse_state_dict(read_whole(path, label), label, file_name=Path(path).name)
+
+
+def parse_state_dict(
+    data: bytes, label: str, *, file_name: str = "weights.pt"
+) -> dict[str, Tensor]:
+    """The weights in the bytes of a file, by name, on the CPU; `label` names it in errors.
+
+    Raises `ModelError` (`reason`: unreadable, torchscript, content) with what to do.
+    """
+    # safetensors: 8 bytes of header length, then the header, which is a JSON object.
+    if data[8:9] == b"{":
+        return _without_prefixes(_parse_safetensors(data, label))
+    if zipfile.is_zipfile(io.BytesIO(data)):
+        _check_archive(data, label, file_name)
+    return _without_prefixes(_plain_tensors(_parse_pickled(data, label), label))
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], *, looks_like: str) -> None:
@@ -74,91 +88,79 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], *, looks_like
     network.load_state_dict({**state, **absent})
 
 
-def file_digest(path: str | os.PathLike[str]) -> str:
-    """The file's sha256 as `sha256:<hex>`: its identity, whatever it is called."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return f"sha256:{digest.hexdigest()}"
-
-
-def _check_is_file(path: Path) -> None:
-    # Looked at before it is opened: opening a FIFO would wait for a writer for ever.
+def _parse_safetensors(data: bytes, label: str) -> dict[str, Tensor]:
     try:
-        status = path.stat()
-    except OSError as error:
-        raise ModelError(
-            f"weights file {path} cannot be opened: {error.strerror}", reason="missing"
-        ) from error
-    if not stat.S_ISREG(status.st_mode):
-        raise ModelError(f"weights file {path} is not a file", reason="missing")
-    if status.st_size == 0:
-        raise ModelError(f"weights file {path} is empty; download it again", reason="unreadable")
+        return safetensors.torch.load(data)
+    except (safetensors.SafetensorError, ValueError, RuntimeError, KeyError) as error:
+        raise _unreadable(label, error) from error
 
 
-def _is_safetensors(path: Path) -> bool:
-    # 8 bytes of header length, then the header, which is a JSON object.
-    with path.open("rb") as file:
-        return file.read(9)[8:9] == b"{"
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _check_archive(data: bytes, label: str, file_name: str) -> None:
     try:
-        return safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _check_archive(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(label, error) from error
     # Names are `<archive>/data.pkl`, `<archive>/data/0`, and for TorchScript `<archive>/code/...`.
     inner = [entry.filename.split("/", 1)[-1] for entry in entries]
     if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
         raise ModelError(
-            f"weights file {path} is TorchScript: it carries code, which mattebridge does not "
-            'run. Convert it once, where you trust it: python -c "import torch; '
-            f"torch.save(torch.jit.load('{path.name}', map_location='cpu').state_dict(), "
-            f"'{path.stem}-weights.pth')\"",
+            f"{label} is TorchScript: it carries code, which mattebridge does not run. Convert it "
+            f"once, where you trust it: {_conversion(Path(file_name))}",
             reason="torchscript",
         )
     # torch.save never compresses, so honest content is no larger than the file.
-    if sum(entry.file_size for entry in entries) > path.stat().st_size:
+    if sum(entry.file_size for entry in entries) > len(data):
         raise ModelError(
-            f"weights file {path} unpacks to more than its size; torch.save does not compress, "
-            "so this is not one of its files",
+            f"{label} unpacks to more than its size; torch.save does not compress, so this is not "
+            "one of its files",
             reason="unreadable",
         )
 
 
-def _read_pickled(path: Path) -> Any:
+def _conversion(path: Path) -> str:
+    return (
+        'python -c "import torch; '
+        f"torch.save(torch.jit.load('{path.name}', map_location='cpu').state_dict(), "
+        f"'{path.stem}-weights.pth')\""
+    )
+
+
+def _parse_pickled(data: bytes, label: str) -> Any:
+    _check_torch(label)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     # Damaged archives and pickles fail in every way there is; no other code runs in here.
     except Exception as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(label, error) from error
 
 
-def _unreadable(path: Path, error: BaseException) -> ModelError:
+def _check_torch(label: str) -> None:
+    version = torch.__version__
+    if tuple(int(part) for part in version.split(".")[:2]) < SAFE_TORCH:
+        raise ModelError(
+            f"{label} is not opened: this torch ({version}) may run code that such a file brings "
+            "along - install torch 2.10 or newer, or convert the file to safetensors",
+            reason="torch",
+        )
+
+
+def _unreadable(label: str, error: BaseException) -> ModelError:
     first_line = (str(error).splitlines() or [""])[0]
     return ModelError(
-        f"weights file {path} is damaged or holds more than weights: {first_line:.160}; "
-        "download it again, or save its state dict alone",
+        f"{label} is damaged or holds more than weights: {first_line:.160}; download it again, or "
+        "save its state dict alone",
         reason="unreadable",
     )
 
 
-def _plain_tensors(path: Path, loaded: Any) -> dict[str, Tensor]:
+def _plain_tensors(loaded: Any, label: str) -> dict[str, Tensor]:
     if isinstance(loaded, Mapping) and isinstance(loaded.get(NESTED_UNDER), Mapping):
         loaded = loaded[NESTED_UNDER]
     if not isinstance(loaded, Mapping) or not loaded or not all(map(_is_entry, loaded.items())):
         raise ModelError(
-            f"weights file {path} does not hold a state dict (names and tensors), alone or "
-            f"under '{NESTED_UNDER}'; found {type(loaded).__name__}",
+            f"{label} does not hold a state dict (names and tensors), alone or under "
+            f" '{NESTED_UNDER}'; found {type(loaded).__name__}",
             reason="content",
         )
     return dict(loaded)

@@ -1,0 +1,121 @@
+"""A weights file as bytes: read once and whole, or refused with a sentence; no torch in here.
+
+What stands under a path may be anything: nothing, a folder, a pipe that never ends, a link to
+somewhere else, a file that is being cut short at this moment. It is opened without waiting, looked
+at through the open descriptor, and only a plain file of an honest size is read.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Union
+
+from mattebridge.errors import ModelError
+
+# The largest published checkpoints that anybody mattes with have a few hundred MB.
+MAX_WEIGHTS_BYTES = 4 << 30
+UNKNOWN_LICENCE = "as stated by its author"
+
+
+def read_whole(path: str | os.PathLike[str], label: str, *, follow_links: bool = True) -> bytes:
+    """The bytes of a plain file; `label` names it in errors.
+
+    Raises `ModelError` (`reason`: missing, link, unreadable, size) with what to do.
+    """
+    try:
+        descriptor = os.open(path, _flags(follow_links))
+    except OSError as failure:
+        raise _not_opened(label, failure) from failure
+    try:
+        size = _plain_size(label, os.fstat(descriptor))
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(size + 1)
+    except OSError as failure:
+        raise _not_opened(label, failure) from failure
+    finally:
+        os.close(descriptor)
+    if len(data) != size:
+        raise ModelError(
+            f"{label} is being written to; wait until it is whole", reason="unreadable"
+        )
+    return data
+
+
+def digest_of(data: bytes) -> str:
+    """The sha256 of a file's bytes as `sha256:<hex>`: its identity, whatever it is called."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def _flags(follow_links: bool) -> int:
+    # Without O_NONBLOCK, opening a pipe would wait for a writer for ever.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    flags |= getattr(os, "O_BINARY", 0)
+    return flags if follow_links else flags | getattr(os, "O_NOFOLLOW", 0)
+
+
+def _not_opened(label: str, failure: OSError) -> ModelError:
+    if failure.errno == errno.ELOOP:
+        return ModelError(
+            f"{label} is a symbolic link, and what it leads to may change; put the file itself "
+            "in its place",
+            reason="link",
+        )
+    return ModelError(f"{label} cannot be read: {failure.strerror}", reason="missing")
+
+
+def _plain_size(label: str, status: os.stat_result) -> int:
+    if not stat.S_ISREG(status.st_mode):
+        raise ModelError(f"{label} is not a file", reason="missing")
+    if status.st_size == 0:
+        raise ModelError(f"{label} is empty; download it again", reason="unreadable")
+    if status.st_size > MAX_WEIGHTS_BYTES:
+        raise ModelError(
+            f"{label} has {status.st_size / 2**30:.1f} GiB: no weights of these networks do",
+            reason="size",
+        )
+    return status.st_size
+
+
+@dataclass(frozen=True)
+class WeightsRecord:
+    """A checkpoint on disk as the registry of weights remembers it; plain values only.
+
+    digest: `sha256:<hex>` of the file. family: which networks it is of. settings: what its keys
+    told about it, such as class, backbone and kernel. file_name: what it was called when it was
+    added, at `added` (UTC).
+    """
+
+    name: str
+    path: str
+    digest: str
+    family: str
+    settings: Mapping[str, Union[str, int]]
+    licence: str = UNKNOWN_LICENCE
+    size_bytes: int = 0
+    file_name: str = ""
+    added: str = ""
+
+    @property
+    def label(self) -> str:
+        """How errors speak of the file."""
+        return f"the weights of model '{self.name}'"
+
+    def read(self) -> bytes:
+        """The bytes of the file that was added, and of no other.
+
+        Raises `ModelError` (`reason`: digest, and those of `read_whole`).
+        """
+        data = read_whole(self.path, self.label, follow_links=False)
+        found = digest_of(data)
+        if found != self.digest:
+            raise ModelError(
+                f"{self.label} are not those that were added: the file's digest is {found}, not "
+                f"{self.digest} - add it again with `mattebridge models add`",
+                reason="digest",
+            )
+        return data
