@@ -6,7 +6,7 @@ card here and its factory in `registry.py`.
 
 from __future__ import annotations
 
-from mattebridge.models.base import ModelCard, SettingsSchema
+from mattebridge.models.base import ModelCard, Setting, SettingsSchema
 
 DIFFERENCE = ModelCard(
     name="difference",
@@ -16,5 +16,17 @@ DIFFERENCE = ModelCard(
     digest="difference:1",
     licence="MIT",
     default_alignment="auto",
-    settings_schema=SettingsSchema(),
+    accepts_hdr=True,
+    settings_schema=SettingsSchema(
+        band=Setting(
+            10.0, "width in pixels (at 800 wide) of the edge that is solved", minimum=1, maximum=60
+        ),
+        hole_fill=Setting(
+            0.03, "inner holes up to this share of the frame are closed", minimum=0.0, maximum=1.0
+        ),
+        edge_tolerance=Setting(
+            0.3, "misalignment in pixels that counts as no difference", minimum=0.0, maximum=4.0
+        ),
+        shadow=Setting(True, "leave shadows on the set"),
+    ),
 )
