@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Optional, TextIO
 
+from mattebridge import models_command
 from mattebridge.errors import Cancelled, ConnectionFailed, MattebridgeError, UsageError
 from mattebridge.params import (
     ALIGNMENTS,
@@ -145,7 +146,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_serve(commands, reached)
     _add_status(commands, reached)
     _add_stop(commands, reached)
-    _add_models(commands, reached)
+    models_command.add_parser(commands, reached)
     return parser
 
 
@@ -409,21 +410,6 @@ def _add_stop(commands: Any, reached: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_models(commands: Any, reached: argparse.ArgumentParser) -> None:
-    command = commands.add_parser(
-        "models",
-        parents=[reached],
-        help="which models there are",
-        description="The models there are, what each needs, and its settings.",
-        epilog="examples:\n  mattebridge models\n  mattebridge models show difference",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.set_defaults(run=run_models)
-    command.add_argument("action", choices=("list", "show"), nargs="?", default="list")
-    command.add_argument("name", metavar="NAME", nargs="?", help="for show: which model")
-    command.add_argument("--json", action="store_true", help="everything, for programs")
-
-
 def _size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if match is None:
@@ -640,40 +626,6 @@ def run_stop(options: argparse.Namespace) -> int:
     else:
         print("mattebridge: the daemon is in use and goes on")
     return 0
-
-
-def run_models(options: argparse.Namespace) -> int:
-    """`mattebridge models`: what the daemon knows, or what is installed when none runs."""
-    models = _known_models(options)
-    if options.action == "show":
-        models = [_model_named(models, options.name)]
-    if options.json:
-        _print_json(models)
-        return 0
-    from mattebridge.status_text import model_text, models_table
-
-    print(model_text(models[0]) if options.action == "show" else models_table(models))
-    return 0
-
-
-def _known_models(options: argparse.Namespace) -> list[dict[str, Any]]:
-    from mattebridge.client import MatteClient
-
-    try:
-        with MatteClient.connect(options.instance, name="models") as client:
-            return client.models()
-    except ConnectionFailed:
-        from mattebridge.models.registry import Registry
-
-        return Registry().describe()
-
-
-def _model_named(models: Sequence[dict[str, Any]], name: Optional[str]) -> dict[str, Any]:
-    for card in models:
-        if name is not None and (name == card["name"] or name in card.get("aliases", ())):
-            return card
-    names = ", ".join(str(card["name"]) for card in models)
-    raise UsageError(f"no model '{name or ''}'; there are {names}")
 
 
 def _print_json(value: Any, stream: Optional[TextIO] = None) -> None:

@@ -47,6 +47,7 @@ STICKY_ERROR = 86
 WARM_UP_SIZE = 64
 # What a request gives the model list to say, so that one reply always fits a message.
 MAX_LISTED_MODELS = 60
+MODEL_LIST_BYTES = 56_000
 
 
 class Worker:
@@ -196,7 +197,12 @@ class Worker:
     def _models(self) -> list[dict[str, Any]]:
         loaded = {model["name"]: model for model in self._engine.loaded_models()}
         described = self._engine.registry.describe()[:MAX_LISTED_MODELS]
-        return [{**card, "loaded": loaded.get(card["name"]) is not None} for card in described]
+        listed = [{**card, "loaded": card["name"] in loaded} for card in described]
+        if len(msgpack.packb(listed, default=_plain)) > MODEL_LIST_BYTES:
+            # Settings are what makes a card long, and a name that is left out looks unknown.
+            for card in listed:
+                del card["settings"]
+        return listed
 
     def _model_names(self) -> list[str]:
         return [card["name"] for card in self._models()]

@@ -66,6 +66,7 @@ class Registry:
     @property
     def problems(self) -> list[str]:
         """Why models may be missing, as sentences."""
+        self._entries()
         return [said for source in self._sources if (said := getattr(source, "problem", ""))]
 
     def card(self, name: str) -> ModelCard:
