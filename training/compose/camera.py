@@ -1,0 +1,103 @@
+"""What cameras and files do to plate and clean plate, each in its own way."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from training.compose.blur import blur
+from training.compose.codec import jpeg, video
+from training.compose.dice import Dice
+
+
+def drifted(dice: Dice, clean: Tensor) -> Tensor:
+    """The clean plate with another exposure, white balance and gamma: 60 % of shots."""
+    on = dice.chance(0.6)
+    gamma = torch.exp(on * dice.normal(0.06))
+    gain = 1 + on * (dice.normal(0.02, of=3) + dice.normal(0.05))
+    return clean.clamp_min(1e-4) ** gamma * gain + on * dice.normal(0.008)
+
+
+def unequally_sharp(dice: Dice, plate: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+    """One of the two a little softer: refocused, or resampled by the alignment."""
+    at = dice.some(0.22)
+    if at is None:
+        return plate, clean
+    part = dice.sub(len(at))
+    sigma, which = part.uniform(0.35, 1.1), part.chance(0.3)
+    plate = plate.index_copy(0, at, torch.lerp(plate[at], blur(plate[at], sigma), which))
+    clean = clean.index_copy(0, at, torch.lerp(clean[at], blur(clean[at], sigma), 1 - which))
+    return plate, clean
+
+
+def grainy(dice: Dice, plate: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+    """Sensor grain by ISO: stronger in the light, partly clumped, partly grey."""
+    iso = dice.rng.random(dice.count)
+    low, high = np.where(iso < 0.75, 0.0015, 0.012), np.where(iso < 0.75, 0.014, 0.045)
+    sigma = dice.tensor(np.exp(dice.rng.uniform(np.log(low), np.log(high))))[:, None, None, None]
+    sigma = sigma * dice.chance(0.88)
+    grey, clump, size = dice.uniform(0, 0.8), dice.uniform(0, 0.9), dice.uniform(0.6, 1.3)
+    tint = 1 + dice.tensor(dice.rng.uniform(-0.3, 0.5, (dice.count, 3)))[:, :, None, None]
+    share = dice.tensor(
+        np.where(dice.rng.random(dice.count) < 0.7, 1.0, dice.rng.uniform(0.05, 1.2, dice.count))
+    )
+    strengths = (sigma, sigma * share[:, None, None, None])
+    return tuple(  # type: ignore[return-value]
+        picture
+        + strength
+        * tint
+        * (0.4 + 0.9 * picture.clamp(0, 1).sqrt())
+        * _grain(dice, picture, grey, clump, size)
+        for picture, strength in zip((plate, clean), strengths)
+    )
+
+
+def _grain(dice: Dice, picture: Tensor, grey: Tensor, clump: Tensor, size: Tensor) -> Tensor:
+    """Noise of unit deviation."""
+    noise = dice.noise(tuple(picture.shape))
+    noise = noise * (1 - grey.square()).sqrt() + noise[:, :1] * grey
+    # A Gaussian of sigma s keeps 1 / (2 s sqrt(pi)) of the deviation of white noise.
+    soft = blur(noise, size) * (2 * size * 1.7725)
+    return noise * (1 - clump.square()).sqrt() + soft * clump
+
+
+def toned(
+    dice: Dice, plate: Tensor, clean: Tensor, foreground: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A common grade of all three; nothing gets so dark that it says nothing."""
+    exponent = torch.exp(dice.chance(0.25) * dice.normal(0.35))
+    level = torch.maximum(plate.mean((1, 2, 3)), clean.mean((1, 2, 3)))[:, None, None, None]
+    # mean ** exponent is about the new mean: hold it above .09.
+    highest = -2.4 / level.clamp(1e-3, 0.9).log()
+    exponent = torch.minimum(exponent, highest)
+    return tuple(p.clamp(1e-4, 1) ** exponent for p in (plate, clean, foreground))  # type: ignore[return-value]
+
+
+def coded(dice: Dice, plate: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+    """Through 8 bits or fewer, JPEG or a video codec, the two not always alike."""
+    levels = np.where(
+        dice.rng.random(dice.count) < 0.06, dice.rng.uniform(40, 140, dice.count), 255
+    )
+    steps = dice.tensor(levels)[:, None, None, None]
+    plate, clean = (torch.round(p.clamp(0, 1) * steps) / steps for p in (plate, clean))
+    for probability, codec in ((0.28, jpeg), (0.14, video)):
+        at = dice.some(probability)
+        if at is None:
+            continue
+        part = dice.sub(len(at))
+        quality = part.rng.uniform(0, 1, len(at))
+        other = np.where(part.rng.random(len(at)) < 0.7, quality, part.rng.uniform(0, 1, len(at)))
+        plate = plate.index_copy(0, at, codec(part, plate[at], quality))
+        clean = clean.index_copy(0, at, codec(part, clean[at], other))
+    # Some footage comes as float and keeps what 8 bits would cut off.
+    eight = dice.chance(0.85)
+    return tuple(  # type: ignore[return-value]
+        torch.lerp(p, torch.round(p * 255) / 255, eight).clamp(0, 1) for p in (plate, clean)
+    )
+
+
+def shrunk(picture: Tensor, factor: int) -> Tensor:
+    """Area shrink by a whole factor."""
+    return picture if factor == 1 else functional.avg_pool2d(picture, factor)
