@@ -147,6 +147,7 @@ def knit(columns: int, rows: int, across: int, along: int) -> Array:
     )
 
 
+@lru_cache(maxsize=1)
 def torso() -> Part:
     """Sweater and trousers from thighs to neck."""
     rows, columns = 250, 200
@@ -175,6 +176,7 @@ def torso() -> Part:
     return Part(points, np.asarray(colour, np.float32), "cloth", detail)
 
 
+@lru_cache(maxsize=1)
 def head() -> Part:
     """Head and neck."""
     rows, columns = 170, 160
@@ -191,6 +193,7 @@ def head() -> Part:
     return Part(points, _face_colour(points), "skin")
 
 
+@lru_cache(maxsize=1)
 def neck() -> Part:
     """The neck, into the collar."""
     origin, outward, _ = _rings(40, 64, 1.38, 1.56)

@@ -14,21 +14,13 @@ from mattebridge.sample.textures import look_up, mix, noise_tile, smoothstep
 from mattebridge.sample.walls import LEFT, WINDOWS, shell
 
 TO_SUN = np.array([-1.0, 0.21, -0.47], np.float32) / np.float32(np.sqrt(1 + 0.21**2 + 0.47**2))
-SUN = np.array(
-    [5.7, 4.85, 4.05], np.float32
-)  # irradiance on a surface facing it  # irradiance on a surface facing it
-SKY = np.array(
-    [3.75, 3.65, 3.65], np.float32
-)  # mean radiance of the windows  # mean radiance of the windows
+SUN = np.array([5.7, 4.85, 4.05], np.float32)  # irradiance on a surface facing it
+SKY = np.array([3.75, 3.65, 3.65], np.float32)  # mean radiance of the windows
 # Trees stand close before the first window and take some of its sky.
 SKY_SHARE = (0.9, 1.0)
-LAMP = np.array(
-    [2.1, 1.15, 0.50], np.float32
-)  # intensity of the floor lamp  # intensity of the floor lamp
+LAMP = np.array([2.1, 1.15, 0.50], np.float32)  # intensity of the floor lamp
 LAMP_AT = np.array([0.62, 1.58, 5.35], np.float32)
-AMBIENT = np.array(
-    [0.40, 0.365, 0.34], np.float32
-)  # what further bounces leave everywhere  # what further bounces leave everywhere
+AMBIENT = np.array([0.40, 0.365, 0.34], np.float32)  # what further bounces leave everywhere
 
 
 def sun_through_window(points: Array, soften: float = 0.010) -> Array:

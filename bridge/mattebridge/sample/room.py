@@ -14,6 +14,7 @@ a hand touches the wood (`shadow.py`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -201,7 +202,8 @@ def _assemble(
     return room, coarse_grid(flat_p, flat_n, position.shape[:2], 4)
 
 
-def probe(at: Array, seed: int) -> Array:
+@lru_cache(maxsize=4)
+def probe(at: tuple[float, float, float], seed: int) -> Array:
     """Bounced light (6, 3) at a place, on surfaces facing +x -x +y -y +z -z."""
     things = solids()
     casters = [thing for thing in things if thing.casts]

@@ -60,7 +60,8 @@ class Exposure:
 @lru_cache(maxsize=2)
 def make_cast(seed: int, strands: int) -> Cast:
     """Model the subject once, and measure the bounced light where she stands."""
-    probe = room.probe(motion.STANDS_AT + vec([0, 1.3, 0]), seed)
+    x, _, z = (float(v) for v in motion.STANDS_AT)
+    probe = room.probe((x, 1.3, z), seed)
     return Cast(
         figure.torso(),
         figure.head(),

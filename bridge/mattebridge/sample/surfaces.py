@@ -67,7 +67,7 @@ BULB_GLOW = vec([1.0, 0.52, 0.18])
 
 @dataclass
 class Surface:
-    """All points of the picture: reflectance (N, 3), gloss and its roughness (N,), own light (N, 3)."""
+    """All points of the picture: reflectance, gloss, roughness of the gloss, own light."""
 
     colour: Array
     gloss: Array
@@ -247,9 +247,9 @@ def _print(patch: Patch, things: list[Solid], seed: int, art: Callable[..., Arra
 
 
 def _hills(a: Array, b: Array) -> Array:
-    hill = smoothstep(-0.1, 0.1, b + 0.25 * np.sin(3 * a + 1))
+    hill = smoothstep(-0.1, 0.1, vec(b + 0.25 * np.sin(3 * a + 1)))
     art = mix(vec([0.09, 0.12, 0.12]), vec([0.55, 0.36, 0.20]), hill)
-    sun = smoothstep(0.24, 0.20, np.hypot(a - 0.2, (b - 0.42) * 1.3))
+    sun = smoothstep(0.24, 0.20, vec(np.hypot(a - 0.2, (b - 0.42) * 1.3)))
     return mix(art, vec([0.75, 0.62, 0.42]), sun)
 
 

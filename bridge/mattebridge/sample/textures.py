@@ -55,6 +55,7 @@ def cell_noise(a: Array, b: Array, salt: int) -> Array:
     return ((x & 0xFFFF) / np.float32(65535)).astype(np.float32)
 
 
+@lru_cache(maxsize=2)
 def brick(width_m: float, height_m: float, per_metre: int, seed: int) -> tuple[Array, Array]:
     """An old brick wall as (colour (H, W, 3), height in metres (H, W)), row 0 at the bottom."""
     rows, columns = int(height_m * per_metre), int(width_m * per_metre)
