@@ -172,7 +172,11 @@ class MatteClient:
     # -- frames -----------------------------------------------------------------------------
 
     def matte(
-        self, plate: Pixels, clean_plate: Union[Pixels, str, None] = None, **options: Any
+        self,
+        plate: Pixels,
+        clean_plate: Union[Pixels, str, None] = None,
+        alpha_hint: Optional[Pixels] = None,
+        **options: Any,
     ) -> Matte:
         """Matte one frame and wait for it.
 
@@ -182,7 +186,7 @@ class MatteClient:
         `linear` or `srgb`; by default integers are `srgb` and floats `linear`. See `submit` for
         the rest. On a time-out the request is cancelled and `DeadlineError` raised.
         """
-        handle = self.submit(plate, clean_plate, **options)
+        handle = self.submit(plate, clean_plate, alpha_hint, **options)
         try:
             return handle.result()
         except DeadlineError as error:
@@ -194,8 +198,8 @@ class MatteClient:
         self,
         plate: Pixels,
         clean_plate: Union[Pixels, str, None] = None,
-        *,
         alpha_hint: Optional[Pixels] = None,
+        *,
         garbage_matte: Optional[Pixels] = None,
         core_matte: Optional[Pixels] = None,
         model: str = "default",
@@ -737,7 +741,7 @@ class _Request:
         self.reply: dict[str, Any] = {}
         self.error: Optional[Exception] = None
         self.trouble: Optional[Exception] = None  # what the progress function raised
-        self.matte = Matte()
+        self.matte: Optional[Matte] = None
 
     def collect(self, reply: Mapping[str, Any], arena: Arena) -> None:
         """Copy the results out of the arena, so that it can serve the next frame."""
@@ -767,7 +771,7 @@ class _Request:
         """The matte, or the error raised."""
         if self.error is not None:
             raise self.error
-        return self.matte
+        return self.matte or Matte()
 
 
 def _copy_inputs(request: _Request, old: Arena, session: Session) -> Arena:
