@@ -1,10 +1,10 @@
-"""The front end of every engine: lay the clean plate onto the plate, pixel on pixel, value on value.
+"""The front end of every engine: the clean plate laid onto the plate, pixel on pixel.
 
 A clean plate shot a minute earlier is never quite the plate without the subject: the camera stood
 elsewhere or was touched, the exposure crept. Whatever is left of that becomes matte. So, in order:
 
-    exposure fit --> homography (ORB, RANSAC) --> exposure fit --> sub-pixel refinement (ECC) --> fit
-                      camera moved                                   a fraction of a pixel
+    exposure --> homography --> exposure --> refinement --> exposure
+                 camera moved                last fraction of a pixel
 
 All of it is solved on small copies and applied once, to the full-size float clean plate.
 
@@ -12,8 +12,9 @@ The rule that must not be broken: nothing is changed unless it measurably helps.
 only where it lowers the median difference on the part of the set that did not change, a pair that
 is locked off comes back as it went in, and what was wanted but not reached stands in `degraded`.
 
-Method: ORB (Rublee et al. 2011), RANSAC homography, enhanced correlation (Evangelidis and Psarakis
-2008), iteratively trimmed least squares for gain and offset.
+Method: ORB corners (Rublee et al. 2011) and RANSAC; direct alignment by robust Gauss-Newton (after
+Baker and Matthews 2004), solved with gain and offset as the enhanced correlation coefficient is
+(Evangelidis and Psarakis 2008); trimmed least squares for the exposure.
 """
 
 from __future__ import annotations
@@ -301,9 +302,9 @@ def _lost(pair: _Pair, best: _Solution, alignment: Alignment, found: bool) -> bo
 
 
 def _homography(pair: _Pair, start: _Solution) -> tuple[Optional[_Solution], dict[str, Any]]:
-    """Clean plate to plate from matched corners; None with the reason where there is no honest one."""
-    clean, free = pair.warped(start)
-    orb = cv2.ORB_create(nfeatures=2000)
+    """Clean plate to plate from matched corners; None, and why, where there is no honest one."""
+    clean, _ = pair.warped(start)
+    orb = cv2.ORB.create(nfeatures=2000)
     mask = pair.free.astype(np.uint8) * 255
     points_b, words_b = orb.detectAndCompute(_grey_bytes(clean), None)
     points_p, words_p = orb.detectAndCompute(_grey_bytes(pair.plate), mask)
@@ -549,18 +550,18 @@ def _fit_exposure(plate: FloatImage, clean: FloatImage, covered: Mask) -> _Expos
     every = max(1, len(rows) // 30_000)
     rows, columns = rows[::every], columns[::every]
     # Channel by channel: (3, N).
-    x = np.ascontiguousarray(x[rows, columns].T.astype(np.float64))
-    y = np.ascontiguousarray(y[rows, columns].T.astype(np.float64))
+    xs = np.ascontiguousarray(x[rows, columns].T.astype(np.float64))
+    ys = np.ascontiguousarray(y[rows, columns].T.astype(np.float64))
     gain, offset = np.ones((3, 1)), np.zeros((3, 1))
     inliers = np.zeros(len(rows), bool)
     for _ in range(8):
         if len(rows) < 50:
             break
-        residual = np.abs(x * gain + offset - y).max(axis=0)
+        residual = np.abs(xs * gain + offset - ys).max(axis=0)
         inliers = residual < max(2.0 * float(np.quantile(residual, 0.2)), 0.015)
         if inliers.sum() < 50:
             break
-        gain, offset = _least_squares(x[:, inliers], y[:, inliers])
+        gain, offset = _least_squares(xs[:, inliers], ys[:, inliers])
     if inliers.sum() < 50:
         return _Exposure(_NO_EXPOSURE.gain, _NO_EXPOSURE.offset, "too little unchanged set")
     height, width = usable.shape

@@ -6,27 +6,55 @@ card here and its factory in `registry.py`.
 
 from __future__ import annotations
 
-from mattebridge.models.base import ModelCard, Setting, SettingsSchema
+from mattebridge.models.base import ModelCard, Setting, SettingsSchema, SizeRule
 
 DIFFERENCE = ModelCard(
     name="difference",
     family="difference",
     summary="Classical keyer from plate and clean plate; needs no weights",
     # No weights: the digest names the algorithm, and changes whenever its pixels do.
-    digest="difference:1",
+    digest="difference:2",
     licence="MIT",
     default_alignment="auto",
     accepts_hdr=True,
+    uses_alpha_hint=True,
+    # Smaller frames hold no neighbourhood to judge by.
+    size_rule=SizeRule(minimum=16),
     settings_schema=SettingsSchema(
-        band=Setting(
-            10.0, "width in pixels (at 800 wide) of the edge that is solved", minimum=1, maximum=60
+        method=Setting(
+            "projection",
+            "projection: fast; closed_form: slow, for stills, needs the extra 'closed-form'",
+            choices=("projection", "closed_form"),
         ),
-        hole_fill=Setting(
-            0.03, "inner holes up to this share of the frame are closed", minimum=0.0, maximum=1.0
+        shadow=Setting(
+            0.65,
+            "share of the light that a shadow on the set may take; 0 keeps shadows in the matte",
+            minimum=0.0,
+            maximum=0.9,
+        ),
+        band=Setting(
+            1.0,
+            "width of the solved edge, as a multiple of the width measured",
+            minimum=0.25,
+            maximum=4.0,
+        ),
+        fill=Setting(
+            1.0,
+            "how far parts of the subject that match the set are filled in; 0 fills nothing",
+            minimum=0.0,
+            maximum=10.0,
         ),
         edge_tolerance=Setting(
-            0.3, "misalignment in pixels that counts as no difference", minimum=0.0, maximum=4.0
+            0.3,
+            "misalignment in pixels (at 960 wide) that counts as no difference",
+            minimum=0.0,
+            maximum=4.0,
         ),
-        shadow=Setting(True, "leave shadows on the set"),
+        specks=Setting(
+            0.0002,
+            "islands below this share of the frame are dropped",
+            minimum=0.0,
+            maximum=0.05,
+        ),
     ),
 )

@@ -1,255 +1,254 @@
 """The classical keyer: what differs from the clean plate is the subject. No weights.
 
-    difference --> shadow test --> core --> trimap --> spread colour --> projection --> foreground
+    evidence --> trimap --> palette --> mixtures --> neighbours --> foreground
+    working size (long side at most 960)  |  full size, unknown pixels only
 
-A pixel belongs to the subject as far as light of the subject's colour, mixed over the clean plate,
-explains it. Where the difference is clear the answer is 0 or 1; in the band between, alpha is the
-projection of `plate - clean_plate` onto `colour - clean_plate`, with the colour spread outwards
-from the sure subject, steadied by a guided filter. Noise sets its own thresholds; a pixel of the
-set's colour but darker is a shadow and stays with the set.
+1. `_key_evidence`: how far each pixel is from the set, shadows forgiven; where it shows through.
+2. `_key_trimap`: what is subject, set or unknown, judged with the neighbours.
+3. `_key_mixture`: unknown pixels as mixtures of the set with colours of the subject nearby.
+4. Here: doubtful pixels ask their neighbours (`_key_smoothing`), then the foreground is unmixed.
 
-All pixel sizes scale with the frame (`scale` = long side / 800, at least 1). Deterministic.
+With `method="closed_form"` step 3 and 4 are closed-form matting instead: slow, for stills.
+
+Deterministic, and the same for any number of threads. The set's light above white takes part as
+`BRIGHTEST`; the foreground keeps the plate's own values.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Optional
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from mattebridge.color import srgb_decode
+from mattebridge.color import srgb_decode, srgb_encode
+from mattebridge.errors import InputsError
+from mattebridge.models._key_closed_form import closed_form
+from mattebridge.models._key_evidence import WORK_SIDE, Evidence, gather
+from mattebridge.models._key_mixture import (
+    BRIGHTEST,
+    CODING_NOISE,
+    LEAST_NOISE,
+    Palette,
+    make_palette,
+    solve,
+)
+from mattebridge.models._key_smoothing import smoothed
+from mattebridge.models._key_trimap import Trimap, links, make_trimap
 from mattebridge.models.base import Checkpoint, MattingModel, ModelCard, ModelInput, ModelOutput
 
 if TYPE_CHECKING:
-    FloatImage = NDArray[np.float32]
-    Mask = NDArray[np.bool_]
+    from mattebridge.models.base import FloatImage, Mask
 
-# The long side at which radii are what the settings say.
-REFERENCE_SIDE = 800
-# Difference thresholds, display-encoded: never below these, and this far above the noise.
-SURE_SET, SURE_SUBJECT = 0.03, 0.11
-SET_NOISES, SUBJECT_NOISES = 4, 10
-QUIET_SHARE = 0.3  # of the frame that is set for certain: where noise is measured
-# A shadow keeps the set's colour and takes between nothing and 55 % of its light.
-SHADOW_DARKEST, SHADOW_COLOUR, SHADOW_NEEDS_LIGHT = 0.45, 0.03, 0.12
-SPECK_SHARE = 0.0002
-SPREAD_SIGMAS = (1.0, 3.0, 9.0, 27.0)  # at quarter size
-LEAST_WEIGHT = 0.02
-RAMP = 0.15  # the difference at which a pixel without a usable colour counts as subject
-BRIGHTEST = 4.0  # encoded; what is brighter differs by being there
-LARGEST = 3e37  # a tenth of what float32 holds, so that dividing by alpha stays finite
+# A pixel in doubt follows neighbours over about this many pixels squared; steps part them.
+NEIGHBOUR_STRENGTH, NEIGHBOUR_ROUNDS, NEIGHBOUR_STEP = 5.0, 2, 0.03
+# How much the region's likelihood says where neither pixel nor neighbours do.
+REGION_TRUST = 0.1
+# Without any sure subject: the distance that counts as opaque.
+RAMP = 0.15
+# Unmixed colour counts from the first alpha, alone from the second; below, the palette's does.
+UNMIX_FROM, UNMIX_FULL, UNMIX_LEAST = 0.3, 0.8, 0.1
+# Encoded; beyond it a value means nothing and decoding would leave float32.
+LARGEST = 1e6
+# Labels of `degraded`.
+NO_SET = "no_set_visible"
 
 
 class DifferenceModel(MattingModel):
-    """See the module; the card holds settings and ranges."""
+    """See the module; the card holds settings and ranges.
+
+    alpha_hint, if given: where it is 1, likeness to the set counts little (a subject of the set's
+    colour is kept if its surroundings agree); farther than a twentieth of the frame outside it
+    there is no subject. A hint that shows nothing is no hint.
+    """
 
     def __init__(self, card: ModelCard) -> None:
         self.card = card
 
     def matte(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
         """Alpha and straight foreground of one frame. See `MattingModel.matte`."""
-        assert given.clean_plate is not None
-        plate = np.minimum(given.plate, BRIGHTEST)
-        clean_plate = np.minimum(given.clean_plate, BRIGHTEST)
+        if given.clean_plate is None:
+            raise InputsError("model 'difference' needs a clean plate; got none - connect one")
         settings = given.settings
-        scale = max(1.0, max(plate.shape[:2]) / REFERENCE_SIDE)
+        small = _Small(given)
         checkpoint("difference")
-        evidence = _difference(plate, clean_plate, scale, settings)
+        evidence = gather(
+            small.plate,
+            small.clean_plate,
+            small.outside,
+            edge_tolerance=float(settings["edge_tolerance"]),
+            deepest_shadow=float(settings["shadow"]),
+        )
         checkpoint("trimap")
-        trimap = _trimap(evidence, scale, settings)
-        degraded: tuple[str, ...] = ()
+        trimap = make_trimap(
+            small.plate,
+            small.clean_plate,
+            evidence,
+            small.hint,
+            small.outside,
+            fill=float(settings["fill"]),
+            band=float(settings["band"]),
+            speck_share=float(settings["specks"]),
+        )
+        degraded = () if trimap.empty.any() else (NO_SET,)
         if not trimap.subject.any():
-            ramp = np.where(trimap.unknown, np.clip(evidence.distance / RAMP, 0, 1), 0)
-            return ModelOutput(ramp.astype(np.float32), given.plate.copy())
-        if not trimap.set.any():
-            degraded = ("no_set_visible",)
+            return _nothing_sure(given, evidence, trimap)
         checkpoint("alpha")
-        colour = _spread(plate, trimap.subject)
-        alpha = _project(plate, clean_plate, colour, evidence, trimap, given.scene_linear)
+        if settings["method"] == "closed_form":
+            masks = _full_masks(trimap, given.plate.shape[:2])
+            alpha, colour = closed_form(given.plate, *masks, checkpoint)
+        else:
+            alpha, colour = _solved(given, small, evidence, trimap, checkpoint)
         checkpoint("foreground")
-        return ModelOutput(alpha, _foreground(given, colour, alpha), degraded=degraded)
+        foreground = _foreground(given, colour, alpha)
+        notes = {"unknown_share": round(float(trimap.unknown.mean()), 4)}
+        return ModelOutput(alpha, foreground, degraded=degraded, notes=notes)
 
 
-# --- the difference -------------------------------------------------------------------------------
+class _Small:
+    """The inputs at working size, with light above `BRIGHTEST` cut."""
+
+    def __init__(self, given: ModelInput) -> None:
+        assert given.clean_plate is not None
+        self.plate = _shrunk(np.minimum(given.plate, BRIGHTEST))
+        self.clean_plate = _shrunk(np.minimum(given.clean_plate, BRIGHTEST))
+        self.hint = None if given.alpha_hint is None else _shrunk(given.alpha_hint)
+        self.outside: Optional[Mask] = None
+        if given.outside is not None and given.outside.any():
+            self.outside = _shrunk(given.outside.astype(np.float32)) > 0
 
 
-@dataclass(frozen=True)
-class _Evidence:
-    """How far each pixel is from the set, and where the thresholds lie."""
-
-    distance: FloatImage
-    low: float
-    high: float
-
-
-def _difference(plate: FloatImage, clean: FloatImage, scale: float, settings: Any) -> _Evidence:
-    sigma = 1.2 * scale
-    plate = cv2.GaussianBlur(plate, (0, 0), sigma)
-    clean = cv2.GaussianBlur(clean, (0, 0), sigma)
-    # What a shift of `edge_tolerance` pixels between the two would explain is no difference.
-    slope_x = cv2.Sobel(clean, cv2.CV_32F, 1, 0, scale=1 / 8)
-    slope_y = cv2.Sobel(clean, cv2.CV_32F, 0, 1, scale=1 / 8)
-    tolerance = cv2.magnitude(slope_x.reshape(-1, 3), slope_y.reshape(-1, 3)).reshape(clean.shape)
-    tolerance *= np.float32(settings["edge_tolerance"])
-    distance = _length(_beyond(plate - clean, tolerance))
-    noise = _quiet_level(distance) + 0.001
-    low, high = max(SURE_SET, SET_NOISES * noise), max(SURE_SUBJECT, SUBJECT_NOISES * noise)
-    if settings["shadow"]:
-        distance = _without_shadow(plate, clean, tolerance, distance)
-    return _Evidence(distance, low, high)
+def _shrunk(picture: FloatImage) -> FloatImage:
+    height, width = picture.shape[:2]
+    scale = WORK_SIDE / max(height, width)
+    if scale >= 1:
+        return picture
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
-def _beyond(difference: FloatImage, tolerance: FloatImage) -> FloatImage:
-    excess = np.abs(difference, out=difference)
-    excess -= tolerance
-    return np.maximum(excess, 0, out=excess)
+def _enlarged(picture: FloatImage, shape: tuple[int, ...]) -> FloatImage:
+    if picture.shape[:2] == shape[:2]:
+        return picture
+    return cv2.resize(picture, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
 
 
-def _length(vectors: FloatImage) -> FloatImage:
-    return np.sqrt(np.einsum("hwc,hwc->hw", vectors, vectors))
+def _nothing_sure(given: ModelInput, evidence: Evidence, trimap: Trimap) -> ModelOutput:
+    """No pixel is subject for sure: what there is follows the difference, usually nothing."""
+    ramp = np.where(trimap.unknown, np.clip(evidence.distance / RAMP, 0, 1), 0)
+    alpha = _enlarged(ramp.astype(np.float32), given.plate.shape)
+    degraded = () if trimap.empty.any() else (NO_SET,)
+    return ModelOutput(alpha.copy(), given.plate.copy(), degraded=degraded)
 
 
-def _quiet_level(distance: FloatImage) -> float:
-    """The median of the smallest differences: noise, and what alignment left."""
-    sample = np.sort(distance.ravel()[:: max(1, distance.size // 200_000)])
-    quiet = sample[: max(1, int(sample.size * QUIET_SHARE))]
-    return float(np.median(quiet))
+# --- alpha ----------------------------------------------------------------------------------------
 
 
-def _without_shadow(
-    plate: FloatImage, clean: FloatImage, tolerance: FloatImage, distance: FloatImage
+def _solved(
+    given: ModelInput,
+    small: _Small,
+    evidence: Evidence,
+    trimap: Trimap,
+    checkpoint: Checkpoint,
+) -> tuple[FloatImage, FloatImage]:
+    """Alpha (H, W) and the subject's colour (H, W, 3): known pixels as they are, others solved."""
+    assert given.clean_plate is not None
+    shape = given.plate.shape[:2]
+    subject, unknown = _full_masks(trimap, shape)
+    palette = make_palette(small.plate, trimap.subject)
+    noise = _pixel_noise(given, ~(subject | unknown))
+    alpha = subject.astype(np.float32)
+    trust = np.ones(shape, np.float32)
+    colour = _base_colour(given.plate, subject, palette)
+    rows, columns = np.nonzero(unknown)
+    chunks = solve(
+        given.plate,
+        given.clean_plate,
+        unknown,
+        palette,
+        evidence,
+        trimap,
+        noise,
+        given.scene_linear,
+    )
+    for part, found in chunks:
+        checkpoint("alpha", part.stop, len(rows))
+        y, x = rows[part], columns[part]
+        alpha[y, x], trust[y, x], colour[y, x] = found.alpha, found.trust, found.colour
+    if given.outside is not None:
+        trust[given.outside & unknown] = 0
+    near = _neighbours(alpha, trust, small, evidence, trimap)
+    own, others = trust[unknown], _enlarged(near, shape)[unknown]
+    alpha[unknown] = np.clip(own * alpha[unknown] + (1 - own) * others, 0, 1)
+    return alpha, colour
+
+
+def _full_masks(trimap: Trimap, shape: tuple[int, int]) -> tuple[Mask, Mask]:
+    """Sure subject and unknown at full size; what falls between the two sizes is unknown."""
+    if trimap.subject.shape == shape:
+        return trimap.subject, trimap.unknown
+    subject = _enlarged(trimap.subject.astype(np.float32), shape) > 0.999
+    empty = _enlarged(trimap.empty.astype(np.float32), shape) > 0.999
+    return subject, ~(subject | empty)
+
+
+def _pixel_noise(given: ModelInput, empty: Mask) -> float:
+    """Standard deviation of one channel of one pixel between plate and clean plate, encoded."""
+    assert given.clean_plate is not None
+    rows, columns = np.nonzero(empty)
+    every = max(1, len(rows) // 100_000)
+    rows, columns = rows[::every], columns[::every]
+    measured = 0.01
+    if len(rows) >= 100:
+        apart = np.abs(given.plate[rows, columns] - given.clean_plate[rows, columns])
+        measured = min(float(np.median(apart)) / 0.6745, 0.2)
+    return float(np.hypot(max(measured, LEAST_NOISE), CODING_NOISE))
+
+
+def _base_colour(plate: FloatImage, subject: Mask, palette: Palette) -> FloatImage:
+    """The plate where the subject is sure, elsewhere what the subject nearby looks like."""
+    colour = _enlarged(palette.mean, plate.shape)
+    if colour is palette.mean:
+        colour = colour.copy()
+    cv2.copyTo(plate, subject.astype(np.uint8), colour)
+    return colour
+
+
+def _neighbours(
+    alpha: FloatImage, trust: FloatImage, small: _Small, evidence: Evidence, trimap: Trimap
 ) -> FloatImage:
-    """Differences that darkening the set explains count as what is left after it."""
-    light = np.einsum("hwc,hwc->hw", clean, clean) + np.float32(1e-4)
-    share = np.einsum("hwc,hwc->hw", plate, clean) / light
-    left = _length(_beyond(plate - share[..., None] * clean, tolerance)) * np.float32(1.5)
-    shadow = (share > SHADOW_DARKEST) & (share < 1) & (left < SHADOW_COLOUR)
-    shadow &= clean.max(axis=2) > SHADOW_NEEDS_LIGHT
-    return np.where(shadow, np.minimum(distance, left), distance)
-
-
-# --- the trimap -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Trimap:
-    """Three masks that share out the frame."""
-
-    subject: Mask
-    set: Mask
-    unknown: Mask
-
-
-def _trimap(evidence: _Evidence, scale: float, settings: Any) -> _Trimap:
-    core = (evidence.distance > evidence.high).astype(np.uint8)
-    core = cv2.morphologyEx(core, cv2.MORPH_OPEN, _disc(scale))
-    core = cv2.morphologyEx(core, cv2.MORPH_CLOSE, _disc(4 * scale))
-    still = evidence.distance < evidence.low
-    core = _without_specks(_filled(core, still, settings["hole_fill"]))
-    band = float(settings["band"]) * scale
-    inside = cv2.distanceTransform(core, cv2.DIST_L2, 5)
-    outside = cv2.distanceTransform(1 - core, cv2.DIST_L2, 5)
-    subject = inside > band
-    if not core.any():
-        outside = np.full(core.shape, np.inf, np.float32)
-    empty = (still & (outside > band)) | (outside > 2 * band)
-    return _Trimap(subject, empty, ~(subject | empty))
-
-
-def _disc(radius: float) -> NDArray[np.uint8]:
-    side = 2 * int(radius) + 1
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-
-
-def _filled(core: NDArray[np.uint8], still: Mask, share: float) -> NDArray[np.uint8]:
-    """The core with its inner holes closed, as far as they do not show the set itself."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(1 - core, connectivity=4)
-    height, width = core.shape
-    left, top = stats[:, cv2.CC_STAT_LEFT], stats[:, cv2.CC_STAT_TOP]
-    right = left + stats[:, cv2.CC_STAT_WIDTH]
-    bottom = top + stats[:, cv2.CC_STAT_HEIGHT]
-    area = stats[:, cv2.CC_STAT_AREA]
-    shows_set = np.bincount(labels[still], minlength=count)
-    inner = (left > 0) & (top > 0) & (right < width) & (bottom < height)
-    closed = inner & (area < share * core.size) & (shows_set < 0.6 * area)
-    closed[0] = False  # the core itself
-    return core | closed[labels].astype(np.uint8)
-
-
-def _without_specks(core: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    _count, labels, stats, _ = cv2.connectedComponentsWithStats(core, connectivity=8)
-    kept = stats[:, cv2.CC_STAT_AREA] >= SPECK_SHARE * core.size
-    kept[0] = False
-    return kept[labels].astype(np.uint8)
-
-
-# --- colour, alpha, foreground --------------------------------------------------------------------
-
-
-def _spread(plate: FloatImage, subject: Mask) -> FloatImage:
-    """The sure subject's colours, carried outwards from the nearest of them."""
-    height, width = subject.shape
-    small = (max(1, width // 4), max(1, height // 4))
-    weight = cv2.resize(subject.astype(np.float32), small, interpolation=cv2.INTER_AREA)
-    colour = cv2.resize(plate * subject[..., None], small, interpolation=cv2.INTER_AREA)
-    mean = plate[subject].mean(axis=0, dtype=np.float64).astype(np.float32)
-    found = np.broadcast_to(mean, colour.shape).copy()
-    missing = np.ones(weight.shape, bool)
-    for sigma in SPREAD_SIGMAS:
-        near = cv2.GaussianBlur(weight, (0, 0), sigma)
-        mixed = cv2.GaussianBlur(colour, (0, 0), sigma)
-        here = missing & (near > LEAST_WEIGHT)
-        found[here] = mixed[here] / near[here, None]
-        missing &= ~here
-    spread = cv2.resize(found, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.where(subject[..., None], plate, spread)
-
-
-def _project(
-    plate: FloatImage,
-    clean: FloatImage,
-    colour: FloatImage,
-    evidence: _Evidence,
-    trimap: _Trimap,
-    scene_linear: bool,
-) -> FloatImage:
-    """Alpha: known pixels as they are, the others by projection and a guided filter."""
+    """Alpha at working size as trusted neighbours and the region have it."""
+    value, weight = _shrunk(alpha), np.square(_shrunk(trust)) + np.float32(1e-3)
     unknown = trimap.unknown
-    seen, back, front = plate[unknown], clean[unknown], colour[unknown]
-    if scene_linear:
-        seen, back, front = srgb_decode(seen), srgb_decode(back), srgb_decode(front)
-    towards = front - back
-    reach = np.einsum("nc,nc->n", towards, towards)
-    share = np.einsum("nc,nc->n", seen - back, towards) / (reach + np.float32(0.004))
-    trust = reach / (reach + np.float32(0.02))
-    ramp = np.clip(evidence.distance[unknown] / RAMP, 0, 1)
-    raw = trimap.subject.astype(np.float32)
-    raw[unknown] = trust * np.clip(share, 0, 1) + (1 - trust) * ramp
-    steady = _guided(plate.mean(axis=2), raw, 2, 1e-3)
-    alpha = raw
-    alpha[unknown] = np.clip(0.5 * raw[unknown] + 0.5 * steady[unknown], 0, 1)
-    return alpha
+    mixed = value * weight + REGION_TRUST * trimap.likelihood
+    value = np.where(unknown, mixed / (weight + REGION_TRUST), value)
+    weight = np.where(unknown, weight + np.float32(REGION_TRUST), weight)
+    between = links(small.plate, small.clean_plate, evidence.light, NEIGHBOUR_STEP)
+    return smoothed(value, weight, between, NEIGHBOUR_STRENGTH, NEIGHBOUR_ROUNDS)
 
 
-def _guided(guide: FloatImage, target: FloatImage, radius: int, epsilon: float) -> FloatImage:
-    """He, Sun and Tang's guided filter with a grey guide."""
-    size = (2 * radius + 1, 2 * radius + 1)
-    mean_guide, mean_target = cv2.blur(guide, size), cv2.blur(target, size)
-    variance = cv2.blur(guide * guide, size) - mean_guide * mean_guide
-    slope = (cv2.blur(guide * target, size) - mean_guide * mean_target) / (variance + epsilon)
-    offset = mean_target - slope * mean_guide
-    return cv2.blur(slope, size) * guide + cv2.blur(offset, size)
+# --- foreground -----------------------------------------------------------------------------------
 
 
 def _foreground(given: ModelInput, colour: FloatImage, alpha: FloatImage) -> FloatImage:
-    """Unmixed where there is enough of it, the spread colour where there is little."""
+    """Straight colour: the plate where alpha is 1, unmixed where there is enough of it, else
+    `colour`, which is written into."""
     assert given.clean_plate is not None
-    weight = np.clip((alpha - 0.3) / 0.5, 0, 1)[..., None]
-    behind = (1 - alpha)[..., None] * given.clean_plate
-    light = np.clip(given.plate - behind, 0, LARGEST)
-    unmixed = light / np.maximum(alpha, 0.1)[..., None]
-    ceiling = np.maximum(1, given.plate.max(axis=2, keepdims=True))
-    return weight * np.minimum(unmixed, ceiling) + (1 - weight) * colour
+    opaque = alpha >= 1
+    cv2.copyTo(given.plate, opaque.astype(np.uint8), colour)
+    soft = ~opaque & (alpha > UNMIX_FROM)
+    if not soft.any():
+        return colour
+    part, near = alpha[soft][:, None], colour[soft]
+    seen: FloatImage = np.minimum(given.plate[soft], np.float32(LARGEST))
+    empty: FloatImage = np.minimum(given.clean_plate[soft], np.float32(LARGEST))
+    ceiling = np.maximum(1, seen.max(axis=1, keepdims=True))
+    if given.scene_linear:
+        seen, empty = srgb_decode(seen), srgb_decode(empty)
+    unmixed: FloatImage = np.maximum(seen - (1 - part) * empty, 0)
+    unmixed /= np.maximum(part, UNMIX_LEAST)
+    if given.scene_linear:
+        unmixed = srgb_encode(unmixed)
+    weight = np.clip((part - UNMIX_FROM) / (UNMIX_FULL - UNMIX_FROM), 0, 1)
+    colour[soft] = weight * np.minimum(unmixed, ceiling) + (1 - weight) * near
+    return colour

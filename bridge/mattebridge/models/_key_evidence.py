@@ -1,0 +1,164 @@
+"""What plate and clean plate say about each pixel, at working size: set, shadow or subject.
+
+    difference (less what a small shift explains) --> shadow test --> distance from the set
+    local regression plate = c + b * clean plate  --> how much of the set shows through
+
+Working size is at most `WORK_SIDE` on the long side, so that radii are plain pixels whatever the
+frame. Everything is display-encoded: there a threshold means about the same in light and dark.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Optional
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from mattebridge.models.base import FloatImage, Mask
+
+WORK_SIDE = 960
+# Blur before comparing: grain and a fraction of a pixel's shift must not count.
+BLUR_PX = 1.2
+# Distances below the first are set, above the second subject; both rise with the noise.
+SURE_SET, SET_NOISES = 0.03, 4.0
+SURE_SUBJECT, SUBJECT_NOISES = 0.09, 8.0
+# The share of the frame, by smallest distance, that is set for certain: where noise is measured.
+QUIET_SHARE = 0.3
+# A shadow keeps the set's colour and detail over this radius; what is left of the plate after it,
+# weighed by the second number, stays below the third. Below the fourth the set is too dark to tell.
+SHADOW_RADIUS_PX, SHADOW_RESIDUE_WEIGHT, SHADOW_RESIDUE, DARK = 3.0, 1.5, 0.04, 0.12
+# See-through: window, and how sure, clear and large the set's detail has to be in the plate.
+THROUGH_RADIUS_PX, THROUGH_SAMPLES = 4.0, 12.0
+THROUGH_SIGMAS, THROUGH_SHARE, THROUGH_FIT, THROUGH_DETAIL = 3.0, 0.1, 0.5, 1e-3
+_SUM = np.ones((1, 3), np.float32)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All (h, w) at working size.
+
+    distance: how far the plate is from the set, shadows forgiven, display-encoded. low, high: below
+    and above them a pixel is set, subject, by itself. noise: the distance of unchanged set. shadow:
+    explained by darkening the set. light: the share of the set's light that arrives, at most 1.
+    detail: slope of the set per pixel. through: the set's detail shows in front of what is neither
+    set nor shadow. covered_by, covered_by_variance: coverage as that detail says it, and how sure.
+    """
+
+    distance: FloatImage
+    low: float
+    high: float
+    noise: float
+    shadow: Mask
+    light: FloatImage
+    detail: FloatImage
+    through: Mask
+    covered_by: FloatImage
+    covered_by_variance: FloatImage
+
+
+def gather(
+    plate: FloatImage,
+    clean_plate: FloatImage,
+    outside: Optional[Mask],
+    *,
+    edge_tolerance: float,
+    deepest_shadow: float,
+) -> Evidence:
+    """Evidence from two pictures (h, w, 3) at working size. `outside`: no clean plate there.
+
+    edge_tolerance: shift in pixels that counts as no difference. deepest_shadow: the largest share
+    of light that a shadow takes; 0 for none.
+    """
+    seen, empty = _blurred(plate, BLUR_PX), _blurred(clean_plate, BLUR_PX)
+    slope_x = cv2.Sobel(empty, cv2.CV_32F, 1, 0, scale=1 / 8, borderType=cv2.BORDER_REPLICATE)
+    slope_y = cv2.Sobel(empty, cv2.CV_32F, 0, 1, scale=1 / 8, borderType=cv2.BORDER_REPLICATE)
+    slope = cv2.sqrt(slope_x * slope_x + slope_y * slope_y)
+    tolerance = slope * np.float32(edge_tolerance)
+    plain = length(_beyond(seen - empty, tolerance))
+    if outside is not None:
+        plain[outside] = 0
+    noise = _quiet_level(plain if outside is None else plain[~outside]) + 0.001
+    shadow, light, residue = _shadow(seen, empty, tolerance, noise, deepest_shadow)
+    share, variance, fit, detail = _regression(seen, empty, noise)
+    through = (fit > THROUGH_FIT) & (share > THROUGH_SHARE) & (detail > THROUGH_DETAIL)
+    through &= (share * share > THROUGH_SIGMAS**2 * variance) & ~shadow
+    return Evidence(
+        distance=np.where(shadow, np.minimum(plain, residue), plain),
+        low=max(SURE_SET, SET_NOISES * noise),
+        high=max(SURE_SUBJECT, SUBJECT_NOISES * noise),
+        noise=noise,
+        shadow=shadow,
+        light=light,
+        detail=length(slope),
+        through=through,
+        covered_by=np.clip(1 - share, 0, 1),
+        covered_by_variance=variance,
+    )
+
+
+def length(vectors: FloatImage) -> FloatImage:
+    """Euclidean length over the three channels."""
+    return cv2.sqrt(cv2.transform(cv2.multiply(vectors, vectors), _SUM))
+
+
+def dot(first: FloatImage, second: FloatImage) -> FloatImage:
+    return cv2.transform(cv2.multiply(first, second), _SUM)
+
+
+def _blurred(picture: FloatImage, sigma: float) -> FloatImage:
+    return cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+
+
+def _beyond(difference: FloatImage, tolerance: FloatImage) -> FloatImage:
+    """What is left of a difference when as much as `tolerance` is forgiven."""
+    return cv2.max(cv2.absdiff(difference, 0.0) - tolerance, 0.0)
+
+
+def _quiet_level(distance: FloatImage) -> float:
+    """The median of the smallest differences: grain, and what alignment left."""
+    if not distance.size:
+        return 0.0
+    sample = np.sort(distance.ravel()[:: max(1, distance.size // 200_000)])
+    return float(np.median(sample[: max(1, int(sample.size * QUIET_SHARE))]))
+
+
+def _shadow(
+    seen: FloatImage, empty: FloatImage, tolerance: FloatImage, noise: float, deepest: float
+) -> tuple[Mask, FloatImage, FloatImage]:
+    """Where less light on the same set explains the plate, the share of light, and the residue.
+
+    The share is one number for a neighbourhood: light falls softly, so a shadow leaves the set's
+    detail in place, while the outline of a subject of the set's hue breaks it.
+    """
+    together = _blurred(dot(seen, empty), SHADOW_RADIUS_PX)
+    alone = _blurred(dot(empty, empty), SHADOW_RADIUS_PX)
+    light = together / (alone + np.float32(1e-4))
+    shaded = np.asarray(light[..., None] * empty, np.float32)
+    residue = length(_beyond(seen - shaded, tolerance))
+    residue *= np.float32(SHADOW_RESIDUE_WEIGHT)
+    shadow = (light > 1 - deepest) & (light < 1) & (residue < max(SHADOW_RESIDUE, 2 * noise))
+    red, green, blue = cv2.split(empty)
+    shadow &= cv2.max(cv2.max(red, green), blue) > DARK
+    return shadow, np.minimum(light, 1), residue
+
+
+def _regression(
+    seen: FloatImage, empty: FloatImage, noise: float
+) -> tuple[FloatImage, FloatImage, FloatImage, FloatImage]:
+    """Slope of plate over clean plate in a window, its variance, the fit (r^2), the set's variance.
+
+    Where a veil of smooth colour covers a set with detail, the slope is one less the coverage,
+    whatever the colour of the veil.
+    """
+    mean_seen, mean_empty = _blurred(seen, THROUGH_RADIUS_PX), _blurred(empty, THROUGH_RADIUS_PX)
+    of_empty = _blurred(dot(empty, empty), THROUGH_RADIUS_PX) - dot(mean_empty, mean_empty)
+    of_seen = _blurred(dot(seen, seen), THROUGH_RADIUS_PX) - dot(mean_seen, mean_seen)
+    both = _blurred(dot(seen, empty), THROUGH_RADIUS_PX) - dot(mean_seen, mean_empty)
+    of_empty, of_seen = np.maximum(of_empty, 1e-6), np.maximum(of_seen, 1e-9)
+    slope = both / of_empty
+    unexplained = np.maximum(of_seen - both * slope, 0) / THROUGH_SAMPLES
+    variance = (unexplained + np.float32(3 * noise * noise)) / of_empty
+    fit = np.square(np.maximum(both, 0)) / (of_empty * of_seen)
+    return slope, variance.astype(np.float32), fit, of_empty
