@@ -1,0 +1,63 @@
+"""What README says of the default model on the sample shot, guarded on its first frames.
+
+The bounds leave room for another processor's rounding, not for another algorithm. They are on
+frames 1001 to 1003 of the shot at full size: rendering all of it belongs to `mattebridge demo`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mattebridge import metrics
+from mattebridge.color import srgb_encode
+from mattebridge.engine import Engine, RenderParams
+from mattebridge.sample import SampleFrame, render_frames
+
+# Mean absolute error e-3 over the frame and inside the unknown region, frames 1001 to 1003.
+LARGEST_MAD, LARGEST_BAND = 40.0, 270.0
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[SampleFrame]:
+    """The beginning of the shot."""
+    return list(render_frames(frames=3))
+
+
+def _matte(frame: SampleFrame, **params: object) -> dict[str, np.ndarray]:
+    height, width = frame.plate.shape[:2]
+    out = {
+        "alpha": np.empty((height, width, 1), np.float32),
+        "foreground": np.empty((height, width, 3), np.float32),
+        "premultiplied": np.empty((height, width, 4), np.float32),
+    }
+    Engine("cpu").matte(
+        {"plate": frame.plate, "clean_plate": frame.clean_plate},
+        RenderParams.from_wire({"colorspace": "linear", **params}),
+        model="default",
+        out=out,
+    )
+    return out
+
+
+def test_the_default_matte_is_as_good_as_readme_says(frames: list[SampleFrame]) -> None:
+    mattes = [_matte(frame)["alpha"] for frame in frames]
+    pairs = list(zip(mattes, [frame.alpha for frame in frames]))
+    assert np.mean([metrics.mad(*pair) for pair in pairs]) < LARGEST_MAD
+    assert np.mean([metrics.band_error(*pair) for pair in pairs]) < LARGEST_BAND
+
+
+def test_it_beats_a_plain_difference_key_by_far(frames: list[SampleFrame]) -> None:
+    for frame in frames:
+        plain = metrics.difference_key(srgb_encode(frame.plate), srgb_encode(frame.clean_plate))
+        ours = metrics.mad(_matte(frame)["alpha"], frame.alpha)
+        assert ours < 0.7 * metrics.mad(plain, frame.alpha)
+
+
+def test_unmixed_light_over_the_clean_plate_is_the_plate(frames: list[SampleFrame]) -> None:
+    frame = frames[0]
+    matte = _matte(frame, foreground="unmix", alignment="off", match_exposure=False)
+    alpha = matte["alpha"]
+    comp = matte["premultiplied"][..., :3] + (1 - alpha) * frame.clean_plate
+    unmixed = alpha[..., 0] >= 1 / 1024
+    assert np.abs(comp - frame.plate)[unmixed].max() < 1e-4 * frame.plate.max()
