@@ -51,7 +51,8 @@ SOFTNESS_PX = 0.45
 # Below this coverage the straight colour means nothing and is written as 0.
 LEAST_ALPHA = 1 / 1024
 SMALLEST = (64, 36)
-THREADS = 2
+# Frames at a time; each takes some 300 MB while it is made.
+THREADS = min(4, os.cpu_count() or 1)
 DESCRIPTION = "mattebridge sample shot"
 
 

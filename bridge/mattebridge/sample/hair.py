@@ -177,7 +177,7 @@ def _flyaways(count: int, s: Array, rng: np.random.Generator) -> Array:
         * np.sin(np.pi * s * rng.uniform(0.8, 2.2, (count, 1)))[..., None]
     )
     return np.asarray(
-        (0.028 * loose * s**1.3)[..., None] * heading + (0.012 * loose)[..., None] * bend,
+        (0.028 * loose * s**1.3)[..., None] * heading + (0.005 * loose)[..., None] * bend,
         np.float32,
     )
 

@@ -17,7 +17,7 @@ NECK = np.array([0.0, 1.47, -0.005], np.float32)
 SHOULDER = 0.172  # half the distance between the joints
 STANDS_AT = np.array([-0.15, 0.0, 2.03], np.float32)
 GESTURE_S = 1.15  # all of it; speeds are zero at both ends
-REST_HAND = np.array([0.365, 0.945, 2.08], np.float32)
+REST_HAND = np.array([0.365, 0.938, 2.08], np.float32)
 
 
 def ease(t: float, start: float, end: float) -> float:

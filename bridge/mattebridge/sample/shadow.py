@@ -77,6 +77,8 @@ def _soft_left(grid: Coarse, light: Lighting) -> tuple[Array, Array, Array]:
         cosine = np.maximum((away * m).sum(0) / np.sqrt(square), 0)
         shut += cosine * blob[3] ** 2 / np.maximum(square, blob[3] ** 2)
     open_[near] = np.exp(-1.1 * shut)
+    # Close to the body little of the sky is left either: the contact shadow.
+    sky[near] *= np.exp(-0.7 * shut)
     return sky, lamp, open_
 
 
