@@ -1,0 +1,262 @@
+#include "describe.h"
+
+#include <climits>
+#include <cmath>
+#include <initializer_list>
+
+#include "version.h"
+
+namespace mb {
+namespace {
+
+constexpr const char *kRgba = "OfxImageComponentRGBA", *kRgb = "OfxImageComponentRGB";
+constexpr const char *kAlpha = "OfxImageComponentAlpha";
+constexpr const char *kFilter = "OfxImageEffectContextFilter";
+constexpr const char *kGeneral = "OfxImageEffectContextGeneral";
+constexpr const char *kAdvanced = "advanced";
+
+void set_texts(OfxPropertySetHandle set, const char *name, std::initializer_list<const char *> all) {
+  int index = 0;
+  for (const char *text : all) set_text(set, name, text, index++);
+}
+
+void set_labels(OfxPropertySetHandle set, const char *label) {
+  for (const char *name : {"OfxPropLabel", "OfxPropShortLabel", "OfxPropLongLabel"})
+    set_text(set, name, label);
+}
+
+// ---------------------------------------------------------------------------------------------
+// Clips
+
+OfxPropertySetHandle define_clip(OfxImageEffectHandle effect, const char *name,
+                                 std::initializer_list<const char *> components) {
+  OfxPropertySetHandle set = nullptr;
+  if (host.effect->clipDefine(effect, name, &set) != kOfxStatOK || !set) return nullptr;
+  set_labels(set, name);
+  set_texts(set, "OfxImageEffectPropSupportedComponents", components);
+  set_int(set, "OfxImageEffectPropSupportsTiles", 0);
+  set_int(set, "OfxImageEffectPropTemporalClipAccess", 0);
+  set_text(set, "OfxImageClipPropFieldExtraction", "OfxFieldBoth");
+  return set;
+}
+
+// A host that describes one descriptor twice refuses the second time: it has the clips already.
+void define_clips(OfxImageEffectHandle effect, bool general) {
+  define_clip(effect, kOutput, {kRgba});
+  // In a filter the output always has the source's components: an RGB one would lose the matte.
+  if (general) define_clip(effect, kSource, {kRgba, kRgb});
+  else define_clip(effect, kSource, {kRgba});
+  set_int(define_clip(effect, kBackground, {kRgba, kRgb}), "OfxImageClipPropOptional", 1);
+  const OfxPropertySetHandle hint = define_clip(effect, kAlphaHint, {kRgba, kRgb, kAlpha});
+  set_int(hint, "OfxImageClipPropOptional", 1);
+  set_int(hint, "OfxImageClipPropIsMask", general ? 1 : 0);
+}
+
+// ---------------------------------------------------------------------------------------------
+// Parameters
+
+struct Words {
+  const char *name, *label, *hint;
+};
+
+class Parameters {
+ public:
+  explicit Parameters(OfxParamSetHandle set) : set_(set) {}
+
+  void group(const Words &words) {
+    set_int(define("OfxParamTypeGroup", words, nullptr), "OfxParamPropGroupOpen", 0);
+  }
+
+  void text(const Words &words, const char *value, const char *parent = nullptr) {
+    const OfxPropertySetHandle set = define("OfxParamTypeString", words, parent);
+    set_text(set, "OfxParamPropStringMode", "OfxParamStringIsSingleLine");
+    set_text(set, "OfxParamPropDefault", value);
+    still(set);
+  }
+
+  void choice(const Words &words, std::initializer_list<const char *> options, int value,
+              const char *parent = nullptr) {
+    const OfxPropertySetHandle set = define("OfxParamTypeChoice", words, parent);
+    set_texts(set, "OfxParamPropChoiceOption", options);
+    set_int(set, "OfxParamPropDefault", value);
+    still(set);
+  }
+
+  void truth(const Words &words) {
+    const OfxPropertySetHandle set = define("OfxParamTypeBoolean", words, nullptr);
+    set_int(set, "OfxParamPropDefault", 1);
+    still(set);
+  }
+
+  void seconds(const Words &words, double value, const char *parent) {
+    const OfxPropertySetHandle set = define("OfxParamTypeDouble", words, parent);
+    set_text(set, "OfxParamPropDoubleType", "OfxParamDoubleTypePlain");
+    set_double(set, "OfxParamPropDefault", value);
+    // The display range last: setting the range resets it.
+    set_double(set, "OfxParamPropMin", 1);
+    set_double(set, "OfxParamPropMax", 3600);
+    set_double(set, "OfxParamPropDisplayMin", 5);
+    set_double(set, "OfxParamPropDisplayMax", 300);
+    set_double(set, "OfxParamPropIncrement", 1);
+    set_int(set, "OfxParamPropDigits", 1);
+    still(set);
+  }
+
+  void counter(const Words &words, const char *parent) {
+    const OfxPropertySetHandle set = define("OfxParamTypeInteger", words, parent);
+    set_int(set, "OfxParamPropDefault", 0);
+    for (const char *low : {"OfxParamPropMin", "OfxParamPropDisplayMin"}) set_int(set, low, 0);
+    set_int(set, "OfxParamPropMax", INT_MAX);
+    set_int(set, "OfxParamPropDisplayMin", 0);
+    set_int(set, "OfxParamPropDisplayMax", INT_MAX);
+    set_int(set, "OfxParamPropSecret", 1);
+    still(set);
+  }
+
+  void button(const Words &words, const char *parent) {
+    define("OfxParamTypePushButton", words, parent);
+  }
+
+  void page(const Words &words) {
+    const OfxPropertySetHandle set = define("OfxParamTypePage", words, nullptr);
+    int index = 0;
+    for (const char *name : defined_) set_text(set, "OfxParamPropPageChild", name, index++);
+  }
+
+ private:
+  OfxPropertySetHandle define(const char *type, const Words &words, const char *parent) {
+    OfxPropertySetHandle set = nullptr;
+    if (host.parameter->paramDefine(set_, type, words.name, &set) != kOfxStatOK || !set)
+      return nullptr;  // this knob is missing then; its default is used
+    set_labels(set, words.label);
+    set_text(set, "OfxParamPropScriptName", words.name);
+    set_text(set, "OfxParamPropHint", words.hint);
+    if (parent) set_text(set, "OfxParamPropParent", parent);
+    defined_.push_back(words.name);
+    return set;
+  }
+
+  static void still(OfxPropertySetHandle set) {
+    set_int(set, "OfxParamPropAnimates", 0);
+    set_int(set, "OfxParamPropPersistant", 1);
+    set_int(set, "OfxParamPropEvaluateOnChange", 1);
+  }
+
+  OfxParamSetHandle set_;
+  std::vector<const char *> defined_;
+};
+
+// In the order of the panel. A name never changes and is never used for anything else: scripts and
+// projects hold it.
+void define_parameters(OfxParamSetHandle set) {
+  Parameters made(set);
+  made.text({"model", "Model", "Name of a model that the daemon knows: `mattebridge models` lists "
+             "them. `default` is the one the daemon was set up with."}, "default");
+  made.choice({"outputMode", "Output", "What to give: the subject over black, its straight colour "
+               "with the matte in alpha, or the matte in all channels."},
+              {"Premultiplied RGBA", "Foreground + alpha (straight)", "Matte"}, 0);
+  made.choice({"inputColor", "Input colour", "The light of Source and Background: scene-linear, or "
+               "display-encoded sRGB. A wrong choice gives a plausible, wrong matte."},
+              {"Linear Rec.709", "sRGB display"}, default_input_color());
+  made.choice({"foregroundSource", "Foreground from", "Where the subject's colour comes from: the "
+               "model, the plate with the clean plate taken out, or the plate as it is."},
+              {"Model", "Unmix", "Plate"}, 0);
+  made.choice({"alignment", "Align clean plate", "Fit the clean plate to the plate before keying: "
+               "off, automatic, always by homography, or as the model wants it."},
+              {"Off", "Automatic", "Homography", "Model's own"}, 3);
+  made.truth({"useBackground", "Use Background", "Off: as if nothing were connected to Background, "
+              "for hosts that send black for an unconnected input."});
+  made.truth({"useHint", "Use AlphaHint", "Off: as if nothing were connected to AlphaHint."});
+  made.text({"cleanPlate", "Held clean plate", "Name of a clean plate that was left with the daemon. "
+             "Used when Background is not there, for hosts with one input."}, "");
+  made.group({kAdvanced, "Advanced", "Errors, time limit, which daemon."});
+  made.choice({"hintChannel", "Hint channel", "Which channel of AlphaHint is the hint, where it has "
+               "several."}, {"Alpha", "Red", "Luma"}, 0, kAdvanced);
+  made.choice({"onError", "On error", "Fail stops the render with a message. The other two go on "
+               "with a picture that is not the one asked for, and warn."},
+              {"Fail", "Pass source", "Transparent black"}, 0, kAdvanced);
+  made.seconds({"timeout", "Time limit (s)", "How long one frame may take from the moment its inputs "
+                "are here, waiting for other frames included."}, kDefaultTimeout, kAdvanced);
+  made.text({"endpoint", "Daemon", "Instance name, or absolute path of the daemon's folder. Empty: "
+             "MATTEBRIDGE_RUNTIME_DIR, else MATTEBRIDGE_INSTANCE, else the usual one."}, "", kAdvanced);
+  made.button({"refresh", "Render again", "Forget what the host has cached for this node and ask the "
+               "daemon again."}, kAdvanced);
+  made.counter({"refreshCount", "Refresh count", "Counted up by the button."}, kAdvanced);
+  made.page({"Controls", "Controls", "All of it."});
+}
+
+}  // namespace
+
+int default_input_color() {
+  for (const char *name : {"uk.co.thefoundry.nuke", "fr.inria.Natron", "com.blackmagicdesign.Fusion"})
+    if (host.called(name)) return kLinear;
+  const bool natron = get_int(host.given->host, "NatronOfxHostIsNatron", 0) != 0;
+  return natron ? kLinear : kSrgb;
+}
+
+OfxStatus describe(OfxImageEffectHandle descriptor) {
+  OfxPropertySetHandle set = nullptr;
+  if (host.effect->getPropertySet(descriptor, &set) != kOfxStatOK || !set) return kOfxStatErrBadHandle;
+  set_labels(set, "MatteBridge");
+  set_int(set, "OfxPropVersion", kMajor, 0);
+  set_int(set, "OfxPropVersion", kMinor, 1);
+  set_text(set, "OfxPropVersionLabel", kVersion);
+  set_text(set, "OfxPropPluginDescription",
+           "Mattes a plate against its clean plate with the models of the mattebridge daemon. Start "
+           "the daemon with `mattebridge serve --detach`.");
+  set_text(set, "OfxImageEffectPluginPropGrouping", "Keyer");
+  set_texts(set, "OfxImageEffectPropSupportedContexts", {kFilter, kGeneral});
+  set_texts(set, "OfxImageEffectPropSupportedPixelDepths",
+            {"OfxBitDepthFloat", "OfxBitDepthHalf", "OfxBitDepthShort", "OfxBitDepthByte"});
+  set_text(set, "OfxImageEffectPluginRenderThreadSafety", "OfxImageEffectRenderInstanceSafe");
+  set_int(set, "OfxImageEffectPropSupportsMultiResolution", 1);
+  // Everything else is what hosts would assume to be on where a plugin says nothing.
+  for (const char *name :
+       {"OfxImageEffectPluginPropSingleInstance", "OfxImageEffectPluginPropHostFrameThreading",
+        "OfxImageEffectPropSupportsTiles", "OfxImageEffectPropTemporalClipAccess",
+        "OfxImageEffectPluginPropFieldRenderTwiceAlways", "OfxImageEffectPropMultipleClipDepths",
+        "OfxImageEffectPropSupportsMultipleClipPARs", "OfxImageEffectInstancePropSequentialRender"})
+    set_int(set, name, 0);
+  set_text(set, "OfxImageEffectPropClipPreferencesSlaveParam", "outputMode");
+  return kOfxStatOK;
+}
+
+OfxStatus describe_in_context(OfxImageEffectHandle descriptor, OfxPropertySetHandle in) {
+  const bool general = get_text(in, "OfxImageEffectPropContext", kFilter) == kGeneral;
+  define_clips(descriptor, general);
+  OfxParamSetHandle set = nullptr;
+  if (host.effect->getParamSet(descriptor, &set) == kOfxStatOK && set) define_parameters(set);
+  return kOfxStatOK;
+}
+
+OfxStatus clip_preferences(OfxImageEffectHandle effect, OfxPropertySetHandle out) {
+  const Instance *known = Instance::of(effect);
+  const Instance fallback(effect);
+  const Instance &node = known ? *known : fallback;
+  if (get_text(node.properties(), "OfxImageEffectPropContext") == kGeneral)
+    set_text(out, "OfxImageClipPropComponents_Output", kRgba);
+  set_text(out, "OfxImageEffectPropPreMultiplication",
+           node.whole("outputMode", 0, 0) == 1 ? "OfxImageAlphaUnPremultiplied"
+                                               : "OfxImageAlphaPremultiplied");
+  return kOfxStatOK;
+}
+
+OfxStatus regions_of_interest(OfxImageEffectHandle effect, OfxPropertySetHandle in,
+                              OfxPropertySetHandle out) {
+  const OfxTime time = get_double(in, "OfxPropTime", 0);
+  const Instance node(effect);
+  for (const char *name : {kSource, kBackground, kAlphaHint}) {
+    OfxPropertySetHandle set = nullptr;
+    const OfxImageClipHandle clip = node.clip(name, &set);
+    if (!clip || !get_int(set, "OfxImageClipPropConnected", 0)) continue;
+    OfxRectD whole{0, 0, 0, 0};
+    if (host.effect->clipGetRegionOfDefinition(clip, time, &whole) != kOfxStatOK) continue;
+    if (!(whole.x2 > whole.x1) || !(whole.y2 > whole.y1)) continue;
+    const std::string property = std::string("OfxImageClipPropRoI_") + name;
+    const double corners[] = {whole.x1, whole.y1, whole.x2, whole.y2};
+    for (int index = 0; index < 4; ++index) set_double(out, property.c_str(), corners[index], index);
+  }
+  return kOfxStatOK;
+}
+
+}  // namespace mb

@@ -1,0 +1,90 @@
+// The host as this plugin sees it: suites that may be missing, properties that may be missing,
+// strings that live until the next call.
+#pragma once
+
+#include <atomic>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "ofx_abi.h"
+
+namespace mb {
+
+inline constexpr const char *kSource = "Source", *kBackground = "Background";
+inline constexpr const char *kAlphaHint = "AlphaHint", *kOutput = "Output";
+
+// Set by Load, read by everything else.
+struct Host {
+  OfxHost *given = nullptr;
+  const OfxPropertySuiteV1 *property = nullptr;
+  const OfxImageEffectSuiteV1 *effect = nullptr;
+  const OfxParameterSuiteV1 *parameter = nullptr;
+  const OfxMessageSuiteV1 *message1 = nullptr;
+  const OfxMessageSuiteV2 *message2 = nullptr;
+  char name[128] = "";
+
+  bool load();  // false where a suite that is needed is missing
+  bool called(const char *start) const;
+};
+extern Host host;
+
+// Reading: a property that is missing, of another type or NULL gives `otherwise`.
+std::string get_text(OfxPropertySetHandle set, const char *name, const char *otherwise = "");
+int get_int(OfxPropertySetHandle set, const char *name, int otherwise, int index = 0);
+double get_double(OfxPropertySetHandle set, const char *name, double otherwise, int index = 0);
+void *get_pointer(OfxPropertySetHandle set, const char *name);
+bool get_rectangle(OfxPropertySetHandle set, const char *name, OfxRectI &rectangle);
+
+// Writing: a host that refuses a property goes without it.
+void set_text(OfxPropertySetHandle set, const char *name, const std::string &value, int index = 0);
+void set_int(OfxPropertySetHandle set, const char *name, int value, int index = 0);
+void set_double(OfxPropertySetHandle set, const char *name, double value, int index = 0);
+
+// What one node holds: handles of its parameters, and whether it shows a message. Several renders
+// may share one, so everything else of a render lives on its stack.
+class Instance {
+ public:
+  explicit Instance(OfxImageEffectHandle effect);
+  static Instance *of(OfxImageEffectHandle effect);  // null where the host lost it
+
+  OfxImageEffectHandle effect() const { return effect_; }
+  OfxPropertySetHandle properties() const { return properties_; }
+  OfxImageClipHandle clip(const char *name, OfxPropertySetHandle *set = nullptr) const;
+
+  int whole(const char *parameter, OfxTime time, int otherwise) const;
+  double real(const char *parameter, OfxTime time, double otherwise) const;
+  std::string text(const char *parameter, OfxTime time) const;
+
+  // Shown at the node until cleared; on stderr, once, where the host shows none.
+  void show(const char *type, const std::string &text);
+  void clear_message();
+  void refresh();  // adds 1 to refreshCount, so that the host renders again
+
+ private:
+  OfxParamHandle handle(const char *parameter) const;
+
+  OfxImageEffectHandle effect_;
+  OfxPropertySetHandle properties_ = nullptr;
+  OfxParamSetHandle parameters_ = nullptr;
+  std::mutex mutex_;
+  bool shown_ = false;
+  std::string last_words_;
+};
+
+// An image fetched from a clip; released by its end.
+class FetchedImage {
+ public:
+  FetchedImage() = default;
+  FetchedImage(OfxImageClipHandle clip, OfxTime time, const OfxRectD *region);
+  FetchedImage(FetchedImage &&other) noexcept : set_(other.set_) { other.set_ = nullptr; }
+  FetchedImage &operator=(FetchedImage &&other) noexcept;
+  FetchedImage(const FetchedImage &) = delete;
+  ~FetchedImage();
+  OfxPropertySetHandle set() const { return set_; }
+
+ private:
+  OfxPropertySetHandle set_ = nullptr;
+};
+
+}  // namespace mb

@@ -1,0 +1,79 @@
+// The two functions of OpenFX, and the actions behind them. Nothing escapes main_entry.
+#include <cstring>
+#include <new>
+
+#include "describe.h"
+#include "render.h"
+#include "session.h"
+#include "version.h"
+
+namespace mb {
+namespace {
+
+OfxStatus create_instance(OfxImageEffectHandle effect) {
+  Instance *made = new Instance(effect);
+  if (host.property->propSetPointer(made->properties(), "OfxPropInstanceData", 0, made) != kOfxStatOK)
+    delete made;  // each action makes its own then
+  return kOfxStatOK;
+}
+
+OfxStatus destroy_instance(OfxImageEffectHandle effect) {
+  Instance *made = Instance::of(effect);
+  if (made) host.property->propSetPointer(made->properties(), "OfxPropInstanceData", 0, nullptr);
+  delete made;
+  return kOfxStatOK;
+}
+
+OfxStatus instance_changed(OfxImageEffectHandle effect, OfxPropertySetHandle in) {
+  const bool button = get_text(in, "OfxPropName") == "refresh" &&
+                      get_text(in, "OfxPropType") == "OfxTypeParameter" &&
+                      get_text(in, "OfxPropChangeReason") == "OfxChangeUserEdited";
+  if (!button) return kOfxStatReplyDefault;
+  Instance(effect).refresh();
+  return kOfxStatOK;
+}
+
+OfxStatus act(const char *action, OfxImageEffectHandle effect, OfxPropertySetHandle in,
+              OfxPropertySetHandle out) {
+  const auto is = [action](const char *name) { return std::strcmp(action, name) == 0; };
+  if (is("OfxActionLoad")) return host.load() ? kOfxStatOK : kOfxStatErrMissingHostFeature;
+  if (is("OfxActionUnload")) {
+    close_sessions();
+    return kOfxStatOK;
+  }
+  if (!host.property || !effect) return kOfxStatReplyDefault;
+  if (is("OfxActionDescribe")) return describe(effect);
+  if (is("OfxImageEffectActionDescribeInContext")) return describe_in_context(effect, in);
+  if (is("OfxActionCreateInstance")) return create_instance(effect);
+  if (is("OfxActionDestroyInstance")) return destroy_instance(effect);
+  if (is("OfxActionInstanceChanged")) return instance_changed(effect, in);
+  if (is("OfxImageEffectActionGetClipPreferences")) return clip_preferences(effect, out);
+  if (is("OfxImageEffectActionGetRegionsOfInterest")) return regions_of_interest(effect, in, out);
+  if (is("OfxImageEffectActionRender")) return render_action(effect, in);
+  return kOfxStatReplyDefault;
+}
+
+OfxStatus main_entry(const char *action, const void *handle, OfxPropertySetHandle in,
+                     OfxPropertySetHandle out) {
+  try {
+    if (!action) return kOfxStatReplyDefault;
+    const auto effect = static_cast<OfxImageEffectHandle>(const_cast<void *>(handle));
+    return act(action, effect, in, out);
+  } catch (const std::bad_alloc &) {
+    return kOfxStatErrMemory;
+  } catch (...) {
+    return kOfxStatFailed;
+  }
+}
+
+void set_host(OfxHost *given) { host.given = given; }
+
+OfxPlugin plugin{"OfxImageEffectPluginAPI", 1,      "org.mattebridge.MatteBridge", kMajor, kMinor,
+                 set_host,                  main_entry};
+
+}  // namespace
+}  // namespace mb
+
+MB_OFX_EXPORT int OfxGetNumberOfPlugins(void) { return 1; }
+
+MB_OFX_EXPORT OfxPlugin *OfxGetPlugin(int nth) { return nth == 0 ? &mb::plugin : nullptr; }

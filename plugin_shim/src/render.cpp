@@ -1,0 +1,359 @@
+#include "render.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <optional>
+
+#include "describe.h"
+#include "failure.h"
+#include "os.h"
+#include "pixels.h"
+#include "session.h"
+
+namespace mb {
+namespace {
+
+constexpr int kMaxSide = 32768;
+constexpr const char *kPremultiplied = "OfxImageAlphaPremultiplied";
+
+// What the host asks of this render.
+struct Ask {
+  OfxTime time = 0;
+  OfxRectI window{0, 0, 0, 0};
+  double scale[2] = {1, 1};
+  bool interactive = false, draft = false;
+};
+
+// The node's knobs at this time; text is copied at once.
+struct Knobs {
+  std::string model, endpoint, clean_plate;
+  Output mode = Output::Premultiplied;
+  int color = kLinear, hint = kHintAlpha, on_error = kFail, foreground = 0, alignment = 3;
+  bool use_background = true, use_hint = true;
+  double timeout = kDefaultTimeout;
+};
+
+// An input that is really there.
+struct Input {
+  FetchedImage fetched;
+  Image image;
+  bool premultiplied = false;
+  double pixel_aspect = 1;
+};
+
+Ask read_ask(const Instance &node, OfxPropertySetHandle in) {
+  Ask ask;
+  ask.time = get_double(in, "OfxPropTime", 0);
+  get_rectangle(in, "OfxImageEffectPropRenderWindow", ask.window);
+  for (int axis = 0; axis < 2; ++axis)
+    ask.scale[axis] = get_double(in, "OfxImageEffectPropRenderScale", 1, axis);
+  ask.interactive = get_int(in, "OfxImageEffectPropInteractiveRenderStatus", 0) ||
+                    get_int(node.properties(), "OfxPropIsInteractive", 0);
+  ask.draft = get_int(in, "OfxImageEffectPropRenderQualityDraft", 0) != 0;
+  return ask;
+}
+
+Knobs read_knobs(const Instance &node, OfxTime time) {
+  Knobs knobs;
+  const auto option = [&](const char *name, int otherwise, int last) {
+    return std::clamp(node.whole(name, time, otherwise), 0, last);
+  };
+  knobs.model = node.text("model", time);
+  if (knobs.model.empty()) knobs.model = "default";
+  knobs.endpoint = node.text("endpoint", time);
+  knobs.clean_plate = node.text("cleanPlate", time);
+  knobs.mode = static_cast<Output>(option("outputMode", 0, 2));
+  knobs.color = option("inputColor", default_input_color(), 1);
+  knobs.hint = option("hintChannel", 0, 2);
+  knobs.on_error = option("onError", 0, 2);
+  knobs.foreground = option("foregroundSource", 0, 2);
+  knobs.alignment = option("alignment", 3, 3);
+  knobs.use_background = option("useBackground", 1, 1) != 0;
+  knobs.use_hint = option("useHint", 1, 1) != 0;
+  const double timeout = node.real("timeout", time, kDefaultTimeout);
+  knobs.timeout = std::isfinite(timeout) ? std::clamp(timeout, 1.0, 3600.0) : kDefaultTimeout;
+  return knobs;
+}
+
+// ---------------------------------------------------------------------------------------------
+// Images
+
+int components_of(const std::string &name) {
+  return name == "OfxImageComponentRGBA" ? 4 : name == "OfxImageComponentRGB" ? 3
+         : name == "OfxImageComponentAlpha" ? 1 : 0;
+}
+
+std::optional<Sample> sample_of(const std::string &name) {
+  if (name == "OfxBitDepthByte") return Sample::Byte;
+  if (name == "OfxBitDepthShort") return Sample::Short;
+  if (name == "OfxBitDepthHalf") return Sample::Half;
+  if (name == "OfxBitDepthFloat") return Sample::Float;
+  return std::nullopt;
+}
+
+// The image of a property set; Failure where it cannot be addressed safely.
+Image image_of(OfxPropertySetHandle set, OfxPropertySetHandle clip, const char *clip_name) {
+  const auto named = [&](const char *property) {
+    const std::string found = get_text(set, property);
+    return found.empty() ? get_text(clip, property) : found;
+  };
+  Image image;
+  image.data = static_cast<uint8_t *>(get_pointer(set, "OfxImagePropData"));
+  image.row_bytes = get_int(set, "OfxImagePropRowBytes", 0);
+  image.components = components_of(named("OfxImageEffectPropComponents"));
+  const std::optional<Sample> sample = sample_of(named("OfxImageEffectPropPixelDepth"));
+  const bool bounded = get_rectangle(set, "OfxImagePropBounds", image.bounds);
+  const std::string who = std::string("the image of ") + clip_name;
+  if (!image.components || !sample)
+    throw Failure("E_DTYPE", who + " has components '" + named("OfxImageEffectPropComponents") +
+                  "' of depth '" + named("OfxImageEffectPropPixelDepth") +
+                  "', which this plugin does not know");
+  image.sample = *sample;
+  const int64_t width = int64_t{image.bounds.x2} - image.bounds.x1;
+  const int64_t height = int64_t{image.bounds.y2} - image.bounds.y1;
+  if (!bounded || width < 1 || height < 1 || width > kMaxSide || height > kMaxSide)
+    throw Failure("E_GEOMETRY", who + " has the bounds " + text_of(image.bounds) +
+                  ": sides from 1 to 32768 are possible");
+  if (std::abs(image.row_bytes) < width * image.pixel_bytes() && height > 1)
+    throw Failure("E_GEOMETRY", who + " has rows of " + std::to_string(image.row_bytes) +
+                  " bytes for " + std::to_string(width) + " pixels: the host is mistaken");
+  return image;
+}
+
+bool premultiplied(OfxPropertySetHandle set, OfxPropertySetHandle clip, int components) {
+  if (components != 4) return false;
+  std::string state = get_text(set, "OfxImageEffectPropPreMultiplication");
+  if (state.empty()) state = get_text(clip, "OfxImageEffectPropPreMultiplication");
+  return state == kPremultiplied;
+}
+
+// Fetches a clip; nothing where the host has nothing, in any of the ways hosts have to say so.
+std::optional<Input> fetch(const Instance &node, const char *name, OfxTime time, bool optional) {
+  OfxPropertySetHandle clip_set = nullptr;
+  const OfxImageClipHandle clip = node.clip(name, &clip_set);
+  // MLT leaves Connected out for inputs that are not there, and for its one Source means it.
+  if (!clip || (optional && !get_int(clip_set, "OfxImageClipPropConnected", 0))) return std::nullopt;
+  Input input;
+  input.fetched = FetchedImage(clip, time, nullptr);
+  if (!get_pointer(input.fetched.set(), "OfxImagePropData")) return std::nullopt;
+  input.image = image_of(input.fetched.set(), clip_set, name);
+  OfxRectI whole{0, 0, 0, 0};
+  const bool known = get_rectangle(input.fetched.set(), "OfxImagePropRegionOfDefinition", whole);
+  if (known && !contains(input.image.bounds, whole) && !empty(whole)) {
+    // Half a frame would be keyed as another picture: ask for the whole one by name.
+    OfxRectD region{0, 0, 0, 0};
+    if (host.effect->clipGetRegionOfDefinition(clip, time, &region) == kOfxStatOK) {
+      FetchedImage again(clip, time, &region);
+      if (get_pointer(again.set(), "OfxImagePropData")) {
+        input.image = image_of(again.set(), clip_set, name);
+        input.fetched = std::move(again);
+        get_rectangle(input.fetched.set(), "OfxImagePropRegionOfDefinition", whole);
+      }
+    }
+    if (!optional && !contains(input.image.bounds, whole))
+      throw Failure("E_INPUTS", "the host gives " + text_of(input.image.bounds) + " of " + name +
+                    ", which is " + text_of(whole) + ": render whole frames, without tiles");
+  }
+  if (optional && host.called("DaVinciResolve") && all_zero(input.image)) return std::nullopt;
+  input.premultiplied = premultiplied(input.fetched.set(), clip_set, input.image.components);
+  input.pixel_aspect = get_double(input.fetched.set(), "OfxImagePropPixelAspectRatio", 1);
+  return input;
+}
+
+// ---------------------------------------------------------------------------------------------
+// The request
+
+struct Inputs {
+  Input source;
+  std::optional<Input> background, hint;
+};
+
+Inputs fetch_inputs(const Instance &node, const Knobs &knobs, OfxTime time) {
+  Inputs inputs;
+  std::optional<Input> source = fetch(node, kSource, time, false);
+  if (!source) throw Failure("E_INPUTS", "nothing is connected to Source: connect the plate");
+  inputs.source = std::move(*source);
+  if (inputs.source.image.components == 1)
+    throw Failure("E_INPUTS", "Source has one channel: connect an RGB or RGBA plate");
+  if (knobs.use_background) inputs.background = fetch(node, kBackground, time, true);
+  if (knobs.use_hint) inputs.hint = fetch(node, kAlphaHint, time, true);
+  if (!inputs.background) return inputs;
+  const Image &background = inputs.background->image;
+  if (background.components == 1)
+    throw Failure("E_INPUTS", "Background has one channel: connect the RGB or RGBA clean plate");
+  if (!contains(background.bounds, inputs.source.image.bounds))
+    throw Failure("E_INPUTS", "Background covers " + text_of(background.bounds) + " and Source is " +
+                  text_of(inputs.source.image.bounds) + ": reformat the clean plate to the plate");
+  return inputs;
+}
+
+struct Source {
+  const Image *image;
+  Pick pick;
+};
+
+// How plate and clean plate travel, so that one word says what their fourth channel means.
+void pick_colours(const Inputs &inputs, Pick &plate, Pick &clean, const char *&meaning) {
+  const bool source = inputs.source.premultiplied;
+  const bool background = inputs.background && inputs.background->premultiplied;
+  plate = clean = Pick::Whole;
+  meaning = source || background ? "premultiplied" : "opaque";
+  if (background && !source) plate = Pick::Covered;
+  if (inputs.background && source && !background && inputs.background->image.components == 4)
+    clean = Pick::Covered;
+}
+
+Pick hint_pick(const Image &image, int channel) {
+  if (image.components == 1) return Pick::Whole;
+  if (channel == kHintLuminance) return Pick::Luminance;
+  return channel == kHintRed || image.components == 3 ? Pick::Red : Pick::Alpha;
+}
+
+// Always float: a half product of a half foreground and a half alpha would be rounded three times.
+std::vector<Plane> outputs_of(Output mode) {
+  const auto plane = [](const char *role, int channels) {
+    Plane made;
+    made.role = role;
+    made.channels = channels;
+    return made;
+  };
+  if (mode == Output::Premultiplied) return {plane("premultiplied", 4)};
+  if (mode == Output::Straight) return {plane("foreground", 3), plane("alpha", 1)};
+  return {plane("alpha", 1)};
+}
+
+mpack::Map fields_of(const Ask &ask, const Knobs &knobs, const Inputs &inputs, const char *meaning) {
+  mpack::Map params{{"colorspace", knobs.color == kLinear ? "linear" : "srgb"},
+                    {"plate_alpha", meaning},
+                    {"foreground", kForegroundSources[knobs.foreground]}};
+  if (knobs.alignment < 3) params.emplace_back("alignment", kAlignments[knobs.alignment]);
+  mpack::Map notes{{"host", mpack::clean_text(host.name, 128)}, {"draft", ask.draft}};
+  const auto finite = [](double value) { return std::isfinite(value) ? value : 1.0; };
+  notes.emplace_back("time", finite(ask.time));
+  notes.emplace_back("par", finite(inputs.source.pixel_aspect));
+  notes.emplace_back("scale", mpack::Array{finite(ask.scale[0]), finite(ask.scale[1])});
+  const double number = std::clamp(std::floor(finite(ask.time)), -2147483648.0, 2147483647.0);
+  mpack::Map fields{{"model", knobs.model},
+                    {"params", params},
+                    {"priority", ask.interactive ? "interactive" : "batch"},
+                    {"frame", static_cast<int64_t>(number)},
+                    {"ext", notes}};
+  if (!inputs.background && knobs.use_background && !knobs.clean_plate.empty())
+    fields.emplace_back("clean_plate", knobs.clean_plate);
+  return fields;
+}
+
+// A longer or stranger text would be dropped by the daemon as no message at all.
+void check_name(const std::string &name, const char *knob) {
+  bool good = !name.empty() && name.size() <= 64;
+  for (const char c : name)
+    good = good && ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || std::strchr("._-", c));
+  if (!good)
+    throw Failure("E_MESSAGE", std::string(knob) + " '" + name.substr(0, 64) +
+                  "' is no name: use a to z, 0 to 9, dots, dashes, at most 64 of them");
+}
+
+// The frame, whole: what to send, how to fill it, where to put what comes back.
+std::vector<std::string> matte(const Ask &ask, const Knobs &knobs, const Inputs &inputs,
+                               const Image &output, const Watch &watch) {
+  check_name(knobs.model, "Model");
+  if (!knobs.clean_plate.empty()) check_name(knobs.clean_plate, "Held clean plate");
+  Pick plate, clean;
+  const char *meaning;
+  pick_colours(inputs, plate, clean, meaning);
+  std::vector<std::pair<std::string, Source>> sources;
+  sources.emplace_back("plate", Source{&inputs.source.image, plate});
+  if (inputs.background) sources.emplace_back("clean_plate", Source{&inputs.background->image, clean});
+  if (inputs.hint)
+    sources.emplace_back("alpha_hint",
+                         Source{&inputs.hint->image, hint_pick(inputs.hint->image, knobs.hint)});
+
+  const OfxRectI rectangle = inputs.source.image.bounds;
+  const Patience patience = [&] { watch.check(); };
+  Frame frame;
+  frame.folder = os::runtime_folder(knobs.endpoint);
+  frame.host = host.name;
+  frame.width = rectangle.x2 - rectangle.x1;
+  frame.height = rectangle.y2 - rectangle.y1;
+  frame.fields = fields_of(ask, knobs, inputs, meaning);
+  frame.outputs = outputs_of(knobs.mode);
+  for (const auto &source : sources)
+    frame.inputs.push_back(plane_for(source.first.c_str(), *source.second.image, source.second.pick));
+  frame.fill = [&](const Plane &plane, uint8_t *rows) {
+    for (const auto &source : sources)
+      if (source.first == plane.role)
+        copy_in(*source.second.image, rectangle, source.second.pick, plane, rows, patience);
+  };
+  frame.collect = [&](const std::vector<Plane> &planes, const uint8_t *arena) {
+    Result result{knobs.mode, rectangle, &planes[0], planes.size() > 1 ? &planes[1] : nullptr, arena};
+    copy_out(result, ask.window, output, patience);
+  };
+  return render(frame, watch);
+}
+
+std::string listed(const std::vector<std::string> &words) {
+  std::string text;
+  for (const std::string &word : words) text += (text.empty() ? "" : ", ") + word;
+  return text;
+}
+
+// A frame that failed: what is in the window, what the artist reads, what the host is told.
+OfxStatus fail(Instance &node, const Ask &ask, const Knobs &knobs, const Image *output,
+               const std::string &sentence) {
+  if (output) clear(ask.window, *output);
+  if (knobs.on_error == kFail || !output) {
+    node.show("OfxMessageError", sentence);
+    return kOfxStatFailed;
+  }
+  if (knobs.on_error == kPassSource) {
+    try {
+      if (const auto source = fetch(node, kSource, ask.time, false))
+        copy_across(source->image, ask.window, *output);
+    } catch (const Failure &) {
+      clear(ask.window, *output);  // a source that cannot be read stays black
+    }
+  }
+  node.show("OfxMessageWarning", sentence);
+  return kOfxStatOK;
+}
+
+OfxStatus render_node(Instance &node, OfxPropertySetHandle in) {
+  const Ask ask = read_ask(node, in);
+  const Knobs knobs = read_knobs(node, ask.time);
+  OfxPropertySetHandle clip_set = nullptr;
+  const OfxImageClipHandle clip = node.clip(kOutput, &clip_set);
+  const FetchedImage fetched(clip, ask.time, nullptr);
+  std::optional<Image> output;
+  try {
+    if (!get_pointer(fetched.set(), "OfxImagePropData"))
+      throw Failure("E_INPUTS", "the host gives no image to write to");
+    output = image_of(fetched.set(), clip_set, kOutput);
+    if (empty(ask.window)) return kOfxStatOK;
+    // Upstream nodes render in here, before a session is taken: chained nodes never starve.
+    const Inputs inputs = fetch_inputs(node, knobs, ask.time);
+    const OfxImageEffectHandle effect = node.effect();
+    const Watch watch(knobs.timeout, [effect] { return host.effect->abort(effect) != 0; });
+    const std::vector<std::string> degraded = matte(ask, knobs, inputs, *output, watch);
+    if (degraded.empty()) node.clear_message();
+    else node.show("OfxMessageWarning", "less than asked for: " + listed(degraded));
+    return kOfxStatOK;
+  } catch (const Aborted &) {
+    return kOfxStatOK;  // nobody looks at this frame
+  } catch (const Failure &failure) {
+    return fail(node, ask, knobs, output ? &*output : nullptr, failure.what());
+  } catch (const std::bad_alloc &) {
+    fail(node, ask, knobs, output ? &*output : nullptr, "the host is out of memory");
+    return knobs.on_error == kFail ? kOfxStatErrMemory : kOfxStatOK;
+  }
+}
+
+}  // namespace
+
+OfxStatus render_action(OfxImageEffectHandle effect, OfxPropertySetHandle in) {
+  if (Instance *known = Instance::of(effect)) return render_node(*known, in);
+  Instance node(effect);  // the host lost our pointer
+  return render_node(node, in);
+}
+
+}  // namespace mb

@@ -1,0 +1,157 @@
+#include "zmtp.h"
+
+namespace mb {
+namespace {
+
+constexpr int kMore = 1, kLong = 2, kCommand = 4;
+constexpr size_t kMaxBody = 65536, kMaxParts = 4, kGreeting = 64;
+constexpr double kHandshake = 2.0;
+
+std::string greeting() {
+  std::string bytes("\xff\0\0\0\0\0\0\0\x01\x7f\x03\0NULL", 16);
+  bytes.resize(kGreeting, '\0');
+  return bytes;
+}
+
+std::string framed(int flags, const std::string &body) {
+  std::string bytes;
+  if (body.size() <= 255) {
+    bytes += static_cast<char>(flags);
+    bytes += static_cast<char>(body.size());
+  } else {
+    bytes += static_cast<char>(flags | kLong);
+    for (int shift = 56; shift >= 0; shift -= 8)
+      bytes += static_cast<char>(static_cast<uint64_t>(body.size()) >> shift & 0xff);
+  }
+  return bytes + body;
+}
+
+std::string ready() {
+  // Without an identity: a second peer of the same name would be ignored.
+  return std::string("\x05READY\x0bSocket-Type\0\0\0\x06"
+                     "DEALER",
+                     28);
+}
+
+[[noreturn]] void nonsense() {
+  throw DaemonLost("the daemon's control socket speaks another language");
+}
+
+}  // namespace
+
+Dealer::Dealer(const std::string &path, const std::string &folder, const Watch &watch)
+    : socket_(os::connect_to(path, folder, false, watch)) {
+  shake_hands(watch);
+}
+
+void Dealer::shake_hands(const Watch &whole) {
+  // Slow or silent is as bad as wrong: a handshake on one machine takes microseconds.
+  const double limit = whole.left_s() < kHandshake ? whole.left_s() : kHandshake;
+  const Watch own(limit, [] { return false; });
+  const auto patience = [&] {
+    whole.check();
+    if (own.left_s() <= 0)
+      throw DaemonLost("the daemon's control socket did not answer within 2 s");
+  };
+  size_t sent = 0;
+  const std::string hello = greeting() + framed(kCommand, ready());
+  int flags = 0;
+  std::string body;
+  bool greeted = false;
+  for (;;) {
+    patience();
+    if (sent < hello.size()) sent += os::write_some(socket_, hello.data() + sent, hello.size() - sent);
+    pump();
+    if (!greeted && incoming_.size() >= 12) {
+      const auto byte = [&](size_t at) { return static_cast<unsigned char>(incoming_[at]); };
+      if (byte(0) != 0xff || !(byte(9) & 1) || byte(10) < 3) nonsense();
+    }
+    if (!greeted && incoming_.size() >= kGreeting) {
+      if (incoming_.compare(12, 20, greeting(), 12, 20) != 0) nonsense();
+      incoming_.erase(0, kGreeting);
+      greeted = true;
+    }
+    if (greeted && frame(flags, body)) {
+      if (!(flags & kCommand) || body.compare(0, 6, "\x05READY") != 0) nonsense();
+      if (sent == hello.size()) return;
+    }
+    os::wait_for(&socket_, nullptr, sent < hello.size(), whole.slice_ms());
+  }
+}
+
+void Dealer::send(const std::string &message, const Watch &watch) {
+  if (message.size() > kMaxBody)
+    throw Failure("E_MESSAGE_TOO_LARGE", "the request is too long: shorten names and texts");
+  write(framed(kMore, "MTB1") + framed(0, message), watch);
+}
+
+void Dealer::write(const std::string &data, const Watch &watch) {
+  outgoing_ += data;
+  while (!outgoing_.empty()) {
+    outgoing_.erase(0, os::write_some(socket_, outgoing_.data(), outgoing_.size()));
+    if (outgoing_.empty()) return;
+    // Half a message must not stay behind: whoever gives up here gives the session up.
+    if (watch.left_s() <= 0) throw DaemonLost("the daemon takes no messages: it hangs");
+    os::wait_for(&socket_, nullptr, true, watch.slice_ms());
+  }
+}
+
+bool Dealer::receive(std::string &message) {
+  pump();
+  int flags = 0;
+  std::string body;
+  while (frame(flags, body)) {
+    if (flags & kCommand) {
+      command(body);
+      continue;
+    }
+    parts_.push_back(std::move(body));
+    if (parts_.size() > kMaxParts) nonsense();
+    if (flags & kMore) continue;
+    if (parts_.size() != 2 || parts_[0] != "MTB1") nonsense();
+    message = std::move(parts_[1]);
+    parts_.clear();
+    return true;
+  }
+  return false;
+}
+
+bool Dealer::pump() {
+  char buffer[16384];
+  // One frame at most waits here; the rest stays with the kernel.
+  if (incoming_.size() > kMaxBody + 9) return true;
+  const size_t got = os::read_some(socket_, buffer, sizeof buffer);
+  incoming_.append(buffer, got);
+  return got > 0;
+}
+
+bool Dealer::frame(int &flags, std::string &body) {
+  for (;;) {
+    if (incoming_.size() >= 2) {
+      flags = static_cast<unsigned char>(incoming_[0]);
+      if (flags & ~(kMore | kLong | kCommand) || ((flags & kCommand) && (flags & kMore))) nonsense();
+      const size_t head = flags & kLong ? 9 : 2;
+      uint64_t size = 0;
+      for (size_t at = 1; at < head && at < incoming_.size(); ++at)
+        size = size << 8 | static_cast<unsigned char>(incoming_[at]);
+      if (incoming_.size() >= head && size > kMaxBody) nonsense();
+      if (incoming_.size() >= head && incoming_.size() - head >= size) {
+        body = incoming_.substr(head, size);
+        incoming_.erase(0, head + size);
+        return true;
+      }
+    }
+    if (!pump()) return false;
+  }
+}
+
+void Dealer::command(const std::string &body) {
+  if (body.compare(0, 6, "\x05" "ERROR") == 0) nonsense();
+  if (body.compare(0, 5, "\x04PING") != 0 || body.size() < 7) return;
+  // TTL, then at most 16 bytes that come back; lost where the socket is full, which a ping may be.
+  outgoing_ += framed(kCommand, "\x04PONG" + body.substr(7, 16));
+  if (outgoing_.size() > kMaxBody) nonsense();
+  outgoing_.erase(0, os::write_some(socket_, outgoing_.data(), outgoing_.size()));
+}
+
+}  // namespace mb
