@@ -15,7 +15,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional, Union
 
 import msgpack
 
@@ -96,15 +96,26 @@ class Field(NamedTuple):
 # Packing
 
 
-def pack(message: Mapping[str, Any], limit: int = MAX_MESSAGE_BYTES) -> bytes:
-    """The bytes of one control message; `MessageTooLarge` before anything is sent."""
-    data: bytes = msgpack.packb(message, use_bin_type=True)
+def pack(
+    message: Mapping[str, Any], limit: int = MAX_MESSAGE_BYTES, *, check: bool = True
+) -> bytes:
+    """The bytes of one control message that the other end will read.
+
+    Raises, before anything is sent, `MessageTooLarge`, and `MessageError` for a value that no
+    message can hold. Without `check` the sender answers for what the message holds.
+    """
+    try:
+        data: bytes = msgpack.packb(message, use_bin_type=True)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise MessageError(f"a value fits no message: {error}", field="") from error
     if len(data) > limit:
         raise MessageTooLarge(
             f"the control message is {len(data)} bytes and the limit is {limit}: shorten "
             "settings or names",
             limit=limit,
         )
+    if check:
+        _check_tree(message, 1)
     return data
 
 
@@ -152,13 +163,30 @@ def _unique_keys(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
 
 
 def _check_tree(value: Any, depth: int) -> None:
-    if isinstance(value, (dict, list)):
+    """Raise unless the limits on what a message holds are kept."""
+    kind = type(value)
+    if kind is int or kind is bool or value is None:
+        return
+    if kind is str or kind is bytes:
+        if len(value) * (4 if kind is str else 1) > MAX_TEXT:
+            _check_length(value)
+    elif kind is dict or kind is list or kind is tuple:
         if depth > MAX_DEPTH:
             raise MessageError(f"nested deeper than {MAX_DEPTH} levels", field="")
-        for child in value.values() if isinstance(value, dict) else value:
+        if len(value) > MAX_ITEMS:
+            raise MessageError(f"more than {MAX_ITEMS} items in one place", field="")
+        for child in value.values() if kind is dict else value:
             _check_tree(child, depth + 1)
-    elif isinstance(value, float) and not math.isfinite(value):
+    elif kind is not float:
+        raise MessageError(f"a {kind.__name__} fits no message", field="")
+    elif not math.isfinite(value):
         raise MessageError("numbers are finite", field="")
+
+
+def _check_length(value: Union[str, bytes]) -> None:
+    data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+    if len(data) > MAX_TEXT:
+        raise MessageError(f"text of {len(data)} bytes; the limit is {MAX_TEXT}", field="")
 
 
 # ---------------------------------------------------------------------------------------------

@@ -98,13 +98,8 @@ class Session:
         self.epoch = self.server["epoch"]
         self.sid: bytes = welcome["sid"]
         self.arenas: dict[int, Arena] = {}
-        expected = transport.endpoint(folder)
-        if welcome["ctl"] != expected:
-            raise ConnectionFailed(
-                f"the daemon in {folder} names a control socket elsewhere: stop and start it"
-            )
         self._lock = threading.RLock()
-        self._socket = transport.dealer(_context(), expected)
+        self._socket = transport.dealer(_context(), transport.endpoint(folder))
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
         os.set_blocking(self._wake_read, False)
@@ -138,6 +133,7 @@ class Session:
             }
             welcome, fds = door.ask(hello)
             transport.close_all(fds)
+            transport.check_welcome(welcome, folder)
             return cls(folder, door, welcome)
         except DaemonLost as error:
             door.close()
@@ -193,10 +189,8 @@ class Session:
         with self._lock:
             if self._closed:
                 raise _over()
-            if self.door.lost():
-                raise DaemonLost("the daemon went away")
             try:
-                self._socket.send(protocol.MAGIC, SNDMORE)
+                self._send_tag()
                 self._socket.send(body)
             except zmq.Again as error:
                 raise DaemonLost("the daemon takes no messages: it was stopped or hangs") from error
@@ -205,6 +199,15 @@ class Session:
             # Sending may have swallowed the signal that a reply is there; pass it on.
             if self._readable():
                 self._wake()
+
+    def _send_tag(self) -> None:
+        try:
+            self._socket.send(protocol.MAGIC, NOBLOCK | SNDMORE)
+        except zmq.Again:
+            # Not connected, or full. Waiting helps only where somebody is there.
+            if self.door.lost():
+                raise DaemonLost("the daemon went away") from None
+            self._socket.send(protocol.MAGIC, SNDMORE)
 
     def receive(self, timeout_s: float) -> list[dict[str, Any]]:
         """The replies that are there, or that come within `timeout_s`; may be empty.

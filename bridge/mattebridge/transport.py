@@ -28,7 +28,14 @@ from typing import Any, Optional, Union
 import zmq
 
 from mattebridge import oslayer, protocol
-from mattebridge.errors import ConnectionFailed, DaemonLost, UidError, UnsafeRuntimeError, from_wire
+from mattebridge.errors import (
+    ConnectionFailed,
+    DaemonLost,
+    MessageError,
+    UidError,
+    UnsafeRuntimeError,
+    from_wire,
+)
 
 # One instance a protocol major, so that two incompatible versions never fight over a folder.
 DEFAULT_INSTANCE = "v1"
@@ -168,26 +175,25 @@ class Door:
         Raises what the daemon answered when that is an error, `DaemonLost` when it hung up,
         `ConnectionFailed` when nothing came within `timeout_s`.
         """
-        try:
-            oslayer.send_record(self._connection, protocol.pack(message, protocol.MAX_HELLO_BYTES))
-        except OSError as error:
-            raise DaemonLost("the daemon closed the door: start it again") from error
-        ready, _, _ = select.select([self._connection], [], [], timeout_s)
-        if not ready:
+        record = protocol.pack(message, protocol.MAX_HELLO_BYTES)
+        # A daemon that hung up has perhaps said why; its words are read below.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            try:
+                oslayer.send_record(self._connection, record)
+            except BlockingIOError as error:
+                raise ConnectionFailed("the daemon does not read at the door") from error
+        if not self._readable(timeout_s):
             raise ConnectionFailed(
                 f"the daemon did not answer at the door within {timeout_s:g} s: see its log with "
                 "`mattebridge status`, or stop and start it"
             )
-        try:
-            data, fds, cut = self._layer.receive(self._connection, protocol.MAX_HELLO_BYTES)
-        except OSError as error:
-            raise DaemonLost("the daemon closed the door: start it again") from error
+        data, fds, cut = self._receive()
         try:
             if not data:
-                raise DaemonLost("the daemon closed the door: start it again")
+                raise _door_closed()
             if cut:
                 raise ConnectionFailed("the daemon's answer at the door was cut short")
-            answer = protocol.unpack(data, protocol.MAX_HELLO_BYTES)
+            answer = _answer(data)
             if answer.get("op") == "error":
                 raise from_wire(
                     str(answer.get("code")),
@@ -200,6 +206,24 @@ class Door:
             close_all(fds)
             raise
         return answer, fds
+
+    def _readable(self, timeout_s: float) -> bool:
+        # Not select(): a host may have more descriptors open than it can name.
+        poller = select.poll()
+        poller.register(self._connection, select.POLLIN)
+        return bool(poller.poll(timeout_s * 1000))
+
+    def _receive(self) -> tuple[bytes, list[int], bool]:
+        try:
+            return self._layer.receive(self._connection, protocol.MAX_HELLO_BYTES)
+        except ConnectionResetError:
+            pass  # the daemon hung up before it read all; what it said comes next
+        except OSError as error:
+            raise _door_closed() from error
+        try:
+            return self._layer.receive(self._connection, protocol.MAX_HELLO_BYTES)
+        except OSError as error:
+            raise _door_closed() from error
 
     def fileno(self) -> int:
         """For polling: readable with nothing to read means that the daemon is gone."""
@@ -239,6 +263,24 @@ def _connect(connection: socket.socket, folder: Path, until: float) -> None:
             ) from error
 
 
+def _door_closed() -> DaemonLost:
+    return DaemonLost("the daemon closed the door: start it again")
+
+
+def _answer(data: bytes) -> dict[str, Any]:
+    try:
+        return protocol.unpack(data, protocol.MAX_HELLO_BYTES)
+    except MessageError as error:
+        raise _not_ours() from error
+
+
+def _not_ours() -> ConnectionFailed:
+    return ConnectionFailed(
+        "what answers at the door is no mattebridge daemon that this client understands: install "
+        "the same mattebridge on both sides"
+    )
+
+
 def _nobody(folder: Path) -> ConnectionFailed:
     return ConnectionFailed(
         f"no daemon is running in {folder}: start one with `mattebridge serve --detach`"
@@ -246,11 +288,31 @@ def _nobody(folder: Path) -> ConnectionFailed:
 
 
 def _check_slots(answer: Mapping[str, Any], fds: list[int], layer: oslayer.OsLayer) -> None:
-    slots = answer.get("slots", [])
+    try:
+        slots = [(int(entry["id"]), int(entry["bytes"])) for entry in answer["slots"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _not_ours() from error
     if len(slots) != len(fds):
         raise ConnectionFailed(f"the daemon announced {len(slots)} arenas and sent {len(fds)}")
-    for entry, fd in zip(slots, fds):
-        layer.check_memory(fd, int(entry["bytes"]))
+    for (_number, size_bytes), fd in zip(slots, fds):
+        layer.check_memory(fd, size_bytes)
+
+
+def check_welcome(welcome: Mapping[str, Any], folder: Path) -> None:
+    """Raise `ConnectionFailed` unless a session can be built on this answer to a hello."""
+    server, sid = welcome.get("server"), welcome.get("sid")
+    if (
+        welcome.get("proto") not in range(protocol.PROTOCOL_MIN, protocol.PROTOCOL_MAX + 1)
+        or not isinstance(server, dict)
+        or not isinstance(server.get("epoch"), int)
+        or not isinstance(sid, bytes)
+        or len(sid) != protocol.ID_BYTES
+    ):
+        raise _not_ours()
+    if welcome.get("ctl") != endpoint(folder):
+        raise ConnectionFailed(
+            f"the daemon in {folder} names a control socket elsewhere: stop and start it"
+        )
 
 
 def close_all(fds: list[int]) -> None:
