@@ -6,10 +6,12 @@ uses plain sockets and pyzmq, none of our client's checks.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional
@@ -45,8 +47,13 @@ def hello(slots: int = 0, size_bytes: int = 0, **changes: Any) -> dict[str, Any]
 def ask_door(connection: socket.socket, message: Any) -> tuple[dict[str, Any], list[int]]:
     """Send one record (bytes as they are, else packed) and read the answer; {} at the end."""
     data = message if isinstance(message, bytes) else msgpack.packb(message)
-    connection.send(data)
-    answer, fds, _cut = oslayer.current().receive(connection, 8192)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        connection.send(data)
+    try:
+        answer, fds, _cut = oslayer.current().receive(connection, 8192)
+    except ConnectionResetError:
+        # It hung up before it read all; what it said comes next.
+        answer, fds, _cut = oslayer.current().receive(connection, 8192)
     return (msgpack.unpackb(answer) if answer else {}), fds
 
 
@@ -64,6 +71,7 @@ class RawClient:
             for entry, fd in zip(self.welcome.get("slots", []), fds)
         }
         self.context = zmq.Context()
+        self._kept: deque[dict[str, Any]] = deque()
         self.ctl = self.dealer()
 
     def dealer(self) -> zmq.Socket[bytes]:
@@ -92,7 +100,10 @@ class RawClient:
 
     def receive(self, timeout_s: float = 10.0) -> Optional[dict[str, Any]]:
         """The next reply, or None."""
-        if not self.ctl.poll(round(timeout_s * 1000)):
+        return self._kept.popleft() if self._kept else self._read(timeout_s)
+
+    def _read(self, timeout_s: float) -> Optional[dict[str, Any]]:
+        if not self.ctl.poll(max(0, round(timeout_s * 1000))):
             return None
         parts = self.ctl.recv_multipart()
         assert parts[0] == protocol.MAGIC
@@ -108,12 +119,17 @@ class RawClient:
         raise AssertionError("no reply came")
 
     def terminal(self, request_id: bytes, timeout_s: float = 20.0) -> dict[str, Any]:
-        """The final reply to a request, past progress and other requests' replies."""
+        """The final reply to a request; others are kept for later."""
         until = time.monotonic() + timeout_s
-        while True:
-            reply = self.next_reply(until - time.monotonic())
-            if reply.get("id") == request_id:
-                return reply
+        passed: list[dict[str, Any]] = []
+        try:
+            while True:
+                reply = self.next_reply(until - time.monotonic())
+                if reply.get("id") == request_id and reply["op"] != "released":
+                    return reply
+                passed.append(reply)
+        finally:
+            self._kept.extendleft(reversed(passed))
 
     def render(
         self,

@@ -23,9 +23,13 @@ class _Shared:
         if self.daemon is None or self.polite is None:
             # Small quotas: what a row asks for in excess is never allocated on the test machine.
             self.daemon = AbusedDaemon(MATTEBRIDGE_SESSION_BYTES=str(1 << 30))
-            self.daemon.start()
-            self.daemon.wait_ready()
-            self.polite = PoliteClient(self.daemon)
+            try:
+                self.daemon.start()
+                self.daemon.wait_ready()
+                self.polite = PoliteClient(self.daemon)
+            except BaseException:
+                self.drop()
+                raise
         return self.daemon, self.polite
 
     def drop(self) -> None:

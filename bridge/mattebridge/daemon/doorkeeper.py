@@ -43,7 +43,8 @@ log = logging.getLogger(__name__)
 BACKLOG = 128
 # Visitors that have connected and not yet said hello; more than this many wait in the backlog.
 MAX_UNGREETED = 64
-# Descriptors kept free for log, status, workers and the like.
+# Descriptors kept free for log, status, workers and the like, and for each visitor's own
+# connection to the control socket.
 SPARE_FDS = 32
 REMEMBERED_REPLIES = 64
 # Sessions without arenas (status, stop) are exempt from the limit, but not without number.
@@ -128,7 +129,7 @@ class Doorkeeper:
         self.last_used = time.monotonic()
         self._paused_until = 0.0
         self._listening = False
-        self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._spare_fd: Optional[int] = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)
         self._socket.bind(str(folder / transport.DOOR))
@@ -189,7 +190,7 @@ class Doorkeeper:
         if lease.peer.uid != os.geteuid():
             self._refuse(lease, UidError("this daemon belongs to another user: start your own"))
             return
-        if _free_descriptors() < SPARE_FDS:
+        if free_descriptors() < reserved_descriptors() + SPARE_FDS:
             self._refuse(lease, _no_descriptors())
             return
         self._ungreeted.append(lease)
@@ -199,7 +200,9 @@ class Doorkeeper:
 
     def _turn_away_without_descriptors(self) -> None:
         """Answer one visitor with the descriptor kept for this, then pause: never spin."""
-        os.close(self._spare_fd)
+        if self._spare_fd is not None:
+            os.close(self._spare_fd)
+            self._spare_fd = None
         with contextlib.suppress(OSError):
             connection, _address = self._socket.accept()
             connection.setblocking(False)
@@ -225,14 +228,21 @@ class Doorkeeper:
             return
         try:
             if cut or fds:
-                raise MessageError("a record at the door is at most 4096 bytes, without files")
+                raise MessageError(
+                    "a record at the door is at most 4096 bytes, without files", field=""
+                )
             message = protocol.unpack(data, protocol.MAX_HELLO_BYTES)
             if lease.greeted:
                 self._resize(lease, protocol.validate_door(message, "resize")["want"])
+            elif lease.allocating:
+                raise MessageError("one hello is enough: wait for the answer", field="op")
             else:
                 self._greet(lease, protocol.validate_door(message, "hello"))
         except MattebridgeError as error:
             self._refuse(lease, error)
+        except Exception:
+            log.exception("a visitor could not be served")
+            self.end(lease)
 
     def _greet(self, lease: Lease, hello: dict[str, Any]) -> None:
         version = protocol.negotiate(hello["proto"])
@@ -297,7 +307,7 @@ class Doorkeeper:
                 f"{max(0, available) >> 20} MiB to spare: close other programs or sessions",
                 limit="memory",
             )
-        if _free_descriptors() < SPARE_FDS + slots:
+        if free_descriptors() < reserved_descriptors() + SPARE_FDS + slots:
             raise _no_descriptors()
 
     def _allocate(self, lease: Lease, slots: int, size_bytes: int, answer: dict[str, Any]) -> None:
@@ -415,9 +425,23 @@ def _arena_size(size_bytes: int) -> int:
     return max(ROUND_BYTES, -(-size_bytes // ROUND_BYTES) * ROUND_BYTES)
 
 
-def _free_descriptors() -> int:
+def free_descriptors() -> int:
+    """How many more files this process may open."""
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return soft - len(os.listdir("/proc/self/fd"))
+    try:
+        return soft - len(os.listdir("/proc/self/fd"))
+    except OSError:
+        return 0  # not even one to look
+
+
+def reserved_descriptors() -> int:
+    """Below this number the control socket takes no new connections.
+
+    ZeroMQ ends the process when there is none left for a connection, and takes them in a thread
+    of its own, as fast as they come: the margin must be wide.
+    """
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(32, min(8192, soft // 4))
 
 
 def _no_descriptors() -> QuotaError:

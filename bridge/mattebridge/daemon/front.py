@@ -25,14 +25,21 @@ from pathlib import Path
 from typing import Any, Callable, ClassVar, Optional
 
 from mattebridge import protocol, transport
-from mattebridge.daemon.doorkeeper import ArenaRecord, Doorkeeper, Lease, next_memory_key
+from mattebridge.daemon.doorkeeper import (
+    ArenaRecord,
+    Doorkeeper,
+    Lease,
+    free_descriptors,
+    next_memory_key,
+    reserved_descriptors,
+)
 from mattebridge.daemon.limits import Limits
 from mattebridge.daemon.loop import Helper, Loop
 from mattebridge.daemon.mailbox import Letter, Mailbox
 from mattebridge.daemon.plates import HeldPlate, HeldPlates, copy_plate
 from mattebridge.daemon.pool import Worker
 from mattebridge.daemon.requests import Group, Request, fingerprint
-from mattebridge.daemon.runtime import Runtime
+from mattebridge.daemon.runtime import Runtime, check_reader, raise_descriptor_limit
 from mattebridge.daemon.scheduler import FairQueue
 from mattebridge.errors import (
     BusyError,
@@ -86,6 +93,7 @@ class Front:
         )
         self._mail = Mailbox(runtime.folder, epoch=self._epoch, patience_s=limits.outbox_s)
         self._loop.watch(self._mail.socket, self._hear_ctl)
+        self._loop.watch(self._mail.arrivals, self._watch_descriptors)
         self._queue: FairQueue[Request] = FairQueue(limits.batch_ageing_s)
         self._plates = HeldPlates(limits.plate_bytes)
         self._workers = [
@@ -124,9 +132,8 @@ class Front:
             while not self._finished():
                 due = self._due(time.monotonic())
                 self._loop.turn(due - time.monotonic())
-                now = time.monotonic()
-                if now >= due:
-                    self._tick(now)
+                if time.monotonic() >= due:
+                    self._loop.call(lambda: self._tick(time.monotonic()))
         finally:
             self._leave()
         return 0
@@ -148,6 +155,7 @@ class Front:
 
     def _tick(self, now: float) -> None:
         self._last_tick = now
+        self._watch_descriptors()
         self._door.tick(now)
         self._expire(now)
         for worker in self._workers:
@@ -165,6 +173,15 @@ class Front:
             self._next_look = now + FOLDER_INTERVAL_S
             if not self._runtime.still_there():
                 self._drain("the runtime folder is gone")
+
+    def _watch_descriptors(self) -> None:
+        self._mail.forget_arrivals()
+        free, reserved = free_descriptors(), reserved_descriptors()
+        if self._mail.listening and free < reserved:
+            log.warning("%d file descriptors are left: no new connections for a while", free)
+            self._mail.listen(False)
+        elif not self._mail.listening and free > reserved + reserved // 4:
+            self._mail.listen(True)
 
     def _release_idle_workers(self, now: float) -> None:
         if any(worker.state == "busy" for worker in self._workers) or len(self._queue):
@@ -605,6 +622,8 @@ class Front:
             self._door.returned(lease, arena)
         if request.plate is not None:
             request.plate.unpin()
+            if request.plate.closed:
+                self._memory_freed([request.plate.key])
             request.plate = None
         if not request.answered:
             self._answer(request, op, {**fields, "held": False})
@@ -788,6 +807,8 @@ def _bug(reference: str) -> InternalError:
 
 def serve(folder: Path, devices: list[str], limits: Limits, *, to_terminal: bool) -> int:
     """Run the daemon of this folder; 17 at once when another one holds the lock."""
+    check_reader()
+    raise_descriptor_limit()
     runtime = Runtime(folder)
     runtime.prepare()
     if not runtime.acquire():

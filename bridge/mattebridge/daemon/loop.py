@@ -21,6 +21,7 @@ import zmq
 log = logging.getLogger(__name__)
 
 Source = Union[int, "zmq.Socket[bytes]"]
+MAX_ERRORS_IN_A_ROW = 100
 
 
 class Loop:
@@ -30,6 +31,7 @@ class Loop:
         self._poller = zmq.Poller()
         self._callbacks: dict[Source, Callable[[], None]] = {}
         self._posted: deque[Callable[[], None]] = deque()
+        self._errors = 0
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -60,13 +62,28 @@ class Loop:
         for source, _event in self._poller.poll(max(0, round(timeout_s * 1000))):
             callback = self._callbacks.get(source)
             if callback is not None:
-                callback()
+                self.call(callback)
+
+    def call(self, callback: Callable[[], None]) -> None:
+        """Run one callback; an error in it is logged and is not everybody's end.
+
+        A loop in which nothing works any more ends all the same.
+        """
+        try:
+            callback()
+        except Exception:
+            self._errors += 1
+            if self._errors >= MAX_ERRORS_IN_A_ROW:
+                raise
+            log.exception("an error in the loop")
+        else:
+            self._errors = 0
 
     def _awake(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
         while self._posted:
-            self._posted.popleft()()
+            self.call(self._posted.popleft())
 
 
 class Helper:

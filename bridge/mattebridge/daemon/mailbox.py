@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,9 @@ class Mailbox:
     def __init__(self, folder: Path, *, epoch: int, patience_s: float) -> None:
         self._context: zmq.Context[Any] = zmq.Context(io_threads=1)
         self.socket = transport.router(self._context, folder)
+        self._arrivals = self.socket.get_monitor_socket(zmq.EVENT_ACCEPTED)
+        self._path = folder / transport.CTL
+        self.listening = True
         self._epoch = epoch
         self._patience_s = patience_s
 
@@ -116,15 +120,43 @@ class Mailbox:
             return False  # gone (EHOSTUNREACH) or full (EAGAIN)
         return True
 
+    @property
+    def arrivals(self) -> int:
+        """A descriptor that can be read when a new connection was taken."""
+        return int(self._arrivals.getsockopt(zmq.FD))
+
+    def forget_arrivals(self) -> None:
+        """Make `arrivals` silent until the next connection is taken."""
+        with contextlib.suppress(zmq.Again):
+            while True:
+                self._arrivals.recv_multipart(NOBLOCK)
+
+    def listen(self, wanted: bool) -> None:
+        """Take new connections, or none for a while; those that there are stay.
+
+        The socket loses its name, not its life: unbinding it would end all its connections.
+        """
+        if wanted == self.listening:
+            return
+        here, aside = self._path, self._path.with_name(f"{self._path.name}.tmp")
+        try:
+            os.rename(*((aside, here) if wanted else (here, aside)))
+        except OSError as error:
+            log.error("the control socket could not be renamed: %s", error.strerror)
+        self.listening = wanted
+
     def close(self) -> None:
         """Let the last replies leave, then close."""
+        self.socket.disable_monitor()
+        self._arrivals.close(linger=0)
         self.socket.close(linger=FAREWELL_MS)
         self._context.term()
 
 
 def _pack(reply: dict[str, Any]) -> bytes:
     try:
-        return protocol.pack(reply)
+        # What is not ours in a reply came from a model, or from the request.
+        return protocol.pack(reply, check=reply["op"] in ("done", "error", "models"))
     except MattebridgeError:
         log.error("a reply was too large to send: op=%s", reply["op"])
         error = InternalError("the daemon's answer was too long to send; its log says more")

@@ -44,6 +44,11 @@ class HeldPlate:
         self.dropped = True
         self._close_if_done()
 
+    @property
+    def closed(self) -> bool:
+        """Whether its memory has been given up here; workers may still have it mapped."""
+        return self.fd < 0
+
     def _close_if_done(self) -> None:
         if self.dropped and self.pins == 0 and self.fd >= 0:
             os.close(self.fd)

@@ -70,6 +70,7 @@ class Worker:
         self._link: Optional[socket.socket] = None
         self._stderr = -1
         self._known: set[int] = set()
+        self._unsent: list[int] = []  # memory to forget, once it listens again
         self._not_before = 0.0
         self._times: dict[tuple[Any, ...], deque[float]] = {}
 
@@ -84,12 +85,29 @@ class Worker:
         """Start the process, unless there is one, or it must wait after a failure."""
         if self.state != "absent" or now < self._not_before:
             return
+        try:
+            self._spawn()
+        except OSError as error:
+            log.error("worker %s cannot be started: %s", self.device, error)
+            self._not_before = now + BACKOFF_LIMIT_S
+            return
+        self._known, self._unsent = set(), []
+        self.state, self.last_sign = "starting", now
+        self.restarts += 1
+        log.info("worker %s started: pid=%d", self.device, self.pid)
+
+    def _spawn(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (ours, theirs):
             for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
                 end.setsockopt(socket.SOL_SOCKET, option, LINK_BUFFER_BYTES)
         ours.setblocking(False)
-        read_end, write_end = os.pipe()
+        try:
+            read_end, write_end = os.pipe()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
         try:
             self._process = subprocess.Popen(
                 [
@@ -106,17 +124,17 @@ class Worker:
                 pass_fds=[theirs.fileno()],
                 cwd="/",
             )
+        except OSError:
+            ours.close()
+            os.close(read_end)
+            raise
         finally:
             theirs.close()
             os.close(write_end)
         self._link, self._stderr = ours, read_end
         os.set_blocking(read_end, False)
-        self._known = set()
-        self.state, self.last_sign = "starting", now
-        self.restarts += 1
         self._loop.watch(ours.fileno(), self._hear)
         self._loop.watch(read_end, self._read_stderr)
-        log.info("worker %s started: pid=%d", self.device, self.pid)
 
     def kill(self, why: str) -> None:
         """End the process now; its request is answered once it is reaped."""
@@ -198,18 +216,25 @@ class Worker:
                 self.frames += 1
             self.failures = 0
         self.request, self.state = None, "idle"
+        self.forget([])
 
     def cancel(self, request: Request) -> None:
-        """Ask for the running request to stop at its next stage."""
-        if self.request is request:
+        """Ask for the running request to stop at its next stage; asking again changes nothing."""
+        if self.request is request and not request.cancel_sent:
+            request.cancel_sent = True
             self.send({"op": "cancel", "job": request.job})
 
     def forget(self, keys: list[int]) -> None:
-        """Memory that will not be named again: the worker unmaps it."""
+        """Memory that will not be named again: the worker unmaps it.
+
+        A worker that computes does not read: what it would be told meanwhile must not pile up.
+        """
         known = [key for key in keys if key in self._known]
         self._known.difference_update(known)
-        if known and self.state in ("idle", "busy", "starting"):
-            self.send({"op": "forget", "keys": known})
+        self._unsent += known
+        if self._unsent and self.state == "idle":
+            self.send({"op": "forget", "keys": self._unsent})
+            self._unsent = []
 
     def send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
         """One record to the worker; a link that does not take it means a wedge."""
@@ -237,7 +262,11 @@ class Worker:
                 self.kill("it closed its link")
             return
         self.last_sign = time.monotonic()
-        self._on_message(self, msgpack.unpackb(data, raw=False))
+        try:
+            self._on_message(self, msgpack.unpackb(data, raw=False))
+        except Exception:
+            log.exception("worker %s said something that makes no sense", self.device)
+            self.kill("what it says makes no sense")
 
     def _read_stderr(self) -> None:
         """Whatever a worker prints goes into the one log, line by line, made printable."""

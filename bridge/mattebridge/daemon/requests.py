@@ -55,6 +55,7 @@ class Request:
         self.plate: Optional[HeldPlate] = None
         self.group: Optional[Group] = None
         self.answered = False
+        self.cancel_sent = False
         self.last_progress_sent = 0.0
         self.fingerprint = fingerprint(message)
 

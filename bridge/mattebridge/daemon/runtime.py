@@ -13,15 +13,41 @@ import json
 import logging
 import logging.handlers
 import os
+import resource
 import sys
 from pathlib import Path
 from typing import Any, Optional
+
+import msgpack
 
 from mattebridge import transport
 from mattebridge.errors import UnsafeRuntimeError
 
 LOG_BYTES = 4 << 20
 LOG_FILES = 3
+# Enough for any number of sessions; a process seldom starts with so many.
+WANTED_DESCRIPTORS = 65536
+
+
+def check_reader() -> None:
+    """Raise `UnsafeRuntimeError` unless messages are read by msgpack's C extension.
+
+    Its Python twin takes a fifth of a second for a message made to be slow.
+    """
+    if "_cmsgpack" not in msgpack.Unpacker.__module__:
+        raise UnsafeRuntimeError(
+            "msgpack runs here without its C extension (MSGPACK_PUREPYTHON is set, or it was "
+            "built without): the daemon needs it; reinstall msgpack from a wheel"
+        )
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process open as many files as it may: each session takes a few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, WANTED_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class Runtime:
@@ -65,12 +91,24 @@ class Runtime:
     def acquire(self) -> bool:
         """Take the lock for life; False when another daemon holds it."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(self.folder / transport.LOCK, flags, 0o600)
+        path = self.folder / transport.LOCK
+        try:
+            fd = os.open(path, flags, 0o600)
+        except OSError as error:
+            raise UnsafeRuntimeError(
+                f"cannot open {path}: {error.strerror}; remove it if it is no plain file"
+            ) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(fd)
             return False
+        except OSError as error:
+            os.close(fd)
+            raise UnsafeRuntimeError(
+                f"{self.folder} cannot be locked ({error.strerror}): set MATTEBRIDGE_RUNTIME_DIR "
+                "to a folder on a local disk"
+            ) from error
         self._lock_fd = fd
         self._sweep()
         return True

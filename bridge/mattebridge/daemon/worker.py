@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import faulthandler
 import logging
+import math
 import os
 import select
 import signal
@@ -48,6 +49,9 @@ WARM_UP_SIZE = 64
 # What a request gives the model list to say, so that one reply always fits a message.
 MAX_LISTED_MODELS = 60
 MODEL_LIST_BYTES = 56_000
+# Of what a model notes, this much goes into a reply.
+MAX_NOTE_TEXT = 500
+MAX_NOTE_DEPTH = 5
 
 
 class Worker:
@@ -71,6 +75,9 @@ class Worker:
             self._first_frame()
         except MattebridgeError as error:
             log.error("the warm-up frame failed: %s", error.message)
+        except Exception as error:
+            log.exception("the warm-up frame failed")
+            self._end_if_sticky(error)
         self.link.say(
             op="ready",
             models=self._model_names(),
@@ -123,16 +130,19 @@ class Worker:
     def _unknown(self, job: int, error: Exception) -> None:
         reference = os.urandom(4).hex()
         log.error("ref=%s\n%s", reference, "".join(traceback.format_exception(error)))
-        if is_sticky(error):
-            log.error("the CUDA context is lost: this worker ends")
-            sys.stderr.flush()
-            os._exit(STICKY_ERROR)
+        self._end_if_sticky(error)
         failure = InternalError(
             "something went wrong while computing this frame; the daemon's log has the details "
             f"under ref={reference}",
             ref=reference,
         )
         self.link.say(op="failed", job=job, error=protocol.error_fields(failure))
+
+    def _end_if_sticky(self, error: Exception) -> None:
+        if is_sticky(error):
+            log.error("the CUDA context is lost: this worker ends")
+            sys.stderr.flush()
+            os._exit(STICKY_ERROR)
 
     def _carry_out(self, message: dict[str, Any]) -> dict[str, Any]:
         operation = message["op"]
@@ -187,7 +197,7 @@ class Worker:
             "model": report.model,
             "digest": report.digest,
             "degraded": list(report.degraded),
-            "notes": dict(report.notes),
+            "notes": _readable(report.notes),
             "timings": {f"{name}_ms": value for name, value in report.timings_ms.items()},
             "device": self._engine.device,
         }
@@ -224,6 +234,24 @@ def is_sticky(error: BaseException) -> bool:
     words = str(error)
     about_memory = "out of memory" in words or "NOT_ENOUGH_WORKSPACE" in words
     return isinstance(error, RuntimeError) and "CUDA error" in words and not about_memory
+
+
+def _readable(value: Any, depth: int = 1) -> Any:
+    """What a model noted, cut down to what every client can read in a reply."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping) and depth <= MAX_NOTE_DEPTH:
+        kept = list(value.items())[: protocol.MAX_ITEMS]
+        return {str(key)[:MAX_NOTE_TEXT]: _readable(item, depth + 1) for key, item in kept}
+    if isinstance(value, (list, tuple)) and depth <= MAX_NOTE_DEPTH:
+        return [_readable(item, depth + 1) for item in value[: protocol.MAX_ITEMS]]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return value
+    return protocol.clean_text(str(value), MAX_NOTE_TEXT)
 
 
 def _plain(value: Any) -> Any:
