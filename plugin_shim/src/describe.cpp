@@ -118,9 +118,10 @@ class Parameters {
   }
 
   void page(const Words &words) {
+    const std::vector<const char *> children = defined_;
     const OfxPropertySetHandle set = define("OfxParamTypePage", words, nullptr);
     int index = 0;
-    for (const char *name : defined_) set_text(set, "OfxParamPropPageChild", name, index++);
+    for (const char *name : children) set_text(set, "OfxParamPropPageChild", name, index++);
   }
 
  private:

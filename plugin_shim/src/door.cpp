@@ -72,7 +72,7 @@ mpack::Value Door::ask(const mpack::Value &message, int64_t bytes, Arena &arena,
     if (!sent) sent = os::send_record(connection_, record);
     os::Record answer;
     if (os::receive_record(connection_, mpack::kMaxRecord, answer)) {
-      if (answer.data.empty()) throw DaemonLost("the daemon closed the door");
+      if (answer.data.empty()) throw HungUp("the daemon closed the door");
       if (answer.cut) throw Failure("E_CONNECTION", "the daemon's answer was cut short");
       const mpack::Value found = mpack::unpack(answer.data, mpack::kMaxRecord);
       if (found.text("op") == "error") throw refusal(found);

@@ -22,6 +22,11 @@ struct DaemonLost : Failure {
   explicit DaemonLost(const std::string &sentence) : Failure("E_DAEMON_LOST", sentence, true) {}
 };
 
+// The other end of a connection closed it.
+struct HungUp : DaemonLost {
+  using DaemonLost::DaemonLost;
+};
+
 // The host does not want this frame any more.
 struct Aborted {};
 

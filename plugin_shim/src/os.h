@@ -66,7 +66,7 @@ Fd connect_to(const std::string &path, const std::string &folder, bool records, 
 // One record, with room for `expected` descriptors. False: nothing there yet. An empty record: end.
 bool receive_record(const Fd &door, size_t limit, Record &record);
 bool send_record(const Fd &door, const std::string &data);
-// Bytes read or written, 0 when it would block; throws DaemonLost when the other end is gone.
+// Bytes read or written, 0 when it would block; throws HungUp when the other end is gone.
 size_t read_some(const Fd &stream, char *buffer, size_t size);
 size_t write_some(const Fd &stream, const char *data, size_t size);
 // Whether the other end hung up (or sent what nobody asked for).

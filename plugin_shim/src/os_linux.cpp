@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -21,6 +20,11 @@
 #ifndef F_GET_SEALS  // glibc 2.17 is older than seals; the kernel's numbers are fixed
 #define F_GET_SEALS 1034
 #endif
+
+// What pthread_atfork is made of. The function itself, bound dynamically to an old glibc, forgets
+// whose hook it is, and calls it in every fork after a host has unloaded this library.
+extern "C" int __register_atfork(void (*prepare)(), void (*parent)(), void (*child)(), void *dso);
+extern "C" __attribute__((visibility("hidden"))) void *__dso_handle;
 
 namespace mb::os {
 namespace {
@@ -227,7 +231,7 @@ bool receive_record(const Fd &door, size_t limit, Record &record) {
   const ssize_t size = recvmsg(door.number(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
   if (size < 0) {
     if (errno == EAGAIN || errno == EINTR) return false;
-    throw DaemonLost("the daemon closed the door");
+    throw HungUp("the daemon closed the door");
   }
   for (cmsghdr *part = CMSG_FIRSTHDR(&message); part; part = CMSG_NXTHDR(&message, part)) {
     if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
@@ -247,21 +251,21 @@ bool receive_record(const Fd &door, size_t limit, Record &record) {
 bool send_record(const Fd &door, const std::string &data) {
   if (send(door.number(), data.data(), data.size(), MSG_NOSIGNAL) >= 0) return true;
   if (errno == EAGAIN || errno == EINTR) return false;
-  throw DaemonLost("the daemon closed the door");
+  throw HungUp("the daemon closed the door");
 }
 
 size_t read_some(const Fd &stream, char *buffer, size_t size) {
   const ssize_t got = recv(stream.number(), buffer, size, MSG_DONTWAIT);
   if (got > 0) return static_cast<size_t>(got);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
-  throw DaemonLost("the daemon closed the control connection");
+  throw HungUp("the daemon closed the control connection");
 }
 
 size_t write_some(const Fd &stream, const char *data, size_t size) {
   const ssize_t put = send(stream.number(), data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
   if (put >= 0) return static_cast<size_t>(put);
   if (errno == EAGAIN || errno == EINTR) return 0;
-  throw DaemonLost("the daemon closed the control connection");
+  throw HungUp("the daemon closed the control connection");
 }
 
 bool hung_up(const Fd &door) {
@@ -293,7 +297,8 @@ void forget_after_fork(int door) {
 void on_fork(void (*child)()) {
   static std::atomic<bool> registered{false};
   child_hook.store(child);
-  if (!registered.exchange(true)) pthread_atfork(nullptr, nullptr, after_fork_in_child);
+  if (!registered.exchange(true))
+    __register_atfork(nullptr, nullptr, after_fork_in_child, &__dso_handle);
 }
 
 }  // namespace mb::os

@@ -20,6 +20,8 @@ constexpr auto kIdle = std::chrono::seconds(60);
 constexpr double kTurn = 0.005;
 // How long a reply may be behind the news that the daemon closed the door.
 constexpr int kLastWordsMs = 20;
+constexpr int kKnocks = 5;
+constexpr double kKnockAgain = 0.02;
 constexpr double kCancelPatience = 0.02;
 // The daemon's answer should come before the host's patience ends: nine tenths of it, but where
 // that is long, no more than this before it (both sit on one machine).
@@ -184,8 +186,7 @@ class Pool {
       SessionPointer session = pick(frame.folder, bytes, may_open);
       try {
         if (session && session->bytes() < bytes) session->grow(bytes, watch);
-        if (!session && may_open)
-          session = std::make_unique<Session>(frame.folder, frame.host, bytes, watch);
+        if (!session && may_open) session = open(frame, bytes, watch);
         if (session) return session;
         watch.pause(kTurn);
       } catch (const Failure &failure) {
@@ -222,6 +223,22 @@ class Pool {
   }
 
  private:
+  // A daemon that dies or stops accepts for a moment what it will not serve: the next look shows
+  // whether there is one.
+  static SessionPointer open(const Frame &frame, int64_t bytes, const Watch &watch) {
+    for (int tries = kKnocks; tries-- > 0; watch.pause(kKnockAgain)) {
+      try {
+        return std::make_unique<Session>(frame.folder, frame.host, bytes, watch);
+      } catch (const HungUp &) {
+        continue;
+      } catch (const DaemonLost &lost) {
+        throw Failure("E_CONNECTION", std::string(lost.what()) + ": stop and start it");
+      }
+    }
+    throw Failure("E_CONNECTION", "the daemon in " + frame.folder +
+                  " closes the door on us: see its log, or stop and start it");
+  }
+
   SessionPointer pick(const std::string &folder, int64_t bytes, bool &may_open) {
     std::vector<SessionPointer> leaving;
     const std::lock_guard<std::mutex> lock(mutex_);

@@ -91,7 +91,7 @@ void Dealer::write(const std::string &data, const Watch &watch) {
     outgoing_.erase(0, os::write_some(socket_, outgoing_.data(), outgoing_.size()));
     if (outgoing_.empty()) return;
     // Half a message must not stay behind: whoever gives up here gives the session up.
-    if (watch.left_s() <= 0) throw DaemonLost("the daemon takes no messages: it hangs");
+    watch.check();
     os::wait_for(&socket_, nullptr, true, watch.slice_ms());
   }
 }

@@ -26,6 +26,11 @@ TOOLS = BUILD / "tools"
 NOT_HERE = ("os_other.cpp",)
 FLAGS = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
 COMPILE_S = 300
+# Set for a whole pytest run by test_ofx_sanitizers.py: every test then gets that build. What is
+# preloaded for it is for this process alone, not for the daemons that it starts.
+SANITIZER = os.environ.get("OFX_TEST_SANITIZER", "")
+if SANITIZER:
+    os.environ.pop("LD_PRELOAD", None)
 
 
 class NoCompiler(Exception):
@@ -46,7 +51,7 @@ def compiler() -> list[str]:
 
 
 @functools.cache
-def plugin(sanitizer: str = "") -> Path:
+def plugin(sanitizer: str = SANITIZER) -> Path:
     """The plugin's binary, with a sanitizer ("address", "thread") where asked."""
     sources = [path for path in sorted(SHIM.glob("src/*.cpp")) if path.name not in NOT_HERE]
     script = f"-Wl,--version-script={SHIM / 'exports.map'}"
