@@ -6,9 +6,8 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from training.compose.camera import coded, drifted, grainy, toned, unequally_sharp
+from training.compose.camera import coded, drifted, grainy, shrunk, toned, unequally_sharp
 from training.compose.dice import Dice
 from training.compose.front_end import exposure_matched
 from training.compose.geometry import placed, two_views
@@ -41,50 +40,42 @@ class Shots:
 
     def cropped(self, top: int, left: int, size: int) -> Shots:
         """A square of every shot; what is the same for all pixels stays."""
-        return self._each(lambda p: p[:, :, top : top + size, left : left + size])
-
-    def resized(self, size: int) -> Shots:
-        """All of every shot at another size; the foreground weighted with its alpha."""
-
-        def smaller(picture: Tensor) -> Tensor:
-            return functional.interpolate(
-                picture, size=(size, size), mode="bilinear", align_corners=False, antialias=True
-            )
-
-        weight = self.alpha + 1e-3
-        foreground = smaller(self.foreground * weight) / smaller(weight)
-        made = self._each(smaller)
-        values = {field.name: getattr(made, field.name) for field in fields(made)}
-        return Shots(**{**values, "foreground": foreground.clamp(0, 1)})
-
-    def _each(self, change: object) -> Shots:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        planes = [getattr(self, field.name) for field in fields(self)]
         return Shots(
-            **{
-                name: value if value.shape[-1] == 1 else change(value)  # type: ignore[operator]
-                for name, value in values.items()
-            }
+            *(
+                plane if plane.shape[-1] == 1 else plane[..., top : top + size, left : left + size]
+                for plane in planes
+            )
         )
 
 
 @torch.no_grad()
 def composed(pool: LayerPool, seed: int, step: int, *, count: int, canvas: int, crop: int) -> Shots:
-    """The batch of a step: `count` shots of `crop` pixels from canvases of `canvas`."""
+    """The batch of a step: `count` shots of `crop` pixels from canvases of `canvas`.
+
+    Where the crop is smaller, half of the batches see the whole, smaller; the others see two parts
+    each of half as many canvases, which are the dear part.
+    """
     dice = Dice(seed, step, count, pool.device)
-    shots = _on_canvas(dice, pool, canvas)
-    # Half of the batches see the detail of a part, the others the whole, smaller.
-    if dice.once(0.5):
-        shots = shots.resized(crop) if crop < canvas else shots
-    else:
-        top, left = (int(v) for v in dice.rng.integers(0, canvas - crop + 1, 2))
-        shots = shots.cropped(top, left, crop)
-    return _filmed(dice, shots)
+    if crop == canvas or dice.once(0.5):
+        return _filmed(dice, _on_canvas(dice, pool, crop, shrink=max(1, round(canvas / crop))))
+    shots = _on_canvas(dice.sub(-(-count // 2)), pool, canvas)
+    places = dice.rng.integers(0, canvas - crop + 1, (2, 2)).tolist()
+    parts = [shots.cropped(top, left, crop) for top, left in places]
+    return _filmed(dice, joined(parts, count))
 
 
-def _on_canvas(dice: Dice, pool: LayerPool, size: int) -> Shots:
+def joined(parts: list[Shots], count: int) -> Shots:
+    """The first `count` shots of several batches."""
+    names = [field.name for field in fields(Shots)]
+    return Shots(*(torch.cat([getattr(part, name) for part in parts])[:count] for name in names))
+
+
+def _on_canvas(dice: Dice, pool: LayerPool, size: int, *, shrink: int = 1) -> Shots:
     layers = pool.choose(dice.rng, dice.count)
-    foreground, alpha = _subject(dice, layers.subject, size)
-    seen, clean, outside = two_views(dice, layers.background.float() / 255, size)
+    foreground, alpha = _subject(dice, layers.subject, size, shrink)
+    sets = shrunk(layers.background.float() / 255, shrink)
+    seen, clean, outside = two_views(dice, sets, size)
     both = graded(dice, torch.cat([seen, clean], 3))
     seen, clean = both[..., :size], both[..., size:]
     foreground, seen, clean = alike(dice, graded(dice, foreground), alpha, seen, clean)
@@ -106,10 +97,10 @@ def _filmed(dice: Dice, shots: Shots) -> Shots:
     return replace(shots, plate=plate, clean_plate=clean)
 
 
-def _subject(dice: Dice, subject: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def _subject(dice: Dice, subject: Tensor, size: int, shrink: int) -> tuple[Tensor, Tensor]:
     """Straight colour and alpha of the window that each shot sees."""
     values = subject.float() / 255
-    sheet = torch.cat([values[:, :3] * values[:, 3:], values[:, 3:]], 1)
+    sheet = shrunk(torch.cat([values[:, :3] * values[:, 3:], values[:, 3:]], 1), shrink)
     sheet = placed(dice, sheet, size, whole=0.6, turn=0.06)
     alpha = sheet[:, 3:]
     # Bytes and interpolation leave crumbs: what is nearly 0 or 1 is 0 or 1.

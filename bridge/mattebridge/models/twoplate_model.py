@@ -1,0 +1,242 @@
+"""`twoplate` as a model of the engine: one frame, plate and clean plate, perhaps a hint.
+
+    weights --load--> network, norms folded in --> coarse, whole frame --> refiner, strip by strip
+
+The strips overlap by as much as the refiner can see, so they give the pixels of the whole frame at
+once; they only bound the memory and keep it in the processor's cache.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Callable, Optional
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from mattebridge.color import FloatImage
+from mattebridge.errors import InputsError, ModelError, OutOfMemoryError
+from mattebridge.models.base import (
+    Checkpoint,
+    MattingModel,
+    ModelCard,
+    ModelInput,
+    ModelOutput,
+)
+from mattebridge.models.twoplate import (
+    REFINER_REACH,
+    Coarse,
+    Inputs,
+    Matte,
+    TwoPlate,
+    clamped,
+    enlarged,
+    factor_for,
+    finished,
+    from_state,
+    inputs_of,
+    padded,
+    small_inputs,
+)
+from mattebridge.models.twoplate_card import WEIGHTS
+from mattebridge.models.weights import load_strictly, parse_state_dict
+from mattebridge.models.weights_file import WeightsRecord, digest_of, read_whole
+
+Weights = Callable[[], Mapping[str, Tensor]]
+
+# Groups of 2x2 pixels in a strip of the refiner: what fits in a cache, and enough for a GPU.
+_CPU_STRIP_GROUPS = 60_000
+_GPU_STRIP_GROUPS = 2_000_000
+_LOOKS_LIKE = "They look like those of another network, or of another version of this one."
+
+
+class TwoPlateModel(MattingModel):
+    """The network with one set of weights."""
+
+    def __init__(self, card: ModelCard, weights: Weights) -> None:
+        """`weights` gives the state dict; it is asked at each load."""
+        self.card = card
+        self._weights = weights
+        self._device = torch.device("cpu")
+        self._network: Optional[TwoPlate] = None
+
+    @classmethod
+    def from_record(cls, card: ModelCard, record: WeightsRecord) -> TwoPlateModel:
+        """The model of a file, which must still have the recorded digest when it is loaded."""
+        return cls(card, lambda: parse_state_dict(record.read(), record.label))
+
+    def load(self, device: str) -> None:
+        """Read the weights and fold the norms into the convolutions.
+
+        Raises `ModelError` if they are not there, were changed or do not fit.
+        """
+        self._device = torch.device(device)
+        state = self._weights()
+        network = from_state(state)
+        load_strictly(network, state, looks_like=_LOOKS_LIKE)
+        self._network = folded(network.float().eval()).to(self._device)
+        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def unload(self) -> None:
+        self._network = None
+
+    @property
+    def memory_bytes(self) -> int:
+        state = {} if self._network is None else self._network.state_dict()
+        return sum(int(tensor.nbytes) for tensor in state.values())
+
+    def matte(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
+        """Alpha and straight foreground.
+
+        Raises `InputsError` without a clean plate of the plate's size, `OutOfMemoryError` where the
+        device cannot hold the frame.
+        """
+        assert self._network is not None, "load() comes before matte()"
+        height, width = given.plate.shape[:2]
+        factor = factor_for(height, width)
+        with _memory_translated(self.name, (height, width)), torch.inference_mode():
+            inputs = padded(self._inputs(given), factor)
+            checkpoint("coarse")
+            coarse = self._network.coarse(small_inputs(inputs, factor))
+            made = refined_by_strips(self._network, inputs, coarse, factor, checkpoint)
+            alpha = made.alpha[0, 0, :height, :width]
+            foreground = made.foreground[0, :, :height, :width].permute(1, 2, 0)
+            return ModelOutput(
+                _array(alpha),
+                # What the network does not see above 1 belongs to the foreground where that is.
+                _array(foreground) + _above_one(given.plate),
+                notes={"alpha_hint_used": given.alpha_hint is not None},
+            )
+
+    def _inputs(self, given: ModelInput) -> Inputs:
+        if given.clean_plate is None:
+            raise InputsError(
+                f"model '{self.name}' needs a clean plate: the same shot without the subject",
+                field="clean_plate",
+            )
+        if given.clean_plate.shape != given.plate.shape:
+            (height, width), (found_height, found_width) = (
+                image.shape[:2] for image in (given.plate, given.clean_plate)
+            )
+            raise InputsError(
+                f"model '{self.name}' needs a clean plate of {width}x{height}; got "
+                f"{found_width}x{found_height} - reformat the clean plate",
+                field="clean_plate",
+            )
+        return inputs_of(
+            self._picture(given.plate),
+            self._picture(given.clean_plate),
+            self._plane(given.alpha_hint),
+            self._plane(given.outside),
+            scene_linear=given.scene_linear,
+        )
+
+    def _picture(self, image: FloatImage) -> Tensor:
+        """(H, W, 3) as (1, 3, H, W) in the same memory, clipped to what the network knows."""
+        return self._tensor(image).permute(2, 0, 1)[None].clamp(0, 1)
+
+    def _plane(self, plane: Optional[np.ndarray]) -> Optional[Tensor]:
+        return None if plane is None else self._tensor(plane)[None, None]
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        values = np.ascontiguousarray(values, dtype=np.float32)
+        with warnings.catch_warnings():
+            # torch warns of memory that it may not write to; nothing here writes to inputs.
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.from_numpy(values).to(self._device)
+
+
+def refined_by_strips(
+    network: TwoPlate, given: Inputs, coarse: Coarse, factor: int, checkpoint: Checkpoint
+) -> Matte:
+    """What `network.refiner` gives for the whole frame, a few rows of groups at a time."""
+    half = enlarged(coarse, factor // 2)
+    rows, columns = half.logit.shape[2:]
+    budget = _CPU_STRIP_GROUPS if half.logit.device.type == "cpu" else _GPU_STRIP_GROUPS
+    step = max(2 * REFINER_REACH, budget // columns)
+    strips = []
+    for top in range(0, rows, step):
+        checkpoint("refine", top, rows)
+        strips.append(_strip(network, given, half, top, min(rows, top + step)))
+    return Matte(*(torch.cat(planes, 2) for planes in zip(*strips)))
+
+
+def _strip(network: TwoPlate, given: Inputs, half: Coarse, top: int, bottom: int) -> Matte:
+    """Rows `top` to `bottom` (of groups), made with as many more as the refiner can see."""
+    first = max(0, top - REFINER_REACH)
+    last = min(half.logit.shape[2], bottom + REFINER_REACH)
+    plate, clean_plate = (p[:, :, 2 * first : 2 * last] for p in given[:2])
+    part = Coarse(*(plane[:, :, first:last] for plane in half))
+    change = network.refiner.change(plate, clean_plate, part)
+    matte = clamped(finished(plate, clean_plate, part, change))
+    keep = slice(2 * (top - first), 2 * (bottom - first))
+    return Matte(*(plane[:, :, keep] for plane in matte))
+
+
+def folded(network: TwoPlate) -> TwoPlate:
+    """The same network in evaluation with every norm folded into the convolution before it."""
+    for module in list(network.modules()):
+        if isinstance(module, nn.Sequential):
+            _fold_pairs(module)
+    return network
+
+
+def _fold_pairs(sequence: nn.Sequential) -> None:
+    for place in range(len(sequence) - 1):
+        first, second = sequence[place], sequence[place + 1]
+        if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+            sequence[place] = fuse_conv_bn_eval(first, second)
+            sequence[place + 1] = nn.Identity()
+
+
+def shipped_model(card: ModelCard) -> TwoPlateModel:
+    """The model with the package's own weights, which must have the card's digest."""
+
+    def weights() -> Mapping[str, Tensor]:
+        label = f"the weights of model '{card.name}'"
+        data = read_whole(WEIGHTS, label)
+        found = digest_of(data)
+        if found != card.digest:
+            raise ModelError(
+                f"{label} in {WEIGHTS} have the digest {found}, not {card.digest} - install "
+                "mattebridge again",
+                reason="digest",
+            )
+        return parse_state_dict(data, label)
+
+    return TwoPlateModel(card, weights)
+
+
+def describe_state(state: Mapping[str, Tensor]) -> dict[str, str | int]:
+    """What there is to remember of weights; raises `ModelError` for those of other networks."""
+    if "coarse.down.0.0.weight" not in state or "refiner.enter.weight" not in state:
+        raise ModelError("these are no weights of twoplate", reason="family")
+    network = from_state(state)
+    load_strictly(network, state, looks_like=_LOOKS_LIKE)
+    return {"parameters": sum(tensor.numel() for tensor in network.parameters())}
+
+
+def _above_one(plate: FloatImage) -> FloatImage:
+    return np.maximum(plate - np.float32(1), 0, dtype=np.float32)
+
+
+def _array(image: Tensor) -> FloatImage:
+    return np.ascontiguousarray(image.to("cpu", torch.float32).numpy())
+
+
+@contextmanager
+def _memory_translated(model: str, size: tuple[int, int]) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        # The allocator for CPU memory has no exception of its own.
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate" not in str(error):
+            raise
+        raise OutOfMemoryError(
+            f"model '{model}' has not the memory for a frame of {size[1]}x{size[0]}; "
+            "use a smaller proxy or crop"
+        ) from error

@@ -1,0 +1,67 @@
+"""Subjects with alpha and sets to put them before, drawn from numbers: no photograph is used.
+
+`draw_pair(seed, number, side)` is all that the outside needs. The same arguments give the same
+pixels whatever was drawn before, so a pool of layers can be rebuilt from two numbers.
+
+    fields     noise, palettes, surfaces (cloth, wood, skin, print ...)
+    relief     solid bodies as height fields: shading, occlusion, cast light
+    strands    hair, fur, grass, cables: thousands of curved lines
+    people, creatures, things, veils      what stands in front
+    sets       what stands behind
+    optics     defocus and motion, on premultiplied colour
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from training.frozen.fields import Rng
+from training.frozen.sets import draw_set
+from training.frozen.subjects import draw_subject
+
+Bytes = NDArray[np.uint8]
+
+# Layers are cut smaller when they are composed: 640 leaves room around a canvas of 512.
+SIDE = 640
+# Sets darker than this hold no information; another is drawn.
+DARKEST_MEAN = 0.07
+# Spawn keys of the two streams of one pair.
+_SUBJECT, _SET = 0, 1
+
+
+@dataclass(frozen=True)
+class LayerPair:
+    """A subject and a set of the same square size, display-encoded, top-down.
+
+    subject: (S, S, 4) uint8, straight RGB and alpha. background: (S, S, 3) uint8. is_screen: the
+    set is a green or blue screen.
+    """
+
+    subject: Bytes
+    background: Bytes
+    is_screen: bool
+
+
+def draw_pair(seed: int, number: int, side: int = SIDE) -> LayerPair:
+    """The `number`-th pair of a seed."""
+    # OpenCV's threads would fight with the processes that draw beside this one.
+    cv2.setNumThreads(0)
+    subject = draw_subject(_stream(seed, number, _SUBJECT), side)
+    background, is_screen = _bright_enough(_stream(seed, number, _SET), side)
+    return LayerPair(subject, background, is_screen)
+
+
+def _stream(seed: int, number: int, which: int) -> Rng:
+    return np.random.default_rng([seed, number, which])
+
+
+def _bright_enough(rng: Rng, side: int) -> tuple[Bytes, bool]:
+    for _ in range(4):
+        picture, is_screen = draw_set(rng, side)
+        if picture.mean() > DARKEST_MEAN:
+            break
+    return np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8), is_screen

@@ -1,0 +1,232 @@
+"""One call of a run: take it up, step until the time is over, judge now and then, write it down."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from training import curve, judge, state, validation
+from training.losses import PARTS
+from training.train import planned
+from training.trainer import Trainer
+
+_LOG_EVERY = 20
+# Steps whose time tells how many fit into the time of the whole run; the first ones are slower.
+_MEASURED = (20, 60)
+# Kept back at the end of a call for the last evaluation and for writing.
+_RESERVE = 1.3
+
+
+class Session:
+    """A call with its limits; `run` does it all."""
+
+    def __init__(
+        self,
+        run: Path,
+        changes: dict[str, Any],
+        *,
+        minutes: float = 0.0,
+        device: str | None = None,
+        workers: int = 1,
+        threads: int = 0,
+        no_wait: bool = False,
+        new_pool: bool = False,
+        evaluate_minutes: float = 20.0,
+        per_kind: int = 2,
+        stop_after: int | None = None,
+    ) -> None:
+        self._begun = time.monotonic()
+        if threads:
+            torch.set_num_threads(threads)
+        self._folder, self._changes = run, changes
+        self._deadline = self._begun + minutes * 60 if minutes else float("inf")
+        self._device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
+        self._workers, self._wait, self._new_pool = workers, not no_wait, new_pool
+        self._evaluate_s, self._per_kind = evaluate_minutes * 60, per_kind
+        self._stop_after = stop_after if stop_after is not None else sys.maxsize
+        self._frames: dict[str, list[judge.Prepared]] = {}
+        self._judging_s = 10.0
+        self._saving_s = 5.0
+
+    def run(self) -> int:
+        """Train; 0 when the run is complete or the time is over."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        trainer = self._taken_up()
+        self._say(f"run {self._folder} on {self._device}, plan {trainer.plan}")
+        try:
+            trainer.fill(anew=self._new_pool and trainer.progress.next_pair > 0)
+            self._say(
+                f"{trainer.progress.next_pair - trainer.progress.first_pair} layer pairs ready"
+            )
+            self._prepare_frames()
+            self._loop(trainer)
+            self._finish(trainer)
+        finally:
+            trainer.close()
+        return 0
+
+    def _taken_up(self) -> Trainer:
+        """The run as it stands, or a new one."""
+        found = state.load(self._folder)
+        plan = found.plan if found is not None else planned(self._changes)
+        if found is not None and self._changes.get("steps"):
+            plan = plan.lasting(self._changes["steps"])
+        trainer = Trainer(plan, device=self._device, workers=self._workers, wait=self._wait)
+        if found is not None:
+            trainer.restore(found)
+            trainer.plan = plan
+        elif self._changes.get("init"):
+            path = self._changes["init"]
+            trainer.begin_from(safetensors.torch.load_file(path), Path(path).name)
+        trainer.progress.calls += 1
+        trainer.progress.device = self._device_name()
+        return trainer
+
+    def _device_name(self) -> str:
+        if self._device.startswith("cuda"):
+            return torch.cuda.get_device_name(torch.device(self._device))
+        return f"cpu, {torch.get_num_threads()} threads"
+
+    def _prepare_frames(self) -> None:
+        """The validation frames with the front end done once."""
+        if not self._per_kind:
+            return
+        sets = {
+            "frozen": validation.frames(self._per_kind, workers=self._workers),
+            "quality": validation.quality_frames(self._per_kind, workers=self._workers),
+        }
+        self._frames = {name: judge.prepared(frames) for name, frames in sets.items() if frames}
+        self._say(f"{sum(map(len, self._frames.values()))} validation frames ready")
+
+    # --- the loop ---------------------------------------------------------------------------------
+
+    def _loop(self, trainer: Trainer) -> None:
+        last_judged = time.monotonic()
+        first = trainer.progress.step
+        window = _Window()
+        while not self._over(trainer, first):
+            start = time.perf_counter()
+            parts = trainer.step()
+            window.add(parts)
+            trainer.progress.seconds += time.perf_counter() - start
+            step = trainer.progress.step
+            if not trainer.plan.steps:
+                self._measure(trainer, step - first)
+            if step % _LOG_EVERY == 0:
+                self._log(trainer, window)
+                window = _Window()
+            if time.monotonic() - last_judged > self._evaluate_s:
+                self._judge(trainer)
+                self._save(trainer)
+                last_judged = time.monotonic()
+
+    def _over(self, trainer: Trainer, first: int) -> bool:
+        step, plan = trainer.progress.step, trainer.plan
+        if (plan.steps and step >= plan.steps) or step - first >= self._stop_after:
+            return True
+        kept = _RESERVE * (self._judging_s + self._saving_s)
+        return time.monotonic() + kept > self._deadline
+
+    def _measure(self, trainer: Trainer, done: int) -> None:
+        """Once steps have their usual pace, fix how many the whole run has."""
+        minutes = self._changes.get("total_minutes")
+        if not minutes:
+            return
+        if done == _MEASURED[0]:
+            self._synchronised()
+            self._pace_from = time.perf_counter()
+        if done == _MEASURED[1]:
+            self._synchronised()
+            pace = (time.perf_counter() - self._pace_from) / (_MEASURED[1] - _MEASURED[0])
+            left = minutes * 60 - trainer.progress.seconds
+            steps = trainer.progress.step + max(1, int(left / pace))
+            trainer.plan = trainer.plan.lasting(steps)
+            self._say(f"{pace:.3f} s a step: the run has {steps} steps")
+
+    def _log(self, trainer: Trainer, window: _Window) -> None:
+        progress = trainer.progress
+        row = {
+            "step": float(progress.step),
+            "samples": float(progress.samples),
+            "seconds": progress.seconds,
+            "rate": trainer.plan.rate(progress.step),
+            "pairs": float(progress.next_pair),
+            "waited_s": trainer.waited_s,
+            **dict.fromkeys(PARTS, 0.0),
+            **window.means(),
+        }
+        curve.append(self._folder / "log.csv", row)
+        if progress.step % (10 * _LOG_EVERY) == 0:
+            pace = progress.samples / max(progress.seconds, 1e-6)
+            self._say(f"step {progress.step} loss {row['loss']:.4f} {pace:.1f} shots/s")
+
+    def _judge(self, trainer: Trainer) -> None:
+        """The error on the validation frames; the best weights so far are kept."""
+        if not self._frames:
+            return
+        start, progress = time.monotonic(), trainer.progress
+        network = trainer.averaged()
+        found = {name: judge.errors(network, frames) for name, frames in self._frames.items()}
+        row = {"step": float(progress.step), "samples": float(progress.samples), **found["frozen"]}
+        if "quality" in found:
+            row["quality"] = found["quality"]["all"]
+        progress.history.append(row)
+        score = (row["all"] + row.get("quality", row["all"])) / 2
+        if score < progress.best:
+            progress.best, progress.best_step = score, progress.step
+            self._keep_best(trainer)
+        self._judging_s = time.monotonic() - start
+        figures = ", ".join(f"{k} {v:.1f}" for k, v in row.items() if k not in ("step", "samples"))
+        self._say(f"step {progress.step}: {figures}; best at {progress.best_step}")
+
+    def _keep_best(self, trainer: Trainer) -> None:
+        """The averaged weights in half precision."""
+        halves = {
+            name: (t.half() if t.is_floating_point() else t).cpu().contiguous()
+            for name, t in trainer.average.items()
+        }
+        safetensors.torch.save_file(halves, self._folder / "best.safetensors")
+
+    def _save(self, trainer: Trainer) -> None:
+        start = time.monotonic()
+        state.save(self._folder, trainer.snapshot())
+        curve.draw(self._folder / "curve.png", self._folder / "log.csv", trainer.progress.history)
+        self._saving_s = time.monotonic() - start
+
+    def _finish(self, trainer: Trainer) -> None:
+        self._judge(trainer)
+        self._save(trainer)
+        progress = trainer.progress
+        self._say(
+            f"stopped at step {progress.step} of {trainer.plan.steps or 'unknown'}, "
+            f"{progress.samples} shots, {progress.seconds / 60:.1f} minutes of training, "
+            f"{trainer.waited_s:.0f} s of this call spent waiting for layers"
+        )
+
+    def _synchronised(self) -> None:
+        if self._device.startswith("cuda"):
+            torch.cuda.synchronize()
+
+    def _say(self, text: str) -> None:
+        print(f"[{time.monotonic() - self._begun:7.1f} s] {text}", flush=True)
+
+
+class _Window:
+    """Means of the loss over some steps, without asking the device at every one."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Any] = {}
+        self._count = 0
+
+    def add(self, parts: dict[str, Any]) -> None:
+        for name, value in parts.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._count += 1
+
+    def means(self) -> dict[str, float]:
+        return {name: float(value) / self._count for name, value in self._sums.items()}

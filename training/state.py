@@ -1,0 +1,100 @@
+"""The state of a run on disk: enough to go on with the very next step, in files of a moderate size.
+
+    RUN/state/  run.json  weights, average, momentum, variance (.safetensors)
+    RUN/best.safetensors  RUN/log.csv  RUN/curve.png
+
+The folder is written beside the old one and takes its place in two renames; a run that is killed
+between them finds one of the two.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from training.plan import Plan
+
+_STATE, _NEW, _OLD = "state", "state.new", "state.old"
+
+
+@dataclass
+class Progress:
+    """Where a run stands.
+
+    samples: composites seen. seconds: of training, evaluation and waiting not counted. first_pair
+    and next_pair: what the pool of layers held. calls: how often the run was taken up.
+    """
+
+    step: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+    first_pair: int = 0
+    next_pair: int = 0
+    best: float = float("inf")
+    best_step: int = 0
+    calls: int = 0
+    device: str = ""
+    initial: str = ""
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a run consists of; tensors by name, on the CPU."""
+
+    plan: Plan
+    progress: Progress
+    weights: dict[str, Tensor]
+    average: dict[str, Tensor]
+    momentum: dict[str, Tensor]
+    variance: dict[str, Tensor]
+    optimiser_steps: dict[str, int]
+
+
+def save(run: Path, snapshot: Snapshot) -> None:
+    """Write the state; the old one stays until the new one is whole."""
+    new, old, place = run / _NEW, run / _OLD, run / _STATE
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    for name in ("weights", "average", "momentum", "variance"):
+        tensors = {key: tensor.contiguous() for key, tensor in getattr(snapshot, name).items()}
+        safetensors.torch.save_file(tensors, new / f"{name}.safetensors")
+    text = {
+        "plan": snapshot.plan.as_dict(),
+        "progress": asdict(snapshot.progress),
+        "optimiser_steps": snapshot.optimiser_steps,
+        "torch": torch.__version__,
+    }
+    (new / "run.json").write_text(json.dumps(text, indent=1), encoding="utf-8")
+    shutil.rmtree(old, ignore_errors=True)
+    if place.exists():
+        place.rename(old)
+    new.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load(run: Path) -> Snapshot | None:
+    """The state of a run; None where it has not begun."""
+    place = next(
+        (run / name for name in (_STATE, _OLD) if (run / name / "run.json").exists()), None
+    )
+    if place is None:
+        return None
+    text: dict[str, Any] = json.loads((place / "run.json").read_text(encoding="utf-8"))
+    tensors = {
+        name: safetensors.torch.load_file(place / f"{name}.safetensors")
+        for name in ("weights", "average", "momentum", "variance")
+    }
+    return Snapshot(
+        plan=Plan.from_dict(text["plan"]),
+        progress=Progress(**text["progress"]),
+        optimiser_steps=text["optimiser_steps"],
+        **tensors,
+    )

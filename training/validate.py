@@ -1,0 +1,105 @@
+"""`python -m training.validate --model NAME|WEIGHTS`: the table of a model on the validation set.
+
+The frames go through the engine, alignment and all, as a user's would. A model is one of
+`mattebridge models`, or a weights file of twoplate such as RUN/best.safetensors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    import numpy as np
+    import torch
+
+    from mattebridge.engine import Engine, RenderParams
+    from training import judge, validation
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    engine = Engine(options.device, registry=_registry(options.model))
+    name = options.model if not Path(options.model).is_file() else _CANDIDATE
+    sets = {"frozen": validation.frames, "quality": validation.quality_frames}
+    rows, spent = [], []
+    for number, frame in enumerate(
+        sets[options.set](options.per_kind, side=options.side, workers=options.workers)
+    ):
+        linear = frame.blend == "linear"
+        plate, clean = frame.plate, frame.clean_plate
+        if linear:
+            plate, clean = validation.decode(plate), validation.decode(clean)
+        height, width = plate.shape[:2]
+        out = {
+            "alpha": np.zeros((height, width, 1), np.float32),
+            "foreground": np.zeros((height, width, 3), np.float32),
+        }
+        params = RenderParams(colorspace="linear" if linear else "srgb", output_colorspace="srgb")
+        start = time.process_time()
+        engine.matte({"plate": plate, "clean_plate": clean}, params, model=name, out=out)
+        spent.append(time.process_time() - start)
+        rows.append((frame, judge.measured(frame, out["alpha"], out["foreground"])))
+        if options.save:
+            _save(Path(options.save), number, frame, out)
+    print(f"{options.model} on {options.set}, {len(rows)} frames of {options.side}")
+    print(judge.table(rows))
+    print(f"CPU seconds a frame, alignment included: {np.median(spent):.2f}")
+    return 0
+
+
+_CANDIDATE = "candidate"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training.validate", description=__doc__)
+    parser.add_argument("--model", default="difference")
+    parser.add_argument("--set", choices=("frozen", "quality"), default="frozen")
+    parser.add_argument("--per-kind", type=int, default=8, help="frames of each kind and blend")
+    parser.add_argument("--side", type=int, default=640, help="long side in pixels")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw the frames")
+    parser.add_argument("--save", help="folder for plate, alpha and truth of every frame")
+    return parser
+
+
+def _registry(model: str) -> Any:
+    """The usual models, and a weights file under the name of a candidate."""
+    from mattebridge.models.registry import Entry, Registry, built_in
+
+    if not Path(model).is_file():
+        return Registry(built_in)
+    from mattebridge.models.twoplate_card import card_of
+    from mattebridge.models.twoplate_model import TwoPlateModel
+    from mattebridge.models.weights import read_state_dict
+
+    def candidate() -> Mapping[str, Entry]:
+        def make(card: Any) -> TwoPlateModel:
+            return TwoPlateModel(card, lambda: read_state_dict(model))
+
+        return {_CANDIDATE: Entry(card_of("candidate", name=_CANDIDATE), make)}
+
+    return Registry(built_in, candidate)
+
+
+def _save(folder: Path, number: int, frame: Any, out: Mapping[str, Any]) -> None:
+    """Plate, clean plate, found and true alpha side by side."""
+    import cv2
+    import numpy as np
+
+    folder.mkdir(parents=True, exist_ok=True)
+    alphas = (
+        np.repeat(a.reshape(*frame.alpha.shape, 1), 3, 2) for a in (out["alpha"], frame.alpha)
+    )
+    strip = np.hstack([frame.plate, frame.clean_plate, *alphas])
+    picture = np.round(np.clip(strip[..., ::-1], 0, 1) * 255).astype(np.uint8)
+    cv2.imwrite(str(folder / f"{number:03d}_{frame.name}.png"), picture)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
