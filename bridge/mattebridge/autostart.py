@@ -26,6 +26,8 @@ from mattebridge.errors import ConnectionFailed, DrainingError
 # Exit status of a daemon that found the lock taken: another one is coming up.
 ANOTHER_INSTANCE = 17
 LAUNCH_LIMIT_S = 20.0
+# The launcher gives up at the limit by itself and ends what it started; killed, it could not.
+LAUNCHER_GRACE_S = 5.0
 POLL_S = 0.01
 # What a host sets for itself and a daemon must not see.
 HOST_VARIABLES = (
@@ -122,7 +124,7 @@ def start_daemon(
                 f"cannot start the daemon with {command[0]}: {error.strerror}; check "
                 "MATTEBRIDGE_DAEMON_PYTHON"
             ) from error
-        status = _wait_for_launcher(launcher, until)
+        status = _wait_for_launcher(launcher, until + LAUNCHER_GRACE_S)
         if status not in (0, ANOTHER_INSTANCE):
             words.seek(0)
             lines = words.read().decode("utf-8", "replace").strip().splitlines()

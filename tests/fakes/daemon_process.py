@@ -37,6 +37,7 @@ class DaemonProcess:
         self.home = Path(tempfile.mkdtemp(prefix="mb-"))
         self.folder = folder or self.home / "run"
         self.environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+        self.program = [sys.executable, "-m", "mattebridge.daemon"]
         self.arguments = [f"--devices={devices}", *arguments]
         if hooks:
             self.environment["MATTEBRIDGE_TEST_HOOKS"] = hooks
@@ -47,10 +48,9 @@ class DaemonProcess:
 
     def start(self, *, wait: bool = True) -> DaemonProcess:
         """Start the front and wait until its door accepts."""
-        command = [sys.executable, "-m", "mattebridge.daemon"]
         with (self.home / "stderr").open("ab") as words:
             self.process = subprocess.Popen(
-                [*command, f"--folder={self.folder}", *self.arguments],
+                [*self.program, f"--folder={self.folder}", *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=words,

@@ -23,7 +23,8 @@ from mattebridge.client import MatteClient
 from fakes.pictures import PLAIN, shot
 
 def say(*words):
-    print(*words, flush=True)
+    # In one piece: a forked child may speak at the same moment.
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 
 def sleep():
     say("sleeping")

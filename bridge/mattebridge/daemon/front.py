@@ -20,7 +20,7 @@ import os
 import signal
 import statistics
 import time
-from collections import deque
+from collections import Counter, deque
 from pathlib import Path
 from typing import Any, Callable, ClassVar, Optional
 
@@ -742,7 +742,7 @@ class Front:
                 "front_bytes": _resident_bytes(),
             },
             "plates": self._plates.describe(),
-            "refused": {**self._refused, **self._door.refusals},
+            "refused": dict(Counter(self._refused) + Counter(self._door.refusals)),
         }
 
     def _timings(self) -> dict[str, float]:

@@ -14,6 +14,7 @@ import logging
 import logging.handlers
 import os
 import resource
+import stat
 import sys
 from pathlib import Path
 from typing import Any, Optional
@@ -114,11 +115,19 @@ class Runtime:
         return True
 
     def _sweep(self) -> None:
-        """Remove what a killed predecessor left: sockets and half-written files."""
+        """Remove what a killed predecessor left: sockets and half-written files.
+
+        And whatever stands where the log belongs and is no plain file.
+        """
         for name in os.listdir(self.folder):
-            if name in (transport.DOOR, transport.CTL) or name.endswith(".tmp"):
+            stale = name in (transport.DOOR, transport.CTL) or name.endswith(".tmp")
+            planted = name == transport.LOG and not self._is_plain_file(name)
+            if stale or planted:
                 with contextlib.suppress(OSError):
                     os.unlink(self.folder / name)
+
+    def _is_plain_file(self, name: str) -> bool:
+        return stat.S_ISREG(os.lstat(self.folder / name).st_mode)
 
     def bound(self) -> None:
         """Remember the door as it was bound, to notice when the folder is taken away."""

@@ -1,0 +1,216 @@
+"""F24-F27: what goes wrong inside a worker: memory, CUDA errors, bugs, names of models."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Callable
+
+import msgpack
+import numpy as np
+import pytest
+
+from fakes.base_line import AbusedDaemon
+from fakes.daemon_process import is_alive, wait_for
+from fakes.pictures import PLAIN, matted_here, same, shot
+from fakes.raw_client import RawClient
+from mattebridge import protocol
+from mattebridge.daemon import mailbox, worker
+from mattebridge.errors import InternalError, MessageError, ModelError, OutOfMemoryError
+
+SOON_S = 20.0
+SHOT = shot(seed=7)
+
+Raw = Callable[..., RawClient]
+
+
+@pytest.mark.parametrize("stage", ["inputs", "model", "finish"])
+def test_f24_memory_exhausted_at_any_stage_is_an_error_and_the_next_frame_is_fine(
+    daemon: AbusedDaemon, stage: str
+) -> None:
+    with daemon.visit() as client:
+        workers = daemon.worker_pids()
+        for _turn in range(5):
+            daemon.misbehave(f"{stage}#13=oom")
+            with pytest.raises(OutOfMemoryError, match="memory"):
+                client.matte(*SHOT, frame=13, **PLAIN)
+            daemon.misbehave()
+            assert same(client.matte(*SHOT, frame=13, **PLAIN), matted_here(*SHOT))
+        assert daemon.worker_pids() == workers
+
+
+def test_f25_a_lost_cuda_context_ends_its_worker_and_another_takes_over(
+    daemon: AbusedDaemon, raw: Raw
+) -> None:
+    client = raw(daemon, slots=1)
+    (before,) = daemon.worker_pids()
+    daemon.misbehave("model#13=sticky")
+    reply = client.terminal(client.send(client.render(frame=13, gen=1)))
+    assert (reply["code"], reply["retry"], reply["held"]) == ("E_WORKER_LOST", True, False)
+    assert not is_alive(before)
+    daemon.misbehave()
+    assert client.terminal(client.send(client.render(frame=13, gen=2)))["op"] == "done"
+    (after,) = daemon.worker_pids()
+    assert after != before
+    wait_for(lambda: "the CUDA context is lost" in daemon.log(), SOON_S, "the log says so")
+
+
+def test_f25_an_error_of_cuda_that_is_about_memory_is_not_the_end_of_a_worker() -> None:
+    assert worker.is_sticky(RuntimeError("CUDA error: an illegal memory access"))
+    assert worker.is_sticky(RuntimeError("CUDA error: unspecified launch failure"))
+    assert not worker.is_sticky(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"))
+    assert not worker.is_sticky(RuntimeError("CUDA error: out of memory"))
+    assert not worker.is_sticky(RuntimeError("cuDNN error: CUDNN_STATUS_NOT_ENOUGH_WORKSPACE"))
+    assert not worker.is_sticky(ValueError("CUDA error: in a text"))
+
+
+@pytest.mark.parametrize("stage", ["inputs", "model", "finish"])
+def test_f25_a_bug_in_a_stage_costs_one_frame_and_is_found_in_the_log(
+    daemon: AbusedDaemon, stage: str
+) -> None:
+    with daemon.visit() as client:
+        workers = daemon.worker_pids()
+        daemon.misbehave(f"{stage}#13=raise")
+        with pytest.raises(InternalError, match="ref=") as caught:
+            client.matte(*SHOT, frame=13, **PLAIN)
+        words = str(caught.value)
+        assert "ZeroDivision" not in words
+        assert "/" not in words
+        for said in (f"ref={caught.value.details['ref']}", "asked for by a test hook"):
+            wait_for(lambda said=said: said in daemon.log(), SOON_S, f"the log says {said}")
+        daemon.misbehave()
+        assert same(client.matte(*SHOT, frame=13, **PLAIN), matted_here(*SHOT))
+        assert daemon.worker_pids() == workers
+
+
+BROKEN_FRONT = """
+import sys
+from mattebridge.daemon import __main__, front
+from mattebridge.daemon.doorkeeper import Doorkeeper
+
+def bug(*_):
+    raise ZeroDivisionError("asked for by a test")
+
+front.Front._OPERATIONS["plate_list"] = bug
+Doorkeeper._resize = bug
+sys.exit(__main__.main())
+"""
+
+
+def test_f25_a_bug_in_the_front_costs_one_request_and_is_found_in_the_log(raw: Raw) -> None:
+    daemon = AbusedDaemon()
+    daemon.program = [sys.executable, "-c", BROKEN_FRONT]
+    try:
+        daemon.start()
+        client = raw(daemon, slots=1)
+        reply = client.terminal(client.send({"op": "plate_list"}))
+        assert (reply["code"], reply["retry"]) == ("E_INTERNAL", False)
+        assert "Zero" not in reply["message"]
+        assert f"ref={reply['ref']}" in daemon.log()
+        assert client.terminal(client.send(client.render()))["op"] == "done"
+        client.door.send(msgpack.packb({"op": "resize", "want": {"slots": 1, "bytes": 64}}))
+        assert client.lease_is_over()
+        with daemon.visit() as other:
+            assert other.ping()["state"] == "ready"
+    finally:
+        daemon.end()
+
+
+def test_f25_a_worker_that_babbles_is_ended_and_replaced(daemon: AbusedDaemon, raw: Raw) -> None:
+    client = raw(daemon, slots=1)
+    (before,) = daemon.worker_pids()
+    with daemon.gate("deaf", stage="finish") as gate:
+        daemon.misbehave("model#13=babble", f"finish#13=deaf:{gate.path}")
+        reply = client.terminal(client.send(client.render(frame=13, gen=1)))
+        assert (reply["code"], reply["retry"]) == ("E_WORKER_LOST", True)
+    assert not is_alive(before)
+    assert client.terminal(client.send(client.render(gen=2)))["op"] == "done"
+    assert "makes no sense" in daemon.log()
+
+
+def test_f25_a_worker_that_exits_by_itself_is_replaced(daemon: AbusedDaemon) -> None:
+    with daemon.visit() as client:
+        daemon.misbehave("model#13=exit:3")
+        handle = client.submit(*SHOT, frame=13, **PLAIN)
+        wait_for(lambda: "died: status=3" in daemon.log(), SOON_S, "it exits")
+        daemon.misbehave()
+        assert same(handle.result(SOON_S), matted_here(*SHOT))
+
+
+def test_f25_what_a_model_notes_is_cut_to_what_every_client_can_read() -> None:
+    hostile: dict[str, Any] = {
+        "nan": float("nan"),
+        "array": np.full((3, 3), np.inf),
+        "many": list(range(1000)),
+        "long": "x" * 100_000,
+        "big": 2**70,
+        "set": {1, 2},
+        "deep": {},
+        3: "number as key",
+        "line\nbreak": "\x1b[31m",
+        "scalar": np.float32(0.5),
+    }
+    inner = hostile["deep"]
+    for _level in range(50):
+        inner["deep"] = {}
+        inner = inner["deep"]
+    hostile.update({f"key-{index}": index for index in range(200)})
+    notes = worker._readable(hostile)
+    message = {"op": "done", "id": bytes(16), "epoch": 1, "notes": notes}
+    assert protocol.unpack(protocol.pack(message)) == message
+    assert notes["nan"] is None
+    assert notes["scalar"] == 0.5
+
+
+def test_f25_a_reply_that_no_client_could_read_becomes_an_error_and_not_silence() -> None:
+    envelope = {"op": "done", "id": bytes(16), "epoch": 1, "held": False, "slot": 0, "gen": 1}
+    for value in (float("nan"), "x" * 5000, list(range(65)), {"a": "x" * 4000}, object()):
+        notes = {str(index): value for index in range(30)}
+        reply = protocol.unpack(mailbox._pack({**envelope, "notes": notes}))
+        assert (reply["op"], reply["code"]) == ("error", "E_INTERNAL")
+        assert {key: reply[key] for key in ("id", "epoch", "held", "slot", "gen")} == {
+            key: envelope[key] for key in ("id", "epoch", "held", "slot", "gen")
+        }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../x",
+        "..",
+        "/etc/passwd",
+        "a\0b",
+        "\\\\host\\share",
+        "x" * 10_000,
+        "dífference",
+        "",
+        "A",
+    ],
+)
+def test_f27_a_models_name_is_never_a_path(daemon: AbusedDaemon, raw: Raw, name: str) -> None:
+    client = raw(daemon, slots=1)
+    for message in (client.render(model=name), {"op": "models_load", "model": name}):
+        request = client.send(message)
+        if len(name) > protocol.MAX_TEXT:
+            assert client.receive(0.2) is None
+            continue
+        reply = client.terminal(request)
+        if name == "..":
+            # It passes the expression, so the look-up must decide.
+            assert (reply["code"], reply["reason"]) == ("E_MODEL", "unknown")
+        else:
+            assert (reply["code"], reply["field"]) == ("E_MESSAGE", "model")
+
+
+def test_f27_an_unknown_model_is_refused_with_the_names_of_those_present(
+    daemon: AbusedDaemon,
+) -> None:
+    with daemon.visit() as client:
+        with pytest.raises(ModelError, match="difference"):
+            client.matte(*SHOT, model="no-such-model", **PLAIN)
+        with pytest.raises(ModelError, match="difference"):
+            client.load_model("no-such-model")
+        with pytest.raises(MessageError):
+            client.matte(*SHOT, model="../difference", **PLAIN)
+        with pytest.raises((ModelError, MessageError)):
+            client.matte(*SHOT, settings={"no-such-setting": 1}, **PLAIN)
+        assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
