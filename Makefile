@@ -4,6 +4,7 @@
 #   make test    every test, the slow ones too
 #   make check   lint, format, types
 #   make bench   what README claims about speed, measured here
+#   make plugin  the OpenFX plugin; `make plugin PLUGIN_DIR=folder` installs it there
 #
 # TORCH is what pip installs as torch: by default the pinned release, which on Linux comes with
 # CUDA (several GB). See README, "A smaller torch".
@@ -13,12 +14,17 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# The plugin is built with compilers out of wheels, for every Linux since glibc 2.17.
+PLUGIN_DIR ?=
+PLUGIN_TARGET ?= x86_64-linux-gnu.2.17
+PLUGIN_BUILD := build/plugin/$(PLUGIN_TARGET)
+PLUGIN_TOOLS := build/plugin/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check bench clean
+.PHONY: help demo test test-fast check bench plugin clean
 
 help:
-	@sed -n '3,6p' $(MAKEFILE_LIST) | sed 's/^# *//'
+	@sed -n '3,7p' $(MAKEFILE_LIST) | sed 's/^# *//'
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -50,6 +56,16 @@ check: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks $(ARGS)
+
+$(PLUGIN_TOOLS)/.ready:
+	$(PYTHON) -m venv $(PLUGIN_TOOLS)
+	$(PLUGIN_TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check \
+	    'cmake>=3.22' ninja 'ziglang>=0.13'
+	@touch $@
+
+plugin: $(PLUGIN_TOOLS)/.ready
+	@$(PYTHON) plugin_shim/build.py --tools $(PLUGIN_TOOLS) --target $(PLUGIN_TARGET) \
+	    --build $(PLUGIN_BUILD) $(if $(PLUGIN_DIR),--install '$(PLUGIN_DIR)')
 
 clean:
 	rm -rf $(VENV) demo build .pytest_cache .mypy_cache .ruff_cache .hypothesis

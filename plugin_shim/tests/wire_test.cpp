@@ -71,7 +71,7 @@ int layout(int count, char **arguments) {
 }
 
 int header(const char *generation) {
-  uint8_t bytes[64] = {};
+  alignas(8) uint8_t bytes[64] = {};
   mb::write_begin(bytes, std::strtoull(generation, nullptr, 10));
   mb::write_end(bytes, std::strtoull(generation, nullptr, 10));
   for (const uint8_t byte : bytes) std::printf("%02x", byte);

@@ -85,6 +85,24 @@ def test_a_float_frame_is_bit_equal_to_the_python_client_whatever_its_memory_lay
     assert found[..., 3].min() < 0.1 < 0.9 < found[..., 3].max()
 
 
+@pytest.mark.parametrize("how", [{}, {"padding": 7}, {"padding": 20, "negative": True}], ids=str)
+def test_a_frame_too_large_for_the_cache_goes_there_and_back_unharmed(
+    fake: tuple[FakeDaemon, Instance], how: dict[str, Any]
+) -> None:
+    daemon, node = fake
+    plate = np.random.default_rng(1).random((701, 803, 4), np.float32)
+
+    def answer(request: dict[str, Any]) -> list[Any]:
+        daemon.array(request["slot"], request["out"][0])[...] = daemon.inputs[-1]["plate"] + 1
+        return [daemon.reply(request, "done")]
+
+    daemon.answer = answer  # type: ignore[method-assign]
+    node.connect(Source=HostImage(plate, **how))
+    found = rendered(node, blank(701, 803, **how))
+    assert np.array_equal(daemon.inputs[0]["plate"], plate)
+    assert np.array_equal(found, plate + 1)
+
+
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (7, 1), (13, 17), (31, 33)])
 def test_odd_sizes_are_bit_equal(
     node: Instance, shared_daemon: DaemonProcess, height: int, width: int

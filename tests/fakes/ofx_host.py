@@ -313,6 +313,7 @@ class OfxHost:
         self._words = threading.local()
         self._alive: list[Any] = []
         self._suites: dict[tuple[str, int], Any] = {}
+        self._instances: list[Instance] = []
         self.images_out = 0
         self._lock = threading.Lock()
         named = {} if name is None else {"OfxPropName": name}
@@ -336,7 +337,9 @@ class OfxHost:
         return self.call("OfxActionLoad", None)
 
     def unload(self) -> int:
-        """OfxActionUnload; the library stays open."""
+        """Destroy what is left, then OfxActionUnload; the library stays open."""
+        for instance in list(self._instances):
+            instance.destroy()
         return self.call("OfxActionUnload", None)
 
     def close_library(self) -> None:
@@ -360,7 +363,9 @@ class OfxHost:
 
     def create(self, context: str = GENERAL, **params: Any) -> Instance:
         """An instance with parameters at their defaults, but for those given."""
-        return Instance(self, self.describe(context), params)
+        made = Instance(self, self.describe(context), params)
+        self._instances.append(made)
+        return made
 
     def __enter__(self) -> OfxHost:
         assert self.load() == OK
@@ -890,6 +895,7 @@ class Instance:
         """DestroyInstance."""
         assert self.host.call("OfxActionDestroyInstance", self._handle) in (OK, DEFAULT)
         self.host.forget(self.effect)
+        self.host._instances.remove(self)
 
 
 def _store(address: int, kind: Any, value: Any) -> None:

@@ -1,0 +1,149 @@
+"""Build the release plugin with compilers out of Python wheels, look at it, install it.
+
+    python plugin_shim/build.py --tools VENV --build DIR [--install DIR] [--target TARGET]
+
+VENV is a virtual environment with the wheels `cmake`, `ninja` and `ziglang`; `make plugin` makes
+it. The target is zig's: architecture, system, C library and its version (x86_64-linux-gnu.2.17).
+A Linux binary is checked before it is installed: exactly two exported functions, no newer glibc
+than asked for, no function that would start a process or load a library. Standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+HERE = Path(__file__).resolve().parent
+EXPORTS = {"OfxGetNumberOfPlugins", "OfxGetPlugin"}
+FORBIDDEN = {
+    "fork", "vfork", "clone", "execv", "execve", "execvp", "posix_spawn", "posix_spawnp", "system",
+    "popen", "dlopen", "shm_open", "pthread_create", "pthread_atfork",
+}  # fmt: skip
+SYSTEMS = {"linux": "Linux", "macos": "Darwin", "windows": "Windows"}
+PARALLEL = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", "2")
+
+
+class Symbols(NamedTuple):
+    """What a Linux library gives and takes."""
+
+    exported: set[str]
+    undefined: set[str]
+    glibc: tuple[int, ...]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--tools", type=Path, required=True)
+    parser.add_argument("--target", default="x86_64-linux-gnu.2.17")
+    parser.add_argument("--build", type=Path, required=True)
+    parser.add_argument("--install", type=Path)
+    options = parser.parse_args()
+    bundle = build(options.tools.absolute(), options.target, options.build.absolute())
+    binary = next(bundle.glob("Contents/*/MatteBridge.ofx"))
+    print(f"built {binary} ({binary.stat().st_size // 1024} KB)")
+    trouble = check(binary, options.target)
+    if trouble:
+        print(f"mattebridge: the plugin is not as it must be: {trouble}", file=sys.stderr)
+        return 1
+    if options.install:
+        print(f"installed {install(bundle, options.install.expanduser().absolute())}")
+    return 0
+
+
+def build(tools: Path, target: str, folder: Path) -> Path:
+    """Configure and build; the bundle."""
+    folder.mkdir(parents=True, exist_ok=True)
+    system = SYSTEMS[target.split("-")[1].split(".")[0]]
+    cxx, c = _wrapper(folder, tools, target, "c++"), _wrapper(folder, tools, target, "cc")
+    environment = {
+        **os.environ,
+        # zig compiles its C++ library once a target; kept beside the builds.
+        "ZIG_GLOBAL_CACHE_DIR": os.environ.get(
+            "ZIG_GLOBAL_CACHE_DIR", str(folder.parent / "zig-cache")
+        ),
+    }
+    program = tools / "bin"
+    configure = [
+        program / "cmake", "-S", HERE, "-B", folder, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
+        f"-DCMAKE_MAKE_PROGRAM={program / 'ninja'}", f"-DCMAKE_CXX_COMPILER={cxx}",
+        f"-DCMAKE_C_COMPILER={c}", f"-DCMAKE_SYSTEM_NAME={system}",
+        f"-DCMAKE_SYSTEM_PROCESSOR={target.split('-')[0]}", "-Wno-dev",
+    ]  # fmt: skip
+    subprocess.run(configure, check=True, env=environment, stdout=subprocess.DEVNULL)
+    make = [program / "cmake", "--build", folder, "--target", "MatteBridge", "-j", PARALLEL]
+    subprocess.run(make, check=True, env=environment)
+    return folder / "MatteBridge.ofx.bundle"
+
+
+def _wrapper(folder: Path, tools: Path, target: str, tool: str) -> Path:
+    """zig as one program, because CMake and its caches want one."""
+    path = folder / f"zig-{tool}"
+    python = tools / "bin" / "python"
+    path.write_text(f'#!/bin/sh\nexec "{python}" -m ziglang {tool} -target {target} "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+def check(binary: Path, target: str) -> Optional[str]:
+    """What is wrong with a binary, or None. Only Linux binaries are looked into."""
+    if "linux" not in target:
+        return None
+    found = symbols(binary)
+    if found.exported != EXPORTS:
+        return f"it exports {', '.join(sorted(found.exported))}"
+    if found.undefined & FORBIDDEN:
+        return f"it uses {', '.join(sorted(found.undefined & FORBIDDEN))}"
+    wanted = re.search(r"gnu\.([\d.]+)", target)
+    if wanted and found.glibc > tuple(map(int, wanted[1].split("."))):
+        return f"it needs glibc {'.'.join(map(str, found.glibc))}"
+    return None
+
+
+def symbols(binary: Path) -> Symbols:
+    """The dynamic symbols of a 64-bit little-endian ELF library and its highest glibc version."""
+    data = binary.read_bytes()
+    if data[:6] != b"\x7fELF\x02\x01":
+        raise ValueError(f"{binary} is no 64-bit ELF file")
+    start, size, count = struct.unpack_from("<Q10xHH", data, 40)
+    headers = [struct.unpack_from("<IIQQQQIIQQ", data, start + size * n) for n in range(count)]
+    exported, undefined, versions = set(), set(), {(0,)}
+    for header in headers:
+        _name, kind, _flags, _address, offset, length, link, _info, _align, entry = header
+        if kind == 11:  # SHT_DYNSYM
+            names = data[headers[link][4] : headers[link][4] + headers[link][5]]
+            for at in range(offset + entry, offset + length, entry):
+                name, info, _other, section = struct.unpack_from("<IBBH", data, at)
+                text = names[name : names.index(b"\0", name)].decode()
+                if info >> 4 != 0:  # local ones are nobody's business
+                    (exported if section else undefined).add(text)
+        elif kind == 0x6FFFFFFE:  # SHT_GNU_verneed
+            names = data[headers[link][4] : headers[link][4] + headers[link][5]]
+            for word in re.findall(rb"GLIBC_([\d.]+)", names):
+                versions.add(tuple(map(int, word.split(b"."))))
+    return Symbols(exported, undefined, max(versions))
+
+
+def install(bundle: Path, folder: Path) -> Path:
+    """Put the bundle into a plugin folder; a host that runs an older one keeps that."""
+    folder.mkdir(parents=True, exist_ok=True)
+    new, old = folder / "@MatteBridge.new", folder / "@MatteBridge.old"
+    place = folder / bundle.name
+    for leftover in (new, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.copytree(bundle, new)
+    if place.exists():
+        place.rename(old)
+    new.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
+    return place
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""The binary that is handed out: what it exports, needs and leaves alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from fakes import ofx_build
+from fakes.daemon_process import DaemonProcess
+from fakes.ofx_host import GENERAL, OK, HostImage, OfxHost
+from fakes.ofx_scene import matted, scene
+
+BUILD_S = 900
+TARGETS = {
+    "x86_64-linux-gnu.2.17": "Linux-x86-64",
+    "aarch64-macos": "MacOS",
+    "x86_64-windows-gnu": "Win64",
+}
+
+
+def build_module() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("plugin_build", ofx_build.SHIM / "build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def release(target: str) -> Path:
+    """The bundle of a target, built as `make plugin` builds it; skips without its wheels."""
+    if not (ofx_build.TOOLS / ".ready").exists():
+        pytest.skip("no build tools: run `make plugin` once")
+    folder = ofx_build.BUILD / target
+    done = subprocess.run(
+        ["nice", sys.executable, str(ofx_build.SHIM / "build.py"), "--tools", str(ofx_build.TOOLS),
+         "--target", target, "--build", str(folder)],
+        capture_output=True, text=True, timeout=BUILD_S,
+        env={**os.environ, "CMAKE_BUILD_PARALLEL_LEVEL": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return folder / "MatteBridge.ofx.bundle"
+
+
+def test_the_tests_own_build_exports_the_two_functions_of_openfx_and_starts_nothing() -> None:
+    try:
+        binary = ofx_build.plugin("")
+    except ofx_build.NoCompiler as missing:
+        pytest.skip(str(missing))
+    module = build_module()
+    found = module.symbols(binary)
+    assert found.exported == module.EXPORTS
+    assert not found.undefined & module.FORBIDDEN
+
+
+def test_the_look_at_a_binary_sees_what_it_is_there_for(tmp_path: Path) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("no g++")
+    module = build_module()
+    source, binary = tmp_path / "other.cpp", tmp_path / "other.ofx"
+    source.write_text('#include <cstdlib>\nint OfxGetPlugin() { return system("true"); }\n')
+    subprocess.run(["g++", "-shared", "-fPIC", str(source), "-o", str(binary)], check=True)
+    assert "exports" in module.check(binary, "x86_64-linux-gnu.2.17")
+    module.EXPORTS = module.symbols(binary).exported
+    assert module.check(binary, "x86_64-linux-gnu.2.17") == "it uses system"
+    module.FORBIDDEN = set()
+    assert module.check(binary, "x86_64-linux-gnu.2.2") == "it needs glibc 2.2.5"
+
+
+def test_an_installed_bundle_replaces_the_older_one_whole(tmp_path: Path) -> None:
+    module = build_module()
+    bundle = tmp_path / "MatteBridge.ofx.bundle"
+    place = bundle / "Contents" / "Linux-x86-64"
+    place.mkdir(parents=True)
+    (place / "MatteBridge.ofx").write_text("1")
+    (place / "old file").write_text("")
+    target = tmp_path / "somewhere" / "OFX"
+    module.install(bundle, target)
+    (place / "MatteBridge.ofx").write_text("2")
+    (place / "old file").unlink()
+    module.install(bundle, target)
+    assert [path.name for path in target.iterdir()] == ["MatteBridge.ofx.bundle"]
+    installed = target / "MatteBridge.ofx.bundle" / "Contents" / "Linux-x86-64"
+    assert [path.name for path in installed.iterdir()] == ["MatteBridge.ofx"]
+    assert (installed / "MatteBridge.ofx").read_text() == "2"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(BUILD_S)
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_release_links_for_every_system(target: str) -> None:
+    binary = release(target) / "Contents" / TARGETS[target] / "MatteBridge.ofx"
+    assert build_module().check(binary, target) is None
+    data = binary.read_bytes()
+    magic = {"Linux-x86-64": b"\x7fELF", "MacOS": b"\xcf\xfa\xed\xfe", "Win64": b"MZ"}
+    assert data.startswith(magic[TARGETS[target]])
+    for name in (b"OfxGetNumberOfPlugins", b"OfxGetPlugin"):
+        assert name in data
+    if "macos" in target:
+        assert (release(target) / "Contents" / "Info.plist").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(BUILD_S)
+def test_the_release_renders_as_the_python_client(shared_daemon: DaemonProcess) -> None:
+    bundle = release("x86_64-linux-gnu.2.17")
+    plate, clean = scene()
+    with OfxHost(bundle / "Contents" / "Linux-x86-64" / "MatteBridge.ofx") as host:
+        node = host.create(GENERAL, endpoint=str(shared_daemon.folder), inputColor=0)
+        node.connect(Source=HostImage(plate), Background=HostImage(clean))
+        status, output = node.render()
+        assert (status, node.message) == (OK, None)
+        expected = matted(shared_daemon, plate, clean).premultiplied
+        assert np.array_equal(output.pixels(), expected)
+    assert host.complaints == []
