@@ -239,9 +239,11 @@ class MatteClient:
         images = {role: _as_image(role, pixels) for role, pixels in images.items()}
         if colorspace is None:
             colorspace = default_colorspace(WIRE_DTYPES[images["plate"].dtype.name])
+        specs = _output_specs(outputs, output_dtype, out or {})
+        _check_out(out or {}, specs, *images["plate"].shape[:2])
         request = _Request(
             images=images,
-            outputs=_output_specs(outputs, output_dtype, out),
+            outputs=specs,
             out=dict(out or {}),
             until=time.monotonic() + timeout_s,
             message={
@@ -371,8 +373,7 @@ class MatteClient:
         """Enter the request into the list of those out, unless its arena died meanwhile."""
         with self._changed:
             arena = request.arena
-            if self._closed:
-                raise _closed_meanwhile()
+            self._live_session()
             if arena is not None and arena.lost:
                 arena.give_back()
                 return
@@ -754,7 +755,7 @@ class _Request:
             if target is None:
                 images[plane.role] = view.copy()
             else:
-                np.copyto(target.reshape(view.shape), view)
+                np.copyto(target, view if target.ndim == 3 else view[..., 0])
                 images[plane.role] = target
         self.timings["copy_out_ms"] = (time.monotonic() - arrived) * 1000
         self.matte = Matte(
@@ -811,9 +812,7 @@ def _as_image(role: str, pixels: Pixels) -> Pixels:
     return image
 
 
-def _output_specs(
-    outputs: Sequence[str], dtype: str, out: Optional[Mapping[str, Pixels]]
-) -> list[PlaneSpec]:
+def _output_specs(outputs: Sequence[str], dtype: str, out: Mapping[str, Pixels]) -> list[PlaneSpec]:
     if isinstance(outputs, str) or not outputs:
         raise MessageError(
             "outputs is a list of names out of " + ", ".join(OUTPUT_CHANNELS), field="outputs"
@@ -825,12 +824,34 @@ def _output_specs(
                 f"there is no output {role!r}; there are {', '.join(OUTPUT_CHANNELS)}",
                 field="outputs",
             )
-        name = dtype if out is None or role not in out else out[role].dtype.name
+        name = np.asarray(out[role]).dtype.name if role in out else dtype
         wire = WIRE_DTYPES.get(name, name)
         if wire not in OUTPUT_DTYPES:
             raise DtypeError(f"outputs come as float16 or float32, not {name}", field="outputs")
         specs.append(PlaneSpec(role, OUTPUT_CHANNELS[role][0], wire))
     return specs
+
+
+def _check_out(
+    out: Mapping[str, Pixels], specs: Sequence[PlaneSpec], height: int, width: int
+) -> None:
+    """Raise unless each array to fill can take its result as it is."""
+    channels = {spec.role: spec.channels for spec in specs}
+    for role, target in out.items():
+        if role not in channels:
+            raise InputsError(
+                f"an array is given for {role!r}, which is not among the outputs", field=role
+            )
+        shapes: list[tuple[int, ...]] = [(height, width, channels[role])]
+        if channels[role] == 1:
+            shapes.append((height, width))
+        if not isinstance(target, np.ndarray) or target.shape not in shapes:
+            raise InputsError(
+                f"the array for {role} must be of shape {shapes[0]}; got {np.shape(target)}",
+                field=role,
+            )
+        if not target.flags.writeable:
+            raise InputsError(f"the array for {role} is read-only", field=role)
 
 
 def _place_each(
