@@ -74,7 +74,7 @@ def build(tools: Path, target: str, folder: Path) -> Path:
         program / "cmake", "-S", HERE, "-B", folder, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
         f"-DCMAKE_MAKE_PROGRAM={program / 'ninja'}", f"-DCMAKE_CXX_COMPILER={cxx}",
         f"-DCMAKE_C_COMPILER={c}", f"-DCMAKE_SYSTEM_NAME={system}",
-        f"-DCMAKE_SYSTEM_PROCESSOR={target.split('-')[0]}", "-Wno-dev",
+        f"-DCMAKE_SYSTEM_PROCESSOR={target.split('-')[0]}",
     ]  # fmt: skip
     subprocess.run(configure, check=True, env=environment, stdout=subprocess.DEVNULL)
     make = [program / "cmake", "--build", folder, "--target", "MatteBridge", "-j", PARALLEL]

@@ -15,7 +15,8 @@ constexpr const char *kFilter = "OfxImageEffectContextFilter";
 constexpr const char *kGeneral = "OfxImageEffectContextGeneral";
 constexpr const char *kAdvanced = "advanced";
 
-void set_texts(OfxPropertySetHandle set, const char *name, std::initializer_list<const char *> all) {
+void set_texts(OfxPropertySetHandle set, const char *name,
+               std::initializer_list<const char *> all) {
   int index = 0;
   for (const char *text : all) set_text(set, name, text, index++);
 }
@@ -151,37 +152,55 @@ class Parameters {
 // projects hold it.
 void define_parameters(OfxParamSetHandle set) {
   Parameters made(set);
-  made.text({"model", "Model", "Name of a model that the daemon knows: `mattebridge models` lists "
-             "them. `default` is the one the daemon was set up with."}, "default");
-  made.choice({"outputMode", "Output", "What to give: the subject over black, its straight colour "
+  made.text({"model", "Model",
+             "Name of a model that the daemon knows: `mattebridge models` lists "
+             "them. `default` is the one the daemon was set up with."},
+            "default");
+  made.choice({"outputMode", "Output",
+               "What to give: the subject over black, its straight colour "
                "with the matte in alpha, or the matte in all channels."},
               {"Premultiplied RGBA", "Foreground + alpha (straight)", "Matte"}, 0);
-  made.choice({"inputColor", "Input colour", "The light of Source and Background: scene-linear, or "
+  made.choice({"inputColor", "Input colour",
+               "The light of Source and Background: scene-linear, or "
                "display-encoded sRGB. A wrong choice gives a plausible, wrong matte."},
               {"Linear Rec.709", "sRGB display"}, default_input_color());
-  made.choice({"foregroundSource", "Foreground from", "Where the subject's colour comes from: the "
+  made.choice({"foregroundSource", "Foreground from",
+               "Where the subject's colour comes from: the "
                "model, the plate with the clean plate taken out, or the plate as it is."},
               {"Model", "Unmix", "Plate"}, 0);
-  made.choice({"alignment", "Align clean plate", "Fit the clean plate to the plate before keying: "
+  made.choice({"alignment", "Align clean plate",
+               "Fit the clean plate to the plate before keying: "
                "off, automatic, always by homography, or as the model wants it."},
               {"Off", "Automatic", "Homography", "Model's own"}, 3);
-  made.truth({"useBackground", "Use Background", "Off: as if nothing were connected to Background, "
+  made.truth({"useBackground", "Use Background",
+              "Off: as if nothing were connected to Background, "
               "for hosts that send black for an unconnected input."});
   made.truth({"useHint", "Use AlphaHint", "Off: as if nothing were connected to AlphaHint."});
-  made.text({"cleanPlate", "Held clean plate", "Name of a clean plate that was left with the daemon. "
-             "Used when Background is not there, for hosts with one input."}, "");
+  made.text({"cleanPlate", "Held clean plate",
+             "Name of a clean plate that was left with the daemon. "
+             "Used when Background is not there, for hosts with one input."},
+            "");
   made.group({kAdvanced, "Advanced", "Errors, time limit, which daemon."});
-  made.choice({"hintChannel", "Hint channel", "Which channel of AlphaHint is the hint, where it has "
-               "several."}, {"Alpha", "Red", "Luma"}, 0, kAdvanced);
-  made.choice({"onError", "On error", "Fail stops the render with a message. The other two go on "
+  made.choice({"hintChannel", "Hint channel",
+               "Which channel of AlphaHint is the hint, where it has "
+               "several."},
+              {"Alpha", "Red", "Luma"}, 0, kAdvanced);
+  made.choice({"onError", "On error",
+               "Fail stops the render with a message. The other two go on "
                "with a picture that is not the one asked for, and warn."},
               {"Fail", "Pass source", "Transparent black"}, 0, kAdvanced);
-  made.seconds({"timeout", "Time limit (s)", "How long one frame may take from the moment its inputs "
-                "are here, waiting for other frames included."}, kDefaultTimeout, kAdvanced);
-  made.text({"endpoint", "Daemon", "Instance name, or absolute path of the daemon's folder. Empty: "
-             "MATTEBRIDGE_RUNTIME_DIR, else MATTEBRIDGE_INSTANCE, else the usual one."}, "", kAdvanced);
-  made.button({"refresh", "Render again", "Forget what the host has cached for this node and ask the "
-               "daemon again."}, kAdvanced);
+  made.seconds({"timeout", "Time limit (s)",
+                "How long one frame may take from the moment its inputs "
+                "are here, waiting for other frames included."},
+               kDefaultTimeout, kAdvanced);
+  made.text({"endpoint", "Daemon",
+             "Instance name, or absolute path of the daemon's folder. Empty: "
+             "MATTEBRIDGE_RUNTIME_DIR, else MATTEBRIDGE_INSTANCE, else the usual one."},
+            "", kAdvanced);
+  made.button({"refresh", "Render again",
+               "Forget what the host has cached for this node and ask the "
+               "daemon again."},
+              kAdvanced);
   made.counter({"refreshCount", "Refresh count", "Counted up by the button."}, kAdvanced);
   made.page({"Controls", "Controls", "All of it."});
 }
@@ -189,7 +208,8 @@ void define_parameters(OfxParamSetHandle set) {
 }  // namespace
 
 int default_input_color() {
-  for (const char *name : {"uk.co.thefoundry.nuke", "fr.inria.Natron", "com.blackmagicdesign.Fusion"})
+  for (const char *name :
+       {"uk.co.thefoundry.nuke", "fr.inria.Natron", "com.blackmagicdesign.Fusion"})
     if (host.called(name)) return kLinear;
   const bool natron = get_int(host.given->host, "NatronOfxHostIsNatron", 0) != 0;
   return natron ? kLinear : kSrgb;
@@ -197,14 +217,16 @@ int default_input_color() {
 
 OfxStatus describe(OfxImageEffectHandle descriptor) {
   OfxPropertySetHandle set = nullptr;
-  if (host.effect->getPropertySet(descriptor, &set) != kOfxStatOK || !set) return kOfxStatErrBadHandle;
+  if (host.effect->getPropertySet(descriptor, &set) != kOfxStatOK || !set)
+    return kOfxStatErrBadHandle;
   set_labels(set, "MatteBridge");
   set_int(set, "OfxPropVersion", kMajor, 0);
   set_int(set, "OfxPropVersion", kMinor, 1);
   set_text(set, "OfxPropVersionLabel", kVersion);
-  set_text(set, "OfxPropPluginDescription",
-           "Mattes a plate against its clean plate with the models of the mattebridge daemon. Start "
-           "the daemon with `mattebridge serve --detach`.");
+  set_text(
+      set, "OfxPropPluginDescription",
+      "Mattes a plate against its clean plate with the models of the mattebridge daemon. Start "
+      "the daemon with `mattebridge serve --detach`.");
   set_text(set, "OfxImageEffectPluginPropGrouping", "Keyer");
   set_texts(set, "OfxImageEffectPropSupportedContexts", {kFilter, kGeneral});
   set_texts(set, "OfxImageEffectPropSupportedPixelDepths",
@@ -255,7 +277,8 @@ OfxStatus regions_of_interest(OfxImageEffectHandle effect, OfxPropertySetHandle 
     if (!(whole.x2 > whole.x1) || !(whole.y2 > whole.y1)) continue;
     const std::string property = std::string("OfxImageClipPropRoI_") + name;
     const double corners[] = {whole.x1, whole.y1, whole.x2, whole.y2};
-    for (int index = 0; index < 4; ++index) set_double(out, property.c_str(), corners[index], index);
+    for (int index = 0; index < 4; ++index)
+      set_double(out, property.c_str(), corners[index], index);
   }
   return kOfxStatOK;
 }

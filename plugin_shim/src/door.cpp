@@ -18,8 +18,8 @@ os::Fd knock(const std::string &folder, const Watch &watch) {
     return os::connect_to(folder + "/door", folder, true, own);
   } catch (const Failure &failure) {
     if (failure.code != "E_DEADLINE") throw;
-    throw Failure("E_CONNECTION", "the daemon in " + folder +
-                  " accepts nobody: it may hang; stop and start it");
+    throw Failure("E_CONNECTION",
+                  "the daemon in " + folder + " accepts nobody: it may hang; stop and start it");
   }
 }
 
@@ -41,7 +41,9 @@ Door::~Door() { os::forget_after_fork(connection_.number()); }
 mpack::Value Door::hello(const std::string &host, int64_t bytes, Arena &arena, const Watch &watch) {
   using mpack::Array;
   using mpack::Map;
-  const Map client{{"name", "ofx"}, {"ver", kVersion}, {"host", mpack::clean_text(host, 128)},
+  const Map client{{"name", "ofx"},
+                   {"ver", kVersion},
+                   {"host", mpack::clean_text(host, 128)},
                    {"pid", os::process_id()}};
   const Map want{{"slots", 1}, {"bytes", bytes}};
   const Map message{{"op", "hello"}, {"proto", Array{1, 1}}, {"client", client}, {"want", want}};
@@ -49,7 +51,8 @@ mpack::Value Door::hello(const std::string &host, int64_t bytes, Arena &arena, c
   int64_t version = 0;
   if (!welcome.whole("proto", &version) || version != 1 || welcome.binary_at("sid").size() != 16)
     throw Failure("E_VERSION", "the daemon in " + folder_ + " speaks protocol " +
-                  std::to_string(version) + " and this plugin 1: install the same mattebridge");
+                                   std::to_string(version) +
+                                   " and this plugin 1: install the same mattebridge");
   return welcome;
 }
 
@@ -67,8 +70,9 @@ mpack::Value Door::ask(const mpack::Value &message, int64_t bytes, Arena &arena,
   for (;;) {
     watch.check();
     if (own.left_s() <= 0)
-      throw Failure("E_CONNECTION", "the daemon in " + folder_ + " does not answer at the door: "
-                    "see `mattebridge status`, or stop and start it");
+      throw Failure("E_CONNECTION", "the daemon in " + folder_ +
+                                        " does not answer at the door: "
+                                        "see `mattebridge status`, or stop and start it");
     if (!sent) sent = os::send_record(connection_, record);
     os::Record answer;
     if (os::receive_record(connection_, mpack::kMaxRecord, answer)) {

@@ -31,16 +31,16 @@ void Watch::check() const {
 }
 
 Failure Watch::expired() const {
-  return Failure("E_DEADLINE", "no answer within " + seconds(timeout_s_) +
-                 " s: the daemon may be loading a model or be busy; raise the node's timeout, or "
-                 "see `mattebridge status`");
+  return Failure(
+      "E_DEADLINE",
+      "no answer within " + seconds(timeout_s_) +
+          " s: the daemon may be loading a model or be busy; raise the node's timeout, or "
+          "see `mattebridge status`");
 }
 
 double Watch::left_s() const { return until_ - now(); }
 
-int Watch::slice_ms() const {
-  return static_cast<int>(std::clamp(left_s(), 0.001, kSlice) * 1000);
-}
+int Watch::slice_ms() const { return static_cast<int>(std::clamp(left_s(), 0.001, kSlice) * 1000); }
 
 void Watch::pause(double duration) const {
   const double end = now() + duration;

@@ -13,8 +13,8 @@ struct Failure : std::runtime_error {
       : std::runtime_error(sentence), code(std::move(code_)), retry(retry_) {}
   std::string code;
   bool retry;
-  bool held = false;          // the arena stays lent to the daemon
-  double retry_after_s = 0.1; // for E_BUSY
+  bool held = false;           // the arena stays lent to the daemon
+  double retry_after_s = 0.1;  // for E_BUSY
 };
 
 // The daemon went away, or speaks nonsense: one more try on a new session is worth it.
@@ -34,11 +34,11 @@ struct Aborted {};
 class Watch {
  public:
   Watch(double timeout_s, std::function<bool()> aborted);
-  void check() const;           // throws Aborted, or Failure when the time is up
+  void check() const;  // throws Aborted, or Failure when the time is up
   double left_s() const;
-  int slice_ms() const;         // how long a wait may sleep before it asks again
+  int slice_ms() const;  // how long a wait may sleep before it asks again
   void pause(double seconds) const;
-  Failure expired() const;      // what an artist is told when the time is up
+  Failure expired() const;  // what an artist is told when the time is up
 
  private:
   double timeout_s_, until_;

@@ -88,8 +88,11 @@ size_t character(const std::string &text, size_t at) {
     return index < text.size() ? static_cast<unsigned char>(text[index]) : 0;
   };
   const unsigned first = byte(at), second = byte(at + 1);
-  size_t length = first < 0x80 ? 1 : first >= 0xc2 && first < 0xe0 ? 2
-                  : (first & 0xf0) == 0xe0 ? 3 : first >= 0xf0 && first < 0xf5 ? 4 : 0;
+  size_t length = first < 0x80                    ? 1
+                  : first >= 0xc2 && first < 0xe0 ? 2
+                  : (first & 0xf0) == 0xe0        ? 3
+                  : first >= 0xf0 && first < 0xf5 ? 4
+                                                  : 0;
   for (size_t index = 1; index < length; ++index)
     if ((byte(at + index) & 0xc0) != 0x80) return 0;
   if ((first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f) ||

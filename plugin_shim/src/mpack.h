@@ -17,10 +17,10 @@ struct Value {
   enum Kind { Nil, Bool, Int, Uint, Float, Text, Binary, List, Dict };
   Kind kind = Nil;
   bool flag = false;
-  int64_t integer = 0;    // Int: below zero
-  uint64_t natural = 0;   // Uint: zero and above
+  int64_t integer = 0;   // Int: below zero
+  uint64_t natural = 0;  // Uint: zero and above
   double real = 0;
-  std::string bytes;      // Text, Binary
+  std::string bytes;  // Text, Binary
   Array items;
   Map pairs;
 
@@ -36,11 +36,11 @@ struct Value {
   Value(Map value) : kind(Dict), pairs(std::move(value)) {}
   static Value binary(const std::string &value);
 
-  const Value *find(const char *key) const;        // null where this is no map or has no such key
-  std::string text(const char *key) const;         // "" where missing or not text
+  const Value *find(const char *key) const;  // null where this is no map or has no such key
+  std::string text(const char *key) const;   // "" where missing or not text
   std::string binary_at(const char *key) const;
   bool truth(const char *key) const;
-  bool whole(const char *key, int64_t *out) const; // false where missing or no integer
+  bool whole(const char *key, int64_t *out) const;  // false where missing or no integer
   double number(const char *key, double otherwise) const;
   bool operator==(const Value &other) const;
 };

@@ -35,7 +35,7 @@ constexpr size_t kMaxMemory = 16;  // descriptors in one answer; the protocol ha
 constexpr int kDoors = 64;
 constexpr unsigned kSocketFlags = SOCK_CLOEXEC | SOCK_NONBLOCK;
 
-std::atomic<int> doors[kDoors];    // number + 1; 0 is free
+std::atomic<int> doors[kDoors];  // number + 1; 0 is free
 std::atomic<void (*)()> child_hook{nullptr};
 
 void after_fork_in_child() {
@@ -73,8 +73,9 @@ bool is_instance(const std::string &name) {
 
 std::string instance_name(const std::string &name) {
   if (name.find('/') != std::string::npos || name.find("..") != std::string::npos)
-    throw Failure("E_UNSAFE_RUNTIME", "the instance name '" + name +
-                  "' would leave the runtime folder: use letters, digits, dots, dashes");
+    throw Failure("E_UNSAFE_RUNTIME",
+                  "the instance name '" + name +
+                      "' would leave the runtime folder: use letters, digits, dots, dashes");
   return is_instance(name) ? name : "job-" + sha256_hex(name).substr(0, 24);
 }
 
@@ -88,7 +89,7 @@ std::string tidy(const std::string &path) {
 
 Failure nobody(const std::string &folder) {
   return Failure("E_NO_DAEMON", "no daemon is running in " + folder +
-                 ": start one with `mattebridge serve --detach`");
+                                    ": start one with `mattebridge serve --detach`");
 }
 
 void check_peer(const Fd &connection, const std::string &folder) {
@@ -97,7 +98,7 @@ void check_peer(const Fd &connection, const std::string &folder) {
   const int status = getsockopt(connection.number(), SOL_SOCKET, SO_PEERCRED, &peer, &size);
   if (status != 0 || peer.uid != geteuid())
     throw Failure("E_UID", "the daemon in " + folder + " belongs to user " +
-                  std::to_string(peer.uid) + ", not to you: start your own");
+                               std::to_string(peer.uid) + ", not to you: start your own");
 }
 
 }  // namespace
@@ -114,11 +115,12 @@ Fd::~Fd() {
 int Fd::release() { return std::exchange(number_, -1); }
 
 Map::Map(const Fd &memory, int64_t bytes) {
-  struct stat found {};
+  struct stat found{};
   const int seals = fcntl(memory.number(), F_GET_SEALS);
   if (fstat(memory.number(), &found) != 0 || !S_ISREG(found.st_mode) || seals < 0 ||
       (seals & kSeals) != kSeals || bytes < 64 || found.st_size < bytes)
-    throw Failure("E_GEOMETRY", "the daemon handed out memory that is too small or not sealed: "
+    throw Failure("E_GEOMETRY",
+                  "the daemon handed out memory that is too small or not sealed: "
                   "install the same mattebridge on both sides");
   void *data = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_SHARED,
                     memory.number(), 0);
@@ -173,46 +175,51 @@ std::string runtime_folder(const std::string &endpoint) {
   }
   folder = tidy(folder);
   if (folder.size() + strlen("/door") > kMaxPath)
-    throw Failure("E_UNSAFE_RUNTIME", "the folder of the daemon's sockets has too long a path (" +
-                  std::to_string(folder.size() + 5) +
-                  " bytes, 107 fit): set MATTEBRIDGE_RUNTIME_DIR to a shorter one");
+    throw Failure("E_UNSAFE_RUNTIME",
+                  "the folder of the daemon's sockets has too long a path (" +
+                      std::to_string(folder.size() + 5) +
+                      " bytes, 107 fit): set MATTEBRIDGE_RUNTIME_DIR to a shorter one");
   return folder;
 }
 
 void check_folder(const std::string &folder) {
-  struct stat found {};
+  struct stat found{};
   if (lstat(folder.c_str(), &found) != 0) {
     if (errno == ENOENT || errno == ENOTDIR) throw nobody(folder);
     throw Failure("E_UNSAFE_RUNTIME", "cannot look at " + folder + ": " + strerror(errno));
   }
   if (!S_ISDIR(found.st_mode))
-    throw Failure("E_UNSAFE_RUNTIME", folder + " is not a folder (a link?): remove it and start again");
+    throw Failure("E_UNSAFE_RUNTIME",
+                  folder + " is not a folder (a link?): remove it and start again");
   if (found.st_uid != geteuid())
     throw Failure("E_UNSAFE_RUNTIME", folder + " belongs to user " + std::to_string(found.st_uid) +
-                  ": set MATTEBRIDGE_RUNTIME_DIR to a folder of your own");
+                                          ": set MATTEBRIDGE_RUNTIME_DIR to a folder of your own");
   if (found.st_mode & 077)
     throw Failure("E_UNSAFE_RUNTIME", folder + " is open to other users: run chmod 700 on it");
 }
 
 bool lies_in(const std::string &path, const std::string &folder) {
   const size_t slash = path.rfind('/');
-  struct stat theirs {}, ours {};
+  struct stat theirs{}, ours{};
   return path.size() <= kMaxPath && slash != std::string::npos && slash > 0 &&
          stat(path.substr(0, slash).c_str(), &theirs) == 0 && stat(folder.c_str(), &ours) == 0 &&
          theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino;
 }
 
-Fd connect_to(const std::string &path, const std::string &folder, bool records, const Watch &watch) {
+Fd connect_to(const std::string &path, const std::string &folder, bool records,
+              const Watch &watch) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   memcpy(address.sun_path, path.c_str(), path.size());
   Fd connection(socket(AF_UNIX, (records ? SOCK_SEQPACKET : SOCK_STREAM) | kSocketFlags, 0));
   if (connection.number() < 0)
     throw Failure("E_CONNECTION", std::string("no socket to be had: ") + strerror(errno));
-  while (connect(connection.number(), reinterpret_cast<sockaddr *>(&address), sizeof address) != 0) {
+  while (connect(connection.number(), reinterpret_cast<sockaddr *>(&address), sizeof address) !=
+         0) {
     if (errno == ENOENT || errno == ECONNREFUSED) throw nobody(folder);
     if (errno != EAGAIN && errno != EINTR)
-      throw Failure("E_CONNECTION", "cannot reach the daemon in " + folder + ": " + strerror(errno));
+      throw Failure("E_CONNECTION",
+                    "cannot reach the daemon in " + folder + ": " + strerror(errno));
     watch.pause(0.01);  // the backlog is full: somebody else is being served
   }
   check_peer(connection, folder);
@@ -275,8 +282,9 @@ bool hung_up(const Fd &door) {
 }
 
 void wait_for(const Fd *a, const Fd *b, bool a_write, int timeout_ms) {
-  pollfd watched[2] = {{a ? a->number() : -1, static_cast<short>(POLLIN | (a_write ? POLLOUT : 0)), 0},
-                       {b ? b->number() : -1, POLLIN, 0}};
+  pollfd watched[2] = {
+      {a ? a->number() : -1, static_cast<short>(POLLIN | (a_write ? POLLOUT : 0)), 0},
+      {b ? b->number() : -1, POLLIN, 0}};
   poll(watched, 2, timeout_ms);
 }
 

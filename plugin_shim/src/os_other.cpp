@@ -10,7 +10,8 @@ namespace mb::os {
 namespace {
 
 [[noreturn]] void refuse() {
-  throw Failure("E_SYSTEM", "there is no transport for this operating system yet: run the daemon "
+  throw Failure("E_SYSTEM",
+                "there is no transport for this operating system yet: run the daemon "
                 "and its hosts on Linux");
 }
 

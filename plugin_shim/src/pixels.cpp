@@ -90,8 +90,8 @@ void store_sample(uint8_t *at, Sample sample, float value) {
   } else if (sample == Sample::Float) {
     std::memcpy(at, &value, 4);
   } else {
-    const auto bits = sample == Sample::Short ? static_cast<uint16_t>(whole(value, 65535.0f))
-                                              : to_half(value);
+    const auto bits =
+        sample == Sample::Short ? static_cast<uint16_t>(whole(value, 65535.0f)) : to_half(value);
     std::memcpy(at, &bits, 2);
   }
 }
@@ -125,7 +125,8 @@ void luminance_row(const Image &image, const uint8_t *from, uint8_t *to, int cou
 void take_row(const Image &image, const uint8_t *from, Pick pick, uint8_t *to, int count,
               bool stream) {
   if (pick == Pick::Whole) {
-    copy_row(to, from, static_cast<size_t>(count) * static_cast<size_t>(image.pixel_bytes()), stream);
+    copy_row(to, from, static_cast<size_t>(count) * static_cast<size_t>(image.pixel_bytes()),
+             stream);
   } else if (pick == Pick::Luminance) {
     luminance_row(image, from, to, count);
   } else if (image.sample == Sample::Byte) {
@@ -169,8 +170,8 @@ void give_row(const Result &result, int64_t row, int64_t from, int count, const 
   };
   const auto samples = static_cast<size_t>(count) * static_cast<size_t>(output.components);
   // A host's rows may start anywhere; whole floats only where they are aligned.
-  const bool direct = output.sample == Sample::Float &&
-                      reinterpret_cast<uintptr_t>(to) % alignof(float) == 0;
+  const bool direct =
+      output.sample == Sample::Float && reinterpret_cast<uintptr_t>(to) % alignof(float) == 0;
   if (!direct) scratch.resize(samples);
   float *floats = direct ? reinterpret_cast<float *>(to) : scratch.data();
   assemble(result.mode, at(result.first), at(result.second), output.components, floats, count,
@@ -209,9 +210,10 @@ Plane plane_for(const char *role, const Image &image, Pick pick) {
   Plane plane;
   plane.role = role;
   plane.sample = pick == Pick::Luminance ? Sample::Float : image.sample;
-  plane.channels = pick == Pick::Whole ? image.components
-                   : pick == Pick::Colour ? 3
-                   : pick == Pick::Covered ? 4 : 1;
+  plane.channels = pick == Pick::Whole     ? image.components
+                   : pick == Pick::Colour  ? 3
+                   : pick == Pick::Covered ? 4
+                                           : 1;
   return plane;
 }
 
@@ -267,9 +269,10 @@ void copy_across(const Image &image, const OfxRectI &window, const Image &output
       uint8_t *to = output.pixel(x, y);
       for (int c = 0; c < output.components; ++c) {
         const int channel = output.components == 1 ? 3 : c;
-        const float value =
-            image.components == 1 ? load_sample(from, image.sample)
-            : channel < image.components ? load_sample(from + channel * step, image.sample) : 1.0f;
+        const float value = image.components == 1 ? load_sample(from, image.sample)
+                            : channel < image.components
+                                ? load_sample(from + channel * step, image.sample)
+                                : 1.0f;
         store_sample(to + c * other, output.sample, value);
       }
     }

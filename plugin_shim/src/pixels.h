@@ -26,12 +26,12 @@ struct Image {
 
 // How the samples of an image become those of a plane.
 enum class Pick {
-  Whole,       // all components, as they are
-  Colour,      // the first three
-  Covered,     // RGBA with alpha 1, whatever it was
-  Alpha,       // the last component alone
-  Red,         // the first alone
-  Luminance,   // Rec. 709, as float
+  Whole,      // all components, as they are
+  Colour,     // the first three
+  Covered,    // RGBA with alpha 1, whatever it was
+  Alpha,      // the last component alone
+  Red,        // the first alone
+  Luminance,  // Rec. 709, as float
 };
 
 enum class Output { Premultiplied, Straight, Matte };

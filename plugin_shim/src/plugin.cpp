@@ -12,7 +12,8 @@ namespace {
 
 OfxStatus create_instance(OfxImageEffectHandle effect) {
   Instance *made = new Instance(effect);
-  if (host.property->propSetPointer(made->properties(), "OfxPropInstanceData", 0, made) != kOfxStatOK)
+  if (host.property->propSetPointer(made->properties(), "OfxPropInstanceData", 0, made) !=
+      kOfxStatOK)
     delete made;  // each action makes its own then
   return kOfxStatOK;
 }
@@ -68,8 +69,13 @@ OfxStatus main_entry(const char *action, const void *handle, OfxPropertySetHandl
 
 void set_host(OfxHost *given) { host.given = given; }
 
-OfxPlugin plugin{"OfxImageEffectPluginAPI", 1,      "org.mattebridge.MatteBridge", kMajor, kMinor,
-                 set_host,                  main_entry};
+OfxPlugin plugin{"OfxImageEffectPluginAPI",
+                 1,
+                 "org.mattebridge.MatteBridge",
+                 kMajor,
+                 kMinor,
+                 set_host,
+                 main_entry};
 
 }  // namespace
 }  // namespace mb

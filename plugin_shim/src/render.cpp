@@ -22,7 +22,7 @@ struct Ask {
   OfxTime time = 0;
   OfxRectI window{0, 0, 0, 0};
   double scale[2] = {1, 1};
-  bool interactive = false, draft = false;
+  bool windowed = false, interactive = false, draft = false;
 };
 
 // The node's knobs at this time; text is copied at once.
@@ -45,7 +45,7 @@ struct Input {
 Ask read_ask(const Instance &node, OfxPropertySetHandle in) {
   Ask ask;
   ask.time = get_double(in, "OfxPropTime", 0);
-  get_rectangle(in, "OfxImageEffectPropRenderWindow", ask.window);
+  ask.windowed = get_rectangle(in, "OfxImageEffectPropRenderWindow", ask.window);
   for (int axis = 0; axis < 2; ++axis)
     ask.scale[axis] = get_double(in, "OfxImageEffectPropRenderScale", 1, axis);
   ask.interactive = get_int(in, "OfxImageEffectPropInteractiveRenderStatus", 0) ||
@@ -80,8 +80,10 @@ Knobs read_knobs(const Instance &node, OfxTime time) {
 // Images
 
 int components_of(const std::string &name) {
-  return name == "OfxImageComponentRGBA" ? 4 : name == "OfxImageComponentRGB" ? 3
-         : name == "OfxImageComponentAlpha" ? 1 : 0;
+  return name == "OfxImageComponentRGBA"    ? 4
+         : name == "OfxImageComponentRGB"   ? 3
+         : name == "OfxImageComponentAlpha" ? 1
+                                            : 0;
 }
 
 std::optional<Sample> sample_of(const std::string &name) {
@@ -107,17 +109,18 @@ Image image_of(OfxPropertySetHandle set, OfxPropertySetHandle clip, const char *
   const std::string who = std::string("the image of ") + clip_name;
   if (!image.components || !sample)
     throw Failure("E_DTYPE", who + " has components '" + named("OfxImageEffectPropComponents") +
-                  "' of depth '" + named("OfxImageEffectPropPixelDepth") +
-                  "', which this plugin does not know");
+                                 "' of depth '" + named("OfxImageEffectPropPixelDepth") +
+                                 "', which this plugin does not know");
   image.sample = *sample;
   const int64_t width = int64_t{image.bounds.x2} - image.bounds.x1;
   const int64_t height = int64_t{image.bounds.y2} - image.bounds.y1;
   if (!bounded || width < 1 || height < 1 || width > kMaxSide || height > kMaxSide)
     throw Failure("E_GEOMETRY", who + " has the bounds " + text_of(image.bounds) +
-                  ": sides from 1 to 32768 are possible");
+                                    ": sides from 1 to 32768 are possible");
   if (std::abs(image.row_bytes) < width * image.pixel_bytes() && height > 1)
     throw Failure("E_GEOMETRY", who + " has rows of " + std::to_string(image.row_bytes) +
-                  " bytes for " + std::to_string(width) + " pixels: the host is mistaken");
+                                    " bytes for " + std::to_string(width) +
+                                    " pixels: the host is mistaken");
   return image;
 }
 
@@ -133,7 +136,8 @@ std::optional<Input> fetch(const Instance &node, const char *name, OfxTime time,
   OfxPropertySetHandle clip_set = nullptr;
   const OfxImageClipHandle clip = node.clip(name, &clip_set);
   // MLT leaves Connected out for inputs that are not there, and for its one Source means it.
-  if (!clip || (optional && !get_int(clip_set, "OfxImageClipPropConnected", 0))) return std::nullopt;
+  if (!clip || (optional && !get_int(clip_set, "OfxImageClipPropConnected", 0)))
+    return std::nullopt;
   Input input;
   input.fetched = FetchedImage(clip, time, nullptr);
   if (!get_pointer(input.fetched.set(), "OfxImagePropData")) return std::nullopt;
@@ -153,7 +157,8 @@ std::optional<Input> fetch(const Instance &node, const char *name, OfxTime time,
     }
     if (!optional && !contains(input.image.bounds, whole))
       throw Failure("E_INPUTS", "the host gives " + text_of(input.image.bounds) + " of " + name +
-                    ", which is " + text_of(whole) + ": render whole frames, without tiles");
+                                    ", which is " + text_of(whole) +
+                                    ": render whole frames, without tiles");
   }
   if (optional && host.called("DaVinciResolve") && all_zero(input.image)) return std::nullopt;
   input.premultiplied = premultiplied(input.fetched.set(), clip_set, input.image.components);
@@ -183,8 +188,9 @@ Inputs fetch_inputs(const Instance &node, const Knobs &knobs, OfxTime time) {
   if (background.components == 1)
     throw Failure("E_INPUTS", "Background has one channel: connect the RGB or RGBA clean plate");
   if (!contains(background.bounds, inputs.source.image.bounds))
-    throw Failure("E_INPUTS", "Background covers " + text_of(background.bounds) + " and Source is " +
-                  text_of(inputs.source.image.bounds) + ": reformat the clean plate to the plate");
+    throw Failure("E_INPUTS", "Background covers " + text_of(background.bounds) +
+                                  " and Source is " + text_of(inputs.source.image.bounds) +
+                                  ": reformat the clean plate to the plate");
   return inputs;
 }
 
@@ -223,7 +229,8 @@ std::vector<Plane> outputs_of(Output mode) {
   return {plane("alpha", 1)};
 }
 
-mpack::Map fields_of(const Ask &ask, const Knobs &knobs, const Inputs &inputs, const char *meaning) {
+mpack::Map fields_of(const Ask &ask, const Knobs &knobs, const Inputs &inputs,
+                     const char *meaning) {
   mpack::Map params{{"colorspace", knobs.color == kLinear ? "linear" : "srgb"},
                     {"plate_alpha", meaning},
                     {"foreground", kForegroundSources[knobs.foreground]}};
@@ -250,8 +257,9 @@ void check_name(const std::string &name, const char *knob) {
   for (const char c : name)
     good = good && ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || std::strchr("._-", c));
   if (!good)
-    throw Failure("E_MESSAGE", std::string(knob) + " '" + name.substr(0, 64) +
-                  "' is no name: use a to z, 0 to 9, dots, dashes, at most 64 of them");
+    throw Failure("E_MESSAGE",
+                  std::string(knob) + " '" + name.substr(0, 64) +
+                      "' is no name: use a to z, 0 to 9, dots, dashes, at most 64 of them");
 }
 
 // The frame, whole: what to send, how to fill it, where to put what comes back.
@@ -264,7 +272,8 @@ std::vector<std::string> matte(const Ask &ask, const Knobs &knobs, const Inputs 
   pick_colours(inputs, plate, clean, meaning);
   std::vector<std::pair<std::string, Source>> sources;
   sources.emplace_back("plate", Source{&inputs.source.image, plate});
-  if (inputs.background) sources.emplace_back("clean_plate", Source{&inputs.background->image, clean});
+  if (inputs.background)
+    sources.emplace_back("clean_plate", Source{&inputs.background->image, clean});
   if (inputs.hint)
     sources.emplace_back("alpha_hint",
                          Source{&inputs.hint->image, hint_pick(inputs.hint->image, knobs.hint)});
@@ -279,14 +288,16 @@ std::vector<std::string> matte(const Ask &ask, const Knobs &knobs, const Inputs 
   frame.fields = fields_of(ask, knobs, inputs, meaning);
   frame.outputs = outputs_of(knobs.mode);
   for (const auto &source : sources)
-    frame.inputs.push_back(plane_for(source.first.c_str(), *source.second.image, source.second.pick));
+    frame.inputs.push_back(
+        plane_for(source.first.c_str(), *source.second.image, source.second.pick));
   frame.fill = [&](const Plane &plane, uint8_t *rows) {
     for (const auto &source : sources)
       if (source.first == plane.role)
         copy_in(*source.second.image, rectangle, source.second.pick, plane, rows, patience);
   };
   frame.collect = [&](const std::vector<Plane> &planes, const uint8_t *arena) {
-    Result result{knobs.mode, rectangle, &planes[0], planes.size() > 1 ? &planes[1] : nullptr, arena};
+    Result result{knobs.mode, rectangle, &planes[0], planes.size() > 1 ? &planes[1] : nullptr,
+                  arena};
     copy_out(result, ask.window, output, patience);
   };
   return render(frame, watch);
@@ -319,7 +330,7 @@ OfxStatus fail(Instance &node, const Ask &ask, const Knobs &knobs, const Image *
 }
 
 OfxStatus render_node(Instance &node, OfxPropertySetHandle in) {
-  const Ask ask = read_ask(node, in);
+  Ask ask = read_ask(node, in);
   const Knobs knobs = read_knobs(node, ask.time);
   OfxPropertySetHandle clip_set = nullptr;
   const OfxImageClipHandle clip = node.clip(kOutput, &clip_set);
@@ -329,6 +340,7 @@ OfxStatus render_node(Instance &node, OfxPropertySetHandle in) {
     if (!get_pointer(fetched.set(), "OfxImagePropData"))
       throw Failure("E_INPUTS", "the host gives no image to write to");
     output = image_of(fetched.set(), clip_set, kOutput);
+    if (!ask.windowed) ask.window = output->bounds;
     if (empty(ask.window)) return kOfxStatOK;
     // Upstream nodes render in here, before a session is taken: chained nodes never starve.
     const Inputs inputs = fetch_inputs(node, knobs, ask.time);

@@ -36,7 +36,7 @@ std::string control_path(const mpack::Value &welcome, const std::string &folder)
   const std::string address = welcome.text("ctl");
   if (address.compare(0, 6, "ipc://") != 0 || !os::lies_in(address.substr(6), folder))
     throw Failure("E_CONNECTION", "the daemon in " + folder +
-                  " names a control socket elsewhere: stop and start it");
+                                      " names a control socket elsewhere: stop and start it");
   return address.substr(6);
 }
 
@@ -126,7 +126,9 @@ class Session {
 
  private:
   std::string enveloped(const char *op, const std::string &id, mpack::Map fields) const {
-    mpack::Map message{{"v", 1}, {"op", op}, {"id", mpack::Value::binary(id)},
+    mpack::Map message{{"v", 1},
+                       {"op", op},
+                       {"id", mpack::Value::binary(id)},
                        {"sid", mpack::Value::binary(sid_)}};
     for (auto &field : fields) message.push_back(std::move(field));
     return mpack::pack(message);
@@ -160,8 +162,8 @@ class Session {
 
   bool names_arena(const mpack::Value &found) const {
     int64_t slot = -1, generation = -1;
-    return found.whole("slot", &slot) && found.whole("gen", &generation) &&
-           slot == arena_.number && generation == static_cast<int64_t>(generation_);
+    return found.whole("slot", &slot) && found.whole("gen", &generation) && slot == arena_.number &&
+           generation == static_cast<int64_t>(generation_);
   }
 
   std::string folder_;
@@ -236,7 +238,7 @@ class Pool {
       }
     }
     throw Failure("E_CONNECTION", "the daemon in " + frame.folder +
-                  " closes the door on us: see its log, or stop and start it");
+                                      " closes the door on us: see its log, or stop and start it");
   }
 
   SessionPointer pick(const std::string &folder, int64_t bytes, bool &may_open) {
@@ -341,7 +343,8 @@ mpack::Array on_wire(const std::vector<Plane> &planes, size_t from, size_t to) {
 }
 
 Failure as_failure(const mpack::Value &reply) {
-  if (reply.text("op") == "cancelled") return Failure("E_CANCELLED", "the daemon dropped the frame");
+  if (reply.text("op") == "cancelled")
+    return Failure("E_CANCELLED", "the daemon dropped the frame");
   Failure failure(reply.text("code"), reply.text("message"), reply.truth("retry"));
   failure.held = reply.truth("held");
   failure.retry_after_s = std::max(1.0, reply.number("retry_after_ms", 100)) / 1000;
@@ -410,8 +413,8 @@ std::vector<std::string> render(const Frame &frame, const Watch &watch) {
       return attempt(frame, id, watch);
     } catch (const DaemonLost &lost) {
       if (losses++)
-        throw Failure(lost.code, std::string(lost.what()) +
-                      ", twice with this frame: see the daemon's log");
+        throw Failure(lost.code,
+                      std::string(lost.what()) + ", twice with this frame: see the daemon's log");
       first_loss = lost.what();
     } catch (const Failure &failure) {
       if (losses && failure.code == "E_NO_DAEMON")

@@ -28,9 +28,10 @@ std::string framed(int flags, const std::string &body) {
 
 std::string ready() {
   // Without an identity: a second peer of the same name would be ignored.
-  return std::string("\x05READY\x0bSocket-Type\0\0\0\x06"
-                     "DEALER",
-                     28);
+  return std::string(
+      "\x05READY\x0bSocket-Type\0\0\0\x06"
+      "DEALER",
+      28);
 }
 
 [[noreturn]] void nonsense() {
@@ -60,7 +61,8 @@ void Dealer::shake_hands(const Watch &whole) {
   bool greeted = false;
   for (;;) {
     patience();
-    if (sent < hello.size()) sent += os::write_some(socket_, hello.data() + sent, hello.size() - sent);
+    if (sent < hello.size())
+      sent += os::write_some(socket_, hello.data() + sent, hello.size() - sent);
     pump();
     if (!greeted && incoming_.size() >= 12) {
       const auto byte = [&](size_t at) { return static_cast<unsigned char>(incoming_[at]); };
@@ -129,7 +131,8 @@ bool Dealer::frame(int &flags, std::string &body) {
   for (;;) {
     if (incoming_.size() >= 2) {
       flags = static_cast<unsigned char>(incoming_[0]);
-      if (flags & ~(kMore | kLong | kCommand) || ((flags & kCommand) && (flags & kMore))) nonsense();
+      if (flags & ~(kMore | kLong | kCommand) || ((flags & kCommand) && (flags & kMore)))
+        nonsense();
       const size_t head = flags & kLong ? 9 : 2;
       uint64_t size = 0;
       for (size_t at = 1; at < head && at < incoming_.size(); ++at)
@@ -146,7 +149,10 @@ bool Dealer::frame(int &flags, std::string &body) {
 }
 
 void Dealer::command(const std::string &body) {
-  if (body.compare(0, 6, "\x05" "ERROR") == 0) nonsense();
+  if (body.compare(0, 6,
+                   "\x05"
+                   "ERROR") == 0)
+    nonsense();
   if (body.compare(0, 5, "\x04PING") != 0 || body.size() < 7) return;
   // TTL, then at most 16 bytes that come back; lost where the socket is full, which a ping may be.
   outgoing_ += framed(kCommand, "\x04PONG" + body.substr(7, 16));

@@ -30,8 +30,8 @@ class Dealer {
   bool pump();
 
   os::Fd socket_;
-  std::string incoming_;   // a partial frame survives between two looks
-  std::string outgoing_;   // answers to pings, where the socket was full
+  std::string incoming_;  // a partial frame survives between two looks
+  std::string outgoing_;  // answers to pings, where the socket was full
   std::vector<std::string> parts_;
 };
 

@@ -603,6 +603,16 @@ def test_a_host_that_loses_our_pointer_still_renders(
         node.destroy()
 
 
+def test_a_host_that_names_no_window_gets_the_whole_output(
+    binary: Path, shared_daemon: DaemonProcess
+) -> None:
+    plate, clean = scene()
+    refused = {"OfxImageEffectPropRenderWindow", "OfxPropTime", "OfxImageEffectPropRenderScale"}
+    with OfxHost(binary, name=NUKE, refuse=refused) as host:
+        node = connected(host, shared_daemon.folder)
+        good(node, matted(shared_daemon, plate, clean).premultiplied)
+
+
 def test_loading_and_unloading_two_hundred_times_leaves_nothing(
     binary: Path, shared_daemon: DaemonProcess
 ) -> None:
@@ -683,6 +693,37 @@ def run_script(script: str, *arguments: Any) -> subprocess.CompletedProcess[str]
         text=True,
         timeout=60,
     )
+
+
+STRANGER = """
+import os, socket, sys, time
+
+# The first test of a run waits for the compiler.
+pytestmark = pytest.mark.timeout(400)
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+listener.bind(sys.argv[1])
+os.chmod(sys.argv[1], 0o777)
+os.setuid(65534)
+listener.listen(4)  # whose door it is, as the kernel tells the visitor
+print("open", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_another_users_door_is_not_walked_through(host: OfxHost) -> None:
+    with FakeDaemon() as daemon:
+        (daemon.folder / "door").unlink()
+        stranger = subprocess.Popen(
+            [sys.executable, "-c", STRANGER, str(daemon.folder / "door")], stdout=subprocess.PIPE
+        )
+        try:
+            assert stranger.stdout is not None
+            assert stranger.stdout.readline() == b"open\n"
+            assert "belongs to user 65534" in failed(connected(host, daemon.folder))
+        finally:
+            stranger.kill()
+            stranger.communicate()
 
 
 def test_a_forked_host_keeps_no_door_and_a_library_that_is_gone_is_not_called(

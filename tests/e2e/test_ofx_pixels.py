@@ -27,6 +27,9 @@ from fakes.ofx_host import (
 )
 from fakes.ofx_scene import matted, scene
 
+# The first test of a run waits for the compiler.
+pytestmark = pytest.mark.timeout(400)
+
 NUKE = "uk.co.thefoundry.nuke"
 
 

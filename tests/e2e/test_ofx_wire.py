@@ -16,6 +16,9 @@ from mattebridge import protocol
 from mattebridge.errors import MessageError
 from mattebridge.slots import HEADER
 
+# The first test of a run waits for the compiler.
+pytestmark = pytest.mark.timeout(400)
+
 GOLDEN = Path(__file__).parents[1] / "golden" / "protocol"
 
 
