@@ -18,6 +18,7 @@ from training.compose.shots import Shots, composed
 from training.farm import LayerFarm
 from training.layers import SIDE
 from training.losses import coarse_loss, refined_loss
+from training.optimiser import AdamW
 from training.plan import Plan
 from training.pool import LayerPool
 from training.state import Progress, Snapshot
@@ -50,12 +51,8 @@ class Trainer:
         self.network = TwoPlate(*([plan.widths] if plan.widths else []))
         self.network.to(self.device).to(memory_format=torch.channels_last)
         self.average = {k: v.clone() for k, v in self.network.state_dict().items()}
-        self._optimiser = torch.optim.AdamW(
-            self.network.parameters(),
-            lr=plan.learning_rate,
-            betas=(0.9, 0.99),
-            weight_decay=plan.weight_decay,
-        )
+        parameters = dict(self.network.named_parameters())
+        self._optimiser = AdamW(parameters, plan.weight_decay)
         self._pool = LayerPool(plan.pool, device=device, side=side)
         self._farm: LayerFarm | None = None
         self.waited_s = 0.0
@@ -111,14 +108,11 @@ class Trainer:
 
     def _descend(self, shots: Shots, factor: int, step: int) -> dict[str, Tensor]:
         self.network.train()
-        for group in self._optimiser.param_groups:
-            group["lr"] = self.plan.rate(step)
-        self._optimiser.zero_grad(set_to_none=True)
+        self._optimiser.zero()
         parts = self._losses(shots, factor, self.plan.refines(step))
         total = torch.stack(list(parts.values())).sum()
         total.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT)
-        self._optimiser.step()
+        self._optimiser.step(self.plan.rate(step), _LARGEST_GRADIENT)
         return {"loss": total.detach(), **{k: v.detach() for k, v in parts.items()}}
 
     def _losses(self, shots: Shots, factor: int, refines: bool) -> dict[str, Tensor]:
@@ -151,16 +145,14 @@ class Trainer:
         return network.to(memory_format=torch.channels_last).eval()
 
     def snapshot(self) -> Snapshot:
-        names = {parameter: name for name, parameter in self.network.named_parameters()}
-        states = {names[p]: s for p, s in self._optimiser.state.items()}
         return Snapshot(
             plan=self.plan,
             progress=replace(self.progress),
             weights=_kept(self.network.state_dict()),
             average=_kept(self.average),
-            momentum=_kept({name: s["exp_avg"] for name, s in states.items()}),
-            variance=_kept({name: s["exp_avg_sq"] for name, s in states.items()}),
-            optimiser_steps={name: int(s["step"]) for name, s in states.items()},
+            momentum=_kept(self._optimiser.momentum),
+            variance=_kept(self._optimiser.variance),
+            optimiser_steps=dict(self._optimiser.steps),
         )
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -168,13 +160,14 @@ class Trainer:
         self.plan, self.progress = snapshot.plan, replace(snapshot.progress)
         self.network.load_state_dict(snapshot.weights)
         self.average = {k: v.to(self.device).clone() for k, v in snapshot.average.items()}
-        for name, parameter in self.network.named_parameters():
-            if name in snapshot.momentum:
-                self._optimiser.state[parameter] = {
-                    "step": torch.tensor(float(snapshot.optimiser_steps[name])),
-                    "exp_avg": snapshot.momentum[name].to(self.device).clone(),
-                    "exp_avg_sq": snapshot.variance[name].to(self.device).clone(),
-                }
+        self._optimiser.momentum = self._moved(snapshot.momentum)
+        self._optimiser.variance = self._moved(snapshot.variance)
+        self._optimiser.steps = dict(snapshot.optimiser_steps)
+
+    def _moved(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Copies on the device, laid out as the parameters are."""
+        like = dict(self.network.named_parameters())
+        return {k: torch.empty_like(like[k]).copy_(v) for k, v in tensors.items()}
 
     def begin_from(self, state: dict[str, Tensor], label: str) -> None:
         """Start from given weights instead of random ones."""
@@ -195,4 +188,6 @@ def inputs_from(shots: Shots) -> Inputs:
 
 
 def _kept(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+    return {
+        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()
+    }

@@ -76,7 +76,11 @@ FAMILIES = {
     "background_matting": Family(
         "mattebridge.models.background_matting_model:describe_state",
         "mattebridge.models.background_matting_card:entry_of",
-    )
+    ),
+    "twoplate": Family(
+        "mattebridge.models.twoplate_model:describe_state",
+        "mattebridge.models.twoplate_card:entry_of",
+    ),
 }
 
 

@@ -45,8 +45,11 @@ _BUILT_IN = {
 
 
 def built_in() -> Mapping[str, Entry]:
-    """The models that need nothing but this package."""
-    return _BUILT_IN
+    """The models that need nothing but this package, its trained network if that is there."""
+    # Imported here: a card of a family needs `Entry`.
+    from mattebridge.models.twoplate_card import shipped
+
+    return {**_BUILT_IN, **shipped()}
 
 
 class Registry:

@@ -1,0 +1,183 @@
+"""A training run: the same after a restart, its loss falls, its weights fit the shipped model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from training import curve, session, state, train
+from training.export import exported
+from training.optimiser import AdamW
+from training.plan import PRESETS, Plan
+from training.trainer import Trainer
+
+import fakes.training_package  # noqa: F401
+from mattebridge.models.twoplate import from_state
+from mattebridge.models.weights import load_strictly, read_state_dict
+
+TINY = Plan(
+    seed=4,
+    steps=30,
+    batch=2,
+    canvas=32,
+    crop=32,
+    pool=4,
+    warm=3,
+    fresh=1,
+    warm_up=2,
+    refine_from=0.05,
+    widths=(8, 8, 8),
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> object:
+    """Sums in another order are other sums."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def trainer(plan: Plan = TINY) -> Trainer:
+    return Trainer(plan, side=48)
+
+
+def stepped(made: Trainer, steps: int) -> Trainer:
+    for _ in range(steps):
+        made.step()
+    return made
+
+
+@lru_cache(maxsize=1)
+def uninterrupted() -> state.Snapshot:
+    made = trainer()
+    made.fill()
+    return stepped(made, 6).snapshot()
+
+
+def test_a_run_that_was_stopped_makes_the_same_steps_as_one_that_was_not(tmp_path: Path) -> None:
+    first = trainer()
+    first.fill()
+    state.save(tmp_path, stepped(first, 4).snapshot())
+    found = state.load(tmp_path)
+    assert found is not None
+    second = trainer()
+    second.restore(found)
+    second.fill()
+    made, expected = stepped(second, 2).snapshot(), uninterrupted()
+    assert made.progress == expected.progress
+    for name in ("weights", "average", "momentum", "variance"):
+        for key, tensor in getattr(expected, name).items():
+            assert torch.equal(getattr(made, name)[key], tensor), (name, key)
+
+
+def test_another_seed_is_another_run() -> None:
+    made = trainer(replace(TINY, seed=5))
+    made.fill()
+    weights = stepped(made, 1).snapshot().weights
+    assert any(not torch.equal(weights[k], v) for k, v in uninterrupted().weights.items())
+
+
+def test_a_new_pool_goes_on_with_layers_never_seen() -> None:
+    made = trainer()
+    made.restore(uninterrupted())
+    made.fill(anew=True)
+    assert made.progress.first_pair == uninterrupted().progress.next_pair
+    made.step()
+
+
+def test_a_state_that_was_cut_short_is_not_taken_for_one(tmp_path: Path) -> None:
+    state.save(tmp_path, uninterrupted())
+    (tmp_path / "state.new").mkdir()
+    (tmp_path / "state.new" / "run.json").write_text("{", encoding="utf-8")
+    found = state.load(tmp_path)
+    assert found is not None
+    assert found.progress.step == 6
+    (tmp_path / "state").rename(tmp_path / "state.old")
+    found = state.load(tmp_path)
+    assert found is not None
+    assert found.plan == TINY
+
+
+def test_the_loss_falls() -> None:
+    made = trainer(replace(TINY, steps=60, learning_rate=4e-3, pool=2, warm=2, fresh=0))
+    made.fill()
+    losses = [float(made.step()["loss"]) for _ in range(40)]
+    assert np.mean(losses[-8:]) < 0.8 * np.mean(losses[3:11])
+
+
+def test_the_rate_warms_up_and_falls_to_its_last_share() -> None:
+    plan = replace(PRESETS["cpu"], steps=1000)
+    assert plan.rate(0) == pytest.approx(plan.learning_rate / plan.warm_up)
+    assert plan.rate(500) < plan.rate(150)
+    assert plan.rate(1000) == pytest.approx(plan.learning_rate * plan.last_share)
+
+
+def test_every_file_of_a_checkpoint_stays_moderate(tmp_path: Path) -> None:
+    network = Trainer(PRESETS["cpu"], side=8).network
+    size = sum(t.numel() * t.element_size() for t in network.state_dict().values())
+    assert size <= 16_000_000
+    halves = {k: v.half().contiguous() for k, v in network.state_dict().items()}
+    assert len(safetensors.torch.save(halves)) <= 10_000_000
+
+
+def test_a_command_trains_and_goes_on_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "Trainer", partial(Trainer, side=64))
+    command = ["--run", str(tmp_path / "run"), "--workers", "0", "--per-kind", "0"]
+    plan = ["--steps", "4", "--batch", "2", "--canvas", "64", "--crop", "32", "--pool", "2"]
+    plan += ["--warm", "2", "--refine-from", "0"]
+    train.main([*command, *plan, "--stop-after", "1"])
+    train.main([*command, "--device", "cpu"])
+    found = state.load(tmp_path / "run")
+    assert found is not None
+    assert (found.progress.step, found.progress.calls, found.progress.samples) == (4, 2, 8)
+    assert found.plan.batch == 2
+    assert (tmp_path / "run" / "curve.png").stat().st_size > 0
+
+
+def test_the_log_is_read_back_and_drawn(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        curve.append(tmp_path / "log.csv", {"step": step, "loss": 1 / step})
+    assert [row["step"] for row in curve.read(tmp_path / "log.csv")] == [1, 2, 3]
+    curve.draw(tmp_path / "curve.png", tmp_path / "log.csv", [{"step": 2, "all": 30.0}])
+    assert (tmp_path / "curve.png").stat().st_size > 1000
+
+
+def test_the_export_writes_half_precision_with_its_digest_and_history(tmp_path: Path) -> None:
+    run, shipped = tmp_path / "run", tmp_path / "data"
+    state.save(run, uninterrupted())
+    safetensors.torch.save_file(uninterrupted().average, tmp_path / "best.safetensors")
+    told = exported(tmp_path / "best.safetensors", run, shipped)
+    assert told["digest"].startswith("sha256:")
+    assert told["seed"] == TINY.seed
+    found = read_state_dict(shipped / "twoplate.safetensors")
+    assert found["refiner.enter.weight"].dtype == torch.float16
+    load_strictly(from_state(found), found, looks_like="")
+
+
+def test_the_first_step_of_the_optimiser_is_as_long_as_its_rate() -> None:
+    value = torch.nn.Parameter(torch.tensor([1.0, -2.0, 3.0]))
+    still = torch.nn.Parameter(torch.tensor([5.0]))
+    optimiser = AdamW({"value": value, "still": still}, weight_decay=0.1)
+    value.grad = torch.tensor([0.3, -0.1, 0.2])
+    optimiser.step(0.01, largest_gradient=100.0)
+    expected = torch.tensor([1.0, -2.0, 3.0]) * (1 - 0.01 * 0.1) - 0.01 * torch.tensor([1, -1, 1])
+    assert torch.allclose(value, expected, atol=1e-5)
+    assert still.item() == 5.0
+    assert optimiser.steps == {"value": 1}
+
+
+def test_a_long_gradient_is_cut() -> None:
+    value = torch.nn.Parameter(torch.zeros(2))
+    optimiser = AdamW({"value": value}, weight_decay=0.0)
+    value.grad = torch.tensor([300.0, 400.0])
+    optimiser.step(0.01, largest_gradient=1.0)
+    assert torch.allclose(optimiser.momentum["value"], torch.tensor([0.06, 0.08]), atol=1e-5)

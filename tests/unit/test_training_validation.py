@@ -1,0 +1,78 @@
+"""The validation set of the training: always the same frames, and none of them is trained on."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import pytest
+from training import judge, validation
+from training.plan import Plan
+from training.trainer import Trainer
+from training.validation import BLENDS, KINDS, Frame
+
+import fakes.training_package  # noqa: F401
+
+SIDE = 96
+
+
+@lru_cache(maxsize=16)
+def frame(kind: str, blend: str = "display", number: int = 1) -> Frame:
+    return validation.frame(kind, number, blend, side=SIDE)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_frame_is_always_the_same_and_in_range(kind: str) -> None:
+    again = validation.frame(kind, 1, "display", side=SIDE)
+    made = frame(kind)
+    for name in ("plate", "clean_plate", "alpha", "foreground"):
+        values = getattr(made, name)
+        assert np.array_equal(values, getattr(again, name))
+        assert values.dtype == np.float32
+        assert 0 <= values.min() <= values.max() <= 1
+    assert max(made.plate.shape) == SIDE
+    assert made.alpha.shape == made.plate.shape[:2]
+
+
+def test_the_shadow_is_in_the_plate_alone() -> None:
+    made = frame("shadow")
+    background = made.alpha == 0
+    assert made.plate[background].mean() < made.clean_plate[background].mean()
+
+
+def test_plain_frames_differ_from_the_clean_plate_by_grain_alone() -> None:
+    made = frame("clean")
+    away = np.abs(made.plate - made.clean_plate).mean(2)[made.alpha == 0]
+    assert away.mean() < 0.02
+
+
+def test_both_blends_are_in_the_set() -> None:
+    drawn = validation.frames(1, kinds=("clean",), side=48)
+    assert [made.blend for made in drawn] == list(BLENDS)
+
+
+def test_the_frames_of_the_tests_can_be_judged_too() -> None:
+    wanted = [("clean", 0, "display", 64)]
+    (made,) = validation._drawn(validation._one_of_quality, wanted, 0)
+    assert made.plate.shape[:2] == made.alpha.shape
+
+
+def test_a_network_is_judged_by_kind() -> None:
+    trainer = Trainer(Plan(widths=(8, 8, 8), pool=1), side=8)
+    found = judge.errors(trainer.averaged(), judge.prepared([frame("clean"), frame("similar")]))
+    assert set(found) == {"clean", "similar", "all", "without_similar"}
+    assert found["without_similar"] == found["clean"]
+    assert found["all"] == pytest.approx((found["clean"] + found["similar"]) / 2)
+
+
+def test_the_table_has_a_line_for_every_kind_and_the_means() -> None:
+    made = frame("clean")
+    rows = [(made, judge.measured(made, made.alpha, made.foreground))]
+    lines = judge.table(rows).splitlines()
+    assert [line.split("(")[0].strip() for line in lines[1:]] == [
+        "clean",
+        "display",
+        "all",
+        "without similar",
+    ]
+    assert "0.000" in lines[1]

@@ -1,0 +1,213 @@
+"""The project's own network: any size, strips without seams, hints, honest about its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from mattebridge.engine import Engine, RenderParams
+from mattebridge.errors import InputsError, ModelError
+from mattebridge.models import twoplate_card, twoplate_model
+from mattebridge.models.base import ModelInput, ModelOutput, no_checkpoint
+from mattebridge.models.registry import Entry, Registry
+from mattebridge.models.twoplate import TwoPlate, clamped, factor_for, from_state, inputs_of
+from mattebridge.models.twoplate_card import card_of
+from mattebridge.models.twoplate_model import TwoPlateModel, describe_state
+from mattebridge.models.twoplate_onnx import INPUTS, export_onnx
+from mattebridge.models.weights_file import digest_of
+
+SIZES = [(1, 1), (7, 5), (33, 64), (61, 47), (120, 1003)]
+
+
+@lru_cache(maxsize=1)
+def weights() -> dict[str, torch.Tensor]:
+    """A small network's, random, with a refiner that does something."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        network = TwoPlate((8, 8, 8), 8)
+        torch.nn.init.normal_(network.refiner.leave.weight, 0, 0.05)
+        for name, buffer in network.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.normal_(0, 0.1)
+    return network.state_dict()
+
+
+@lru_cache(maxsize=1)
+def model() -> TwoPlateModel:
+    made = TwoPlateModel(card_of("sha256:0"), weights)
+    made.load("cpu")
+    return made
+
+
+def given(height: int, width: int, **others: object) -> ModelInput:
+    rng = np.random.default_rng(height * 7 + width)
+    plate, clean = (rng.random((height, width, 3), dtype=np.float32) for _ in range(2))
+    frame = ModelInput(plate, clean, None, None, False, {})
+    return dataclasses.replace(frame, **others)  # type: ignore[arg-type]
+
+
+def matte(frame: ModelInput) -> ModelOutput:
+    return model().matte(frame, no_checkpoint)
+
+
+def plain(frame: ModelInput) -> tuple[np.ndarray, np.ndarray]:
+    """The same by the network's own forward, norms and all."""
+    network = from_state(weights()).to_empty(device="cpu").eval()
+    network.load_state_dict(weights())
+    assert frame.clean_plate is not None
+    pair = (
+        torch.from_numpy(image).permute(2, 0, 1)[None] for image in (frame.plate, frame.clean_plate)
+    )
+    with torch.inference_mode():
+        made = network(inputs_of(*pair), factor_for(*frame.plate.shape[:2]))[1]
+    made = clamped(made)
+    return made.alpha[0, 0].numpy(), made.foreground[0].permute(1, 2, 0).numpy()
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_every_size_is_taken_and_matted_as_by_the_plain_network(height: int, width: int) -> None:
+    made = matte(given(height, width))
+    alpha, foreground = plain(given(height, width))
+    assert made.alpha.shape == (height, width)
+    assert np.abs(made.alpha - alpha).max() < 1e-5
+    assert np.abs(made.foreground - foreground).max() < 1e-5
+
+
+def test_strips_leave_no_seams(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = matte(given(90, 70))
+    monkeypatch.setattr(twoplate_model, "_CPU_STRIP_GROUPS", 1)
+    strips = matte(given(90, 70))
+    assert np.abs(whole.alpha - strips.alpha).max() < 1e-5
+    assert np.abs(whole.foreground - strips.foreground).max() < 1e-5
+
+
+def test_the_inputs_are_not_written_to() -> None:
+    frame = given(40, 40)
+    kept = frame.plate.copy()
+    frame.plate.flags.writeable = False
+    matte(frame)
+    assert np.array_equal(frame.plate, kept)
+
+
+def test_a_hint_what_is_outside_and_the_light_have_a_say() -> None:
+    base = matte(given(48, 48)).alpha
+    others = {
+        "alpha_hint": np.ones((48, 48), np.float32),
+        "outside": np.ones((48, 48), bool),
+        "scene_linear": True,
+    }
+    for name, value in others.items():
+        assert not np.array_equal(matte(given(48, 48, **{name: value})).alpha, base), name
+
+
+def test_an_empty_hint_is_not_the_same_as_no_hint() -> None:
+    empty = matte(given(48, 48, alpha_hint=np.zeros((48, 48), np.float32)))
+    assert not np.array_equal(empty.alpha, matte(given(48, 48)).alpha)
+    assert empty.notes["alpha_hint_used"] is True
+
+
+def test_light_above_one_stays_in_the_foreground() -> None:
+    frame = given(32, 32)
+    frame.plate[4:8, 4:8] = 5.0
+    assert np.all(matte(frame).foreground[4:8, 4:8] >= 4.0)
+
+
+def test_without_a_clean_plate_of_its_size_it_says_so() -> None:
+    with pytest.raises(InputsError, match="needs a clean plate"):
+        matte(given(16, 16, clean_plate=None))
+    with pytest.raises(InputsError, match="of 16x16; got 8x12"):
+        matte(given(16, 16, clean_plate=np.zeros((12, 8, 3), np.float32)))
+
+
+def test_it_works_in_the_engine_with_alignment_and_all() -> None:
+    card = card_of("sha256:0")
+    entry = Entry(card, lambda _: TwoPlateModel(card, weights))
+    engine = Engine(registry=Registry(lambda: {card.name: entry}, aliases={}))
+    frame, out = given(75, 101), {"premultiplied": np.zeros((75, 101, 4), np.float32)}
+    planes = {"plate": frame.plate, "clean_plate": frame.clean_plate}
+    report = engine.matte(planes, RenderParams(colorspace="linear"), model="twoplate", out=out)
+    assert np.isfinite(out["premultiplied"]).all()
+    assert "alignment" in report.notes
+
+
+def test_weights_of_another_shape_are_recognised_and_others_refused() -> None:
+    assert describe_state(weights())["parameters"] > 1000
+    with pytest.raises(ModelError, match="no weights of twoplate"):
+        describe_state({"conv.weight": torch.zeros(1)})
+    broken = {k: v for k, v in weights().items() if k != "refiner.enter.bias"}
+    with pytest.raises(ModelError, match=r"refiner\.enter\.bias"):
+        TwoPlateModel(card_of("sha256:0"), lambda: broken).load("cpu")
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder as the package has it, with weights and their description."""
+    halves = {k: v.half() if v.is_floating_point() else v for k, v in weights().items()}
+    data = safetensors.torch.save(halves)
+    monkeypatch.setattr(twoplate_card, "WEIGHTS", tmp_path / "twoplate.safetensors")
+    monkeypatch.setattr(twoplate_model, "WEIGHTS", tmp_path / "twoplate.safetensors")
+    monkeypatch.setattr(twoplate_card, "DESCRIPTION", tmp_path / "twoplate.json")
+    (tmp_path / "twoplate.safetensors").write_bytes(data)
+    text = json.dumps({"digest": digest_of(data)})
+    (tmp_path / "twoplate.json").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_the_registry_offers_it_where_its_weights_are(shipped: Path) -> None:
+    made = Registry().make("twoplate")
+    made.load("cpu")
+    assert made.memory_bytes > 0
+    assert made.matte(given(20, 20), no_checkpoint).alpha.shape == (20, 20)
+
+
+@pytest.mark.parametrize("lacking", ["twoplate.safetensors", "twoplate.json"])
+def test_the_registry_does_not_offer_it_without_them(shipped: Path, lacking: str) -> None:
+    (shipped / lacking).unlink()
+    assert "twoplate" not in Registry().names()
+
+
+def test_weights_that_are_not_those_described_are_refused(shipped: Path) -> None:
+    path = shipped / "twoplate.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x07")
+    with pytest.raises(ModelError, match="have the digest"):
+        Registry().make("twoplate").load("cpu")
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("onnx") is None or importlib.util.find_spec("onnxruntime") is None,
+    reason="needs the extra 'onnx' (onnx and onnxruntime)",
+)
+@pytest.mark.parametrize(("height", "width"), [(61, 47), (40, 1010)])
+def test_the_onnx_file_gives_the_same_matte(tmp_path: Path, height: int, width: int) -> None:
+    import onnxruntime
+
+    network = from_state(weights()).to_empty(device="cpu").eval()
+    network.load_state_dict(weights())
+    export_onnx(network, tmp_path / "twoplate.onnx", height=height, width=width)
+    frame = given(height, width)
+    assert frame.clean_plate is not None
+    pair = (
+        torch.from_numpy(image).permute(2, 0, 1)[None] for image in (frame.plate, frame.clean_plate)
+    )
+    feeds = {name: plane.numpy() for name, plane in zip(INPUTS, inputs_of(*pair))}
+    session = onnxruntime.InferenceSession(str(tmp_path / "twoplate.onnx"))
+    alpha, foreground = session.run(None, feeds)
+    made = matte(frame)
+    assert np.abs(alpha[0, 0] - made.alpha).max() < 1e-4
+    assert np.abs(foreground[0].transpose(1, 2, 0) - made.foreground).max() < 1e-4
+
+
+def test_without_the_extra_the_export_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ModelError, match=r"mattebridge\[onnx\]"):
+        export_onnx(TwoPlate((8,), 8), tmp_path / "x.onnx", height=8, width=8)
