@@ -32,6 +32,8 @@ from fakes.ofx_host import (
 from fakes.ofx_scene import matted, scene
 from mattebridge import transport
 
+# The first test of a run waits for the compiler.
+pytestmark = pytest.mark.timeout(400)
 NUKE = "uk.co.thefoundry.nuke"
 # A hang would be caught; a busy machine would not. Tight figures are in benchmarks/bench_ofx.py.
 SOON_S = 1.0
@@ -697,9 +699,6 @@ def run_script(script: str, *arguments: Any) -> subprocess.CompletedProcess[str]
 
 STRANGER = """
 import os, socket, sys, time
-
-# The first test of a run waits for the compiler.
-pytestmark = pytest.mark.timeout(400)
 listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 listener.bind(sys.argv[1])
 os.chmod(sys.argv[1], 0o777)
