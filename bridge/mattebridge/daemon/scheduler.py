@@ -1,15 +1,16 @@
 """The fair queue: who is served next when everybody wants the one device.
 
 Each session has a line of its own for each priority, first in, first out. Interactive lines go
-before batch lines; among sessions of one priority it is round robin, so that a session that sends
-a thousand frames delays another one's single frame by one frame. A batch frame that has waited
-`batch_ageing_s` counts as interactive, so that a farm never starves.
+before batch lines; among lines of one priority it is round robin, so that a session that sends a
+thousand frames delays another one's single frame by one frame. A batch line whose first frame has
+waited `ageing_s` takes its turn among the interactive ones, so that a farm never starves, nor
+pushes the artist aside.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Callable, Generic, Optional, Protocol, TypeVar
 
 
@@ -33,56 +34,51 @@ class FairQueue(Generic[_Item]):
 
     def __init__(self, ageing_s: float) -> None:
         self._ageing_s = ageing_s
-        self._lines: dict[str, OrderedDict[Hashable, deque[_Item]]] = {
-            "interactive": OrderedDict(),
-            "batch": OrderedDict(),
-        }
-        self._count = 0
+        # In the order of their turns: whose line was served last stands last.
+        self._lines: OrderedDict[tuple[str, Hashable], deque[_Item]] = OrderedDict()
+        self._counts = {"interactive": 0, "batch": 0}
 
     def __len__(self) -> int:
-        return self._count
+        return sum(self._counts.values())
 
     def count(self, priority: str) -> int:
         """How many requests of this priority wait."""
-        return sum(len(line) for line in self._lines[priority].values())
+        return self._counts[priority]
 
     def push(self, item: _Item) -> None:
         """Put a request at the end of its owner's line."""
-        lines = self._lines[item.priority]
-        lines.setdefault(item.owner, deque()).append(item)
-        self._count += 1
+        self._lines.setdefault((item.priority, item.owner), deque()).append(item)
+        self._counts[item.priority] += 1
 
     def pop(self, now: float, device: str) -> Optional[_Item]:
         """The request that this device should serve next, or None."""
-        aged = self._oldest_batch(device)
-        if aged is not None and now - aged.arrived > self._ageing_s:
-            self.remove(aged)
-            return aged
-        for lines in self._lines.values():
-            for owner, line in lines.items():
-                if line[0].device in (None, device):
-                    item = line[0]
-                    self.remove(item)
-                    if owner in lines:
-                        lines.move_to_end(owner)
-                    return item
-        return None
+        waiting: Optional[_Item] = None
+        for line in self._lines.values():
+            item = line[0]
+            if item.device not in (None, device):
+                continue
+            if item.priority == "interactive" or now - item.arrived > self._ageing_s:
+                return self._serve(item)
+            waiting = waiting or item
+        return None if waiting is None else self._serve(waiting)
 
-    def _oldest_batch(self, device: str) -> Optional[_Item]:
-        heads = [line[0] for line in self._lines["batch"].values()]
-        heads = [item for item in heads if item.device in (None, device)]
-        return min(heads, key=lambda item: item.arrived, default=None)
+    def _serve(self, item: _Item) -> _Item:
+        key = (item.priority, item.owner)
+        self.remove(item)
+        if key in self._lines:
+            self._lines.move_to_end(key)
+        return item
 
     def remove(self, item: _Item) -> bool:
         """Take one request out; False when it does not wait here."""
-        lines = self._lines[item.priority]
-        line = lines.get(item.owner)
+        key = (item.priority, item.owner)
+        line = self._lines.get(key)
         if line is None or item not in line:
             return False
         line.remove(item)
-        self._count -= 1
+        self._counts[item.priority] -= 1
         if not line:
-            del lines[item.owner]
+            del self._lines[key]
         return True
 
     def take_if(self, wanted: Callable[[_Item], bool]) -> list[_Item]:
@@ -92,6 +88,6 @@ class FairQueue(Generic[_Item]):
             self.remove(item)
         return found
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
-        items = [item for lines in self._lines.values() for line in lines.values() for item in line]
+    def __iter__(self) -> Iterator[_Item]:
+        items = [item for line in self._lines.values() for item in line]
         return iter(sorted(items, key=lambda item: item.arrived))
