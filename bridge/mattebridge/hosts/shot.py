@@ -247,6 +247,7 @@ class _Pending:
             frame=self.frame if -(2**31) <= self.frame < 2**31 else None,
             priority=priority,
             timeout_s=timeout_s,
+            output_dtype=self.settings.precision,
             **self.settings.params(),
         )
         self.inputs = _Inputs(

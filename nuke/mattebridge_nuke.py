@@ -1,0 +1,792 @@
+"""The MatteBridge node in Nuke: a Group that sends its inputs to the daemon and reads mattes back.
+
+    Plate, CleanPlate, Hint --> (while matting: Writes of scratch EXR) --> daemon
+                                                                             |
+    Output <-- Route <-- Matte (a Read of multi-layer EXRs, by content) <----+
+                 ^------ Live  (the OFX plugin, where it is installed and chosen)
+
+The Read gives premultiplied RGBA, `matte.alpha` and `foreground.red/green/blue`. A script that
+holds the node opens, shows its knobs, saves and renders what is matted without this file, without
+the mattebridge package and without a daemon: the node is a plain Group, its buttons are guarded
+one-liners, and nothing here is imported by Nuke's own render.
+
+With a window, a frame's inputs are rendered on the main thread and everything else happens on a
+thread of ours, so that the interface lives between frames; without one, all of it happens here.
+Rules: every call of Nuke on the main thread; every wait looks at the cancel of this request; a
+thread never outlives its request by more than one poll.
+
+As a program, in Nuke's Python or under `nuke -t`:
+
+    python -m mattebridge_nuke script.nk --frames=1001-1010 [--node=MatteBridge1]
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any, Callable, Optional
+
+import nuke
+
+VERSION = 1
+PLUGIN_CLASS = "OFXorg.mattebridge.MatteBridge_v1"
+INPUTS = ("Plate", "CleanPlate", "Hint")
+MARKER = "bridge_version"
+# Never a picture: a Read of it is an error that says what to do.
+NOT_YET = "press_Matte_Range_first.%04d.exr"
+READY = "not matted yet"
+ANY_FRAME = 1000000
+ON_ROUTE = """if nuke.thisKnob().name() == 'route':
+    try:
+        import mattebridge_nuke
+    except ImportError:
+        pass
+    else:
+        mattebridge_nuke.choose_route(nuke.thisNode())"""
+POLL_S = 0.1
+# The channel of a Nuke layer as an EXR names it.
+EXR_NAMES = {"red": "R", "green": "G", "blue": "B", "alpha": "A"}
+
+_jobs: dict[str, _Job] = {}
+
+
+class HostError(Exception):
+    """One sentence for the artist."""
+
+
+# ----------------------------------------------------------------------------------- start of Nuke
+
+
+def set_up() -> None:
+    """What `init.py` does: the way to our packages, and our callbacks. Loads nothing heavy."""
+    if sys.version_info < (3, 9):  # noqa: UP036 - Nuke 13 runs this too
+        raise HostError("needs Nuke 14 or newer (Python 3.9)")
+    here = os.path.dirname(os.path.abspath(__file__))
+    vendored = os.path.join(here, "vendor", "cp{}{}".format(*sys.version_info[:2]))
+    # At the end: Nuke's own numpy wins, whose binaries it was built with.
+    if os.path.isdir(vendored) and vendored not in sys.path:
+        sys.path.append(vendored)
+    nuke.addOnCreate(_on_create, nodeClass="Group")
+    nuke.addOnDestroy(_on_destroy, nodeClass="Group")
+    nuke.addOnScriptClose(_on_script_close)
+
+
+def set_up_menu() -> None:
+    """What `menu.py` does."""
+    menu = nuke.menu("Nodes").addMenu("mattebridge")
+    menu.addCommand("MatteBridge", "import mattebridge_nuke; mattebridge_nuke.create()")
+
+
+def _on_create() -> None:
+    """A pasted copy gets an id, and so a folder, of its own."""
+    node = nuke.thisNode()
+    if not is_ours(node):
+        return
+    uid = node["node_uid"].value()
+    others = [other for other in _our_nodes() if other.fullName() != node.fullName()]
+    if not uid or any(other["node_uid"].value() == uid for other in others):
+        node["node_uid"].setValue(uuid.uuid4().hex)
+
+
+def _on_destroy() -> None:
+    node = nuke.thisNode()
+    if is_ours(node):
+        _cancel_job(node["node_uid"].value())
+
+
+def _on_script_close() -> None:
+    for uid in list(_jobs):
+        _cancel_job(uid)
+
+
+def is_ours(node: nuke.Node) -> bool:
+    """Whether a node is a MatteBridge group."""
+    return node.Class() == "Group" and node.knob(MARKER) is not None
+
+
+def _our_nodes() -> list[nuke.Node]:
+    return [node for node in nuke.allNodes("Group", recurseGroups=True) if is_ours(node)]
+
+
+# ---------------------------------------------------------------------------------------- the node
+
+
+def create() -> nuke.Node:
+    """A MatteBridge node, connected to what is selected."""
+    selected = nuke.selectedNodes()
+    node = nuke.createNode("Group", "", False)
+    node.setName("MatteBridge", uncollide=True)
+    _fill(node)
+    for knob in _knobs():
+        node.addKnob(knob)
+    node["node_uid"].setValue(uuid.uuid4().hex)
+    set_input_range(node)
+    for index, source in enumerate(list(reversed(selected))[: len(INPUTS)]):
+        node.setInput(index, source)
+    return node
+
+
+def _fill(node: Any) -> None:
+    with node:
+        for name in INPUTS:
+            nuke.nodes.Input(name=name)
+        read = nuke.nodes.Read(name="Matte", file=NOT_YET)
+        _set(read, raw=True, premultiplied=True, on_error="error")
+        _set(read, origset=True, **dict.fromkeys(("first", "origfirst"), -ANY_FRAME))
+        _set(read, **dict.fromkeys(("last", "origlast"), ANY_FRAME))
+        # Reports what is matted; the Read itself takes any frame, and a missing one is an error.
+        shown = nuke.nodes.FrameRange(name="Matted", inputs=[read])
+        route = nuke.nodes.Switch(name="Route", inputs=[shown])
+        nuke.nodes.Output(inputs=[route])
+    node["knobChanged"].setValue(ON_ROUTE)
+
+
+def _set(node: nuke.Node, **values: Any) -> None:
+    for name, value in values.items():
+        node[name].setValue(value)
+
+
+def _button(function: str) -> str:
+    return (
+        "try:\n    import mattebridge_nuke\nexcept ImportError:\n"
+        "    nuke.thisNode()['status'].setValue('mattebridge is not installed in this Nuke')\n"
+        f"else:\n    mattebridge_nuke.{function}(nuke.thisNode())"
+    )
+
+
+def _knobs() -> Iterator[nuke.Knob]:
+    """Every knob, in order. Names stand in saved scripts: they are never changed."""
+    yield nuke.Tab_Knob("mattebridge", "MatteBridge")
+    yield _told(nuke.Text_Knob("status", "Status", READY), "What happened last.")
+    for function, label, tip in (
+        ("matte_frame", "Matte frame", "Matte the current frame, in all views."),
+        ("matte_range", "Matte range", "Matte First to Last. Frames that are the same as before "
+         "cost no more than their render."),
+        ("cancel", "Cancel", "Stop what this node is matting; frames that are done stay."),
+        ("clear", "Clear", "Remove every matte of this node from disk."),
+        ("open_status", "Daemon status", "What the daemon is doing."),
+    ):  # fmt: skip
+        yield _told(nuke.PyScript_Knob(function, label, _button(function)), tip)
+    yield _told(nuke.Int_Knob("first", "First"), "First frame of Matte range.")
+    yield _told(nuke.Int_Knob("last", "Last"), "Last frame of Matte range.")
+    step = nuke.Int_Knob("increment", "Every")
+    step.setValue(1)
+    yield _told(step, "Every how many frames: 2 leaves out each second one.")
+    yield _told(
+        nuke.PyScript_Knob("set_input_range", "Input range", _button("set_input_range")),
+        "Set First and Last to the range of Plate.",
+    )
+    yield _told(nuke.String_Knob("model", "Model", "default"), "Name of a model; the command "
+                "`mattebridge models` lists them.")  # fmt: skip
+    for name, label, choices, tip in _CHOICES:
+        yield _told(nuke.Enumeration_Knob(name, label, list(choices)), tip)
+    yield _told(nuke.String_Knob("hint_channel", "Hint channel", "rgba.alpha"), "The channel of "
+                "Hint that is the rough matte.")  # fmt: skip
+    yield _told(nuke.Boolean_Knob("overscan", "Overscan"), "Matte all pixels of Plate, also those "
+                "outside the format.")  # fmt: skip
+    yield _told(nuke.Multiline_Eval_String_Knob("settings", "Settings"), "Settings of the model, "
+                "one a line: key=value.")  # fmt: skip
+    yield nuke.Tab_Knob("advanced", "Advanced")
+    yield _told(nuke.File_Knob("store", "Folder"), "Where mattes are kept. Empty: a folder "
+                "`mattebridge` beside the script, else a temporary one.")  # fmt: skip
+    yield _told(nuke.File_Knob("scratch", "Scratch folder"), "Where pixels pass through. Empty: "
+                "memory where a frame fits, else the temporary folder.")  # fmt: skip
+    limit = nuke.Double_Knob("timeout_s", "Time limit (s)")
+    limit.setValue(600.0)
+    yield _told(limit, "The longest wait for one frame.")
+    yield _told(nuke.String_Knob("instance", "Daemon", ""), "Which daemon: a name, or the folder "
+                "it runs in. Empty: the usual one.")  # fmt: skip
+    for name, value in ((MARKER, str(VERSION)), ("node_uid", "")):
+        hidden = nuke.String_Knob(name, name, value)
+        hidden.setVisible(False)
+        yield _told(hidden, "Used by the node itself.")
+
+
+_CHOICES: Sequence[tuple[str, str, Sequence[str], str]] = (
+    ("route", "Route", ("pre-render", "live (OFX)"), "Pre-render: mattes are made by the buttons "
+     "and read from disk. Live: the OFX plugin mattes each frame as the viewer asks for it."),
+    ("colorspace", "Colour", ("linear", "srgb"), "The light of Plate and CleanPlate in this "
+     "script: scene-linear, as Nuke works, or display-encoded."),
+    ("foreground", "Foreground from", ("model", "unmix", "plate"), "Where the subject's colour "
+     "comes from: the model, the plate with the clean plate taken out, or the plate as it is."),
+    ("alignment", "Align clean plate", ("as the model wants", "off", "auto", "homography"),
+     "Fit CleanPlate to Plate before keying."),
+    ("match_exposure", "Match exposure", ("as the model wants", "on", "off"), "Fit CleanPlate's "
+     "exposure and white balance to Plate."),
+    ("plate_alpha", "Plate alpha", ("opaque", "straight", "premultiplied"), "What the alpha of "
+     "Plate means; opaque: nothing."),
+    ("nonfinite", "NaN and infinity", ("error", "zero"), "In Plate or CleanPlate: refuse the "
+     "frame, or take them for black."),
+    ("precision", "Files", ("16 bit half", "32 bit float"), "Of the mattes on disk."),
+)  # fmt: skip
+
+
+def _told(knob: nuke.Knob, tip: str) -> nuke.Knob:
+    knob.setTooltip(tip)
+    return knob
+
+
+# ------------------------------------------------------------------------------------- the buttons
+
+
+def matte_frame(node: nuke.Node) -> None:
+    """Button: matte the current frame."""
+    _start(node, [int(nuke.frame())])
+
+
+def matte_range(node: nuke.Node) -> None:
+    """Button: matte the range on the node."""
+    _guarded(node, lambda: _start(node, _range_of(node)))
+
+
+def cancel(node: nuke.Node) -> None:
+    """Button: stop this node's request; one that is over already is left alone."""
+    if not _cancel_job(node["node_uid"].value()):
+        _say(node, "nothing is being matted")
+
+
+def clear(node: nuke.Node) -> None:
+    """Button: forget this node's mattes, on disk too."""
+
+    def work() -> None:
+        if node["node_uid"].value() in _jobs:
+            raise HostError("cancel the matte that is running first")
+        shot = _package("shot")
+        shot.clear(_store_of(node))
+        _read_of(node)["file"].setValue(NOT_YET)
+        _say(node, READY)
+
+    _guarded(node, work)
+
+
+def set_input_range(node: nuke.Node) -> None:
+    """Button: the range of Plate, or of the script where nothing is connected."""
+    source = node.input(0) or nuke.root()
+    node["first"].setValue(int(source.firstFrame()))
+    node["last"].setValue(int(source.lastFrame()))
+
+
+def choose_route(node: Any) -> None:
+    """Called when the Route knob changes: the plugin's node appears when it is first chosen."""
+
+    def work() -> None:
+        live = node["route"].value() == "live (OFX)"
+        if live and node.node("Live") is None:
+            _add_plugin(node)
+        node.node("Route")["which"].setValue(1 if live else 0)
+
+    _guarded(node, work)
+
+
+def open_status(node: nuke.Node) -> None:
+    """Button: what the daemon says of itself, asked on a thread."""
+    instance = node["instance"].value() or None
+    name = node.fullName()
+
+    def ask() -> None:
+        try:
+            with _client_class().connect(instance, name="status", host="nuke") as client:
+                status = client.status()
+            text = _status_line(status)
+        except Exception as error:
+            text = _sentence(error)
+        _on_main(lambda: _say_by_name(name, text))
+
+    _run_aside(ask)
+
+
+def _status_line(status: dict[str, Any]) -> str:
+    workers = status.get("workers", [])
+    busy = status.get("queue", {})
+    depth = busy.get("depth", 0) if isinstance(busy, dict) else busy
+    return f"daemon {status.get('state')}; {len(workers)} workers; {depth} frames wait"
+
+
+def _range_of(node: nuke.Node) -> list[int]:
+    first, last, step = (int(node[name].value()) for name in ("first", "last", "increment"))
+    if step < 1:
+        raise HostError("Every must be 1 or more")
+    frames = list(range(first, last + 1, step))
+    if not frames:
+        raise HostError(f"the range is empty: First is {first} and Last is {last}")
+    return frames
+
+
+def _add_plugin(node: Any) -> None:
+    with node:
+        try:
+            live = nuke.createNode(PLUGIN_CLASS, "", False)
+        except RuntimeError as error:
+            node["route"].setValue("pre-render")
+            raise HostError(
+                "the OFX plugin is not installed here: run `mattebridge install ofx`"
+            ) from error
+        live.setName("Live")
+        for index, name in enumerate(INPUTS):
+            live.setInput(index, node.node(name))
+        node.node("Route").setInput(1, live)
+
+
+# ------------------------------------------------------------------------------------ one request
+
+
+class _Request:
+    """What a request needs of the node, taken once, on the main thread."""
+
+    def __init__(self, node: nuke.Node, frames: Sequence[int]) -> None:
+        shot = _package("shot")
+        self.name = node.fullName()
+        self.uid = str(node["node_uid"].value())
+        self.frames = [(frame, view) for frame in frames for view in nuke.views()]
+        self.settings = _settings_of(node, shot.ShotSettings)
+        self.store = _store_of(node)
+        self.scratch = _path_on(node, "scratch")
+        self.timeout_s = float(node["timeout_s"].value())
+        self.instance = node["instance"].value() or None
+        self.hint_layer, self.hint_name = _hint_channel(str(node["hint_channel"].value()))
+        self.inputs = [name for index, name in enumerate(INPUTS) if node.input(index) is not None]
+        if "Plate" not in self.inputs:
+            raise HostError("connect a plate to the Plate input")
+        plate = node.input(0)
+        assert plate is not None
+        # Half again for a bounding box larger than the format.
+        self.frame_bytes = int(plate.width() * plate.height() * 4 * 4 * len(self.inputs) * 1.5)
+
+    def run(
+        self,
+        on_main: Callable[[Callable[[], Any]], Any],
+        cancelled: Callable[[], bool],
+        report: Callable[[int, str], None],
+    ) -> str:
+        """Matte everything; a sentence about it. Runs on any thread."""
+        shot, scratch = _package("shot"), _package("scratch")
+        made: list[Any] = []
+
+        def on_frame(one: Any) -> None:
+            made.append(one)
+            report(len(made), f"frame {one.frame}")
+
+        with scratch.ScratchFolder(self.scratch, need_bytes=2 * self.frame_bytes) as folder:
+
+            def render(frame: int, view: str) -> Any:
+                folder.check_room(self.frame_bytes)
+                return on_main(lambda: self._render(folder.path, frame, view))
+
+            try:
+                with _client_class().connect(
+                    self.instance, start=True, name="nuke", host="nuke"
+                ) as client:
+                    shot.matte_shot(
+                        self.frames,
+                        render,
+                        client,
+                        store=self.store,
+                        settings=self.settings,
+                        timeout_s=self.timeout_s,
+                        priority="interactive" if len(self.frames) == 1 else "batch",
+                        cancelled=cancelled,
+                        on_frame=on_frame,
+                    )
+            finally:
+                if made:
+                    on_main(lambda: self._show(made))
+        return self._words(made)
+
+    def _render(self, folder: Any, frame: int, view: str) -> Any:
+        """The inputs of one frame as scratch EXR, in one pass. On the main thread."""
+        shot = _package("shot")
+        node = _by_name(self.name)
+        files = {name: folder / (f"{name}.exr") for name in self.inputs}
+        for path in files.values():
+            if path.exists():
+                path.unlink()
+        with _Quiet():
+            writes = []
+            try:
+                with node:
+                    for name, path in files.items():
+                        writes.append(self._write_node(node, name, str(path)))
+                _execute(writes, frame, view)
+            finally:
+                for write in writes:
+                    nuke.delete(write)
+        missing = [name for name, path in files.items() if not path.is_file()]
+        if missing:
+            raise HostError(f"frame {frame} of {missing[0]} was not rendered")
+        return shot.FrameInputs(
+            files["Plate"], files.get("CleanPlate"), files.get("Hint"), self.hint_name
+        )
+
+    def _write_node(self, node: Any, name: str, path: str) -> nuke.Node:
+        channels = {"Hint": self.hint_layer, "CleanPlate": "rgb"}.get(name)
+        if channels is None:
+            channels = "rgb" if self.settings.plate_alpha == "opaque" else "rgba"
+        write = nuke.nodes.Write(inputs=[node.node(name)])
+        _set(write, file=path.replace("\\", "/"), file_type="exr", channels=channels)
+        _set(write, datatype="32 bit float", compression="none", autocrop=False, raw=True)
+        return write
+
+    def _show(self, made: Sequence[Any]) -> None:
+        """Let the Read in the group show the new set. On the main thread."""
+        shot = _package("shot")
+        node = _by_name(self.name)
+        read = _read_of(node)
+        current = os.path.dirname(str(read["file"].value() or "")) or None
+        folder = shot.update_set(
+            self.store, None if current is None else type(self.store)(current), made, self.settings
+        )
+        numbers = [int(name.split(".")[-1]) for name in shot.read_set(folder).get("frames", {})]
+        read["file"].setValue((folder / shot.PATTERN).as_posix())
+        _set(node.node("Matted"), first_frame=min(numbers), last_frame=max(numbers))
+
+    def _words(self, made: Sequence[Any]) -> str:
+        found = sum(one.found for one in made)
+        degraded = sorted({label for one in made for label in one.degraded})
+        text = f"{len(made) - found} frames matted"
+        text += f", {found} as before" if found else ""
+        return f"{text}; {', '.join(degraded)}" if degraded else text
+
+
+class _Quiet:
+    """Full size, and nothing for the undo list, while we add and remove our own nodes."""
+
+    def __enter__(self) -> None:
+        nuke.Undo.disable()
+        self._proxy = nuke.root()["proxy"].value()
+        if self._proxy:
+            nuke.root()["proxy"].setValue(False)
+
+    def __exit__(self, *_: Any) -> None:
+        if self._proxy:
+            nuke.root()["proxy"].setValue(True)
+        nuke.Undo.enable()
+
+
+def _execute(writes: Sequence[nuke.Node], frame: int, view: str) -> None:
+    try:
+        nuke.executeMultiple(writes, [(frame, frame, 1)], [view])
+    except RuntimeError as error:
+        if "cancel" in str(error).lower():
+            raise _cancelled() from error
+        raise HostError(f"frame {frame} could not be rendered: {error}") from error
+
+
+def _settings_of(node: nuke.Node, kind: Callable[..., Any]) -> Any:
+    def chosen(name: str) -> Any:
+        value = node[name].value()
+        return None if value == "as the model wants" else value
+
+    exposure = chosen("match_exposure")
+    plain = ("colorspace", "foreground", "alignment", "plate_alpha", "nonfinite")
+    return kind(
+        model=str(node["model"].value()).strip() or "default",
+        match_exposure=None if exposure is None else exposure == "on",
+        settings=parse_settings(str(node["settings"].value() or "")),
+        precision="float32" if node["precision"].value() == "32 bit float" else "float16",
+        overscan=bool(node["overscan"].value()),
+        **{name: chosen(name) for name in plain},
+    )
+
+
+def parse_settings(text: str) -> dict[str, Any]:
+    """`key=value` a line, as typed values."""
+    settings: dict[str, Any] = {}
+    for line in filter(None, (line.strip() for line in text.splitlines())):
+        name, equals, value = (part.strip() for part in line.partition("="))
+        if not equals or not name:
+            raise HostError(f"Settings takes key=value, not '{line}'")
+        settings[name] = _typed(value)
+    return settings
+
+
+def _typed(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _hint_channel(name: str) -> tuple[str, str]:
+    """`rgba.alpha` as the layer to write and the channel's name in the file."""
+    layer, _, channel = name.rpartition(".")
+    if not layer:
+        raise HostError(f"Hint channel takes layer.channel, such as rgba.alpha; not '{name}'")
+    suffix = EXR_NAMES.get(channel, channel)
+    if layer == "rgba":
+        return ("alpha" if channel == "alpha" else "rgb"), suffix
+    return layer, f"{layer}.{suffix}"
+
+
+def _store_of(node: nuke.Node) -> Any:
+    """The folder of this node's mattes."""
+    from pathlib import Path
+
+    uid = node["node_uid"].value()
+    chosen = _path_on(node, "store")
+    if chosen:
+        return Path(chosen) / uid
+    script = nuke.root().name()
+    if os.path.isabs(script):
+        return Path(script).parent / "mattebridge" / uid
+    return Path(tempfile.gettempdir()) / (f"mattebridge-mattes-{_user()}") / uid
+
+
+def _path_on(node: nuke.Node, name: str) -> Optional[str]:
+    knob: Any = node[name]
+    return knob.getEvaluatedValue() or None
+
+
+def _user() -> str:
+    return str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+
+
+def _read_of(node: Any) -> nuke.Node:
+    read = node.node("Matte")
+    if read is None:
+        raise HostError(f"there is no Read named Matte in {node.name()} any more")
+    return read
+
+
+def _by_name(name: str) -> Any:
+    node = nuke.toNode(name)
+    if node is None:
+        raise _cancelled()
+    return node
+
+
+# -------------------------------------------------------------------------- threads, words, errors
+
+
+class _Job:
+    """A request on a thread, with a progress bar; only where Nuke has a window."""
+
+    def __init__(self, request: _Request) -> None:
+        self.request = request
+        self.stop = threading.Event()
+        self.done = 0
+        self.words = "rendering"
+        self.task: Optional[nuke.ProgressTask] = nuke.ProgressTask("MatteBridge")
+        self.ended = threading.Event()
+
+    def start(self) -> None:
+        _jobs[self.request.uid] = self
+        _run_aside(self._work)
+        _run_aside(self._watch)
+
+    def _work(self) -> None:
+        try:
+            text = self.request.run(self._call_on_main, self.stop.is_set, self._report)
+        except Exception as error:
+            text = _sentence(error)
+        finally:
+            self.ended.set()
+        _on_main(lambda: self._finish(text))
+
+    def _call_on_main(self, call: Callable[[], Any]) -> Any:
+        if self.stop.is_set():
+            raise _cancelled()
+        return _on_main(call)
+
+    def _report(self, done: int, words: str) -> None:
+        self.done, self.words = done, words
+
+    def _watch(self) -> None:
+        """Move the bar, and look whether it was cancelled, ten times a second."""
+        while not self.ended.wait(POLL_S):
+            _on_main(self._poll)
+
+    def _poll(self) -> None:
+        if self.task is None:
+            return
+        self.task.setProgress(int(100 * self.done / max(1, len(self.request.frames))))
+        self.task.setMessage(f"{self.words} ({self.done}/{len(self.request.frames)})")
+        if self.task.isCancelled():
+            self.stop.set()
+
+    def _finish(self, text: str) -> None:
+        # A bar closes when nothing holds it any more.
+        self.task = None
+        if _jobs.get(self.request.uid) is self:
+            del _jobs[self.request.uid]
+        _say_by_name(self.request.name, text)
+
+
+def _start(node: nuke.Node, frames: Sequence[int]) -> None:
+    def work() -> None:
+        if node["node_uid"].value() in _jobs:
+            raise HostError("this node is being matted; press Cancel first")
+        request = _Request(node, frames)
+        if nuke.GUI:
+            _say(node, f"matting {len(request.frames)} frames")
+            _Job(request).start()
+        else:
+            _say(node, matte_here(request))
+
+    _guarded(node, work)
+
+
+def matte_here(request: _Request, report: Callable[[int, str], None] = lambda n, text: None) -> str:
+    """Matte on this thread: where there is no window."""
+    return request.run(lambda call: call(), lambda: False, report)
+
+
+def _cancel_job(uid: str) -> bool:
+    job = _jobs.get(uid)
+    if job is None:
+        return False
+    job.stop.set()
+    return True
+
+
+def _guarded(node: nuke.Node, work: Callable[[], None]) -> None:
+    """Run a button; what goes wrong becomes one sentence on the node, or an error on a farm."""
+    try:
+        work()
+    except Exception as error:
+        if not nuke.GUI:
+            raise
+        _say(node, _sentence(error))
+
+
+def _on_main(call: Callable[[], Any]) -> Any:
+    """The value of `call`, run on Nuke's main thread; its error is raised here.
+
+    Nuke's own call swallows exceptions and gives None.
+    """
+
+    def guarded() -> tuple[bool, Any]:
+        try:
+            return True, call()
+        except Exception as error:
+            return False, error
+
+    if threading.current_thread() is threading.main_thread():
+        return call()
+    outcome = _with_result(guarded)
+    if outcome is None:
+        raise HostError("Nuke did not run a part of the matte; see its terminal")
+    good, value = outcome
+    if not good:
+        raise value
+    return value
+
+
+def _with_result(call: Callable[[], Any]) -> Any:
+    wait: Any = nuke.executeInMainThreadWithResult
+    return wait(call)
+
+
+def _run_aside(work: Callable[[], None]) -> None:
+    # A daemon thread: Nuke can quit in the middle of a frame.
+    threading.Thread(target=work, name="mattebridge", daemon=True).start()
+
+
+def _say(node: nuke.Node, text: str) -> None:
+    node["status"].setValue(text)
+
+
+def _say_by_name(name: str, text: str) -> None:
+    node = nuke.toNode(name)
+    if node is not None:
+        _say(node, text)
+
+
+def _sentence(error: BaseException) -> str:
+    message = getattr(error, "message", None) or str(error) or type(error).__name__
+    return re.sub(r"\s+", " ", str(message))
+
+
+def _package(name: str) -> Any:
+    """A module of `mattebridge.hosts`, or one sentence on what is missing."""
+    try:
+        import importlib
+
+        return importlib.import_module(f"mattebridge.hosts.{name}")
+    except ImportError as error:
+        raise HostError(
+            f"mattebridge cannot be loaded in this Nuke (Python {sys.version_info[0]}."
+            f"{sys.version_info[1]}): {error}; run `mattebridge install nuke`"
+        ) from error
+
+
+def _client_class() -> Any:
+    _package("shot")
+    from mattebridge.client import MatteClient
+
+    return MatteClient
+
+
+def _cancelled() -> Exception:
+    _package("shot")
+    from mattebridge.errors import Cancelled
+
+    return Cancelled("cancelled")
+
+
+# ----------------------------------------------------------------------------------- as a program
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Matte the nodes of a script without a window; an exit status as of `mattebridge matte`."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="mattebridge_nuke")
+    parser.add_argument("script")
+    parser.add_argument("--frames", help="1001-1010, 1-20x2; default: as on the node")
+    parser.add_argument("--node", help="one node; default: every MatteBridge in the script")
+    # Nuke takes a last argument that is a number for a frame range of its own.
+    options = parser.parse_args([word for word in arguments if word != "end"])
+    try:
+        nuke.scriptOpen(options.script)
+        nodes = [nuke.toNode(options.node)] if options.node else _our_nodes()
+        nodes = [node for node in nodes if node is not None]
+        if not nodes:
+            wanted = options.node or "MatteBridge"
+            raise HostError(f"there is no node {wanted} in {options.script}")
+        for node in nodes:
+            frames = parse_frames(options.frames) if options.frames else _range_of(node)
+            request = _Request(node, frames)
+            total = len(request.frames)
+            text = matte_here(request, _print_progress(total))
+            print(f"{node.fullName()}: {text}", flush=True)
+        nuke.scriptSave(options.script)
+    except Exception as error:
+        print(f"mattebridge: {_sentence(error)}", file=sys.stderr, flush=True)
+        return int(getattr(error, "exit_status", 2 if isinstance(error, HostError) else 1))
+    return 0
+
+
+def _print_progress(total: int) -> Callable[[int, str], None]:
+    def report(done: int, words: str) -> None:
+        print(f"mattebridge: {words} ({done}/{total})", flush=True)
+
+    return report
+
+
+def parse_frames(text: str) -> list[int]:
+    """`1-10x2 20` or `-5--3`, as Nuke and we write them; sorted, each once."""
+    frames: set[int] = set()
+    for part in re.split(r"[,\s]+", text.strip()):
+        match = re.match(r"^(-?\d+)(?:-(-?\d+)(?:x(\d+))?)?$", part)
+        if match is None:
+            raise HostError(f"'{part}' is no frame range; say 1001-1010 or 1-20x2")
+        first = int(match.group(1))
+        last = first if match.group(2) is None else int(match.group(2))
+        step = int(match.group(3) or 1)
+        if step < 1 or last < first:
+            raise HostError(f"'{part}' is an empty frame range")
+        frames.update(range(first, last + 1, step))
+    return sorted(frames)
+
+
+if __name__ == "__main__":
+    sys.exit(main(list(nuke.rawArgs)[1:] if nuke.rawArgs else sys.argv[1:]))

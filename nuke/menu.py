@@ -1,0 +1,7 @@
+# Nuke runs this where it has a window. It must parse on 3.7; see init.py.
+try:
+    import mattebridge_nuke
+
+    mattebridge_nuke.set_up_menu()
+except Exception as error:
+    print(f"mattebridge: no menu: {error}")

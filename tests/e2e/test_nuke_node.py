@@ -1,0 +1,494 @@
+"""The MatteBridge node in the Nuke of `fakes/nuke_host.py`, with a real daemon and real EXRs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import pytest
+
+from fakes.daemon_process import DaemonProcess
+from fakes.host_shot import HostShot, make_shot
+from fakes.nuke_host import NukeHost, Picture, load, save
+from mattebridge import cli
+
+NUKE_FOLDER = Path(__file__).parents[2] / "nuke"
+
+
+@pytest.fixture
+def instance(shared_daemon: DaemonProcess) -> str:
+    return str(shared_daemon.folder)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setenv("MATTEBRIDGE_SCRATCH", str(tmp_path / "scratch"))
+    threads = threading.active_count()
+    yield
+    assert list((tmp_path / "scratch").iterdir()) == []
+    assert threading.active_count() <= threads
+    assert "nuke" not in sys.modules
+
+
+class Comp:
+    """A script: Reads of a shot into a MatteBridge node that keeps its mattes in `store`."""
+
+    def __init__(self, host: NukeHost, shot: HostShot, instance: str, store: Path) -> None:
+        import mattebridge_nuke
+
+        self.host, self.shot, self.tool = host, shot, mattebridge_nuke
+        nuke = host.module
+        self.plate = nuke.nodes.Read(name="plate", file=shot.plate, first=-100, last=9999)
+        self.clean_plate = nuke.nodes.Read(name="clean", file=shot.clean_plate)
+        self.node = mattebridge_nuke.create()
+        self.node.setInput(0, self.plate)
+        self.node.setInput(1, self.clean_plate)
+        for name, value in {
+            "instance": instance, "store": str(store), "model": "difference",
+            "first": 1, "last": 2,
+        }.items():  # fmt: skip
+            self.node[name].setValue(value)
+
+    def range(self, first: int, last: int, step: int = 1) -> None:
+        for name, value in (("first", first), ("last", last), ("increment", step)):
+            self.node[name].setValue(value)
+        self.host.press(self.node, "matte_range")
+
+    def wait(self) -> str:
+        self.host.pump(lambda: not self.tool._jobs)
+        return self.status
+
+    @property
+    def status(self) -> str:
+        return str(self.node["status"].value())
+
+    def frame(self, number: int, view: str = "main") -> Picture:
+        return self.host.frame_of(self.node, number, view)
+
+
+@pytest.fixture
+def make_comp(tmp_path: Path, instance: str) -> Iterator[Callable[..., Comp]]:
+    hosts: list[Any] = []
+
+    def make(shot: HostShot, **options: Any) -> Comp:
+        host = NukeHost(**options)
+        running = host.running(NUKE_FOLDER)
+        running.__enter__()
+        hosts.append((host, running))
+        return Comp(host, shot, instance, tmp_path / "store")
+
+    yield make
+    for host, running in hosts:
+        host.settle()
+        running.__exit__(None, None, None)
+        assert host.undo_depth == 0
+        assert host.open_bars() == 0
+        assert not any(node._class == "Write" for node in _all(host.root_node))
+
+
+def _all(group: Any) -> list[Any]:
+    return [node for child in group._children for node in (child, *_all(child))]
+
+
+def offline(tmp_path: Path, instance: str, shot: HostShot, frames: str, *more: str) -> Path:
+    """The same frames by the command; the folder of its multi-layer EXRs."""
+    out = tmp_path / "offline"
+    words = ["matte", shot.plate.replace("%V", "main"), "--clean-plate", shot.clean_plate]
+    words += ["--layers", "--format", "exr-none", "--model", "difference", "-o", str(out)]
+    words += [f"--frames={frames}", "--instance", instance, "--no-spawn", "--progress", "none"]
+    assert cli.main([*words, *more]) == 0
+    return next(path.parent for path in out.rglob("*.exr"))
+
+
+def assert_same(picture: Picture, path: Path) -> None:
+    expected = load(str(path))
+    assert set(picture.channels) == set(expected.channels)
+    for name, plane in expected.channels.items():
+        np.testing.assert_array_equal(picture.channels[name], plane, err_msg=name)
+
+
+def test_without_a_window_a_range_is_there_when_the_button_returns_and_equals_the_command(
+    make_comp: Callable[..., Comp], tmp_path: Path, instance: str
+) -> None:
+    shot = make_shot(tmp_path, (1001, 1002, 1003))
+    comp = make_comp(shot)
+    comp.range(1001, 1003)
+    assert comp.status == "3 frames matted"
+    same = offline(tmp_path, instance, shot, "1001-1003")
+    for frame in (1001, 1002, 1003):
+        picture = comp.frame(frame)
+        assert set(picture.channels) == {
+            *(f"rgba.{c}" for c in ("red", "green", "blue", "alpha")),
+            *(f"foreground.{c}" for c in ("red", "green", "blue")),
+            "matte.alpha",
+        }
+        assert_same(picture, next(same.glob(f"*{frame}*")))
+    assert (comp.node.firstFrame(), comp.node.lastFrame()) == (1001, 1003)
+    with pytest.raises(RuntimeError, match="No such file"):
+        comp.frame(1004)
+
+
+def test_plate_clean_plate_and_hint_go_out_in_one_pass(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    shot = make_shot(tmp_path)
+    comp = make_comp(shot)
+    comp.node.setInput(2, comp.host.module.nodes.Read(file=shot.hint, last=9))
+    comp.range(1, 2)
+    assert [frame for frame, _, _ in comp.host.rendered] == [1, 2]
+    names = [os.path.basename(name) for name in comp.host.rendered[0][2]]
+    assert names == ["CleanPlate.exr", "Hint.exr", "Plate.exr"]
+
+
+def test_before_anything_is_matted_the_node_is_an_error_and_not_the_plate(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path))
+    assert comp.status == "not matted yet"
+    with pytest.raises(RuntimeError, match="press_Matte_Range_first"):
+        comp.frame(1)
+
+
+def test_an_unchanged_frame_is_not_computed_again_and_a_changed_one_gets_another_name(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path, (1, 2, 3)))
+    comp.range(1, 3)
+    read = comp.node.node("Matte")
+    first = read["file"].value()
+    before = comp.frame(2).channels["rgba.red"]
+    comp.range(1, 3)
+    assert comp.status == "0 frames matted, 3 as before"
+    assert read["file"].value() == first
+    grade = comp.host.module.nodes.Grade(inputs=[comp.plate], white=0.8)
+    comp.node.setInput(0, grade)
+    comp.range(2, 2)
+    assert comp.status == "1 frames matted"
+    assert read["file"].value() != first
+    assert not np.array_equal(comp.frame(2).channels["rgba.red"], before)
+    comp.frame(1)
+    grade["white"].setValue(1.0)
+    comp.range(1, 3)
+    assert comp.status == "0 frames matted, 3 as before"
+    np.testing.assert_array_equal(comp.frame(2).channels["rgba.red"], before)
+
+
+def test_frames_of_other_settings_are_not_mixed_with_new_ones(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path))
+    comp.range(1, 2)
+    comp.node["foreground"].setValue("unmix")
+    comp.range(1, 1)
+    comp.frame(1)
+    with pytest.raises(RuntimeError, match="No such file"):
+        comp.frame(2)
+
+
+def test_negative_frames_holes_and_increments_keep_their_numbers(
+    make_comp: Callable[..., Comp], tmp_path: Path, instance: str
+) -> None:
+    shot = make_shot(tmp_path, (-5, -3, -1, 1))
+    comp = make_comp(shot)
+    comp.range(-5, 1, 2)
+    assert comp.status == "4 frames matted"
+    assert [frame for frame, _, _ in comp.host.rendered] == [-5, -3, -1, 1]
+    with pytest.raises(RuntimeError, match="No such file"):
+        comp.frame(-4)
+    with pytest.raises(Exception, match="frame -4 could not be rendered"):
+        comp.range(-5, 1)
+
+
+def test_two_views_are_two_mattes(make_comp: Callable[..., Comp], tmp_path: Path) -> None:
+    shot = make_shot(tmp_path, views=("left", "right"))
+    comp = make_comp(shot, view_names=("left", "right"))
+    comp.range(1, 2)
+    assert comp.status == "4 frames matted"
+    left, right = (comp.frame(1, view).channels["matte.alpha"] for view in ("left", "right"))
+    assert not np.array_equal(left, right)
+
+
+@pytest.mark.parametrize(
+    "window", [(-7, -4, 80, 50), (3, 2, 50, 30), (-7, 5, 40, 40)], ids=["larger", "smaller", "off"]
+)
+def test_a_bounding_box_other_than_the_format_lands_where_it_belongs(
+    make_comp: Callable[..., Comp], tmp_path: Path, instance: str, window: Any
+) -> None:
+    shot = make_shot(tmp_path, (1,), plate_window=window, aspect=2.0)
+    comp = make_comp(shot)
+    comp.range(1, 1)
+    picture = comp.frame(1)
+    assert (picture.width, picture.height, picture.aspect) == (61, 37, 2.0)
+    assert picture.data_window == (0, 0, 61, 37)
+    assert_same(picture, next(offline(tmp_path, instance, shot, "1").glob("*.exr")))
+
+
+def test_overscan_is_matted_when_asked_for(make_comp: Callable[..., Comp], tmp_path: Path) -> None:
+    comp = make_comp(make_shot(tmp_path, (1,), plate_window=(-7, -4, 80, 50)))
+    comp.node["overscan"].setValue(True)
+    comp.range(1, 1)
+    assert comp.frame(1).data_window == (-7, -4, 80, 50)
+
+
+def test_proxy_mode_is_left_while_matting_and_back_afterwards(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path))
+    comp.host.root_node["proxy"].setValue(True)
+    comp.range(1, 1)
+    assert comp.frame(1).channels["rgba.red"].shape == (37, 61)
+    assert comp.host.root_node["proxy"].value() is True
+
+
+def test_the_hint_is_its_alpha_and_not_its_red(
+    make_comp: Callable[..., Comp], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shot = make_shot(tmp_path, (1,), hint_layer="roto.alpha")
+    comp = make_comp(shot)
+    comp.node.setInput(2, comp.host.module.nodes.Read(file=shot.hint))
+    comp.node["hint_channel"].setValue("roto.alpha")
+    sent: list[Any] = []
+    shot_module = comp.tool._package("shot")
+    keep = shot_module._check_needs
+    monkeypatch.setattr(
+        shot_module,
+        "_check_needs",
+        lambda model, planes: (sent.append(planes), keep(model, planes)),
+    )
+    comp.range(1, 1)
+    hint = load(shot.hint.replace("%04d", "0001")).channels
+    np.testing.assert_array_equal(sent[0]["alpha_hint"], hint["roto.alpha"])
+    assert hint["rgba.red"].min() == 1
+
+
+def test_a_hint_layer_that_is_not_there_is_refused_by_name(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    shot = make_shot(tmp_path, (1,))
+    comp = make_comp(shot, gui=True)
+    comp.node.setInput(2, comp.host.module.nodes.Read(file=shot.hint))
+    comp.node["hint_channel"].setValue("roto.alpha")
+    comp.range(1, 1)
+    assert "no channels of roto to write" in comp.wait()
+    comp.node["hint_channel"].setValue("alpha")
+    comp.range(1, 1)
+    assert comp.wait() == "Hint channel takes layer.channel, such as rgba.alpha; not 'alpha'"
+
+
+def test_a_clean_plate_of_another_format_is_one_sentence(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path), gui=True)
+    small = comp.host.module.nodes.Reformat(inputs=[comp.clean_plate])
+    small["box"].setValue((30, 20))
+    comp.node.setInput(1, small)
+    comp.range(1, 1)
+    assert comp.wait() == (
+        "the plate is 61x37 and the clean plate is 30x20: reformat the clean plate to the plate's "
+        "format"
+    )
+
+
+def test_with_a_window_the_button_returns_at_once_and_nuke_is_only_called_on_its_main_thread(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path, range(1, 6)), gui=True)
+    comp.range(1, 5)
+    assert comp.status == "matting 5 frames"
+    comp.range(1, 5)
+    assert comp.status == "this node is being matted; press Cancel first"
+    assert comp.wait() == "5 frames matted"
+    comp.frame(5)
+
+
+def test_the_bar_cancels_a_range_and_the_next_one_works_at_once(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path, range(1, 60)), gui=True, cancel_bar_after=0)
+    comp.range(1, 59)
+    assert comp.wait() == "cancelled"
+    rendered = len(comp.host.rendered)
+    assert rendered < 59
+    comp.host.cancel_bar_after = None
+    comp.host.press(comp.node, "cancel")
+    assert comp.status == "nothing is being matted"
+    comp.range(58, 59)
+    assert "matted" in comp.wait()
+    assert len(comp.host.rendered) == rendered + 2
+
+
+def test_a_render_that_nuke_cancels_half_way_leaves_no_half_frame(
+    make_comp: Callable[..., Comp], tmp_path: Path, instance: str
+) -> None:
+    shot = make_shot(tmp_path, range(1, 5))
+    comp = make_comp(shot, gui=True, cancel_after=2)
+    comp.range(1, 4)
+    assert comp.wait() == "cancelled"
+    comp.range(1, 4)
+    comp.wait()
+    same = offline(tmp_path, instance, shot, "1-4")
+    for frame in range(1, 5):
+        assert_same(comp.frame(frame), next(same.glob(f"*{frame:04d}*")))
+
+
+def test_an_error_on_the_main_thread_reaches_the_artist(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    def fail(frame: int) -> None:
+        raise RuntimeError("the Grade has lost its mind")
+
+    comp = make_comp(make_shot(tmp_path), gui=True)
+    comp.host.before_frame = fail
+    comp.range(1, 2)
+    assert comp.wait() == "frame 1 could not be rendered: the Grade has lost its mind"
+
+
+def test_a_node_deleted_while_matting_ends_its_request(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path, range(1, 40)), gui=True)
+    comp.range(1, 39)
+    comp.host.pump(lambda: len(comp.host.rendered) >= 1)
+    comp.host.module.delete(comp.node)
+    comp.host.pump(lambda: not comp.tool._jobs)
+    assert len(comp.host.rendered) < 39
+
+
+def test_no_daemon_is_one_sentence_and_the_node_still_opens(
+    make_comp: Callable[..., Comp], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MATTEBRIDGE_DAEMON_PYTHON", "/nonexistent/python")
+    comp = make_comp(make_shot(tmp_path), gui=True)
+    comp.node["instance"].setValue(str(tmp_path / "nobody"))
+    comp.range(1, 1)
+    assert "cannot start the daemon" in comp.wait()
+    comp.host.press(comp.node, "open_status")
+    comp.host.pump(lambda: "daemon" in comp.status)
+
+
+def test_the_daemon_status_is_asked_on_a_thread(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path), gui=True)
+    comp.host.press(comp.node, "open_status")
+    comp.host.pump(lambda: comp.status.startswith("daemon ready"))
+
+
+def test_clear_removes_this_nodes_files_and_no_others(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path))
+    comp.range(1, 2)
+    other = tmp_path / "store" / "other"
+    other.mkdir()
+    comp.host.press(comp.node, "clear")
+    assert os.listdir(tmp_path / "store") == ["other"]
+    assert comp.status == "not matted yet"
+
+
+def test_a_script_opens_saves_unchanged_and_renders_from_its_reads_without_our_python(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path))
+    comp.range(1, 2)
+    script, copy = tmp_path / "shot.nk", tmp_path / "copy.nk"
+    comp.host.module.scriptSave(str(script))
+    expected = comp.frame(2)
+
+    bare = NukeHost(gui=True)
+    with bare.running():
+        bare.module.scriptOpen(str(script))
+        node = bare.module.toNode("MatteBridge1")
+        assert node["model"].value() == "difference"
+        assert node.knob("colorspace").values() == ["linear", "srgb"]
+        write = bare.module.nodes.Write(inputs=[node], file=f"{tmp_path}/out.%04d.exr")
+        write["channels"].setValue("all")
+        bare.module.execute(write, 1, 2, 1)
+        bare.module.delete(write)
+        bare.press(node, "matte_range")
+        assert node["status"].value() == "mattebridge is not installed in this Nuke"
+        node["status"].setValue("2 frames matted")
+        bare.module.scriptSave(str(copy))
+    picture = load(str(tmp_path / "out.0002.exr"))
+    np.testing.assert_array_equal(picture.channels["matte.alpha"], expected.channels["matte.alpha"])
+    name = f'"{script}"', f'"{copy}"'
+    assert copy.read_text().replace(name[1], name[0]) == script.read_text()
+
+
+def test_a_pasted_copy_gets_a_folder_of_its_own(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path))
+    uid = comp.node["node_uid"].value()
+    with comp.node:
+        pass
+    copy = comp.tool.create()
+    copy["node_uid"].setValue(uid)
+    comp.host._call("OnCreate", copy)
+    assert copy["node_uid"].value() not in ("", uid)
+    assert comp.node["node_uid"].value() == uid
+
+
+def test_the_farm_program_mattes_a_script_and_says_how_it_ended(
+    make_comp: Callable[..., Comp], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    comp = make_comp(make_shot(tmp_path, range(1, 5)))
+    script = str(tmp_path / "farm.nk")
+    comp.host.module.scriptSave(script)
+    assert comp.tool.main([script, "--frames=1-4x2", "end"]) == 0
+    assert "MatteBridge1: 2 frames matted" in capsys.readouterr().out
+    comp.host.module.scriptOpen(script)
+    comp.host.frame_of(comp.host.module.toNode("MatteBridge1"), 3)
+    assert comp.tool.main([script, "--frames=9", "end"]) != 0
+    assert "No such file" in capsys.readouterr().err
+    comp.host.cancel_after = 0
+    assert comp.tool.main([script, "--frames=1-4", "end"]) == 4
+    assert comp.tool.main([script, "--node=Nobody", "end"]) == 2
+
+
+def test_the_live_route_wraps_the_plugin_and_says_so_where_it_is_missing(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path), gui=True)
+    comp.node["route"].setValue("live (OFX)")
+    assert comp.node["route"].value() == "pre-render"
+    assert "mattebridge install ofx" in comp.status
+    comp.host.plugins.add(comp.tool.PLUGIN_CLASS)
+    comp.node["route"].setValue("live (OFX)")
+    assert comp.node.node("Live").input(1) is comp.node.node("CleanPlate")
+    comp.frame(1)
+    comp.node["route"].setValue("pre-render")
+    with pytest.raises(RuntimeError, match="press_Matte_Range_first"):
+        comp.frame(1)
+
+
+def test_a_daemon_killed_in_mid_frame_is_one_error_and_the_next_frame_works(
+    make_comp: Callable[..., Comp],
+    tmp_path: Path,
+    start_daemon: Callable[..., DaemonProcess],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    daemon = start_daemon(hooks="model=sleep:1")
+    monkeypatch.setenv("MATTEBRIDGE_DAEMON_PYTHON", "/nonexistent/python")
+    comp = make_comp(make_shot(tmp_path, range(1, 4)), gui=True)
+    good = comp.node["instance"].value()
+    comp.node["instance"].setValue(str(daemon.folder))
+    comp.range(1, 3)
+    comp.host.pump(lambda: len(comp.host.rendered) >= 1)
+    daemon.kill()
+    assert "daemon" in comp.wait()
+    comp.node["instance"].setValue(good)
+    comp.range(1, 3)
+    assert "3 frames matted" in comp.wait()
+
+
+def test_a_red_plate_saved_by_the_fake_is_what_oiio_says(tmp_path: Path) -> None:
+    planes = {"rgba.red": np.ones((2, 3), np.float32), "roto.alpha": np.zeros((2, 3), np.float32)}
+    save(tmp_path / "a.exr", Picture(planes, (0, 0, 3, 2), 3, 2))
+    assert set(load(str(tmp_path / "a.exr")).channels) == set(planes)
