@@ -134,7 +134,9 @@ class SlotMap:
         return np.ndarray(
             (plane.h, plane.w, plane.c),
             dtype=dtype,
-            buffer=self._map,
+            # Not the map itself: only through `frombuffer` does numpy keep it from being unmapped
+            # below the array, which would end the whole process.
+            buffer=np.frombuffer(self._map, np.uint8),
             offset=plane.off,
             strides=(plane.stride, plane.c * dtype.itemsize, dtype.itemsize),
         )

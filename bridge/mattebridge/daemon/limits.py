@@ -6,6 +6,7 @@ farm can make them fit. What an artist may change travels in requests, not here.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field
 from typing import Callable, Optional, TypeVar
@@ -51,8 +52,8 @@ def _from_environment(name: str, default: Callable[[], _Number]) -> Callable[[],
             value = type(fallback)(raw)
         except ValueError:
             raise UsageError(f"{name} must be a number; it is {raw!r}") from None
-        if value < 0:
-            raise UsageError(f"{name} must not be negative; it is {raw!r}")
+        if not 0 <= value < math.inf:
+            raise UsageError(f"{name} must be finite and not negative; it is {raw!r}")
         return value
 
     return read

@@ -144,9 +144,12 @@ class Runtime:
         """Replace status.json in one step; a full disk is not the daemon's death."""
         target = self.folder / transport.STATUS
         temporary = self.folder / f".{transport.STATUS}.{os.getpid()}.tmp"
-        with contextlib.suppress(OSError):
+        try:
             temporary.write_text(json.dumps(status, indent=1) + "\n", encoding="utf-8")
             os.replace(temporary, target)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
     def release(self) -> None:
         """Remove the sockets, then let go of the lock."""
