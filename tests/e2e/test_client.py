@@ -327,6 +327,31 @@ def test_a_client_that_is_closed_ends_what_other_threads_wait_for(start_daemon: 
                 ask()
 
 
+def test_a_client_may_be_closed_while_another_thread_copies_a_frame(
+    shared_daemon: DaemonProcess,
+) -> None:
+    one = shot(900, 700, seed=94)
+    unforeseen: list[BaseException] = []
+
+    def work(client: MatteClient) -> None:
+        try:
+            while True:
+                client.matte(*one, **PLAIN)
+        except MattebridgeError:
+            return
+        except BaseException as error:
+            unforeseen.append(error)
+
+    for turn in range(12):
+        with _connected(shared_daemon) as client:
+            thread = threading.Thread(target=work, args=(client,))
+            thread.start()
+            time.sleep(0.01 * turn)
+        thread.join(SOON_S)
+        assert not thread.is_alive()
+    assert not unforeseen
+
+
 # -- held clean plates ---------------------------------------------------------------------------
 
 

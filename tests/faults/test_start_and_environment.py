@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import os
+import resource
 import shutil
 import signal
 import stat
@@ -26,7 +27,7 @@ from fakes.raw_client import RawClient, ask_door, hello, knock
 from mattebridge import autostart, protocol, transport
 from mattebridge.client import MatteClient
 from mattebridge.daemon import control
-from mattebridge.errors import ConnectionFailed, MattebridgeError
+from mattebridge.errors import ConnectionFailed, MattebridgeError, QuotaError, UnsafeRuntimeError
 
 SOON_S = 20.0
 SHOT = shot(seed=7)
@@ -147,6 +148,9 @@ def test_f28_an_unsafe_folder_is_refused_with_what_to_do(short_folder: Path, tra
     assert done.returncode == 5
     assert "Traceback" not in done.stderr
     assert str(short_folder) in done.stderr
+    # Nor does a client trust it: another user's daemon may wait there.
+    with pytest.raises(UnsafeRuntimeError, match=str(short_folder)):
+        MatteClient.connect(str(short_folder))
     assert list(elsewhere.iterdir()) == []
 
 
@@ -248,6 +252,31 @@ def test_f31_leftovers_of_a_killed_daemon_do_not_hinder_the_next(short_folder: P
         assert daemon.files() <= {"door", "ctl", "lock", "status.json", "log"}
     finally:
         daemon.end()
+
+
+# -- F32: disk full ----------------------------------------------------------------------------
+
+
+def test_f32_a_disk_that_is_full_stops_the_log_and_the_status_but_no_frame(
+    start_abused: Start,
+) -> None:
+    daemon = start_abused()
+    with daemon.visit() as client, daemon.visit() as late:
+        assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+        _soft, hard = resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE)
+        # Nothing that the front writes from now on fits: not a line, not a status.
+        resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (1, hard))
+        written = len(daemon.log())
+        for _frame in range(20):
+            assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+        assert len(daemon.log()) == written
+        # Memory counts as a file here: what cannot be had is an answer, too.
+        with pytest.raises(QuotaError, match="shared memory"):
+            late.matte(*SHOT, **PLAIN)
+        resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (hard, hard))
+        assert same(late.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+        wait_for(lambda: len(daemon.log()) > written, SOON_S, "it logs again")
+        assert daemon.files() <= {"door", "ctl", "lock", "status.json", "log"}
 
 
 # -- F33: clocks ---------------------------------------------------------------------------------
