@@ -28,8 +28,21 @@ def knock(folder: Path) -> socket.socket:
     """A bare connection to the door."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     connection.settimeout(10)
-    connection.connect(str(folder / "door"))
-    return connection
+    until = time.monotonic() + 20
+    while True:
+        try:
+            connection.connect(str(folder / "door"))
+        except BlockingIOError:
+            # The backlog is full: others were faster.
+            if time.monotonic() > until:
+                connection.close()
+                raise
+            time.sleep(0.005)
+        except OSError:
+            connection.close()
+            raise
+        else:
+            return connection
 
 
 def hello(slots: int = 0, size_bytes: int = 0, **changes: Any) -> dict[str, Any]:
