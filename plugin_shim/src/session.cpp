@@ -193,6 +193,7 @@ class Pool {
         watch.pause(kTurn);
       } catch (const Failure &failure) {
         give_back(std::move(session));
+        if (failure.code == "E_QUOTA" && drop_idle()) continue;
         if (!worth_waiting(failure)) throw;
         watch.pause(failure.retry_after_s);
       } catch (...) {
@@ -279,6 +280,14 @@ class Pool {
       (over ? leaving : idle_).push_back(std::move(parked_[index]));
       parked_.erase(parked_.begin() + static_cast<std::ptrdiff_t>(index));
     }
+  }
+
+  // What our own idle sessions hold may be what the daemon lacks. False: there were none.
+  bool drop_idle() {
+    std::vector<SessionPointer> leaving;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    leaving.swap(idle_);
+    return !leaving.empty();
   }
 
   // A quota is worth waiting for only while a session of this process may come back.

@@ -22,6 +22,8 @@ from fakes.ofx_scene import scene
 pytestmark = pytest.mark.timeout(400)
 
 TIMEOUT_S = 1.0
+# Only a hang takes so long, however busy the machine.
+HANG_S = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ def fails(node: Instance) -> str:
     """The sentence of a render that must fail in time, without a pixel."""
     started = time.monotonic()
     status, output = node.render()
-    assert time.monotonic() - started < TIMEOUT_S + 1.0
+    assert time.monotonic() - started < TIMEOUT_S + HANG_S
     assert status == FAILED
     assert not output.pixels().any()
     assert node.message is not None
@@ -60,7 +62,7 @@ def fails(node: Instance) -> str:
 def after_that_all_is_well(node: Instance) -> None:
     """A well-behaved daemon in the same place is used as if nothing had been."""
     with FakeDaemon() as daemon:
-        node.set(endpoint=str(daemon.folder))
+        node.set(endpoint=str(daemon.folder), timeout=30.0)
         status, output = node.render()
         assert (status, node.message) == (OK, None)
         assert (output.pixels() == np.float32(0.25)).all()
@@ -164,7 +166,7 @@ def test_a_good_reply_one_byte_a_time_is_a_good_reply(host: OfxHost) -> None:
         return daemon.drip(message(FakeDaemon.answer(daemon, request)[0]), 0.001)
 
     with FakeDaemon(answer=answer) as daemon:
-        status, output = connected(host, daemon).render()
+        status, output = connected(host, daemon).set(timeout=30.0).render()
         assert status == OK
         assert (output.pixels() == np.float32(0.25)).all()
 
@@ -182,7 +184,7 @@ def test_a_reply_behind_noise_is_found(host: OfxHost) -> None:
         ]
 
     with FakeDaemon(answer=answer) as daemon:
-        status, output = connected(host, daemon).render()
+        status, output = connected(host, daemon).set(timeout=30.0).render()
         assert status == OK
         assert (output.pixels() == np.float32(0.25)).all()
 

@@ -77,10 +77,12 @@ class FakeDaemon:
         for connection in [self._door, self._ctl, *self._connections]:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
         for thread in self._threads:
             thread.join(10)
             assert not thread.is_alive()
+        self._door.close()
+        self._ctl.close()
+        self.memory.clear()
         shutil.rmtree(self.home, ignore_errors=True)
 
     # -- what a test may replace --------------------------------------------------------------
@@ -137,7 +139,14 @@ class FakeDaemon:
         while self._open:
             connection, _ = listener.accept()
             self._connections.append(connection)
-            self._run(serve, connection)
+            self._run(self._serve, serve, connection)
+
+    def _serve(self, serve: Callable[[socket.socket], None], connection: socket.socket) -> None:
+        try:
+            serve(connection)
+        finally:
+            connection.close()
+            self._connections.remove(connection)
 
     def _greet(self, door: socket.socket) -> None:
         while data := door.recv(8192):
