@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -89,6 +90,7 @@ def failed(node: Instance) -> str:
 
 
 def own_descriptors() -> int:
+    gc.collect()  # what other tests left behind must not go in the middle of this one
     return len(os.listdir("/proc/self/fd"))
 
 
@@ -652,7 +654,7 @@ def test_loading_and_unloading_two_hundred_times_leaves_nothing(
     assert maps == 0
     for index in range(200):
         once(index % 10 == 0)
-    assert own_descriptors() == descriptors
+    assert own_descriptors() <= descriptors
     assert slot_maps(os.getpid()) == 0
     assert host.complaints == []
 
@@ -668,7 +670,7 @@ def test_a_hundred_lost_daemons_leak_nothing(host: OfxHost) -> None:
         return own_descriptors()
 
     before = lose(3)
-    assert lose(100) == before
+    assert lose(100) <= before
     assert "memfd:fake" not in Path("/proc/self/maps").read_text()
 
 
