@@ -53,6 +53,8 @@ check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy nuke/*.py
+	$(BIN)/mypy resolve/*.py
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -406,11 +406,12 @@ class _Request:
             if path.exists():
                 path.unlink()
         with _Quiet():
-            writes = []
+            writes: list[nuke.Node] = []
             try:
                 with node:
                     for name, path in files.items():
-                        writes.append(self._write_node(node, name, str(path)))
+                        writes.append(nuke.nodes.Write(inputs=[node.node(name)]))
+                        self._set_write(writes[-1], name, str(path))
                 _execute(writes, frame, view)
             finally:
                 for write in writes:
@@ -422,14 +423,12 @@ class _Request:
             files["Plate"], files.get("CleanPlate"), files.get("Hint"), self.hint_name
         )
 
-    def _write_node(self, node: Any, name: str, path: str) -> nuke.Node:
+    def _set_write(self, write: nuke.Node, name: str, path: str) -> None:
         channels = {"Hint": self.hint_layer, "CleanPlate": "rgb"}.get(name)
         if channels is None:
             channels = "rgb" if self.settings.plate_alpha == "opaque" else "rgba"
-        write = nuke.nodes.Write(inputs=[node.node(name)])
         _set(write, file=path.replace("\\", "/"), file_type="exr", channels=channels)
         _set(write, datatype="32 bit float", compression="none", autocrop=False, raw=True)
-        return write
 
     def _show(self, made: Sequence[Any]) -> None:
         """Let the Read in the group show the new set. On the main thread."""

@@ -1,0 +1,23 @@
+"""MatteBridge as a Tool script; `mattebridge install resolve` fills in the folder."""
+
+import sys
+from typing import Any
+
+FOLDER = r"@FOLDER@"
+
+
+def _run(given: Any) -> int:
+    if FOLDER not in sys.path:
+        sys.path.append(FOLDER)
+    try:
+        import mattebridge_fusion
+    except Exception as error:
+        print(f"mattebridge: not loaded: {error}")
+        return 1
+    mattebridge_fusion.set_up(FOLDER)
+    comp = given.get("comp") or given.get("composition")
+    return mattebridge_fusion.main(given.get("fusion"), comp, given.get("tool"))
+
+
+if __name__ == "__main__":
+    _run(globals())

@@ -1,0 +1,373 @@
+"""Mattes in Fusion and in Resolve's Fusion page: Savers -> daemon -> Loaders, by a script.
+
+    plate, clean plate, hint --Saver, float EXR--> scratch --> daemon --> mattes/<set>/...
+                                                                               |
+                             MatteBridge (Loader), MatteBridgeForeground <-----+
+
+`main(fusion, comp, tool)` asks what to do and does it; `matte` does it without asking. Of the
+composition nothing is different afterwards but the two Loaders, which are one undo step: render
+range, current time, and the pass-through of the other Savers are put back whatever happens.
+The host renders a few frames at a time, so that scratch stays small; between, the composition is
+not locked.
+
+Nothing is imported from the host: it hands its objects over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+QUIET = 524288  # REQF_Quiet: no dialogs while rendering
+AUTOMATIC = -32768  # AddTool: where Fusion thinks best
+ROLES = ("plate", "clean_plate", "alpha_hint")
+# Frames of one Render call; more only fill the scratch folder.
+CHUNK_FRAMES = 8
+EXR_FLOAT = 2
+EXR_UNCOMPRESSED = 0
+# Channels of the two Loaders, as the result files name them.
+LOADERS = {
+    "MatteBridge": ("R", "G", "B", "A"),
+    "MatteBridgeForeground": ("foreground.R", "foreground.G", "foreground.B", "matte.A"),
+}
+CHANNEL_INPUTS = ("RedName", "GreenName", "BlueName", "AlphaName")
+
+
+class HostError(Exception):
+    """One sentence for the artist."""
+
+    exit_status = 2
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to matte: tools by name, an inclusive range, and the artist's settings."""
+
+    plate: str
+    clean_plate: str = ""
+    alpha_hint: str = ""
+    first: int = 0
+    last: int = 0
+    increment: int = 1
+    model: str = "default"
+    colorspace: str = "linear"
+    foreground: str = "model"
+    hint_channel: str = "A"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    instance: Optional[str] = None
+    store: Optional[str] = None
+    timeout_s: float = 600.0
+
+
+def main(fusion: Any, comp: Any, tool: Any = None) -> int:
+    """Ask, matte, add Loaders. What goes wrong is printed as one sentence; an exit status."""
+    try:
+        options = _ask(comp, _proposal(comp, tool))
+        if options is None:
+            return 4
+        text = matte(comp, options, report=_print)
+    except Exception as error:
+        _print(_sentence(error))
+        return int(getattr(error, "exit_status", 1))
+    _print(text)
+    return 0
+
+
+def _print(text: str) -> None:
+    print(f"mattebridge: {text}", flush=True)
+
+
+# ------------------------------------------------------------------------------------ what to matte
+
+
+def _proposal(comp: Any, tool: Any) -> Options:
+    """The selected tool as plate, tools called clean... and ...hint for the others."""
+    if comp is None:
+        raise HostError("open a composition first")
+    plate = tool if tool is not None else comp.ActiveTool
+    if plate is None:
+        raise HostError("select the tool that gives the plate, then run the script again")
+    names = [each.GetAttrs()["TOOLS_Name"] for each in comp.GetToolList(False).values()]
+    first, last = _range_of(comp)
+    return Options(
+        plate=plate.GetAttrs()["TOOLS_Name"],
+        clean_plate=_named_like("clean", names),
+        alpha_hint=_named_like("hint", names),
+        first=first,
+        last=last,
+    )
+
+
+def _named_like(word: str, names: Sequence[str]) -> str:
+    found = [name for name in names if word in name.lower()]
+    return found[0] if len(found) == 1 else ""
+
+
+def _range_of(comp: Any) -> tuple[int, int]:
+    attributes = comp.GetAttrs()
+    return int(attributes["COMPN_RenderStart"]), int(attributes["COMPN_RenderEnd"])
+
+
+def _ask(comp: Any, proposal: Options) -> Optional[Options]:
+    """The artist's choice, or None."""
+    words = {"plate": "Plate", "clean_plate": "CleanPlate", "alpha_hint": "Hint", "model": "Model"}
+    fields: dict[int, Any] = {}
+    for name, label in words.items():
+        fields[len(fields) + 1] = _field(name, label, "Text", Default=getattr(proposal, name))
+    for name, label in {"first": "First", "last": "Last"}.items():
+        number = _field(name, label, "Slider", Default=getattr(proposal, name), Integer=True)
+        number.update(Min=-100000, Max=1000000)
+        fields[len(fields) + 1] = number
+    spaces = {1: "linear", 2: "srgb"}
+    fields[len(fields) + 1] = _field("colorspace", "Colour", "Dropdown", Options=spaces, Default=0)
+    answer = comp.AskUser("MatteBridge", fields)
+    if not answer:
+        return None
+    chosen: dict[str, Any] = {name: str(answer[name]).strip() for name in words}
+    space = answer["colorspace"]
+    return Options(
+        **chosen,
+        first=int(answer["first"]),
+        last=int(answer["last"]),
+        colorspace=space if isinstance(space, str) else ("linear", "srgb")[int(space)],
+    )
+
+
+def _field(name: str, label: str, kind: str, **more: Any) -> dict[Any, Any]:
+    return {1: name, "Name": label, 2: kind, **more}
+
+
+# -------------------------------------------------------------------------------------- doing it
+
+
+def matte(
+    comp: Any,
+    options: Options,
+    report: Callable[[str], None] = lambda text: None,
+    cancelled: Callable[[], bool] = bool,
+) -> str:
+    """Matte the range and add the Loaders; a sentence about it. Raises what went wrong."""
+    shot, scratch = _package("shot"), _package("scratch")
+    from mattebridge.client import MatteClient
+
+    frames = list(range(options.first, options.last + 1, max(1, options.increment)))
+    if not frames:
+        raise HostError(f"the range is empty: {options.first} to {options.last}")
+    tools = _tools_of(comp, options)
+    settings = shot.ShotSettings(
+        model=options.model or "default",
+        colorspace=options.colorspace,
+        foreground=options.foreground,
+        settings=dict(options.settings),
+    )
+    store = _store_of(comp, options)
+    made: list[Any] = []
+    with (
+        scratch.ScratchFolder() as folder,
+        MatteClient.connect(options.instance, start=True, name="fusion", host="fusion") as client,
+    ):
+        for at in range(0, len(frames), CHUNK_FRAMES):
+            chunk = frames[at : at + CHUNK_FRAMES]
+            if cancelled():
+                raise _cancelled()
+            files = _render(comp, tools, chunk, folder.path)
+
+            def inputs_of(frame: int, view: str, files: Any = files) -> Any:
+                found = {role: files[role][frame] for role in files}
+                return shot.FrameInputs(**found, hint_channel=options.hint_channel)
+
+            made += shot.matte_shot(
+                [(frame, "main") for frame in chunk],
+                inputs_of,
+                client,
+                store=store,
+                settings=settings,
+                priority="interactive" if len(frames) == 1 else "batch",
+                timeout_s=options.timeout_s,
+                cancelled=cancelled,
+                on_frame=lambda one: report(f"frame {one.frame} of {frames[0]}-{frames[-1]}"),
+            )
+            for paths in files.values():
+                for path in paths.values():
+                    path.unlink()
+    _show(comp, tools["plate"], shot.update_set(store, None, made, settings), frames)
+    found = sum(one.found for one in made)
+    text = f"{len(made) - found} frames matted" + (f", {found} as before" if found else "")
+    degraded = sorted({label for one in made for label in one.degraded})
+    return f"{text}; {', '.join(degraded)}" if degraded else text
+
+
+def _tools_of(comp: Any, options: Options) -> dict[str, Any]:
+    tools = {}
+    for role in ROLES:
+        name = getattr(options, role)
+        if not name:
+            continue
+        tools[role] = comp.FindTool(name)
+        if tools[role] is None:
+            raise HostError(f"there is no tool {name} in this composition")
+    if "plate" not in tools:
+        raise HostError("name the tool that gives the plate")
+    return tools
+
+
+def _store_of(comp: Any, options: Options) -> Path:
+    """Where the mattes are kept: beside the composition once it is saved."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", options.plate)
+    if options.store:
+        return Path(options.store) / name
+    saved = comp.GetAttrs().get("COMPS_FileName") or ""
+    if os.path.isabs(saved):
+        return Path(saved).parent / "mattebridge" / Path(saved).stem / name
+    user = str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+    return Path(tempfile.gettempdir()) / f"mattebridge-mattes-{user}" / name
+
+
+# ------------------------------------------------------------------------------------ host renders
+
+
+def _render(
+    comp: Any, tools: Mapping[str, Any], frames: Sequence[int], folder: Path
+) -> dict[str, dict[int, Path]]:
+    """Scratch EXRs of some frames: role -> frame -> file. The composition is as before."""
+    with _undisturbed(comp):
+        ours: list[Any] = []
+        try:
+            for role, tool in tools.items():
+                (folder / role).mkdir(exist_ok=True)
+                ours.append(comp.AddTool("Saver", AUTOMATIC, AUTOMATIC))
+                _set_saver(ours[-1], tool, folder / role / "frame.0000.exr")
+            step = frames[1] - frames[0] if len(frames) > 1 else 1
+            settings = {"Start": frames[0], "End": frames[-1], "Step": step, "Wait": True}
+            if not comp.Render({**settings, "RenderFlags": QUIET}):
+                raise HostError(f"Fusion did not render {frames[0]}-{frames[-1]}; see its console")
+        finally:
+            for saver in ours:
+                saver.Delete()
+    # True is no proof that the files are there.
+    return {role: _files_of(folder / role, role, frames) for role in tools}
+
+
+def _set_saver(saver: Any, tool: Any, path: Path) -> None:
+    saver.ConnectInput("Input", tool)
+    for name, value in {
+        "Clip": str(path),
+        "OutputFormat": "OpenEXRFormat",
+        "OpenEXRFormat.Depth": EXR_FLOAT,
+        "OpenEXRFormat.Compression": EXR_UNCOMPRESSED,
+        **{f"OpenEXRFormat.{name}Enable": 1 for name in ("Red", "Green", "Blue", "Alpha")},
+    }.items():
+        saver.SetInput(name, value)
+
+
+def _files_of(folder: Path, role: str, frames: Sequence[int]) -> dict[int, Path]:
+    found: dict[int, Path] = {}
+    for path in folder.iterdir():
+        number = re.search(r"(-?\d+)\.exr$", path.name)
+        if number:
+            found[int(number.group(1))] = path
+    missing = [frame for frame in frames if frame not in found]
+    if missing:
+        raise HostError(f"Fusion wrote no {role.replace('_', ' ')} for frame {missing[0]}")
+    return {frame: found[frame] for frame in frames}
+
+
+@contextlib.contextmanager
+def _undisturbed(comp: Any) -> Iterator[None]:
+    """Other Savers do not write meanwhile; range and time are put back; nothing to undo."""
+    attributes = comp.GetAttrs()
+    kept = {name: attributes[name] for name in ("COMPN_RenderStart", "COMPN_RenderEnd")}
+    time = comp.CurrentTime
+    with _one_step(comp, "MatteBridge render", keep=False):
+        savers = list(comp.GetToolList(False, "Saver").values())
+        before = [(saver, saver.GetAttrs()["TOOLB_PassThrough"]) for saver in savers]
+        try:
+            for saver, _ in before:
+                saver.SetAttrs({"TOOLB_PassThrough": True})
+            yield
+        finally:
+            for saver, passed in before:
+                saver.SetAttrs({"TOOLB_PassThrough": passed})
+            comp.SetAttrs(kept)
+            comp.CurrentTime = time
+
+
+@contextlib.contextmanager
+def _one_step(comp: Any, name: str, *, keep: bool) -> Iterator[None]:
+    comp.Lock()
+    try:
+        comp.StartUndo(name)
+        try:
+            yield
+        finally:
+            comp.EndUndo(keep)
+    finally:
+        comp.Unlock()
+
+
+def _show(comp: Any, plate: Any, folder: Path, frames: Sequence[int]) -> None:
+    """Two Loaders of the set: premultiplied RGBA, and foreground with the matte as alpha."""
+    of = plate.GetAttrs()["TOOLS_Name"]
+    with _one_step(comp, "MatteBridge", keep=True):
+        known = {
+            (loader.GetData("mattebridge.plate"), loader.GetData("mattebridge.gives")): loader
+            for loader in comp.GetToolList(False, "Loader").values()
+        }
+        for name, channels in LOADERS.items():
+            loader = known.get((of, name))
+            if loader is None:
+                loader = comp.AddTool("Loader", AUTOMATIC, AUTOMATIC)
+                loader.SetAttrs({"TOOLS_Name": name})
+                loader.SetData("mattebridge.plate", of)
+                loader.SetData("mattebridge.gives", name)
+            loader.SetInput("Clip", str(folder / f"matte.main.{frames[0]:04d}.exr"))
+            loader.SetInput("GlobalIn", frames[0])
+            loader.SetInput("GlobalOut", frames[-1])
+            loader.SetInput("MissingFrames", 0)
+            loader.SetInput("PostMultiplyByAlpha", 0)
+            for wanted, channel in zip(CHANNEL_INPUTS, channels):
+                loader.SetInput(f"Clip1.OpenEXRFormat.{wanted}", channel)
+
+
+# ------------------------------------------------------------------------------------------- words
+
+
+def _sentence(error: BaseException) -> str:
+    message = getattr(error, "message", None) or str(error) or type(error).__name__
+    return re.sub(r"\s+", " ", str(message))
+
+
+def _cancelled() -> Exception:
+    from mattebridge.errors import Cancelled
+
+    return Cancelled("cancelled")
+
+
+def _package(name: str) -> Any:
+    """A module of `mattebridge.hosts`, or one sentence on what is missing."""
+    if sys.version_info < (3, 9):  # noqa: UP036 - Fusion runs what the user has installed
+        raise HostError("needs Python 3.9 or newer; choose one in Fusion's preferences")
+    try:
+        import importlib
+
+        return importlib.import_module(f"mattebridge.hosts.{name}")
+    except ImportError as error:
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        raise HostError(
+            f"mattebridge cannot be loaded here (Python {version}): {error}; run `mattebridge "
+            "install resolve`, or use the script MatteBridge.lua, which needs no Python"
+        ) from error
+
+
+def set_up(folder: str) -> None:
+    """The way to the packages that `mattebridge install` laid beside this file."""
+    vendored = os.path.join(folder, "vendor", "cp{}{}".format(*sys.version_info[:2]))
+    if os.path.isdir(vendored) and vendored not in sys.path:
+        sys.path.append(vendored)

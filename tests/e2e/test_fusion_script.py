@@ -1,0 +1,245 @@
+"""The scripts for Fusion and Resolve in the composition of `fakes/fusion_host.py`."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fakes import fusion_host
+from fakes.daemon_process import DaemonProcess
+from fakes.fusion_host import Comp
+from fakes.host_shot import HostShot, make_shot
+from fakes.nuke_host import load
+from mattebridge import cli
+
+FOLDER = Path(__file__).parents[2] / "resolve"
+
+
+@pytest.fixture(scope="module")
+def script() -> Iterator[types.ModuleType]:
+    spec = importlib.util.spec_from_file_location(
+        "mattebridge_fusion", FOLDER / "mattebridge_fusion.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["mattebridge_fusion"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["mattebridge_fusion"]
+
+
+@pytest.fixture(autouse=True)
+def _scratch_is_empty_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setenv("MATTEBRIDGE_SCRATCH", str(tmp_path / "scratch"))
+    yield
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def make_comp(tmp_path: Path, frames: Any = (1, 2)) -> tuple[Comp, HostShot]:
+    shot = make_shot(tmp_path, frames)
+    comp = Comp(min(frames), max(frames))
+    clip = shot.plate.replace("%V", "main") % min(frames)
+    comp.ActiveTool = comp.make("Loader", "Plate", Clip=clip)
+    comp.make("Loader", "CleanPlate", Clip=str(still(tmp_path, shot, frames)))
+    comp.make("Saver", "Deliver", comp.ActiveTool, Clip=str(tmp_path / "deliver.0001.exr"))
+    return comp, shot
+
+
+def still(tmp_path: Path, shot: HostShot, frames: Any) -> Path:
+    folder = tmp_path / "held"
+    folder.mkdir()
+    for frame in frames:
+        (folder / f"clean.{frame:04d}.exr").write_bytes(Path(shot.clean_plate).read_bytes())
+    return folder / f"clean.{min(frames):04d}.exr"
+
+
+def options(script: Any, daemon: DaemonProcess, tmp_path: Path, **more: Any) -> Any:
+    given: dict[str, Any] = {
+        "plate": "Plate", "clean_plate": "CleanPlate", "first": 1, "last": 2,
+        "model": "difference", "instance": str(daemon.folder), "store": str(tmp_path / "store"),
+    }  # fmt: skip
+    return script.Options(**{**given, **more})
+
+
+def test_a_range_comes_back_as_two_loaders_and_one_undo_step_and_equals_the_command(
+    script: Any, shared_daemon: DaemonProcess, tmp_path: Path
+) -> None:
+    comp, shot = make_comp(tmp_path, (-1, 0, 1))
+    before = comp.snapshot()
+    words = script.matte(comp, options(script, shared_daemon, tmp_path, first=-1, last=1))
+    assert words == "3 frames matted"
+    assert comp.undo_steps == ["MatteBridge"]
+    assert not (tmp_path / "deliver.0001.exr").exists()
+    rgba, foreground = comp.FindTool("MatteBridge"), comp.FindTool("MatteBridgeForeground")
+    assert rgba is not None
+    assert foreground is not None
+    out = tmp_path / "offline"
+    status = cli.main(
+        ["matte", shot.plate.replace("%V", "main"), "--clean-plate", shot.clean_plate, "--layers",
+         "--format", "exr-none", "--model", "difference", "-o", str(out), "--no-spawn",
+         "--instance", str(shared_daemon.folder), "--progress", "none"]
+    )  # fmt: skip
+    assert status == 0
+    for frame in (-1, 0, 1):
+        same = load(str(next(out.rglob(f"*.{frame:04d}.exr")))).channels
+        got, colours = rgba._picture(frame).channels, foreground._picture(frame).channels
+        for name in ("red", "green", "blue", "alpha"):
+            np.testing.assert_array_equal(got[f"rgba.{name}"], same[f"rgba.{name}"])
+        np.testing.assert_array_equal(colours["rgba.red"], same["foreground.red"])
+        np.testing.assert_array_equal(colours["rgba.alpha"], same["matte.alpha"])
+    comp._tools = [tool for tool in comp._tools if not tool._data]
+    assert comp.snapshot() == before
+
+
+def test_again_costs_nothing_and_makes_no_second_loader(
+    script: Any, shared_daemon: DaemonProcess, tmp_path: Path
+) -> None:
+    comp, _ = make_comp(tmp_path)
+    chosen = options(script, shared_daemon, tmp_path)
+    script.matte(comp, chosen)
+    count = len(comp._tools)
+    assert script.matte(comp, chosen) == "0 frames matted, 2 as before"
+    assert len(comp._tools) == count
+
+
+def test_a_long_range_is_rendered_a_few_frames_at_a_time(
+    script: Any, shared_daemon: DaemonProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script, "CHUNK_FRAMES", 2)
+    comp, _ = make_comp(tmp_path, (1, 2, 3, 4, 5))
+    script.matte(comp, options(script, shared_daemon, tmp_path, last=5, increment=2))
+    assert comp.renders == [(1, 3), (5, 5)]
+
+
+def test_the_composition_is_as_before_whichever_step_fails(
+    script: Any, shared_daemon: DaemonProcess, tmp_path: Path
+) -> None:
+    comp, _ = make_comp(tmp_path)
+    before = comp.snapshot()
+    failures, said = 0, []
+    while True:
+        comp.calls, comp.fail_at = 0, failures + 1
+        rendered = len(comp.renders)
+        try:
+            script.matte(comp, options(script, shared_daemon, tmp_path))
+        except RuntimeError as error:
+            said.append(str(error))
+        else:
+            break
+        failures += 1
+        assert comp.lock_depth == 0
+        assert comp.undo == []
+        assert comp.CurrentTime == before[2]
+        if len(comp.renders) == rendered:  # before the result is shown
+            assert [t[:2] for t in comp.snapshot()[0]] == [t[:2] for t in before[0]]
+        comp._tools = comp._tools[:3]
+    assert failures > 20
+    assert all(words.endswith(" failed") for words in said)
+
+
+def test_a_render_that_says_false_is_an_error_and_everything_is_put_back(
+    script: Any, shared_daemon: DaemonProcess, tmp_path: Path
+) -> None:
+    comp, _ = make_comp(tmp_path)
+    before = comp.snapshot()
+    comp.render_says = False
+    with pytest.raises(script.HostError, match="Fusion did not render 1-2"):
+        script.matte(comp, options(script, shared_daemon, tmp_path))
+    assert comp.snapshot() == before
+    assert comp.undo_steps == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"plate": "Nobody"}, "there is no tool Nobody"),
+        ({"plate": ""}, "name the tool that gives the plate"),
+        ({"first": 3, "last": 1}, "the range is empty"),
+        ({"clean_plate": ""}, "needs a clean plate"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(
+    script: Any, shared_daemon: DaemonProcess, tmp_path: Path, change: Any, words: str
+) -> None:
+    comp, _ = make_comp(tmp_path)
+    before = comp.snapshot()
+    with pytest.raises(Exception, match=words):
+        script.matte(comp, options(script, shared_daemon, tmp_path, **change))
+    assert comp.snapshot() == before
+
+
+def test_a_cancel_stops_at_once_with_its_own_status(
+    script: Any, shared_daemon: DaemonProcess, tmp_path: Path
+) -> None:
+    comp, _ = make_comp(tmp_path)
+    with pytest.raises(Exception, match="cancelled") as caught:
+        script.matte(comp, options(script, shared_daemon, tmp_path), cancelled=lambda: True)
+    assert caught.value.exit_status == 4
+
+
+def test_the_dialog_proposes_the_selected_tool_and_the_clean_plate_by_name(
+    script: Any,
+    shared_daemon: DaemonProcess,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MATTEBRIDGE_RUNTIME_DIR", str(shared_daemon.folder))
+    comp, _ = make_comp(tmp_path)
+    comp._attributes["COMPS_FileName"] = str(tmp_path / "shot.comp")
+    asked: list[Any] = []
+
+    def answer(defaults: dict[str, Any]) -> dict[str, Any]:
+        asked.append(dict(defaults))
+        return {**defaults, "model": "difference"}
+
+    comp.answer = answer
+    assert script.main(None, comp, None) == 0
+    assert asked[0]["plate"] == "Plate"
+    assert asked[0]["clean_plate"] == "CleanPlate"
+    assert (asked[0]["first"], asked[0]["last"]) == (1, 2)
+    assert "mattebridge: 2 frames matted" in capsys.readouterr().out
+    assert (tmp_path / "mattebridge" / "shot" / "Plate").is_dir()
+    comp.answer = lambda defaults: None
+    assert script.main(None, comp, None) == 4
+    comp.ActiveTool = None
+    assert script.main(None, comp, None) == 2
+    assert "select the tool that gives the plate" in capsys.readouterr().out
+
+
+def test_the_fake_and_the_script_use_no_name_that_is_not_in_the_table(script: Any) -> None:
+    known = {name for names in fusion_host.NAMES.values() for name in names}
+    for kind, names in ((fusion_host.Comp, "comp"), (fusion_host.Tool, "tool")):
+        public = {name for name in dir(kind) if name[0].isupper()}
+        assert public <= set(fusion_host.NAMES[names]), kind
+    tree = ast.parse((FOLDER / "mattebridge_fusion.py").read_text())
+    used = {
+        item.attr for item in ast.walk(tree) if isinstance(item, ast.Attribute)
+        and item.attr[0].isupper() and isinstance(item.value, ast.Name)
+        and item.value.id not in ("shot", "scratch", "os")
+    }  # fmt: skip
+    assert used - {"MatteClient", "Path", "FrameInputs", "ScratchFolder"} <= known
+    lua = (FOLDER / "MatteBridge.lua").read_text()
+    assert set(re.findall(r":([A-Z]\w+)\(", lua)) <= known
+
+
+@pytest.mark.parametrize("kind", ["comp", "tool"])
+def test_the_launcher_says_what_is_missing_and_never_raises(
+    kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mattebridge_fusion", None)
+    source = (FOLDER / f"matte_{kind}.py").read_text()
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    exec(compile(source, "launcher", "exec"), {"__name__": "__main__"})
+    assert "mattebridge: not loaded:" in capsys.readouterr().out

@@ -1,0 +1,302 @@
+"""Whether nuke/ fits the host: the stubs, the interpreters it embeds, and an empty installation."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+
+from fakes import nuke_host
+from fakes.nuke_host import NukeHost
+
+ROOT = Path(__file__).parents[2]
+# Newer than the stubs (Nuke 13.2), or a pattern of theirs that says nothing.
+STUBS_DO_NOT_KNOW: set[str] = set()
+
+
+# -------------------------------------------------------------------------------------- the stubs
+
+
+def _stubs() -> Path:
+    spec = importlib.util.find_spec("mypy")
+    assert spec is not None
+    assert spec.origin is not None
+    folder = Path(spec.origin).parents[1] / "nuke-stubs"
+    if not folder.is_dir():
+        pytest.skip("types-nuke is not installed")
+    return folder
+
+
+def _stub_names() -> tuple[dict[str, set[str]], dict[str, Optional[set[str]]]]:
+    """Names of each class's methods (inherited too), and the parameters of each function."""
+    classes: dict[str, set[str]] = {}
+    functions: dict[str, Optional[set[str]]] = {}
+    for path in _stubs().glob("*.pyi"):
+        for item in ast.parse(path.read_text()).body:
+            if isinstance(item, ast.ClassDef):
+                own = {f.name for f in item.body if isinstance(f, ast.FunctionDef)}
+                for base in item.bases:
+                    own |= classes.get(getattr(base, "id", ""), set())
+                classes[item.name] = own
+            elif isinstance(item, ast.FunctionDef):
+                named = {a.arg for a in (*item.args.args, *item.args.kwonlyargs)}
+                known = functions.get(item.name, set())
+                free = item.args.vararg is not None or known is None
+                functions[item.name] = None if free else named | (known or set())
+            elif isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+                functions.setdefault(item.target.id, None)
+    return classes, functions
+
+
+def test_every_name_of_the_fake_stands_in_the_stubs_of_nuke() -> None:
+    classes, functions = _stub_names()
+    unknown = []
+    for name, value in vars(NukeHost(gui=True).module).items():
+        if name.startswith("__"):
+            continue
+        if inspect.isclass(value):
+            methods = {m for m in dir(value) if not m.startswith("_")} - {"percent", "asked"}
+            unknown += [f"{name}.{m}" for m in methods - classes.get(name, set())]
+            unknown += [] if name in classes else [name]
+        elif name not in functions:
+            unknown.append(name)
+        elif callable(value) and functions[name] is not None:
+            given = set(inspect.signature(value).parameters)
+            unknown += [f"{name}({p})" for p in given - (functions[name] or set())]
+    assert set(unknown) == STUBS_DO_NOT_KNOW
+
+
+def test_every_call_of_the_node_is_one_that_the_stubs_know() -> None:
+    classes, functions = _stub_names()
+    tree = ast.parse((ROOT / "nuke" / "mattebridge_nuke.py").read_text())
+    used = {
+        item.attr
+        for item in ast.walk(tree)
+        if isinstance(item, ast.Attribute)
+        and isinstance(item.value, ast.Name)
+        and item.value.id == "nuke"
+    }
+    assert used - set(functions) - set(classes) == set()
+
+
+def test_the_fake_refuses_what_nuke_refuses() -> None:
+    host = NukeHost()
+    node = host.module.nodes.Read(file="a.exr")
+    with pytest.raises(NameError):
+        node["fiel"]
+    with pytest.raises(RuntimeError, match="Unknown command"):
+        host.module.nodes.Reed()
+    with pytest.raises(TypeError):
+        node["on_error"].setValue("shrug")
+    with pytest.raises(RuntimeError, match="not executable"):
+        host.module.execute(node, 1, 1)
+    with pytest.raises(AssertionError, match="would hang"):
+        host.module.executeInMainThreadWithResult(print)
+    host.module.delete(node)
+    with pytest.raises(ValueError, match="not attached"):
+        node.name()
+
+
+# ------------------------------------------------------------------------------- the interpreters
+
+
+def test_nuke_is_no_module_here() -> None:
+    assert not (ROOT / "nuke" / "__init__.py").exists()
+    assert importlib.util.find_spec("nuke") is None
+
+
+def _interpreters() -> dict[str, Optional[str]]:
+    """Interpreters by version, from PATH and from pyenv."""
+    found: dict[str, Optional[str]] = {}
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for version in ("3.7", "3.9", "3.10", "3.11", "3.12", "3.13"):
+        candidates = [str(p / "bin" / "python") for p in sorted(pyenv.glob(f"{version}.*"))]
+        on_path = shutil.which(f"python{version}")
+        found[version] = None
+        for candidate in [*candidates, *([on_path] if on_path else [])]:
+            said = subprocess.run([candidate, "--version"], capture_output=True, check=False)
+            if said.returncode == 0:
+                found[version] = candidate
+                break
+    return found
+
+
+INTERPRETERS = _interpreters()
+
+
+def run(version: str, code: str, *paths: Path, **environment: str) -> Any:
+    """What a piece of code prints as JSON, under another interpreter with nothing of ours."""
+    python = INTERPRETERS[version]
+    if python is None:
+        pytest.skip(f"there is no Python {version} here")
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "MATTEBRIDGE"))}
+    clean.update(PYTHONPATH=os.pathsep.join(map(str, paths)), PYTHONDONTWRITEBYTECODE="1")
+    said = subprocess.run(
+        [python, "-W", "error", "-c", code], capture_output=True, text=True, cwd="/",
+        env={**clean, **environment}, timeout=100, check=False,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    return json.loads(said.stdout.splitlines()[-1])
+
+
+def test_the_start_files_parse_and_report_on_nuke_13() -> None:
+    code = (
+        "import sys, types, json, io, contextlib; sys.modules['nuke'] = types.ModuleType('nuke')\n"
+        "words = io.StringIO()\n"
+        "with contextlib.redirect_stdout(words):\n"
+        "    for name in ('init', 'menu'):\n"
+        f"        exec(open({str(ROOT / 'nuke')!r} + '/' + name + '.py').read(), {{}})\n"
+        "print(json.dumps(words.getvalue()))"
+    )
+    said = run("3.7", code, ROOT / "nuke").splitlines()
+    assert said[0] == "mattebridge: not loaded: needs Nuke 14 or newer (Python 3.9)"
+    assert len(said) == 2
+
+
+EMPTY = """
+import json, sys, threading
+sys.executable = "/nonexistent/Nuke"
+sys.path.insert(0, {tests!r})
+for name in ("torch", "cv2", "OpenImageIO"):
+    sys.modules[name] = None
+import types; sys.modules["numpy"] = types.ModuleType("numpy")   # only the fake asks for it
+from fakes.nuke_host import NukeHost
+from pathlib import Path
+del sys.modules["numpy"]
+host = NukeHost(gui=True)
+with host.running(Path({nuke!r})):
+    import mattebridge_nuke
+    node = mattebridge_nuke.create()
+    node.setInput(0, host.module.nodes.Read())
+    host.press(node, "matte_range")
+    print(json.dumps([node["status"].value(), len(node.knobs()), threading.active_count()]))
+"""
+
+
+@pytest.mark.parametrize("version", ["3.9", "3.10", "3.11", "3.12", "3.13"])
+def test_with_no_package_at_all_the_node_opens_and_names_what_is_missing(version: str) -> None:
+    code = EMPTY.format(tests=str(ROOT / "tests"), nuke=str(ROOT / "nuke"))
+    words, knobs, threads = run(version, "import sys; sys.flags; " + code.strip())
+    assert words.startswith(f"mattebridge cannot be loaded in this Nuke (Python {version}): ")
+    assert "No module named" in words
+    assert words.endswith("run `mattebridge install nuke`")
+    assert (knobs > 25, threads) == (True, 1)
+
+
+def _packages(version: str) -> list[Path]:
+    """Where numpy, pyzmq and msgpack are for another interpreter, as `install` lays them down."""
+    given = os.environ.get("HOST_PYTHON_PACKAGES")
+    if given is None:
+        pytest.skip("HOST_PYTHON_PACKAGES names no folder with cp39, cp310, ... of the wheels")
+    folder = Path(given) / f"cp{version.replace('.', '')}"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    return [folder]
+
+
+WHOLE = """
+import json, sys, time
+sys.executable = "/nonexistent/Nuke"
+for name in ("torch", "cv2", "OpenImageIO"):
+    sys.modules[name] = None
+from pathlib import Path
+from fakes.host_shot import make_shot
+from fakes.nuke_host import NukeHost
+shot = make_shot(Path({folder!r}), (1, 2))
+host = NukeHost(gui={gui})
+with host.running(Path({nuke!r})):
+    import mattebridge_nuke
+    nuke = host.module
+    node = mattebridge_nuke.create()
+    node.setInput(0, nuke.nodes.Read(file=shot.plate, last=9))
+    node.setInput(1, nuke.nodes.Read(file=shot.clean_plate))
+    for name, value in dict(instance={instance!r}, store={folder!r} + "/store",
+                            scratch={folder!r}, model="difference", first=1, last=2).items():
+        node[name].setValue(value)
+    host.press(node, "matte_range")
+    host.pump(lambda: not mattebridge_nuke._jobs)
+    host.settle()
+    picture = host.frame_of(node, 2)
+    print(json.dumps([node["status"].value(), float(picture.channels["matte.alpha"].mean())]))
+"""
+
+
+@pytest.mark.parametrize("gui", [False, True], ids=["terminal", "window"])
+@pytest.mark.parametrize("version", ["3.9", "3.10", "3.11", "3.12", "3.13"])
+def test_a_range_is_matted_under_every_interpreter(
+    version: str, gui: bool, tmp_path: Path, shared_daemon: Any
+) -> None:
+    code = WHOLE.format(
+        folder=str(tmp_path), nuke=str(ROOT / "nuke"), instance=str(shared_daemon.folder), gui=gui
+    )
+    paths = [*_packages(version), ROOT / "bridge", ROOT / "tests"]
+    words, mean = run(version, code, *paths)
+    assert words == "2 frames matted"
+    assert 0.05 < mean < 0.5
+
+
+def test_loading_the_node_starts_no_process_and_loads_nothing_heavy() -> None:
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    INTERPRETERS[version] = sys.executable
+    code = (
+        "import json, sys, subprocess, os\n"
+        f"sys.path.insert(0, {str(ROOT / 'tests')!r})\n"
+        "from fakes.nuke_host import NukeHost\nfrom pathlib import Path\n"
+        "before = set(sys.modules)\n"
+        "subprocess.Popen.__init__ = os.fork = None\n"
+        f"host = NukeHost(gui=True)\nwith host.running(Path({str(ROOT / 'nuke')!r})):\n"
+        "    import mattebridge_nuke; mattebridge_nuke.create()\n"
+        "    new = set(sys.modules) - before\n"
+        "heavy = ('mattebridge.', 'zmq', 'numpy', 'torch')\n"
+        "print(json.dumps(sorted(m for m in new if m.startswith(heavy))))"
+    )
+    assert run(version, code) == []
+
+
+def test_the_node_keeps_its_knob_names() -> None:
+    """They stand in saved scripts: this list only ever grows."""
+    host = NukeHost()
+    with host.running(ROOT / "nuke"):
+        import mattebridge_nuke
+
+        names = [knob.name() for knob in mattebridge_nuke._knobs()]
+    assert names == [
+        "mattebridge", "status", "matte_frame", "matte_range", "cancel", "clear", "open_status",
+        "first", "last", "increment", "set_input_range", "model", "route", "colorspace",
+        "foreground", "alignment", "match_exposure", "plate_alpha", "nonfinite", "precision",
+        "hint_channel", "overscan", "settings", "advanced", "store", "scratch", "timeout_s",
+        "instance", "bridge_version", "node_uid",
+    ]  # fmt: skip
+
+
+def test_every_knob_has_a_tooltip_and_the_menu_makes_the_node() -> None:
+    host = NukeHost(gui=True)
+    with host.running(ROOT / "nuke"):
+        import mattebridge_nuke
+
+        for knob in mattebridge_nuke._knobs():
+            assert knob.tooltip() or isinstance(knob, nuke_host.Tab_Knob), knob.name()
+        exec(host.menu_entries["MatteBridge"], {})
+        assert host.module.toNode("MatteBridge1") is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "frames"),
+    [("1-4", [1, 2, 3, 4]), ("-3--1", [-3, -2, -1]), ("1-10x4 20,22", [1, 5, 9, 20, 22])],
+)
+def test_frame_ranges_are_read_as_nuke_writes_them(text: str, frames: list[int]) -> None:
+    with NukeHost().running(ROOT / "nuke"):
+        import mattebridge_nuke
+
+        assert mattebridge_nuke.parse_frames(text) == frames
+        with pytest.raises(mattebridge_nuke.HostError):
+            mattebridge_nuke.parse_frames("4-1")
