@@ -278,8 +278,8 @@ class Engine:
         from mattebridge.alignment import MatchCache, match_clean_plate
 
         checkpoint("align")
-        # A plate that came with its frame is aligned for that frame alone, so that equal inputs give
-        # equal pixels whatever was rendered before; one held by name stands for a whole shot.
+        # A plate that came with its frame is aligned for that frame alone: equal inputs give equal
+        # pixels whatever was rendered before. One held by name stands for a whole shot.
         cache = None
         if held.key is not None and not params.exact:
             cache = held.match_cache = held.match_cache or MatchCache()

@@ -113,7 +113,7 @@ class Bottleneck(nn.Module):
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
         out += x if self.downsample is None else self.downsample(x)
-        return self.relu(out)  # type: ignore[no-any-return]
+        return self.relu(out)
 
 
 def _resnet_layer(
@@ -154,7 +154,7 @@ class MobileNetV2Backbone(nn.Module):
     @property
     def first_conv(self) -> nn.Conv2d:
         """The one convolution that sees the pair; all else sees what it made of it."""
-        return self.features[0][0]  # type: ignore[index, no-any-return]
+        return self.features[0][0][index, no-any-return]
 
     def forward(self, pair: Tensor) -> list[Tensor]:
         """Five maps, strides 1 to 16, from (N, 6, H, W)."""

@@ -44,7 +44,7 @@ class ContextPyramid(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         *local, pooled = [branch(x) for branch in self.convs]
         everywhere = functional.interpolate(pooled, size=x.shape[-2:], mode="bilinear")
-        return self.project(torch.cat([*local, everywhere], dim=1))  # type: ignore[no-any-return]
+        return self.project(torch.cat([*local, everywhere], dim=1))
 
 
 def _conv_bn_relu(inputs: int, kernel: int, dilation: int = 1) -> nn.Sequential:
@@ -74,14 +74,14 @@ class Decoder(nn.Module):
     def forward(self, context: Tensor, maps: Sequence[Tensor]) -> Tensor:
         """(N, 37, H, W) from the context and the backbone's maps, finest first."""
         x = self.to_half_size(context, maps)
-        return self.conv4(upsample_and_join(x, maps[0]))  # type: ignore[no-any-return]
+        return self.conv4(upsample_and_join(x, maps[0]))
 
     def to_half_size(self, context: Tensor, maps: Sequence[Tensor]) -> Tensor:
         """(N, 48, H/2, W/2): all steps but the last."""
         _, half, quarter, eighth = maps[:4]
         x = self.relu(self.bn1(self.conv1(upsample_and_join(context, eighth))))
         x = self.relu(self.bn2(self.conv2(upsample_and_join(x, quarter))))
-        return self.relu(self.bn3(self.conv3(upsample_and_join(x, half))))  # type: ignore[no-any-return]
+        return self.relu(self.bn3(self.conv3(upsample_and_join(x, half))))
 
 
 def upsample_and_join(x: Tensor, skip: Tensor) -> Tensor:

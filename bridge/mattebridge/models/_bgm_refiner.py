@@ -124,12 +124,12 @@ class Refiner(nn.Module):
 
     def _at_half_size(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(x)))
-        return self.relu(self.bn2(self.conv2(x)))  # type: ignore[no-any-return]
+        return self.relu(self.bn2(self.conv2(x)))
 
     def _at_full_size(self, doubled: Tensor, plates: Tensor) -> Tensor:
         x = torch.cat([doubled, plates], dim=1)
         x = self.relu(self.bn3(self.conv3(x)))
-        return self.conv4(x)  # type: ignore[no-any-return]
+        return self.conv4(x)
 
 
 def choose_cells(

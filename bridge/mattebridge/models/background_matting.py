@@ -76,7 +76,7 @@ class MattingBase(nn.Module):
 
     def _decode(self, pair: Tensor) -> Tensor:
         maps = self.backbone(pair)
-        return self.decoder(self.aspp(maps[-1]), maps)  # type: ignore[no-any-return]
+        return self.decoder(self.aspp(maps[-1]), maps)
 
 
 class MattingRefine(MattingBase):
