@@ -12,6 +12,7 @@ import torch
 from mattebridge.alignment import match_clean_plate
 from mattebridge.metrics import Figures, mean_figures, measure
 from mattebridge.models.twoplate import TwoPlate, clamped, factor_for, inputs_of
+from training import validation
 from training.validation import KINDS, Frame
 
 # Columns of the table: name, and the figure it shows.
@@ -36,15 +37,23 @@ class Prepared:
     outside: Any
 
 
-def prepared(frames: Sequence[Frame]) -> list[Prepared]:
-    """The frames after alignment and exposure fit."""
-    made = []
-    for frame in frames:
-        match = match_clean_plate(
-            frame.plate, frame.clean_plate, alignment="auto", match_exposure=True
-        )
-        made.append(Prepared(frame, match.clean_plate, match.outside))
-    return made
+def prepared(frame: Frame) -> Prepared:
+    """The frame after alignment and exposure fit."""
+    match = match_clean_plate(frame.plate, frame.clean_plate, alignment="auto", match_exposure=True)
+    return Prepared(frame, match.clean_plate, match.outside)
+
+
+def prepared_sets(per_kind: int, *, workers: int = 0) -> dict[str, list[Prepared]]:
+    """Both validation sets, ready for the network; drawn and matched by that many processes."""
+    sets = {name: validation.wanted(name, per_kind) for name in validation.SETS}
+    jobs = [one for wanted in sets.values() for one in wanted]
+    made = validation.each(_prepared_one, jobs, workers)
+    by_set = {name: [p for job, p in zip(jobs, made) if job[0] == name] for name in sets}
+    return {name: frames for name, frames in by_set.items() if frames}
+
+
+def _prepared_one(job: validation.Wanted) -> Prepared:
+    return prepared(validation.drawn(job))
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from training import curve, judge, state, validation
+from training import curve, judge, state
 from training.losses import PARTS
 from training.train import planned
 from training.trainer import Trainer
@@ -39,17 +40,23 @@ class Session:
         evaluate_minutes: float = 20.0,
         per_kind: int = 2,
         stop_after: int | None = None,
+        small_state: bool = False,
     ) -> None:
         self._begun = time.monotonic()
         if threads:
             torch.set_num_threads(threads)
+        # Measuring which algorithm is the fastest may choose another one each time.
+        torch.backends.cudnn.benchmark = no_wait
+        torch.backends.cudnn.deterministic = not no_wait
         self._folder, self._changes = run, changes
         self._deadline = self._begun + minutes * 60 if minutes else float("inf")
         self._device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
         self._workers, self._wait, self._new_pool = workers, not no_wait, new_pool
         self._evaluate_s, self._per_kind = evaluate_minutes * 60, per_kind
         self._stop_after = stop_after if stop_after is not None else sys.maxsize
+        self._small_state = small_state
         self._frames: dict[str, list[judge.Prepared]] = {}
+        self._preparing: threading.Thread | None = None
         self._judging_s = 10.0
         self._saving_s = 5.0
 
@@ -63,7 +70,7 @@ class Session:
             self._say(
                 f"{trainer.progress.next_pair - trainer.progress.first_pair} layer pairs ready"
             )
-            self._prepare_frames()
+            self._begin_preparing()
             self._loop(trainer)
             self._finish(trainer)
         finally:
@@ -92,15 +99,14 @@ class Session:
             return torch.cuda.get_device_name(torch.device(self._device))
         return f"cpu, {torch.get_num_threads()} threads"
 
+    def _begin_preparing(self) -> None:
+        """Draw the validation frames beside the first steps."""
+        if self._per_kind:
+            self._preparing = threading.Thread(target=self._prepare_frames, daemon=True)
+            self._preparing.start()
+
     def _prepare_frames(self) -> None:
-        """The validation frames with the front end done once."""
-        if not self._per_kind:
-            return
-        sets = {
-            "frozen": validation.frames(self._per_kind, workers=self._workers),
-            "quality": validation.quality_frames(self._per_kind, workers=self._workers),
-        }
-        self._frames = {name: judge.prepared(frames) for name, frames in sets.items() if frames}
+        self._frames = judge.prepared_sets(self._per_kind, workers=self._workers)
         self._say(f"{sum(map(len, self._frames.values()))} validation frames ready")
 
     # --- the loop ---------------------------------------------------------------------------------
@@ -167,6 +173,8 @@ class Session:
 
     def _judge(self, trainer: Trainer) -> None:
         """The error on the validation frames; the best weights so far are kept."""
+        if self._preparing is not None:
+            self._preparing.join()
         if not self._frames:
             return
         start, progress = time.monotonic(), trainer.progress
@@ -194,7 +202,7 @@ class Session:
 
     def _save(self, trainer: Trainer) -> None:
         start = time.monotonic()
-        state.save(self._folder, trainer.snapshot())
+        state.save(self._folder, trainer.snapshot(), small=self._small_state)
         curve.draw(self._folder / "curve.png", self._folder / "log.csv", trainer.progress.history)
         self._saving_s = time.monotonic() - start
 

@@ -58,13 +58,18 @@ class Snapshot:
     optimiser_steps: dict[str, int]
 
 
-def save(run: Path, snapshot: Snapshot) -> None:
-    """Write the state; the old one stays until the new one is whole."""
+def save(run: Path, snapshot: Snapshot, *, small: bool = False) -> None:
+    """Write the state; the old one stays until the new one is whole.
+
+    small: momentum and variance in bfloat16, which is enough to go on, if not to the bit.
+    """
     new, old, place = run / _NEW, run / _OLD, run / _STATE
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     for name in ("weights", "average", "momentum", "variance"):
         tensors = {key: tensor.contiguous() for key, tensor in getattr(snapshot, name).items()}
+        if small and name in ("momentum", "variance"):
+            tensors = {key: tensor.bfloat16() for key, tensor in tensors.items()}
         safetensors.torch.save_file(tensors, new / f"{name}.safetensors")
     text = {
         "plan": snapshot.plan.as_dict(),

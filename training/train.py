@@ -60,6 +60,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="start with new layers instead of drawing those of the checkpoint again",
     )
+    call.add_argument(
+        "--small-state",
+        action="store_true",
+        help="keep momentum and variance in half the bytes: easier to carry about, but the run "
+        "after a restart is no longer the same to the bit",
+    )
     call.add_argument("--evaluate-minutes", type=float, default=20.0)
     call.add_argument("--per-kind", type=int, default=2, help="validation frames a kind and blend")
     call.add_argument("--stop-after", type=int, help="end this call after so many steps")
@@ -81,7 +87,9 @@ def _changes(options: argparse.Namespace) -> dict[str, Any]:
 
 def _conditions(options: argparse.Namespace) -> dict[str, Any]:
     names = ("minutes", "device", "workers", "threads", "no_wait", "new_pool", "evaluate_minutes")
-    return {name: getattr(options, name) for name in (*names, "per_kind", "stop_after")}
+    return {
+        name: getattr(options, name) for name in (*names, "per_kind", "stop_after", "small_state")
+    }
 
 
 def planned(changes: dict[str, Any]) -> Any:

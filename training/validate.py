@@ -25,11 +25,9 @@ def main() -> int:
         torch.set_num_threads(options.threads)
     engine = Engine(options.device, registry=_registry(options.model))
     name = options.model if not Path(options.model).is_file() else _CANDIDATE
-    sets = {"frozen": validation.frames, "quality": validation.quality_frames}
     rows, spent = [], []
-    for number, frame in enumerate(
-        sets[options.set](options.per_kind, side=options.side, workers=options.workers)
-    ):
+    jobs = validation.wanted(options.set, options.per_kind, side=options.side)
+    for number, frame in enumerate(validation.each(validation.drawn, jobs, options.workers)):
         linear = frame.blend == "linear"
         plate, clean = frame.plate, frame.clean_plate
         if linear:

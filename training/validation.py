@@ -20,7 +20,7 @@ import importlib.util
 import math
 import multiprocessing
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,14 @@ from training.frozen.sets import draw_set
 from training.frozen.subjects import draw_subject
 
 Picture = NDArray[np.float32]
+# Set, kind, number, blend, long side.
+Wanted = tuple[str, str, int, str, int]
 
 KINDS = ("clean", "shadow", "drift", "similar", "noisy", "motion")
 BLENDS = ("display", "linear")
 SIDE = 640
 PER_KIND = 8
+SETS = ("frozen", "quality")
 # First of five seed numbers; training's streams have three.
 _SEED = 20_260
 _GRAIN = 0.008
@@ -85,43 +88,33 @@ def frame(kind: str, number: int, blend: str, *, side: int = SIDE) -> Frame:
     return Frame(name, kind, blend, _bytes(plate), _bytes(clean), alpha, foreground)
 
 
-def frames(
-    per_kind: int = PER_KIND,
-    *,
-    kinds: Sequence[str] = KINDS,
-    side: int = SIDE,
-    workers: int = 0,
-) -> list[Frame]:
-    """`per_kind` frames of each kind in each blend, drawn by that many processes."""
-    wanted = [(k, n, b, side) for k in kinds for n in range(per_kind) for b in BLENDS]
-    return _drawn(_one, wanted, workers)
+def wanted(name: str, per_kind: int, *, side: int = SIDE) -> list[Wanted]:
+    """The frames of a set: `per_kind` of each kind in each blend; none where it is not there.
 
-
-def quality_frames(per_kind: int = 4, *, side: int = SIDE, workers: int = 0) -> list[Frame]:
-    """The frames that the project's tests judge by: drawn by other code."""
-    if not _QUALITY.exists():
+    `frozen` is the set of this module; `quality` are the frames that the project's tests judge by:
+    drawn by other code, so nothing that was learned here fits them by chance.
+    """
+    if name == "quality" and not _QUALITY.exists():
         return []
-    wanted = [(k, n, b, side) for k in KINDS for n in range(per_kind) for b in BLENDS]
-    return _drawn(_one_of_quality, wanted, workers)
+    return [(name, k, n, b, side) for k in KINDS for n in range(per_kind) for b in BLENDS]
 
 
-def _drawn(draw: Any, wanted: Sequence[tuple[str, int, str, int]], workers: int) -> list[Frame]:
-    if workers < 2:
-        return [draw(one) for one in wanted]
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        return pool.map(draw, wanted, chunksize=1)
-
-
-def _one(wanted: tuple[str, int, str, int]) -> Frame:
-    kind, number, blend, side = wanted
-    return frame(kind, number, blend, side=side)
-
-
-def _one_of_quality(wanted: tuple[str, int, str, int]) -> Frame:
-    kind, number, blend, side = wanted
+def drawn(one: Wanted) -> Frame:
+    """One frame of a set."""
+    name, kind, number, blend, side = one
+    if name == "frozen":
+        return frame(kind, number, blend, side=side)
     made = _quality_module().composite(kind, number, blend=blend, long_side=side)
     values = (made.plate, made.clean_plate, made.alpha, made.foreground)
     return Frame(made.name, kind, blend, *values)
+
+
+def each(make: Callable[[Wanted], Any], jobs: Sequence[Wanted], workers: int) -> list[Any]:
+    """What `make` gives for every job, by that many processes."""
+    if workers < 2:
+        return [make(job) for job in jobs]
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        return pool.map(make, jobs, chunksize=1)
 
 
 def _quality_module() -> Any:

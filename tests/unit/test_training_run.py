@@ -92,6 +92,20 @@ def test_a_new_pool_goes_on_with_layers_never_seen() -> None:
     made.step()
 
 
+def test_a_small_state_is_enough_to_go_on(tmp_path: Path) -> None:
+    state.save(tmp_path / "small", uninterrupted(), small=True)
+    state.save(tmp_path / "full", uninterrupted())
+    small, full = (tmp_path / name / "state" / "variance.safetensors" for name in ("small", "full"))
+    assert small.stat().st_size < 0.75 * full.stat().st_size
+    found = state.load(tmp_path / "small")
+    assert found is not None
+    made = trainer()
+    made.restore(found)
+    made.fill()
+    made.step()
+    assert made.progress.step == 7
+
+
 def test_a_state_that_was_cut_short_is_not_taken_for_one(tmp_path: Path) -> None:
     state.save(tmp_path, uninterrupted())
     (tmp_path / "state.new").mkdir()

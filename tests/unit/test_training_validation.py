@@ -47,19 +47,24 @@ def test_plain_frames_differ_from_the_clean_plate_by_grain_alone() -> None:
 
 
 def test_both_blends_are_in_the_set() -> None:
-    drawn = validation.frames(1, kinds=("clean",), side=48)
-    assert [made.blend for made in drawn] == list(BLENDS)
+    wanted = validation.wanted("frozen", 2)
+    assert len(wanted) == 2 * len(KINDS) * len(BLENDS)
+    assert {(kind, blend) for _, kind, _, blend, _ in wanted} == {
+        (kind, blend) for kind in KINDS for blend in BLENDS
+    }
 
 
 def test_the_frames_of_the_tests_can_be_judged_too() -> None:
-    wanted = [("clean", 0, "display", 64)]
-    (made,) = validation._drawn(validation._one_of_quality, wanted, 0)
+    job = validation.wanted("quality", 1, side=64)[0]
+    (made,) = validation.each(validation.drawn, [job], 0)
     assert made.plate.shape[:2] == made.alpha.shape
 
 
 def test_a_network_is_judged_by_kind() -> None:
     trainer = Trainer(Plan(widths=(8, 8, 8), pool=1), side=8)
-    found = judge.errors(trainer.averaged(), judge.prepared([frame("clean"), frame("similar")]))
+    found = judge.errors(
+        trainer.averaged(), [judge.prepared(frame(k)) for k in ("clean", "similar")]
+    )
     assert set(found) == {"clean", "similar", "all", "without_similar"}
     assert found["without_similar"] == found["clean"]
     assert found["all"] == pytest.approx((found["clean"] + found["similar"]) / 2)

@@ -203,7 +203,8 @@ class CoarseNet(nn.Module):
         x = x + functional.relu(self.everywhere(x.mean((2, 3), keepdim=True)))
         for up, merge, skip in zip(self.up, self.merge, reversed(skips[:-1])):
             x = merge(torch.cat([_twice(up(x)), skip], 1))
-        out = self.last(torch.cat([_twice(x), inputs], 1))[:, :, :height, :width]
+        # In full precision: half of it could not tell .996 from 1.
+        out = self.last(torch.cat([_twice(x), inputs], 1))[:, :, :height, :width].float()
         foreground = inputs[:, :3, :height, :width] + out[:, 1:4]
         return Coarse(out[:, :1], foreground, out[:, 4:])
 
@@ -260,7 +261,7 @@ class Refiner(nn.Module):
         x = functional.relu(self.enter(refiner_inputs(plate, clean_plate, half)))
         for conv in self.middle:
             x = x + functional.relu(conv(x))
-        return functional.pixel_shuffle(self.leave(x), 2)
+        return functional.pixel_shuffle(self.leave(x), 2).float()
 
 
 def enlarged(coarse: Coarse, times: int) -> Coarse:
