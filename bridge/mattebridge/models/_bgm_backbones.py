@@ -154,7 +154,7 @@ class MobileNetV2Backbone(nn.Module):
     @property
     def first_conv(self) -> nn.Conv2d:
         """The one convolution that sees the pair; all else sees what it made of it."""
-        return self.features[0][0][index, no-any-return]
+        return self.features[0][0]  # type: ignore[index]
 
     def forward(self, pair: Tensor) -> list[Tensor]:
         """Five maps, strides 1 to 16, from (N, 6, H, W)."""
