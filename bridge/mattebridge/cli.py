@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Optional, TextIO
 
-from mattebridge import models_command
+from mattebridge import install, models_command
 from mattebridge.errors import Cancelled, ConnectionFailed, MattebridgeError, UsageError
 from mattebridge.params import (
     ALIGNMENTS,
@@ -147,6 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_status(commands, reached)
     _add_stop(commands, reached)
     models_command.add_parser(commands, reached)
+    install.add_parser(commands, shared)
     return parser
 
 
