@@ -29,7 +29,7 @@ from mattebridge.errors import (
     WorkerLostError,
 )
 
-SOON_S = 20.0
+SOON_S = 60.0
 SHOT = shot(seed=7)
 
 A_FEW = [3, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]

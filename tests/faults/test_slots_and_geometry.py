@@ -35,7 +35,7 @@ from mattebridge.errors import (
 from mattebridge.protocol import ITEM_BYTES, Plane
 from mattebridge.slots import HEADER_BYTES, SlotMap
 
-SOON_S = 20.0
+SOON_S = 60.0
 SHOT = shot(seed=7)
 FOUR_MIB = 4 << 20
 

@@ -29,7 +29,7 @@ from mattebridge.client import MatteClient
 from mattebridge.daemon import control
 from mattebridge.errors import ConnectionFailed, MattebridgeError, QuotaError, UnsafeRuntimeError
 
-SOON_S = 20.0
+SOON_S = 60.0
 SHOT = shot(seed=7)
 PACKAGE = Path(protocol.__file__).parent
 

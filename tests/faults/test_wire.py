@@ -38,7 +38,7 @@ from mattebridge.errors import (
     VersionError,
 )
 
-SOON_S = 20.0
+SOON_S = 60.0
 SHOT = shot(seed=7)
 TWO_MIB = 2 << 20
 

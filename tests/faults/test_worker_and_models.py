@@ -17,7 +17,7 @@ from mattebridge import protocol
 from mattebridge.daemon import mailbox, worker
 from mattebridge.errors import InternalError, MessageError, ModelError, OutOfMemoryError
 
-SOON_S = 20.0
+SOON_S = 60.0
 SHOT = shot(seed=7)
 
 Raw = Callable[..., RawClient]
