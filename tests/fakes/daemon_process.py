@@ -17,8 +17,8 @@ from typing import Any, Callable, Optional
 from mattebridge.client import MatteClient
 from mattebridge.errors import ConnectionFailed
 
-START_S = 20.0
-STOP_S = 20.0
+START_S = 60.0
+STOP_S = 60.0
 
 
 class DaemonProcess:
