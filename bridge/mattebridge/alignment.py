@@ -63,7 +63,9 @@ CHANGED = 0.06
 # A cached solution is reused while the difference it leaves is at most this much above the first.
 CACHE_TOLERANCE = 1.25
 # Above this share of the frame, missing clean plate is worth a label.
-OUTSIDE_SHARE = 0.001
+OUTSIDE_SHARE = 0.005
+# The edge of the clean plate may be stretched by this much before what it repeats is no evidence.
+EDGE_PX = 0.35
 
 
 @dataclass(frozen=True)
@@ -240,9 +242,10 @@ def _warp(picture: FloatImage, matrix: Matrix, size: tuple[int, int]) -> FloatIm
 
 
 def _outside(matrix: Matrix, source: tuple[int, int], size: tuple[int, int]) -> Mask:
-    """Where the warped picture has no pixel; its edge may be stretched by one."""
-    right, bottom = source
-    corners = np.array([[-1, -1], [right, -1], [right, bottom], [-1, bottom]], np.float64)
+    """Where the warped picture has no pixel, a third of one forgiven."""
+    right, bottom = source[0] - 1 + EDGE_PX, source[1] - 1 + EDGE_PX
+    left = top = -EDGE_PX
+    corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float64)
     quad = cv2.perspectiveTransform(corners[None], matrix)[0]
     covered = np.zeros((size[1], size[0]), np.uint8)
     limit = 16.0 * max(*size, *source)

@@ -29,9 +29,16 @@ QUIET_SHARE = 0.3
 # A shadow keeps the set's colour and detail over this radius; what is left of the plate after it,
 # weighed by the second number, stays below the third. Below the fourth the set is too dark to tell.
 SHADOW_RADIUS_PX, SHADOW_RESIDUE_WEIGHT, SHADOW_RESIDUE, DARK = 3.0, 1.5, 0.04, 0.12
+# What is coarser than this is shading, not detail.
+DETAIL_RADIUS_PX = 4.0
 # See-through: window, and how sure, clear and large the set's detail has to be in the plate.
 THROUGH_RADIUS_PX, THROUGH_SAMPLES = 4.0, 12.0
-THROUGH_SIGMAS, THROUGH_SHARE, THROUGH_FIT, THROUGH_DETAIL = 3.0, 0.1, 0.5, 1e-3
+THROUGH_SIGMAS, THROUGH_SHARE, THROUGH_FIT, THROUGH_DETAIL = 3.0, 0.1, 0.5, 3e-4
+# Log likelihood ratio, in nats, at which the set's detail is surely there or surely missing; a
+# shadow in which it is missing is none.
+KEPT_NATS, KEPT_LEAST = 4.0, -0.5
+# A veil is larger than what one window finds by chance.
+THROUGH_OPEN_PX = 4
 _SUM = np.ones((1, 3), np.float32)
 
 
@@ -42,7 +49,8 @@ class Evidence:
     distance: how far the plate is from the set, shadows forgiven, display-encoded. low, high: below
     and above them a pixel is set, subject, by itself. noise: the distance of unchanged set. shadow:
     explained by darkening the set. light: the share of the set's light that arrives, at most 1.
-    detail: slope of the set per pixel. through: the set's detail shows in front of what is neither
+    kept: whether the set's detail is in the plate as far as that light lets it: 1 surely, -1 surely
+    not, 0 where there is none to tell by. through: the set's detail shows where there is neither
     set nor shadow. covered_by, covered_by_variance: coverage as that detail says it, and how sure.
     """
 
@@ -52,7 +60,7 @@ class Evidence:
     noise: float
     shadow: Mask
     light: FloatImage
-    detail: FloatImage
+    kept: FloatImage
     through: Mask
     covered_by: FloatImage
     covered_by_variance: FloatImage
@@ -82,8 +90,11 @@ def gather(
     noise = _quiet_level(plain if outside is None else plain[~outside]) + 0.001
     shadow, light, residue = _shadow(seen, empty, tolerance, noise, deepest_shadow)
     share, variance, fit, detail = _regression(seen, empty, noise)
+    kept = np.clip(light * (2 * share - light) / (2 * KEPT_NATS * variance), -1, 1)
+    shadow &= kept > KEPT_LEAST
     through = (fit > THROUGH_FIT) & (share > THROUGH_SHARE) & (detail > THROUGH_DETAIL)
     through &= (share * share > THROUGH_SIGMAS**2 * variance) & ~shadow
+    through = _opened(through, THROUGH_OPEN_PX)
     return Evidence(
         distance=np.where(shadow, np.minimum(plain, residue), plain),
         low=max(SURE_SET, SET_NOISES * noise),
@@ -91,7 +102,7 @@ def gather(
         noise=noise,
         shadow=shadow,
         light=light,
-        detail=length(slope),
+        kept=kept,
         through=through,
         covered_by=np.clip(1 - share, 0, 1),
         covered_by_variance=variance,
@@ -114,6 +125,13 @@ def _blurred(picture: FloatImage, sigma: float) -> FloatImage:
 def _beyond(difference: FloatImage, tolerance: FloatImage) -> FloatImage:
     """What is left of a difference when as much as `tolerance` is forgiven."""
     return cv2.max(cv2.absdiff(difference, 0.0) - tolerance, 0.0)
+
+
+def _opened(mask: Mask, radius: int) -> Mask:
+    if not radius:
+        return mask
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, kernel) > 0
 
 
 def _quiet_level(distance: FloatImage) -> float:
@@ -152,10 +170,12 @@ def _regression(
     Where a veil of smooth colour covers a set with detail, the slope is one less the coverage,
     whatever the colour of the veil.
     """
-    mean_seen, mean_empty = _blurred(seen, THROUGH_RADIUS_PX), _blurred(empty, THROUGH_RADIUS_PX)
-    of_empty = _blurred(dot(empty, empty), THROUGH_RADIUS_PX) - dot(mean_empty, mean_empty)
-    of_seen = _blurred(dot(seen, seen), THROUGH_RADIUS_PX) - dot(mean_seen, mean_seen)
-    both = _blurred(dot(seen, empty), THROUGH_RADIUS_PX) - dot(mean_seen, mean_empty)
+    # Detail only: a gradient of light or of paint over the window is no evidence.
+    seen = seen - _blurred(seen, DETAIL_RADIUS_PX)
+    empty = empty - _blurred(empty, DETAIL_RADIUS_PX)
+    of_empty = _blurred(dot(empty, empty), THROUGH_RADIUS_PX)
+    of_seen = _blurred(dot(seen, seen), THROUGH_RADIUS_PX)
+    both = _blurred(dot(seen, empty), THROUGH_RADIUS_PX)
     of_empty, of_seen = np.maximum(of_empty, 1e-6), np.maximum(of_seen, 1e-9)
     slope = both / of_empty
     unexplained = np.maximum(of_seen - both * slope, 0) / THROUGH_SAMPLES

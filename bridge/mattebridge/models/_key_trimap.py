@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Bytes = NDArray[np.uint8]
 
 # How much a pixel's own evidence counts: set, a shadow, a shadow that keeps the set's detail.
-TRUST_SET, TRUST_SHADOW, TRUST_DETAIL, FULL_DETAIL = 0.5, 0.2, 0.4, 0.01
+TRUST_SET, TRUST_SET_KEPT, TRUST_SHADOW, TRUST_SHADOW_KEPT = 0.4, 0.3, 0.2, 0.4
 TRUST_LEAST = 0.02
 # Links between neighbours: blur before slopes, and the step (a colour length) that parts them.
 LINK_BLUR_PX, LINK_STEP = 0.8, 0.02
@@ -156,10 +156,12 @@ def _region(
     span = np.float32(evidence.high - evidence.low)
     value = np.clip((evidence.distance - np.float32(evidence.low)) / span, 0, 1)
     trust = np.abs(2 * value - 1) + np.float32(TRUST_LEAST)
-    trust[evidence.distance < evidence.low] = TRUST_SET
-    # On a bare wall a shadow could as well be a subject of the wall's hue: little trust.
-    kept = np.minimum(evidence.detail / FULL_DETAIL, 1)
-    trust = np.where(evidence.shadow, TRUST_SHADOW + TRUST_DETAIL * kept, trust)
+    # On a bare wall a shadow could as well be a subject of the wall's hue: little trust. So could
+    # a patch that matches the set; where the set's detail is there, or missing, that tells.
+    alike = evidence.distance < evidence.low
+    trust = np.where(alike, TRUST_SET + TRUST_SET_KEPT * evidence.kept, trust)
+    shaded = TRUST_SHADOW + TRUST_SHADOW_KEPT * np.maximum(evidence.kept, 0)
+    trust = np.where(evidence.shadow, shaded, trust)
     value[evidence.shadow] = 0
     if hint is not None:
         alike = hint.inside & (value < 0.5)
