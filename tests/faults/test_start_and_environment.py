@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Callable
 
@@ -282,13 +283,18 @@ def test_f32_a_disk_that_is_full_stops_the_log_and_the_status_but_no_frame(
 # -- F33: clocks ---------------------------------------------------------------------------------
 
 
-def _modules() -> Iterator[tuple[Path, ast.Module]]:
-    for path in sorted(PACKAGE.rglob("*.py")):
-        yield path, ast.parse(path.read_text("utf-8"))
+@cache
+def _modules() -> list[tuple[Path, ast.Module]]:
+    return [(path, ast.parse(path.read_text("utf-8"))) for path in sorted(PACKAGE.rglob("*.py"))]
 
 
-def _names(tree: ast.AST) -> Iterator[str]:
+@cache
+def _names(tree: ast.AST) -> list[str]:
     """Every dotted name that is mentioned, and every imported one."""
+    return list(_walk_names(tree))
+
+
+def _walk_names(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             with contextlib.suppress(ValueError):

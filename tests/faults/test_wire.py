@@ -456,6 +456,23 @@ def test_f21_a_flood_of_requests_costs_no_memory_and_no_other_client(
     assert client.terminal(held)["op"] == "done"
 
 
+def test_f21_questions_about_models_do_not_fill_the_queue_of_all(
+    daemon: AbusedDaemon, raw: Raw
+) -> None:
+    client = raw(daemon, slots=1)
+    with daemon.gate() as gate:
+        client.send(client.render(frame=13))
+        gate.wait_reached()
+        for _question in range(300):
+            client.send({"op": "models_list"})
+        refused_ones = [client.next_reply() for _ in range(300 - 8)]
+        assert {reply["code"] for reply in refused_ones} == {"E_BUSY"}
+        with daemon.visit() as other:
+            assert other.ping()["queue"] < 20
+    ops = sorted(client.next_reply()["op"] for _ in range(9))
+    assert ops == ["done"] + ["models"] * 8
+
+
 @pytest.mark.parametrize("count", [3000, pytest.param(50_000, marks=pytest.mark.slow)])
 def test_f21_a_storm_of_cancels_neither_kills_nor_stops_the_worker(
     daemon: AbusedDaemon, raw: Raw, count: int

@@ -19,9 +19,10 @@ from pathlib import Path
 import pytest
 
 from mattebridge import transport
+from mattebridge.daemon import control
 from mattebridge.daemon import runtime as runtime_module
 from mattebridge.daemon.runtime import Runtime
-from mattebridge.errors import UnsafeRuntimeError
+from mattebridge.errors import ConnectionFailed, UnsafeRuntimeError
 
 
 @pytest.fixture(autouse=True)
@@ -309,6 +310,19 @@ def test_a_log_that_cannot_be_written_stops_nothing(folder: Path) -> None:
             handler.close()
         root.setLevel(level)
         logging.raiseExceptions = loud
+
+
+def test_starting_a_daemon_leaves_the_callers_mask_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_accepts", lambda _folder: False)
+    monkeypatch.setattr(control, "LAUNCH_LIMIT_S", 0.0)
+    monkeypatch.setattr(control.sys, "executable", "/bin/true")
+    os.umask(0o022)
+    with pytest.raises(ConnectionFailed):
+        control.serve(str(folder), detach=True, auto=True)
+    assert os.umask(0o022) == 0o022
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 # -- the process ---------------------------------------------------------------------------------

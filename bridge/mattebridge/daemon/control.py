@@ -97,7 +97,11 @@ def _accepts(folder: Path) -> bool:
 
 def _early_words(folder: Path) -> int:
     """Where a daemon complains before it has its log: that log, in a folder made for it."""
-    Runtime(folder).prepare()
+    mask = os.umask(0o077)
+    try:
+        Runtime(folder).prepare()
+    finally:
+        os.umask(mask)  # the daemon's mask is not the caller's
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
         return os.open(folder / transport.LOG, flags, 0o600)

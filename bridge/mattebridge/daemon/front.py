@@ -68,6 +68,8 @@ STATUS_INTERVAL_S = 5.0
 FOLDER_INTERVAL_S = 2.0
 REMEMBERED_FRAMES = 256
 RETRY_AFTER_MS = 100
+# Frames are bounded by a session's arenas; these are not, and share the queue with everybody.
+MODEL_REQUESTS_A_SESSION = 8
 
 ALREADY_RUNNING = 17
 
@@ -439,6 +441,12 @@ class Front:
         if self._repeated(lease, message):
             return
         self._check_can_work(lease)
+        out = sum(request.arena is None for request in lease.active.values())
+        if out >= MODEL_REQUESTS_A_SESSION:
+            raise BusyError(
+                f"{out} questions about models are not answered yet: wait for them",
+                retry_after_ms=RETRY_AFTER_MS,
+            )
         now = time.monotonic()
         devices: list[Optional[str]] = [None]
         if message["op"] != "models_list":
