@@ -44,10 +44,10 @@ demo: $(VENV)/.daemon
 	$(BIN)/mattebridge demo demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
+	$(BIN)/pytest -m "slow or not slow" $(ARGS)
 
 test-fast: $(VENV)/.test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/pytest $(ARGS)
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Callable
 
 import pytest
 
 from fakes.daemon_process import DaemonProcess
+
+ROOT = Path(__file__).parents[1]
+
+
+def _make_importable(name: str) -> None:
+    """A package beside `bridge/`, without the repository's root on sys.path: there lies `nuke/`."""
+    folder = ROOT / name
+    spec = importlib.util.spec_from_file_location(
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
+
+
+_make_importable("training")
 
 # No test may meet the user's own daemon, configuration or models.
 for variable in [name for name in os.environ if name.startswith("MATTEBRIDGE_")]:
