@@ -119,8 +119,8 @@ def _our_nodes() -> list[nuke.Node]:
 def create() -> nuke.Node:
     """A MatteBridge node, connected to what is selected."""
     selected = nuke.selectedNodes()
-    node = nuke.createNode("Group", "", False)
-    node.setName("MatteBridge", uncollide=True)
+    node = nuke.nodes.Group()
+    node.setName("MatteBridge1", uncollide=True)
     _fill(node)
     for knob in _knobs():
         node.addKnob(knob)
@@ -297,7 +297,10 @@ def open_status(node: nuke.Node) -> None:
             text = _sentence(error)
         _on_main(lambda: _say_by_name(name, text))
 
-    _run_aside(ask)
+    if nuke.GUI:
+        _run_aside(ask)
+    else:
+        ask()  # nobody would run what a thread hands to the main thread
 
 
 def _status_line(status: dict[str, Any]) -> str:

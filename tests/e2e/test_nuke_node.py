@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
@@ -378,6 +379,29 @@ def test_the_daemon_status_is_asked_on_a_thread(
     comp = make_comp(make_shot(tmp_path), gui=True)
     comp.host.press(comp.node, "open_status")
     comp.host.pump(lambda: comp.status.startswith("daemon ready"))
+
+
+def test_without_a_window_the_status_is_there_when_the_button_returns(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path))
+    comp.host.press(comp.node, "open_status")
+    assert comp.status.startswith("daemon ready")
+
+
+def test_no_call_on_the_main_thread_waits_for_the_daemon(
+    make_comp: Callable[..., Comp], tmp_path: Path, start_daemon: Callable[..., DaemonProcess]
+) -> None:
+    daemon = start_daemon(hooks="model=sleep:2")
+    comp = make_comp(make_shot(tmp_path), gui=True)
+    comp.node["instance"].setValue(str(daemon.folder))
+    started = time.monotonic()
+    comp.range(1, 1)
+    for name in ("model", "foreground", "first"):
+        comp.node[name].setValue(comp.node[name].value())
+    assert time.monotonic() - started < 1.0
+    comp.wait()
+    assert comp.host.slowest_call_s < 1.5  # a render of the fake, never the model's 2 s
 
 
 def test_clear_removes_this_nodes_files_and_no_others(

@@ -196,6 +196,7 @@ def _packages(version: str) -> list[Path]:
     """Where numpy, pyzmq and msgpack are for another interpreter, as `install` lays them down."""
     given = os.environ.get("HOST_PYTHON_PACKAGES")
     if given is None:
+        # `mattebridge install nuke --to DIR --host-python 3.10 ...` makes one: DIR/mattebridge/vendor
         pytest.skip("HOST_PYTHON_PACKAGES names no folder with cp39, cp310, ... of the wheels")
     folder = Path(given) / f"cp{version.replace('.', '')}"
     if not folder.is_dir():
@@ -238,7 +239,7 @@ def test_a_range_is_matted_under_every_interpreter(
     code = WHOLE.format(
         folder=str(tmp_path), nuke=str(ROOT / "nuke"), instance=str(shared_daemon.folder), gui=gui
     )
-    paths = [*_packages(version), ROOT / "bridge", ROOT / "tests"]
+    paths = [ROOT / "bridge", ROOT / "tests", *_packages(version)]
     words, mean = run(version, code, *paths)
     assert words == "2 frames matted"
     assert 0.05 < mean < 0.5
