@@ -46,6 +46,7 @@ LEVELS = {
     "demo": 6,
     "daemon": 6,
     "status_text": 7,
+    "install": 7,
     "models_command": 7,
     "clean_plate_command": 7,
     "cli": 7,
