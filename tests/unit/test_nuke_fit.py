@@ -196,7 +196,7 @@ def _packages(version: str) -> list[Path]:
     """Where numpy, pyzmq and msgpack are for another interpreter, as `install` lays them down."""
     given = os.environ.get("HOST_PYTHON_PACKAGES")
     if given is None:
-        # `mattebridge install nuke --to DIR --host-python 3.10 ...` makes one: DIR/mattebridge/vendor
+        # `mattebridge install nuke --to DIR` makes one: DIR/mattebridge/vendor
         pytest.skip("HOST_PYTHON_PACKAGES names no folder with cp39, cp310, ... of the wheels")
     folder = Path(given) / f"cp{version.replace('.', '')}"
     if not folder.is_dir():
