@@ -33,6 +33,16 @@ def read(path: Path) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
+def cut(path: Path, step: int) -> None:
+    """Forget what was logged after `step`: a run that was killed makes those steps again."""
+    rows = read(path)
+    kept = [row for row in rows if row["step"] <= step]
+    if len(kept) < len(rows):
+        path.unlink()
+        for row in kept:
+            append(path, row)
+
+
 def draw(path: Path, log: Path, history: Sequence[dict[str, float]]) -> None:
     """The loss (smoothed) over the steps, and below it the error on the validation set."""
     rows = read(log)

@@ -28,7 +28,7 @@ class Plan:
     weight_decay: float = 1e-4
     warm_up: int = 100
     last_share: float = 0.01
-    refine_from: float = 0.1
+    refine_from: float = 0.3
     quarter_share: float = 0.2
     ema: float = 0.998
     widths: tuple[int, ...] = ()

@@ -86,6 +86,7 @@ class Session:
         trainer = Trainer(plan, device=self._device, workers=self._workers, wait=self._wait)
         if found is not None:
             trainer.restore(found)
+            curve.cut(self._folder / "log.csv", found.progress.step)
             trainer.plan = plan
         elif self._changes.get("init"):
             path = self._changes["init"]

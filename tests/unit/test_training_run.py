@@ -161,6 +161,8 @@ def test_the_log_is_read_back_and_drawn(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         curve.append(tmp_path / "log.csv", {"step": step, "loss": 1 / step})
     assert [row["step"] for row in curve.read(tmp_path / "log.csv")] == [1, 2, 3]
+    curve.cut(tmp_path / "log.csv", 2)
+    assert [row["step"] for row in curve.read(tmp_path / "log.csv")] == [1, 2]
     curve.draw(tmp_path / "curve.png", tmp_path / "log.csv", [{"step": 2, "all": 30.0}])
     assert (tmp_path / "curve.png").stat().st_size > 1000
 

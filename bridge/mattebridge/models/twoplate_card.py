@@ -22,7 +22,7 @@ DATA = Path(__file__).with_name("data")
 WEIGHTS = DATA / f"{NAME}.safetensors"
 DESCRIPTION = DATA / f"{NAME}.json"
 # Measured peak of one frame beyond its planes, rounded up.
-BYTES_PER_PIXEL = 128
+BYTES_PER_PIXEL = 160
 _FACTORY = "mattebridge.models.twoplate_model:shipped_model"
 
 
