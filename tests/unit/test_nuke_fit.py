@@ -111,7 +111,13 @@ def test_the_fake_refuses_what_nuke_refuses() -> None:
 
 def test_nuke_is_no_module_here() -> None:
     assert not (ROOT / "nuke" / "__init__.py").exists()
-    assert importlib.util.find_spec("nuke") is None
+    # In an interpreter of its own: `python -m pytest` puts the repository on its path.
+    code = "import importlib.util as u; import mattebridge; print(u.find_spec('nuke'))"
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/",
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'bridge'}{os.pathsep}{ROOT / 'tests'}"},
+    )  # fmt: skip
+    assert said.stdout == "None\n"
 
 
 def _interpreters() -> dict[str, Optional[str]]:
