@@ -112,8 +112,12 @@ def test_odd_sizes_are_bit_equal(
 ) -> None:
     plate, clean = scene(height, width)
     node.connect(Source=HostImage(plate), Background=HostImage(clean))
-    expected = matted(shared_daemon, plate, clean).premultiplied
-    assert np.array_equal(rendered(node), expected)
+    matte = matted(shared_daemon, plate, clean)
+    status, output = node.render()
+    assert status == OK
+    assert np.array_equal(output.pixels(), matte.premultiplied)
+    # So small a frame may be less than was asked for, and then both say so.
+    assert (node.message is None) == (not matte.degraded)
 
 
 def test_the_filter_context_renders_as_the_general_one(
