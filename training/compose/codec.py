@@ -41,7 +41,7 @@ def video(dice: Dice, pictures: Tensor, quality: np.ndarray) -> Tensor:
     block = 16 if dice.once(0.5) else 8
     ramp = torch.arange(block, device=pictures.device, dtype=torch.float32)
     rise = 1 + (ramp[:, None] + ramp[None]) * (8 / block) * 0.25
-    base = dice.tensor(np.exp(np.log(40) * (1 - quality) + np.log(3)))[:, None, None, None]
+    base = dice.tensor(np.exp(np.log(24) * (1 - quality) + np.log(3)))[:, None, None, None]
     luma = (rise * base * block / 8 * 0.7).clamp_min(1)
     out = _transformed(dice, pictures, block, [luma, luma * 1.4], half_chroma=True)
     return _deblocked(out, block)

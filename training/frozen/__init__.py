@@ -1,4 +1,6 @@
-"""Subjects with alpha and sets to put them before, drawn from numbers: no photograph is used.
+"""The layers as they were when the validation set was fixed. Never edit: figures must compare.
+
+Subjects with alpha and sets to put them before, drawn from numbers: no photograph is used.
 
 `draw_pair(seed, number, side)` is all that the outside needs. The same arguments give the same
 pixels whatever was drawn before, so a pool of layers can be rebuilt from two numbers.
