@@ -1,4 +1,4 @@
-"""The command line: `mattebridge matte | sample | demo | serve | status | stop | models`.
+"""The command line: `mattebridge matte | clean-plate | models | sample | demo | serve | ...`.
 
 Each command imports what it needs when it runs, so that `--help` answers at once and never loads
 torch or OpenCV. Errors are one sentence on standard error with the exit status of their class;
@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Optional, TextIO
 
-from mattebridge import install, models_command
+from mattebridge import clean_plate_command, install, models_command
 from mattebridge.errors import Cancelled, ConnectionFailed, MattebridgeError, UsageError
 from mattebridge.params import (
     ALIGNMENTS,
@@ -141,6 +141,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_matte(commands, reached)
+    clean_plate_command.add_parser(commands, shared)
     _add_sample(commands, shared)
     _add_demo(commands, shared)
     _add_serve(commands, reached)
