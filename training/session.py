@@ -17,6 +17,7 @@ from training.train import planned
 from training.trainer import Trainer
 
 _LOG_EVERY = 20
+_BEST = "best.safetensors"
 # Steps whose time tells how many fit into the time of the whole run; the first ones are slower.
 _MEASURED = (20, 60)
 # Kept back at the end of a call for the last evaluation and for writing.
@@ -86,6 +87,8 @@ class Session:
         trainer = Trainer(plan, device=self._device, workers=self._workers, wait=self._wait)
         if found is not None:
             trainer.restore(found)
+            if not (self._folder / _BEST).exists():
+                trainer.progress.best = float("inf")
             curve.cut(self._folder / "log.csv", found.progress.step)
             trainer.plan = plan
         elif self._changes.get("init"):
@@ -115,13 +118,13 @@ class Session:
     def _loop(self, trainer: Trainer) -> None:
         last_judged = time.monotonic()
         first = trainer.progress.step
-        window = _Window()
+        window, before = _Window(), time.monotonic()
         while not self._over(trainer, first):
-            start = time.perf_counter()
-            parts = trainer.step()
-            window.add(parts)
-            trainer.progress.seconds += time.perf_counter() - start
-            step = trainer.progress.step
+            window.add(trainer.step())
+            # Everything but judging and writing: on a GPU a step is only begun by its call.
+            now = time.monotonic()
+            trainer.progress.seconds += now - before
+            before, step = now, trainer.progress.step
             if not trainer.plan.steps:
                 self._measure(trainer, step - first)
             if step % _LOG_EVERY == 0:
@@ -130,7 +133,7 @@ class Session:
             if time.monotonic() - last_judged > self._evaluate_s:
                 self._judge(trainer)
                 self._save(trainer)
-                last_judged = time.monotonic()
+                last_judged = before = time.monotonic()
 
     def _over(self, trainer: Trainer, first: int) -> bool:
         step, plan = trainer.progress.step, trainer.plan
@@ -199,7 +202,7 @@ class Session:
             name: (t.half() if t.is_floating_point() else t).cpu().contiguous()
             for name, t in trainer.average.items()
         }
-        safetensors.torch.save_file(halves, self._folder / "best.safetensors")
+        safetensors.torch.save_file(halves, self._folder / _BEST)
 
     def _save(self, trainer: Trainer) -> None:
         start = time.monotonic()

@@ -25,27 +25,40 @@ def main() -> int:
         torch.set_num_threads(options.threads)
     engine = Engine(options.device, registry=_registry(options.model))
     name = options.model if not Path(options.model).is_file() else _CANDIDATE
-    rows, spent = [], []
-    jobs = validation.wanted(options.set, options.per_kind, side=options.side)
-    for number, frame in enumerate(validation.each(validation.drawn, jobs, options.workers)):
+
+    def matte(frame: validation.Frame, plate: Any) -> dict[str, Any]:
+        """Alpha and display-encoded foreground; what was mixed in light comes as light."""
         linear = frame.blend == "linear"
-        plate, clean = frame.plate, frame.clean_plate
+        planes = {"plate": plate, "clean_plate": frame.clean_plate}
         if linear:
-            plate, clean = validation.decode(plate), validation.decode(clean)
-        height, width = plate.shape[:2]
+            planes = {role: validation.decode(picture) for role, picture in planes.items()}
+        size = plate.shape[:2]
         out = {
-            "alpha": np.zeros((height, width, 1), np.float32),
-            "foreground": np.zeros((height, width, 3), np.float32),
+            "alpha": np.zeros((*size, 1), np.float32),
+            "foreground": np.zeros((*size, 3), np.float32),
         }
         params = RenderParams(colorspace="linear" if linear else "srgb", output_colorspace="srgb")
+        engine.matte(planes, params, model=name, out=out)
+        return out
+
+    rows, spent, changes = [], [], []
+    jobs = validation.wanted(options.set, options.per_kind, side=options.side)
+    for number, frame in enumerate(validation.each(validation.drawn, jobs, options.workers)):
         start = time.process_time()
-        engine.matte({"plate": plate, "clean_plate": clean}, params, model=name, out=out)
+        out = matte(frame, frame.plate)
         spent.append(time.process_time() - start)
         rows.append((frame, judge.measured(frame, out["alpha"], out["foreground"])))
+        if frame.kind == "clean":
+            # The same picture with fresh grain, twice: what of alpha changes where nothing does?
+            first, second = (
+                matte(frame, validation.regrained(frame.plate, seed))["alpha"] for seed in (1, 2)
+            )
+            changes.append(float(np.abs(first - second).mean() * 1e3))
         if options.save:
             _save(Path(options.save), number, frame, out)
     print(f"{options.model} on {options.set}, {len(rows)} frames of {options.side}")
     print(judge.table(rows))
+    print(f"change of alpha from frame to frame, still picture: {np.mean(changes):.2f} e-3")
     print(f"CPU seconds a frame, alignment included: {np.median(spent):.2f}")
     return 0
 

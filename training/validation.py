@@ -241,6 +241,11 @@ def _grainy(rng: Rng, picture: Picture, sigma: float) -> Picture:
     return picture + sigma * level * rng.standard_normal(picture.shape, dtype=np.float32)
 
 
+def regrained(picture: Picture, seed: int) -> Picture:
+    """The picture with more grain on it, another one for each seed."""
+    return _bytes(_grainy(np.random.default_rng([_SEED, seed]), picture, _GRAIN))
+
+
 def _jpeg(picture: Picture) -> Picture:
     raw = np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
     coded = cv2.imencode(".jpg", raw, [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
