@@ -151,9 +151,9 @@ def match_clean_plate(
     plate, clean_plate: (H, W, 3) float32, display-encoded RGB, >= 0, values above 1 allowed,
     top-down, of equal size. `alignment`: `off` leaves the geometry alone; `auto` keeps a homography
     or a sub-pixel shift only where it lowers the median difference on the unchanged set;
-    `homography` keeps any plausible one. subject: (H, W) 0..1, where the subject is known to be
-    (a hint or an earlier matte): left out of every estimate. Never raises for what the pictures
-    hold: what could not be done is named in `degraded`. Deterministic.
+    `homography` keeps any plausible one that does not raise it. subject: (H, W) 0..1, where the
+    subject is known to be (a hint or an earlier matte): left out of every estimate. Never raises
+    for what the pictures hold: what could not be done is named in `degraded`. Deterministic.
     """
     checkpoint = checkpoint or no_checkpoint
     wants = (alignment, match_exposure)
@@ -271,7 +271,9 @@ def _solve(
         report.update(found)
         if moved is not None:
             moved = _with_exposure(pair, moved, match_exposure)
-            if alignment == "homography" or _improves(pair, best, moved):
+            if _improves(pair, best, moved) or (
+                alignment == "homography" and not _improves(pair, moved, best)
+            ):
                 best = moved
         checkpoint("refine")
         refined = _refined(pair, best)
@@ -279,7 +281,11 @@ def _solve(
             refined = _with_exposure(pair, refined, match_exposure)
             if _improves(pair, best, refined):
                 best = refined
-        if _lost(pair, best, alignment, moved is not None):
+        if alignment == "homography" and moved is None and best.homography is None:
+            degraded.append(UNALIGNED)
+        elif _lost(pair, best):
+            # What was found then is the best of nothing: chance.
+            best = start
             degraded.append(UNALIGNED)
     if best.exposure.refused:
         degraded.append(EXPOSURE_UNMATCHED)
@@ -292,16 +298,12 @@ def _solve(
     return _Solution(best.homography, best.exposure, after, tuple(degraded), report)
 
 
-def _lost(pair: _Pair, best: _Solution, alignment: Alignment, found: bool) -> bool:
-    """Whether the pair is out of register and nothing was found that mends it."""
-    if best.homography is not None:
-        return False
-    if alignment == "homography":
-        return not found
-    # A quarter of the frame must be set that stands still; in register it differs by grain only.
+def _lost(pair: _Pair, best: _Solution) -> bool:
+    """Whether not even a quarter of the frame is set that stands still: in register, that differs
+    by grain only."""
     clean, covered = pair.warped(best)
     difference = _difference(pair.plate, clean)[covered][::3]
-    return bool(difference.size and np.quantile(difference, 0.25) > 0.06)
+    return bool(difference.size and np.quantile(difference, 0.25) > CHANGED)
 
 
 def _homography(pair: _Pair, start: _Solution) -> tuple[Optional[_Solution], dict[str, Any]]:
@@ -556,16 +558,17 @@ def _fit_exposure(plate: FloatImage, clean: FloatImage, covered: Mask) -> _Expos
     xs = np.ascontiguousarray(x[rows, columns].T.astype(np.float64))
     ys = np.ascontiguousarray(y[rows, columns].T.astype(np.float64))
     gain, offset = np.ones((3, 1)), np.zeros((3, 1))
-    inliers = np.zeros(len(rows), bool)
+    inliers, limit = np.zeros(len(rows), bool), 0.0
     for _ in range(8):
         if len(rows) < 50:
             break
         residual = np.abs(xs * gain + offset - ys).max(axis=0)
-        inliers = residual < max(2.0 * float(np.quantile(residual, 0.2)), 0.015)
+        limit = max(2.0 * float(np.quantile(residual, 0.2)), 0.015)
+        inliers = residual < limit
         if inliers.sum() < 50:
             break
         gain, offset = _least_squares(xs[:, inliers], ys[:, inliers])
-    if inliers.sum() < 50:
+    if inliers.sum() < 50 or limit > 2 * CHANGED:
         return _Exposure(_NO_EXPOSURE.gain, _NO_EXPOSURE.offset, "too little unchanged set")
     height, width = usable.shape
     if _cells_held(rows[inliers] * 4 // height, columns[inliers] * 4 // width) < FEWEST_CELLS:

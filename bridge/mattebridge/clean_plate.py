@@ -29,7 +29,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mattebridge.alignment import CleanPlateMatch, match_clean_plate
+from mattebridge.alignment import UNALIGNED, CleanPlateMatch, match_clean_plate
 from mattebridge.color import FloatImage, srgb_decode, srgb_encode
 from mattebridge.errors import InputsError
 from mattebridge.models.base import Checkpoint, no_checkpoint
@@ -256,7 +256,7 @@ class _Shot:
 
 
 def _is_in_register(match: CleanPlateMatch) -> bool:
-    return "clean_plate_unaligned" not in match.degraded
+    return UNALIGNED not in match.degraded
 
 
 def _finite_or_nan(light: FloatImage) -> FloatImage:

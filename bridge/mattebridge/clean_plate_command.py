@@ -265,8 +265,9 @@ def _report(made: CleanPlate, options: argparse.Namespace, numbers: Sequence[int
         f"mattebridge: {path} is the set of {len(made.used)} frames, as frame"
         f" {numbers[made.reference]} shows it"
     )
-    if made.hidden_share > 0:
-        print(f"  {made.hidden_share * 100:.2f} % of the frame was never seen and is a guess")
+    share = made.hidden_share * 100
+    if share >= 0.005:
+        print(f"  {share:.2f} % of the frame was never seen and is a guess")
     if made.left_out:
         frames = format_frames([numbers[index] for index in made.left_out])
         print(f"  not in register with it, and left out: {frames}")

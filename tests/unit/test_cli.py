@@ -228,13 +228,14 @@ def test_a_signal_cancels_with_status_four_and_nothing_half_written(shot, client
 
 
 HANGING = """
-import sys, time
+import os, sys, time
 sys.path[:0] = sys.argv[1:3]
 from fakes.inprocess_client import InProcessClient
 from mattebridge import batch, cli
 cli._connect = lambda options, **given: InProcessClient()
 cli.CANCEL_LIMIT_S = 0.5
-batch.read_frame = lambda path, **given: (print("reading", flush=True), time.sleep(60))
+# One write: two readers may come here at once.
+batch.read_frame = lambda path, **given: (os.write(1, b"reading\\n"), time.sleep(60))
 sys.exit(cli.main(["matte", "plate.####.exr", "--clean-plate", "clean.exr", "-o", "out",
                    "--progress", "none"]))
 """
@@ -242,15 +243,18 @@ sys.exit(cli.main(["matte", "plate.####.exr", "--clean-plate", "clean.exr", "-o"
 
 def test_a_read_that_hangs_does_not_keep_a_cancelled_job(shot):
     source = [str(Path(cli.__file__).parents[1]), str(Path(__file__).parents[1])]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", HANGING, *source],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stdout.readline() == "reading\n"
-    process.terminate()
-    _, errors = process.communicate(timeout=30)
+    ) as process:
+        try:
+            assert process.stdout.readline() == "reading\n"
+            process.terminate()
+            _, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == 4
     assert errors.startswith("mattebridge: cancelled")
 

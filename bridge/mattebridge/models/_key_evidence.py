@@ -26,6 +26,8 @@ SURE_SET, SET_NOISES = 0.03, 4.0
 SURE_SUBJECT, SUBJECT_NOISES = 0.09, 8.0
 # The share of the frame, by smallest distance, that is set for certain: where noise is measured.
 QUIET_SHARE = 0.3
+# No grain is larger: where even the quietest share differs by more, there is no set to be seen.
+LARGEST_NOISE = 0.03
 # A shadow keeps the set's colour and detail over this radius; what is left of the plate after it,
 # weighed by the second number, stays below the third. Below the fourth the set is too dark to tell.
 SHADOW_RADIUS_PX, SHADOW_RESIDUE_WEIGHT, SHADOW_RESIDUE, DARK = 3.0, 1.5, 0.04, 0.12
@@ -139,7 +141,8 @@ def _quiet_level(distance: FloatImage) -> float:
     if not distance.size:
         return 0.0
     sample = np.sort(distance.ravel()[:: max(1, distance.size // 200_000)])
-    return float(np.median(sample[: max(1, int(sample.size * QUIET_SHARE))]))
+    level = float(np.median(sample[: max(1, int(sample.size * QUIET_SHARE))]))
+    return min(level, LARGEST_NOISE)
 
 
 def _shadow(

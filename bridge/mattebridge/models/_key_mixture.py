@@ -54,7 +54,7 @@ DOUBT = 0.05
 # Brighter than this, encoded, a colour says nothing more; also keeps float32 finite.
 BRIGHTEST = 4.0
 # Pixels at a time: what one core's cache holds, and the grain of cancelling.
-CHUNK = 65_536
+CHUNK = 32_768
 
 
 @dataclass(frozen=True)

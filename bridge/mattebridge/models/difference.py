@@ -134,11 +134,13 @@ def _enlarged(picture: FloatImage, shape: tuple[int, ...]) -> FloatImage:
 
 
 def _nothing_sure(given: ModelInput, evidence: Evidence, trimap: Trimap) -> ModelOutput:
-    """No pixel is subject for sure: what there is follows the difference, usually nothing."""
-    ramp = np.where(trimap.unknown, np.clip(evidence.distance / RAMP, 0, 1), 0)
-    alpha = _enlarged(ramp.astype(np.float32), given.plate.shape)
+    """No pixel is subject for sure: what there is follows the difference, usually nothing, or,
+    where the set shows through, the coverage that its detail tells."""
+    ramp = np.clip(evidence.distance / np.float32(RAMP), 0, 1)
+    ramp = np.where(evidence.through, evidence.covered_by, ramp)
+    alpha = _enlarged(np.where(trimap.unknown, ramp, 0), given.plate.shape).copy()
     degraded = () if trimap.empty.any() else (NO_SET,)
-    return ModelOutput(alpha.copy(), given.plate.copy(), degraded=degraded)
+    return ModelOutput(alpha, _foreground(given, given.plate.copy(), alpha), degraded=degraded)
 
 
 # --- alpha ----------------------------------------------------------------------------------------
