@@ -17,6 +17,7 @@ import contextlib
 import os
 import select
 import threading
+import time
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,6 +43,9 @@ NOBLOCK, SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)
 
 # How long a reply may be behind the news that the daemon closed the door.
 LAST_WORDS_S = 0.02
+# So long after a request is sent its reply is looked for without sleeping: waking up would cost as
+# much as a short answer takes.
+EAGER_S = 0.0002
 
 _contexts: dict[int, Any] = {}
 _open_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -108,6 +112,7 @@ class Session:
             self._poller.register(cast(int, fd), select.POLLIN)
         self._closed = False
         self._door_lost = False
+        self._eager = False
         _open_sessions.add(self)
 
     @property
@@ -196,6 +201,7 @@ class Session:
                 raise DaemonLost("the daemon takes no messages: it was stopped or hangs") from error
             except zmq.ZMQError as error:
                 raise DaemonLost("the control connection broke: connect again") from error
+            self._eager = True
             # Sending may have swallowed the signal that a reply is there; pass it on.
             if self._readable():
                 self._wake()
@@ -214,7 +220,7 @@ class Session:
 
         Raises `DaemonLost` when the door was closed by the daemon and no reply is left.
         """
-        replies = self._drain()
+        replies = self._drain() or self._drain_eagerly(timeout_s)
         if replies:
             return replies
         if self._closed:
@@ -239,6 +245,17 @@ class Session:
             # Once closed, the number may be that of a file of the host's.
             if not self._closed:
                 os.read(self._wake_read, 512)
+
+    def _drain_eagerly(self, timeout_s: float) -> list[dict[str, Any]]:
+        """What comes at once after a request was sent."""
+        if not self._eager:
+            return []
+        self._eager = False
+        replies: list[dict[str, Any]] = []
+        until = time.perf_counter() + min(timeout_s, EAGER_S)
+        while not replies and time.perf_counter() < until:
+            replies = self._drain()
+        return replies
 
     def _drain(self) -> list[dict[str, Any]]:
         replies: list[dict[str, Any]] = []
