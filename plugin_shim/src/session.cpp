@@ -10,12 +10,16 @@
 #include "door.h"
 #include "zmtp.h"
 
+#ifndef MATTEBRIDGE_IDLE_S
+#define MATTEBRIDGE_IDLE_S 60
+#endif
+
 namespace mb {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr auto kIdle = std::chrono::seconds(60);
+constexpr auto kIdle = std::chrono::seconds(MATTEBRIDGE_IDLE_S);
 // Waiting for another render's session; short, because nobody is told when one is given back.
 constexpr double kTurn = 0.005;
 // How long a reply may be behind the news that the daemon closed the door.

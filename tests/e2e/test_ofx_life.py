@@ -674,6 +674,54 @@ def test_a_hundred_lost_daemons_leak_nothing(host: OfxHost) -> None:
     assert "memfd:fake" not in Path("/proc/self/maps").read_text()
 
 
+@pytest.mark.slow
+def test_a_daemon_that_is_killed_again_and_again_costs_a_frame_each_time_and_nothing_else(
+    host: OfxHost,
+) -> None:
+    daemon = DaemonProcess()
+    try:
+        daemon.start().wait_ready()
+        plate, clean = scene()
+        expected = matted(daemon, plate, clean).premultiplied
+        node = connected(host, daemon.folder)
+        good(node, expected)
+        descriptors, maps = own_descriptors(), slot_maps(os.getpid())
+        for _ in range(100):
+            daemon.kill()
+            assert "no daemon is running" in failed(node)
+            daemon.start()
+            good(node, expected)
+        assert own_descriptors() <= descriptors
+        assert slot_maps(os.getpid()) <= maps
+    finally:
+        daemon.end()
+
+
+def test_of_the_sessions_that_nobody_uses_one_stays(binary: Path) -> None:
+    daemon = DaemonProcess(hooks="model=sleep:0.5")
+
+    def sessions() -> int:
+        return sum(session["client"] == "ofx" for session in asking.status()["sessions"])
+
+    try:
+        with OfxHost(ofx_build.impatient_plugin(), name=NUKE) as host:
+            asking = daemon.start().wait_ready().client()
+            nodes = [connected(host, daemon.folder) for _ in range(2)]
+            threads = [threading.Thread(target=node.render) for node in nodes]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert sessions() == 2
+            time.sleep(1.1)
+            assert nodes[0].render()[0] == OK
+            wait_for(lambda: sessions() == 1, 10, lambda: "the daemon sees one door")
+            for node in nodes:
+                node.destroy()
+    finally:
+        daemon.end()
+
+
 # ---------------------------------------------------------------------------------------------
 # Processes of their own
 

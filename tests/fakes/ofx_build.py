@@ -25,6 +25,7 @@ BUILD = ROOT / "build" / "plugin"
 TOOLS = BUILD / "tools"
 NOT_HERE = ("os_other.cpp",)
 FLAGS = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
+EXPORTS = ["-shared", f"-Wl,--version-script={SHIM / 'exports.map'}"]
 COMPILE_S = 300
 # Set for a whole pytest run by test_ofx_sanitizers.py: every test then gets that build. What is
 # preloaded for it is for this process alone, not for the daemons that it starts.
@@ -53,9 +54,19 @@ def compiler() -> list[str]:
 @functools.cache
 def plugin(sanitizer: str = SANITIZER) -> Path:
     """The plugin's binary, with a sanitizer ("address", "thread") where asked."""
-    sources = [path for path in sorted(SHIM.glob("src/*.cpp")) if path.name not in NOT_HERE]
-    script = f"-Wl,--version-script={SHIM / 'exports.map'}"
-    return _link("MatteBridge.ofx", sources, ["-shared", script], sanitizer)
+    return _link("MatteBridge.ofx", _sources(), EXPORTS, sanitizer)
+
+
+@functools.cache
+def impatient_plugin() -> Path:
+    """The plugin, to which a session is idle after one second instead of sixty."""
+    sources = [path for path in _sources() if path.name != "session.cpp"]
+    sources.append(SHIM / "tests" / "impatient_session.cpp")
+    return _link("Impatient.ofx", sources, EXPORTS, "")
+
+
+def _sources() -> list[Path]:
+    return [path for path in sorted(SHIM.glob("src/*.cpp")) if path.name not in NOT_HERE]
 
 
 @functools.cache
