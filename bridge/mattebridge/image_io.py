@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from mattebridge import color
 from mattebridge.errors import FrameReadError, FrameWriteError
+from mattebridge.samples import CODE_MAX, limited, quantised, rescaled
 from mattebridge.version import __version__
 from mattebridge.whole_files import replace_file, sweep_temporaries
 
@@ -56,7 +57,6 @@ Window = tuple[int, int, int, int]
 # A header may claim any size; a larger one than this is damage, not a plate.
 MAX_SIDE_PX = 65_536
 MAX_PIXELS = 1 << 30
-HALF_MAX = 65504.0
 JPEG_QUALITY = 95
 # Colours of a grey picture saved as a colour JPEG differ by this much at most.
 GREY_TOLERANCE = 0.02
@@ -438,7 +438,7 @@ def _matte_channel(path: Path, pixels: Pixels) -> str:
 
 
 def _unreadable(path: PathLike, why: str) -> FrameReadError:
-    return FrameReadError(f"cannot read {path}: {why}", path=str(path))
+    return FrameReadError(f"cannot read {path}: {why}", path=str(path), why=why)
 
 
 def _damaged(path: Path, reason: str) -> FrameReadError:
@@ -639,7 +639,6 @@ _KINDS = {
     ".dpx": _DPX,
 }
 EXTENSIONS = tuple(_KINDS)
-_CODE_MAX = {"uint8": 255.0, "uint16": 65535.0}
 
 
 def _checked(path: Path, pixels: Pixels, kind: _Kind) -> Pixels:
@@ -670,7 +669,7 @@ def _sample_type(path: Path, kind: _Kind, wanted: Optional[str], pixels: Pixels)
 
 
 def _is_premultiplied(kind: _Kind, dtype: str) -> bool:
-    return dtype not in _CODE_MAX and kind.codec == "oiio"
+    return dtype not in CODE_MAX and kind.codec == "oiio"
 
 
 def _as_stored(
@@ -679,15 +678,15 @@ def _as_stored(
     """Pixels in the colour space, alpha state and sample type of the file."""
     if colorspace not in ("linear", "srgb"):
         raise _unwritable(path, f"unknown colour space '{colorspace}'; use linear or srgb")
-    if pixels.dtype.kind == "u" and dtype in _CODE_MAX:
-        return _rescaled(pixels, dtype)
+    if pixels.dtype.kind == "u" and dtype in CODE_MAX:
+        return rescaled(pixels, dtype)
     if pixels.shape[2] > 1:
-        space = colorspace if kind.tagged else "srgb" if dtype in _CODE_MAX else "linear"
+        space = colorspace if kind.tagged else "srgb" if dtype in CODE_MAX else "linear"
         state = "premultiplied" if _is_premultiplied(kind, dtype) else "straight"
         pixels = _converted(pixels, (colorspace, alpha), (space, state))
-    if dtype in _CODE_MAX:
-        return _quantised(pixels, dtype)
-    return _limited(pixels, dtype)
+    if dtype in CODE_MAX:
+        return quantised(pixels, dtype)
+    return limited(pixels, dtype)
 
 
 def _converted(pixels: Pixels, given: tuple[str, str], wanted: tuple[str, str]) -> Pixels:
@@ -709,33 +708,6 @@ def _converted(pixels: Pixels, given: tuple[str, str], wanted: tuple[str, str]) 
     return values
 
 
-def _rescaled(codes: Pixels, dtype: str) -> Pixels:
-    if codes.dtype.name == dtype:
-        return codes
-    if dtype == "uint16":
-        return codes.astype(np.uint16) * np.uint16(257)
-    return ((codes.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-def _quantised(values: Pixels, dtype: str) -> Pixels:
-    """Code values, rounded to nearest; outside 0..1 is clipped (a bare cast would wrap around)."""
-    scaled = np.clip(values, 0.0, 1.0, dtype=np.float32)
-    scaled *= np.float32(_CODE_MAX[dtype])
-    scaled += np.float32(0.5)
-    codes: Pixels = scaled.astype(dtype)
-    return codes
-
-
-def _limited(values: Pixels, dtype: str) -> Pixels:
-    """Float samples; light beyond the range of half becomes its largest value, not infinity."""
-    if values.dtype.kind == "u":
-        values = color.to_float(values)
-    if dtype == "float16":
-        limited: Pixels = np.clip(values, -HALF_MAX, HALF_MAX)
-        return limited.astype(dtype, copy=False)
-    return values.astype(dtype, copy=False)
-
-
 def _channel_names(pixels: Pixels) -> list[str]:
     # A matte is named A: lossy EXR compression leaves a channel of that name exact.
     return {1: ["A"], 3: ["R", "G", "B"], 4: ["R", "G", "B", "A"]}[pixels.shape[2]]
@@ -751,7 +723,7 @@ def _with_layers(
         plane = _checked(path, given, kind)
         if plane.shape[:2] != main.shape[:2]:
             raise _unwritable(path, f"layer '{layer}' is of another size than the picture")
-        planes.append(_limited(plane, dtype))
+        planes.append(limited(plane, dtype))
         names += [f"{layer}.{channel}" for channel in _channel_names(plane)]
     return np.concatenate(planes, axis=2), names
 
