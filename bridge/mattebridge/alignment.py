@@ -8,9 +8,11 @@ elsewhere or was touched, the exposure crept. Whatever is left of that becomes m
 
 All of it is solved on small copies and applied once, to the full-size float clean plate.
 
-The rule that must not be broken: nothing is changed unless it measurably helps. Each step is kept
+The rules that must not be broken: nothing is changed unless it measurably helps. Each step is kept
 only where it lowers the median difference on the part of the set that did not change, a pair that
 is locked off comes back as it went in, and what was wanted but not reached stands in `degraded`.
+And what is found for a frame is found from that frame and the clean plate alone, never from the
+frames before it: a farm's chunks, a resumed job and an artist's single frame agree to the bit.
 
 Method: ORB corners (Rublee et al. 2011) and RANSAC; direct alignment by robust Gauss-Newton (after
 Baker and Matthews 2004), solved with gain and offset as the enhanced correlation coefficient is
@@ -20,9 +22,9 @@ Baker and Matthews 2004), solved with gain and offset as the enhanced correlatio
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Optional
 
 import cv2
@@ -60,8 +62,6 @@ FEWEST_CELLS = 3
 REFINEMENT = ((2.5, 0.06, 5), (1.2, 0.03, 6))
 # A (blurred) difference above this is another thing in front of the set, however badly aligned.
 CHANGED = 0.06
-# A cached solution is reused while the difference it leaves is at most this much above the first.
-CACHE_TOLERANCE = 1.25
 # Above this share of the frame, missing clean plate is worth a label.
 OUTSIDE_SHARE = 0.005
 # The edge of the clean plate may be stretched by this much before what it repeats is no evidence.
@@ -89,17 +89,29 @@ class CleanPlateMatch:
     report: Mapping[str, Any]
 
 
-@dataclass
-class MatchCache:
-    """What the engine keeps per clean plate, so that a static camera is solved once a shot.
+class CleanSide:
+    """What alignment needs of a clean plate, whatever plate it is laid onto: made once a shot.
 
-    Holds the last solution with the matched clean plate, and the difference it left. Not shared
-    between threads.
+    picture: (H, W, 3) float32 as in `match_clean_plate`; the rest is made when it is asked for.
     """
 
-    solution: Optional[_Solution] = None
-    match: Optional[CleanPlateMatch] = None
-    key: tuple[Any, ...] = ()
+    def __init__(self, picture: FloatImage) -> None:
+        self.picture = picture
+
+    @cached_property
+    def small(self) -> FloatImage:
+        """The clean plate at working size."""
+        return _shrunk(self.picture, GEOMETRY_SIDE)
+
+    @cached_property
+    def peak(self) -> float:
+        """Its brightest value."""
+        return float(self.picture.max())
+
+    @cached_property
+    def corners(self) -> tuple[Any, Any]:
+        """Points at working size, and their descriptors (None where it has none)."""
+        return _corners(self.small, None)
 
 
 @dataclass(frozen=True)
@@ -127,11 +139,10 @@ _NO_EXPOSURE = _Exposure(np.ones(3, np.float32), np.zeros(3, np.float32))
 
 @dataclass(frozen=True)
 class _Solution:
-    """Geometry (clean plate to plate, full-size pixels) and exposure, with what they left."""
+    """Geometry (clean plate to plate, full-size pixels) and exposure, with what is said of them."""
 
     homography: Optional[Matrix] = None
     exposure: _Exposure = _NO_EXPOSURE
-    difference: float = math.inf
     degraded: tuple[str, ...] = ()
     report: Mapping[str, Any] = field(default_factory=dict)
 
@@ -143,7 +154,7 @@ def match_clean_plate(
     alignment: Alignment = "off",
     match_exposure: bool = True,
     subject: Optional[FloatImage] = None,
-    cache: Optional[MatchCache] = None,
+    clean_side: Optional[CleanSide] = None,
     checkpoint: Optional[Checkpoint] = None,
 ) -> CleanPlateMatch:
     """The clean plate brought into register and exposure with the plate.
@@ -152,24 +163,19 @@ def match_clean_plate(
     top-down, of equal size. `alignment`: `off` leaves the geometry alone; `auto` keeps a homography
     or a sub-pixel shift only where it lowers the median difference on the unchanged set;
     `homography` keeps any plausible one that does not raise it. subject: (H, W) 0..1, where the
-    subject is known to be (a hint or an earlier matte): left out of every estimate. Never raises
+    subject is known to be (a hint or an earlier matte): left out of every estimate. clean_side:
+    that of this very array, where it is at hand; the result is the same without it. Never raises
     for what the pictures hold: what could not be done is named in `degraded`. Deterministic.
     """
     checkpoint = checkpoint or no_checkpoint
     wants = (alignment, match_exposure)
     if min(plate.shape[:2]) < MINIMUM_SIDE or wants == ("off", False):
         return _unchanged(clean_plate)
-    pair = _Pair(plate, clean_plate, subject)
-    key = (*wants, clean_plate.shape, _fingerprint(clean_plate))
-    if cache is not None and cache.key == key and cache.match and cache.solution:
-        checkpoint("match", 0, 1)
-        if _still_explains(pair, cache.solution):
-            return _reused(cache.match)
+    if clean_side is None or clean_side.picture is not clean_plate:
+        clean_side = CleanSide(clean_plate)
+    pair = _Pair(plate, clean_side, subject)
     solution = _solve(pair, alignment, match_exposure, checkpoint)
-    match = _applied(solution, plate, clean_plate)
-    if cache is not None:
-        cache.key, cache.solution, cache.match = key, solution, match
-    return match
+    return _applied(solution, plate, clean_plate, pair.ceiling)
 
 
 # --- small copies ---------------------------------------------------------------------------------
@@ -179,12 +185,14 @@ class _Pair:
     """Plate and clean plate at the sizes the estimates work at, and one way to warp and compare."""
 
     def __init__(
-        self, plate: FloatImage, clean_plate: FloatImage, subject: Optional[FloatImage]
+        self, plate: FloatImage, clean_side: CleanSide, subject: Optional[FloatImage]
     ) -> None:
         self.full = plate.shape[:2]
         self.plate = _shrunk(plate, GEOMETRY_SIDE)
-        self.clean = _shrunk(clean_plate, GEOMETRY_SIDE)
-        self.ceiling = _ceiling(plate, clean_plate)
+        self.clean_side, self.clean = clean_side, clean_side.small
+        # 1 for pictures that end at white, none for pictures with light above it.
+        self.ceiling = 1.0 if max(float(plate.max()), clean_side.peak) <= 1.0 else math.inf
+        self._seen: dict[int, tuple[_Solution, FloatImage, Mask, FloatImage]] = {}
         height, width = self.plate.shape[:2]
         self.free = np.ones((height, width), bool)
         if subject is not None:
@@ -211,8 +219,16 @@ class _Pair:
         matrix = np.linalg.inv(self.to_small) @ small @ self.to_small
         return np.asarray(matrix / matrix[2, 2], np.float64)
 
-    def warped(self, solution: _Solution) -> tuple[FloatImage, Mask]:
-        """The small clean plate under a solution, and where it covers the plate."""
+    def seen(self, solution: _Solution) -> tuple[FloatImage, Mask, FloatImage]:
+        """The small clean plate under a solution, where it covers the plate, and how it differs."""
+        if id(solution) not in self._seen:
+            clean, covered = self._warped(solution)
+            made = (solution, clean, covered, _difference(self.plate, clean))
+            # The solution is kept, so that no other can come by its identity.
+            self._seen[id(solution)] = made
+        return self._seen[id(solution)][1:]
+
+    def _warped(self, solution: _Solution) -> tuple[FloatImage, Mask]:
         if solution.homography is None:
             return solution.exposure.apply(self.clean, self.ceiling), self.free
         matrix = self.small(solution.homography)
@@ -228,11 +244,6 @@ def _shrunk(picture: FloatImage, side: int) -> FloatImage:
         return picture
     size = max(MINIMUM_SIDE, round(width * scale)), max(MINIMUM_SIDE, round(height * scale))
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-
-
-def _ceiling(plate: FloatImage, clean_plate: FloatImage) -> float:
-    """1 for pictures that end at white, none for pictures with light above it."""
-    return 1.0 if max(float(plate.max()), float(clean_plate.max())) <= 1.0 else math.inf
 
 
 def _warp(picture: FloatImage, matrix: Matrix, size: tuple[int, int]) -> FloatImage:
@@ -262,7 +273,8 @@ def _solve(
     pair: _Pair, alignment: Alignment, match_exposure: bool, checkpoint: Checkpoint
 ) -> _Solution:
     checkpoint("match_exposure")
-    start = _with_exposure(pair, _Solution(), match_exposure)
+    untouched = _Solution()
+    start = _with_exposure(pair, untouched, match_exposure)
     best, report = start, dict[str, Any]()
     degraded: list[str] = []
     if alignment != "off":
@@ -289,30 +301,27 @@ def _solve(
             degraded.append(UNALIGNED)
     if best.exposure.refused:
         degraded.append(EXPOSURE_UNMATCHED)
-    before, after = (_median(d) for d in _compared(pair, _Solution(), best))
+    before, after = (_median(d) for d in _compared(pair, untouched, best))
     report.update(
         difference_before=round(before, 5),
         difference_after=round(after, 5),
         shift_px=round(_shift_px(best.homography, pair.full), 3),
     )
-    return _Solution(best.homography, best.exposure, after, tuple(degraded), report)
+    return _Solution(best.homography, best.exposure, tuple(degraded), report)
 
 
 def _lost(pair: _Pair, best: _Solution) -> bool:
     """Whether not even a quarter of the frame is set that stands still: in register, that differs
     by grain only."""
-    clean, covered = pair.warped(best)
-    difference = _difference(pair.plate, clean)[covered][::3]
+    _, covered, whole = pair.seen(best)
+    difference = whole[covered][::3]
     return bool(difference.size and np.quantile(difference, 0.25) > CHANGED)
 
 
 def _homography(pair: _Pair, start: _Solution) -> tuple[Optional[_Solution], dict[str, Any]]:
     """Clean plate to plate from matched corners; None, and why, where there is no honest one."""
-    clean, _ = pair.warped(start)
-    orb = cv2.ORB.create(nfeatures=2000)
-    mask = pair.free.astype(np.uint8) * 255
-    points_b, words_b = orb.detectAndCompute(_grey_bytes(clean), None)
-    points_p, words_p = orb.detectAndCompute(_grey_bytes(pair.plate), mask)
+    points_b, words_b = pair.clean_side.corners
+    points_p, words_p = _corners(pair.plate, pair.free)
     if words_b is None or words_p is None or min(len(words_b), len(words_p)) < FEWEST_INLIERS:
         return None, {"alignment_refused": "too few features"}
     matches = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(words_b, words_p)
@@ -334,6 +343,12 @@ def _homography(pair: _Pair, start: _Solution) -> tuple[Optional[_Solution], dic
     if not _plausible(full, pair.full):
         return None, {**found, "alignment_refused": "implausible homography"}
     return _Solution(full, start.exposure), found
+
+
+def _corners(small: FloatImage, free: Optional[Mask]) -> tuple[Any, Any]:
+    """Corners of a picture at working size and their descriptors, where it is `free`."""
+    mask = None if free is None else free.astype(np.uint8) * 255
+    return cv2.ORB.create(nfeatures=2000).detectAndCompute(_grey_bytes(small), mask)
 
 
 def _grey_bytes(picture: FloatImage) -> NDArray[np.uint8]:
@@ -371,7 +386,7 @@ def _refined(pair: _Pair, start: _Solution) -> Optional[_Solution]:
     subject above all, gets no weight; gain and offset are solved along, so that an exposure that
     is not yet right does not pull. Deformation is damped where the set has little to hold on to.
     """
-    clean, covered = pair.warped(start)
+    clean, covered, _ = pair.seen(start)
     step = np.eye(3)
     for sigma, scale, rounds in REFINEMENT:
         step = _registered(pair.plate, clean, covered, step, sigma, scale, rounds)
@@ -504,10 +519,9 @@ def _improves(pair: _Pair, before: _Solution, after: _Solution) -> bool:
 def _compared(pair: _Pair, before: _Solution, after: _Solution) -> tuple[FloatImage, FloatImage]:
     """Differences of two solutions at the same pixels: the textured half of what either of them
     takes for unchanged set (flat areas match under any alignment and tell nothing)."""
-    old, covered_old = pair.warped(before)
-    new, covered_new = pair.warped(after)
+    _, covered_old, first = pair.seen(before)
+    new, covered_new, second = pair.seen(after)
     covered = covered_old & covered_new
-    first, second = _difference(pair.plate, old), _difference(pair.plate, new)
     same = (first < CHANGED) | (second < CHANGED)
     grey = _grey(new)
     slope = np.abs(cv2.Sobel(grey, cv2.CV_32F, 1, 0)) + np.abs(cv2.Sobel(grey, cv2.CV_32F, 0, 1))
@@ -530,15 +544,15 @@ def _with_exposure(pair: _Pair, solution: _Solution, wanted: bool) -> _Solution:
     """The solution with gain and offset fitted under its geometry, where that helps."""
     if not wanted:
         return solution
-    bare = _Solution(solution.homography)
-    clean, covered = pair.warped(bare)
+    bare = solution if solution.exposure.is_identity else _Solution(solution.homography)
+    clean, covered, _ = pair.seen(bare)
     exposure = _fit_exposure(pair.plate, clean, covered)
     fitted = _Solution(solution.homography, exposure)
-    if exposure.refused or not _improves(pair, bare, fitted):
-        return _Solution(
-            solution.homography, _Exposure(_NO_EXPOSURE.gain, _NO_EXPOSURE.offset, exposure.refused)
-        )
-    return fitted
+    if not exposure.refused and _improves(pair, bare, fitted):
+        return fitted
+    if exposure.refused == bare.exposure.refused:
+        return bare
+    return _Solution(solution.homography, replace(_NO_EXPOSURE, refused=exposure.refused))
 
 
 def _fit_exposure(plate: FloatImage, clean: FloatImage, covered: Mask) -> _Exposure:
@@ -585,9 +599,10 @@ def _least_squares(x: Matrix, y: Matrix) -> tuple[Matrix, Matrix]:
     offset = mean_y - gain * mean_x
     # A channel that hardly varies cannot tell gain from offset: gain only.
     flat = variance < 0.02**2
-    level = np.median(y, axis=1, keepdims=True)
-    level = level / np.maximum(np.median(x, axis=1, keepdims=True), 0.02)
-    gain, offset = np.where(flat, level, gain), np.where(flat, 0.0, offset)
+    if flat.any():
+        level = np.median(y, axis=1, keepdims=True)
+        level = level / np.maximum(np.median(x, axis=1, keepdims=True), 0.02)
+        gain, offset = np.where(flat, level, gain), np.where(flat, 0.0, offset)
     return np.clip(gain, 0.7, 1.4), np.clip(offset, -0.1, 0.1)
 
 
@@ -600,7 +615,9 @@ def _cells_held(row: NDArray[Any], column: NDArray[Any]) -> int:
 # --- applying -------------------------------------------------------------------------------------
 
 
-def _applied(solution: _Solution, plate: FloatImage, clean_plate: FloatImage) -> CleanPlateMatch:
+def _applied(
+    solution: _Solution, plate: FloatImage, clean_plate: FloatImage, ceiling: float
+) -> CleanPlateMatch:
     height, width = plate.shape[:2]
     matrix, outside, matched = solution.homography, None, clean_plate
     degraded, share = list(solution.degraded), 0.0
@@ -612,7 +629,7 @@ def _applied(solution: _Solution, plate: FloatImage, clean_plate: FloatImage) ->
             degraded.append(PARTLY_OUTSIDE)
         if share == 0:
             outside = None
-    matched = solution.exposure.apply(matched, _ceiling(plate, clean_plate))
+    matched = solution.exposure.apply(matched, ceiling)
     gain, offset = solution.exposure.gain, solution.exposure.offset
     report = {
         **solution.report,
@@ -620,7 +637,6 @@ def _applied(solution: _Solution, plate: FloatImage, clean_plate: FloatImage) ->
         "outside_share": round(share, 5),
         "gain": [round(float(v), 4) for v in gain],
         "offset": [round(float(v), 4) for v in offset],
-        "reused": False,
     }
     if solution.exposure.refused:
         report["exposure_refused"] = solution.exposure.refused
@@ -648,29 +664,5 @@ def _unchanged(clean_plate: FloatImage) -> CleanPlateMatch:
         gain=(1.0, 1.0, 1.0),
         offset=(0.0, 0.0, 0.0),
         degraded=(),
-        report={"aligned": False, "reused": False},
-    )
-
-
-def _fingerprint(clean_plate: FloatImage) -> int:
-    """A cheap check that a cache is asked about the clean plate it was filled with."""
-    rows, columns = (max(1, length // 64) for length in clean_plate.shape[:2])
-    return zlib.crc32(np.ascontiguousarray(clean_plate[::rows, ::columns]).tobytes())
-
-
-def _still_explains(pair: _Pair, solution: _Solution) -> bool:
-    """Whether the cached solution leaves about as little as it did on the frame it was found on."""
-    left = _median(_compared(pair, solution, solution)[1])
-    return left <= solution.difference * CACHE_TOLERANCE + 0.001
-
-
-def _reused(match: CleanPlateMatch) -> CleanPlateMatch:
-    return CleanPlateMatch(
-        clean_plate=match.clean_plate,
-        outside=match.outside,
-        homography=match.homography,
-        gain=match.gain,
-        offset=match.offset,
-        degraded=match.degraded,
-        report={**match.report, "reused": True},
+        report={"aligned": False},
     )

@@ -275,21 +275,19 @@ class Engine:
         alignment, exposure = params.alignment_for(card), params.matches_exposure_for(card)
         if alignment == "off" and not exposure:
             return held.picture, None, ()
-        from mattebridge.alignment import MatchCache, match_clean_plate
+        from mattebridge.alignment import CleanSide, match_clean_plate
 
         checkpoint("align")
-        # A plate that came with its frame is aligned for that frame alone: equal inputs give equal
-        # pixels whatever was rendered before. One held by name stands for a whole shot.
-        cache = None
-        if held.key is not None and not params.exact:
-            cache = held.match_cache = held.match_cache or MatchCache()
+        # Each frame is aligned by itself: equal inputs give equal pixels whatever was rendered
+        # before. Only what the clean plate alone decides is kept.
+        held.side = held.side or CleanSide(held.picture.display)
         match = match_clean_plate(
             inputs.plate.display,
             held.picture.display,
             alignment=alignment,  # type: ignore[arg-type]
             match_exposure=exposure,
             subject=inputs.subject,
-            cache=cache,
+            clean_side=held.side,
             checkpoint=checkpoint,
         )
         inputs.notes["alignment"] = _match_notes(match)

@@ -37,7 +37,7 @@ from mattebridge.errors import (
 from mattebridge.params import INPUT_CHANNELS, INPUT_DTYPES, OUTPUT_CHANNELS, OUTPUT_DTYPES
 
 if TYPE_CHECKING:
-    from mattebridge.alignment import MatchCache
+    from mattebridge.alignment import CleanSide
     from mattebridge.engine import RenderParams
     from mattebridge.models.base import ModelCard
 
@@ -236,10 +236,8 @@ class HeldCleanPlate:
     key: Optional[str] = None
     nonfinite: int = 0
     picture: Optional[Picture] = None
-    # Alignment found for this clean plate; made on first use, so that `off` imports no cv2. While
-    # the same alignment holds, `matched` keeps what was derived from it.
-    match_cache: Optional[MatchCache] = None
-    matched: Optional[Picture] = None
+    # What alignment needs of it; made on first use, so that `off` imports no cv2.
+    side: Optional[CleanSide] = None
 
     @property
     def size_bytes(self) -> int:
@@ -250,11 +248,7 @@ class HeldCleanPlate:
     def matched_picture(self, display: FloatImage) -> Picture:
         """The matched clean plate as a picture; the picture itself where nothing was changed."""
         assert self.picture is not None
-        if display is self.picture.display:
-            return self.picture
-        if self.matched is None or self.matched.pixels is not display:
-            self.matched = Picture(display, "srgb")
-        return self.matched
+        return self.picture if display is self.picture.display else Picture(display, "srgb")
 
 
 class CleanPlates:

@@ -4,11 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
+from mattebridge import alignment
 from mattebridge.alignment import (
     EXPOSURE_UNMATCHED,
     PARTLY_OUTSIDE,
     UNALIGNED,
-    MatchCache,
+    CleanSide,
     match_clean_plate,
 )
 from quality.composites import composite
@@ -185,36 +186,40 @@ def test_off_leaves_the_geometry_alone():
     assert untouched.clean_plate is clean_plate
 
 
-def test_a_static_camera_is_solved_once_a_shot():
-    picture, cache = leaves(1), MatchCache()
+def test_a_frame_is_matched_the_same_whatever_was_matched_before_it():
+    picture = leaves(1)
+    clean_plate = grain(warped(picture, shift(0.8, 0.4)) * 0.96, 3)
+    side = CleanSide(clean_plate)
+    for drift in range(4):
+        moved = warped(picture, shift(drift * 0.7, -drift * 0.4)) * (1 + 0.01 * drift)
+        plate = grain(with_subject(moved, 90 + 10 * drift, 170 + 10 * drift), 4 + drift)
+        alone = match_clean_plate(plate, clean_plate, alignment="auto")
+        after = match_clean_plate(plate, clean_plate, alignment="auto", clean_side=side)
+        assert np.array_equal(after.clean_plate, alone.clean_plate)
+        assert after.report == alone.report
+
+
+def test_the_clean_plates_corners_are_looked_for_once_a_shot(monkeypatch):
+    picture, looked = leaves(1), []
     clean_plate = grain(warped(picture, shift(0.8, 0.4)), 3)
-    first = match_clean_plate(
-        grain(with_subject(picture), 2), clean_plate, alignment="auto", cache=cache
+    side = CleanSide(clean_plate)
+    find = alignment._corners
+    monkeypatch.setattr(
+        alignment, "_corners", lambda small, free: looked.append(free is None) or find(small, free)
     )
-    again = match_clean_plate(
-        grain(with_subject(picture, 130, 210), 4), clean_plate, alignment="auto", cache=cache
-    )
-    assert not first.report["reused"]
-    assert again.report["reused"]
-    assert again.clean_plate is first.clean_plate
+    for seed in range(3):
+        match_clean_plate(grain(picture, 4 + seed), clean_plate, alignment="auto", clean_side=side)
+    assert looked.count(True) == 1
+    assert looked.count(False) == 3
 
 
-def test_a_camera_that_moves_is_solved_again():
-    picture, cache = leaves(1), MatchCache()
-    clean_plate = grain(picture, 3)
-    match_clean_plate(grain(picture, 2), clean_plate, alignment="auto", cache=cache)
-    plate = grain(warped(picture, shift(5, 2)), 4)
-    match = match_clean_plate(plate, clean_plate, alignment="auto", cache=cache)
-    assert not match.report["reused"]
-    assert np.abs(moved_corners(match.homography) - moved_corners(shift(5, 2))).max() < 0.5
-
-
-def test_another_clean_plate_is_never_answered_from_the_cache():
-    picture, cache = leaves(1), MatchCache()
-    plate = grain(picture, 2)
-    match_clean_plate(plate, grain(picture, 3), alignment="auto", cache=cache)
-    match = match_clean_plate(plate, grain(picture, 5), alignment="auto", cache=cache)
-    assert not match.report["reused"]
+def test_what_was_prepared_of_another_clean_plate_is_not_used():
+    picture = leaves(1)
+    plate, clean_plate = grain(picture, 2), grain(warped(picture, shift(3, 2)), 3)
+    other = CleanSide(grain(warped(picture, shift(-3, -2)), 3))
+    match = match_clean_plate(plate, clean_plate, alignment="auto", clean_side=other)
+    alone = match_clean_plate(plate, clean_plate, alignment="auto")
+    assert np.array_equal(match.clean_plate, alone.clean_plate)
 
 
 @pytest.fixture
