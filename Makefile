@@ -21,7 +21,7 @@ PLUGIN_BUILD := build/plugin/$(PLUGIN_TARGET)
 PLUGIN_TOOLS := build/plugin/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check bench plugin clean
+.PHONY: help demo test test-fast check host-packages bench plugin clean
 
 help:
 	@sed -n '3,7p' $(MAKEFILE_LIST) | sed 's/^# *//'
@@ -55,6 +55,10 @@ check: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/mypy nuke/*.py
 	$(BIN)/mypy resolve/*.py
+
+# What the tests under other Pythons take from HOST_PYTHON_PACKAGES.
+host-packages: $(VENV)/.test
+	@$(BIN)/python tests/fakes/interpreters.py build/host-packages
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks $(ARGS)

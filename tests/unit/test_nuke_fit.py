@@ -5,9 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
-import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any, Optional
 import pytest
 
 from fakes import nuke_host
+from fakes.interpreters import INTERPRETERS, SUPPORTED, packages, run
 from fakes.nuke_host import NukeHost
 
 ROOT = Path(__file__).parents[2]
@@ -120,40 +119,6 @@ def test_nuke_is_no_module_here() -> None:
     assert said.stdout == "None\n"
 
 
-def _interpreters() -> dict[str, Optional[str]]:
-    """Interpreters by version, from PATH and from pyenv."""
-    found: dict[str, Optional[str]] = {}
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    for version in ("3.7", "3.9", "3.10", "3.11", "3.12", "3.13"):
-        candidates = [str(p / "bin" / "python") for p in sorted(pyenv.glob(f"{version}.*"))]
-        on_path = shutil.which(f"python{version}")
-        found[version] = None
-        for candidate in [*candidates, *([on_path] if on_path else [])]:
-            said = subprocess.run([candidate, "--version"], capture_output=True, check=False)
-            if said.returncode == 0:
-                found[version] = candidate
-                break
-    return found
-
-
-INTERPRETERS = _interpreters()
-
-
-def run(version: str, code: str, *paths: Path, **environment: str) -> Any:
-    """What a piece of code prints as JSON, under another interpreter with nothing of ours."""
-    python = INTERPRETERS[version]
-    if python is None:
-        pytest.skip(f"there is no Python {version} here")
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "MATTEBRIDGE"))}
-    clean.update(PYTHONPATH=os.pathsep.join(map(str, paths)), PYTHONDONTWRITEBYTECODE="1")
-    said = subprocess.run(
-        [python, "-W", "error", "-c", code], capture_output=True, text=True, cwd="/",
-        env={**clean, **environment}, timeout=100, check=False,
-    )  # fmt: skip
-    assert said.returncode == 0, said.stderr
-    return json.loads(said.stdout.splitlines()[-1])
-
-
 def test_the_start_files_parse_and_report_on_nuke_13() -> None:
     code = (
         "import sys, types, json, io, contextlib; sys.modules['nuke'] = types.ModuleType('nuke')\n"
@@ -188,7 +153,7 @@ with host.running(Path({nuke!r})):
 """
 
 
-@pytest.mark.parametrize("version", ["3.9", "3.10", "3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("version", SUPPORTED)
 def test_with_no_package_at_all_the_node_opens_and_names_what_is_missing(version: str) -> None:
     code = EMPTY.format(tests=str(ROOT / "tests"), nuke=str(ROOT / "nuke"))
     words, knobs, threads = run(version, "import sys; sys.flags; " + code.strip())
@@ -196,18 +161,6 @@ def test_with_no_package_at_all_the_node_opens_and_names_what_is_missing(version
     assert "No module named" in words
     assert words.endswith("run `mattebridge install nuke`")
     assert (knobs > 25, threads) == (True, 1)
-
-
-def _packages(version: str) -> list[Path]:
-    """Where numpy, pyzmq and msgpack are for another interpreter, as `install` lays them down."""
-    given = os.environ.get("HOST_PYTHON_PACKAGES")
-    if given is None:
-        # `mattebridge install nuke --to DIR` makes one: DIR/mattebridge/vendor
-        pytest.skip("HOST_PYTHON_PACKAGES names no folder with cp39, cp310, ... of the wheels")
-    folder = Path(given) / f"cp{version.replace('.', '')}"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there")
-    return [folder]
 
 
 WHOLE = """
@@ -238,14 +191,14 @@ with host.running(Path({nuke!r})):
 
 
 @pytest.mark.parametrize("gui", [False, True], ids=["terminal", "window"])
-@pytest.mark.parametrize("version", ["3.9", "3.10", "3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("version", SUPPORTED)
 def test_a_range_is_matted_under_every_interpreter(
     version: str, gui: bool, tmp_path: Path, shared_daemon: Any
 ) -> None:
     code = WHOLE.format(
         folder=str(tmp_path), nuke=str(ROOT / "nuke"), instance=str(shared_daemon.folder), gui=gui
     )
-    paths = [ROOT / "bridge", ROOT / "tests", *_packages(version)]
+    paths = [ROOT / "bridge", ROOT / "tests", packages(version)]
     words, mean = run(version, code, *paths)
     assert words == "2 frames matted"
     assert 0.05 < mean < 0.5
