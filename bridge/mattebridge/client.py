@@ -320,11 +320,14 @@ class MatteClient:
         """Drop a model from the daemon's memory."""
         return list(self._ask("models_unload", timeout_s=timeout_s, model=model)["models"])
 
-    def shutdown(self, *, if_unused: bool = False) -> bool:
-        """Ask the daemon to drain and stop; False when `if_unused` and somebody uses it."""
+    def shutdown(self, *, if_unused: bool = False, user: str = protocol.BY_HAND) -> bool:
+        """Ask the daemon to drain and stop; False when `if_unused` and somebody uses it.
+
+        `user` is who no longer does (docs/protocol.md, 2.1).
+        """
         self._start = False  # whatever happens now, do not bring it back
         try:
-            return bool(self._ask("shutdown", if_unused=if_unused)["stopping"])
+            return bool(self._ask("shutdown", if_unused=if_unused, user=user)["stopping"])
         except DaemonLost:
             return True
 

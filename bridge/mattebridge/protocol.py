@@ -56,6 +56,9 @@ NAME = re.compile(r"[a-z0-9._-]{1,64}\Z")
 ITEM_BYTES = {"u1": 1, "u2": 2, "f2": 2, "f4": 4}
 PRIORITIES = ("interactive", "batch")
 
+# Whoever says no name of its own: people and their hosts.
+BY_HAND = "by-hand"
+
 TERMINAL_OPS = ("done", "error", "cancelled")
 
 
@@ -333,7 +336,11 @@ REQUESTS: dict[str, dict[str, Field]] = {
     },
     "plate_list": _ENVELOPE,
     "plate_drop": {**_ENVELOPE, "name": Field(text(64, NAME))},
-    "shutdown": {**_ENVELOPE, "if_unused": Field(boolean, required=False, default=False)},
+    "shutdown": {
+        **_ENVELOPE,
+        "if_unused": Field(boolean, required=False, default=False),
+        "user": Field(text(64, NAME), required=False, default=BY_HAND),
+    },
 }
 
 
@@ -403,6 +410,7 @@ _DOOR: dict[str, dict[str, Field]] = {
         "proto": Field(_version_range),
         "client": Field(_client),
         "want": Field(_want),
+        "user": Field(text(64, NAME), required=False),
         "ext": Field(mapping, required=False, default={}),
     },
     "resize": {"op": Field(text(32)), "want": Field(_want)},

@@ -121,8 +121,11 @@ class Session:
         return self._closed
 
     @classmethod
-    def open(cls, folder: Path, *, name: str, host: str) -> Session:
-        """A lease without arenas; `ConnectionFailed` when no daemon listens in this folder."""
+    def open(cls, folder: Path, *, name: str, host: str, user: Optional[str] = None) -> Session:
+        """A lease without arenas; `ConnectionFailed` when no daemon listens in this folder.
+
+        `user` is for who uses the daemon beyond this lease (docs/protocol.md, 2.1).
+        """
         door = transport.Door.knock(folder)
         try:
             hello = {
@@ -135,6 +138,7 @@ class Session:
                     "pid": os.getpid(),
                 },
                 "want": {"slots": 0, "bytes": 0},
+                **({"user": user} if user else {}),
             }
             welcome, fds = door.ask(hello)
             transport.close_all(fds)

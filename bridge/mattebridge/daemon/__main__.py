@@ -10,6 +10,7 @@ from typing import Optional
 
 def main(arguments: Optional[list[str]] = None) -> int:
     """Run a front; the exit status is the daemon's (17: another one holds the lock)."""
+    from mattebridge import protocol
     from mattebridge.daemon.front import ALREADY_RUNNING, serve
     from mattebridge.daemon.limits import Limits
     from mattebridge.daemon.pool import find_devices
@@ -19,6 +20,7 @@ def main(arguments: Optional[list[str]] = None) -> int:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--devices", default="auto")
     parser.add_argument("--idle-exit", type=float, default=None)
+    parser.add_argument("--user", default=protocol.BY_HAND)
     parser.add_argument("--foreground", action="store_true")
     options = parser.parse_args(arguments)
     try:
@@ -27,6 +29,7 @@ def main(arguments: Optional[list[str]] = None) -> int:
             find_devices(options.devices),
             Limits(idle_exit_s=options.idle_exit),
             to_terminal=options.foreground,
+            user=options.user,
         )
     except MattebridgeError as error:
         print(f"mattebridge: {error.message}", file=sys.stderr)

@@ -2,28 +2,41 @@
 
 `serve` without `--detach` is the daemon, in the terminal. With it, a daemon is started in a
 session of its own, holding none of the caller's descriptors, and the command returns when the door
-accepts: success means that a client can connect.
+accepts: success means that a client can connect. A daemon that runs already is joined: it then
+knows one user more, and `stop --if-unused` leaves it running until every user has said so. One that
+is just stopping is waited out and followed by a new one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Optional
 
-from mattebridge import autostart, transport
+from mattebridge import autostart, protocol, transport
 from mattebridge.client import MatteClient
 from mattebridge.daemon.runtime import Runtime
-from mattebridge.errors import ConnectionFailed, UidError
+from mattebridge.errors import (
+    ConnectionFailed,
+    DaemonLost,
+    DrainingError,
+    MattebridgeError,
+    UidError,
+)
+from mattebridge.session import Session
 
 LAUNCH_LIMIT_S = autostart.LAUNCH_LIMIT_S
 POLL_S = 0.005
 # An auto-started front leaves when nobody has used it for an hour.
 AUTO_IDLE_EXIT_S = 3600.0
 STOP_LIMIT_S = 40.0
+# The last act of a farm's session has 30 s; a daemon that takes longer goes by itself.
+LEAVE_LIMIT_S = 10.0
 
 
 def serve(
@@ -52,13 +65,50 @@ def serve(
         from mattebridge.daemon.__main__ import main
 
         return main([*arguments, "--foreground"])
-    return _start_detached(folder, arguments)
+    if auto:
+        return _start_detached(folder, arguments, lambda: _accepts(folder))
+    user = user_name()
+    return _start_detached(folder, [*arguments, f"--user={user}"], lambda: _join(folder, user))
 
 
-def _start_detached(folder: Path, arguments: list[str]) -> int:
-    if _accepts(folder):
+def user_name() -> str:
+    """Who uses the daemon beyond one connection: this session of a farm, else whoever typed it.
+
+    An Open Job Description session has a working folder of its own, that all its actions are told.
+    """
+    session = os.environ.get("OPENJD_SESSION_WORKING_DIR")
+    if not session:
+        return protocol.BY_HAND
+    return f"openjd-{hashlib.sha256(os.fsencode(session)).hexdigest()[:24]}"
+
+
+def _start_detached(folder: Path, arguments: list[str], joined: Callable[[], bool]) -> int:
+    if joined():
         return 0
-    process = subprocess.Popen(
+    process = _launch(folder, arguments)
+    until = time.monotonic() + LAUNCH_LIMIT_S
+    while time.monotonic() < until:
+        if joined():
+            return 0
+        status = process.poll()
+        if status not in (None, autostart.ANOTHER_INSTANCE):
+            raise ConnectionFailed(
+                f"the daemon ended with status {status} before it accepted: {_last_words(folder)}"
+            )
+        if status is not None and not _lock_is_held(folder):
+            process = _launch(folder, arguments)  # the other one was about to stop
+        time.sleep(POLL_S)
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+    raise ConnectionFailed(
+        f"the daemon did not accept within {LAUNCH_LIMIT_S:g} s; run `mattebridge serve` in a "
+        "terminal to see why"
+    )
+
+
+def _launch(folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
         [sys.executable, "-m", "mattebridge.daemon", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -68,23 +118,15 @@ def _start_detached(folder: Path, arguments: list[str]) -> int:
         start_new_session=True,
         env=autostart.clean_environment(),
     )
-    until = time.monotonic() + LAUNCH_LIMIT_S
-    while time.monotonic() < until:
-        if _accepts(folder):
-            return 0
-        status = process.poll()
-        if status not in (None, autostart.ANOTHER_INSTANCE):
-            raise ConnectionFailed(
-                f"the daemon ended with status {status} before it accepted: {_last_words(folder)}"
-            )
-        time.sleep(POLL_S)
-    if process.poll() is None:
-        process.kill()
-        process.wait()
-    raise ConnectionFailed(
-        f"the daemon did not accept within {LAUNCH_LIMIT_S:g} s; run `mattebridge serve` in a "
-        "terminal to see why"
-    )
+
+
+def _join(folder: Path, user: str) -> bool:
+    """Whether a daemon runs here that goes on, and now counts `user` among those who use it."""
+    try:
+        Session.open(folder, name="serve", host="mattebridge", user=user).close()
+    except (ConnectionFailed, DaemonLost, DrainingError, UidError):
+        return False
+    return True
 
 
 def _accepts(folder: Path) -> bool:
@@ -120,8 +162,9 @@ def _last_words(folder: Path) -> str:
 def stop(instance: Optional[str] = None, *, if_unused: bool = False) -> bool:
     """Ask the daemon to drain and wait until it is gone; True when none runs afterwards.
 
-    False only when `if_unused` is given and somebody still holds arenas. A daemon that is not
-    running is success. Raises `ConnectionFailed` when it does not go in time.
+    False only when `if_unused` is given and others use it: somebody holds arenas, or joined it and
+    has not left. A daemon that is not running is success. Raises `ConnectionFailed` when it does
+    not go in time.
     """
     try:
         client = MatteClient.connect(instance, name="stop")
@@ -129,14 +172,26 @@ def stop(instance: Optional[str] = None, *, if_unused: bool = False) -> bool:
         return True
     with client:
         folder = client.folder
-        if not client.shutdown(if_unused=if_unused):
+        if not client.shutdown(if_unused=if_unused, user=user_name()):
             return False
-    until = time.monotonic() + STOP_LIMIT_S
+    until = time.monotonic() + (LEAVE_LIMIT_S if if_unused else STOP_LIMIT_S)
     while time.monotonic() < until:
         if not _lock_is_held(folder):
             return True
         time.sleep(POLL_S)
-    raise ConnectionFailed(f"the daemon in {folder} did not stop within {STOP_LIMIT_S:g} s")
+    raise ConnectionFailed(f"the daemon in {folder} is stopping, but has not yet: see its log")
+
+
+def leave(instance: Optional[str] = None) -> str:
+    """`stop --if-unused` for the end of a farm's session: what came of it, never an error.
+
+    All frames are made by then; a daemon that does not answer must not make the session a failure.
+    """
+    try:
+        gone = stop(instance, if_unused=True)
+    except MattebridgeError as error:
+        return f"{error.message}; its idle limit ends it"
+    return "no daemon runs" if gone else "the daemon is in use and goes on"
 
 
 def _lock_is_held(folder: Path) -> bool:

@@ -47,6 +47,7 @@ MAX_UNGREETED = 64
 # connection to the control socket.
 SPARE_FDS = 32
 REMEMBERED_REPLIES = 64
+REMEMBERED_USERS = 64
 # Sessions without arenas (status, stop) are exempt from the limit, but not without number.
 SESSIONS_FOR_EACH_WITH_ARENAS = 4
 
@@ -122,6 +123,7 @@ class Doorkeeper:
         self._describe, self._lost, self._freed = describe, lost, freed
         self._layer = oslayer.current()
         self.leases: dict[bytes, Lease] = {}
+        self.users: dict[str, None] = {}
         self._ungreeted: list[Lease] = []
         self._reserved_bytes = 0
         self.draining = False
@@ -153,8 +155,16 @@ class Doorkeeper:
         return lent + self._reserved_bytes
 
     def in_use(self) -> bool:
-        """Whether anybody holds arenas: what `stop --if-unused` and the idle exit ask."""
+        """Whether anybody holds arenas: what the idle exit asks, and `stop --if-unused` too."""
         return any(lease.arenas or lease.retired for lease in self.leases.values())
+
+    def add_user(self, name: str) -> None:
+        """Remember who will come back, and that there is use for us now."""
+        self.users.pop(name, None)
+        self.users[name] = None
+        while len(self.users) > REMEMBERED_USERS:
+            del self.users[next(iter(self.users))]
+        self.last_used = time.monotonic()
 
     def tick(self, now: float) -> None:
         """Send away visitors that do not say hello; accept again after a pause."""
@@ -248,12 +258,14 @@ class Doorkeeper:
         version = protocol.negotiate(hello["proto"])
         lease.client = hello["client"]
         want = hello["want"]
+        if self.draining and (want["slots"] or hello["user"]):
+            raise _draining()
         if want["slots"]:
-            if self.draining:
-                raise _draining()
             self._check_quota(lease, want["slots"], want["bytes"], 0)
         if len(self.leases) >= SESSIONS_FOR_EACH_WITH_ARENAS * self._limits.sessions:
             raise _too_many_sessions(len(self.leases))
+        if hello["user"]:
+            self.add_user(hello["user"])
         welcome = {
             "op": "welcome",
             "proto": version,

@@ -77,7 +77,13 @@ ALREADY_RUNNING = 17
 class Front:
     """One daemon run, from `open` to the end of `run`."""
 
-    def __init__(self, runtime: Runtime, limits: Limits, devices: list[str]) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        limits: Limits,
+        devices: list[str],
+        user: str = protocol.BY_HAND,
+    ) -> None:
         self._runtime, self._limits = runtime, limits
         self._loop = Loop()
         self._helper = Helper(self._loop)
@@ -93,6 +99,7 @@ class Front:
             lost=self._lease_lost,
             freed=self._memory_freed,
         )
+        self._door.add_user(user)
         self._mail = Mailbox(runtime.folder, epoch=self._epoch, patience_s=limits.outbox_s)
         self._loop.watch(self._mail.socket, self._hear_ctl)
         self._loop.watch(self._mail.arrivals, self._watch_descriptors)
@@ -497,7 +504,8 @@ class Front:
         self._plate_list(lease, message)
 
     def _shutdown(self, lease: Lease, message: dict[str, Any]) -> None:
-        others = self._door.in_use()
+        self._door.users.pop(message["user"], None)
+        others = self._door.in_use() or self._door.users
         stopping = not (message["if_unused"] and others)
         self._post(lease, "stopping", message["id"], {"stopping": stopping})
         if stopping:
@@ -740,6 +748,7 @@ class Front:
                 }
                 for lease in list(self._door.leases.values())[: protocol.MAX_ITEMS]
             ],
+            "users": list(self._door.users),
             "frames": dict(self._counts),
             "timings": self._timings(),
             "memory": {
@@ -813,8 +822,15 @@ def _bug(reference: str) -> InternalError:
     )
 
 
-def serve(folder: Path, devices: list[str], limits: Limits, *, to_terminal: bool) -> int:
-    """Run the daemon of this folder; 17 at once when another one holds the lock."""
+def serve(
+    folder: Path,
+    devices: list[str],
+    limits: Limits,
+    *,
+    to_terminal: bool,
+    user: str = protocol.BY_HAND,
+) -> int:
+    """Run the daemon of this folder for its first user; 17 when another one holds the lock."""
     check_reader()
     raise_descriptor_limit()
     runtime = Runtime(folder)
@@ -822,4 +838,4 @@ def serve(folder: Path, devices: list[str], limits: Limits, *, to_terminal: bool
     if not runtime.acquire():
         return ALREADY_RUNNING
     runtime.open_log(to_terminal=to_terminal)
-    return Front(runtime, limits, devices).run()
+    return Front(runtime, limits, devices, user).run()

@@ -88,6 +88,12 @@ REQUESTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "plate_list": ({**ENVELOPE, "op": "plate_list"}, "valid", ""),
     "plate_drop": ({**ENVELOPE, "op": "plate_drop", "name": "sh010-clean"}, "valid", ""),
     "shutdown": ({**ENVELOPE, "op": "shutdown", "if_unused": True}, "valid", ""),
+    "shutdown_user": (
+        {**ENVELOPE, "op": "shutdown", "if_unused": True, "user": "openjd-3f2a"},
+        "valid",
+        "",
+    ),
+    "bad_user": ({**ENVELOPE, "op": "shutdown", "user": "../x"}, "E_MESSAGE", "user"),
     "bad_unknown_key": ({**RENDER, "modle": "default"}, "E_MESSAGE", "modle"),
     "bad_missing_params": (
         {key: value for key, value in RENDER.items() if key != "params"},
@@ -188,6 +194,13 @@ DOOR: dict[str, dict[str, Any]] = {
         "proto": [1, 3],
         "client": {"name": "status", "ver": "1.0"},
         "want": {"slots": 0, "bytes": 0},
+    },
+    "hello_user": {
+        "op": "hello",
+        "proto": [1, 1],
+        "client": {"name": "serve", "ver": "1.0"},
+        "want": {"slots": 0, "bytes": 0},
+        "user": "openjd-3f2a",
     },
     "resize": {"op": "resize", "want": {"slots": 2, "bytes": 564133888}},
     "welcome": {
