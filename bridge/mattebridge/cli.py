@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Optional, TextIO
 
-from mattebridge import clean_plate_command, install, models_command
+from mattebridge import clean_plate_command, install, models_command, plates_command
 from mattebridge.errors import Cancelled, ConnectionFailed, MattebridgeError, UsageError
 from mattebridge.params import (
     ALIGNMENTS,
@@ -148,6 +148,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_status(commands, reached)
     _add_stop(commands, reached)
     models_command.add_parser(commands, reached)
+    plates_command.add_parser(commands, reached)
     install.add_parser(commands, shared)
     return parser
 

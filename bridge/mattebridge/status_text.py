@@ -23,7 +23,7 @@ def status_table(status: Mapping[str, Any]) -> str:
     lines += ["", *_workers(status.get("workers", []))]
     lines += ["", *_sessions(status.get("sessions", []))]
     if status.get("plates"):
-        lines += ["", *_plates(status["plates"])]
+        lines += ["", plates_table(status["plates"])]
     return "\n".join(lines)
 
 
@@ -145,14 +145,15 @@ def _sessions(sessions: Sequence[Mapping[str, Any]]) -> list[str]:
     return table(rows)
 
 
-def _plates(plates: Sequence[Mapping[str, Any]]) -> list[str]:
+def plates_table(plates: Sequence[Mapping[str, Any]]) -> str:
+    """The held clean plates with size and memory."""
     rows = [["HELD CLEAN PLATE", "SIZE", "MEMORY"]]
     for plate in plates:
         size = (
             f"{plate.get('w', plate.get('width', '?'))}x{plate.get('h', plate.get('height', '?'))}"
         )
         rows.append([str(plate.get("name", "?")), size, megabytes(plate.get("bytes"))])
-    return table(rows)
+    return "\n".join(table(rows))
 
 
 def _range(setting: Mapping[str, Any]) -> str:

@@ -52,6 +52,7 @@ LEVELS = {
     "status_text": 7,
     "install": 7,
     "models_command": 7,
+    "plates_command": 7,
     "report_page": 7,
     "report_command": 7,
     "clean_plate_command": 7,
