@@ -42,6 +42,7 @@ __all__ = [
     "Frame",
     "FrameHeader",
     "check_frame",
+    "display_codes",
     "encode_frame",
     "read_frame",
     "read_header",
@@ -529,6 +530,7 @@ def write_frame(
     data_window: Optional[Window] = None,
     display_window: Optional[Window] = None,
     layers: Optional[Mapping[str, Pixels]] = None,
+    truncate: bool = False,
 ) -> int:
     """Write one frame, whole or not at all; gives its size in bytes.
 
@@ -542,6 +544,7 @@ def write_frame(
     EXR alone knows windows and layers. data_window with pixels of the display window: only that
     part is stored; with pixels of its own size: they are stored there. layers: named planes beside
     the main ones, e.g. {"matte": (H, W, 1), "foreground": (H, W, 3)}, in the file's colour space.
+    truncate: code values are cut instead of rounded, for comparing with programs that do so.
     Raises `FrameWriteError` naming the file and what to do.
     """
     path = Path(path)
@@ -557,6 +560,7 @@ def write_frame(
         data_window=data_window,
         display_window=display_window,
         layers=layers,
+        truncate=truncate,
     )
     return replace_file(path, data)
 
@@ -574,6 +578,7 @@ def encode_frame(
     data_window: Optional[Window] = None,
     display_window: Optional[Window] = None,
     layers: Optional[Mapping[str, Pixels]] = None,
+    truncate: bool = False,
 ) -> bytes:
     """The bytes that `write_frame` would put under `path`, which is only looked at for its name."""
     path = Path(path)
@@ -582,7 +587,7 @@ def encode_frame(
         raise _unwritable(path, f"unknown type '{path.suffix}'; use {', '.join(EXTENSIONS)}")
     pixels = _checked(path, pixels, kind)
     dtype = _sample_type(path, kind, dtype, pixels)
-    stored = _as_stored(path, pixels, kind, dtype, colorspace, alpha)
+    stored = _as_stored(path, pixels, kind, dtype, colorspace, alpha, truncate)
     job = _Encoding(
         path=path,
         dtype=dtype,
@@ -673,7 +678,13 @@ def _is_premultiplied(kind: _Kind, dtype: str) -> bool:
 
 
 def _as_stored(
-    path: Path, pixels: Pixels, kind: _Kind, dtype: str, colorspace: str, alpha: str
+    path: Path,
+    pixels: Pixels,
+    kind: _Kind,
+    dtype: str,
+    colorspace: str,
+    alpha: str,
+    truncate: bool = False,
 ) -> Pixels:
     """Pixels in the colour space, alpha state and sample type of the file."""
     if colorspace not in ("linear", "srgb"):
@@ -685,8 +696,19 @@ def _as_stored(
         state = "premultiplied" if _is_premultiplied(kind, dtype) else "straight"
         pixels = _converted(pixels, (colorspace, alpha), (space, state))
     if dtype in CODE_MAX:
-        return quantised(pixels, dtype)
+        return quantised(pixels, dtype, truncate)
     return limited(pixels, dtype)
+
+
+def display_codes(
+    pixels: Pixels, *, dtype: str, colorspace: str, alpha: str = "straight", truncate: bool = False
+) -> Pixels:
+    """Pixels as a display shows them: sRGB-encoded, straight alpha, "uint8" or "uint16" codes.
+
+    What a PNG holds and what a video is made of. Raises `FrameWriteError`.
+    """
+    path = Path("picture.png")
+    return _as_stored(path, _checked(path, pixels, _PNG), _PNG, dtype, colorspace, alpha, truncate)
 
 
 def _converted(pixels: Pixels, given: tuple[str, str], wanted: tuple[str, str]) -> Pixels:

@@ -1,6 +1,6 @@
-"""Samples of one type as another: code values and floats, rounded and limited in one way everywhere.
+"""Samples of one type as another: code values and floats, rounded and limited in one way.
 
-Code values (uint8, uint16) stand for fractions of their maximum; nothing here meets a colour curve.
+Code values (uint8, uint16) are fractions of their maximum; nothing here meets a colour curve.
 Arrays of any shape; numpy only.
 """
 
@@ -41,11 +41,15 @@ def rescaled(codes: Pixels, dtype: str) -> Pixels:
     return ((codes.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def quantised(values: Pixels, dtype: str) -> Pixels:
-    """Code values, rounded to nearest; outside 0..1 is clipped (a bare cast would wrap around)."""
+def quantised(values: Pixels, dtype: str, truncate: bool = False) -> Pixels:
+    """Code values, rounded to nearest; outside 0..1 is clipped (a bare cast would wrap around).
+
+    truncate: cut instead, as some other programs do; only for comparing with them.
+    """
     scaled = np.clip(values, 0.0, 1.0, dtype=np.float32)
     scaled *= np.float32(CODE_MAX[dtype])
-    scaled += np.float32(0.5)
+    if not truncate:
+        scaled += np.float32(0.5)
     codes: Pixels = scaled.astype(dtype)
     return codes
 

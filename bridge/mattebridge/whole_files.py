@@ -62,6 +62,51 @@ def replace_file(path: Union[str, Path], data: Union[bytes, memoryview]) -> int:
     return len(data)
 
 
+class GrowingFile:
+    """A file that another library writes piece by piece, such as a video: whole or absent.
+
+    `temporary` is where to write; `commit` gives it its name, `discard` removes it. Raises
+    `FrameWriteError` where the folder takes no file.
+    """
+
+    def __init__(self, path: Union[str, Path]) -> None:
+        self.path = Path(path)
+        self._others: list[Path] = []
+        try:
+            _refuse_special(self.path)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.temporary = self.path.parent / temporary_name(self.path.name)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            os.close(os.open(self.temporary, flags, 0o666))
+        except OSError as failure:
+            raise write_error(self.path, failure) from failure
+        _open_temporaries.add(str(self.temporary))
+
+    def also(self, path: Path) -> None:
+        """Another file in the same folder that goes away with the temporary."""
+        self._others.append(path)
+        _open_temporaries.add(str(path))
+
+    def commit(self) -> int:
+        """Put what was written under the final name; its size in bytes. Raises `OSError`."""
+        descriptor = os.open(self.temporary, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+            size = os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
+        os.replace(self.temporary, self.path)
+        self.discard()
+        return size
+
+    def discard(self) -> None:
+        """Leave nothing behind; after a commit, nothing but the file."""
+        for path in (self.temporary, *self._others):
+            with contextlib.suppress(OSError):
+                path.unlink()
+            _open_temporaries.discard(str(path))
+
+
 def can_write(folder: Path) -> bool:
     """Whether files can be made in a folder, or the folder itself in its nearest parent."""
     place = folder
@@ -96,7 +141,7 @@ def sweep_temporaries(folders: Iterable[Union[str, Path]]) -> list[Path]:
 
     Other hosts may be writing into the same folder, so theirs are left alone; finals never match.
     """
-    owner = re.compile(rf"^\..+\.{re.escape(_host())}-(\d+)(?:\.\d+)?\.tmp$")
+    owner = re.compile(rf"^\..+\.{re.escape(_host())}-(\d+)(?:\.\d+)?\.tmp(?:\.mp4)?$")
     swept = []
     for folder in folders:
         for path in _entries(Path(folder)):
