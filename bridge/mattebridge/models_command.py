@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
-from mattebridge.errors import ConnectionFailed, MattebridgeError, ModelError, UsageError
+from mattebridge.errors import (
+    ConnectionFailed,
+    MattebridgeError,
+    ModelError,
+    OutputExistsError,
+    UsageError,
+)
 
 # How long a busy daemon is waited for before a change is left for it to notice by itself.
 DAEMON_LIMIT_S = 5.0
@@ -25,6 +32,7 @@ examples:
   mattebridge matte plate.####.exr --clean-plate clean.exr --model portrait -o mattes
   mattebridge models verify
   mattebridge models remove portrait
+  mattebridge models export mine -o mine.onnx --size 1920x1080
 """
 
 
@@ -56,6 +64,7 @@ def add_parser(commands: Any, reached: argparse.ArgumentParser) -> None:
     )
     verified.set_defaults(run=run_verify)
     verified.add_argument("names", metavar="NAME", nargs="*", help="which (default: all)")
+    _add_export(actions, again)
 
 
 def _shared_again() -> argparse.ArgumentParser:
@@ -85,6 +94,35 @@ def _add_add(actions: Any, again: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--replace", action="store_true", help="also where the name leads to another file"
     )
+
+
+def _add_export(actions: Any, again: argparse.ArgumentParser) -> None:
+    command = actions.add_parser(
+        "export",
+        parents=[again],
+        help="write a network of the twoplate family as ONNX",
+        description="Write a network as an ONNX file for one frame size, checked against torch "
+        "with onnxruntime. Alignment and exposure fit of the clean plate are not in it.",
+    )
+    command.set_defaults(run=run_export)
+    command.add_argument("name", metavar="NAME")
+    command.add_argument("-o", "--output", metavar="FILE.onnx", type=Path, required=True)
+    command.add_argument(
+        "--size", metavar="WxH", type=_size, default=(1920, 1080), help="of the frames (1920x1080)"
+    )
+    command.add_argument(
+        "--existing",
+        choices=("error", "overwrite"),
+        default="error",
+        help="a file that is there: refuse (default), or write it again",
+    )
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch("([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"'{text}' is no size; say 1920x1080")
+    return int(match.group(1)), int(match.group(2))
 
 
 # ------------------------------------------------------------------------------------ list and show
@@ -195,6 +233,39 @@ def run_verify(options: argparse.Namespace) -> int:
         raise ModelError(bad[0] if len(bad) == 1 else f"{bad[0]} (and {len(bad) - 1} more)")
     if not names:
         print(f"mattebridge: no model was added in {installed.folder}")
+    return 0
+
+
+def run_export(options: argparse.Namespace) -> int:
+    """`mattebridge models export NAME -o FILE.onnx`: written only if it computes the same."""
+    from mattebridge.models.registry import Registry
+
+    path: Path = options.output
+    if path.suffix.lower() != ".onnx":
+        raise UsageError(f"-o takes a file of type .onnx; got {path.name}")
+    if path.exists() and options.existing == "error":
+        raise OutputExistsError(
+            f"{path} is there already; use --existing overwrite to write it again, or another -o"
+        )
+    registry = Registry()
+    card = registry.card(options.name)
+    if card.family != "twoplate":
+        raise UsageError(
+            f"model '{card.name}' is of the family {card.family}; only networks of the family "
+            "twoplate are exported"
+        )
+    # The two that need torch: when there is something to export.
+    from mattebridge.models.twoplate_onnx import checked_onnx
+    from mattebridge.whole_files import replace_file
+
+    width, height = options.size
+    network = cast(Any, registry.make(card.name)).plain_network()
+    data, largest = checked_onnx(network, height=height, width=width)
+    replace_file(path, data)
+    print(
+        f"mattebridge: {path} is '{card.name}' for frames of {width}x{height}: "
+        f"{len(data) / 1e6:.1f} MB, within {largest:.0e} of torch"
+    )
     return 0
 
 

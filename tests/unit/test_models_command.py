@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import safetensors.torch
 import torch
 
 from fakes.generated_weights import generated_state
 from mattebridge import cli
+from mattebridge.models import twoplate_onnx
 from mattebridge.models.background_matting import make_network
+from mattebridge.models.twoplate import TwoPlate
 
 
 @pytest.fixture(autouse=True)
@@ -132,3 +135,57 @@ def test_adding_needs_a_name(file, capsys):
         cli.main(["models", "add", str(file)])
     assert ended.value.code == 2
     assert "--name" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------ export
+
+
+@pytest.fixture
+def own(tmp_path: Path, capsys) -> None:
+    """A small network of the family twoplate, added as `mine`."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        network = TwoPlate((8, 8), 8)
+        torch.nn.init.normal_(network.refiner.leave.weight, 0, 0.05)
+    safetensors.torch.save_file(network.state_dict(), tmp_path / "mine.safetensors")
+    assert run(capsys, "add", "mine.safetensors", "--name", "mine")[0] == 0
+
+
+def test_a_network_is_exported_and_computes_the_same(own, tmp_path, capsys):
+    status, out, _ = run(capsys, "export", "mine", "-o", "mine.onnx", "--size", "90x52")
+    assert status == 0
+    assert "'mine' for frames of 90x52" in out
+    session = onnxruntime.InferenceSession("mine.onnx")
+    assert session.get_inputs()[0].shape == [1, 3, 52, 90]
+    assert [output.name for output in session.get_outputs()] == ["alpha", "foreground"]
+
+
+def test_a_file_that_computes_something_else_is_not_written(own, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(twoplate_onnx, "_difference", lambda *_: float("nan"))
+    status, _, err = run(capsys, "export", "mine", "-o", "mine.onnx", "--size", "90x52")
+    assert status == 2
+    assert "was not written" in err
+    assert not (tmp_path / "mine.onnx").exists()
+
+
+def test_a_file_that_is_there_is_not_written_over(own, tmp_path, capsys):
+    (tmp_path / "mine.onnx").write_text("precious")
+    status, _, err = run(capsys, "export", "mine", "-o", "mine.onnx", "--size", "90x52")
+    assert status == 2
+    assert "is there already" in err
+    assert (tmp_path / "mine.onnx").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("export", "difference", "-o", "x.onnx"), "only networks of the family twoplate"),
+        (("export", "nobody", "-o", "x.onnx"), "there is no model 'nobody'"),
+        (("export", "difference", "-o", "x.pb"), "-o takes a file of type .onnx"),
+    ],
+)
+def test_what_cannot_be_exported_is_status_two_and_one_sentence(capsys, arguments, says):
+    status, _, err = run(capsys, *arguments)
+    assert status == 2
+    assert says in err
+    assert err.count("\n") == 1

@@ -181,10 +181,6 @@ def test_weights_that_are_not_those_described_are_refused(shipped: Path) -> None
         Registry().make("twoplate").load("cpu")
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("onnx") is None or importlib.util.find_spec("onnxruntime") is None,
-    reason="needs the extra 'onnx' (onnx and onnxruntime)",
-)
 @pytest.mark.parametrize(("height", "width"), [(61, 47), (40, 1010)])
 def test_the_onnx_file_gives_the_same_matte(tmp_path: Path, height: int, width: int) -> None:
     import onnxruntime

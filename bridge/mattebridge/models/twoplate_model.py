@@ -75,11 +75,18 @@ class TwoPlateModel(MattingModel):
         Raises `ModelError` if they are not there, were changed or do not fit.
         """
         self._device = torch.device(device)
+        self._network = folded(self.plain_network()).to(self._device)
+        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def plain_network(self) -> TwoPlate:
+        """The network as it was trained, norms and all, in evaluation, on the CPU.
+
+        Raises `ModelError` like `load`.
+        """
         state = self._weights()
         network = from_state(state)
         load_strictly(network, state, looks_like=_LOOKS_LIKE)
-        self._network = folded(network.float().eval()).to(self._device)
-        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return network.float().eval()
 
     def unload(self) -> None:
         self._network = None
