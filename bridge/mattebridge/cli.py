@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -34,10 +35,13 @@ if TYPE_CHECKING:
     from mattebridge.batch import Summary
     from mattebridge.client import MatteClient
     from mattebridge.job import MatteJob
+    from mattebridge.progress import Progress
 
 # A cancelled job is gone this long after the signal, even with a read that hangs in the kernel.
 CANCEL_LIMIT_S = 4.5
 DEFAULT_MEMORY_MIB = 512
+# For the daemon of a command that is killed before it can stop it.
+PRIVATE_IDLE_EXIT_S = 120.0
 
 MATTE_EPILOG = """\
 examples:
@@ -78,17 +82,32 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         # Whoever read our output has gone; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        _print_traceback(error)
+        print(f"mattebridge: a bug: {_one_line(_kind_and_words(error))}", file=sys.stderr)
+        return 1
 
 
 def _refuse(error: MattebridgeError, options: argparse.Namespace) -> int:
     if _wants_traceback(options):
-        traceback.print_exception(error)
+        _print_traceback(error)
     print(f"mattebridge: {_one_line(str(error))}", file=sys.stderr)
     return error.exit_status
 
 
 def _wants_traceback(options: argparse.Namespace) -> bool:
     return bool(options.traceback or os.environ.get("MATTEBRIDGE_TRACEBACK", "") not in ("", "0"))
+
+
+def _print_traceback(error: BaseException) -> None:
+    # Behind a mark: to a queue, a line of an error's own that begins with `openjd_` is a command.
+    for part in traceback.format_exception(error):
+        for line in part.splitlines():
+            print(f"| {_one_line(line)}" if line.strip() else "|", file=sys.stderr)
+
+
+def _kind_and_words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _one_line(text: str) -> str:
@@ -122,7 +141,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, without a screenful of usage."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"mattebridge: {message}; see `{self.prog} --help`\n")
+        self.exit(2, f"mattebridge: {_one_line(message)}; see `{self.prog} --help`\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -308,6 +327,11 @@ def _add_running(command: argparse.ArgumentParser) -> None:
         "--no-spawn", action="store_true", help="do not start a daemon when none runs"
     )
     group.add_argument(
+        "--private",
+        action="store_true",
+        help="a daemon for this command alone, stopped at its end: for queues that keep none",
+    )
+    group.add_argument(
         "--timeout", metavar="S", type=_seconds, default=600.0, help="longest wait for one frame"
     )
     group.add_argument(
@@ -385,6 +409,12 @@ def _add_serve(commands: Any, reached: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--idle-exit", metavar="S", type=_seconds, help="stop after S seconds without work"
     )
+    command.add_argument(
+        "--progress",
+        choices=("plain", "openjd"),
+        default="plain",
+        help="openjd: tell an Open Job Description session which instance its tasks use",
+    )
     # A start by a client: an idle limit of its own, and nothing is remembered.
     command.add_argument("--auto", action="store_true", help=argparse.SUPPRESS)
 
@@ -435,21 +465,55 @@ def _seconds(text: str) -> float:
 
 def run_matte(options: argparse.Namespace) -> int:
     """`mattebridge matte`: the exit status is that of the job."""
-    job = make_job(options)
-    from mattebridge.batch import run_job, write_report
     from mattebridge.progress import make_progress
 
+    progress = make_progress(options.progress)
+    # First of all: a queue may cancel while we are still importing.
     with _cancel_on_signal() as cancelled:
-        summary = run_job(
-            job,
-            lambda: _connect(options, name="matte", in_flight=job.in_flight),
-            progress=make_progress(options.progress),
-            cancelled=cancelled,
-        )
+        try:
+            summary = _matte(options, progress, cancelled)
+        except MattebridgeError as error:
+            progress.refuse(error.exit_status, error.message)
+            raise
+        except Exception as error:
+            progress.refuse(1, f"a bug: {_kind_and_words(error)}")
+            raise
     if options.report is not None:
+        from mattebridge.batch import write_report
+
         write_report(options.report, summary.records)
     _say_failure(summary, options)
     return summary.exit_status
+
+
+def _matte(options: argparse.Namespace, progress: Progress, cancelled: threading.Event) -> Summary:
+    job = make_job(options)
+    from mattebridge.batch import run_job
+
+    with _private_daemon(options) if options.private else contextlib.nullcontext(options) as chosen:
+        return run_job(
+            job,
+            lambda: _connect(chosen, name="matte", in_flight=job.in_flight),
+            progress=progress,
+            cancelled=cancelled,
+        )
+
+
+@contextlib.contextmanager
+def _private_daemon(options: argparse.Namespace) -> Iterator[argparse.Namespace]:
+    """The options with an instance of this command's own, of which nothing is left afterwards."""
+    if options.no_spawn or options.instance:
+        raise UsageError("--private starts a daemon of its own; leave out --no-spawn, --instance")
+    from mattebridge import transport
+    from mattebridge.daemon import control
+
+    folder = transport.runtime_folder(f"private-{os.getpid()}-{os.urandom(4).hex()}")
+    try:
+        yield argparse.Namespace(**{**vars(options), "instance": str(folder)})
+    finally:
+        with contextlib.suppress(MattebridgeError):
+            control.stop(str(folder))
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def make_job(options: argparse.Namespace) -> MatteJob:
@@ -496,6 +560,10 @@ def _typed(text: str) -> Any:
 def _connect(options: argparse.Namespace, *, name: str, in_flight: int) -> MatteClient:
     from mattebridge.client import MatteClient
 
+    if options.private:
+        from mattebridge.daemon import control
+
+        control.serve(options.instance, detach=True, auto=True, idle_exit_s=PRIVATE_IDLE_EXIT_S)
     return MatteClient.connect(
         options.instance,
         start=not options.no_spawn,
@@ -511,7 +579,7 @@ def _say_failure(summary: Summary, options: argparse.Namespace) -> None:
     if not summary.exit_status:
         return
     if summary.cause is not None and _wants_traceback(options):
-        traceback.print_exception(summary.cause)
+        _print_traceback(summary.cause)
     print(f"mattebridge: {_one_line(summary.first_failure)}", file=sys.stderr)
 
 
@@ -586,18 +654,30 @@ def run_serve(options: argparse.Namespace) -> int:
     """`mattebridge serve`: the daemon, or its start in the background."""
     from mattebridge.daemon import control
 
-    status = control.serve(
-        options.instance,
-        detach=options.detach,
-        devices=options.devices,
-        idle_exit_s=options.idle_exit,
-        auto=options.auto,
-    )
+    try:
+        status = control.serve(
+            options.instance,
+            detach=options.detach,
+            devices=options.devices,
+            idle_exit_s=options.idle_exit,
+            auto=options.auto,
+        )
+    except MattebridgeError as error:
+        if options.progress == "openjd":
+            print(f"openjd_fail: {_one_line(error.message)}", flush=True)
+        raise
     if options.detach and status == 0 and not options.auto:
-        from mattebridge.transport import runtime_folder
-
-        print(f"mattebridge: the daemon accepts in {runtime_folder(options.instance)}")
+        _say_where_it_serves(options)
     return status
+
+
+def _say_where_it_serves(options: argparse.Namespace) -> None:
+    from mattebridge.transport import DEFAULT_INSTANCE, runtime_folder
+
+    if options.progress == "openjd":
+        named = options.instance or os.environ.get("MATTEBRIDGE_INSTANCE") or DEFAULT_INSTANCE
+        print(f"openjd_env: MATTEBRIDGE_INSTANCE={_one_line(named)}")
+    print(f"mattebridge: the daemon accepts in {runtime_folder(options.instance)}")
 
 
 def run_status(options: argparse.Namespace) -> int:
@@ -624,10 +704,11 @@ def run_stop(options: argparse.Namespace) -> int:
     """`mattebridge stop`: 0 also when none runs, or when it is left to others."""
     from mattebridge.daemon import control
 
-    if control.stop(options.instance, if_unused=options.if_unused):
-        print("mattebridge: no daemon runs")
+    if options.if_unused:
+        print(f"mattebridge: {_one_line(control.leave(options.instance))}")
     else:
-        print("mattebridge: the daemon is in use and goes on")
+        control.stop(options.instance)
+        print("mattebridge: no daemon runs")
     return 0
 
 

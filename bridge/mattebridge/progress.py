@@ -7,8 +7,8 @@
     deadline   Progress: 30%
 
 Percentages never fall and come at most once a second, besides the last. Every line is flushed.
-Foreign text (file names, error sentences) is cleaned of line ends and control characters and never
-begins a line: to a queue, a line that begins with `openjd_` is a command.
+Foreign text (file names, error sentences) has its line ends and control characters escaped and
+never begins a line: to a queue, a line that begins with `openjd_` is a command.
 """
 
 from __future__ import annotations
@@ -66,11 +66,17 @@ class Progress:
     def finish(self, status: int, text: str, cause: str = "") -> None:
         """The job has ended: its exit status, one line about it, and the first failure."""
 
+    def refuse(self, status: int, text: str) -> None:
+        """The job ends without a summary; the command line says why on standard error."""
+
 
 def clean(text: str) -> str:
-    """Text as one harmless line."""
-    shown = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(shown.split())
+    """Text as one harmless line: what is not printable stands there escaped."""
+    return "".join(char if char.isprintable() else _escaped(char) for char in text.strip())
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 class PlainProgress(Progress):
@@ -192,6 +198,9 @@ class JsonProgress(PlainProgress):
     def finish(self, status: int, text: str, cause: str = "") -> None:
         self._object("finish", status=status, text=text, cause=cause)
 
+    def refuse(self, status: int, text: str) -> None:
+        self._object("finish", status=status, text=text, cause=text)
+
 
 class QueueProgress(PlainProgress):
     """Percentages for a render queue, at most one a second besides the last."""
@@ -200,18 +209,30 @@ class QueueProgress(PlainProgress):
         super().__init__(stream)
         self._clock = clock
         self._said = -LINE_INTERVAL_S
-
-    def start(self, total: int, what: str) -> None:
-        self._say(f"mattebridge: {clean(what)}")
+        self._latest: Optional[tuple[float, str]] = None
+        self._failures: list[str] = []
 
     def frame(self, record: FrameRecord, finished: int, total: int) -> None:
+        text = describe(record)
+        self._latest = (100.0 * finished / max(1, total), f"{text} ({finished}/{total})")
         if record.status == "failed":
-            self._say(describe(record))
-        now = self._clock()
-        if now - self._said >= LINE_INTERVAL_S or finished == total:
-            self._said = now
-            self._percent(100.0 * finished / max(1, total))
-            self._state(f"{describe(record)} ({finished}/{total})")
+            self._failures.append(text)
+        if self._clock() - self._said >= LINE_INTERVAL_S or finished == total:
+            self._say_latest()
+
+    def finish(self, status: int, text: str, cause: str = "") -> None:
+        self._say_latest()
+        super().finish(status, text, cause)
+
+    def _say_latest(self) -> None:
+        if self._failures:
+            more = len(self._failures) - 1
+            self._say(self._failures[0] + (f" [and {more} more failed since]" if more else ""))
+        if self._latest is not None:
+            percent, text = self._latest
+            self._percent(percent)
+            self._state(text)
+        self._said, self._latest, self._failures = self._clock(), None, []
 
     def _percent(self, percent: float) -> None:
         self._say(f"Progress: {int(percent)}%")
@@ -230,8 +251,12 @@ class OpenJdProgress(QueueProgress):
         self._say(f"openjd_status: {clean(text)}")
 
     def finish(self, status: int, text: str, cause: str = "") -> None:
+        self._say_latest()
         said = f"{text}; {cause}" if cause else text
         self._say(f"{'openjd_fail' if status else 'openjd_status'}: {clean(said)}")
+
+    def refuse(self, status: int, text: str) -> None:
+        self._say(f"openjd_fail: {clean(text)}")
 
 
 def counter(what: str, stream: TextIO) -> Callable[[int, int], None]:

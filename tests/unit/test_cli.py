@@ -295,7 +295,14 @@ def test_the_status_table_reads_like_a_page():
     assert shown.splitlines()[0] == (
         "mattebridge 0.1.0: ready (instance v1, pid 15021, up 1:02:05)"
     )
-    for words in ("cuda:0  busy", "frame 1003", "3.1 GB", "40 done, 1 error", "1920x1080", "set 1"):
+    for words in (
+        "cuda:0  busy",
+        "frame 1003",
+        "3.1 GB",
+        "40 done, 1 error",
+        "1920x1080",
+        r"set\n1",
+    ):
         assert words in shown
     assert "arenas 200 MB of 4.0 GB" in shown
 

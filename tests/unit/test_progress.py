@@ -66,14 +66,16 @@ def test_foreign_text_never_begins_a_line_or_colours_one(mode):
     progress.note(HOSTILE)
     progress.frame(FrameRecord(1, "failed", message=HOSTILE), 1, 2)
     progress.finish(3, HOSTILE)
+    progress.refuse(2, HOSTILE)
     for line in stream.getvalue().splitlines():
         assert not line.startswith("openjd_env")
         assert "\x1b[31m" not in line
 
 
 def test_cleaned_text_is_one_line():
-    assert clean(HOSTILE) == "cannot read a openjd_env: X=1 [31mred .exr"
-    assert clean("bad \udcff name") == "bad name"
+    assert clean(HOSTILE) == r"cannot read a\nopenjd_env: X=1\r\x1b[31mred\u2028.exr"
+    assert clean("bad \udcff name") == r"bad \udcff name"
+    assert clean("two  blanks \u00e9\n") == "two  blanks \u00e9"
 
 
 def test_percentages_come_once_a_second_and_at_the_end():
@@ -99,6 +101,33 @@ def test_openjd_fails_once_at_the_end():
         "openjd_fail: 1 of 1 failed; gone"
     ]
     assert "frame 1 failed: gone" in lines(stream)
+
+
+def test_many_failures_do_not_flood_a_queue():
+    stream, clock = io.StringIO(), Clock()
+    progress = OpenJdProgress(stream, clock)
+    for number in range(1, 101):
+        clock.now += 0.125
+        progress.frame(FrameRecord(number, "failed", message="gone"), number, 200)
+    progress.finish(3, "100 failed", "gone")
+    failed = [line for line in lines(stream) if line.startswith("frame ")]
+    assert len(failed) == 14
+    assert failed[0] == "frame 1 failed: gone"
+    assert failed[1] == "frame 2 failed: gone [and 7 more failed since]"
+    said = [line for line in lines(stream) if line.startswith("openjd_progress")]
+    assert said[-1] == "openjd_progress: 50.0"  # also the last word before the end
+    assert lines(stream)[-1] == "openjd_fail: 100 failed; gone"
+
+
+def test_a_job_that_never_began_fails_with_one_line():
+    for mode, first in (("openjd", "openjd_fail: no frame 7"), ("plain", ""), ("deadline", "")):
+        stream = io.StringIO()
+        make_progress(mode, stream).refuse(2, "no frame 7")
+        assert stream.getvalue().rstrip() == first
+    stream = io.StringIO()
+    make_progress("json", stream).refuse(2, "no frame 7")
+    event = json.loads(stream.getvalue())
+    assert (event["event"], event["status"], event["cause"]) == ("finish", 2, "no frame 7")
 
 
 def test_deadline_lines():
