@@ -48,12 +48,12 @@ from mattebridge.errors import (
     TooLargeError,
     WorkerLostError,
 )
-from mattebridge.image_io import read_frame, read_matte
 from mattebridge.job import MATTE_ROLES, FrameTask, MatteJob, Plan, preflight
 from mattebridge.ledger import job_digest
 from mattebridge.outputs import write_output
+from mattebridge.pictures import Pictures
 from mattebridge.progress import FrameRecord, Progress
-from mattebridge.sequences import format_frames
+from mattebridge.sequences import Source, format_frames
 from mattebridge.whole_files import replace_file, sweep_temporaries
 
 Pixels = NDArray[Any]
@@ -460,6 +460,7 @@ class _Inputs:
     def __init__(self, plan: Plan, client: Optional[Client]) -> None:
         self._plan = plan
         self._client = client
+        self._pictures = Pictures()
         self._stills: dict[Any, Any] = {}
         self._held: set[str] = set()
         self._lock = threading.Lock()
@@ -477,6 +478,7 @@ class _Inputs:
 
     def release(self) -> None:
         """Drop what was left with the daemon; a daemon that is gone has dropped it already."""
+        self._pictures.close()
         for name in self._held:
             if self._client is not None:
                 with contextlib.suppress(MattebridgeError):
@@ -496,7 +498,7 @@ class _Inputs:
         return self._read_clean_plate(task)
 
     def _plate(self, task: FrameTask) -> Pixels:
-        pixels = read_frame(task.inputs.plate).pixels
+        pixels = self._pictures.frame(task.inputs.plate).pixels
         wants_alpha = self._plan.job.plate_alpha != "opaque"
         return _as_rgb(pixels) if pixels.shape[2] < 4 or not wants_alpha else pixels
 
@@ -506,7 +508,7 @@ class _Inputs:
         return self._once(_still_key(task), lambda: self._hold(self._read_clean_plate(task)))
 
     def _read_clean_plate(self, task: FrameTask) -> Pixels:
-        pixels = _as_rgb(read_frame(task.inputs.files["clean_plate"]).pixels)
+        pixels = _as_rgb(self._pictures.frame(task.inputs.files["clean_plate"]).pixels)
         return _in_space(pixels, task.colorspaces["clean_plate"], task.colorspaces["plate"])
 
     def _hold(self, pixels: Pixels) -> Any:
@@ -522,11 +524,11 @@ class _Inputs:
         self._held.add(name)
         return name
 
-    def _matte(self, role: str, path: Path) -> Pixels:
+    def _matte(self, role: str, source: Source) -> Pixels:
         channel = self._plan.job.hint_channel
         if role not in self._plan.stills:
-            return read_matte(path, channel=channel)
-        pixels: Pixels = self._once((role,), lambda: read_matte(path, channel=channel))
+            return self._pictures.matte(source, channel=channel)
+        pixels: Pixels = self._once((role,), lambda: self._pictures.matte(source, channel=channel))
         return pixels
 
     def _once(self, key: Any, make: Callable[[], Any]) -> Any:

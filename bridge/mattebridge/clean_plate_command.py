@@ -114,9 +114,11 @@ def _percent(text: str) -> float:
 def run_clean_plate(options: argparse.Namespace) -> int:
     """`mattebridge clean-plate`: nothing is written unless the set was seen."""
     from mattebridge.clean_plate import make_clean_plate
+    from mattebridge.pictures import path_of
 
     files = _files(options)
-    _check_output(options, [path for entry in files for path in entry.files.values()])
+    used = [source for entry in files for source in entry.files.values()]
+    _check_output(options, [path_of(source) for source in used])
     shot = _ShotOnDisk(files, options.colorspace)
     numbers = [entry.frame for entry in files]
     reference = None if options.reference is None else numbers.index(options.reference)
@@ -168,14 +170,15 @@ class _ShotOnDisk:
     """Frames and hints from disk as `make_clean_plate` wants them, read when they are asked for."""
 
     def __init__(self, files: Sequence[FrameInputs], colorspace: Optional[str]) -> None:
-        self._files, self._colorspace = files, colorspace
+        from mattebridge.pictures import Pictures
+
+        self._files, self._colorspace, self._pictures = files, colorspace, Pictures()
 
     def light(self, index: int) -> FloatImage:
         """(H, W, 3) float32, scene-linear."""
         from mattebridge import color
-        from mattebridge.image_io import read_frame
 
-        frame = read_frame(self._files[index].plate)
+        frame = self._pictures.frame(self._files[index].plate)
         pixels = frame.pixels[..., :3] if frame.pixels.shape[2] > 1 else frame.pixels.repeat(3, 2)
         if self._space_of(frame, index) == "srgb":
             return color.srgb_decode(pixels)
@@ -184,12 +187,12 @@ class _ShotOnDisk:
     def hint(self, index: int) -> FloatImage:
         """(H, W) float32 coverage."""
         from mattebridge import color
-        from mattebridge.image_io import read_matte
 
-        return color.to_float(read_matte(self._files[index].files["alpha_hint"])[..., 0])
+        hint = self._pictures.matte(self._files[index].files["alpha_hint"])
+        return color.to_float(hint[..., 0])
 
     def header(self, index: int) -> Any:
-        from mattebridge.image_io import read_header
+        from mattebridge.pictures import read_header
 
         return read_header(self._files[index].plate)
 

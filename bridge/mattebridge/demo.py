@@ -164,7 +164,7 @@ def _read(path: Path) -> Array:
 
 
 def _matte_file(shot: SampleShot, mattes: Path, role: str, frame: int) -> Array:
-    return _read(output_path(mattes, role, shot.file("plate", frame), ".exr"))
+    return _read(output_path(mattes, role, shot.file("plate", frame).stem, ".exr"))
 
 
 def _encoded(linear: Array) -> Array:

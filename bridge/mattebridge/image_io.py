@@ -44,6 +44,7 @@ __all__ = [
     "check_frame",
     "display_codes",
     "encode_frame",
+    "matte_of",
     "read_frame",
     "read_header",
     "read_matte",
@@ -169,7 +170,11 @@ def read_matte(path: PathLike, *, layer: Optional[str] = None, channel: str = "a
     take that one. Raises `FrameReadError` where the choice would be a guess: a coloured picture
     without alpha, or an all-white alpha beside a picture.
     """
-    frame = read_frame(path, layer=layer)
+    return matte_of(read_frame(path, layer=layer), path, channel=channel)
+
+
+def matte_of(frame: Frame, path: PathLike, *, channel: str = "auto") -> Pixels:
+    """The matte that a picture holds, as `read_matte` chooses it; path: its name in errors."""
     names = {1: "A", 3: "RGB", 4: "RGBA"}[frame.pixels.shape[2]]
     if channel == "auto":
         channel = _matte_channel(Path(path), frame.pixels)

@@ -25,7 +25,7 @@ from mattebridge.errors import (
     SequenceError,
     UsageError,
 )
-from mattebridge.image_io import EXTENSIONS, FrameHeader, read_header
+from mattebridge.image_io import EXTENSIONS, FrameHeader
 from mattebridge.ledger import Ledger, identity, ledger_path, sequence_name
 from mattebridge.outputs import (
     DEFAULT_OUTPUTS,
@@ -37,9 +37,12 @@ from mattebridge.outputs import (
     parse_formats,
 )
 from mattebridge.params import OUTPUT_CHANNELS
+from mattebridge.pictures import path_of, read_header
 from mattebridge.sequences import (
     FrameFiles,
     FrameInputs,
+    Source,
+    VideoPicture,
     find_frames,
     format_frames,
     match_frames,
@@ -197,7 +200,7 @@ def preflight(job: MatteJob) -> Plan:
     outputs = {entry.frame: _output_paths(job, entry, formats) for entry in matched}
     refuse_collisions(
         [path for paths in outputs.values() for path in paths.values()],
-        {path for entry in matched for path in entry.files.values()},
+        {path_of(source) for entry in matched for source in entry.files.values()},
     )
     _check_folder(job, [path for paths in outputs.values() for path in paths.values()])
     return Plan(
@@ -207,7 +210,7 @@ def preflight(job: MatteJob) -> Plan:
         background=parse_background(job.background),
         stills=frozenset(role for role, files in inputs.items() if files.still and role != "plate"),
         sources={role: _name_of(files) for role, files in inputs.items()},
-        ledger=Ledger.open(ledger_path(job.output, matched[0].plate)),
+        ledger=Ledger.open(ledger_path(job.output, _name_of(inputs["plate"]))),
     )
 
 
@@ -218,8 +221,10 @@ def _given(job: MatteJob) -> list[str]:
 
 def _name_of(files: FrameFiles) -> str:
     """The same name however the sequence was asked for, and on every machine of a farm."""
-    first = next(iter(files.files.values()))
-    return sequence_name(first) if files.numbered else Path(files.source).name
+    first = path_of(files.first)
+    if files.video is None and files.numbered:
+        return sequence_name(first)
+    return first.stem if files.still or files.video is not None else Path(files.source).name
 
 
 def _check_options(job: MatteJob, formats: Mapping[str, OutputFormat]) -> None:
@@ -251,7 +256,7 @@ def _output_paths(
     job: MatteJob, entry: FrameInputs, formats: Mapping[str, OutputFormat]
 ) -> dict[str, Path]:
     return {
-        name: output_path(job.output, name, entry.plate, form.suffix)
+        name: output_path(job.output, name, entry.name, form.suffix)
         for name, form in formats.items()
     }
 
@@ -279,7 +284,7 @@ def _tasks(
     outputs: Mapping[int, Mapping[str, Path]],
     formats: Mapping[str, OutputFormat],
 ) -> list[FrameTask]:
-    headers = _headers({path for entry in matched for path in entry.files.values()})
+    headers = _headers({source for entry in matched for source in entry.files.values()})
     tasks = [_task(job, entry, outputs[entry.frame], headers, formats) for entry in matched]
     problems = [task.problem for task in tasks if task.problem is not None]
     if len(problems) == len(tasks) and all(problem.exit_status == 2 for problem in problems):
@@ -288,14 +293,14 @@ def _tasks(
     return tasks
 
 
-def _headers(paths: Collection[Path]) -> dict[Path, Any]:
-    def look(path: Path) -> Any:
+def _headers(sources: Collection[Source]) -> dict[Source, Any]:
+    def look(source: Source) -> Any:
         try:
-            return read_header(path)
+            return read_header(source)
         except FrameReadError as problem:
             return problem
 
-    ordered = sorted(paths)
+    ordered = sorted(sources, key=str)
     with ThreadPoolExecutor(HEADER_THREADS, thread_name_prefix="headers") as pool:
         return dict(zip(ordered, pool.map(look, ordered)))
 
@@ -304,7 +309,7 @@ def _task(
     job: MatteJob,
     entry: FrameInputs,
     outputs: Mapping[str, Path],
-    headers: Mapping[Path, Any],
+    headers: Mapping[Source, Any],
     formats: Mapping[str, OutputFormat],
 ) -> FrameTask:
     found = {role: headers[path] for role, path in entry.files.items()}
@@ -322,9 +327,14 @@ def _task(
         outputs,
         header=plate,
         colorspaces=colorspaces,
-        identity={role: identity(path) for role, path in entry.files.items()},
+        identity={role: _identity(source) for role, source in entry.files.items()},
         size_bytes=_size_bytes(found, needed_from_daemon(formats)),
     )
+
+
+def _identity(source: Source) -> list[int]:
+    index = [source.index] if isinstance(source, VideoPicture) else []
+    return [*identity(path_of(source)), *index]
 
 
 def _check_sizes(entry: FrameInputs, found: Mapping[str, FrameHeader]) -> None:

@@ -46,9 +46,9 @@ def sequence_name(frame: Path) -> str:
     return re.sub(r"[._ -]*-?\d+$", "", frame.stem) or "frames"
 
 
-def ledger_path(folder: Path, plate: Path) -> Path:
-    """`OUT/plate.mattebridge.jsonl`, named after the sequence."""
-    return folder / f"{sequence_name(plate)}.mattebridge.jsonl"
+def ledger_path(folder: Path, plate: str) -> Path:
+    """`OUT/plate.mattebridge.jsonl`, named after the sequence, folder or video."""
+    return folder / f"{plate}.mattebridge.jsonl"
 
 
 def identity(path: Path) -> list[int]:

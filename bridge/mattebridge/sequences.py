@@ -1,12 +1,14 @@
 """Sequences of frames on disk: which files an input means, and which of them belong together.
 
-An input is a FILE, a FOLDER or a PATTERN (`plate.####.exr`, `%04d`, `@@@@`, `$F4`). It becomes a
-mapping from frame number to path, and inputs are matched by that NUMBER, never by position:
-frame 1005 of the plate meets frame 1005 of the clean plate, whichever file comes first. Only
-folders of pictures without numbers are taken by name order, and then their counts must agree.
+An input is a FILE, a FOLDER, a PATTERN (`plate.####.exr`, `%04d`, `@@@@`, `$F4`) or a VIDEO. It
+becomes a mapping from frame number to picture, and inputs are matched by that NUMBER, never by
+position: frame 1005 of the plate meets frame 1005 of the clean plate, whichever file comes first.
+The pictures of a video are numbered from 0. Folders of pictures without numbers, and folders that
+are taken with all folders in them, meet by name: `sub/ada.png` of one, `sub/ada.jpg` of the other.
 
 `####` means four digits, as in Nuke (fileseq's HASH1 style). A file with digits in its name is one
-file: nothing is guessed from `plate.1001.exr`. Nothing here opens a file.
+file: nothing is guessed from `plate.1001.exr`. Nothing here opens an image; of a video it learns
+how many pictures it holds.
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional, Union
 
 from mattebridge.errors import SequenceError, UsageError
 from mattebridge.image_io import EXTENSIONS
+from mattebridge.video_in import is_video, probe
 
 # A range with more frames than this (11 hours at 24 frames/s) is a slip of the finger.
 MAX_FRAMES = 1_000_000
@@ -32,47 +35,114 @@ _NUMBER_AT_END = re.compile(r"(?:(?:(?<=[._ ])|^)-)?\d+$")
 _LONE_NUMBER = re.compile(r"(?:^|[._ ])(-?\d+)$")
 
 
+# Digits of a frame number in the name of what is made from a video.
+VIDEO_DIGITS = 6
+
+
+@dataclass(frozen=True, order=True)
+class VideoPicture:
+    """One picture of a video by its position; 0 is the first."""
+
+    path: Path
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.path} picture {self.index}"
+
+
+Source = Union[Path, VideoPicture]
+
+
 @dataclass(frozen=True)
 class FrameFiles:
-    """One input: its files by frame number, ascending.
+    """One input: its pictures by frame number, ascending.
 
     numbered: the numbers are the artist's; otherwise they are positions 1..N in name order.
-    still: one picture that stands for every frame.
+    still: one picture that stands for every frame. root: the folder to which names are relative,
+    for folders of folders. pattern: what stands before the number, its digits, and what follows.
     """
 
     source: str
-    files: Mapping[int, Path]
+    files: Mapping[int, Source]
     numbered: bool = True
     still: bool = False
+    root: Optional[Path] = None
+    pattern: Optional[tuple[str, int, str]] = None
+
+    @property
+    def first(self) -> Source:
+        return next(iter(self.files.values()))
+
+    @property
+    def video(self) -> Optional[Path]:
+        """The video that the pictures are in, if they are in one."""
+        return self.first.path if isinstance(self.first, VideoPicture) else None
+
+    def name(self, frame: int) -> str:
+        """What the results of a frame are called: the picture's own name, without its suffix."""
+        source = self.files.get(frame)
+        if self.video is not None:
+            return f"{self.video.stem}.{frame:0{VIDEO_DIGITS}d}"
+        if isinstance(source, Path):
+            return str(source.relative_to(self.root).with_suffix("")) if self.root else source.stem
+        assert self.pattern is not None, "only numbered frames are filled in"
+        prefix, digits, suffix = self.pattern
+        return Path(f"{prefix}{frame:0{digits}d}{suffix}").stem
+
+    def shifted(self, offset: int) -> FrameFiles:
+        """The same pictures under numbers that are larger by `offset`."""
+        files = {number + offset: source for number, source in self.files.items()}
+        return replace(self, files=files)
 
 
 @dataclass(frozen=True)
 class FrameInputs:
-    """The files of one frame by role, and the roles where an earlier frame stands in."""
+    """The pictures of one frame by role, and what its results are called.
+
+    held: roles where an earlier frame stands in. black: roles that are missing and count as black;
+    their picture here is another frame's, for its size.
+    """
 
     frame: int
-    files: Mapping[str, Path]
+    files: Mapping[str, Source]
     held: tuple[str, ...] = ()
+    black: tuple[str, ...] = ()
+    name: str = ""
 
     @property
-    def plate(self) -> Path:
+    def plate(self) -> Source:
         return self.files["plate"]
 
 
 # ---------------------------------------------------------------------------- which files are meant
 
 
-def find_frames(source: Union[str, Path], *, role: str = "plate") -> FrameFiles:
-    """The files that a path, folder or pattern means; `role` names the input in errors.
+def find_frames(
+    source: Union[str, Path],
+    *,
+    role: str = "plate",
+    recursive: bool = False,
+    leave_out: Optional[Path] = None,
+) -> FrameFiles:
+    """The pictures that a path, folder, pattern or video means; `role` names the input in errors.
 
+    recursive: a folder is taken with all folders in it and by names, numbers or not. leave_out: a
+    folder whose pictures do not count, such as that of the results.
     Raises `SequenceError` when there is none, and says what is there instead.
     """
     path, role = Path(source), _words(role)
     if path.is_dir():
-        return _from_folder(path, role)
+        return _from_tree(path, role, leave_out) if recursive else _from_folder(path, role)
+    if path.exists() and is_video(path):
+        return _from_video(path)
     if path.exists() or not _TOKEN.search(path.name):
         return _from_file(path, role)
     return _from_pattern(path, role)
+
+
+def _from_video(path: Path) -> FrameFiles:
+    count = probe(path).frames
+    return FrameFiles(str(path), {index: VideoPicture(path, index) for index in range(count)})
 
 
 def _words(role: str) -> str:
@@ -90,14 +160,16 @@ def _from_file(path: Path, role: str) -> FrameFiles:
 def _from_folder(folder: Path, role: str) -> FrameFiles:
     sequences, unnumbered = _group(folder)
     count = len(unnumbered) + sum(len(files) for files in sequences.values())
+    if len(sequences) == 1 and not unnumbered and count > 1:
+        files = next(iter(sequences.values()))
+        return FrameFiles(str(folder), _by_number(files, role), pattern=_naming(files))
     if count == 0:
         inside = _what_is_there(folder, or_folders=True)
-        raise SequenceError(f"{role} folder {folder} holds no frames{inside}")
+        hint = "; say --recursive to take what is in them" if inside.endswith("/") else ""
+        raise SequenceError(f"{role} folder {folder} holds no frames{inside}{hint}")
     if count == 1:
         path = unnumbered[0] if unnumbered else next(iter(sequences.values()))[0][1]
         return FrameFiles(str(folder), _from_file(path, role).files, still=True)
-    if len(sequences) == 1 and not unnumbered:
-        return FrameFiles(str(folder), _by_number(next(iter(sequences.values())), role))
     if any(len(files) > 1 for files in sequences.values()):
         raise SequenceError(
             f"{role} folder {folder} is not one sequence{_what_is_there(folder)};"
@@ -106,6 +178,43 @@ def _from_folder(folder: Path, role: str) -> FrameFiles:
     paths = [*unnumbered, *(files[0][1] for files in sequences.values())]
     paths.sort(key=lambda path: natural_key(path.name))
     return FrameFiles(str(folder), dict(enumerate(paths, 1)), numbered=False)
+
+
+def _from_tree(folder: Path, role: str, leave_out: Optional[Path]) -> FrameFiles:
+    found = list(_pictures_below(folder, leave_out))
+    if not found:
+        raise SequenceError(f"{role} folder {folder} and the folders in it hold no frames")
+    return FrameFiles(str(folder), dict(enumerate(found, 1)), numbered=False, root=folder)
+
+
+def _pictures_below(folder: Path, leave_out: Optional[Path]) -> Iterator[Path]:
+    """Pictures of a folder and of all folders in it, in natural order; each folder once."""
+    seen = {leave_out.resolve()} if leave_out is not None else set()
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        real = here.resolve()
+        if real in seen:
+            continue
+        seen.add(real)
+        yield from _pictures(here)
+        inside = [path for path in _entries(here) if path.is_dir() and path.name[0] not in "._"]
+        waiting += sorted(inside, key=lambda path: natural_key(path.name), reverse=True)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _naming(files: _Numbered) -> tuple[str, int, str]:
+    """Before the number, its digits, behind it: for frames that are filled in."""
+    path = files[0][1]
+    match = _NUMBER_AT_END.search(path.stem)
+    assert match is not None
+    return path.stem[: match.start()], len(match.group()), path.suffix
 
 
 def _from_pattern(pattern: Path, role: str) -> FrameFiles:
@@ -120,7 +229,8 @@ def _from_pattern(pattern: Path, role: str) -> FrameFiles:
             found.append((int(digits), path))
     if not found:
         raise SequenceError(f"no {role} frames match {pattern}{_what_is_there(pattern.parent)}")
-    return FrameFiles(str(pattern), _by_number(found, role))
+    naming = (prefix, width, suffix)
+    return FrameFiles(str(pattern), _by_number(found, role), pattern=naming)
 
 
 def _split_pattern(pattern: Path, role: str) -> tuple[str, int, str]:
@@ -171,14 +281,14 @@ def _is_picture(entry: os.DirEntry[str]) -> bool:
     return known and not hidden and entry.is_file()
 
 
-def _by_number(found: _Numbered, role: str) -> dict[int, Path]:
+def _by_number(found: _Numbered, role: str) -> dict[int, Source]:
     files: dict[int, Path] = {}
     for number, path in sorted(found, key=lambda entry: (entry[0], entry[1].name)):
         if number in files:
             twice = f"{files[number].name} and {path.name}"
             raise SequenceError(f"{role} frame {number} is there twice: {twice}; remove one")
         files[number] = path
-    return files
+    return dict(files)
 
 
 def _what_is_there(folder: Path, *, or_folders: bool = False) -> str:
@@ -310,22 +420,26 @@ def match_frames(
     *,
     frames: Optional[Sequence[int]] = None,
     hold: Collection[str] = (),
+    black: Collection[str] = (),
 ) -> list[FrameInputs]:
-    """The files of every frame, in frame order.
+    """The pictures of every frame, in frame order.
 
     inputs: by role, "plate" among them. frames: which; by default all of the plate, which then
     must have no holes. hold: roles where the last earlier frame stands in for a missing one.
+    black: roles whose missing frames count as black.
     Raises `SequenceError` that names every missing frame of every input.
     """
     plate = inputs["plate"]
-    wanted = list(frames) if frames is not None else _without_holes(plate)
-    chosen: dict[str, dict[int, Path]] = {}
+    wanted = list(frames) if frames is not None else _all_of(plate, "plate" in {*hold, *black})
+    chosen: dict[str, dict[int, Source]] = {}
     gaps: list[str] = []
-    held: dict[int, list[str]] = {}
+    stood_in: dict[str, dict[int, list[str]]] = {"hold": {}, "black": {}}
     for role, given in inputs.items():
         by_frame = _seen_from(plate, given, role, wanted)
-        if role in hold and role != "plate":
-            _fill(by_frame, given, role, wanted, held)
+        if role in hold:
+            _fill(by_frame, given, role, wanted, stood_in["hold"])
+        elif role in black:
+            _fill(by_frame, given, role, wanted, stood_in["black"], also_before=True)
         missing = [number for number in wanted if number not in by_frame]
         if missing:
             gaps.append(_gap(role, given, missing))
@@ -336,14 +450,18 @@ def match_frames(
         FrameInputs(
             number,
             {role: by_frame[number] for role, by_frame in chosen.items()},
-            tuple(held.get(number, ())),
+            tuple(stood_in["hold"].get(number, ())),
+            tuple(stood_in["black"].get(number, ())),
+            plate.name(number),
         )
         for number in wanted
     ]
 
 
-def _without_holes(plate: FrameFiles) -> list[int]:
+def _all_of(plate: FrameFiles, filled: bool) -> list[int]:
     numbers = list(plate.files)
+    if filled and plate.numbered:
+        return list(_expand(str(plate.source), str(numbers[0]), str(numbers[-1])))
     holes = numbers[-1] - numbers[0] + 1 - len(numbers)
     if holes:
         missing = (
@@ -358,12 +476,12 @@ def _without_holes(plate: FrameFiles) -> list[int]:
 
 def _seen_from(
     plate: FrameFiles, given: FrameFiles, role: str, wanted: Sequence[int]
-) -> dict[int, Path]:
-    """The input's files under the plate's frame numbers."""
+) -> dict[int, Source]:
+    """The input's pictures under the plate's frame numbers."""
     if given is plate:
         return dict(given.files)
     if given.still:
-        return dict.fromkeys(wanted, next(iter(given.files.values())))
+        return dict.fromkeys(wanted, given.first)
     if plate.numbered and given.numbered:
         return dict(given.files)
     if plate.numbered != given.numbered:
@@ -372,34 +490,48 @@ def _seen_from(
             f"the {bare} has no frame numbers while {other.source} has; number its files, or give"
             " a single picture"
         )
-    return _by_position(plate, given, role)
+    return _by_picture_name(plate, given, role)
 
 
-def _by_position(plate: FrameFiles, given: FrameFiles, role: str) -> dict[int, Path]:
+def _by_picture_name(plate: FrameFiles, given: FrameFiles, role: str) -> dict[int, Source]:
+    """Pictures of the same relative name; where no name is shared, those at the same place."""
+    partners = {given.name(number): source for number, source in given.files.items()}
+    names = {number: plate.name(number) for number in plate.files}
+    found = {number: partners[name] for number, name in names.items() if name in partners}
+    if len(found) == len(names):
+        return found
+    if found:
+        lacking = [name for number, name in names.items() if number not in found]
+        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+        raise SequenceError(
+            f"{_words(role)} {given.source} has no picture named {', '.join(lacking[:3])}{more}"
+        )
     if len(plate.files) != len(given.files):
         raise SequenceError(
             f"{_words(role)} {given.source} has {len(given.files)} pictures and the plate"
-            f" {len(plate.files)}: without frame numbers the counts must agree"
+            f" {len(plate.files)}: without frame numbers or shared names the counts must agree"
         )
-    by_stem = {path.stem: path for path in given.files.values()}
-    if all(path.stem in by_stem for path in plate.files.values()):
-        return {number: by_stem[path.stem] for number, path in plate.files.items()}
     return dict(zip(plate.files, given.files.values()))
 
 
 def _fill(
-    by_frame: dict[int, Path],
+    by_frame: dict[int, Source],
     given: FrameFiles,
     role: str,
     wanted: Sequence[int],
-    held: dict[int, list[str]],
+    stood_in: dict[int, list[str]],
+    *,
+    also_before: bool = False,
 ) -> None:
+    """Put an earlier picture where one is missing; the first one too, before it, if so wanted."""
     numbers = sorted(by_frame)
+    if given.still or not given.numbered or not numbers:
+        return
     for number in wanted:
         before = bisect_right(numbers, number)
-        if number not in given.files and not given.still and before and given.numbered:
-            by_frame[number] = by_frame[numbers[before - 1]]
-            held.setdefault(number, []).append(role)
+        if number not in given.files and (before or also_before):
+            by_frame[number] = by_frame[numbers[max(0, before - 1)]]
+            stood_in.setdefault(number, []).append(role)
 
 
 def _gap(role: str, given: FrameFiles, missing: Sequence[int]) -> str:
@@ -411,14 +543,15 @@ def _gap(role: str, given: FrameFiles, missing: Sequence[int]) -> str:
 # ---------------------------------------------------------------------------------- output names
 
 
-def output_path(folder: Path, output: str, plate: Path, suffix: str) -> Path:
+def output_path(folder: Path, output: str, name: str, suffix: str) -> Path:
     """`OUT/alpha/plate.1001.exr`: the plate's own name and padding in the output's folder."""
-    return folder / output / f"{plate.stem}{suffix}"
+    return folder / output / f"{name}{suffix}"
 
 
-def refuse_collisions(outputs: Sequence[Path], inputs: Collection[Path]) -> None:
+def refuse_collisions(outputs: Iterable[Path], inputs: Collection[Path]) -> None:
     """No output twice, and none on top of an input. Raises `SequenceError` naming the file."""
-    for path, count in Counter(outputs).items():
+    counts = Counter(outputs)
+    for path, count in counts.items():
         if count > 1:
             raise SequenceError(
                 f"{count} plates would be written to {path}: they differ only in their type;"
@@ -432,6 +565,6 @@ def refuse_collisions(outputs: Sequence[Path], inputs: Collection[Path]) -> None
         return folders[path.parent] / path.name
 
     taken = {real(path) for path in inputs}
-    for path in outputs:
+    for path in counts:
         if real(path) in taken:
             raise SequenceError(f"{path} is an input of this job; choose another -o")

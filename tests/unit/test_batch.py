@@ -30,6 +30,7 @@ from mattebridge.errors import (
 )
 from mattebridge.image_io import read_frame, read_header, write_frame
 from mattebridge.job import MatteJob
+from mattebridge.pictures import Pictures
 from mattebridge.progress import Progress
 
 WIDTH, HEIGHT = 48, 32
@@ -751,18 +752,18 @@ def test_memory_is_bounded_by_bytes_and_one_frame_always_passes(shot):
 def test_reading_and_writing_overlap_with_the_daemon(shot, monkeypatch):
     """Three stages of 60 ms a frame: in a row 18 of them, overlapped little more than 8."""
     stage_s = 0.06
-    real_read, real_write = batch.read_frame, batch.write_output
+    real_read, real_write = Pictures.frame, batch.write_output
 
-    def slow_read(path, **options):
-        if "plate" in Path(path).name:
+    def slow_read(pictures, source):
+        if "plate" in source.name:
             time.sleep(stage_s)
-        return real_read(path, **options)
+        return real_read(pictures, source)
 
     def slow_write(*arguments, **options):
         time.sleep(stage_s)
         return real_write(*arguments, **options)
 
-    monkeypatch.setattr(batch, "read_frame", slow_read)
+    monkeypatch.setattr(Pictures, "frame", slow_read)
     monkeypatch.setattr(batch, "write_output", slow_write)
     seconds = run(shot, InProcessClient(delay_s=stage_s), outputs=("alpha",), in_flight=1).seconds
     assert seconds < 18 * stage_s

@@ -36,6 +36,7 @@ LEVELS = {
     "video_in": 4,
     "video_out": 4,
     "pictures": 4,
+    "timecodes": 4,
     "models": 4,
     "alignment": 4,
     "clean_plate": 4,

@@ -320,8 +320,62 @@ def test_pictures_without_numbers_meet_by_name_or_by_position(files):
     assert [frame.files["hint"].stem for frame in matched] == ["x", "y"]
 
 
+def test_a_picture_without_its_namesake_is_named(files):
+    folder = files("p/cat.jpg", "p/dog.jpg", "p/emu.jpg", "c/dog.png", "c/cat.png", "c/fox.png")
+    inputs = {name: find_frames(folder / name[0]) for name in ("plate", "clean plate")}
+    with pytest.raises(SequenceError, match="clean plate .* has no picture named emu"):
+        match_frames(inputs)
+
+
+def test_folders_of_folders_meet_by_relative_name_on_request(files):
+    folder = files(
+        "p/cat.jpg", "p/sub/cat.1.jpg", "p/sub/cat.2.JPG", "p/sub/.x/a.jpg", "p/out/alpha/cat.png",
+        "c/cat.png", "c/sub/cat.1.png", "c/sub/cat.2.png", "c/more/dog.png",
+    )  # fmt: skip
+    with pytest.raises(SequenceError, match="holds no frames; the folder holds sub/; say --recu"):
+        (folder / "q/sub").mkdir(parents=True)
+        find_frames(folder / "q")
+    plate = find_frames(folder / "p", recursive=True, leave_out=folder / "p/out")
+    inputs = {"plate": plate, "clean plate": find_frames(folder / "c", recursive=True)}
+    matched = match_frames(inputs)
+    assert [frame.name for frame in matched] == ["cat", "sub/cat.1", "sub/cat.2"]
+    clean = [str(f.files["clean plate"].relative_to(folder)) for f in matched]
+    assert clean == ["c/cat.png", "c/sub/cat.1.png", "c/sub/cat.2.png"]
+
+
+def test_a_folder_that_leads_back_to_itself_is_taken_once(files):
+    folder = files("p/cat.jpg", "p/sub/dog.jpg")
+    (folder / "p/sub/back").symlink_to(folder / "p")
+    plate = find_frames(folder / "p", recursive=True)
+    assert [plate.name(number) for number in plate.files] == ["cat", "sub/dog"]
+
+
+def test_a_plate_that_is_held_or_black_keeps_the_names_of_the_shot(files):
+    folder = files(*(f"p/plate.{number:04d}.v2.exr" for number in (2, 3, 5)))
+    plate = find_frames(folder / "p/plate.####.v2.exr")
+    held = match_frames({"plate": plate}, hold=["plate"])
+    assert [frame.frame for frame in held] == [2, 3, 4, 5]
+    assert [frame.plate.name[6:10] for frame in held] == ["0002", "0003", "0003", "0005"]
+    assert held[2].name == "plate.0004.v2"
+    assert held[2].held == ("plate",)
+    with pytest.raises(SequenceError, match="plate has no frame 1 "):
+        match_frames({"plate": plate}, frames=[1, 2], hold=["plate"])
+    black = match_frames({"plate": plate}, frames=[1, 2], black=["plate"])
+    assert [(frame.name, frame.black) for frame in black] == [
+        ("plate.0001.v2", ("plate",)),
+        ("plate.0002.v2", ()),
+    ]
+
+
+def test_numbers_of_an_input_can_be_shifted_to_those_of_the_plate(files):
+    folder = files(*(f"p.{number}.exr" for number in (1001, 1002)), "c.1.exr", "c.2.exr")
+    clean = find_frames(folder / "c.#.exr").shifted(1000)
+    matched = match_frames({"plate": find_frames(folder / "p.#.exr"), "clean plate": clean})
+    assert [frame.files["clean plate"].name for frame in matched] == ["c.1.exr", "c.2.exr"]
+
+
 def test_pictures_without_numbers_must_agree_in_count(files):
-    folder = files("p/cat.jpg", "p/dog.jpg", "p/emu.jpg", "c/dog.png", "c/cat.png")
+    folder = files("p/cat.jpg", "p/dog.jpg", "p/emu.jpg", "c/x.png", "c/y.png")
     inputs = {name: find_frames(folder / name[0]) for name in ("plate", "clean plate")}
     with pytest.raises(SequenceError, match="has 2 pictures and the plate 3"):
         match_frames(inputs)
@@ -348,13 +402,13 @@ def test_a_single_plate_finds_its_clean_plate_by_number(files):
 
 
 def test_outputs_keep_the_name_number_and_padding_of_the_plate():
-    path = output_path(Path("out"), "alpha", Path("/a/plate_v2.00123.dpx"), ".exr")
+    path = output_path(Path("out"), "alpha", "plate_v2.00123", ".exr")
     assert path == Path("out/alpha/plate_v2.00123.exr")
 
 
 def test_two_plates_of_one_output_and_an_output_on_an_input_are_refused(files):
     folder = files("a.jpg", "a.png")
-    paths = [output_path(folder, "alpha", folder / name, ".exr") for name in ("a.jpg", "a.png")]
+    paths = [output_path(folder, "alpha", Path(name).stem, ".exr") for name in ("a.jpg", "a.png")]
     with pytest.raises(SequenceError, match=r"alpha/a\.exr"):
         refuse_collisions(paths, [])
     with pytest.raises(SequenceError, match="is an input"):
