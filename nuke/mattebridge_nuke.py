@@ -5,7 +5,8 @@
     Output <-- Route <-- Matte (a Read of multi-layer EXRs, by content) <----+
                  ^------ Live  (the OFX plugin, where it is installed and chosen)
 
-The Read gives premultiplied RGBA, `matte.alpha` and `foreground.red/green/blue`. A script that
+The Read gives premultiplied RGBA, `matte.alpha` and `foreground.red/green/blue`. Where Nuke cannot
+load numpy, pyzmq and msgpack, the `mattebridge` command takes the client's place. A script that
 holds the node opens, shows its knobs, saves and renders what is matted without this file, without
 the mattebridge package and without a daemon: the node is a plain Group, its buttons are guarded
 one-liners, and nothing here is imported by Nuke's own render.
@@ -22,11 +23,13 @@ As a program, in Nuke's Python or under `nuke -t`:
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import sys
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, Callable, Optional
@@ -35,19 +38,36 @@ import nuke
 
 VERSION = 1
 PLUGIN_CLASS = "OFXorg.mattebridge.MatteBridge_v1"
-INPUTS = ("Plate", "CleanPlate", "Hint")
+# In the order of the node's arrows, with what each is to the daemon.
+INPUTS = {
+    "Plate": "plate",
+    "CleanPlate": "clean_plate",
+    "Hint": "alpha_hint",
+    "GarbageMatte": "garbage_matte",
+    "CoreMatte": "core_matte",
+}
+MATTES = ("Hint", "GarbageMatte", "CoreMatte")
 MARKER = "bridge_version"
 # Never a picture: a Read of it is an error that says what to do.
 NOT_YET = "press_Matte_Range_first.%04d.exr"
 READY = "not matted yet"
+CHANGED = "the inputs or knobs have changed since this was matted: matte it again"
+AS_MATTED = "matted as it is now"
 ANY_FRAME = 1000000
-ON_ROUTE = """if nuke.thisKnob().name() == 'route':
-    try:
-        import mattebridge_nuke
-    except ImportError:
-        pass
-    else:
-        mattebridge_nuke.choose_route(nuke.thisNode())"""
+ON_KNOB = """try:
+    import mattebridge_nuke
+except ImportError:
+    pass
+else:
+    mattebridge_nuke.knob_changed(nuke.thisNode(), nuke.thisKnob().name())"""
+# A look at the graph above the node may hold the interface up no longer.
+LOOK_LIMIT_S = 0.04
+# Knobs of any node that decide no pixel.
+NO_PIXELS = re.compile(
+    r"xpos|ypos|selected|name|label|note_font.*|tile_color|gl_color|hide_input|help|icon|bookmark"
+    r"|indicators|postage_stamp.*|cached|dope_sheet|autolabel|knobChanged|updateUI|on[A-Z]\w*"
+    r"|panel.*|rootNodeUpdated|lifetime\w*|useLifetime"
+)
 POLL_S = 0.1
 # The channel of a Nuke layer as an EXR names it.
 EXR_NAMES = {"red": "R", "green": "G", "blue": "B", "alpha": "A"}
@@ -74,6 +94,7 @@ def set_up() -> None:
     nuke.addOnCreate(_on_create, nodeClass="Group")
     nuke.addOnDestroy(_on_destroy, nodeClass="Group")
     nuke.addOnScriptClose(_on_script_close)
+    nuke.addBeforeRender(_on_render)
 
 
 def set_up_menu() -> None:
@@ -104,6 +125,16 @@ def _on_script_close() -> None:
         _cancel_job(uid)
 
 
+def _on_render() -> None:
+    """Before a Write: say which mattes are older than what they were made of. Never an error."""
+    parent = nuke.thisNode().parent()
+    if parent is not None and is_ours(parent):
+        return  # the scratch Write of a node of ours
+    for node in _our_nodes():
+        if check_upstream(node):
+            print(f"mattebridge: {node.fullName()}: {CHANGED}", flush=True)
+
+
 def is_ours(node: nuke.Node) -> bool:
     """Whether a node is a MatteBridge group."""
     return node.Class() == "Group" and node.knob(MARKER) is not None
@@ -126,7 +157,7 @@ def create() -> nuke.Node:
         node.addKnob(knob)
     node["node_uid"].setValue(uuid.uuid4().hex)
     set_input_range(node)
-    for index, source in enumerate(list(reversed(selected))[: len(INPUTS)]):
+    for index, source in enumerate(list(reversed(selected))[:3]):
         node.setInput(index, source)
     return node
 
@@ -143,7 +174,7 @@ def _fill(node: Any) -> None:
         shown = nuke.nodes.FrameRange(name="Matted", inputs=[read])
         route = nuke.nodes.Switch(name="Route", inputs=[shown])
         nuke.nodes.Output(inputs=[route])
-    node["knobChanged"].setValue(ON_ROUTE)
+    node["knobChanged"].setValue(ON_KNOB)
 
 
 def _set(node: nuke.Node, **values: Any) -> None:
@@ -186,7 +217,10 @@ def _knobs() -> Iterator[nuke.Knob]:
     for name, label, choices, tip in _CHOICES:
         yield _told(nuke.Enumeration_Knob(name, label, list(choices)), tip)
     yield _told(nuke.String_Knob("hint_channel", "Hint channel", "rgba.alpha"), "The channel of "
-                "Hint that is the rough matte.")  # fmt: skip
+                "Hint, GarbageMatte and CoreMatte that is the matte.")  # fmt: skip
+    yield _told(nuke.String_Knob("held_clean_plate", "Held clean plate", ""), "Name of a clean "
+                "plate that was left with the daemon. Used where CleanPlate is not connected; such "
+                "frames are always computed again.")  # fmt: skip
     yield _told(nuke.Boolean_Knob("overscan", "Overscan"), "Matte all pixels of Plate, also those "
                 "outside the format.")  # fmt: skip
     yield _told(nuke.Multiline_Eval_String_Knob("settings", "Settings"), "Settings of the model, "
@@ -201,7 +235,7 @@ def _knobs() -> Iterator[nuke.Knob]:
     yield _told(limit, "The longest wait for one frame.")
     yield _told(nuke.String_Knob("instance", "Daemon", ""), "Which daemon: a name, or the folder "
                 "it runs in. Empty: the usual one.")  # fmt: skip
-    for name, value in ((MARKER, str(VERSION)), ("node_uid", "")):
+    for name, value in ((MARKER, str(VERSION)), ("node_uid", ""), ("matted_from", "")):
         hidden = nuke.String_Knob(name, name, value)
         hidden.setVisible(False)
         yield _told(hidden, "Used by the node itself.")
@@ -256,9 +290,9 @@ def clear(node: nuke.Node) -> None:
     def work() -> None:
         if node["node_uid"].value() in _jobs:
             raise HostError("cancel the matte that is running first")
-        shot = _package("shot")
-        shot.clear(_store_of(node))
+        _package("store").clear(_store_of(node))
         _read_of(node)["file"].setValue(NOT_YET)
+        node["matted_from"].setValue("")
         _say(node, READY)
 
     _guarded(node, work)
@@ -271,16 +305,46 @@ def set_input_range(node: nuke.Node) -> None:
     node["last"].setValue(int(source.lastFrame()))
 
 
+def knob_changed(node: Any, knob: str) -> None:
+    """For each knob, and when the node is opened or connected. No network, no files."""
+    if knob == "route":
+        choose_route(node)
+    elif node["route"].value() == LIVE:
+        if knob in (*PIXEL_KNOBS, "timeout_s", "instance", "inputChange", "showPanel"):
+            _guarded(node, lambda: _pass_on(node))
+    elif knob in (*PIXEL_KNOBS, "inputChange", "showPanel"):
+        check_upstream(node)
+
+
 def choose_route(node: Any) -> None:
     """Called when the Route knob changes: the plugin's node appears when it is first chosen."""
 
     def work() -> None:
-        live = node["route"].value() == "live (OFX)"
+        live = node["route"].value() == LIVE
         if live and node.node("Live") is None:
             _add_plugin(node)
         node.node("Route")["which"].setValue(1 if live else 0)
+        if live:
+            _pass_on(node)
+        else:
+            _say(node, AS_MATTED if node["matted_from"].value() else READY)
+            check_upstream(node)
 
     _guarded(node, work)
+
+
+def check_upstream(node: nuke.Node) -> bool:
+    """Whether the mattes are older than what is above the node now; says so on the node."""
+    before, node_is_live = node["matted_from"].value(), node["route"].value() == LIVE
+    if not before or node_is_live or node["node_uid"].value() in _jobs:
+        return False
+    now = graph_signature(node)
+    if not now:
+        return False
+    changed = now != before
+    if changed != (node["status"].value() == CHANGED):
+        _say(node, CHANGED if changed else AS_MATTED)
+    return changed
 
 
 def open_status(node: nuke.Node) -> None:
@@ -290,9 +354,8 @@ def open_status(node: nuke.Node) -> None:
 
     def ask() -> None:
         try:
-            with _client_class().connect(instance, name="status", host="nuke") as client:
-                status = client.status()
-            text = _status_line(status)
+            route = _package("route")
+            text = route.status_line(instance)
         except Exception as error:
             text = _sentence(error)
         _on_main(lambda: _say_by_name(name, text))
@@ -301,13 +364,6 @@ def open_status(node: nuke.Node) -> None:
         _run_aside(ask)
     else:
         ask()  # nobody would run what a thread hands to the main thread
-
-
-def _status_line(status: dict[str, Any]) -> str:
-    workers = status.get("workers", [])
-    busy = status.get("queue", {})
-    depth = busy.get("depth", 0) if isinstance(busy, dict) else busy
-    return f"daemon {status.get('state')}; {len(workers)} workers; {depth} frames wait"
 
 
 def _range_of(node: nuke.Node) -> list[int]:
@@ -330,9 +386,83 @@ def _add_plugin(node: Any) -> None:
                 "the OFX plugin is not installed here: run `mattebridge install ofx`"
             ) from error
         live.setName("Live")
-        for index, name in enumerate(INPUTS):
+        for index, name in enumerate(("Plate", "CleanPlate", "Hint")):
             live.setInput(index, node.node(name))
         node.node("Route").setInput(1, live)
+
+
+def _pass_on(node: Any) -> None:
+    """Give the plugin what stands on the group; name what it has no knob for."""
+    live = node.node("Live")
+    if live is None:
+        raise HostError("there is no node Live in this group any more: choose the route again")
+    for ours, theirs in _LIVE_TEXTS.items():
+        live[theirs].setValue(str(node[ours].value()))
+    live["timeout"].setValue(float(node["timeout_s"].value()))
+    for ours, (theirs, numbers) in _LIVE_CHOICES.items():
+        live[theirs].setValue(numbers[str(node[ours].value())])
+    channels = {"rgba.alpha": 0, "rgba.red": 1}
+    channel = channels.get(str(node["hint_channel"].value()))
+    live["hintChannel"].setValue(channel or 0)
+    left = [node[name].label() for name in _NOT_LIVE if not _is_as_made(node, name)]
+    left += [name for index, name in enumerate(INPUTS) if index > 2 and node.input(index)]
+    left += ["Hint channel"] if channel is None and node.input(2) is not None else []
+    _say(node, f"live; for pre-render only: {', '.join(left)}" if left else "live")
+
+
+def _is_as_made(node: nuke.Node, name: str) -> bool:
+    return node[name].value() in ("", False, "as the model wants", "opaque", "error")
+
+
+LIVE = "live (OFX)"
+# Our knobs and the plugin's; it has choices by number.
+_LIVE_TEXTS = {"model": "model", "held_clean_plate": "cleanPlate", "instance": "endpoint"}
+_LIVE_CHOICES: dict[str, tuple[str, dict[str, int]]] = {
+    "colorspace": ("inputColor", {"linear": 0, "srgb": 1}),
+    "foreground": ("foregroundSource", {"model": 0, "unmix": 1, "plate": 2}),
+    "alignment": (
+        "alignment",
+        {"off": 0, "auto": 1, "homography": 2, "as the model wants": 3},
+    ),
+}
+_NOT_LIVE = ("match_exposure", "plate_alpha", "nonfinite", "settings", "overscan")
+# Knobs of ours that decide pixels.
+PIXEL_KNOBS = (
+    "model", "colorspace", "foreground", "alignment", "match_exposure", "plate_alpha", "nonfinite",
+    "precision", "hint_channel", "held_clean_plate", "overscan", "settings",
+)  # fmt: skip
+
+
+def graph_signature(node: nuke.Node) -> str:
+    """A digest of the knobs of all nodes above ours, and of our own that decide pixels.
+
+    Says nothing of files that were written again under their old names. Empty for a graph too
+    large to look at while somebody waits.
+    """
+    until = time.monotonic() + LOOK_LIMIT_S
+    digest = hashlib.sha256()
+    for name in PIXEL_KNOBS:
+        digest.update(f"{name}={node[name].value()}\n".encode())
+    waiting: list[Any] = [node.input(index) for index in reversed(range(len(INPUTS)))]
+    seen: dict[str, int] = {}
+    while waiting:
+        above = waiting.pop()
+        # By the order of the walk, not by name: a renamed node is the same node.
+        name = "" if above is None else above.fullName()
+        new = name not in seen
+        digest.update(f"{seen.setdefault(name, len(seen))}\n".encode())
+        if above is None or not new:
+            continue
+        digest.update(f"{above.Class()}\n".encode())
+        for knob_name, knob in sorted(above.knobs().items()):
+            if not NO_PIXELS.fullmatch(knob_name):
+                digest.update(f"{knob_name} {knob.toScript()}\n".encode())
+        if time.monotonic() > until:
+            return ""
+        waiting += [above.input(index) for index in reversed(range(above.inputs()))]
+        if above.Class() == "Group":
+            waiting += [inside for inside in above.nodes() if inside.Class() == "Output"]
+    return digest.hexdigest()
 
 
 # ------------------------------------------------------------------------------------ one request
@@ -342,16 +472,17 @@ class _Request:
     """What a request needs of the node, taken once, on the main thread."""
 
     def __init__(self, node: nuke.Node, frames: Sequence[int]) -> None:
-        shot = _package("shot")
+        request = _package("request")
         self.name = node.fullName()
         self.uid = str(node["node_uid"].value())
         self.frames = [(frame, view) for frame in frames for view in nuke.views()]
-        self.settings = _settings_of(node, shot.ShotSettings)
+        self.settings = _settings_of(node, request.ShotSettings)
         self.store = _store_of(node)
         self.scratch = _path_on(node, "scratch")
         self.timeout_s = float(node["timeout_s"].value())
         self.instance = node["instance"].value() or None
         self.hint_layer, self.hint_name = _hint_channel(str(node["hint_channel"].value()))
+        self.source = graph_signature(node)
         self.inputs = [name for index, name in enumerate(INPUTS) if node.input(index) is not None]
         if "Plate" not in self.inputs:
             raise HostError("connect a plate to the Plate input")
@@ -367,7 +498,7 @@ class _Request:
         report: Callable[[int, str], None],
     ) -> str:
         """Matte everything; a sentence about it. Runs on any thread."""
-        shot, scratch = _package("shot"), _package("scratch")
+        scratch, route = _package("scratch"), _package("route")
         made: list[Any] = []
 
         def on_frame(one: Any) -> None:
@@ -381,13 +512,10 @@ class _Request:
                 return on_main(lambda: self._render(folder.path, frame, view))
 
             try:
-                with _client_class().connect(
-                    self.instance, start=True, name="nuke", host="nuke"
-                ) as client:
-                    shot.matte_shot(
+                with route.open_route(self.instance, host="nuke", folder=folder.path) as way:
+                    way.matte(
                         self.frames,
                         render,
-                        client,
                         store=self.store,
                         settings=self.settings,
                         timeout_s=self.timeout_s,
@@ -395,14 +523,15 @@ class _Request:
                         cancelled=cancelled,
                         on_frame=on_frame,
                     )
+                    words = way.words
             finally:
                 if made:
                     on_main(lambda: self._show(made))
-        return self._words(made)
+        return "; ".join(filter(None, (self._words(made), words)))
 
     def _render(self, folder: Any, frame: int, view: str) -> Any:
         """The inputs of one frame as scratch EXR, in one pass. On the main thread."""
-        shot = _package("shot")
+        request = _package("request")
         node = _by_name(self.name)
         files = {name: folder / (f"{name}.exr") for name in self.inputs}
         for path in files.values():
@@ -422,28 +551,30 @@ class _Request:
         missing = [name for name, path in files.items() if not path.is_file()]
         if missing:
             raise HostError(f"frame {frame} of {missing[0]} was not rendered")
-        return shot.FrameInputs(
-            files["Plate"], files.get("CleanPlate"), files.get("Hint"), self.hint_name
-        )
+        by_role = {INPUTS[name]: path for name, path in files.items()}
+        return request.FrameInputs(**by_role, hint_channel=self.hint_name)
 
     def _set_write(self, write: nuke.Node, name: str, path: str) -> None:
-        channels = {"Hint": self.hint_layer, "CleanPlate": "rgb"}.get(name)
-        if channels is None:
-            channels = "rgb" if self.settings.plate_alpha == "opaque" else "rgba"
+        channels = "rgb"
+        if name in MATTES:
+            channels = self.hint_layer
+        elif name == "Plate" and self.settings.plate_alpha != "opaque":
+            channels = "rgba"
         _set(write, file=path.replace("\\", "/"), file_type="exr", channels=channels)
         _set(write, datatype="32 bit float", compression="none", autocrop=False, raw=True)
 
     def _show(self, made: Sequence[Any]) -> None:
         """Let the Read in the group show the new set. On the main thread."""
-        shot = _package("shot")
+        store = _package("store")
         node = _by_name(self.name)
         read = _read_of(node)
         current = os.path.dirname(str(read["file"].value() or "")) or None
-        folder = shot.update_set(
-            self.store, None if current is None else type(self.store)(current), made, self.settings
-        )
-        numbers = [int(name.split(".")[-1]) for name in shot.read_set(folder).get("frames", {})]
-        read["file"].setValue((folder / shot.PATTERN).as_posix())
+        before = None if current is None else type(self.store)(current)
+        folder = store.update_set(self.store, before, made, self.settings, self.source)
+        numbers = [int(name.split(".")[-1]) for name in store.read_set(folder).get("frames", {})]
+        read["file"].setValue((folder / store.PATTERN).as_posix())
+        # Frames of several sources are as good as changed: some of them are.
+        node["matted_from"].setValue(store.source_of(folder) or "several")
         _set(node.node("Matted"), first_frame=min(numbers), last_frame=max(numbers))
 
     def _words(self, made: Sequence[Any]) -> str:
@@ -491,8 +622,13 @@ def _settings_of(node: nuke.Node, kind: Callable[..., Any]) -> Any:
         settings=parse_settings(str(node["settings"].value() or "")),
         precision="float32" if node["precision"].value() == "32 bit float" else "float16",
         overscan=bool(node["overscan"].value()),
+        held_clean_plate=_held(node),
         **{name: chosen(name) for name in plain},
     )
+
+
+def _held(node: nuke.Node) -> str:
+    return "" if node.input(1) is not None else str(node["held_clean_plate"].value()).strip()
 
 
 def parse_settings(text: str) -> dict[str, Any]:
@@ -720,15 +856,8 @@ def _package(name: str) -> Any:
         ) from error
 
 
-def _client_class() -> Any:
-    _package("shot")
-    from mattebridge.client import MatteClient
-
-    return MatteClient
-
-
 def _cancelled() -> Exception:
-    _package("shot")
+    _package("request")
     from mattebridge.errors import Cancelled
 
     return Cancelled("cancelled")

@@ -7,6 +7,9 @@ FOLDER = r"@FOLDER@"
 
 
 def _run(given: Any) -> int:
+    if sys.version_info < (3, 9):  # noqa: UP036 - Fusion runs what the user has installed
+        print("mattebridge: needs Python 3.9 or newer; choose one in Fusion's preferences")
+        return 1
     if FOLDER not in sys.path:
         sys.path.append(FOLDER)
     try:

@@ -6,7 +6,8 @@
 
 `main(fusion, comp, tool)` asks what to do and does it; `matte` does it without asking. Of the
 composition nothing is different afterwards but the two Loaders, which are one undo step: render
-range, current time, and the pass-through of the other Savers are put back whatever happens.
+range, current time, selection, and the pass-through of the other Savers are put back whatever
+happens; where the host is killed meanwhile, by the next run, from a note in the composition.
 The host renders a few frames at a time, so that scratch stays small; between, the composition is
 not locked.
 
@@ -16,6 +17,7 @@ Nothing is imported from the host: it hands its objects over.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import sys
@@ -27,7 +29,11 @@ from typing import Any, Callable, Optional
 
 QUIET = 524288  # REQF_Quiet: no dialogs while rendering
 AUTOMATIC = -32768  # AddTool: where Fusion thinks best
-ROLES = ("plate", "clean_plate", "alpha_hint")
+ROLES = ("plate", "clean_plate", "alpha_hint", "garbage_matte", "core_matte")
+# In place of a tool's name: a clean plate that was left with the daemon.
+HELD = "held:"
+NOTE = "mattebridge.restore"
+OURS = "mattebridge.scratch"
 # Frames of one Render call; more only fill the scratch folder.
 CHUNK_FRAMES = 8
 EXR_FLOAT = 2
@@ -48,11 +54,14 @@ class HostError(Exception):
 
 @dataclass(frozen=True)
 class Options:
-    """What to matte: tools by name, an inclusive range, and the artist's settings."""
+    """What to matte: tools by name (`held:NAME` for a clean plate that the daemon holds), an
+    inclusive range, and the artist's settings."""
 
     plate: str
     clean_plate: str = ""
     alpha_hint: str = ""
+    garbage_matte: str = ""
+    core_matte: str = ""
     first: int = 0
     last: int = 0
     increment: int = 1
@@ -117,7 +126,14 @@ def _range_of(comp: Any) -> tuple[int, int]:
 
 def _ask(comp: Any, proposal: Options) -> Optional[Options]:
     """The artist's choice, or None."""
-    words = {"plate": "Plate", "clean_plate": "CleanPlate", "alpha_hint": "Hint", "model": "Model"}
+    words = {
+        "plate": "Plate", "clean_plate": "CleanPlate", "alpha_hint": "Hint",
+        "garbage_matte": "GarbageMatte", "core_matte": "CoreMatte", "model": "Model",
+    }  # fmt: skip
+    choices = {
+        "colorspace": ("Colour", ("linear", "srgb")),
+        "foreground": ("Foreground from", ("model", "unmix", "plate")),
+    }
     fields: dict[int, Any] = {}
     for name, label in words.items():
         fields[len(fields) + 1] = _field(name, label, "Text", Default=getattr(proposal, name))
@@ -125,19 +141,17 @@ def _ask(comp: Any, proposal: Options) -> Optional[Options]:
         number = _field(name, label, "Slider", Default=getattr(proposal, name), Integer=True)
         number.update(Min=-100000, Max=1000000)
         fields[len(fields) + 1] = number
-    spaces = {1: "linear", 2: "srgb"}
-    fields[len(fields) + 1] = _field("colorspace", "Colour", "Dropdown", Options=spaces, Default=0)
+    for name, (label, values) in choices.items():
+        options = dict(enumerate(values, 1))
+        fields[len(fields) + 1] = _field(name, label, "Dropdown", Options=options, Default=0)
     answer = comp.AskUser("MatteBridge", fields)
     if not answer:
         return None
     chosen: dict[str, Any] = {name: str(answer[name]).strip() for name in words}
-    space = answer["colorspace"]
-    return Options(
-        **chosen,
-        first=int(answer["first"]),
-        last=int(answer["last"]),
-        colorspace=space if isinstance(space, str) else ("linear", "srgb")[int(space)],
-    )
+    for name, (_, values) in choices.items():
+        value = answer[name]
+        chosen[name] = value if isinstance(value, str) else values[int(value)]
+    return Options(**chosen, first=int(answer["first"]), last=int(answer["last"]))
 
 
 def _field(name: str, label: str, kind: str, **more: Any) -> dict[Any, Any]:
@@ -154,24 +168,26 @@ def matte(
     cancelled: Callable[[], bool] = bool,
 ) -> str:
     """Matte the range and add the Loaders; a sentence about it. Raises what went wrong."""
-    shot, scratch = _package("shot"), _package("scratch")
-    from mattebridge.client import MatteClient
-
+    request, store, scratch = _package("request"), _package("store"), _package("scratch")
+    route = _package("route")
+    _recover(comp)
     frames = list(range(options.first, options.last + 1, max(1, options.increment)))
     if not frames:
         raise HostError(f"the range is empty: {options.first} to {options.last}")
     tools = _tools_of(comp, options)
-    settings = shot.ShotSettings(
+    held = options.clean_plate.startswith(HELD)
+    settings = request.ShotSettings(
         model=options.model or "default",
         colorspace=options.colorspace,
         foreground=options.foreground,
         settings=dict(options.settings),
+        held_clean_plate=options.clean_plate[len(HELD) :] if held else "",
     )
-    store = _store_of(comp, options)
+    place = _store_of(comp, options)
     made: list[Any] = []
     with (
         scratch.ScratchFolder() as folder,
-        MatteClient.connect(options.instance, start=True, name="fusion", host="fusion") as client,
+        route.open_route(options.instance, host="fusion", folder=folder.path) as way,
     ):
         for at in range(0, len(frames), CHUNK_FRAMES):
             chunk = frames[at : at + CHUNK_FRAMES]
@@ -181,13 +197,12 @@ def matte(
 
             def inputs_of(frame: int, view: str, files: Any = files) -> Any:
                 found = {role: files[role][frame] for role in files}
-                return shot.FrameInputs(**found, hint_channel=options.hint_channel)
+                return request.FrameInputs(**found, hint_channel=options.hint_channel)
 
-            made += shot.matte_shot(
+            made += way.matte(
                 [(frame, "main") for frame in chunk],
                 inputs_of,
-                client,
-                store=store,
+                store=place,
                 settings=settings,
                 priority="interactive" if len(frames) == 1 else "batch",
                 timeout_s=options.timeout_s,
@@ -196,19 +211,20 @@ def matte(
             )
             for paths in files.values():
                 for path in paths.values():
-                    path.unlink()
-    _show(comp, tools["plate"], shot.update_set(store, None, made, settings), frames)
+                    path.unlink(missing_ok=True)  # the command line takes them away
+        words = way.words
+    _show(comp, tools["plate"], store.update_set(place, None, made, settings), frames)
     found = sum(one.found for one in made)
     text = f"{len(made) - found} frames matted" + (f", {found} as before" if found else "")
     degraded = sorted({label for one in made for label in one.degraded})
-    return f"{text}; {', '.join(degraded)}" if degraded else text
+    return "; ".join(filter(None, (text, ", ".join(degraded), words)))
 
 
 def _tools_of(comp: Any, options: Options) -> dict[str, Any]:
     tools = {}
     for role in ROLES:
         name = getattr(options, role)
-        if not name:
+        if not name or (role == "clean_plate" and name.startswith(HELD)):
             continue
         tools[role] = comp.FindTool(name)
         if tools[role] is None:
@@ -243,6 +259,7 @@ def _render(
             for role, tool in tools.items():
                 (folder / role).mkdir(exist_ok=True)
                 ours.append(comp.AddTool("Saver", AUTOMATIC, AUTOMATIC))
+                ours[-1].SetData(OURS, True)
                 _set_saver(ours[-1], tool, folder / role / "frame.0000.exr")
             step = frames[1] - frames[0] if len(frames) > 1 else 1
             settings = {"Start": frames[0], "End": frames[-1], "Step": step, "Wait": True}
@@ -287,29 +304,61 @@ def _undisturbed(comp: Any) -> Iterator[None]:
     time = comp.CurrentTime
     with _one_step(comp, "MatteBridge render", keep=False):
         savers = list(comp.GetToolList(False, "Saver").values())
-        before = [(saver, saver.GetAttrs()["TOOLB_PassThrough"]) for saver in savers]
+        before = [(saver, saver.GetAttrs()) for saver in savers]
+        passed = {each["TOOLS_Name"]: bool(each["TOOLB_PassThrough"]) for _, each in before}
+        comp.SetData(NOTE, json.dumps({"range": kept, "savers": passed}))
         try:
             for saver, _ in before:
                 saver.SetAttrs({"TOOLB_PassThrough": True})
             yield
         finally:
-            for saver, passed in before:
-                saver.SetAttrs({"TOOLB_PassThrough": passed})
+            for saver, each in before:
+                saver.SetAttrs({"TOOLB_PassThrough": each["TOOLB_PassThrough"]})
             comp.SetAttrs(kept)
             comp.CurrentTime = time
+            comp.SetData(NOTE, "")
+
+
+def _recover(comp: Any) -> None:
+    """Put back what a run that was killed in the middle of a render left behind."""
+    try:
+        note = json.loads(comp.GetData(NOTE) or "")
+    except (TypeError, ValueError):
+        return
+    with _one_step(comp, "MatteBridge recovery", keep=False):
+        for saver in list(comp.GetToolList(False, "Saver").values()):
+            name = saver.GetAttrs()["TOOLS_Name"]
+            if saver.GetData(OURS):
+                saver.Delete()
+            elif name in note["savers"]:
+                saver.SetAttrs({"TOOLB_PassThrough": note["savers"][name]})
+        comp.SetAttrs(note["range"])
+        comp.SetData(NOTE, "")
 
 
 @contextlib.contextmanager
 def _one_step(comp: Any, name: str, *, keep: bool) -> Iterator[None]:
+    """Locked, and one step to undo if any; what is selected stays selected."""
+    active, selected = comp.ActiveTool, list(comp.GetToolList(True).values())
     comp.Lock()
     try:
         comp.StartUndo(name)
         try:
             yield
         finally:
+            _select(comp, selected, active)
             comp.EndUndo(keep)
     finally:
         comp.Unlock()
+
+
+def _select(comp: Any, tools: Sequence[Any], active: Any) -> None:
+    frame = comp.CurrentFrame
+    if frame is not None:  # there is a window
+        frame.FlowView.Select()
+        for tool in tools:
+            frame.FlowView.Select(tool, True)
+    comp.SetActiveTool(active)
 
 
 def _show(comp: Any, plate: Any, folder: Path, frames: Sequence[int]) -> None:

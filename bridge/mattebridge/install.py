@@ -34,7 +34,7 @@ REQUIREMENTS = ("numpy>=1.22", "pyzmq>=25", "msgpack>=1.0.5")
 PYTHONS = {"nuke": ("3.9", "3.10", "3.11"), "resolve": ("3.10", "3.11", "3.12"), "ofx": ()}
 BUNDLE = "MatteBridge.ofx.bundle"
 # Modules that a host loads; what they import is found from here.
-HOST_MODULES = ("client", "hosts.shot", "hosts.scratch", "hosts.exr")
+HOST_MODULES = ("client", "hosts.route", "hosts.shot", "hosts.scratch")
 NUKE_LINE = 'nuke.pluginAddPath("./mattebridge")  # mattebridge install nuke\n'
 PIP_LIMIT_S = 900.0
 
@@ -124,8 +124,8 @@ def default_folder(host: str) -> Path:
 
 def _install_nuke(work: _Steps) -> None:
     source = source_folder("nuke")
-    for path in sorted(source.glob("*.py")):
-        work.copy(path, work.to / "mattebridge" / path.name)
+    for path in sorted([*source.glob("*.py"), *source.glob("ToolSets/*/*.nk")]):
+        work.copy(path, work.to / "mattebridge" / path.relative_to(source))
     work.add_line(work.to / "init.py", NUKE_LINE)
 
 

@@ -256,11 +256,11 @@ def test_the_hint_is_its_alpha_and_not_its_red(
     comp.node["hint_channel"].setValue("roto.alpha")
     sent: list[Any] = []
     shot_module = comp.tool._package("shot")
-    keep = shot_module._check_needs
+    keep = shot_module.check_needs
     monkeypatch.setattr(
         shot_module,
-        "_check_needs",
-        lambda model, planes: (sent.append(planes), keep(model, planes)),
+        "check_needs",
+        lambda card, planes, asked: (sent.append(planes), keep(card, planes, asked)),
     )
     comp.range(1, 1)
     hint = load(shot.hint.replace("%04d", "0001")).channels
@@ -441,8 +441,7 @@ def test_a_script_opens_saves_unchanged_and_renders_from_its_reads_without_our_p
         bare.module.scriptSave(str(copy))
     picture = load(str(tmp_path / "out.0002.exr"))
     np.testing.assert_array_equal(picture.channels["matte.alpha"], expected.channels["matte.alpha"])
-    name = f'"{script}"', f'"{copy}"'
-    assert copy.read_text().replace(name[1], name[0]) == script.read_text()
+    assert copy.read_text().replace(str(copy), str(script)) == script.read_text()
 
 
 def test_a_pasted_copy_gets_a_folder_of_its_own(

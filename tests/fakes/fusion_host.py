@@ -24,8 +24,11 @@ NAMES = {
         "ActiveTool": GUIDE, "AddTool": RECIPE, "AskUser": GUIDE, "CurrentTime": GUIDE,
         "EndUndo": RECIPE, "FindTool": GUIDE, "GetAttrs": RECIPE, "GetToolList": RECIPE,
         "Lock": RECIPE, "Render": RECIPE, "SetAttrs": GUIDE, "StartUndo": RECIPE,
-        "Unlock": RECIPE,
+        "Unlock": RECIPE, "SetActiveTool": GUIDE, "CurrentFrame": GUIDE, "GetData": GUIDE,
+        "SetData": GUIDE,
     },
+    "frame": {"FlowView": GUIDE},
+    "flow": {"Select": GUIDE},
     "tool": {
         "ConnectInput": GUIDE, "Delete": GUIDE, "GetAttrs": RECIPE, "GetData": GUIDE,
         "SetAttrs": RECIPE, "SetData": GUIDE, "SetInput": GUIDE,
@@ -84,6 +87,9 @@ class Tool:
     def Delete(self) -> None:  # noqa: N802
         self._comp._step("Delete", may_fail=False)
         self._comp._tools.remove(self)
+        self._comp.selected = [tool for tool in self._comp.selected if tool is not self]
+        if self._comp.ActiveTool is self:
+            self._comp.ActiveTool = None
 
     # -- evaluation ---------------------------------------------------------------------------
 
@@ -109,6 +115,26 @@ class Tool:
         return Picture(chosen, picture.data_window, picture.width, picture.height)
 
 
+class _Flow:
+    """The flow of a composition's window: which tools are selected."""
+
+    def __init__(self, comp: Comp) -> None:
+        self._comp = comp
+
+    def Select(self, tool: Optional[Tool] = None, select: bool = True) -> None:  # noqa: N802
+        if tool is None:
+            self._comp.selected = []
+        elif select and tool not in self._comp.selected:
+            self._comp.selected.append(tool)
+
+
+class _Frame:
+    """A composition's window."""
+
+    def __init__(self, comp: Comp) -> None:
+        self.FlowView = _Flow(comp)
+
+
 class Comp:
     """A composition; what starts with an underscore or is lower case is the test's own."""
 
@@ -121,6 +147,9 @@ class Comp:
         self._tools: list[Tool] = []
         self.CurrentTime = float(first)
         self.ActiveTool: Optional[Tool] = None
+        self.CurrentFrame: Optional[_Frame] = _Frame(self)
+        self.selected: list[Tool] = []
+        self._data: dict[str, Any] = {}
         self.lock_depth = 0
         self.undo: list[str] = []
         self.undo_steps: list[str] = []
@@ -140,7 +169,11 @@ class Comp:
     def snapshot(self) -> Any:
         """Everything that must be as before."""
         tools = [(t._kind, dict(t._attributes), dict(t._inputs)) for t in self._tools]
-        return tools, dict(self._attributes), self.CurrentTime, self.lock_depth, list(self.undo)
+        chosen = (self.ActiveTool, list(self.selected), {k: v for k, v in self._data.items() if v})
+        return (
+            tools, dict(self._attributes), self.CurrentTime, self.lock_depth, list(self.undo),
+            chosen,
+        )  # fmt: skip
 
     def _step(self, what: str, *, may_fail: bool = True) -> None:
         assert self.lock_depth > 0, f"{what} outside Lock"
@@ -179,7 +212,18 @@ class Comp:
         number = sum(tool._kind == kind for tool in self._tools) + 1
         tool = Tool(self, kind, f"{kind}{number}")
         self._tools.append(tool)
+        # As in the host: what is new is what is selected.
+        self.ActiveTool, self.selected = tool, [tool]
         return tool
+
+    def SetActiveTool(self, tool: Optional[Tool]) -> None:  # noqa: N802
+        self.ActiveTool = tool
+
+    def GetData(self, name: str) -> Any:  # noqa: N802
+        return self._data.get(name)
+
+    def SetData(self, name: str, value: Any) -> None:  # noqa: N802
+        self._data[name] = value
 
     def FindTool(self, name: str) -> Optional[Tool]:  # noqa: N802
         for tool in self._tools:
@@ -188,7 +232,8 @@ class Comp:
         return None
 
     def GetToolList(self, selected: bool = False, kind: Optional[str] = None) -> Any:  # noqa: N802
-        found = [tool for tool in self._tools if kind is None or tool._kind == kind]
+        pool = self.selected if selected else self._tools
+        found = [tool for tool in pool if kind is None or tool._kind == kind]
         return {float(number): tool for number, tool in enumerate(found, 1)}
 
     def AskUser(self, title: str, fields: Any) -> Optional[Mapping[str, Any]]:  # noqa: N802

@@ -19,7 +19,6 @@ under an interpreter without it our codec stands in.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import queue
 import re
@@ -78,6 +77,9 @@ class Knob:
         if self._node is not None:
             self._node._host._knob_changed(self._node, self)
         return True
+
+    def toScript(self, quote: bool = True, context: Any = None) -> str:  # noqa: N802
+        return str(self._value)
 
     def tooltip(self) -> str:
         return self._tip
@@ -220,8 +222,24 @@ def _built_in(node_class: str) -> Iterator[Knob]:
         yield Int_Knob("last_frame", value=100)
         yield Boolean_Knob("proxy")
     elif node_class == "Live":
-        yield String_Knob("model", value="default")
+        yield from _of_the_plugin()
 
+
+def _of_the_plugin() -> Iterator[Knob]:
+    """The parameters of the OFX plugin that we set, as Nuke shows them."""
+    for name, value in (("model", "default"), ("cleanPlate", ""), ("endpoint", "")):
+        yield String_Knob(name, value=value)
+    for name, values in PLUGIN_CHOICES.items():
+        yield Enumeration_Knob(name, "", values)
+    yield Double_Knob("timeout", value=60.0)
+
+
+PLUGIN_CHOICES = {
+    "inputColor": ["Linear Rec.709", "sRGB display"],
+    "foregroundSource": ["Model", "Unmix", "Plate"],
+    "alignment": ["Off", "Automatic", "Homography", "Model's own"],
+    "hintChannel": ["Alpha", "Red", "Luma"],
+}
 
 CLASSES = (
     "Read", "Write", "Switch", "Input", "Output", "Group", "FrameRange", "Grade", "Crop",
@@ -297,7 +315,10 @@ class Node:
         return self._alive()._inputs.get(index)
 
     def inputs(self) -> int:
-        return len(self._alive()._inputs)
+        return max(self._alive()._inputs, default=-1) + 1
+
+    def parent(self) -> Any:
+        return self._alive()._parent
 
     def setInput(self, i: int, node: Optional[Node]) -> bool:  # noqa: N802
         if node is None:
@@ -487,7 +508,16 @@ class NukeHost:
         self._call("KnobChanged", node, knob)
 
     def _input_changed(self, node: Node) -> None:
-        pass
+        self._event(node, "inputChange")
+
+    def open_panel(self, node: Node) -> None:
+        """Open a node's control panel."""
+        self._event(node, "showPanel")
+
+    def _event(self, node: Node, name: str) -> None:
+        code = node._knobs["knobChanged"].value() if "knobChanged" in node._knobs else ""
+        if code:
+            self._with_this(node, Knob(name), code)
 
     def _register(self, kind: str, call: Any, args: Any, kwargs: Any, node_class: str) -> None:
         registry = self._callbacks.setdefault(kind, {}).setdefault(node_class, [])
@@ -781,117 +811,6 @@ def _make_module(host: NukeHost) -> types.ModuleType:
         setattr(module, name, value)
     module.Node, module.Group, module.Root = Node, Group, Root  # type: ignore[attr-defined]
     return module
-
-
-# -------------------------------------------------------------------------------------- .nk scripts
-
-
-def save_script(host: NukeHost) -> str:
-    """The script as text, in the shape of a .nk: a stack of nodes, groups with their contents."""
-    lines: list[str] = []
-    root = host.root_node
-    lines.append("Root {")
-    lines += [
-        f" {name} {json.dumps(knob.value())}"
-        for name, knob in root._knobs.items()
-        if knob.value() != knob._default
-    ]
-    lines.append("}")
-    _save_nodes(root, lines)
-    return "\n".join(lines) + "\n"
-
-
-def _save_nodes(parent: Any, lines: list[str]) -> None:
-    done: set[int] = set()
-
-    def save_one(node: Node) -> None:
-        if id(node) in done:
-            return
-        done.add(id(node))
-        count = max(node._inputs, default=-1) + 1
-        for source in node._inputs.values():
-            save_one(source)
-        for index in reversed(range(count)):
-            source = node._inputs.get(index)
-            lines.append(f"push {'0' if source is None else '$N' + source._name}")
-        lines.append(f"{node._class} {{")
-        lines.append(f" inputs {count}")
-        lines.extend(_knob_lines(node))
-        lines.append(f" name {node._name}")
-        lines.append("}")
-        lines.append(f"set N{node._name} [stack 0]")
-        if node._class == "Group":
-            _save_nodes(node, lines)
-            lines.append("end_group")
-
-    for child in parent._children:
-        save_one(child)
-
-
-def _knob_lines(node: Node) -> Iterator[str]:
-    for name, knob in node._knobs.items():
-        if name in node._own:
-            more = {"values": knob.values()} if isinstance(knob, Enumeration_Knob) else {}
-            words = [type(knob).__name__, name, knob.label(), knob.tooltip(), knob.visible(), more]
-            yield f" addUserKnob {json.dumps(words)}"
-        if knob.value() != knob._default or name in node._own:
-            yield f" {name} {json.dumps(knob.value())}"
-
-
-def load_script(host: NukeHost, text: str) -> None:
-    """Open a script; unknown node classes are errors, callbacks run as nodes appear."""
-    host.new_script()
-    groups: list[Any] = [host.root_node]
-    names: list[dict[str, Node]] = [{}]
-    stack: list[list[Optional[Node]]] = [[]]
-    current: Any = None
-    count = 0
-    for line in text.splitlines():
-        word, _, rest = line.strip().partition(" ")
-        if line.startswith("Root {"):
-            current = host.root_node
-        elif line.startswith("push "):
-            stack[-1].append(None if rest == "0" else names[-1][rest[2:]])
-        elif line.startswith("set "):
-            names[-1][current._name] = current
-            stack[-1].append(current)
-            if current._class == "Group":
-                groups.append(current)
-                names.append({})
-                stack.append([])
-        elif line == "end_group":
-            current = groups.pop()
-            names.pop()
-            stack.pop()
-        elif line.endswith(" {"):
-            kind = Group if word == "Group" else Node
-            if word not in CLASSES and word not in host.plugins:
-                raise RuntimeError(f"{word}: Unknown command")
-            current = kind(host, word, groups[-1])
-            groups[-1]._children.append(current)
-        elif line == "}":
-            if current is not host.root_node:
-                for index in range(count):
-                    source = stack[-1].pop()
-                    if source is not None:
-                        current._inputs[index] = source
-                host._call("OnCreate", current)
-            count = 0
-        elif word == "inputs":
-            count = int(rest)
-        elif word == "name" and current is not host.root_node:
-            current._name = rest
-        elif word == "addUserKnob":
-            kind_name, name, label, tip, visible, more = json.loads(rest)
-            if "values" in more:
-                knob: Knob = Enumeration_Knob(name, label, more["values"])
-            else:
-                knob = KNOB_CLASSES[kind_name](name, label)
-            knob._tip, knob._visible = tip, visible
-            current.addKnob(knob)
-        else:
-            value = json.loads(rest)
-            current[word]._value = tuple(value) if isinstance(value, list) else value
 
 
 def report_swallowed() -> None:

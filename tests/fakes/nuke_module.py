@@ -135,7 +135,7 @@ def _render(host: NukeHost) -> dict[str, Callable[..., Any]]:
 
 
 def _script(host: NukeHost) -> dict[str, Callable[..., Any]]:
-    from fakes.nuke_host import load_script, save_script
+    from fakes.nuke_script import load_script, load_toolset, save_script
 
     def scriptOpen(filename: Optional[str] = None) -> None:  # noqa: N802
         assert filename is not None
@@ -150,7 +150,10 @@ def _script(host: NukeHost) -> dict[str, Callable[..., Any]]:
         Path(name).write_text(save_script(host))
         return True
 
-    return {"scriptOpen": scriptOpen, "scriptSave": scriptSave}
+    def loadToolset(filename: str) -> Any:  # noqa: N802
+        return load_toolset(host, Path(filename).read_text())
+
+    return {"scriptOpen": scriptOpen, "scriptSave": scriptSave, "loadToolset": loadToolset}
 
 
 class _Menu:

@@ -3,13 +3,10 @@
     host renders frame n+1 --> scratch EXR --> read --> submit(n+1)
                                                         daemon computes n
                                mattes/frames/<key>.exr <-- write(n-1)
-                               mattes/<set>/matte.<view>.<frame>.exr      what the host's Read shows
 
 A key is a digest of everything that decides the pixels: both plates, the hint, the parameters, the
 model and its weights. A frame whose key has a file is not computed again, whatever happened in
-between. A *set* is a folder of links to those files, named by what is in it: when a frame changes
-the set has another name, so that no host shows a picture that it remembers. Sets and their files
-are whole or absent.
+between. What becomes of the files is in store.py.
 
 The host's part is one function that renders the inputs of one frame into a folder; it is called on
 the thread of `matte_shot`. No wait is without a look at `cancelled`.
@@ -21,12 +18,10 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -39,61 +34,20 @@ from mattebridge.errors import (
     FrameReadError,
     FrameWriteError,
     InputsError,
-    ModelError,
 )
 from mattebridge.hosts.exr import Pixels, ScratchImage, Window, read_exr, write_exr
+from mattebridge.hosts.request import (
+    MATTE_ROLES,
+    FrameInputs,
+    MadeFrame,
+    Render,
+    ShotSettings,
+    check_needs,
+    find_card,
+)
+from mattebridge.hosts.store import frame_file
 
 POLL_S = 0.1
-# The set's list of frames, beside them.
-SET_LIST = "set.json"
-PATTERN = "matte.%V.%04d.exr"
-
-
-@dataclass(frozen=True)
-class ShotSettings:
-    """What the artist sets; everything here decides pixels and goes into the key."""
-
-    model: str = "default"
-    colorspace: str = "linear"
-    foreground: str = "model"
-    alignment: Optional[str] = None
-    match_exposure: Optional[bool] = None
-    plate_alpha: str = "opaque"
-    nonfinite: str = "error"
-    exact: bool = False
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    precision: str = "float16"
-    overscan: bool = False
-
-    def params(self) -> dict[str, Any]:
-        """The keywords of `MatteClient.submit`."""
-        names = [name for name in vars(self) if name not in ("settings", "precision", "overscan")]
-        return {**{name: getattr(self, name) for name in names}, "settings": dict(self.settings)}
-
-
-@dataclass(frozen=True)
-class FrameInputs:
-    """The scratch files of one frame. `hint_channel` is the channel's name in the file."""
-
-    plate: Path
-    clean_plate: Optional[Path] = None
-    alpha_hint: Optional[Path] = None
-    hint_channel: str = "A"
-
-
-@dataclass(frozen=True)
-class MadeFrame:
-    """A frame whose file is there. `found`: it was there before."""
-
-    frame: int
-    view: str
-    key: str
-    path: Path
-    found: bool
-    degraded: tuple[str, ...] = ()
-
-
-Render = Callable[[int, str], FrameInputs]
 
 
 def matte_shot(
@@ -115,7 +69,7 @@ def matte_shot(
     stand below `store`; those made before an error stay there. Raises `Cancelled` when `cancelled`
     says so, the client's errors, `FrameReadError` for inputs that are not what they should be.
     """
-    model = find_model(client, settings.model)
+    model = find_card(client.models(), settings.model)
     out: deque[_Pending] = deque()
     made: list[MadeFrame] = []
 
@@ -129,7 +83,7 @@ def matte_shot(
             if cancelled():
                 raise Cancelled("cancelled")
             inputs = _read_inputs(render(frame, view), settings)
-            _check_needs(model, inputs.planes)
+            check_needs(model, inputs.planes, settings)
             pending = _Pending(frame, view, inputs, store, settings, model)
             if pending.made is None:
                 pending.submit(client, priority, timeout_s)
@@ -142,16 +96,6 @@ def matte_shot(
         for pending in out:
             pending.drop()
     return made
-
-
-def find_model(client: MatteClient, name: str) -> dict[str, Any]:
-    """The daemon's card of a model. Raises `ModelError` that lists those present."""
-    cards = client.models()
-    for card in cards:
-        if name == card["name"] or name in card.get("aliases", ()):
-            return card
-    names = ", ".join(sorted(str(card["name"]) for card in cards)) or "none"
-    raise ModelError(f"there is no model '{name}'; the models present are: {names}")
 
 
 @dataclass(frozen=True)
@@ -180,15 +124,21 @@ def _read_inputs(files: FrameInputs, settings: ShotSettings) -> _Inputs:
                 "reformat the clean plate to the plate's format"
             )
         planes["clean_plate"] = _colours(clean_plate, region, with_alpha=False)
-    if files.alpha_hint is not None:
-        hint = read_exr(files.alpha_hint)
-        if files.hint_channel not in hint.channels:
-            raise InputsError(
-                f"the hint has no channel {files.hint_channel}; it has: "
-                f"{', '.join(hint.channels) or 'none'}"
-            )
-        planes["alpha_hint"] = np.ascontiguousarray(hint.plane(files.hint_channel, region))
+    for role in MATTE_ROLES:
+        if role in files.files():
+            planes[role] = _matte(files.files()[role], role, files.hint_channel, region)
     return _Inputs(planes, region, plate.display_window, plate.pixel_aspect)
+
+
+def _matte(path: Path, role: str, channel: str, region: Window) -> Pixels:
+    image = read_exr(path)
+    if channel not in image.channels:
+        raise InputsError(
+            f"the {role.replace('_', ' ').replace('alpha ', '')} has no channel {channel}; it has: "
+            f"{', '.join(image.channels) or 'none'}",
+            field=role,
+        )
+    return np.ascontiguousarray(image.plane(channel, region))
 
 
 def _colours(image: ScratchImage, region: Window, *, with_alpha: bool) -> Pixels:
@@ -197,16 +147,12 @@ def _colours(image: ScratchImage, region: Window, *, with_alpha: bool) -> Pixels
         raise FrameReadError(
             f"the picture has no channel {', '.join(missing)}; it has: {', '.join(image.channels)}"
         )
-    names = ("R", "G", "B", "A") if with_alpha and "A" in image.channels else ("R", "G", "B")
-    return image.pixels(names, region)
-
-
-def _check_needs(model: Mapping[str, Any], planes: Mapping[str, Pixels]) -> None:
-    for role in model.get("needs", ()):
-        if role not in planes:
-            raise InputsError(
-                f"model '{model['name']}' needs a {role.replace('_', ' ')}: connect one", field=role
-            )
+    if with_alpha and "A" not in image.channels:
+        raise InputsError(
+            "the plate has no alpha: set Plate alpha to opaque, or give the plate one",
+            field="plate",
+        )
+    return image.pixels(("R", "G", "B", "A") if with_alpha else ("R", "G", "B"), region)
 
 
 def _union(a: Window, b: Window) -> Window:
@@ -230,7 +176,7 @@ class _Pending:
         self.frame, self.view = frame, view
         self.inputs, self.settings = inputs, settings
         self.key = content_key(inputs, settings, model)
-        self.path = store / "frames" / f"{self.key}.exr"
+        self.path = frame_file(store, self.key)
         self.made: Optional[MadeFrame] = None
         self.handle: Optional[MatteHandle] = None
         self.until = 0.0
@@ -238,16 +184,16 @@ class _Pending:
             self.made = MadeFrame(frame, view, self.key, self.path, found=True)
 
     def submit(self, client: MatteClient, priority: str, timeout_s: float) -> None:
-        planes = dict(self.inputs.planes)
+        planes: dict[str, Any] = dict(self.inputs.planes)
         self.until = time.monotonic() + timeout_s
         self.handle = client.submit(
             planes.pop("plate"),
-            planes.pop("clean_plate", None),
-            planes.pop("alpha_hint", None),
+            planes.pop("clean_plate", self.settings.held_clean_plate or None),
             frame=self.frame if -(2**31) <= self.frame < 2**31 else None,
             priority=priority,
             timeout_s=timeout_s,
             output_dtype=self.settings.precision,
+            **planes,
             **self.settings.params(),
         )
         self.inputs = _Inputs(
@@ -316,78 +262,10 @@ def content_key(inputs: _Inputs, settings: ShotSettings, model: Mapping[str, Any
         "windows": [inputs.region, inputs.display_window, inputs.pixel_aspect],
         "planes": {role: [plane.shape, str(plane.dtype)] for role, plane in inputs.planes.items()},
     }
+    if settings.held_clean_plate and "clean_plate" not in inputs.planes:
+        # Only its name is known here, and another plate may have that name by now.
+        words["held"] = os.urandom(8).hex()
     digest = hashlib.blake2b(json.dumps(words, sort_keys=True).encode(), digest_size=20)
     for role in sorted(inputs.planes):
         digest.update(np.ascontiguousarray(inputs.planes[role]).data.cast("B"))
     return digest.hexdigest()
-
-
-# --------------------------------------------------------------------------------------------- sets
-
-
-def update_set(
-    store: Path, current: Optional[Path], made: Sequence[MadeFrame], settings: ShotSettings
-) -> Path:
-    """A set with the frames of the current one and the new ones; its folder.
-
-    Frames of the current set that were made with other settings are left out: a shot that is half
-    one look and half another is worse than a hole, which the host reports.
-    """
-    words = json.dumps(asdict(settings), sort_keys=True)
-    frames: dict[str, str] = {}
-    if current is not None:
-        before = read_set(current)
-        if before.get("settings") == words:
-            frames.update(before.get("frames", {}))
-    frames.update({f"{one.view}.{_number(one.frame)}": one.key for one in made})
-    content = json.dumps({"settings": words, "frames": frames}, sort_keys=True, indent=1)
-    folder = store / hashlib.blake2b(content.encode(), digest_size=10).hexdigest()
-    if not folder.is_dir():
-        _make_set(store, folder, frames, content)
-    return folder
-
-
-def read_set(folder: Path) -> dict[str, Any]:
-    """What is in a set; nothing where there is none."""
-    try:
-        found = json.loads((folder / SET_LIST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _make_set(store: Path, folder: Path, frames: Mapping[str, str], content: str) -> None:
-    try:
-        temporary = Path(tempfile.mkdtemp(prefix=".set-", dir=store))
-        try:
-            os.chmod(temporary, 0o755)
-            for name, key in frames.items():
-                _link(store / "frames" / f"{key}.exr", temporary / f"matte.{name}.exr")
-            (temporary / SET_LIST).write_text(content, encoding="utf-8")
-            with contextlib.suppress(OSError):  # another session made the same set meanwhile
-                os.rename(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        raise FrameWriteError(f"cannot write {folder}: {error.strerror}") from error
-    if not folder.is_dir():
-        raise FrameWriteError(f"cannot write {folder}")
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        return  # someone removed the file: the host reports the frame
-    except OSError:
-        shutil.copyfile(source, target)
-
-
-def _number(frame: int) -> str:
-    # As `%04d` has it in C, in Nuke, and here.
-    return f"{frame:04d}"
-
-
-def clear(store: Path) -> None:
-    """Remove every frame and set below a store."""
-    shutil.rmtree(store, ignore_errors=True)

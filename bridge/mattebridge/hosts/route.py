@@ -1,0 +1,110 @@
+"""The way from a host to the daemon: the client where its wheels load, else the command line.
+
+    with open_route(instance, host="nuke", folder=scratch) as route:
+        made = route.matte(frames, render, store=..., settings=...)
+
+Both ways give the same pixels into the same store. Needs the standard library; the client is
+imported only where numpy, pyzmq and msgpack are there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from mattebridge.hosts import command
+from mattebridge.hosts.request import MadeFrame, Render, ShotSettings
+
+WHEELS = ("numpy", "msgpack", "zmq")
+
+
+def why_no_client() -> str:
+    """Empty where the client can be used; else what is missing, in a few words."""
+    try:
+        for name in WHEELS:
+            importlib.import_module(name)
+    except ImportError as error:
+        return str(error)
+    return ""
+
+
+@dataclass(frozen=True)
+class Route:
+    """One open way. `client` is None where the command line is the way."""
+
+    folder: Path
+    instance: Optional[str]
+    client: Optional[Any]
+
+    @property
+    def words(self) -> str:
+        """What an artist should know of it; nothing where all is as it should be."""
+        return "" if self.client is not None else "by the command line"
+
+    def matte(
+        self,
+        frames: Iterable[tuple[int, str]],
+        render: Render,
+        *,
+        store: Path,
+        settings: ShotSettings,
+        priority: str = "interactive",
+        timeout_s: float = 600.0,
+        cancelled: Callable[[], bool] = bool,
+        on_frame: Callable[[MadeFrame], None] = lambda made: None,
+    ) -> list[MadeFrame]:
+        """Matte (frame, view) after (frame, view); all of them, or the error of the first."""
+        if self.client is None:
+            return command.matte_by_command(
+                frames,
+                render,
+                folder=self.folder,
+                store=store,
+                settings=settings,
+                instance=self.instance,
+                timeout_s=timeout_s,
+                cancelled=cancelled,
+                on_frame=on_frame,
+            )
+        from mattebridge.hosts import shot
+
+        return shot.matte_shot(
+            frames,
+            render,
+            self.client,
+            store=store,
+            settings=settings,
+            priority=priority,
+            timeout_s=timeout_s,
+            cancelled=cancelled,
+            on_frame=on_frame,
+        )
+
+
+@contextlib.contextmanager
+def open_route(instance: Optional[str], *, host: str, folder: Path) -> Iterator[Route]:
+    """The way for one request; a daemon is started where none runs."""
+    if why_no_client():
+        yield Route(folder, instance, None)
+        return
+    from mattebridge.client import MatteClient
+
+    with MatteClient.connect(instance, start=True, name=host, host=host) as client:
+        yield Route(folder, instance, client)
+
+
+def status_line(instance: Optional[str]) -> str:
+    """What the daemon is doing, in a line."""
+    if why_no_client():
+        return command.status_by_command(instance)
+    from mattebridge.client import MatteClient
+
+    with MatteClient.connect(instance, name="status") as client:
+        status = client.status()
+    workers, queue = status.get("workers", []), status.get("queue", {})
+    depth = queue.get("depth", 0) if isinstance(queue, dict) else queue
+    return f"daemon {status.get('state')}; {len(workers)} workers; {depth} frames wait"

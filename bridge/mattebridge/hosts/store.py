@@ -1,0 +1,121 @@
+"""What a matted shot is on disk: frames named by their content, and sets that a host's Read shows.
+
+    mattes/frames/<key>.exr                 a frame, by the digest of all that decides its pixels
+    mattes/<set>/matte.<view>.<frame>.exr   links to frames; the set is named by what is in it
+    mattes/<set>/set.json                   which frames, with which settings, from which source
+
+When a frame changes the set has another name, so that no host shows a picture that it remembers.
+Sets and their files are whole or absent.
+
+Standard library only: a host without numpy uses it as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Optional
+
+from mattebridge.errors import FrameWriteError
+from mattebridge.hosts.request import MadeFrame, ShotSettings
+
+# The set's list of frames, beside them.
+SET_LIST = "set.json"
+PATTERN = "matte.%V.%04d.exr"
+
+
+def frame_file(store: Path, key: str) -> Path:
+    """Where the frame of a key is, or will be."""
+    return store / "frames" / f"{key}.exr"
+
+
+def update_set(
+    store: Path,
+    current: Optional[Path],
+    made: Sequence[MadeFrame],
+    settings: ShotSettings,
+    source: str = "",
+) -> Path:
+    """A set with the frames of the current one and the new ones; its folder.
+
+    Frames of the current set that were made with other settings are left out: a shot that is half
+    one look and half another is worse than a hole, which the host reports. `source` is whatever
+    tells the host what its inputs were like; it is kept for each frame.
+    """
+    words = json.dumps(asdict(settings), sort_keys=True)
+    frames: dict[str, str] = {}
+    sources: dict[str, str] = {}
+    if current is not None:
+        before = read_set(current)
+        if before.get("settings") == words:
+            frames.update(before.get("frames", {}))
+            sources.update(before.get("sources", {}))
+    new = {f"{one.view}.{_number(one.frame)}": one.key for one in made}
+    frames.update(new)
+    sources.update(dict.fromkeys(new, source))
+    content = json.dumps(
+        {"settings": words, "frames": frames, "sources": sources}, sort_keys=True, indent=1
+    )
+    folder = store / hashlib.blake2b(content.encode(), digest_size=10).hexdigest()
+    if not folder.is_dir():
+        _make_set(store, folder, frames, content)
+    return folder
+
+
+def source_of(folder: Path) -> str:
+    """What the inputs of all frames of a set were like; empty where they were not all alike."""
+    sources = set(read_set(folder).get("sources", {}).values())
+    return str(sources.pop()) if len(sources) == 1 else ""
+
+
+def read_set(folder: Path) -> dict[str, Any]:
+    """What is in a set; nothing where there is none."""
+    try:
+        found = json.loads((folder / SET_LIST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _make_set(store: Path, folder: Path, frames: Mapping[str, str], content: str) -> None:
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=".set-", dir=store))
+        try:
+            os.chmod(temporary, 0o755)
+            for name, key in frames.items():
+                _link(frame_file(store, key), temporary / f"matte.{name}.exr")
+            (temporary / SET_LIST).write_text(content, encoding="utf-8")
+            with contextlib.suppress(OSError):  # another session made the same set meanwhile
+                os.rename(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise FrameWriteError(f"cannot write {folder}: {error.strerror}") from error
+    if not folder.is_dir():
+        raise FrameWriteError(f"cannot write {folder}")
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        return  # someone removed the file: the host reports the frame
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _number(frame: int) -> str:
+    # As `%04d` has it in C, in Nuke, and here.
+    return f"{frame:04d}"
+
+
+def clear(store: Path) -> None:
+    """Remove every frame and set below a store."""
+    shutil.rmtree(store, ignore_errors=True)
