@@ -412,6 +412,29 @@ def format_frames(frames: Collection[int]) -> str:
     return ", ".join(shown[:20]) + (", ..." if len(shown) > 20 else "")
 
 
+def frame_ranges(frames: Collection[int], step_mark: str = "x") -> str:
+    """The same frames in the text of a range that a machine reads: `1-9x2,20`.
+
+    step_mark is "x" for `parse_frames` and most queues and ":" for Open Job Description, which
+    refuses ranges that overlap: these never do.
+    """
+    numbers = sorted(set(frames))
+    ranges, at = [], 0
+    while at < len(numbers):
+        end = at + 1
+        step = numbers[end] - numbers[at] if end < len(numbers) else 1
+        while end < len(numbers) and numbers[end] - numbers[end - 1] == step:
+            end += 1
+        if end - at == 1 or (step > 1 and end - at == 2):
+            ranges.append(str(numbers[at]))
+            end = at + 1
+        else:
+            by = f"{step_mark}{step}" if step > 1 else ""
+            ranges.append(f"{numbers[at]}-{numbers[end - 1]}{by}")
+        at = end
+    return ",".join(ranges)
+
+
 # ------------------------------------------------------------------------------------- matching
 
 

@@ -15,6 +15,7 @@ from mattebridge.errors import SequenceError, UsageError
 from mattebridge.sequences import (
     find_frames,
     format_frames,
+    frame_ranges,
     match_frames,
     natural_key,
     output_path,
@@ -105,6 +106,21 @@ def test_the_default_grammar_is_that_of_fileseq(items):
     else:
         with pytest.raises(UsageError):
             parse_frames(text)
+
+
+@given(frames=st.sets(st.integers(-50, 50), min_size=1))
+def test_ranges_for_machines_mean_the_same_frames_in_every_grammar(frames):
+    assert parse_frames(frame_ranges(frames)) == sorted(frames)
+    assert parse_frames("openjd:" + frame_ranges(frames, ":")) == sorted(frames)
+    assert list(FrameSet(frame_ranges(frames))) == sorted(frames)
+
+
+def test_ranges_for_machines_are_short():
+    assert frame_ranges(range(1001, 1101)) == "1001-1100"
+    assert frame_ranges([1, 3, 5, 7, 9, 20]) == "1-9x2,20"
+    assert frame_ranges([1, 3, 5], ":") == "1-5:2"
+    assert frame_ranges([1, 3, 4, 5, 9]) == "1,3-5,9"
+    assert frame_ranges([-3, -2, -1, 1]) == "-3--1,1"
 
 
 def test_frames_are_shown_as_runs():
@@ -323,7 +339,7 @@ def test_pictures_without_numbers_meet_by_name_or_by_position(files):
 def test_a_picture_without_its_namesake_is_named(files):
     folder = files("p/cat.jpg", "p/dog.jpg", "p/emu.jpg", "c/dog.png", "c/cat.png", "c/fox.png")
     inputs = {name: find_frames(folder / name[0]) for name in ("plate", "clean plate")}
-    with pytest.raises(SequenceError, match="clean plate .* has no picture named emu"):
+    with pytest.raises(SequenceError, match=r"clean plate .* has no picture named emu"):
         match_frames(inputs)
 
 
@@ -332,8 +348,8 @@ def test_folders_of_folders_meet_by_relative_name_on_request(files):
         "p/cat.jpg", "p/sub/cat.1.jpg", "p/sub/cat.2.JPG", "p/sub/.x/a.jpg", "p/out/alpha/cat.png",
         "c/cat.png", "c/sub/cat.1.png", "c/sub/cat.2.png", "c/more/dog.png",
     )  # fmt: skip
+    (folder / "q/sub").mkdir(parents=True)
     with pytest.raises(SequenceError, match="holds no frames; the folder holds sub/; say --recu"):
-        (folder / "q/sub").mkdir(parents=True)
         find_frames(folder / "q")
     plate = find_frames(folder / "p", recursive=True, leave_out=folder / "p/out")
     inputs = {"plate": plate, "clean plate": find_frames(folder / "c", recursive=True)}
