@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Optional, TextIO
 
-from mattebridge import clean_plate_command, install, models_command, plates_command
+from mattebridge import clean_plate_command, farm_command, install, models_command, plates_command
 from mattebridge.errors import Cancelled, ConnectionFailed, MattebridgeError, UsageError
 from mattebridge.params import (
     ALIGNMENTS,
@@ -169,6 +169,8 @@ def build_parser() -> argparse.ArgumentParser:
     models_command.add_parser(commands, reached)
     plates_command.add_parser(commands, reached)
     install.add_parser(commands, shared)
+    groups = (_add_inputs, _add_outputs, _add_keying, _add_pace)
+    farm_command.add_parser(commands, shared, groups, make_job)
     return parser
 
 
@@ -186,6 +188,7 @@ def _add_matte(commands: Any, reached: argparse.ArgumentParser) -> None:
     _add_inputs(command)
     _add_outputs(command)
     _add_keying(command)
+    _add_pace(command)
     _add_running(command)
 
 
@@ -321,16 +324,8 @@ def _add_keying(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_running(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("running")
-    group.add_argument(
-        "--no-spawn", action="store_true", help="do not start a daemon when none runs"
-    )
-    group.add_argument(
-        "--private",
-        action="store_true",
-        help="a daemon for this command alone, stopped at its end: for queues that keep none",
-    )
+def _add_pace(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("pace")
     group.add_argument(
         "--timeout", metavar="S", type=_seconds, default=600.0, help="longest wait for one frame"
     )
@@ -351,6 +346,18 @@ def _add_running(command: argparse.ArgumentParser) -> None:
         type=int,
         default=DEFAULT_MEMORY_MIB,
         help="frames read ahead and waiting to be written stay below this (default: %(default)s)",
+    )
+
+
+def _add_running(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("running")
+    group.add_argument(
+        "--no-spawn", action="store_true", help="do not start a daemon when none runs"
+    )
+    group.add_argument(
+        "--private",
+        action="store_true",
+        help="a daemon for this command alone, stopped at its end: for queues that keep none",
     )
     group.add_argument(
         "--progress",

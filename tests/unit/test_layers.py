@@ -60,6 +60,7 @@ LEVELS = {
     "report_page": 7,
     "report_command": 7,
     "clean_plate_command": 7,
+    "farm_command": 7,
     "cli": 7,
     "__main__": 7,
 }

@@ -190,7 +190,7 @@ def leave(instance: Optional[str] = None) -> str:
     try:
         gone = stop(instance, if_unused=True)
     except MattebridgeError as error:
-        return f"{error.message}; its idle limit ends it"
+        return f"left to its idle limit: {error.message}"
     return "no daemon runs" if gone else "the daemon is in use and goes on"
 
 
