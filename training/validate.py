@@ -21,6 +21,8 @@ def main() -> int:
     from mattebridge.engine import Engine, RenderParams
     from training import judge, validation
 
+    if options.write:
+        return _write_set(options)
     if options.threads:
         torch.set_num_threads(options.threads)
     engine = Engine(options.device, registry=_registry(options.model))
@@ -76,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0, help="processes that draw the frames")
     parser.add_argument("--save", help="folder for plate, alpha and truth of every frame")
+    parser.add_argument(
+        "--write", help="only write the set into this folder, as `mattebridge eval --set` takes it"
+    )
     return parser
 
 
@@ -96,6 +101,34 @@ def _registry(model: str) -> Any:
         return {_CANDIDATE: Entry(card_of("candidate", name=_CANDIDATE), make)}
 
     return Registry(built_in, candidate)
+
+
+def _write_set(options: argparse.Namespace) -> int:
+    """The set as files: PNG where the blend is of display values, EXR where it is of light."""
+    from mattebridge.image_io import write_frame
+    from training import validation
+
+    folder = Path(options.write)
+    jobs = validation.wanted(options.set, options.per_kind, side=options.side)
+    for frame in validation.each(validation.drawn, jobs, options.workers):
+        for role, picture in (("plate", frame.plate), ("clean", frame.clean_plate)):
+            path = folder / f"{frame.name}_{role}"
+            if frame.blend == "linear":
+                light = validation.decode(picture)
+                write_frame(path.with_suffix(".exr"), light, dtype="float32", alpha="opaque")
+            else:
+                write_frame(path.with_suffix(".png"), picture, colorspace="srgb", alpha="opaque")
+        truth = folder / frame.name
+        write_frame(f"{truth}_alpha.png", frame.alpha, dtype="uint16")
+        write_frame(
+            f"{truth}_foreground.png",
+            frame.foreground,
+            dtype="uint16",
+            colorspace="srgb",
+            alpha="opaque",
+        )
+    print(f"{len(jobs)} frames of the set {options.set} in {folder}")
+    return 0
 
 
 def _save(folder: Path, number: int, frame: Any, out: Mapping[str, Any]) -> None:

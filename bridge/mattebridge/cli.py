@@ -20,7 +20,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Optional, TextIO
 
-from mattebridge import clean_plate_command, farm_command, install, models_command, plates_command
+from mattebridge import (
+    clean_plate_command,
+    evaluation_command,
+    farm_command,
+    install,
+    models_command,
+    plates_command,
+)
 from mattebridge.errors import Cancelled, ConnectionFailed, MattebridgeError, UsageError
 from mattebridge.params import (
     ALIGNMENTS,
@@ -168,6 +175,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_stop(commands, reached)
     models_command.add_parser(commands, reached)
     plates_command.add_parser(commands, reached)
+    evaluation_command.add_parser(commands, shared)
     install.add_parser(commands, shared)
     groups = (_add_inputs, _add_outputs, _add_keying, _add_pace)
     farm_command.add_parser(commands, shared, groups, make_job)
