@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
 
@@ -14,104 +11,9 @@ import numpy as np
 import pytest
 
 from fakes.daemon_process import DaemonProcess
-from fakes.host_shot import HostShot, make_shot
+from fakes.host_shot import make_shot
+from fakes.nuke_comp import Comp, assert_same, offline
 from fakes.nuke_host import NukeHost, Picture, load, save
-from mattebridge import cli
-
-NUKE_FOLDER = Path(__file__).parents[2] / "nuke"
-
-
-@pytest.fixture
-def instance(shared_daemon: DaemonProcess) -> str:
-    return str(shared_daemon.folder)
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    (tmp_path / "scratch").mkdir()
-    monkeypatch.setenv("MATTEBRIDGE_SCRATCH", str(tmp_path / "scratch"))
-    threads = threading.active_count()
-    yield
-    assert list((tmp_path / "scratch").iterdir()) == []
-    assert threading.active_count() <= threads
-    assert "nuke" not in sys.modules
-
-
-class Comp:
-    """A script: Reads of a shot into a MatteBridge node that keeps its mattes in `store`."""
-
-    def __init__(self, host: NukeHost, shot: HostShot, instance: str, store: Path) -> None:
-        import mattebridge_nuke
-
-        self.host, self.shot, self.tool = host, shot, mattebridge_nuke
-        nuke = host.module
-        self.plate = nuke.nodes.Read(name="plate", file=shot.plate, first=-100, last=9999)
-        self.clean_plate = nuke.nodes.Read(name="clean", file=shot.clean_plate)
-        self.node = mattebridge_nuke.create()
-        self.node.setInput(0, self.plate)
-        self.node.setInput(1, self.clean_plate)
-        for name, value in {
-            "instance": instance, "store": str(store), "model": "difference",
-            "first": 1, "last": 2,
-        }.items():  # fmt: skip
-            self.node[name].setValue(value)
-
-    def range(self, first: int, last: int, step: int = 1) -> None:
-        for name, value in (("first", first), ("last", last), ("increment", step)):
-            self.node[name].setValue(value)
-        self.host.press(self.node, "matte_range")
-
-    def wait(self) -> str:
-        self.host.pump(lambda: not self.tool._jobs)
-        return self.status
-
-    @property
-    def status(self) -> str:
-        return str(self.node["status"].value())
-
-    def frame(self, number: int, view: str = "main") -> Picture:
-        return self.host.frame_of(self.node, number, view)
-
-
-@pytest.fixture
-def make_comp(tmp_path: Path, instance: str) -> Iterator[Callable[..., Comp]]:
-    hosts: list[Any] = []
-
-    def make(shot: HostShot, **options: Any) -> Comp:
-        host = NukeHost(**options)
-        running = host.running(NUKE_FOLDER)
-        running.__enter__()
-        hosts.append((host, running))
-        return Comp(host, shot, instance, tmp_path / "store")
-
-    yield make
-    for host, running in hosts:
-        host.settle()
-        running.__exit__(None, None, None)
-        assert host.undo_depth == 0
-        assert host.open_bars() == 0
-        assert not any(node._class == "Write" for node in _all(host.root_node))
-
-
-def _all(group: Any) -> list[Any]:
-    return [node for child in group._children for node in (child, *_all(child))]
-
-
-def offline(tmp_path: Path, instance: str, shot: HostShot, frames: str, *more: str) -> Path:
-    """The same frames by the command; the folder of its multi-layer EXRs."""
-    out = tmp_path / "offline"
-    words = ["matte", shot.plate.replace("%V", "main"), "--clean-plate", shot.clean_plate]
-    words += ["--layers", "--format", "exr-none", "--model", "difference", "-o", str(out)]
-    words += [f"--frames={frames}", "--instance", instance, "--no-spawn", "--progress", "none"]
-    assert cli.main([*words, *more]) == 0
-    return next(path.parent for path in out.rglob("*.exr"))
-
-
-def assert_same(picture: Picture, path: Path) -> None:
-    expected = load(str(path))
-    assert set(picture.channels) == set(expected.channels)
-    for name, plane in expected.channels.items():
-        np.testing.assert_array_equal(picture.channels[name], plane, err_msg=name)
 
 
 def test_without_a_window_a_range_is_there_when_the_button_returns_and_equals_the_command(

@@ -6,7 +6,7 @@
     route     the way to the daemon: one of the next two
     shot      a range of frames by the client (numpy, pyzmq, msgpack)
     command   the same by the `mattebridge` command, where a host cannot load those
-    exr       uncompressed EXR in numpy: pixels out of a host's Write or Saver, and back
+    exr       uncompressed EXR in numpy, its header in exr_header: pixels out of a host and back
 
 Nothing here imports a host. Only `shot` and `exr` need more than the standard library. Runs on
 Python 3.9; importing it starts nothing.

@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import shutil
+import struct
 import subprocess
 import tempfile
 import time
@@ -32,11 +33,13 @@ from mattebridge.errors import (
     ConnectionFailed,
     DaemonError,
     FrameError,
+    FrameReadError,
     FrameWriteError,
     MattebridgeError,
     RequestError,
     UsageError,
 )
+from mattebridge.hosts.exr_header import WrongHeader, read_attributes
 from mattebridge.hosts.request import (
     FrameInputs,
     MadeFrame,
@@ -45,7 +48,7 @@ from mattebridge.hosts.request import (
     check_needs,
     find_card,
 )
-from mattebridge.hosts.store import frame_file
+from mattebridge.hosts.store import frame_file, keep_frame
 
 POLL_S = 0.1
 # Frames of one command: it starts once for them, and scratch holds no more.
@@ -54,6 +57,9 @@ CHUNK_FRAMES = 8
 CANCEL_LIMIT_S = 6.0
 START_LIMIT_S = 120.0
 CARDS_LIMIT_S = 60.0
+PIXEL_ATTRIBUTES = (
+    "channels", "compression", "dataWindow", "displayWindow", "lineOrder", "pixelAspectRatio",
+)  # fmt: skip
 STATUS_ERRORS: Mapping[int, type[MattebridgeError]] = {
     2: RequestError,
     3: FrameError,
@@ -163,9 +169,7 @@ class _Chunk:
         digest = hashlib.blake2b(json.dumps(words, sort_keys=True).encode(), digest_size=20)
         for role, path in sorted(inputs.files().items()):
             digest.update(role.encode())
-            with open(path, "rb") as stream:
-                for piece in iter(lambda: stream.read(1 << 20), b""):
-                    digest.update(piece)
+            _add_pixels(digest, path)
         return digest.hexdigest()
 
     def matte(
@@ -197,7 +201,8 @@ class _Chunk:
             for event in _events(words, instance, self.place, timeout_s, cancelled):
                 if event.get("event") == "frame" and event.get("status") == "done":
                     frame = int(event["frame"])
-                    self._keep(frame, Path(next(iter(event["outputs"].values()))))
+                    # It looks at its files once more before it ends: they stay there till then.
+                    keep_frame(self.store, self.keys[frame], Path(*event["outputs"].values()))
                     finish(frame, found=False, degraded=event.get("degraded", ()))
         missing = [
             frame for frame in todo if not frame_file(self.store, self.keys[frame]).is_file()
@@ -230,13 +235,22 @@ class _Chunk:
         words += ["--exact"] if asked.exact else []
         return words + [f"--set={name}={_shown(value)}" for name, value in asked.settings.items()]
 
-    def _keep(self, frame: int, path: Path) -> None:
-        target = frame_file(self.store, self.keys[frame])
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, target)
-        except OSError as error:
-            raise FrameWriteError(f"cannot write {target}: {error.strerror}") from error
+
+def _add_pixels(digest: Any, path: Path) -> None:
+    """The pixels of a scratch file, and what says where they lie; no dates, no names of nodes."""
+    try:
+        data = path.read_bytes()
+        attributes, start = read_attributes(data)
+        # A table of as many offsets, which the length of the header moves.
+        top, bottom = struct.unpack("<4i", attributes["dataWindow"][1])[1::2]
+        rows = max(0, bottom - top + 1)
+    except OSError as error:
+        raise FrameReadError(f"cannot read {path}: {error.strerror}") from error
+    except (WrongHeader, struct.error, KeyError) as error:
+        raise FrameReadError(f"{path} is no scratch EXR: {error}") from error
+    for name in PIXEL_ATTRIBUTES:
+        digest.update(repr(attributes.get(name)).encode())
+    digest.update(memoryview(data)[start + 8 * rows :])
 
 
 def _shown(value: Any) -> str:

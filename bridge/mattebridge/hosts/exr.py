@@ -26,18 +26,20 @@ from typing import Any, Optional, Union
 import numpy as np
 
 from mattebridge.errors import FrameReadError, FrameWriteError
+from mattebridge.hosts.exr_header import (
+    LONG_NAMES,
+    MAGIC,
+    WrongHeader,
+    read_attributes,
+    read_name,
+)
 
 Pixels = np.ndarray[Any, Any]
 Window = tuple[int, int, int, int]
 
-MAGIC = b"\x76\x2f\x31\x01"
-LONG_NAMES = 0x400
-# Version flags that say tiled, deep, or several parts.
-OTHER_LAYOUTS = {0x200: "tiled", 0x800: "deep", 0x1000: "multi-part"}
 COMPRESSIONS = ("none", "rle", "zips", "zip", "piz", "pxr24", "b44", "b44a", "dwaa", "dwab")
 SAMPLE_TYPES = {1: np.dtype("<f2"), 2: np.dtype("<f4")}
 # More than any picture has; a hostile header must not make us allocate.
-MAX_HEADER_BYTES = 1 << 20
 MAX_SIDE = 32768
 MAX_CHANNELS = 256
 HALF_MAX = 65504.0
@@ -84,31 +86,19 @@ def read_exr(path: Union[str, Path]) -> ScratchImage:
         raise FrameReadError(f"{path} changed while it was read")
     try:
         return _parse(data)
-    except (_Wrong, ValueError, struct.error, IndexError) as error:
+    except (WrongHeader, ValueError, struct.error, IndexError) as error:
         raise FrameReadError(f"{path} is no scratch EXR: {error}") from error
 
 
-class _Wrong(Exception):
-    """Says what a file has that we do not read."""
-
-
 def _parse(data: bytearray) -> ScratchImage:
-    if data[:4] != MAGIC:
-        raise _Wrong("not an EXR file")
-    (version,) = struct.unpack_from("<I", data, 4)
-    for flag, name in OTHER_LAYOUTS.items():
-        if version & flag:
-            raise _Wrong(f"{name} files are not read")
-    if version & 0xFF != 2 or version & ~(0xFF | LONG_NAMES):
-        raise _Wrong(f"version {version:#x}")
-    attributes, start = _attributes(data)
+    attributes, start = read_attributes(data)
     channels = _channel_list(_attribute(attributes, "channels", "chlist"))
     compression = _attribute(attributes, "compression", "compression")[0]
     if compression != 0:
         known = COMPRESSIONS[compression] if compression < len(COMPRESSIONS) else compression
-        raise _Wrong(f"compression is {known}, not none")
+        raise WrongHeader(f"compression is {known}, not none")
     if _attribute(attributes, "lineOrder", "lineOrder")[0] != 0:
-        raise _Wrong("rows are not in increasing order")
+        raise WrongHeader("rows are not in increasing order")
     data_window = _window(_attribute(attributes, "dataWindow", "box2i"))
     display_window = _window(_attribute(attributes, "displayWindow", "box2i"))
     aspect = attributes.get("pixelAspectRatio", ("float", struct.pack("<f", 1.0)))[1]
@@ -120,34 +110,10 @@ def _parse(data: bytearray) -> ScratchImage:
     )
 
 
-def _attributes(data: bytearray) -> tuple[dict[str, tuple[str, bytes]], int]:
-    """The header's attributes by name, and the offset behind it."""
-    found: dict[str, tuple[str, bytes]] = {}
-    at = 8
-    while True:
-        name, at = _text(data, at)
-        if not name:
-            return found, at
-        kind, at = _text(data, at)
-        (size,) = struct.unpack_from("<i", data, at)
-        at += 4
-        if size < 0 or at + size > len(data) or at + size > MAX_HEADER_BYTES:
-            raise _Wrong(f"attribute {name!r} is larger than the file")
-        found[name] = (kind, bytes(data[at : at + size]))
-        at += size
-
-
-def _text(data: Union[bytes, bytearray], at: int) -> tuple[str, int]:
-    end = data.find(b"\0", at, at + 256)
-    if end < 0:
-        raise _Wrong("a name in the header does not end")
-    return data[at:end].decode("utf-8", "replace"), end + 1
-
-
 def _attribute(attributes: Mapping[str, tuple[str, bytes]], name: str, kind: str) -> bytes:
     found, value = attributes.get(name, ("", b""))
     if found != kind or not value:
-        raise _Wrong(f"the header has no {name}")
+        raise WrongHeader(f"the header has no {name}")
     return value
 
 
@@ -155,20 +121,20 @@ def _channel_list(value: bytes) -> list[tuple[str, Any]]:
     channels: list[tuple[str, Any]] = []
     at = 0
     while value[at] != 0:
-        name, at = _text(value, at)
+        name, at = read_name(value, at)
         kind, _, x_step, y_step = struct.unpack_from("<iIii", value, at)
         at += 16
         if kind not in SAMPLE_TYPES:
-            raise _Wrong(f"channel {name!r} is not half or float")
+            raise WrongHeader(f"channel {name!r} is not half or float")
         if (x_step, y_step) != (1, 1):
-            raise _Wrong(f"channel {name!r} is sub-sampled")
+            raise WrongHeader(f"channel {name!r} is sub-sampled")
         channels.append((name, SAMPLE_TYPES[kind]))
         if len(channels) > MAX_CHANNELS:
-            raise _Wrong("too many channels")
+            raise WrongHeader("too many channels")
     if not channels:
-        raise _Wrong("there are no channels")
+        raise WrongHeader("there are no channels")
     if len({name for name, _ in channels}) != len(channels):
-        raise _Wrong("two channels have one name")
+        raise WrongHeader("two channels have one name")
     return channels
 
 
@@ -176,7 +142,7 @@ def _window(value: bytes) -> Window:
     left, top, right, bottom = struct.unpack("<iiii", value)
     width, height = right - left + 1, bottom - top + 1
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
-        raise _Wrong(f"a window of {width}x{height}")
+        raise WrongHeader(f"a window of {width}x{height}")
     return left, top, width, height
 
 
@@ -188,15 +154,15 @@ def _planes(
     block = 8 + row_bytes
     first = start + 8 * height
     if first + block * height != len(data):
-        raise _Wrong(
+        raise WrongHeader(
             f"{len(data)} bytes, not the {first + block * height} of {width}x{height} whole rows"
         )
     offsets = np.frombuffer(data, "<u8", height, start)
     if not np.array_equal(offsets, first + block * np.arange(height, dtype=np.uint64)):
-        raise _Wrong("its rows do not follow one another")
+        raise WrongHeader("its rows do not follow one another")
     heads = np.ndarray((height, 2), "<i4", data, first, (block, 4))
     if (heads[:, 0] != top + np.arange(height)).any() or (heads[:, 1] != row_bytes).any():
-        raise _Wrong("a row is not where it should be")
+        raise WrongHeader("a row is not where it should be")
     planes, at = {}, first + 8
     for name, dtype in channels:
         planes[name] = np.ndarray((height, width), dtype, data, at, (block, dtype.itemsize))

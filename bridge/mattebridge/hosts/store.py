@@ -36,6 +36,21 @@ def frame_file(store: Path, key: str) -> Path:
     return store / "frames" / f"{key}.exr"
 
 
+def keep_frame(store: Path, key: str, source: Path) -> None:
+    """Take a whole file in as the frame of a key; the file stays where it is, too."""
+    target = frame_file(store, key)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _link(source, temporary)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise FrameWriteError(f"cannot write {target}: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
 def update_set(
     store: Path,
     current: Optional[Path],

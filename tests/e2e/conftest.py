@@ -1,0 +1,54 @@
+"""The MatteBridge node in the Nuke of `fakes/nuke_host.py`, and what must be true afterwards."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+from fakes.daemon_process import DaemonProcess
+from fakes.host_shot import HostShot
+from fakes.nuke_comp import NUKE_FOLDER, Comp, all_nodes
+from fakes.nuke_host import NukeHost
+
+
+@pytest.fixture
+def instance(shared_daemon: DaemonProcess) -> str:
+    return str(shared_daemon.folder)
+
+
+@pytest.fixture
+def nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setenv("MATTEBRIDGE_SCRATCH", str(tmp_path / "scratch"))
+    threads = threading.active_count()
+    yield
+    assert list((tmp_path / "scratch").iterdir()) == []
+    assert threading.active_count() <= threads
+    assert "nuke" not in sys.modules
+
+
+@pytest.fixture
+def make_comp(
+    tmp_path: Path, instance: str, nothing_is_left_behind: None
+) -> Iterator[Callable[..., Comp]]:
+    hosts: list[Any] = []
+
+    def make(shot: HostShot, **options: Any) -> Comp:
+        host = NukeHost(**options)
+        running = host.running(NUKE_FOLDER)
+        running.__enter__()
+        hosts.append((host, running))
+        return Comp(host, shot, instance, tmp_path / "store")
+
+    yield make
+    for host, running in hosts:
+        host.settle()
+        running.__exit__(None, None, None)
+        assert host.undo_depth == 0
+        assert host.open_bars() == 0
+        assert not any(node._class == "Write" for node in all_nodes(host.root_node))

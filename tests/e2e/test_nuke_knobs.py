@@ -1,0 +1,293 @@
+"""What the node's knobs and inputs do: the artist's mattes, held plates, live, stale, toolset."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import pytest
+
+from fakes import nuke_host, nuke_script
+from fakes.host_shot import make_shot
+from fakes.nuke_comp import NUKE_FOLDER, Comp, assert_same, offline
+from fakes.nuke_host import NukeHost, load
+from mattebridge.client import MatteClient
+
+DESCRIBE = NUKE_FOLDER.parent / "plugin_shim" / "src" / "describe.cpp"
+
+
+def test_garbage_and_core_mattes_force_the_alpha_and_equal_the_command(
+    make_comp: Callable[..., Comp], tmp_path: Path, instance: str
+) -> None:
+    shot = make_shot(tmp_path, (1,))
+    comp = make_comp(shot)
+    hint = comp.host.module.nodes.Read(file=shot.hint)
+    white = load(shot.hint % 1).channels["rgba.alpha"] == 1
+    comp.node.setInput(3, hint)
+    comp.range(1, 1)
+    assert (comp.frame(1).channels["matte.alpha"][white] == 0).all()
+    comp.node.setInput(3, None)
+    comp.node.setInput(4, hint)
+    comp.range(1, 1)
+    picture = comp.frame(1)
+    assert (picture.channels["matte.alpha"][white] == 1).all()
+    folder = offline(tmp_path, instance, shot, "1", "--core-matte", shot.hint, "--hint-channel=A")
+    assert_same(picture, next(folder.glob("*.exr")))
+
+
+def test_a_clean_plate_that_the_daemon_holds_is_used_by_name(
+    make_comp: Callable[..., Comp], tmp_path: Path, instance: str
+) -> None:
+    shot = make_shot(tmp_path, (1,))
+    comp = make_comp(shot, gui=True)
+    comp.range(1, 1)
+    comp.wait()
+    expected = comp.frame(1)
+    comp.node.setInput(1, None)
+    comp.node["held_clean_plate"].setValue("sh010")
+    comp.range(1, 1)
+    assert "sh010" in comp.wait()
+    channels = load(shot.clean_plate).channels
+    plate = np.stack([channels[f"rgba.{name}"] for name in ("red", "green", "blue")], axis=-1)
+    with MatteClient.connect(instance) as client:
+        client.hold_clean_plate("sh010", plate)
+        comp.range(1, 1)
+        assert comp.wait() == "1 frames matted"
+        for name, plane in comp.frame(1).channels.items():
+            np.testing.assert_array_equal(plane, expected.channels[name])
+        # The name may stand for another picture by now.
+        client.hold_clean_plate("sh010", plate * np.float32(0.9))
+        comp.range(1, 1)
+        assert comp.wait() == "1 frames matted"
+        client.drop_clean_plate("sh010")
+
+
+def test_a_plate_without_the_alpha_that_it_should_have_is_refused(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path), gui=True)
+    comp.node["plate_alpha"].setValue("straight")
+    comp.range(1, 1)
+    assert comp.wait() == "the plate has no alpha: set Plate alpha to opaque, or give the plate one"
+
+
+# ------------------------------------------------------------------------------------ what is stale
+
+
+def test_a_change_above_the_node_is_said_when_it_is_opened_or_connected(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path))
+    changed = comp.tool.CHANGED
+    grade = comp.host.module.nodes.Grade(inputs=[comp.plate])
+    comp.node.setInput(0, grade)
+    comp.host.open_panel(comp.node)
+    assert comp.status == "not matted yet"
+    comp.range(1, 2)
+    comp.host.open_panel(comp.node)
+    assert comp.status == "2 frames matted"
+    grade["white"].setValue(0.5)
+    comp.host.open_panel(comp.node)
+    assert comp.status == changed
+    grade["white"].setValue(1.0)
+    comp.host.open_panel(comp.node)
+    assert comp.status == "matted as it is now"
+    grade["label"].setValue("says nothing about pixels")
+    grade.setName("Renamed")
+    comp.host.open_panel(comp.node)
+    assert comp.status == "matted as it is now"
+    comp.node.setInput(0, comp.plate)
+    assert comp.status == changed
+    comp.range(1, 2)
+    assert comp.status == "0 frames matted, 2 as before"
+
+
+def test_a_knob_of_the_node_that_decides_pixels_is_a_change_too(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path))
+    comp.range(1, 1)
+    comp.node["foreground"].setValue("unmix")
+    assert comp.status == comp.tool.CHANGED
+    comp.node["foreground"].setValue("model")
+    assert comp.status == "matted as it is now"
+    comp.node["timeout_s"].setValue(5.0)
+    assert comp.status == "matted as it is now"
+
+
+def test_frames_of_two_states_of_the_plate_are_said_to_be_so(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path))
+    comp.range(1, 2)
+    comp.node.setInput(0, comp.host.module.nodes.Grade(inputs=[comp.plate], white=0.5))
+    comp.range(2, 2)
+    comp.host.open_panel(comp.node)
+    assert comp.status == comp.tool.CHANGED
+    comp.range(1, 2)
+    comp.host.open_panel(comp.node)
+    assert comp.status == "1 frames matted, 1 as before"
+
+
+def test_a_render_of_what_is_stale_prints_one_line_and_goes_on(
+    make_comp: Callable[..., Comp], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    comp = make_comp(make_shot(tmp_path))
+    nuke = comp.host.module
+    comp.range(1, 1)
+    write = nuke.nodes.Write(inputs=[comp.node], file=f"{tmp_path}/out.%04d.exr")
+    nuke.execute(write, 1, 1)
+    assert capsys.readouterr().out == ""
+    comp.plate["file"].setValue(comp.plate["file"].value().replace("plate", "plate_v2"))
+    nuke.execute(write, 1, 1)
+    assert capsys.readouterr().out == f"mattebridge: MatteBridge1: {comp.tool.CHANGED}\n"
+    nuke.delete(write)
+
+
+def test_a_graph_too_large_to_look_at_is_not_called_changed(
+    make_comp: Callable[..., Comp], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comp = make_comp(make_shot(tmp_path))
+    comp.range(1, 1)
+    monkeypatch.setattr(comp.tool, "LOOK_LIMIT_S", -1.0)
+    comp.plate["file"].setValue("elsewhere.exr")
+    comp.host.open_panel(comp.node)
+    assert comp.status == "1 frames matted"
+
+
+# --------------------------------------------------------------------------------------- live route
+
+
+def test_the_plugin_gets_what_stands_on_the_group(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path), gui=True)
+    comp.host.plugins.add(comp.tool.PLUGIN_CLASS)
+    comp.node["colorspace"].setValue("srgb")
+    comp.node["route"].setValue("live (OFX)")
+    assert comp.status == "live"
+    live = comp.node.node("Live")
+    shown = {name: knob.value() for name, knob in live.knobs().items()}
+    assert shown["model"] == "difference"
+    assert shown["inputColor"] == "sRGB display"
+    assert shown["alignment"] == "Model's own"
+    assert (shown["endpoint"], shown["timeout"]) == (comp.node["instance"].value(), 600.0)
+    for name, value in {
+        "model": "default", "foreground": "unmix", "alignment": "homography", "timeout_s": 9.0,
+        "held_clean_plate": "sh010", "hint_channel": "rgba.red",
+    }.items():  # fmt: skip
+        comp.node[name].setValue(value)
+    assert (live["model"].value(), live["foregroundSource"].value()) == ("default", "Unmix")
+    assert (live["alignment"].value(), live["timeout"].value()) == ("Homography", 9.0)
+    assert (live["cleanPlate"].value(), live["hintChannel"].value()) == ("sh010", "Red")
+    assert comp.status == "live"
+
+
+def test_what_the_plugin_has_no_knob_for_is_named(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path), gui=True)
+    comp.host.plugins.add(comp.tool.PLUGIN_CLASS)
+    comp.node["route"].setValue("live (OFX)")
+    comp.node["settings"].setValue("shadow=0.5")
+    comp.node["match_exposure"].setValue("off")
+    comp.node["hint_channel"].setValue("roto.alpha")
+    comp.node.setInput(2, comp.plate)
+    comp.node.setInput(4, comp.plate)
+    assert comp.status == (
+        "live; for pre-render only: Match exposure, Settings, CoreMatte, Hint channel"
+    )
+    comp.node["route"].setValue("pre-render")
+    assert comp.status == "not matted yet"
+
+
+def test_the_plugin_has_the_parameters_and_choices_that_the_fake_has() -> None:
+    text = re.sub(r'"\s*\n\s*"', "", DESCRIBE.read_text())
+    for name, choices in nuke_host.PLUGIN_CHOICES.items():
+        found = re.search(rf'choice\(\{{"{name}".*?\}},\s*\{{(.*?)\}}', text, re.DOTALL)
+        assert found is not None, name
+        assert re.findall(r'"(.*?)"', found.group(1)) == choices
+    for name in ("model", "cleanPlate", "endpoint"):
+        assert f'text({{"{name}"' in text
+    assert 'seconds({"timeout"' in text
+    with NukeHost().running(NUKE_FOLDER):
+        import mattebridge_nuke
+
+        assert [n for n, _ in mattebridge_nuke._LIVE_CHOICES.values()] == [
+            name for name in nuke_host.PLUGIN_CHOICES if name != "hintChannel"
+        ]
+
+
+# ------------------------------------------------------------------------------------------ toolset
+
+
+def test_the_toolset_is_the_node_that_the_menu_makes() -> None:
+    # After a change of the node: python tests/fakes/nuke_script.py
+    assert nuke_script.TOOLSET.read_text("utf-8") == nuke_script.toolset_text()
+
+
+def test_the_node_out_of_the_toolset_gets_an_id_and_mattes(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path))
+    node = comp.host.module.loadToolset(str(nuke_script.TOOLSET))
+    assert node.name() == "MatteBridge2"
+    assert len(node["node_uid"].value()) == 32
+    for index, source in enumerate((comp.plate, comp.clean_plate)):
+        node.setInput(index, source)
+    for name in ("instance", "store", "model", "first", "last"):
+        node[name].setValue(comp.node[name].value())
+    comp.host.press(node, "matte_range")
+    assert node["status"].value() == "2 frames matted"
+
+
+def test_the_toolset_opens_where_nothing_of_ours_is_installed() -> None:
+    host = NukeHost(gui=True)
+    with host.running():
+        node = host.module.loadToolset(str(nuke_script.TOOLSET))
+        assert node["hint_channel"].value() == "rgba.alpha"
+        assert node.knob("route").values() == ["pre-render", "live (OFX)"]
+        node["foreground"].setValue("plate")
+        host.press(node, "matte_frame")
+        assert node["status"].value() == "mattebridge is not installed in this Nuke"
+
+
+def test_the_fake_reads_a_script_as_nuke_writes_it() -> None:
+    text = """#! /usr/local/Nuke15.1v1/libnuke-15.1.so -nx
+version 15.1 v1
+Root {
+ inputs 0
+ first_frame 1001
+}
+Read {
+ inputs 0
+ name Read1
+ file "/a b/\\\\[getenv SHOT].%04d.exr"
+ raw true
+}
+set N7f [stack 0]
+push 0
+push $N7f
+Switch {
+ inputs 2
+ name Switch1
+ which 1
+ addUserKnob {20 User l User}
+ addUserKnob {26 note l "" +STARTLINE T "say \\"hi\\"\\n\\{then\\} go"}
+ addUserKnob {4 way l Way M {one "two three"}}
+ way "two three"
+}
+"""
+    host = NukeHost()
+    with host.running():
+        nuke_script.load_script(host, text)
+        switch: Any = host.module.toNode("Switch1")
+        read = host.module.toNode("Read1")
+        assert switch.input(0) is read
+        assert switch.input(1) is None
+        assert (switch["which"].value(), switch["way"].value()) == (1, "two three")
+        assert switch["note"].value() == 'say "hi"\n{then} go'
+        assert read["file"].value() == "/a b/\\[getenv SHOT].%04d.exr"
+        assert host.module.root().firstFrame() == 1001
