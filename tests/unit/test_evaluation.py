@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mattebridge import cli, metrics
+from mattebridge import cli, metrics, sample
 from mattebridge.color import srgb_decode
 from mattebridge.engine import Engine, RenderParams
 from mattebridge.evaluation import change_where_still, find_set, read
@@ -115,9 +115,11 @@ def test_a_shot_is_found_and_its_change_where_nothing_moves_is_told(shot, capsys
     assert "from frame to frame where nothing moves" in out
 
 
-def test_the_sample_shot_is_a_set(tmp_path, capsys):
-    assert cli.main(["sample", str(tmp_path), "--frames", "2", "--size", "160x90"]) == 0
-    capsys.readouterr()
+def test_the_sample_shot_is_a_set(tmp_path):
+    shot = sample._layout(tmp_path, 2, 1001, WIDTH, HEIGHT, False)
+    for frame in shot.frames:
+        for role, pixels in zip(("plate", "clean_plate", "alpha", "foreground"), picture(30)):
+            sample._write(shot.file(role, frame), pixels)
     frames = find_set(tmp_path)
     assert [frame.name for frame in frames] == ["1001", "1002"]
     assert set(frames[1].files) == {"plate", "clean_plate", "alpha", "foreground"}
