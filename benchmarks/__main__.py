@@ -12,7 +12,7 @@ import platform
 import sys
 
 # In the order in which README tells them.
-NAMES = ("bridge", "ofx", "control", "start", "memory", "matte", "background_matting")
+NAMES = ("bridge", "ofx", "control", "start", "memory", "matte", "loader", "background_matting")
 
 
 def machine() -> str:

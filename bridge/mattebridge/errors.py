@@ -112,6 +112,10 @@ class UsageError(RequestError):
     code = "E_USAGE"
 
 
+class ArgumentError(UsageError, ValueError):
+    """An argument of a Python call makes no sense; a `ValueError` too."""
+
+
 class SequenceError(UsageError):
     """A sequence is empty, has holes, or two inputs do not match frame by frame."""
 
