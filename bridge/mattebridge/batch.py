@@ -2,7 +2,7 @@
 
     main thread:  admit frames in order -----> note what ended, in order -----> exit status
                      | byte budget                 ^
-    frame threads:   read --> submit, wait --> encode, write, check
+    frame threads:   read --> submit, wait --> encode, write, check --> videos, in order
 
 Each frame has a thread that walks it through all rooms; gates let only so many into each room, so
 that reading the next frame and writing the last overlap with the daemon's work. A frame is admitted
@@ -24,7 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional, Protocol
 
@@ -50,10 +50,13 @@ from mattebridge.errors import (
 )
 from mattebridge.job import MATTE_ROLES, FrameTask, MatteJob, Plan, preflight
 from mattebridge.ledger import job_digest
-from mattebridge.outputs import write_output
+from mattebridge.outputs import Finish, video_codes, write_output
+from mattebridge.params import OUTPUT_CHANNELS
 from mattebridge.pictures import Pictures
 from mattebridge.progress import FrameRecord, Progress
 from mattebridge.sequences import Source, format_frames
+from mattebridge.version import __version__
+from mattebridge.video_outputs import VideoSinks
 from mattebridge.whole_files import replace_file, sweep_temporaries
 
 Pixels = NDArray[Any]
@@ -126,7 +129,8 @@ class Summary:
         """What is less than asked for, by kind, with the number of frames."""
         labels = [label for record in self.records for label in record.degraded]
         held = [f"with {role.replace('_', ' ')} held" for r in self.records for role in r.held]
-        return Counter([*labels, *held])
+        black = [f"with {role.replace('_', ' ')} black" for r in self.records for role in r.black]
+        return Counter([*labels, *held, *black])
 
     @property
     def first_failure(self) -> str:
@@ -185,6 +189,8 @@ class _Run:
         self.settings = plan.settings(str(self.model.get("name", "")))
         self.digest = job_digest(self.settings, str(self.model.get("digest", "")))
         self.client = client
+        self.finish = self._finish()
+        self.sinks: Optional[VideoSinks] = None
         self.written: dict[Path, int] = {}
         self.inputs = _Inputs(plan, client)
         self.budget = _ByteBudget(plan.job.max_bytes)
@@ -208,6 +214,7 @@ class _Run:
         finally:
             self.stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
+            self._close_videos()
             self.inputs.release()
         self.summary.seconds = time.monotonic() - started
         if not self.summary.exit_status:
@@ -218,6 +225,23 @@ class _Run:
         summary = self.summary
         self.progress.finish(summary.exit_status, summary.text, summary.first_failure)
         return self.summary
+
+    def _finish(self) -> Finish:
+        """What is the same for all pictures; the files say how they were made."""
+        plan = self.plan
+        made = {
+            "model": str(self.model.get("name", "")),
+            "modelDigest": str(self.model.get("digest", "")),
+            "settings": json.dumps(self.settings, sort_keys=True, default=str),
+            "version": __version__,
+        }
+        return Finish(
+            space=plan.space,
+            background=plan.background,
+            keep_data_window=plan.job.keep_data_window,
+            truncate=plan.job.truncate,
+            metadata={f"mattebridge:{name}": text for name, text in made.items()},
+        )
 
     def _describe(self) -> str:
         frames = format_frames([task.frame for task in self.plan.tasks])
@@ -242,9 +266,55 @@ class _Run:
             ledger.refuse_mixture(wanted, job=self.digest, settings=self.settings)
         stale: list[int] = []
         if plan.job.existing == "overwrite":
-            stale = [t.frame for t in plan.tasks if any(p.exists() for p in t.outputs.values())]
+            stale = [
+                task.frame
+                for task in plan.tasks
+                if any(path.exists() for _, path in plan.wanted(task).values())
+            ]
+        if plan.videos and not self._videos_are_good():
+            order = [task.frame for task in plan.tasks]
+            texts = {"comment": json.dumps(self.finish.metadata, sort_keys=True)}
+            self.sinks = VideoSinks(plan.videos, order, texts, self._leave_if_stopped)
         model = {name: self.model.get(name) for name in ("name", "digest")}
         ledger.begin(self.digest, self.settings, model, stale)
+
+    def _videos_are_good(self) -> bool:
+        """Whether a resumed job finds its videos made, of all these frames, in just this way."""
+        plan = self.plan
+        names = {video.output for video in plan.videos}
+        return plan.job.existing == "verify" and all(
+            task.header is not None
+            and plan.ledger.is_good(
+                task.frame,
+                job=self.digest,
+                inputs=task.identity,
+                outputs={n: at for n, at in plan.wanted(task).items() if n in names},
+                size_px=(task.header.width, task.header.height),
+            )
+            for task in plan.tasks
+        )
+
+    def _close_videos(self) -> None:
+        """All frames are in: the videos get their names. Else nothing of them stays."""
+        if self.sinks is None:
+            return
+        complete = len(self.summary.records) == len(self.plan.tasks) and not self.summary.cause
+        if not complete or self.sinks.given_up is not None:
+            self.sinks.discard()
+            return
+        try:
+            sizes = self.sinks.close()
+        except FrameWriteError as failure:
+            self.sinks.discard()
+            self._halt(failure)
+            return
+        self.written.update(sizes)
+        for task in self.plan.tasks:
+            noted = {
+                name: (form, self.written[path])
+                for name, (form, path) in self.plan.wanted(task).items()
+            }
+            self.plan.ledger.note(task.frame, job=self.digest, inputs=task.identity, outputs=noted)
 
     # -- the main thread ------------------------------------------------------------------------
 
@@ -325,10 +395,21 @@ class _Run:
         except MattebridgeError as error:
             if _stops_everything(error):
                 raise
+            self._give_up_videos(task, error)
             return self._record(task, "failed", code=error.code, message=error.message)
 
+    def _give_up_videos(self, task: FrameTask, error: MattebridgeError) -> None:
+        if self.sinks is None:
+            return
+        self.sinks.give_up(error)
+        if not task.outputs:
+            raise FrameWriteError(
+                f"no video was made, since frame {task.frame} failed: {error.message}"
+            ) from error
+        self.progress.note(f"no video is made, since frame {task.frame} failed")
+
     def _is_good_already(self, task: FrameTask) -> bool:
-        if self.plan.job.existing != "verify" or task.header is None:
+        if self.plan.job.existing != "verify" or task.header is None or self.sinks is not None:
             return False
         with self._room("read"):
             return self.plan.ledger.is_good(
@@ -341,21 +422,36 @@ class _Run:
 
     def _make(self, task: FrameTask) -> FrameRecord:
         started = time.monotonic()
-        with self._room("read"):
-            planes = self.inputs.read(task)
-        with self._room("matte"):
-            matte = self._matte(task, planes)
-        planes.clear()
+        matte = self._black(task) if "plate" in task.inputs.black else self._read_and_matte(task)
         with self._room("write"):
             sizes = self._write(task, matte)
-        return self._record(
+            codes = self._codes(task, matte)
+        record = self._record(
             task,
             "done",
             bytes=sum(sizes.values()),
-            ms=(time.monotonic() - started) * 1000,
             degraded=tuple(matte.degraded),
             timings=dict(matte.timings),
         )
+        del matte
+        if self.sinks is not None:
+            self.sinks.put(task.frame, codes)
+        return replace(record, ms=(time.monotonic() - started) * 1000)
+
+    def _read_and_matte(self, task: FrameTask) -> Any:
+        with self._room("read"):
+            planes = self.inputs.read(task)
+        with self._room("matte"):
+            return self._matte(task, planes)
+
+    def _black(self, task: FrameTask) -> _Black:
+        """Of a plate that is missing: nothing, without asking anybody."""
+        assert task.header is not None
+        size = (task.header.height, task.header.width)
+        black = _Black()
+        for name in self.plan.asked:
+            setattr(black, name, np.zeros((*size, OUTPUT_CHANNELS[name][0]), np.float32))
+        return black
 
     @contextlib.contextmanager
     def _room(self, name: str) -> Iterator[None]:
@@ -378,11 +474,11 @@ class _Run:
 
     def _matte(self, task: FrameTask, planes: Mapping[str, Any]) -> Any:
         # A held clean plate may be gone: dropped for other people's, or the daemon is a new one.
-        for replace in (self.inputs.hold_again, self.inputs.clean_plate_again):
+        for another in (self.inputs.hold_again, self.inputs.clean_plate_again):
             try:
                 return self._result(self._submit(task, planes), task)
             except PlateError:
-                planes = {**planes, "clean_plate": replace(task, planes["clean_plate"])}
+                planes = {**planes, "clean_plate": another(task, planes["clean_plate"])}
         return self._result(self._submit(task, planes), task)
 
     def _submit(self, task: FrameTask, planes: Mapping[str, Any]) -> Handle:
@@ -401,7 +497,7 @@ class _Run:
             priority="batch",
             deadline_s=job.deadline_s,
             timeout_s=job.timeout_s,
-            **job.render_params,
+            **self.plan.render_params,
         )
 
     def _result(self, handle: Handle, task: FrameTask) -> Any:
@@ -422,32 +518,62 @@ class _Run:
     def _write(self, task: FrameTask, matte: Any) -> dict[str, int]:
         assert task.header is not None
         plan, sizes = self.plan, {}
+        header = replace(task.header, metadata=_carried(task))
         for output, path in task.outputs.items():
             self._leave_if_stopped()
-            form = plan.formats[output]
             try:
                 sizes[output] = write_output(
                     path,
                     output,
                     matte,
-                    form=form,
-                    space=plan.job.output_colorspace or "linear",
-                    background=plan.background,
-                    header=task.header,
-                    metadata=_metadata(task, matte) if form.suffix == ".exr" else {},
-                    keep_data_window=plan.job.keep_data_window,
+                    form=plan.formats[output],
+                    finish=self.finish,
+                    header=header,
+                    backdrop=self.inputs.backdrop(task) if output == "comp" else None,
                 )
             except FrameReadError as damaged:
                 raise FrameWriteError(f"written, but {damaged.message}") from damaged
         self.written.update({task.outputs[name]: size for name, size in sizes.items()})
         noted = {name: (plan.form_of(name), size) for name, size in sizes.items()}
-        plan.ledger.note(task.frame, job=self.digest, inputs=task.identity, outputs=noted)
+        if noted:
+            plan.ledger.note(task.frame, job=self.digest, inputs=task.identity, outputs=noted)
         return sizes
 
+    def _codes(self, task: FrameTask, matte: Any) -> dict[str, Pixels]:
+        """This frame's pictures for the videos, by output."""
+        if self.sinks is None or self.sinks.given_up is not None:
+            return {}
+        return {
+            output: video_codes(
+                output,
+                matte,
+                form=self.plan.formats[output],
+                finish=self.finish,
+                backdrop=self.inputs.backdrop(task) if output == "comp" else None,
+            )
+            for output in self.sinks.outputs
+        }
+
     def _record(self, task: FrameTask, status: str, **fields: Any) -> FrameRecord:
-        outputs = {name: str(path) for name, path in task.outputs.items()}
+        outputs = {name: str(path) for name, (_, path) in self.plan.wanted(task).items()}
         kept = outputs if status in ("done", "found") else {}
-        return FrameRecord(task.frame, status, outputs=kept, held=task.inputs.held, **fields)
+        inputs = task.inputs
+        return FrameRecord(
+            task.frame, status, outputs=kept, held=inputs.held, black=inputs.black, **fields
+        )
+
+
+@dataclass
+class _Black:
+    """What a matte would be of a frame where there is nothing; planes that are asked for."""
+
+    alpha: Any = None
+    foreground: Any = None
+    premultiplied: Any = None
+    error: Any = None
+    refinement: Any = None
+    degraded: tuple[str, ...] = ()
+    timings: Mapping[str, float] = field(default_factory=dict)
 
 
 class _Inputs:
@@ -463,6 +589,7 @@ class _Inputs:
         self._pictures = Pictures()
         self._stills: dict[Any, Any] = {}
         self._held: set[str] = set()
+        self._backdrop: tuple[Optional[Source], Optional[Pixels]] = (None, None)
         self._lock = threading.Lock()
 
     def read(self, task: FrameTask) -> dict[str, Any]:
@@ -472,9 +599,28 @@ class _Inputs:
         if "clean_plate" in files:
             planes["clean_plate"] = self._clean_plate(task)
         for role in MATTE_ROLES:
-            if role in files:
+            if role in task.inputs.black:
+                planes[role] = np.zeros((*planes["plate"].shape[:2], 1), np.uint8)
+            elif role in files:
                 planes[role] = self._matte(role, files[role])
         return planes
+
+    def backdrop(self, task: FrameTask) -> Optional[Pixels]:
+        """The picture behind the comp, (H, W, 3) float32 in linear light, of its own size."""
+        source = task.backdrop
+        if source is None:
+            return None
+
+        def read() -> Pixels:
+            pixels = _as_rgb(self._pictures.frame(source).pixels)
+            encoded = task.colorspaces["background"] == "srgb"
+            return color.srgb_decode(pixels) if encoded else color.to_float(pixels)
+
+        with self._lock:
+            known, _ = self._backdrop
+            if known != source:
+                self._backdrop = (source, read())
+            return self._backdrop[1]
 
     def release(self) -> None:
         """Drop what was left with the daemon; a daemon that is gone has dropped it already."""
@@ -611,17 +757,13 @@ def _has_overscan(task: FrameTask) -> bool:
     return x < left or y < top or x + width > right or y + height > bottom
 
 
-def _metadata(task: FrameTask, matte: Any) -> dict[str, Any]:
-    """What the plate carries, and what made the matte."""
+def _carried(task: FrameTask) -> dict[str, Any]:
+    """What the plate's header says that is true of its results too."""
     assert task.header is not None
     carried = dict(task.header.metadata)
     if task.colorspaces["plate"] != "linear":
         carried.pop("oiio:ColorSpace", None)
-    return {
-        **carried,
-        "mattebridge:model": str(matte.model),
-        "mattebridge:modelDigest": str(matte.digest),
-    }
+    return carried
 
 
 def _stops_everything(error: MattebridgeError) -> bool:

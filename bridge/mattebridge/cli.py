@@ -59,6 +59,9 @@ examples:
       a folder of frames, a clean plate for each frame, a comp over a checker as JPEG
   mattebridge matte take.png --clean-plate empty.png --alpha-hint rough.png -o out --format png
       one picture
+  mattebridge matte take.mov --clean-plate empty.png -o out --outputs alpha,premultiplied \\
+      --format exr,premultiplied=prores4444
+      a video; alpha as EXR pictures, and one ProRes 4444 with alpha
   mattebridge matte plate.####.exr --clean-plate clean.exr -o mattes --resume
       after an interruption: makes only what is missing or damaged
 
@@ -188,7 +191,7 @@ def _add_matte(commands: Any, reached: argparse.ArgumentParser) -> None:
         parents=[reached],
         usage="mattebridge matte PLATE [--clean-plate CLEAN] -o OUT [options]",
         help="matte frames or whole shots",
-        description="Matte a picture, a folder or a sequence.",
+        description="Matte a picture, a folder, a sequence or a video.",
         epilog=MATTE_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -202,7 +205,7 @@ def _add_matte(commands: Any, reached: argparse.ArgumentParser) -> None:
 
 def _add_inputs(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group(
-        "inputs", "each a file, a folder, or a pattern such as plate.####.exr, %04d, @@@@, $F4"
+        "inputs", "each a file, folder or video, or a pattern: plate.####.exr, %04d, @@@@, $F4"
     )
     group.add_argument("plate", metavar="PLATE", help="the filmed frames")
     group.add_argument("--clean-plate", metavar="P", help="the same shot without the subject")
@@ -223,9 +226,23 @@ def _add_inputs(command: argparse.ArgumentParser) -> None:
     group.add_argument("--within", metavar="RANGE", help="leave out frames that are not in RANGE")
     group.add_argument(
         "--missing",
-        choices=("error", "hold"),
+        choices=("error", "hold", "black"),
         default="error",
-        help="a missing clean plate, hint or matte: refuse, or hold the last earlier one",
+        help="a missing frame of an input: refuse, hold the last earlier one, or take it for black"
+        " (never a clean plate)",
+    )
+    group.add_argument(
+        "--offset",
+        metavar="INPUT=N",
+        action="append",
+        default=[],
+        help="move an input's frame numbers: clean_plate=-1000; plate=1001 for a video, whose"
+        " first picture is else frame 0",
+    )
+    group.add_argument(
+        "--recursive",
+        action="store_true",
+        help="take a folder with all folders in it, matched by name; OUT has the same folders",
     )
     group.add_argument(
         "--colorspace",
@@ -260,15 +277,44 @@ def _add_outputs(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--format",
         metavar="F",
-        default="exr",
         help="exr (half), exr-float, exr-zips, exr-none, exr-preview, png, png16, jpg, jpg-444,"
-        " tiff8, tiff16, tiff-float, dpx10; by output: exr,comp=jpg (default: %(default)s)",
+        " jpg-75, tiff8, tiff16, tiff-float, dpx10; videos: h264, h264-444, h265, prores4444,"
+        " prores422hq, ffv1, ffv1-16, qtrle, png-mov, cineform, dnxhr, dnxhr-444, vp9, mp4v;"
+        " by output: exr,comp=h264 (default: exr)",
+    )
+    group.add_argument(
+        "--preset",
+        choices=("background-matting",),
+        help="folders, names and formats of the published BackgroundMattingV2 scripts",
+    )
+    group.add_argument(
+        "--numbering",
+        choices=("source", "image_sequences"),
+        default="source",
+        help="names of frames: the plate's own, or 00000 and on",
     )
     group.add_argument(
         "--background",
         metavar="B",
-        default="checker",
-        help="under the comp: checker, '#rrggbb', or linear 0.1,0.2,0.3",
+        help="under the comp: checker, '#rrggbb', linear 0.1,0.2,0.3, or a picture, sequence or"
+        " video (default: checker)",
+    )
+    group.add_argument(
+        "--frame-rate",
+        metavar="R",
+        help="of videos: 24, 30000/1001, 29.97 (default: the plate's, else 24)",
+    )
+    group.add_argument(
+        "--no-audio",
+        dest="audio",
+        action="store_false",
+        help="leave out the plate's sound in videos of foreground, premultiplied and comp",
+    )
+    group.add_argument(
+        "--quantise",
+        choices=("round", "truncate"),
+        default="round",
+        help="8- and 16-bit values: to the nearest, or cut as some other programs do",
     )
     group.add_argument(
         "--output-colorspace",
@@ -535,16 +581,21 @@ def make_job(options: argparse.Namespace) -> MatteJob:
     """The job that the options describe. Raises `UsageError`."""
     from mattebridge.job import MatteJob
     from mattebridge.outputs import parse_outputs
+    from mattebridge.video_outputs import parse_rate
 
     same = (
         "plate clean_plate alpha_hint garbage_matte core_matte hint_channel frames within missing"
-        " colorspace plate_alpha output layers background output_colorspace keep_data_window"
-        " existing model foreground alignment match_exposure nonfinite exact in_flight"
+        " recursive colorspace plate_alpha output layers background preset numbering audio"
+        " output_colorspace keep_data_window existing model foreground alignment match_exposure"
+        " nonfinite exact in_flight"
     )
     return MatteJob(
         **{name: getattr(options, name) for name in same.split()},
         outputs=parse_outputs(options.outputs),
         formats=options.format,
+        offsets=parse_offsets(options.offset),
+        frame_rate=parse_rate(options.frame_rate) if options.frame_rate else None,
+        truncate=options.quantise == "truncate",
         settings=parse_settings(options.settings),
         deadline_s=options.deadline,
         timeout_s=options.timeout,
@@ -561,6 +612,20 @@ def parse_settings(given: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"--set takes key=value, not '{text}'")
         settings[name] = _typed(value)
     return settings
+
+
+def parse_offsets(given: Sequence[str]) -> dict[str, int]:
+    """`["clean_plate=-1000"]` as numbers by input. Raises `UsageError`."""
+    from mattebridge.job import ROLES
+
+    offsets = {}
+    for text in given:
+        name, _, number = text.partition("=")
+        role = name.replace("-", "_")
+        if role not in ROLES or not re.fullmatch(r"[+-]?\d+", number):
+            raise UsageError(f"--offset takes one of {', '.join(ROLES)} =number, not '{text}'")
+        offsets[role] = int(number)
+    return offsets
 
 
 def _typed(text: str) -> Any:

@@ -18,8 +18,10 @@ only in `has_error`; its `ImageBuf` does so for EXR; OpenCV squeezes floats to 8
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -856,6 +858,9 @@ def _describe(spec: Any, kind: str, job: _Encoding) -> None:
         if job.colorspace == "srgb":
             spec.attribute("oiio:ColorSpace", "srgb_rec709_scene")
     elif kind == "tiff":
+        description = _as_description(_our_texts(job.metadata))
+        if description:
+            spec.attribute("ImageDescription", description)
         spec.attribute("compression", job.compression or "none")
         spec.attribute("oiio:UnassociatedAlpha", int(job.straight))
     else:
@@ -901,7 +906,47 @@ def _encode_with_opencv(pixels: Pixels, job: _Encoding) -> bytes:
         raise _unwritable(job.path, f"the encoder refused it ({failure.err})") from failure
     if not done:
         raise _unwritable(job.path, "the encoder refused it")
-    return bytes(encoded)
+    return _with_texts(encoded.tobytes(), job)
+
+
+def _with_texts(encoded: bytes, job: _Encoding) -> bytes:
+    """A PNG or JPEG with our own metadata and the pixel aspect, which OpenCV leaves out."""
+    texts = _our_texts(job.metadata)
+    if encoded.startswith(b"\xff\xd8"):
+        told = _as_description(texts).encode()[:_JPEG_TEXT]
+        segment = b"\xff\xfe" + (len(told) + 2).to_bytes(2, "big") + told if told else b""
+        # Behind the JFIF marker, which must come first.
+        start = 4 + int.from_bytes(encoded[4:6], "big")
+        return encoded[:start] + segment + encoded[start:]
+    chunks = [
+        _png_chunk(b"tEXt", name.encode() + b"\0" + text.encode("ascii", "backslashreplace"))
+        for name, text in texts.items()
+    ]
+    if job.pixel_aspect != 1.0:
+        # Pixels along x and y in one unit: wide pixels are fewer along x.
+        density = (round(1000 / job.pixel_aspect), 1000)
+        chunks.append(_png_chunk(b"pHYs", b"".join(n.to_bytes(4, "big") for n in density) + b"\0"))
+    # Behind the header, which is always 33 bytes long.
+    return encoded[:33] + b"".join(chunks) + encoded[33:]
+
+
+# The longest comment of a JPEG.
+_JPEG_TEXT = 65_000
+
+
+def _our_texts(metadata: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(text) for name, text in metadata.items() if name.startswith("mattebridge:")}
+
+
+def _as_description(texts: Mapping[str, str]) -> str:
+    """Our texts as the one that a JPEG or TIFF holds."""
+    named = {name.partition(":")[2]: text for name, text in texts.items()}
+    return f"mattebridge: {json.dumps(named, sort_keys=True)}" if named else ""
+
+
+def _png_chunk(kind: bytes, body: bytes) -> bytes:
+    length, check = len(body), zlib.crc32(kind + body)
+    return length.to_bytes(4, "big") + kind + body + check.to_bytes(4, "big")
 
 
 def _jpeg_options(job: _Encoding) -> list[int]:

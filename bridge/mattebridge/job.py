@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Optional
 
@@ -28,10 +29,13 @@ from mattebridge.errors import (
 from mattebridge.image_io import EXTENSIONS, FrameHeader
 from mattebridge.ledger import Ledger, identity, ledger_path, sequence_name
 from mattebridge.outputs import (
+    COLOURS,
     DEFAULT_OUTPUTS,
     LAYERS,
+    PRESETS,
     Background,
     OutputFormat,
+    Preset,
     needed_from_daemon,
     parse_background,
     parse_formats,
@@ -50,20 +54,27 @@ from mattebridge.sequences import (
     parse_frames,
     refuse_collisions,
 )
+from mattebridge.video_outputs import VideoPlan, plan_videos
 from mattebridge.whole_files import can_write
 
 # Readers of headers: on a network file system each costs a round trip, not work.
 HEADER_THREADS = 8
 MATTE_ROLES = ("alpha_hint", "garbage_matte", "core_matte")
 ROLES = ("plate", "clean_plate", *MATTE_ROLES)
+# A black clean plate would make everything subject.
+MAY_BE_BLACK = ("plate", *MATTE_ROLES)
+NUMBERINGS = ("source", "image_sequences")
+# Digits of the published scripts' numbers, which begin at 0.
+PUBLISHED_DIGITS = 5
 
 
 @dataclass(frozen=True)
 class MatteJob:
     """One call of `mattebridge matte`: a field for each option, with its default.
 
-    Inputs are files, folders or patterns; `output` is a folder. `colorspace` and the other render
-    parameters mean what they do in a request; None leaves the choice to the file or the model.
+    Inputs are files, folders, patterns or videos; `output` is a folder. `colorspace` and the other
+    render parameters mean what they do in a request; None leaves the choice to the file, the model
+    or the preset.
     """
 
     plate: str
@@ -75,10 +86,17 @@ class MatteJob:
     hint_channel: str = "auto"
     frames: Optional[str] = None
     within: Optional[str] = None
+    offsets: Mapping[str, int] = field(default_factory=dict)
+    recursive: bool = False
     outputs: Sequence[str] = DEFAULT_OUTPUTS
     layers: bool = False
-    formats: str = "exr"
-    background: str = "checker"
+    formats: Optional[str] = None
+    background: Optional[str] = None
+    preset: Optional[str] = None
+    numbering: str = "source"
+    truncate: bool = False
+    frame_rate: Optional[Fraction] = None
+    audio: bool = True
     keep_data_window: bool = False
     model: str = "default"
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -109,7 +127,6 @@ class MatteJob:
     def render_params(self) -> dict[str, Any]:
         """What goes with every request, besides the colour space of the frame."""
         given = {
-            "output_colorspace": self.output_colorspace or "linear",
             "plate_alpha": self.plate_alpha,
             "foreground": self.foreground,
             "alignment": self.alignment,
@@ -126,11 +143,13 @@ class FrameTask:
     """One frame: where it comes from, where it goes, and what is wrong with it already.
 
     colorspaces: of the plate and clean plate. identity: size and time of every input. size_bytes:
-    memory the frame takes on its way through.
+    memory the frame takes on its way through. outputs: the files that are this frame's alone.
+    backdrop: the picture behind its comp.
     """
 
     inputs: FrameInputs
     outputs: Mapping[str, Path]
+    backdrop: Optional[Source] = None
     header: Optional[FrameHeader] = None
     colorspaces: Mapping[str, str] = field(default_factory=dict)
     identity: Mapping[str, Any] = field(default_factory=dict)
@@ -153,11 +172,12 @@ class Plan:
     stills: frozenset[str]
     sources: Mapping[str, str]
     ledger: Ledger
+    videos: Sequence[VideoPlan] = ()
 
     @property
     def asked(self) -> tuple[str, ...]:
         """The planes to ask the daemon for."""
-        return needed_from_daemon(self.job.written)
+        return needed_from_daemon(self.formats, self.background)
 
     @property
     def output_dtype(self) -> str:
@@ -166,15 +186,40 @@ class Plan:
         return "float16" if only_half and "comp" not in self.job.written else "float32"
 
     @property
+    def space(self) -> str:
+        """Of the colours that the daemon is to give: as they are stored, where all agree."""
+        if self.job.output_colorspace is not None:
+            return self.job.output_colorspace
+        stored = {
+            self.formats[name].is_linear for name in (*COLOURS, LAYERS) if name in self.formats
+        }
+        return "srgb" if stored == {False} else "linear"
+
+    @property
+    def render_params(self) -> dict[str, Any]:
+        """What goes with every request, besides the colour space of the frame."""
+        return {"output_colorspace": self.space, **self.job.render_params}
+
+    @property
     def folders(self) -> list[Path]:
-        return sorted({path.parent for task in self.tasks for path in task.outputs.values()})
+        paths = {path.parent for task in self.tasks for path in task.outputs.values()}
+        return sorted(paths | {video.path.parent for video in self.videos})
 
     def settings(self, model: str) -> dict[str, Any]:
-        """Everything that decides the pixels, by name, for the ledger."""
+        """Everything that decides the pixels, by name, for the ledger and the files."""
         job = self.job
-        params = {**job.render_params, "colorspace": job.colorspace or "of the file"}
+        params = {
+            "output_colorspace": job.output_colorspace or "linear",
+            **job.render_params,
+            "colorspace": job.colorspace or "of the file",
+        }
         shared = {"model": model, "hint_channel": job.hint_channel, "missing": job.missing}
-        return {**params, **shared, **self.sources, "keep_data_window": job.keep_data_window}
+        given = {**params, **shared, **self.sources, "keep_data_window": job.keep_data_window}
+        if job.truncate:
+            given["quantise"] = "truncate"
+        if job.offsets:
+            given["offsets"] = dict(job.offsets)
+        return given
 
     def form_of(self, output: str) -> str:
         """The format of an output as the ledger notes it."""
@@ -182,7 +227,9 @@ class Plan:
         return f"{name} over {self.background.text}" if output == "comp" else name
 
     def wanted(self, task: FrameTask) -> dict[str, tuple[str, Path]]:
-        return {name: (self.form_of(name), path) for name, path in task.outputs.items()}
+        """By output, the format and path of all that this frame goes into."""
+        paths = {**task.outputs, **{video.output: video.path for video in self.videos}}
+        return {name: (self.form_of(name), path) for name, path in paths.items()}
 
 
 def preflight(job: MatteJob) -> Plan:
@@ -191,27 +238,120 @@ def preflight(job: MatteJob) -> Plan:
     Raises `UsageError` and its kin for what makes the whole job impossible, naming every missing
     frame. Frames that are unreadable or do not fit come back as tasks with a `problem`.
     """
-    formats = parse_formats(job.formats, job.written)
+    preset = _preset(job)
+    inputs = {role: _found(job, role, preset) for role in _given(job)}
+    plate = inputs["plate"]
+    job = _with_preset(job, preset, plate)
+    background = parse_background(job.background or "checker")
+    formats = parse_formats(job.formats or "exr", job.written)
     _check_options(job, formats)
-    inputs = {role: find_frames(str(getattr(job, role)), role=role) for role in _given(job)}
-    frames = _chosen_frames(job, inputs["plate"])
-    hold = ROLES if job.missing == "hold" else ()
-    matched = match_frames(inputs, frames=frames, hold=hold)
-    outputs = {entry.frame: _output_paths(job, entry, formats) for entry in matched}
+    matched = _matched(job, inputs)
+    videos = _video_paths(job, preset, plate, formats)
+    images = {name: form for name, form in formats.items() if form.video is None}
+    outputs = {e.frame: _output_paths(job, preset, plate, e, images) for e in matched}
     refuse_collisions(
-        [path for paths in outputs.values() for path in paths.values()],
+        [*(path for paths in outputs.values() for path in paths.values()), *videos.values()],
         {path_of(source) for entry in matched for source in entry.files.values()},
     )
-    _check_folder(job, [path for paths in outputs.values() for path in paths.values()])
+    _check_folder(job, [path for paths in (*outputs.values(), videos) for path in paths.values()])
+    backdrops = _backdrops(background, plate, matched) if "comp" in formats else {}
+    tasks = _tasks(job, matched, outputs, needed_from_daemon(formats, background), backdrops)
     return Plan(
         job=job,
-        tasks=_tasks(job, matched, outputs, formats),
+        tasks=tasks,
         formats=formats,
-        background=parse_background(job.background),
+        background=background,
         stills=frozenset(role for role, files in inputs.items() if files.still and role != "plate"),
         sources={role: _name_of(files) for role, files in inputs.items()},
-        ledger=Ledger.open(ledger_path(job.output, _name_of(inputs["plate"]))),
+        ledger=Ledger.open(ledger_path(job.output, _name_of(plate))),
+        videos=plan_videos(
+            videos,
+            formats,
+            plate,
+            {task.frame: task.header for task in tasks if task.header is not None},
+            rate=job.frame_rate,
+            audio=job.audio,
+        ),
     )
+
+
+def _preset(job: MatteJob) -> Optional[Preset]:
+    if job.numbering not in NUMBERINGS:
+        raise UsageError(f"no numbering '{job.numbering}'; there are {', '.join(NUMBERINGS)}")
+    if job.preset is None:
+        return None
+    if job.preset not in PRESETS:
+        raise UsageError(f"no preset '{job.preset}'; there are {', '.join(PRESETS)}")
+    return PRESETS[job.preset]
+
+
+def _found(job: MatteJob, role: str, preset: Optional[Preset]) -> FrameFiles:
+    whole_folders = job.recursive or (preset is not None and preset.recursive)
+    files = find_frames(
+        str(getattr(job, role)),
+        role=role,
+        recursive=whole_folders and Path(job.plate).is_dir(),
+        leave_out=job.output,
+    )
+    offset = job.offsets.get(role, 0)
+    if offset and (files.still or not files.numbered):
+        raise UsageError(f"--offset {role}={offset}: {files.source} has no frame numbers to move")
+    if offset and role == "plate" and files.video is None:
+        raise UsageError("--offset plate= is for videos; move the other inputs to meet this plate")
+    return files.shifted(offset) if offset else files
+
+
+def _with_preset(job: MatteJob, preset: Optional[Preset], plate: FrameFiles) -> MatteJob:
+    """The job with what the preset says wherever the job itself says nothing."""
+    if preset is None:
+        return job
+    as_video = plate.video is not None and job.numbering == "source"
+    outputs = job.outputs
+    if as_video and job.formats is None:
+        # There is no alpha in an mp4: what the scripts call com is a comp there.
+        outputs = tuple("comp" if name == "premultiplied" else name for name in outputs)
+    return replace(
+        job,
+        outputs=outputs,
+        formats=job.formats or (preset.video_formats if as_video else preset.image_formats),
+        background=job.background or preset.background,
+    )
+
+
+def _matched(job: MatteJob, inputs: Mapping[str, FrameFiles]) -> list[FrameInputs]:
+    frames = _chosen_frames(job, inputs["plate"])
+    hold = ROLES if job.missing == "hold" else ()
+    black = MAY_BE_BLACK if job.missing == "black" else ()
+    return match_frames(inputs, frames=frames, hold=hold, black=black)
+
+
+def _video_paths(
+    job: MatteJob,
+    preset: Optional[Preset],
+    plate: FrameFiles,
+    formats: Mapping[str, OutputFormat],
+) -> dict[str, Path]:
+    """`OUT/comp/take.mov`, or as the preset has it `OUT/com.mp4`."""
+    paths = {}
+    for name, form in formats.items():
+        if form.video is not None:
+            inside = f"{name}/{_name_of(plate)}" if preset is None else preset.folders[name]
+            paths[name] = job.output / f"{inside}{form.suffix}"
+    return paths
+
+
+def _backdrops(
+    background: Background, plate: FrameFiles, matched: Sequence[FrameInputs]
+) -> dict[int, Source]:
+    """The picture behind each frame: a sequence or video runs along, and begins again at its end.
+
+    Counted from the plate's first frame on disk, so that chunks of a farm agree.
+    """
+    if not background.pictures:
+        return {}
+    pictures = list(find_frames(background.pictures, role="background").files.values())
+    first = min(plate.files)
+    return {entry.frame: pictures[(entry.frame - first) % len(pictures)] for entry in matched}
 
 
 def _given(job: MatteJob) -> list[str]:
@@ -253,11 +393,19 @@ def _chosen_frames(job: MatteJob, plate: FrameFiles) -> Optional[list[int]]:
 
 
 def _output_paths(
-    job: MatteJob, entry: FrameInputs, formats: Mapping[str, OutputFormat]
+    job: MatteJob,
+    preset: Optional[Preset],
+    plate: FrameFiles,
+    entry: FrameInputs,
+    formats: Mapping[str, OutputFormat],
 ) -> dict[str, Path]:
+    folders = {} if preset is None else preset.folders
+    name = entry.name
+    if job.numbering == "image_sequences":
+        name = f"{entry.frame - min(plate.files):0{PUBLISHED_DIGITS}d}"
     return {
-        name: output_path(job.output, name, entry.name, form.suffix)
-        for name, form in formats.items()
+        output: output_path(job.output, folders.get(output, output), name, form.suffix)
+        for output, form in formats.items()
     }
 
 
@@ -282,10 +430,15 @@ def _tasks(
     job: MatteJob,
     matched: Sequence[FrameInputs],
     outputs: Mapping[int, Mapping[str, Path]],
-    formats: Mapping[str, OutputFormat],
+    asked: Sequence[str],
+    backdrops: Mapping[int, Source],
 ) -> list[FrameTask]:
-    headers = _headers({source for entry in matched for source in entry.files.values()})
-    tasks = [_task(job, entry, outputs[entry.frame], headers, formats) for entry in matched]
+    used = {source for entry in matched for source in entry.files.values()}
+    headers = _headers(used | set(backdrops.values()))
+    tasks = [
+        _task(job, entry, outputs[entry.frame], headers, asked, backdrops.get(entry.frame))
+        for entry in matched
+    ]
     problems = [task.problem for task in tasks if task.problem is not None]
     if len(problems) == len(tasks) and all(problem.exit_status == 2 for problem in problems):
         # Nothing fits anywhere: that is the job, not a frame.
@@ -310,25 +463,30 @@ def _task(
     entry: FrameInputs,
     outputs: Mapping[str, Path],
     headers: Mapping[Source, Any],
-    formats: Mapping[str, OutputFormat],
+    asked: Sequence[str],
+    backdrop: Optional[Source],
 ) -> FrameTask:
     found = {role: headers[path] for role, path in entry.files.items()}
-    problem = next((each for each in found.values() if isinstance(each, MattebridgeError)), None)
+    behind = {} if backdrop is None else {"background": headers[backdrop]}
+    looked_at = [*found.values(), *behind.values()]
+    problem = next((each for each in looked_at if isinstance(each, MattebridgeError)), None)
     if problem is not None:
         return FrameTask(entry, outputs, problem=problem)
     plate = found["plate"]
     try:
         _check_sizes(entry, found)
-        colorspaces = _colorspaces(job, found)
+        colorspaces = _colorspaces(job, {**found, **behind})
     except MattebridgeError as mismatch:
         return FrameTask(entry, outputs, header=plate, problem=mismatch)
+    sources = entry.files if backdrop is None else {**entry.files, "background": backdrop}
     return FrameTask(
         entry,
         outputs,
+        backdrop=backdrop,
         header=plate,
         colorspaces=colorspaces,
-        identity={role: _identity(source) for role, source in entry.files.items()},
-        size_bytes=_size_bytes(found, needed_from_daemon(formats)),
+        identity={role: _identity(source) for role, source in sources.items()},
+        size_bytes=_size_bytes(found, asked),
     )
 
 
@@ -350,15 +508,15 @@ def _check_sizes(entry: FrameInputs, found: Mapping[str, FrameHeader]) -> None:
 
 
 def _colorspaces(job: MatteJob, found: Mapping[str, FrameHeader]) -> dict[str, str]:
-    """Colour spaces by role: as said for the plate, and for what is of the plate's kind."""
+    """Colour spaces by role: as said for the plate, and for a clean plate of its kind."""
     plate = found["plate"]
     spaces = {}
-    for role in ("plate", "clean_plate"):
+    for role in ("plate", "clean_plate", "background"):
         header = found.get(role)
         if header is None:
             continue
         space = header.colorspace
-        if job.colorspace is not None and space == plate.colorspace:
+        if job.colorspace is not None and space == plate.colorspace and role != "background":
             space = job.colorspace
         if space == "unknown":
             raise InputsError(

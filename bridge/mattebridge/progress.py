@@ -43,6 +43,7 @@ class FrameRecord:
     message: str = ""
     degraded: Sequence[str] = ()
     held: Sequence[str] = ()
+    black: Sequence[str] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -119,6 +120,8 @@ def describe(record: FrameRecord) -> str:
         text += f" [{clean(', '.join(record.degraded))}]"
     if record.held:
         text += f" [held: {clean(', '.join(record.held))}]"
+    if record.black:
+        text += f" [black: {clean(', '.join(record.black))}]"
     return text
 
 

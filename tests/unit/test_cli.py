@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,8 @@ def test_resuming_finds_what_is_good(shot, client, capsys):
 def test_every_option_reaches_the_job():
     text = """--alpha-hint h.####.png --garbage-matte g.exr --core-matte c.exr --hint-channel R
         --frames=1-2 --within 1-9 --missing hold --colorspace srgb --plate-alpha straight
+        --offset clean_plate=-1000 --offset alpha-hint=5 --recursive --preset background-matting
+        --numbering image_sequences --frame-rate 29.97 --no-audio --quantise truncate
         --outputs alpha,comp --layers --format png --background #204080 --output-colorspace srgb
         --keep-data-window --existing overwrite --model m --set a=1 --set b=0.5 --set c=true
         --set d=closed-form --foreground unmix --alignment off --no-match-exposure
@@ -151,6 +154,13 @@ def test_every_option_reaches_the_job():
         hint_channel="R",
         frames="1-2",
         within="1-9",
+        offsets={"clean_plate": -1000, "alpha_hint": 5},
+        recursive=True,
+        preset="background-matting",
+        numbering="image_sequences",
+        frame_rate=Fraction(30000, 1001),
+        audio=False,
+        truncate=True,
         missing="hold",
         colorspace="srgb",
         plate_alpha="straight",
@@ -231,11 +241,11 @@ HANGING = """
 import os, sys, time
 sys.path[:0] = sys.argv[1:3]
 from fakes.inprocess_client import InProcessClient
-from mattebridge import batch, cli
+from mattebridge import cli, pictures
 cli._connect = lambda options, **given: InProcessClient()
 cli.CANCEL_LIMIT_S = 0.5
 # One write: two readers may come here at once.
-batch.read_frame = lambda path, **given: (os.write(1, b"reading\\n"), time.sleep(60))
+pictures.Pictures.frame = lambda self, source: (os.write(1, b"reading\\n"), time.sleep(60))
 sys.exit(cli.main(["matte", "plate.####.exr", "--clean-plate", "clean.exr", "-o", "out",
                    "--progress", "none"]))
 """

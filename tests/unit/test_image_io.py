@@ -593,3 +593,27 @@ def test_this_openimageio_still_behaves_as_the_module_assumes(tmp_path):
     assert target.write_image(pixels)
     assert target.close()
     assert target.geterror() in ("", "failed TIFFWriteCustomDirectory() of the Exif data")
+
+
+@pytest.mark.parametrize("suffix", [".exr", ".png", ".jpg", ".tif"])
+def test_how_a_picture_was_made_is_written_into_every_type_that_can_hold_it(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    texts = {"mattebridge:model": "difference", "mattebridge:settings": '{"gain": "\u00e9"}'}
+    write_frame(path, picture(channels=3), metadata={**texts, "FramesPerSecond": (24, 1)})
+    told = read_header(path).metadata
+    if suffix in (".exr", ".png"):
+        assert told["mattebridge:model"] == "difference"
+    else:
+        # OpenImageIO takes what stands before the colon of a JPEG's comment for a name.
+        said = told["mattebridge" if suffix == ".jpg" else "ImageDescription"]
+        assert '"model": "difference"' in said
+    assert "gain" in str(told)
+    read_frame(path)
+    check_frame(path, size_bytes=path.stat().st_size, size_px=(37, 24))
+
+
+@pytest.mark.parametrize("suffix", [".exr", ".png", ".tif"])
+def test_the_pixel_aspect_is_kept_by_every_type_that_can_hold_it(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    write_frame(path, picture(channels=3), pixel_aspect=2.0)
+    assert read_header(path).pixel_aspect == pytest.approx(2.0)

@@ -50,6 +50,7 @@ LEVELS = {
     "progress": 6,
     "ledger": 6,
     "outputs": 6,
+    "video_outputs": 6,
     "job": 6,
     "batch": 6,
     "sample": 6,
