@@ -11,30 +11,58 @@ local LOADERS = {
 }
 local CHANNEL_INPUTS = { "RedName", "GreenName", "BlueName", "AlphaName" }
 
-local M = {}
+-- What each tool is to the command, in the order of the dialog.
+local ROLES = { "plate", "clean_plate", "alpha_hint", "garbage_matte", "core_matte" }
+local MATTES = { alpha_hint = true, garbage_matte = true, core_matte = true }
+
+local M = { windows = package.config:sub(1, 1) == "\\" }
 
 local function quoted(text)
-  return "'" .. tostring(text):gsub("'", "'\\''") .. "'"
+  text = tostring(text)
+  -- No name on Windows holds a quote.
+  if M.windows then return '"' .. text:gsub('"', "") .. '"' end
+  return "'" .. text:gsub("'", "'\\''") .. "'"
+end
+
+-- A path out of its parts, as the system writes it.
+function M.path(...)
+  local path = table.concat({ ... }, "/")
+  return M.windows and path:gsub("/", "\\") or path
+end
+
+-- A line for the system's shell; cmd takes the first and the last quote away.
+function M.shell(line)
+  return M.windows and '"' .. line .. '"' or line
+end
+
+function M.make_folder(path)
+  return M.shell((M.windows and "mkdir " or "mkdir -p ") .. quoted(path))
+end
+
+function M.remove_folder(path)
+  return M.shell((M.windows and "rd /s /q " or "rm -rf ") .. quoted(path))
 end
 
 -- The command line that mattes scratch files into a folder.
 function M.command_line(command, scratch, out, given)
   local words = {
-    command, "matte", quoted(scratch .. "/plate/frame.####.exr"),
+    command, "matte", quoted(M.path(scratch, "plate", "frame.####.exr")),
     "--layers", "--format", "exr-none", "--existing", "overwrite", "--progress", "json",
     "--frames=" .. given.first .. "-" .. given.last,
-    "--colorspace", given.colorspace, "--model", quoted(given.model), "-o", quoted(out),
+    "--colorspace", given.colorspace, "--output-colorspace", given.colorspace,
+    "--model", quoted(given.model), "-o", quoted(out),
   }
-  if given.clean_plate ~= "" then
-    table.insert(words, "--clean-plate")
-    table.insert(words, quoted(scratch .. "/clean_plate/frame.####.exr"))
+  local mattes = false
+  for index = 2, #ROLES do
+    local role = ROLES[index]
+    if given[role] and given[role] ~= "" then
+      table.insert(words, "--" .. role:gsub("_", "-"))
+      table.insert(words, quoted(M.path(scratch, role, "frame.####.exr")))
+      mattes = mattes or MATTES[role]
+    end
   end
-  if given.alpha_hint ~= "" then
-    table.insert(words, "--alpha-hint")
-    table.insert(words, quoted(scratch .. "/alpha_hint/frame.####.exr"))
-    table.insert(words, "--hint-channel A")
-  end
-  return table.concat(words, " ") .. " 2>&1"
+  if mattes then table.insert(words, "--hint-channel A") end
+  return M.shell(table.concat(words, " ") .. " 2>&1")
 end
 
 -- What one JSON line of the command says, for people; nil for what is not worth a line.
@@ -47,6 +75,15 @@ function M.describe(line)
     return line:match('"text": "([^"]*)"')
   elseif event == nil and line ~= "" then
     return line
+  end
+end
+
+-- Where a frame is, below the output folder; nil for lines about something else. The folder itself
+-- is known: JSON writes its letters in another way.
+function M.file_of(line)
+  if line:match('"status": "done"') then
+    local folder, file = line:match('[/\\]+([%w_]+)[/\\]+(frame%.[^/\\"]+)"}')
+    return folder and M.path(folder, file)
   end
 end
 
@@ -66,11 +103,25 @@ local function set_saver(made, tool, path)
   end
 end
 
+-- A function that selects again what is selected now.
+function M.selection(comp)
+  local active, tools = comp.ActiveTool, comp:GetToolList(true)
+  return function()
+    if comp.CurrentFrame then
+      local flow = comp.CurrentFrame.FlowView
+      flow:Select()
+      for _, tool in pairs(tools) do flow:Select(tool, true) end
+    end
+    comp:SetActiveTool(active)
+  end
+end
+
 -- Render the inputs; true when the host says that it did. The composition is as before.
 function M.render(comp, tools, scratch, given)
   comp:Lock()
   comp:StartUndo("MatteBridge render")
   local attributes, time = comp:GetAttrs(), comp.CurrentTime
+  local selected = M.selection(comp)
   local before, ours = {}, {}
   for _, other in pairs(comp:GetToolList(false, "Saver")) do
     before[#before + 1] = { other, other:GetAttrs().TOOLB_PassThrough }
@@ -78,9 +129,9 @@ function M.render(comp, tools, scratch, given)
   end
   local good, said = pcall(function()
     for role, tool in pairs(tools) do
-      os.execute("mkdir -p " .. quoted(scratch .. "/" .. role))
+      os.execute(M.make_folder(M.path(scratch, role)))
       ours[#ours + 1] = comp:AddTool("Saver", AUTOMATIC, AUTOMATIC)
-      set_saver(ours[#ours], tool, scratch .. "/" .. role .. "/frame.0000.exr")
+      set_saver(ours[#ours], tool, M.path(scratch, role, "frame.0000.exr"))
     end
     return comp:Render({ Start = given.first, End = given.last, Wait = true, RenderFlags = QUIET })
   end)
@@ -90,6 +141,7 @@ function M.render(comp, tools, scratch, given)
     COMPN_RenderStart = attributes.COMPN_RenderStart, COMPN_RenderEnd = attributes.COMPN_RenderEnd,
   })
   comp.CurrentTime = time
+  selected()
   comp:EndUndo(false)
   comp:Unlock()
   if not good then error(said, 0) end
@@ -97,6 +149,7 @@ function M.render(comp, tools, scratch, given)
 end
 
 function M.show(comp, first_file, given)
+  local selected = M.selection(comp)
   comp:Lock()
   comp:StartUndo("MatteBridge")
   for name, channels in pairs(LOADERS) do
@@ -111,6 +164,7 @@ function M.show(comp, first_file, given)
       loader:SetInput("Clip1.OpenEXRFormat." .. input, channels[index])
     end
   end
+  selected()
   comp:EndUndo(true)
   comp:Unlock()
 end
@@ -118,22 +172,23 @@ end
 -- Everything; a sentence, or an error that is one.
 function M.matte(comp, given, folder)
   local tools = {}
-  for _, role in ipairs({ "plate", "clean_plate", "alpha_hint" }) do
-    if given[role] ~= "" then
+  for _, role in ipairs(ROLES) do
+    if given[role] and given[role] ~= "" then
       tools[role] = comp:FindTool(given[role])
       if not tools[role] then error("there is no tool " .. given[role], 0) end
     end
   end
   if not tools.plate then error("name the tool that gives the plate", 0) end
   local stamp = tostring(os.time()) .. "-" .. tostring(math.random(1000000))
-  local scratch, out = folder .. "/scratch-" .. stamp, folder .. "/mattes-" .. stamp
-  os.execute("mkdir -p " .. quoted(out))
+  local scratch, out = M.path(folder, "scratch-" .. stamp), M.path(folder, "mattes-" .. stamp)
+  os.execute(M.make_folder(out))
   local good, said = pcall(function()
     if not M.render(comp, tools, scratch, given) then error("Fusion did not render", 0) end
-    local status, words
+    local status, words, first_file
     local pipe = io.popen(M.command_line(given.command or COMMAND, scratch, out, given))
     for line in pipe:lines() do
       status = M.status_of(line) or status
+      first_file = first_file or M.file_of(line)
       local text = M.describe(line)
       if text then
         words = text
@@ -142,13 +197,11 @@ function M.matte(comp, given, folder)
     end
     pipe:close()
     if status ~= 0 then error(words or "the mattebridge command did not run", 0) end
-    local listing = io.popen("ls " .. quoted(out) .. "/*/*.exr")
-    local first_file = listing:read("*l")
-    listing:close()
-    M.show(comp, first_file, given)
+    if not first_file then error("the mattebridge command names no file", 0) end
+    M.show(comp, M.path(out, first_file), given)
     return words
   end)
-  os.execute("rm -rf " .. quoted(scratch))
+  os.execute(M.remove_folder(scratch))
   if not good then error(said, 0) end
   return said
 end
@@ -164,13 +217,15 @@ function M.main(comp, tool)
     { "plate", Name = "Plate", "Text", Default = tool:GetAttrs().TOOLS_Name },
     { "clean_plate", Name = "CleanPlate", "Text", Default = "" },
     { "alpha_hint", Name = "Hint", "Text", Default = "" },
+    { "garbage_matte", Name = "GarbageMatte", "Text", Default = "" },
+    { "core_matte", Name = "CoreMatte", "Text", Default = "" },
     { "model", Name = "Model", "Text", Default = "default" },
     { "colorspace", Name = "Colour (linear or srgb)", "Text", Default = "linear" },
   })
   if not given then return end
   given.first, given.last = attributes.COMPN_RenderStart, attributes.COMPN_RenderEnd
-  local home = os.getenv("HOME") or "/tmp"
-  local good, said = pcall(M.matte, comp, given, home .. "/mattebridge")
+  local home = os.getenv("HOME") or os.getenv("USERPROFILE") or "/tmp"
+  local good, said = pcall(M.matte, comp, given, M.path(home, "mattebridge"))
   print("mattebridge: " .. tostring(said))
 end
 

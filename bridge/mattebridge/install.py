@@ -138,7 +138,8 @@ def _install_resolve(work: _Steps) -> None:
             work.to / "Scripts" / kind.capitalize() / "MatteBridge.py",
             (source / f"matte_{kind}.py").read_text("utf-8").replace("@FOLDER@", str(folder)),
         )
-    command = f"'{sys.executable}' -m mattebridge"
+    quote = '"' if sys.platform == "win32" else "'"
+    command = f"{quote}{sys.executable}{quote} -m mattebridge"
     work.write(
         work.to / "Scripts" / "Comp" / "MatteBridge (free edition).lua",
         (source / "MatteBridge.lua").read_text("utf-8").replace("@COMMAND@", command),

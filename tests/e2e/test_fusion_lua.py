@@ -40,6 +40,18 @@ class LuaTool:
         self.tool.Delete()
 
 
+class LuaFrame:
+    """A composition's window as Lua sees it."""
+
+    def __init__(self, comp: Comp) -> None:
+        self.comp, self.FlowView = comp, self
+
+    def Select(self, tool: Any = None, select: bool = True) -> None:  # noqa: N802
+        assert self.comp.CurrentFrame is not None
+        flow = self.comp.CurrentFrame.FlowView
+        flow.Select(*(() if tool is None else (tool.tool, select)))
+
+
 class LuaComp:
     """A composition as Lua sees it."""
 
@@ -47,6 +59,7 @@ class LuaComp:
         self._lua, self.comp = lua, comp
         for name in ("Lock", "Unlock", "StartUndo", "EndUndo", "Render", "SetAttrs"):
             setattr(self, name, self._plain(getattr(comp, name)))
+        self.CurrentFrame = LuaFrame(comp)
 
     def _plain(self, method: Any) -> Any:
         # comp:Lock() hands the composition over as first argument of a plain function.
@@ -60,6 +73,13 @@ class LuaComp:
     def CurrentTime(self, time: float) -> None:  # noqa: N802
         self.comp.CurrentTime = time
 
+    @property
+    def ActiveTool(self) -> Any:  # noqa: N802
+        return None if self.comp.ActiveTool is None else LuaTool(self._lua, self.comp.ActiveTool)
+
+    def SetActiveTool(self, tool: Any) -> None:  # noqa: N802
+        self.comp.SetActiveTool(None if tool is None else tool.tool)
+
     def GetAttrs(self) -> Any:  # noqa: N802
         return self._lua.table_from(self.comp.GetAttrs())
 
@@ -70,7 +90,7 @@ class LuaComp:
         tool = self.comp.FindTool(name)
         return None if tool is None else LuaTool(self._lua, tool)
 
-    def GetToolList(self, selected: bool, kind: str) -> Any:  # noqa: N802
+    def GetToolList(self, selected: bool, kind: Any = None) -> Any:  # noqa: N802
         found = self.comp.GetToolList(selected, kind)
         return self._lua.table_from({n: LuaTool(self._lua, tool) for n, tool in found.items()})
 
@@ -101,6 +121,9 @@ def make_comp(folder: Path) -> Comp:
     comp.make("Loader", "Plate", Clip=shot.plate.replace("%V", "main") % 1)
     comp.make("Loader", "CleanPlate", Clip=str(folder / "clean.0001.exr"))
     comp.make("Saver", "Deliver", comp.FindTool("Plate"), Clip=str(folder / "deliver.0001.exr"))
+    comp.make("Loader", "Rough", Clip=shot.hint % 1)
+    comp.ActiveTool = comp.FindTool("Plate")
+    comp.selected = [tool for tool in comp._tools if tool._kind == "Loader"]
     return comp
 
 
@@ -113,6 +136,10 @@ def test_a_range_goes_through_the_command_and_comes_back_as_two_loaders(
         LuaComp(lua, comp), given(lua, command=command), str(tmp_path / "it's here")
     )
     assert words.startswith("2 frames: 2 done")
+    assert comp.ActiveTool is comp.FindTool("Plate")
+    assert [tool._attributes["TOOLS_Name"] for tool in comp.selected] == [
+        "Plate", "CleanPlate", "Rough"
+    ]  # fmt: skip
     assert comp.undo_steps == ["MatteBridge"]
     assert not (tmp_path / "deliver.0001.exr").exists()
     rgba = comp.FindTool("MatteBridge")
@@ -146,3 +173,40 @@ def test_the_lines_of_the_command_are_put_in_words(script: Any) -> None:
     assert script.describe("mattebridge: no daemon") == "mattebridge: no daemon"
     assert script.describe('{"event": "start", "total": 3}') is None
     assert script.status_of('{"event": "finish", "status": 3, "text": ""}') == 3
+
+
+def test_a_garbage_matte_is_its_alpha(
+    lua: Any, script: Any, shared_daemon: DaemonProcess, tmp_path: Path
+) -> None:
+    comp = make_comp(tmp_path)
+    command = f"MATTEBRIDGE_RUNTIME_DIR='{shared_daemon.folder}' '{sys.executable}' -m mattebridge"
+    asked = given(lua, command=command, garbage_matte="Rough", last=1)
+    script.matte(LuaComp(lua, comp), asked, str(tmp_path / "out"))
+    rgba, rough = comp.FindTool("MatteBridge"), comp.FindTool("Rough")
+    assert rgba is not None
+    assert rough is not None
+    inside = rough._picture(1).channels["rgba.alpha"] == 1
+    assert (rgba._picture(1).channels["rgba.alpha"][inside] == 0).all()
+
+
+def test_on_windows_the_lines_are_those_of_its_shell(lua: Any, script: Any) -> None:
+    script.windows = True
+    asked = given(lua, model="my model", core_matte="Roto")
+    scratch, out = r"C:\Users\Ann Lee\scratch-1", r"C:\Users\Ann Lee\mattes-1"
+    python = r'"C:\Program Files\Python311\python.exe" -m mattebridge'
+    line = script.command_line(python, scratch, out, asked)
+    assert line[:2] == '""'
+    assert line.endswith(' --hint-channel A 2>&1"')
+    assert rf' matte "{scratch}\plate\frame.####.exr" ' in line
+    assert rf' --clean-plate "{scratch}\clean_plate\frame.####.exr" ' in line
+    assert rf' --core-matte "{scratch}\core_matte\frame.####.exr" ' in line
+    assert f' --model "my model" -o "{out}" ' in line
+    assert script.make_folder(script.path("C:/a b", "plate")) == r'"mkdir "C:\a b\plate""'
+    assert script.remove_folder(scratch) == f'"rd /s /q "{scratch}""'
+    path = r"C:\\o\\layers\\frame.0001.exr"
+    event = f'{{"event": "frame", "status": "done", "outputs": {{"layers": "{path}"}}}}'
+    assert script.file_of(event) == r"layers\frame.0001.exr"
+    script.windows = False
+    assert script.make_folder("it's") == "mkdir -p 'it'\\''s'"
+    assert script.file_of(event.replace("\\\\", "/")) == "layers/frame.0001.exr"
+    assert script.file_of('{"event": "frame", "status": "failed", "outputs": {}}') is None

@@ -20,6 +20,8 @@ from fakes.fusion_host import Comp
 from fakes.host_shot import HostShot, make_shot
 from fakes.nuke_host import load
 from mattebridge import cli
+from mattebridge.client import MatteClient
+from mattebridge.hosts import route
 
 FOLDER = Path(__file__).parents[2] / "resolve"
 
@@ -187,6 +189,93 @@ def test_a_cancel_stops_at_once_with_its_own_status(
     with pytest.raises(Exception, match="cancelled") as caught:
         script.matte(comp, options(script, shared_daemon, tmp_path), cancelled=lambda: True)
     assert caught.value.exit_status == 4
+
+
+def test_garbage_and_core_mattes_force_the_alpha(
+    script: Any, shared_daemon: DaemonProcess, tmp_path: Path
+) -> None:
+    comp, shot = make_comp(tmp_path)
+    rough = comp.make("Loader", "Roto", Clip=shot.hint % 1)
+    inside = rough._picture(1).channels["rgba.alpha"] == 1
+    for role, alpha in (("garbage_matte", 0), ("core_matte", 1)):
+        script.matte(comp, options(script, shared_daemon, tmp_path, **{role: "Roto"}))
+        rgba = comp.FindTool("MatteBridge")
+        assert rgba is not None
+        assert (rgba._picture(1).channels["rgba.alpha"][inside] == alpha).all()
+
+
+def test_a_clean_plate_that_the_daemon_holds_is_used_by_name(
+    script: Any, shared_daemon: DaemonProcess, tmp_path: Path
+) -> None:
+    comp, shot = make_comp(tmp_path)
+    script.matte(comp, options(script, shared_daemon, tmp_path))
+    rgba = comp.FindTool("MatteBridge")
+    assert rgba is not None
+    expected = rgba._picture(2).channels
+    channels = load(shot.clean_plate).channels
+    plate = np.stack([channels[f"rgba.{name}"] for name in ("red", "green", "blue")], axis=-1)
+    with MatteClient.connect(str(shared_daemon.folder)) as client:
+        client.hold_clean_plate("sh020", plate)
+        held = options(script, shared_daemon, tmp_path, clean_plate="held:sh020")
+        assert script.matte(comp, held) == "2 frames matted"
+        for name, plane in rgba._picture(2).channels.items():
+            np.testing.assert_array_equal(plane, expected[name])
+        client.drop_clean_plate("sh020")
+    with pytest.raises(Exception, match="sh020"):
+        script.matte(comp, held)
+
+
+def test_where_the_wheels_cannot_be_loaded_the_command_gives_the_same_pixels(
+    script: Any, shared_daemon: DaemonProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comp, _ = make_comp(tmp_path)
+    script.matte(comp, options(script, shared_daemon, tmp_path))
+    rgba = comp.FindTool("MatteBridge")
+    assert rgba is not None
+    expected = rgba._picture(2).channels
+    monkeypatch.setattr(route, "WHEELS", ("no_such_wheel",))
+    monkeypatch.setenv("MATTEBRIDGE_DAEMON_PYTHON", sys.executable)
+    before = comp.snapshot()
+    words = script.matte(comp, options(script, shared_daemon, tmp_path))
+    assert words == "2 frames matted; by the command line"
+    for name, plane in rgba._picture(2).channels.items():
+        np.testing.assert_array_equal(plane, expected[name])
+    assert [tool[:2] for tool in comp.snapshot()[0]] == [tool[:2] for tool in before[0]]
+
+
+def test_what_a_killed_run_left_is_put_back_by_the_next(
+    script: Any, shared_daemon: DaemonProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comp, _ = make_comp(tmp_path)
+    before = comp.snapshot()
+
+    class Killed(BaseException):
+        pass
+
+    left: list[Any] = []
+
+    def die(settings: Any) -> bool:
+        # The process ends here: what the script would still do is taken back below.
+        attributes = [(tool, dict(tool._attributes)) for tool in comp._tools]
+        left.extend((list(comp._tools), attributes, dict(comp._data)))
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(comp, "Render", die)
+        with pytest.raises(Killed):
+            script.matte(comp, options(script, shared_daemon, tmp_path))
+    comp._tools, attributes, comp._data = left
+    for tool, values in attributes:
+        tool._attributes = values
+    comp._attributes["COMPN_RenderEnd"] = 77.0
+    deliver = comp.FindTool("Deliver")
+    assert deliver is not None
+    assert deliver._attributes["TOOLB_PassThrough"] is True
+    assert sum(tool._kind == "Saver" for tool in comp._tools) == 3
+    with pytest.raises(script.HostError, match="there is no tool Nobody"):
+        script.matte(comp, options(script, shared_daemon, tmp_path, plate="Nobody"))
+    assert comp.snapshot()[:5] == before[:5]
+    assert comp.undo_steps == []
 
 
 def test_the_dialog_proposes_the_selected_tool_and_the_clean_plate_by_name(

@@ -149,6 +149,7 @@ def test_views_increments_holes_and_a_pixel_aspect_equal_the_command(
         assert_same(comp.frame(frame, "right"), next(same.glob(f"*.{frame:04d}.*")))
 
 
+@pytest.mark.slow  # two HD frames
 def test_an_odd_size_with_overscan_in_the_plate_and_proxy_on_equals_the_command(
     make_comp: Callable[..., Comp], tmp_path: Path, instance: str
 ) -> None:

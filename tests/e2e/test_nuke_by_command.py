@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Callable
@@ -14,6 +11,7 @@ import pytest
 
 from fakes.daemon_process import DaemonProcess
 from fakes.host_shot import make_shot
+from fakes.interpreters import run
 from fakes.nuke_comp import Comp, assert_same, offline
 
 ROOT = Path(__file__).parents[2]
@@ -136,7 +134,10 @@ def test_the_status_is_asked_of_the_command(make_comp: Callable[..., Comp], tmp_
     comp.host.pump(lambda: "ready" in comp.status or "busy" in comp.status)
 
 
-def test_without_numpy_at_all_frames_come_back(shared_daemon: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", ["3.9", "3.13"])
+def test_without_numpy_at_all_frames_come_back(
+    version: str, shared_daemon: Any, tmp_path: Path
+) -> None:
     shot = make_shot(tmp_path, (1, 2))
     code = f"""
 import json, shutil, sys
@@ -157,11 +158,7 @@ with ScratchFolder({str(tmp_path)!r}) as folder:
         made = way.matte([(1, "main"), (2, "main")], render, store=here / "store", settings=asked)
 print(json.dumps([way.words, str(update_set(here / "store", None, made, asked))]))
 """
-    said = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/",
-        env={**os.environ, "PYTHONPATH": str(ROOT / "bridge")},
-    )  # fmt: skip
-    words, folder = json.loads(said.stdout)
+    words, folder = run(version, code, ROOT / "bridge", MATTEBRIDGE_DAEMON_PYTHON=sys.executable)
     assert words == "by the command line"
     names = sorted(path.name for path in Path(folder).iterdir())
     assert names == ["matte.main.0001.exr", "matte.main.0002.exr", "set.json"]
