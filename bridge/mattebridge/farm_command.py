@@ -38,9 +38,9 @@ DEFAULT_CHUNK = 20
 DEFAULT_CHUNK_LIMIT_S = 3600
 SUBMIT_LIMIT_S = 300.0
 # What the template passes as parameters or sets itself; all else stands in it as text.
-INPUTS = ("plate", "clean_plate", "alpha_hint", "garbage_matte", "core_matte")
-IN_TEMPLATE = ("plate", "clean_plate", "alpha_hint", "output", "model")
+IN_TEMPLATE = ("clean_plate", "alpha_hint", "output", "model")
 OF_THE_TASK = ("frames", "within", "existing")
+INPUTS = ("plate", "clean_plate", "alpha_hint", "garbage_matte", "core_matte")
 MORE_OPTIONS = "            # Further options of `mattebridge matte`, one a line.\n"
 CHUNK_LIMIT = "          timeout: 3600\n"
 GPU = """\
@@ -175,13 +175,11 @@ def describe(options: argparse.Namespace) -> Submission:
     if options.existing == "error":
         # A task that is tried again must find what it made the first time.
         options.existing = "verify"
-    frames = _frames(options)
-    for role in (*INPUTS, "output"):
-        if getattr(options, role):
-            kind = type(getattr(options, role))
-            setattr(options, role, kind(os.path.abspath(getattr(options, role))))
+    frames = _seen_frames(options) if not options.unchecked else _named_frames(options)
+    _make_absolute(options)
     name = options.name or _default_name(options.plate)
-    arguments = matte_arguments(options)
+    shared = ["--no-spawn", f"--instance={options.instance}"] if options.instance else ["--private"]
+    overwrite = ["--existing=overwrite"] if options.existing == "overwrite" else []
     return Submission(
         name=name,
         folder=Path(os.path.abspath(options.to or options.output / "farm")),
@@ -199,18 +197,11 @@ def describe(options: argparse.Namespace) -> Submission:
         matte=[
             "matte",
             options.plate,
-            *arguments(lambda dest: True),
+            *matte_arguments(options, leave_out=OF_THE_TASK),
             f"--existing={options.existing}",
-            *(
-                ["--no-spawn", f"--instance={options.instance}"]
-                if options.instance
-                else ["--private"]
-            ),
+            *shared,
         ],
-        more=[
-            *arguments(lambda dest: dest not in IN_TEMPLATE),
-            *(["--existing=overwrite"] if options.existing == "overwrite" else []),
-        ],
+        more=[*matte_arguments(options, leave_out=OF_THE_TASK + IN_TEMPLATE), *overwrite],
         frames=frames,
         chunk=options.chunk,
         chunk_limit_s=options.chunk_limit,
@@ -218,19 +209,29 @@ def describe(options: argparse.Namespace) -> Submission:
     )
 
 
-def _frames(options: argparse.Namespace) -> list[int]:
-    if not options.unchecked:
-        from mattebridge.job import preflight
+def _seen_frames(options: argparse.Namespace) -> list[int]:
+    """The frames, looked at as `matte` would before its first one."""
+    from mattebridge.job import preflight
+    from mattebridge.progress import clean
 
-        tasks = preflight(options.make_job(options)).tasks
-        bad = [task for task in tasks if task.problem is not None]
-        for task in bad[:5]:
-            print(f"note: frame {task.frame} will fail: {task.problem}", file=sys.stderr)
-        return [task.frame for task in tasks]
-    if options.frames is None:
-        raise UsageError("--unchecked looks at no file, so say which frames: --frames 1001-1100")
+    plan = preflight(options.make_job(options))
+    if plan.videos and len(plan.tasks) > options.chunk:
+        video = plan.videos[0].path.name
+        raise UsageError(
+            f"{video} is one file, and tasks would write over each other's; choose a --format of"
+            f" single frames, or one task for all: --chunk {len(plan.tasks)}"
+        )
+    bad = [task for task in plan.tasks if task.problem is not None]
+    for task in bad[:5]:
+        print(f"note: frame {task.frame} will fail: {clean(str(task.problem))}", file=sys.stderr)
+    return [task.frame for task in plan.tasks]
+
+
+def _named_frames(options: argparse.Namespace) -> list[int]:
     from mattebridge.sequences import parse_frames
 
+    if options.frames is None:
+        raise UsageError("--unchecked looks at no file, so say which frames: --frames 1001-1100")
     frames = set(parse_frames(options.frames))
     if options.within is not None:
         frames &= set(parse_frames(options.within))
@@ -239,30 +240,33 @@ def _frames(options: argparse.Namespace) -> list[int]:
     return sorted(frames)
 
 
+def _make_absolute(options: argparse.Namespace) -> None:
+    """Workers run elsewhere: every path as seen from the root."""
+    from mattebridge.outputs import parse_background
+
+    paths = [name for name in (*INPUTS, "output") if getattr(options, name)]
+    if options.background and parse_background(options.background).pictures:
+        paths.append("background")
+    for name in paths:
+        given = getattr(options, name)
+        setattr(options, name, type(given)(os.path.abspath(given)))
+
+
 def _ranges(frames: Sequence[int], mark: str) -> str:
     from mattebridge.sequences import frame_ranges
 
     return frame_ranges(frames, mark)
 
 
-def matte_arguments(
-    options: argparse.Namespace,
-) -> Callable[[Callable[[str], bool]], list[str]]:
-    """A function that gives the options of `matte` that differ from their defaults, as arguments.
-
-    It takes which destinations are wanted; those of the task itself never are.
-    """
-
-    def arguments(wanted: Callable[[str], bool]) -> list[str]:
-        found: list[str] = []
-        for action in options.matting._actions:
-            value = getattr(options, action.dest)
-            special = action.dest in OF_THE_TASK or not action.option_strings
-            if not special and wanted(action.dest) and value != action.default:
-                found += _spelled(action, value)
-        return found
-
-    return arguments
+def matte_arguments(options: argparse.Namespace, *, leave_out: Sequence[str]) -> list[str]:
+    """The options of `matte` that differ from their defaults, as arguments."""
+    found: list[str] = []
+    for action in options.matting._actions:
+        value = getattr(options, action.dest)
+        wanted = action.option_strings and action.dest not in leave_out
+        if wanted and value != action.default:
+            found += _spelled(action, value)
+    return found
 
 
 def _spelled(action: argparse.Action, value: Any) -> list[str]:

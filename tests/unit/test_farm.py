@@ -337,6 +337,8 @@ def test_what_cannot_work_is_refused_before_anything_is_written(shot, no_tools, 
     assert submit("--unchecked") == 2
     assert "--frames" in capsys.readouterr().err
     assert submit("--set", "note={{Param.Output}}") == 2
+    assert submit("--format", "exr,comp=mp4v", "--outputs", "comp", "--chunk", "5") == 2
+    assert "is one file, and tasks would write over each other's" in capsys.readouterr().err
     assert not (shot / "out").exists()
 
 
@@ -485,7 +487,8 @@ def test_every_option_of_matte_survives_the_way_to_the_worker(shot, no_tools):
     given = shlex.split(
         """--frames 1001-1003 --hint-channel R --missing hold --colorspace linear
         --plate-alpha straight --outputs alpha,comp --format exr,comp=exr-float
-        --background '#204080' --output-colorspace linear --keep-data-window --set a=1 --set b=x
+        --background clean.exr --output-colorspace linear --keep-data-window --set a=1 --set b=x
+        --no-audio --quantise truncate --offset core_matte=3
         --foreground unmix --alignment off --no-match-exposure --nonfinite zero --exact
         --timeout 5 --deadline 4 --in-flight 3 --memory 64 --existing overwrite"""
     )
@@ -496,7 +499,7 @@ def test_every_option_of_matte_survives_the_way_to_the_worker(shot, no_tools):
     command = shlex.split(re.search(r'^COMMAND = "(.*)"$', text, re.M)[1])
     arrived = job_of([word.replace("#FRAMESPEC#", "1001-1003") for word in command[1:]])
     same = {name: value for name, value in vars(typed).items() if name not in ("within",)}
-    for name in ("plate", "clean_plate"):
+    for name in ("plate", "clean_plate", "background"):
         same[name] = os.path.abspath(same[name])
     same["output"] = Path(os.path.abspath(same["output"]))
     assert {name: getattr(arrived, name) for name in same} == same
