@@ -266,8 +266,9 @@ def _render(
             if not comp.Render({**settings, "RenderFlags": QUIET}):
                 raise HostError(f"Fusion did not render {frames[0]}-{frames[-1]}; see its console")
         finally:
-            for saver in ours:
-                saver.Delete()
+            with contextlib.ExitStack() as steps:
+                for saver in ours:
+                    steps.callback(saver.Delete)
     # True is no proof that the files are there.
     return {role: _files_of(folder / role, role, frames) for role in tools}
 
@@ -312,11 +313,15 @@ def _undisturbed(comp: Any) -> Iterator[None]:
                 saver.SetAttrs({"TOOLB_PassThrough": True})
             yield
         finally:
-            for saver, each in before:
-                saver.SetAttrs({"TOOLB_PassThrough": each["TOOLB_PassThrough"]})
-            comp.SetAttrs(kept)
-            comp.CurrentTime = time
-            comp.SetData(NOTE, "")
+            # Each for itself: what cannot be put back must not keep the rest from it. The note
+            # stays then, and the next run tries again.
+            with contextlib.ExitStack() as steps:
+                steps.push(lambda kind, *_: None if kind else comp.SetData(NOTE, ""))
+                steps.callback(setattr, comp, "CurrentTime", time)
+                steps.callback(comp.SetAttrs, kept)
+                for saver, each in before:
+                    passed_through = {"TOOLB_PassThrough": each["TOOLB_PassThrough"]}
+                    steps.callback(saver.SetAttrs, passed_through)
 
 
 def _recover(comp: Any) -> None:

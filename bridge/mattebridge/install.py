@@ -75,7 +75,9 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
         "--wheels", metavar="DIR", type=Path, help="take packages from this folder, not the network"
     )
     command.add_argument(
-        "--no-packages", action="store_true", help="the host has numpy, pyzmq and msgpack already"
+        "--no-packages",
+        action="store_true",
+        help="the host has numpy, pyzmq and msgpack, or the command line will do",
     )
 
 
@@ -205,7 +207,8 @@ def _pip(version: str, target: Path, wheels: Optional[Path]) -> None:
         f"cannot get numpy, pyzmq and msgpack for Python {version} ({said}). Where there is no "
         "network: on a machine that has one, run `python -m pip download --only-binary=:all: "
         f"--python-version {version} -d wheels numpy pyzmq msgpack`, bring the folder here, and "
-        "say `--wheels wheels`; or say --no-packages if the host has them"
+        "say `--wheels wheels`; or say --no-packages: if the host has none of them either, the "
+        "node calls the mattebridge command instead"
     )
 
 

@@ -33,8 +33,10 @@ def test_nuke_finds_the_node_after_the_installation_and_nothing_of_it_after_the_
     assert f"write {tmp_path / 'mattebridge' / 'mattebridge_nuke.py'}" in said
     assert f"--undo --to {tmp_path}" in said
     host = NukeHost(gui=True)
+    toolset = tmp_path / "mattebridge" / "ToolSets" / "mattebridge" / "MatteBridge.nk"
     with host.running(tmp_path / "mattebridge"):
         assert "MatteBridge" in host.menu_entries
+        assert host.module.loadToolset(str(toolset)).knob("model") is not None
     assert cli.main(["install", "nuke", "--to", str(tmp_path), "--undo"]) == 0
     assert everything(tmp_path) == {k: v + b"\n" for k, v in before.items()}
     assert cli.main(["install", "nuke", "--to", str(tmp_path), "--undo"]) == 2
@@ -74,6 +76,7 @@ def test_without_a_network_it_says_exactly_what_to_do(
     assert "cannot get numpy, pyzmq and msgpack for Python 3.10" in said
     assert "pip download --only-binary=:all: --python-version 3.10 -d wheels" in said
     assert "--wheels wheels" in said
+    assert "--no-packages: if the host has none" in said
     # What was done before can be undone.
     assert cli.main(["install", "nuke", "--to", str(tmp_path / "n"), "--undo"]) == 0
     assert everything(tmp_path / "n") == {}
@@ -93,7 +96,8 @@ def test_a_host_python_that_cannot_be_is_refused(
 def test_the_client_half_runs_by_itself_and_holds_no_daemon(tmp_path: Path) -> None:
     install.copy_client_half(tmp_path / "mattebridge")
     names = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.py")}
-    assert "mattebridge/hosts/shot.py" in names
+    for module in ("shot", "route", "command", "store", "request", "exr_header"):
+        assert f"mattebridge/hosts/{module}.py" in names
     assert not {name for name in names if "daemon" in name or "model" in name or "engine" in name}
     code = (
         "import sys; sys.modules.update(dict.fromkeys(('torch', 'cv2', 'OpenImageIO')));"
