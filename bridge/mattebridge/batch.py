@@ -52,9 +52,9 @@ from mattebridge.job import MATTE_ROLES, FrameTask, MatteJob, Plan, preflight
 from mattebridge.ledger import job_digest
 from mattebridge.outputs import Finish, video_codes, write_output
 from mattebridge.params import OUTPUT_CHANNELS
-from mattebridge.pictures import Pictures
+from mattebridge.pictures import Pictures, path_of
 from mattebridge.progress import FrameRecord, Progress
-from mattebridge.sequences import Source, format_frames
+from mattebridge.sequences import Source, VideoPicture, format_frames
 from mattebridge.version import __version__
 from mattebridge.video_outputs import VideoSinks
 from mattebridge.whole_files import replace_file, sweep_temporaries
@@ -355,6 +355,8 @@ class _Run:
         while order and order[0] in ended:
             record = ended.pop(order.pop(0))
             self.summary.records.append(record)
+            if self.client is not None and record.status != "found":
+                self.plan.ledger.remember(record.as_dict())
             self.progress.frame(record, len(self.summary.records), self.summary.total)
 
     def _halt(self, cause: BaseException) -> None:
@@ -432,6 +434,8 @@ class _Run:
             bytes=sum(sizes.values()),
             degraded=tuple(matte.degraded),
             timings=dict(matte.timings),
+            memory=_resident_bytes(),
+            **_measures(matte),
         )
         del matte
         if self.sinks is not None:
@@ -559,8 +563,42 @@ class _Run:
         kept = outputs if status in ("done", "found") else {}
         inputs = task.inputs
         return FrameRecord(
-            task.frame, status, outputs=kept, held=inputs.held, black=inputs.black, **fields
+            task.frame,
+            status,
+            outputs=kept,
+            held=inputs.held,
+            black=inputs.black,
+            inputs={role: _place_of(source) for role, source in inputs.files.items()},
+            **fields,
         )
+
+
+def _place_of(source: Source) -> Any:
+    """Where a picture is, to be found from any folder: a path, or a video and a position in it."""
+    path = os.path.abspath(path_of(source))
+    return [path, source.index] if isinstance(source, VideoPicture) else path
+
+
+def _measures(matte: Any) -> dict[str, float]:
+    """What tells frames apart at a glance, from every fourth pixel each way: it costs nothing."""
+    alpha = matte.alpha
+    if alpha is None and matte.premultiplied is not None:
+        alpha = matte.premultiplied[..., 3:]
+    found = {"area": alpha, "error": getattr(matte, "error", None)}
+    return {
+        name: round(float(np.mean(plane[::4, ::4], dtype=np.float64)), 6)
+        for name, plane in found.items()
+        if plane is not None
+    }
+
+
+def _resident_bytes() -> int:
+    """Memory that this process holds; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
 
 
 @dataclass

@@ -5,7 +5,9 @@
     {"job": "3f2a...", "settings": {...}, "model": {...}, "version": "0.1.0"}
     {"frame": 1001, "job": "3f2a...", "inputs": {...}, "outputs": {"alpha": ["exr", 246810]}}
     {"stale": [1001, 1002]}
+    {"record": {"frame": 1001, "status": "done", "ms": 412.0, ...}}
 
+Records are for `mattebridge report` and decide nothing.
 A frame on disk is good when its last line names this job's digest, its inputs are unchanged (size
 and time), every output has its recorded length, and the cheap check of image_io passes. Several
 farm chunks append to one ledger: each line is written in one piece under a lock, and begins with a
@@ -26,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from mattebridge.errors import FrameReadError, OutputExistsError
+from mattebridge.errors import FrameReadError, FrameWriteError, OutputExistsError
 from mattebridge.image_io import check_frame
 from mattebridge.version import __version__
 from mattebridge.video_in import is_video
@@ -94,6 +96,8 @@ class Ledger:
     def _take(self, line: Mapping[str, Any]) -> None:
         if "settings" in line:
             self.known, self.job, self.settings = True, str(line["job"]), dict(line["settings"])
+        elif "record" in line:
+            return
         elif "stale" in line:
             for frame in line["stale"]:
                 self._lines.pop(int(frame), None)
@@ -192,6 +196,11 @@ class Ledger:
     ) -> None:
         """Note a frame whose outputs stand on disk: by output, the format and size in bytes."""
         self._append({"frame": frame, "job": job, "inputs": inputs, "outputs": outputs})
+
+    def remember(self, record: Mapping[str, Any]) -> None:
+        """Keep how a frame ended, for people; a disk that is full for it is no failure."""
+        with contextlib.suppress(FrameWriteError):
+            self._append({"record": record})
 
     def _append(self, record: Mapping[str, Any]) -> None:
         text = json.dumps(record, default=str)

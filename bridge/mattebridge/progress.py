@@ -32,7 +32,11 @@ SPEED_FRAMES = 20
 
 @dataclass(frozen=True)
 class FrameRecord:
-    """How one frame ended. status: done, found (good already), failed or cancelled."""
+    """How one frame ended. status: done, found (good already), failed or cancelled.
+
+    inputs: by role the file, or the video and the position in it. area: share of the picture that
+    the matte covers; error: mean of the model's error map. memory: bytes that the job held then.
+    """
 
     frame: int
     status: str
@@ -45,10 +49,19 @@ class FrameRecord:
     held: Sequence[str] = ()
     black: Sequence[str] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    area: Optional[float] = None
+    error: Optional[float] = None
+    memory: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """For `--report` and json lines; what is empty is left out."""
-        kept = {name: value for name, value in vars(self).items() if value or name == "frame"}
+        measured = ("frame", "area", "error")
+        kept = {
+            name: value
+            for name, value in vars(self).items()
+            if value or (name in measured and value is not None)
+        }
         return {**kept, "ms": round(self.ms, 1)}
 
 
