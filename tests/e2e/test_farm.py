@@ -208,6 +208,24 @@ def test_a_cancelled_session_never_ends_with_zero(farm):
     assert farm.leftovers() == []
 
 
+def test_a_private_daemon_goes_with_its_command_also_when_that_is_cancelled(farm):
+    """J3: for queues that keep no daemon between tasks."""
+    gate = farm.home / "gate"
+    gate.touch()
+    task = ["mattebridge", "matte", "plate.####.exr", "--clean-plate", "clean.exr", "-o", "out",
+            "--private", "--progress", "deadline"]  # fmt: skip
+    process = farm.start(task, MATTEBRIDGE_TEST_HOOKS=f"model#1002=gate:{gate}")
+    wait_for((farm.home / "gate.reached").exists, 60, "the frame is being computed")
+    status = next((farm.home / "run" / "mattebridge").glob("private-*/status.json"))
+    daemon = json.loads(status.read_text())["pid"]
+    process.terminate()
+    words, _ = process.communicate(timeout=60)
+    assert process.returncode == 4, words
+    assert "Progress: 100%" not in words
+    wait_for(lambda: not is_alive(daemon), 60, "its daemon ends")
+    assert farm.leftovers() == []
+
+
 # ---------------------------------------------------------------------------------- a lost daemon
 
 
