@@ -131,7 +131,7 @@ def _on_render() -> None:
     if parent is not None and is_ours(parent):
         return  # the scratch Write of a node of ours
     for node in _our_nodes():
-        if check_upstream(node):
+        if check_upstream(node) and not nuke.GUI:
             print(f"mattebridge: {node.fullName()}: {CHANGED}", flush=True)
 
 
@@ -377,36 +377,55 @@ def _range_of(node: nuke.Node) -> list[int]:
 
 
 def _add_plugin(node: Any) -> None:
+    """The plugin twice: as it is, and for the layers, which Nuke only computes when asked for."""
+    nuke.Layer("foreground", [f"foreground.{colour}" for colour in ("red", "green", "blue")])
+    nuke.Layer("matte", ["matte.alpha"])
     with node:
-        try:
-            live = nuke.createNode(PLUGIN_CLASS, "", False)
-        except RuntimeError as error:
-            node["route"].setValue("pre-render")
-            raise HostError(
-                "the OFX plugin is not installed here: run `mattebridge install ofx`"
-            ) from error
-        live.setName("Live")
-        for index, name in enumerate(("Plate", "CleanPlate", "Hint")):
-            live.setInput(index, node.node(name))
-        node.node("Route").setInput(1, live)
+        plain = _one_plugin(node, "Live", 0)
+        layers = nuke.nodes.Copy(
+            name="LiveLayers", inputs=[plain, _one_plugin(node, "LiveForeground", 1)]
+        )
+        for index, colour in enumerate(("red", "green", "blue")):
+            values = {f"from{index}": f"rgba.{colour}", f"to{index}": f"foreground.{colour}"}
+            _set(layers, **values)
+        _set(layers, from3="rgba.alpha", to3="matte.alpha")
+        node.node("Route").setInput(1, layers)
+
+
+def _one_plugin(node: Any, name: str, output: int) -> nuke.Node:
+    try:
+        made = nuke.createNode(PLUGIN_CLASS, "", False)
+    except RuntimeError as error:
+        node["route"].setValue("pre-render")
+        raise HostError(
+            "the OFX plugin is not installed here: run `mattebridge install ofx`"
+        ) from error
+    made.setName(name)
+    made["outputMode"].setValue(output)
+    for index, source in enumerate(("Plate", "CleanPlate", "Hint")):
+        made.setInput(index, node.node(source))
+    return made
 
 
 def _pass_on(node: Any) -> None:
     """Give the plugin what stands on the group; name what it has no knob for."""
-    live = node.node("Live")
-    if live is None:
-        raise HostError("there is no node Live in this group any more: choose the route again")
-    for ours, theirs in _LIVE_TEXTS.items():
-        live[theirs].setValue(str(node[ours].value()))
-    live["timeout"].setValue(float(node["timeout_s"].value()))
-    for ours, (theirs, numbers) in _LIVE_CHOICES.items():
-        live[theirs].setValue(numbers[str(node[ours].value())])
-    channels = {"rgba.alpha": 0, "rgba.red": 1}
-    channel = channels.get(str(node["hint_channel"].value()))
-    live["hintChannel"].setValue(channel or 0)
+    plugins = [node.node(name) for name in ("Live", "LiveForeground")]
+    if None in plugins:
+        raise HostError("the plugin is no longer in this group: make a new MatteBridge node")
+    for live in plugins:
+        for ours, theirs in _LIVE_TEXTS.items():
+            live[theirs].setValue(str(node[ours].value()))
+        for ours, (theirs, numbers) in _LIVE_CHOICES.items():
+            live[theirs].setValue(numbers[str(node[ours].value())])
+        live["timeout"].setValue(float(node["timeout_s"].value()))
+        # Inside the group an arrow always leads somewhere, also where outside there is nothing.
+        live["useBackground"].setValue(node.input(1) is not None)
+        live["useHint"].setValue(node.input(2) is not None)
+        live["hintChannel"].setValue(_LIVE_HINTS.get(str(node["hint_channel"].value()), 0))
+    known = str(node["hint_channel"].value()) in _LIVE_HINTS
     left = [node[name].label() for name in _NOT_LIVE if not _is_as_made(node, name)]
     left += [name for index, name in enumerate(INPUTS) if index > 2 and node.input(index)]
-    left += ["Hint channel"] if channel is None and node.input(2) is not None else []
+    left += ["Hint channel"] if not known and node.input(2) is not None else []
     _say(node, f"live; for pre-render only: {', '.join(left)}" if left else "live")
 
 
@@ -425,6 +444,7 @@ _LIVE_CHOICES: dict[str, tuple[str, dict[str, int]]] = {
         {"off": 0, "auto": 1, "homography": 2, "as the model wants": 3},
     ),
 }
+_LIVE_HINTS = {"rgba.alpha": 0, "rgba.red": 1}
 _NOT_LIVE = ("match_exposure", "plate_alpha", "nonfinite", "settings", "overscan")
 # Knobs of ours that decide pixels.
 PIXEL_KNOBS = (
@@ -568,7 +588,8 @@ class _Request:
         store = _package("store")
         node = _by_name(self.name)
         read = _read_of(node)
-        current = os.path.dirname(str(read["file"].value() or "")) or None
+        shown = str(read["file"].value() or "")
+        current = os.path.dirname(_here(shown)) or None
         before = None if current is None else type(self.store)(current)
         folder = store.update_set(self.store, before, made, self.settings, self.source)
         numbers = [int(name.split(".")[-1]) for name in store.read_set(folder).get("frames", {})]
@@ -679,8 +700,16 @@ def _store_of(node: nuke.Node) -> Any:
 
 
 def _path_on(node: nuke.Node, name: str) -> Optional[str]:
+    """A folder on the node, as it is called on this machine."""
     knob: Any = node[name]
-    return knob.getEvaluatedValue() or None
+    path = knob.getEvaluatedValue()
+    return _here(path) if path else None
+
+
+def _here(path: str) -> str:
+    """A path by the studio's own rules, which may differ from machine to machine."""
+    rules: Any = nuke.filenameFilter
+    return rules(path) or path
 
 
 def _user() -> str:

@@ -182,7 +182,45 @@ def test_the_plugin_gets_what_stands_on_the_group(
     assert (live["model"].value(), live["foregroundSource"].value()) == ("default", "Unmix")
     assert (live["alignment"].value(), live["timeout"].value()) == ("Homography", 9.0)
     assert (live["cleanPlate"].value(), live["hintChannel"].value()) == ("sh010", "Red")
+    assert (live["useBackground"].value(), live["useHint"].value()) == (True, False)
+    comp.node.setInput(1, None)
+    comp.node.setInput(2, comp.plate)
+    assert (live["useBackground"].value(), live["useHint"].value()) == (False, True)
+    twin = comp.node.node("LiveForeground")
+    for name, knob in live.knobs().items():
+        assert name == "outputMode" or twin[name].value() == knob.value(), name
     assert comp.status == "live"
+
+
+def test_the_live_route_gives_the_layers_that_the_pre_render_gives(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path))
+    comp.range(1, 1)
+    layers = set(comp.frame(1).channels)
+    comp.host.plugins.add(comp.tool.PLUGIN_CLASS)
+    comp.node["route"].setValue("live (OFX)")
+    live = comp.frame(1).channels
+    assert set(live) == layers
+    plate = comp.host.frame_of(comp.plate, 1).channels["rgba.red"]
+    np.testing.assert_array_equal(live["foreground.red"], plate)
+    np.testing.assert_array_equal(live["rgba.red"], plate * live["matte.alpha"])
+    comp.node["route"].setValue("pre-render")
+    comp.node["route"].setValue("live (OFX)")
+    assert sum(node._class == comp.tool.PLUGIN_CLASS for node in comp.node.nodes()) == 2
+
+
+def test_folders_are_called_as_the_studio_calls_them_on_this_machine(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path))
+    comp.host.module.addFilenameFilter(lambda name: name.replace("X:/shows", str(tmp_path)))
+    comp.node["store"].setValue("X:/shows/mattes")
+    comp.range(1, 2)
+    assert comp.status == "2 frames matted"
+    assert (tmp_path / "mattes" / comp.node["node_uid"].value() / "frames").is_dir()
+    comp.range(2, 2)
+    comp.frame(1)
 
 
 def test_what_the_plugin_has_no_knob_for_is_named(
@@ -212,11 +250,13 @@ def test_the_plugin_has_the_parameters_and_choices_that_the_fake_has() -> None:
     for name in ("model", "cleanPlate", "endpoint"):
         assert f'text({{"{name}"' in text
     assert 'seconds({"timeout"' in text
+    for name in ("useBackground", "useHint"):
+        assert f'truth({{"{name}"' in text
     with NukeHost().running(NUKE_FOLDER):
         import mattebridge_nuke
 
         assert [n for n, _ in mattebridge_nuke._LIVE_CHOICES.values()] == [
-            name for name in nuke_host.PLUGIN_CHOICES if name != "hintChannel"
+            name for name in nuke_host.PLUGIN_CHOICES if name not in ("outputMode", "hintChannel")
         ]
 
 

@@ -212,6 +212,11 @@ def _built_in(node_class: str) -> Iterator[Knob]:
         yield Int_Knob("last_frame", value=100)
     elif node_class == "Grade":
         yield Double_Knob("white", value=1.0)
+    elif node_class == "Copy":
+        for number in range(4):
+            value = "rgba.alpha" if number == 0 else "none"
+            yield String_Knob(f"from{number}", value=value)
+            yield String_Knob(f"to{number}", value=value)
     elif node_class == "Crop":
         yield Knob("box", value=(0, 0, 0, 0))
     elif node_class == "Reformat":
@@ -231,10 +236,13 @@ def _of_the_plugin() -> Iterator[Knob]:
         yield String_Knob(name, value=value)
     for name, values in PLUGIN_CHOICES.items():
         yield Enumeration_Knob(name, "", values)
+    for name in ("useBackground", "useHint"):
+        yield Boolean_Knob(name, value=True)
     yield Double_Knob("timeout", value=60.0)
 
 
 PLUGIN_CHOICES = {
+    "outputMode": ["Premultiplied RGBA", "Foreground + alpha (straight)", "Matte"],
     "inputColor": ["Linear Rec.709", "sRGB display"],
     "foregroundSource": ["Model", "Unmix", "Plate"],
     "alignment": ["Off", "Automatic", "Homography", "Model's own"],
@@ -243,7 +251,7 @@ PLUGIN_CHOICES = {
 
 CLASSES = (
     "Read", "Write", "Switch", "Input", "Output", "Group", "FrameRange", "Grade", "Crop",
-    "Reformat", "NoOp", "Dot",
+    "Reformat", "NoOp", "Dot", "Copy",
 )  # fmt: skip
 
 
@@ -422,6 +430,8 @@ class NukeHost:
         self.bars: list[Any] = []
         self.menu_entries: dict[str, str] = {}
         self.undo_depth = 0
+        self.live_renders = 0
+        self.layers: dict[str, list[str]] = {}
         self.slowest_call_s = 0.0
         self._queue: queue.Queue[Callable[[], None]] = queue.Queue()
         self._callbacks: dict[str, dict[str, list[Any]]] = {}
@@ -560,7 +570,7 @@ class NukeHost:
             raise RuntimeError("nothing is connected")
         method = getattr(self, f"_do_{node._class.lower()}", None)
         if node._class in self.plugins:
-            return self._evaluate(node._inputs.get(0), frame, view)
+            return self._do_plugin(node, frame, view)
         return (
             method(node, frame, view)
             if method
@@ -595,6 +605,29 @@ class NukeHost:
             for name, plane in picture.channels.items()
         }
         return replace(picture, channels=channels)
+
+    def _do_plugin(self, node: Node, frame: int, view: str) -> Picture:
+        """Half of a matte everywhere: enough to see which output comes from where."""
+        picture = self._evaluate(node._inputs.get(0), frame, view)
+        straight = node._knobs["outputMode"].value() == PLUGIN_CHOICES["outputMode"][1]
+        half = np.float32(1.0 if straight else 0.5)
+        colours = ("red", "green", "blue")
+        channels = {f"rgba.{c}": picture.channels[f"rgba.{c}"] * half for c in colours}
+        channels["rgba.alpha"] = np.full_like(channels["rgba.red"], 0.5)
+        self.live_renders += 1
+        return replace(picture, channels=channels)
+
+    def _do_copy(self, node: Node, frame: int, view: str) -> Picture:
+        below = self._evaluate(node._inputs.get(0), frame, view)
+        above = self._evaluate(node._inputs.get(1), frame, view)
+        channels = dict(below.channels)
+        for number in range(4):
+            source, target = (str(node._knobs[f"{w}{number}"].value()) for w in ("from", "to"))
+            if source != "none":
+                if target.split(".")[0] not in ("rgba", *self.layers):
+                    raise RuntimeError(f"{node._name}: there is no layer of {target}")
+                channels[target] = above.channels[source]
+        return replace(below, channels=channels)
 
     def _do_crop(self, node: Node, frame: int, view: str) -> Picture:
         """The bounding box becomes `box` (x, y, w, h, y down); black where there was nothing."""

@@ -26,6 +26,7 @@ def public(host: NukeHost) -> dict[str, Any]:
         "nodes": _Nodes(host),
         "Undo": _undo(host),
         "ProgressTask": _progress_task(host),
+        "Layer": _layer(host),
         "GUI": host.gui,
         "INTERACTIVE": host.gui,
         "EXE_PATH": "/nonexistent/Nuke",
@@ -230,7 +231,21 @@ def _callbacks(host: NukeHost) -> dict[str, Callable[..., Any]]:
     found = {f"add{kind}": adder(kind, "*") for kind in (*kinds, "KnobChanged")}
     for kind in ("BeforeRender", "BeforeFrameRender", "AfterFrameRender", "AfterRender"):
         found[f"add{kind}"] = adder(kind, "Write")
-    return found
+
+    def addFilenameFilter(  # noqa: N802
+        call: Any,
+        args: Any = (),
+        kwargs: Any = (),
+        nodeClass: str = "*",  # noqa: N803
+    ) -> None:
+        host._register("FilenameFilter", call, args, kwargs or {}, nodeClass)
+
+    def filenameFilter(filename: str) -> Any:  # noqa: N802
+        for call, args, kwargs in host._callbacks.get("FilenameFilter", {}).get("*", []):
+            filename = call(filename, *args, **dict(kwargs)) or filename
+        return filename
+
+    return {**found, "addFilenameFilter": addFilenameFilter, "filenameFilter": filenameFilter}
 
 
 def _undo(host: NukeHost) -> Any:
@@ -244,6 +259,16 @@ def _undo(host: NukeHost) -> Any:
             host.undo_depth -= 1
 
     return Undo
+
+
+def _layer(host: NukeHost) -> Any:
+    class Layer:
+        def __init__(self, name: str, channels: Sequence[str]) -> None:
+            host._main_only()
+            assert all(channel.startswith(f"{name}.") for channel in channels)
+            host.layers.setdefault(name, list(channels))
+
+    return Layer
 
 
 def _progress_task(host: NukeHost) -> Any:

@@ -124,3 +124,22 @@ def test_a_plugin_that_is_not_built_is_one_sentence(
     assert (tmp_path / "p" / install.BUNDLE / "Contents" / "x.ofx").is_file()
     assert cli.main(["install", "ofx", "--to", str(tmp_path / "p"), "--undo"]) == 0
     assert not (tmp_path / "p" / install.BUNDLE).exists()
+
+
+@pytest.mark.parametrize(
+    ("system", "host", "ending"),
+    [
+        ("linux", "nuke", "/.nuke"),
+        ("linux", "resolve", "/.local/share/DaVinciResolve/Fusion"),
+        ("darwin", "resolve", "Blackmagic Design/DaVinci Resolve/Fusion"),
+        ("win32", "resolve", "Blackmagic Design/DaVinci Resolve/Support/Fusion"),
+        ("linux", "ofx", "/usr/OFX/Plugins"),
+        ("darwin", "ofx", "/Library/OFX/Plugins"),
+        ("win32", "ofx", "C:/Program Files/Common Files/OFX/Plugins"),
+    ],
+)
+def test_each_system_has_its_own_folders(
+    system: str, host: str, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    assert install.default_folder(host).as_posix().endswith(ending)
