@@ -595,7 +595,8 @@ class _Request:
         numbers = [int(name.split(".")[-1]) for name in store.read_set(folder).get("frames", {})]
         read["file"].setValue((folder / store.PATTERN).as_posix())
         # Frames of several sources are as good as changed: some of them are.
-        node["matted_from"].setValue(store.source_of(folder) or "several")
+        source = store.source_of(folder)
+        node["matted_from"].setValue("several" if source is None else source)
         _set(node.node("Matted"), first_frame=min(numbers), last_frame=max(numbers))
 
     def _words(self, made: Sequence[Any]) -> str:

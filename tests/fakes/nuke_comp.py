@@ -21,6 +21,7 @@ class Comp:
         import mattebridge_nuke
 
         self.host, self.shot, self.tool = host, shot, mattebridge_nuke
+        mattebridge_nuke.LOOK_LIMIT_S = 60.0  # the machine may be busy
         nuke = host.module
         self.plate = nuke.nodes.Read(name="plate", file=shot.plate, first=-100, last=9999)
         self.clean_plate = nuke.nodes.Read(name="clean", file=shot.clean_plate)

@@ -84,10 +84,10 @@ def update_set(
     return folder
 
 
-def source_of(folder: Path) -> str:
-    """What the inputs of all frames of a set were like; empty where they were not all alike."""
+def source_of(folder: Path) -> Optional[str]:
+    """What the inputs of all frames of a set were like; None where they were not all alike."""
     sources = set(read_set(folder).get("sources", {}).values())
-    return str(sources.pop()) if len(sources) == 1 else ""
+    return str(sources.pop()) if len(sources) == 1 else None
 
 
 def read_set(folder: Path) -> dict[str, Any]:
