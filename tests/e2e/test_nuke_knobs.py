@@ -294,6 +294,27 @@ def test_the_toolset_opens_where_nothing_of_ours_is_installed() -> None:
         assert node["status"].value() == "mattebridge is not installed in this Nuke"
 
 
+def test_a_real_tcl_reads_the_toolset_as_the_fake_does() -> None:
+    # Nuke's own scripts are Tcl; where Python has none, the fake's reader is the only one.
+    tkinter = pytest.importorskip("tkinter", reason="this Python was built without Tcl")
+    tcl = tkinter.Tcl()
+    text = nuke_script.TOOLSET.read_text("utf-8")
+    nodes = [words for words in nuke_script.commands(text) if words[0][0].isupper()]
+    tcl.eval("set found {}; proc stack {n} {return 0}; proc push {n} {}; proc end_group {} {}")
+    for name in {words[0] for words in nodes}:
+        tcl.eval(f"proc {name} {{body}} {{lappend ::found {name} $body}}")
+    tcl.eval(text)
+    found = tcl.splitlist(tcl.eval("set found"))
+    assert list(found[::2]) == [name for name, _ in nodes]
+    for body, (_, expected) in zip(found[1::2], nodes):
+        pairs = list(nuke_script.commands(expected))
+        words = tcl.splitlist(body)
+        assert list(words) == [word for pair in pairs for word in pair]
+        for name, value in pairs:
+            if name == "addUserKnob":
+                assert list(tcl.splitlist(value)) == next(nuke_script.commands(value))
+
+
 def test_the_fake_reads_a_script_as_nuke_writes_it() -> None:
     text = """#! /usr/local/Nuke15.1v1/libnuke-15.1.so -nx
 version 15.1 v1
