@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
-from mattebridge.errors import UsageError
+from mattebridge.errors import FrameError, UsageError
 
 if TYPE_CHECKING:
     from mattebridge.job import MatteJob
@@ -88,6 +88,9 @@ def add_parser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=run_submit, matting=matting, make_job=make_job)
+    command.add_argument(
+        "--traceback", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
     _add_farm(command)
 
 
@@ -486,12 +489,19 @@ def _say_what_to_do(folder: Path) -> None:
 
 
 def _hand_over(name: str, command: Sequence[str]) -> None:
-    """Run the queue's tool, its words going where ours go. Raises `UsageError` when it refuses."""
+    """Run the queue's tool, its words going where ours go.
+
+    Raises `UsageError` when it refuses the job, `FrameError` when it ran it and that failed.
+    """
     try:
         limit_s = None if name == "openjd" else SUBMIT_LIMIT_S
         done = subprocess.run(command, stdin=subprocess.DEVNULL, timeout=limit_s, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UsageError(f"{command[0]} could not be run: {error}") from error
+    if done.returncode and name == "openjd":
+        raise FrameError("the job did not end well; the words of its first failure stand above")
     if done.returncode:
-        raise UsageError(f"{QUEUES[name].title} did not take the job: {command[0]} ended with "
-                         f"status {done.returncode}")  # fmt: skip
+        raise UsageError(
+            f"{QUEUES[name].title} did not take the job: {command[0]} ended with status"
+            f" {done.returncode}"
+        )

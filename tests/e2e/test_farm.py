@@ -174,6 +174,7 @@ def test_a_task_over_its_time_is_cancelled_with_four_and_the_daemon_serves_on(fa
     assert run.status == 1
     assert run.endings == [("enter", 0), ("1001-1003", 4), ("exit", 0)]
     assert "openjd_fail: " in run["1001-1003"].words
+    assert run.seconds_between('Sending signal "term"', "exited with code: 4") < 5
     assert "in use and goes on" in run["exit"].words
     assert farm.leftovers() == []
     for name in farm.made():
@@ -286,6 +287,18 @@ def test_the_first_session_to_end_leaves_the_daemon_to_one_that_is_between_its_t
     left = farm.mattebridge("stop", "--if-unused", "--instance", farm.instance, **other)
     assert (left.returncode, left.stdout) == (0, "mattebridge: no daemon runs\n")
     assert not is_alive(pid)
+
+
+def test_a_session_stops_what_its_own_task_has_started_and_nothing_of_anybody_else(farm):
+    """J5: with a template of one's own, in which tasks may start the daemon."""
+    session = {"OPENJD_SESSION_WORKING_DIR": "/sessions/own"}
+    here = ("--instance", farm.instance)
+    matte = ("matte", "plate.1001.exr", "--clean-plate", "clean.exr", "-o", "out", *here)
+    assert farm.mattebridge(*matte, **session).returncode == 0
+    assert "no daemon runs" in farm.mattebridge("stop", "--if-unused", *here, **session).stdout
+    assert _serve(farm).returncode == 0  # by hand
+    assert "goes on" in farm.mattebridge("stop", "--if-unused", *here, **session).stdout
+    assert "no daemon runs" in farm.mattebridge("stop", "--if-unused", *here).stdout
 
 
 @pytest.mark.slow

@@ -65,6 +65,15 @@ class Run:
     def __getitem__(self, what: str) -> Action:
         return next(action for action in self.actions if action.what == what)
 
+    def seconds_between(self, first: str, then: str) -> float:
+        """By the log's own clock, between the first lines that hold these words."""
+        times = []
+        for words in (first, then):
+            line = next(line for line in self.log.splitlines() if words in line)
+            hours, minutes, seconds = line.partition("\t")[0].split(":")
+            times.append(3600 * int(hours) + 60 * int(minutes) + float(seconds))
+        return times[1] - times[0]
+
     def _read(self) -> Any:
         what, words = "", []
         for line in self.lines:

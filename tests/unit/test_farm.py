@@ -362,6 +362,26 @@ def test_a_job_goes_to_the_queue_whose_tool_is_there(shot, no_tools, capsys):
     assert submit("--queue", "none") == 0
 
 
+def test_each_queues_tool_is_given_the_job_in_its_own_way(shot, no_tools):
+    noted = put_tool(no_tools, "deadlinecommand")
+    assert submit("--queue", "deadline10", "--name", "two words") == 0
+    given = noted.read_text().splitlines()
+    assert given[:5] == ["-SubmitCommandLineJob", "-name", "two words", "-executable",
+                         "mattebridge"]  # fmt: skip
+    assert given[-4:] == ["-frames", "1001-1010", "-chunksize", "20"]
+    put_tool(no_tools, "pycuerun")
+    noted = put_tool(no_tools, "python3")  # the one that has pyoutline stands beside it
+    assert submit("--queue", "opencue") == 0
+    assert noted.read_text().splitlines() == [str(shot / "out" / "farm" / "opencue.py")]
+
+
+def test_a_job_that_is_tried_here_and_fails_is_status_three(shot, no_tools):
+    noted = put_tool(no_tools, "openjd", status=1)
+    assert submit("--queue", "openjd") == 3
+    template = shot / "out" / "farm" / "template.yaml"
+    assert noted.read_text().splitlines()[:3] == ["run", str(template), "--step=Matte"]
+
+
 def test_a_queue_that_refuses_the_job_is_not_a_success(shot, no_tools, capsys):
     put_tool(no_tools, "deadlinecommand", status=1)
     assert submit() == 2

@@ -65,10 +65,10 @@ def serve(
         from mattebridge.daemon.__main__ import main
 
         return main([*arguments, "--foreground"])
-    if auto:
-        return _start_detached(folder, arguments, lambda: _accepts(folder))
     user = user_name()
-    return _start_detached(folder, [*arguments, f"--user={user}"], lambda: _join(folder, user))
+    # A client joins by its own connection, as often as it comes.
+    joined = (lambda: _accepts(folder)) if auto else (lambda: _join(folder, user))
+    return _start_detached(folder, [*arguments, f"--user={user}"], joined)
 
 
 def user_name() -> str:
