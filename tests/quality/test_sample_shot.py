@@ -12,10 +12,13 @@ import pytest
 from mattebridge import metrics
 from mattebridge.color import srgb_encode
 from mattebridge.engine import Engine, RenderParams
+from mattebridge.evaluation import change_where_still
 from mattebridge.sample import SampleFrame, render_frames
 
 # Mean absolute error e-3 over the frame and inside the unknown region, frames 1001 to 1003.
 LARGEST_MAD, LARGEST_BAND = 40.0, 270.0
+# Of alpha from frame to frame, e-3, where the true one stands still: the goal is 2.
+LARGEST_CHANGE = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,15 @@ def test_the_default_matte_is_as_good_as_readme_says(frames: list[SampleFrame]) 
     pairs = list(zip(mattes, [frame.alpha for frame in frames]))
     assert np.mean([metrics.mad(*pair) for pair in pairs]) < LARGEST_MAD
     assert np.mean([metrics.band_error(*pair) for pair in pairs]) < LARGEST_BAND
+
+
+def test_the_matte_hardly_changes_where_nothing_moves(frames: list[SampleFrame]) -> None:
+    mattes = [_matte(frame)["alpha"] for frame in frames]
+    changes = [
+        change_where_still(mattes[n], mattes[n - 1], frames[n].alpha, frames[n - 1].alpha)
+        for n in range(1, len(frames))
+    ]
+    assert np.mean(changes) < LARGEST_CHANGE
 
 
 def test_it_beats_a_plain_difference_key_by_far(frames: list[SampleFrame]) -> None:

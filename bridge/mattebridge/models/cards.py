@@ -13,7 +13,7 @@ DIFFERENCE = ModelCard(
     family="difference",
     summary="Classical keyer from plate and clean plate; needs no weights",
     # No weights: the digest names the algorithm, and changes whenever its pixels do.
-    digest="difference:2",
+    digest="difference:3",
     licence="MIT",
     default_alignment="auto",
     accepts_hdr=True,
