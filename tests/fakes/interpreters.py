@@ -40,9 +40,12 @@ def find(version: str) -> Optional[str]:
 INTERPRETERS = {version: find(version) for version in ("3.7", *SUPPORTED)}
 
 
-def run(version: str, code: str, *paths: Path, **environment: str) -> Any:
-    """What a piece of code prints as JSON, under another interpreter with nothing of ours."""
-    python = INTERPRETERS[version]
+def run(version: Optional[str], code: str, *paths: Path, **environment: str) -> Any:
+    """What a piece of code prints as JSON, under another interpreter with nothing of ours.
+
+    None is the interpreter of the tests, with everything of ours.
+    """
+    python = sys.executable if version is None else INTERPRETERS[version]
     if python is None:
         pytest.skip(f"there is no Python {version} here")
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "MATTEBRIDGE"))}
