@@ -1,7 +1,7 @@
 """How much sooner the fast path of the BackgroundMattingV2 networks is done, and how near it stays.
 
     python benchmarks/bench_background_matting.py
-    python benchmarks/bench_background_matting.py --backbones mobilenetv2 --sizes hd uhd --rounds 9
+    python benchmarks/bench_background_matting.py --backbones mobilenetv2 --sizes hd --rounds 9
 
 Method. The baseline is the plain eager forward (`MattingRefine`, float32, as published); beside it
 the same weights and pictures go through `FastMatting`, once with the clean plate of the frame
@@ -74,9 +74,17 @@ class Row:
     foreground_difference: tuple[float, float]
 
 
-def main() -> int:
-    args = _arguments()
+def main(arguments: list[str] | None = None) -> int:
+    args = _arguments(arguments)
+    before = torch.get_num_threads()
     torch.set_num_threads(args.threads)
+    try:
+        return _run(args)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _run(args: argparse.Namespace) -> int:
     print(f"torch {torch.__version__}, {args.threads} thread(s), CPU ms, median of {args.rounds}")
     print(
         f"{'':32}{'plain':>8}{'held':>8}{'ratio':>7}{'new':>8}{'ratio':>7}"
@@ -91,15 +99,15 @@ def main() -> int:
     return 0 if good or not args.check else 1
 
 
-def _arguments() -> argparse.Namespace:
+def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--backbones", nargs="+", choices=BACKBONES, default=list(BACKBONES))
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["hd"])
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--selections", nargs="+", choices=SELECTIONS, default=list(SELECTIONS))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--check", action="store_true", help="status 1 where a bar is missed")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def make_network(backbone: str, size: str, selection: str) -> MattingRefine:
