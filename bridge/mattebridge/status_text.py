@@ -16,6 +16,9 @@ def status_table(status: Mapping[str, Any]) -> str:
             lines.append(f"  {label:<9} {clean(str(status[label]))}")
     lines.append(f"  {'frames':<9} {_frames(status.get('frames', {}))}")
     lines.append(f"  {'queue':<9} {_queue(status.get('queue', {}))}")
+    if status.get("users", ["by-hand"]) != ["by-hand"]:
+        # Whom `stop --if-unused` waits for: sessions of a farm, between their tasks too.
+        lines.append(f"  {'users':<9} {clean(', '.join(map(str, status['users'])))}")
     if status.get("timings"):
         lines.append(f"  {'timings':<9} {_timings(status['timings'])}")
     lines.append(f"  {'memory':<9} {_memory(status.get('memory', {}))}")

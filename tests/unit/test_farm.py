@@ -24,6 +24,7 @@ from mattebridge.errors import FrameWriteError, UsageError
 from mattebridge.image_io import read_frame, write_frame
 from mattebridge.job import MatteJob
 from mattebridge.sequences import parse_frames
+from mattebridge.status_text import status_table
 
 FRAMES = range(1001, 1011)
 
@@ -219,6 +220,12 @@ def test_no_name_of_a_file_and_no_bug_begins_a_line(tmp_path, monkeypatch, capsy
     assert [line.partition(":")[0] for line in commands] == ["openjd_fail"] * 2
     assert "\x1b" not in printed.out + printed.err
     assert "Traceback" in printed.err
+
+
+def test_the_status_names_the_sessions_that_a_daemon_is_kept_for():
+    """J5: nobody may be connected, and yet it is in use."""
+    assert "users     by-hand, openjd-3f2a\n" in status_table({"users": ["by-hand", "openjd-3f2a"]})
+    assert "users" not in status_table({"users": ["by-hand"]})
 
 
 # ---------------------------------------------------------------------------- resumed frames
