@@ -307,6 +307,8 @@ def set_input_range(node: nuke.Node) -> None:
 
 def knob_changed(node: Any, knob: str) -> None:
     """For each knob, and when the node is opened or connected. No network, no files."""
+    if not is_ours(node):
+        return  # in the middle of being made
     if knob == "route":
         choose_route(node)
     elif node["route"].value() == LIVE:
@@ -920,6 +922,9 @@ def main(arguments: Sequence[str]) -> int:
             text = matte_here(request, _print_progress(total))
             print(f"{node.fullName()}: {text}", flush=True)
         nuke.scriptSave(options.script)
+    except KeyboardInterrupt:
+        print("mattebridge: cancelled", file=sys.stderr, flush=True)
+        return 4
     except Exception as error:
         print(f"mattebridge: {_sentence(error)}", file=sys.stderr, flush=True)
         return int(getattr(error, "exit_status", 2 if isinstance(error, HostError) else 1))

@@ -380,6 +380,23 @@ def test_the_farm_program_mattes_a_script_and_says_how_it_ended(
     assert comp.tool.main([script, "--node=Nobody", "end"]) == 2
 
 
+def test_an_interrupt_on_the_farm_is_a_cancel_with_its_own_status(
+    make_comp: Callable[..., Comp], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(frame: int) -> None:
+        if frame == 3:
+            raise KeyboardInterrupt
+
+    comp = make_comp(make_shot(tmp_path, range(1, 5)))
+    script = str(tmp_path / "farm.nk")
+    comp.host.module.scriptSave(script)
+    before = Path(script).read_text()
+    comp.host.before_frame = interrupt
+    assert comp.tool.main([script, "--frames=1-4", "end"]) == 4
+    assert capsys.readouterr().err == "mattebridge: cancelled\n"
+    assert Path(script).read_text() == before
+
+
 def test_the_live_route_wraps_the_plugin_and_says_so_where_it_is_missing(
     make_comp: Callable[..., Comp], tmp_path: Path
 ) -> None:
