@@ -9,13 +9,15 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
+import psutil
 import pytest
 
-from fakes.daemon_process import DaemonProcess
+from fakes.daemon_process import DaemonProcess, wait_for
 from fakes.host_shot import make_shot
 from fakes.nuke_comp import NUKE_FOLDER, Comp, assert_same, offline
 from fakes.nuke_host import NukeHost, load
@@ -78,6 +80,76 @@ def test_a_whole_session_that_starts_the_daemon_never_runs_the_hosts_own_binary(
         with MatteClient.connect(str(tmp_path / "run")) as client:
             client.shutdown()
     assert not (tmp_path / "executed").exists()
+
+
+QUIT = """
+import sys
+from pathlib import Path
+from fakes.host_shot import make_shot
+from fakes.nuke_host import NukeHost
+from mattebridge.hosts import route
+route.WHEELS = tuple(sys.argv[4:]) or route.WHEELS
+folder = Path(sys.argv[1])
+shot = make_shot(folder, (1, 2, 3, 4))
+host = NukeHost(gui=True)
+with host.running(Path(sys.argv[3])):
+    import mattebridge_nuke
+    nuke = host.module
+    node = mattebridge_nuke.create()
+    node.setInput(0, nuke.nodes.Read(file=shot.plate, last=9))
+    node.setInput(1, nuke.nodes.Read(file=shot.clean_plate))
+    for name, value in dict(instance=sys.argv[2], store=str(folder / "store"),
+                            scratch=str(folder), model="difference", first=1, last=4).items():
+        node[name].setValue(value)
+    host.press(node, "matte_range")
+    busy = route.command.atexit if len(sys.argv) > 4 else None
+    started = []
+    if busy is not None:
+        keep = busy.register
+        busy.register = lambda call: (started.append(call), keep(call))
+    host.pump(lambda: started if busy else len(host.rendered) >= 2, 60)
+    print("quits", flush=True)
+"""
+
+
+@pytest.mark.parametrize("missing", [(), ("no_such_wheel",)], ids=["client", "command"])
+def test_the_host_quits_in_the_middle_of_a_frame_and_nothing_goes_on(
+    missing: tuple[str, ...], tmp_path: Path, start_daemon: Callable[..., DaemonProcess]
+) -> None:
+    daemon = start_daemon(hooks="model=sleep:120")
+    before = set(psutil.Process().children(recursive=True))
+    started = time.monotonic()
+    words = [sys.executable, "-W", "error", "-c", QUIT, str(tmp_path), str(daemon.folder)]
+    said = subprocess.run(
+        [*words, str(NUKE_FOLDER), *missing],
+        capture_output=True, text=True, check=False, cwd="/", timeout=100,
+        env={
+            **os.environ, "MATTEBRIDGE_DAEMON_PYTHON": sys.executable, "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join((str(ROOT / "bridge"), str(ROOT / "tests"))),
+        },
+    )  # fmt: skip
+    assert (said.returncode, said.stdout, said.stderr) == (0, "quits\n", "")
+    assert time.monotonic() - started < 90
+    wait_for(lambda: commands_of(daemon) == [], 60.0, lambda: "the command has ended")
+    with daemon.client() as client:
+        wait_for(lambda: waiting(client) == 0, 60.0, "no frame waits")
+    assert set(psutil.Process().children(recursive=True)) <= before
+
+
+def waiting(client: MatteClient) -> int:
+    """Frames in the daemon's queue."""
+    queue = client.status()["queue"]
+    return int(queue["interactive"] + queue["batch"])
+
+
+def commands_of(daemon: DaemonProcess) -> list[int]:
+    """Processes anywhere on the machine that matte by this daemon."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = process.info["cmdline"] or []
+        if "matte" in line and str(daemon.folder) in line:
+            found.append(process.pid)
+    return found
 
 
 def test_making_opening_and_turning_knobs_asks_nobody(

@@ -281,6 +281,7 @@ def test_the_daemon_status_is_asked_on_a_thread(
     comp = make_comp(make_shot(tmp_path), gui=True)
     comp.host.press(comp.node, "open_status")
     comp.host.pump(lambda: comp.status.startswith("daemon ready"))
+    assert comp.status == "daemon ready; 1 workers; 0 frames wait"
 
 
 def test_without_a_window_the_status_is_there_when_the_button_returns(

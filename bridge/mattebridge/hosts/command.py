@@ -13,6 +13,7 @@ Standard library only.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import json
@@ -57,6 +58,9 @@ CHUNK_FRAMES = 8
 CANCEL_LIMIT_S = 6.0
 START_LIMIT_S = 120.0
 CARDS_LIMIT_S = 60.0
+OUT_PREFIX = ".command-"
+# A folder of this age was left by a host that was killed.
+ABANDONED_AGE_S = 86400.0
 PIXEL_ATTRIBUTES = (
     "channels", "compression", "dataWindow", "displayWindow", "lineOrder", "pixelAspectRatio",
 )  # fmt: skip
@@ -91,8 +95,8 @@ def matte_by_command(
     for view, numbers in _chunks(frames):
         if cancelled():
             raise Cancelled("cancelled")
-        with tempfile.TemporaryDirectory(prefix="chunk-", dir=folder) as place:
-            chunk = _Chunk(Path(place), view, settings, card, store)
+        with _folder_in(folder, "chunk-") as place:
+            chunk = _Chunk(place, view, settings, card, store)
             for frame in numbers:
                 if cancelled():
                     raise Cancelled("cancelled")
@@ -196,7 +200,9 @@ class _Chunk:
                 todo.append(frame)
         if not todo:
             return made
-        with _folder_in(self.store) as out:
+        _sweep(self.store)
+        # Beside the place of the frames, so that taking them in copies nothing.
+        with _folder_in(self.store, OUT_PREFIX) as out:
             words = [*self._words(todo, out), "--timeout", f"{timeout_s:g}"]
             for event in _events(words, instance, self.place, timeout_s, cancelled):
                 if event.get("event") == "frame" and event.get("status") == "done":
@@ -257,14 +263,20 @@ def _shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _sweep(store: Path) -> None:
+    for left in store.glob(f"{OUT_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.lstat().st_mtime > ABANDONED_AGE_S:
+                shutil.rmtree(left, ignore_errors=True)
+
+
 @contextlib.contextmanager
-def _folder_in(store: Path) -> Iterator[Path]:
-    """A folder for what the command writes: beside its place, so that moving is renaming."""
+def _folder_in(parent: Path, prefix: str) -> Iterator[Path]:
     try:
-        store.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".command-", dir=store))
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     except OSError as error:
-        raise FrameWriteError(f"cannot write in {store}: {error.strerror}") from error
+        raise FrameWriteError(f"cannot write in {parent}: {error.strerror}") from error
     try:
         yield folder
     finally:
@@ -299,6 +311,8 @@ def _events(
     failed = ""
     with (place / "said").open("wb") as said, (place / "complained").open("wb") as complained:
         child = _start(_line(words, instance), said, complained)
+    # A host that quits in the middle does not wait; the child is asked to stop and does so alone.
+    atexit.register(child.terminate)
     try:
         with (place / "said").open("rb") as lines:
             for event in _tail(child, lines, START_LIMIT_S + timeout_s, cancelled):
@@ -306,6 +320,7 @@ def _events(
                     failed = failed or f"frame {event['frame']}: {event.get('message', '')}"
                 yield event
     finally:
+        atexit.unregister(child.terminate)
         _end(child)
     if child.returncode:
         raise _error_of(child.returncode, failed or (place / "complained").read_text("utf-8"))

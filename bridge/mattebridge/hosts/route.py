@@ -106,5 +106,5 @@ def status_line(instance: Optional[str]) -> str:
     with MatteClient.connect(instance, name="status") as client:
         status = client.status()
     workers, queue = status.get("workers", []), status.get("queue", {})
-    depth = queue.get("depth", 0) if isinstance(queue, dict) else queue
-    return f"daemon {status.get('state')}; {len(workers)} workers; {depth} frames wait"
+    waiting = queue.get("interactive", 0) + queue.get("batch", 0)
+    return f"daemon {status.get('state')}; {len(workers)} workers; {waiting} frames wait"
