@@ -22,6 +22,7 @@ from fakes.farm import ROOT, TEMPLATE, Farm, paint_shot
 from mattebridge.client import MatteClient
 from mattebridge.image_io import read_frame
 from mattebridge.sequences import parse_frames
+from mattebridge.session import Session
 
 FRAMES = range(1001, 1007)
 OUTPUTS = ("alpha", "foreground", "premultiplied")
@@ -299,6 +300,15 @@ def test_a_session_stops_what_its_own_task_has_started_and_nothing_of_anybody_el
     assert _serve(farm).returncode == 0  # by hand
     assert "goes on" in farm.mattebridge("stop", "--if-unused", *here, **session).stdout
     assert "no daemon runs" in farm.mattebridge("stop", "--if-unused", *here).stdout
+
+
+def test_sessions_that_never_end_are_forgotten_one_by_one(start_daemon):
+    """J5: a host whose workers die often does not fill the daemon with names."""
+    daemon = start_daemon()
+    for number in range(70):
+        Session.open(daemon.folder, name="serve", host="", user=f"openjd-{number}").close()
+    users = daemon.client().status()["users"]
+    assert users == [f"openjd-{number}" for number in range(6, 70)]
 
 
 @pytest.mark.slow
