@@ -248,3 +248,10 @@ def test_batch_work_waits_for_interactive_work_but_not_for_ever(
 
 def _frames(daemon: DaemonProcess) -> list[str]:
     return [line for line in daemon.log().splitlines() if " frame=" in line]
+
+
+def test_a_worker_waits_asleep_for_its_own_threads(shared_daemon: DaemonProcess) -> None:
+    """Spinning they would take the processors from the clients that read and write frames."""
+    (pid,) = shared_daemon.worker_pids()
+    environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    assert b"OMP_WAIT_POLICY=PASSIVE" in environment
