@@ -9,7 +9,6 @@ import numpy as np
 
 from fakes.host_shot import HostShot
 from fakes.nuke_host import NukeHost, Picture, load
-from mattebridge import cli
 
 NUKE_FOLDER = Path(__file__).parents[2] / "nuke"
 
@@ -53,6 +52,8 @@ class Comp:
 
 def offline(tmp_path: Path, instance: str, shot: HostShot, frames: str, *more: str) -> Path:
     """The same frames by the command; the folder of its multi-layer EXRs."""
+    from mattebridge import cli  # the daemon's half: not under every Python
+
     out = tmp_path / "offline"
     words = ["matte", shot.plate.replace("%V", "main"), "--clean-plate", shot.clean_plate]
     words += ["--layers", "--format", "exr-none", "--model", "difference", "-o", str(out)]
