@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, Optional
 
 import numpy as np
 
@@ -127,6 +127,15 @@ def what_is_stale_is_said_and_live_gets_the_knobs(folder: Path, instance: str) -
         assert "matte.alpha" in comp.frame(1).channels
 
 
+def outcome(call: Callable[[], Any]) -> Optional[Exception]:
+    """The error of a call, or None."""
+    try:
+        call()
+    except RuntimeError as error:
+        return error
+    return None
+
+
 def fusion_is_as_before_whichever_step_fails(folder: Path, instance: str) -> None:
     import mattebridge_fusion as script
 
@@ -145,12 +154,10 @@ def fusion_is_as_before_whichever_step_fails(folder: Path, instance: str) -> Non
     before, failures = comp.snapshot(), 0
     while True:
         comp.calls, comp.fail_at = 0, failures + 1
-        try:
-            script.matte(comp, asked)
-        except RuntimeError as error:
-            assert str(error).endswith(" failed")
-        else:
+        error = outcome(lambda: script.matte(comp, asked))
+        if error is None:
             break
+        assert str(error).endswith(" failed")
         failures += 1
         comp._tools = comp._tools[:3]
         script._recover(comp)

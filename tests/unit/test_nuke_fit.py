@@ -14,7 +14,7 @@ from typing import Any, Optional
 import pytest
 
 from fakes import nuke_host
-from fakes.interpreters import SUPPORTED, packages, run
+from fakes.interpreters import SUPPORTED, run
 from fakes.nuke_host import NukeHost
 
 ROOT = Path(__file__).parents[2]
@@ -161,47 +161,6 @@ def test_with_no_package_at_all_the_node_opens_and_names_what_is_missing(version
     assert "No module named" in words
     assert words.endswith("run `mattebridge install nuke`")
     assert (knobs > 25, threads) == (True, 1)
-
-
-WHOLE = """
-import json, sys, time
-sys.executable = "/nonexistent/Nuke"
-for name in ("torch", "cv2", "OpenImageIO"):
-    sys.modules[name] = None
-from pathlib import Path
-from fakes.host_shot import make_shot
-from fakes.nuke_host import NukeHost
-shot = make_shot(Path({folder!r}), (1, 2))
-host = NukeHost(gui={gui})
-with host.running(Path({nuke!r})):
-    import mattebridge_nuke
-    nuke = host.module
-    node = mattebridge_nuke.create()
-    node.setInput(0, nuke.nodes.Read(file=shot.plate, last=9))
-    node.setInput(1, nuke.nodes.Read(file=shot.clean_plate))
-    for name, value in dict(instance={instance!r}, store={folder!r} + "/store",
-                            scratch={folder!r}, model="difference", first=1, last=2).items():
-        node[name].setValue(value)
-    host.press(node, "matte_range")
-    host.pump(lambda: not mattebridge_nuke._jobs)
-    host.settle()
-    picture = host.frame_of(node, 2)
-    print(json.dumps([node["status"].value(), float(picture.channels["matte.alpha"].mean())]))
-"""
-
-
-@pytest.mark.parametrize("gui", [False, True], ids=["terminal", "window"])
-@pytest.mark.parametrize("version", SUPPORTED)
-def test_a_range_is_matted_under_every_interpreter(
-    version: str, gui: bool, tmp_path: Path, shared_daemon: Any
-) -> None:
-    code = WHOLE.format(
-        folder=str(tmp_path), nuke=str(ROOT / "nuke"), instance=str(shared_daemon.folder), gui=gui
-    )
-    paths = [ROOT / "bridge", ROOT / "tests", packages(version)]
-    words, mean = run(version, code, *paths)
-    assert words == "2 frames matted"
-    assert 0.05 < mean < 0.5
 
 
 def test_loading_the_node_starts_no_process_and_loads_nothing_heavy() -> None:
