@@ -687,7 +687,15 @@ FORBIDDEN = {
     "IDENTITY": "the same",
 }
 # Ours to start from our own command line alone; a host's executable is the host.
-MAY_NAME_THE_INTERPRETER = {"cli.py", "install.py", "control.py", "pool.py", "demo.py", "batch.py"}
+MAY_NAME_THE_INTERPRETER = {
+    "cli.py",
+    "plates_command.py",
+    "install.py",
+    "control.py",
+    "pool.py",
+    "demo.py",
+    "batch.py",
+}
 CLIENT_HALF = {
     "client.py",
     "session.py",
