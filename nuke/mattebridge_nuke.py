@@ -164,8 +164,8 @@ def create() -> nuke.Node:
 
 def _fill(node: Any) -> None:
     with node:
-        for name in INPUTS:
-            nuke.nodes.Input(name=name)
+        for index, name in enumerate(INPUTS):
+            nuke.nodes.Input(name=name).setXYpos(110 * index, 0)
         read = nuke.nodes.Read(name="Matte", file=NOT_YET)
         _set(read, raw=True, premultiplied=True, on_error="error")
         _set(read, origset=True, **dict.fromkeys(("first", "origfirst"), -ANY_FRAME))
@@ -173,7 +173,9 @@ def _fill(node: Any) -> None:
         # Reports what is matted; the Read itself takes any frame, and a missing one is an error.
         shown = nuke.nodes.FrameRange(name="Matted", inputs=[read])
         route = nuke.nodes.Switch(name="Route", inputs=[shown])
-        nuke.nodes.Output(inputs=[route])
+        output = nuke.nodes.Output(inputs=[route])
+        for row, inside in enumerate((read, shown, route, output)):
+            inside.setXYpos(0, 120 + 80 * row)
     node["knobChanged"].setValue(ON_KNOB)
 
 
@@ -391,6 +393,7 @@ def _add_plugin(node: Any) -> None:
             values = {f"from{index}": f"rgba.{colour}", f"to{index}": f"foreground.{colour}"}
             _set(layers, **values)
         _set(layers, from3="rgba.alpha", to3="matte.alpha")
+        layers.setXYpos(110, 240)
         node.node("Route").setInput(1, layers)
 
 
@@ -404,6 +407,7 @@ def _one_plugin(node: Any, name: str, output: int) -> nuke.Node:
         ) from error
     made.setName(name)
     made["outputMode"].setValue(output)
+    made.setXYpos(110 * (output + 1), 120)
     for index, source in enumerate(("Plate", "CleanPlate", "Hint")):
         made.setInput(index, node.node(source))
     return made

@@ -188,8 +188,18 @@ def test_the_plugin_gets_what_stands_on_the_group(
     assert (live["useBackground"].value(), live["useHint"].value()) == (False, True)
     twin = comp.node.node("LiveForeground")
     for name, knob in live.knobs().items():
-        assert name == "outputMode" or twin[name].value() == knob.value(), name
+        assert name in ("outputMode", "xpos") or twin[name].value() == knob.value(), name
     assert comp.status == "live"
+
+
+def test_the_nodes_inside_the_group_lie_beside_one_another(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path))
+    comp.host.plugins.add(comp.tool.PLUGIN_CLASS)
+    comp.node["route"].setValue("live (OFX)")
+    places = [(inside["xpos"].value(), inside["ypos"].value()) for inside in comp.node.nodes()]
+    assert len(set(places)) == len(places) == 12
 
 
 def test_the_live_route_gives_the_layers_that_the_pre_render_gives(

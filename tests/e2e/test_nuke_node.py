@@ -14,6 +14,7 @@ from fakes.daemon_process import DaemonProcess
 from fakes.host_shot import make_shot
 from fakes.nuke_comp import Comp, assert_same, offline
 from fakes.nuke_host import NukeHost, Picture, load, save
+from fakes.nuke_script import save_node
 
 
 def test_without_a_window_a_range_is_there_when_the_button_returns_and_equals_the_command(
@@ -354,14 +355,17 @@ def test_a_pasted_copy_gets_a_folder_of_its_own(
     make_comp: Callable[..., Comp], tmp_path: Path
 ) -> None:
     comp = make_comp(make_shot(tmp_path))
+    comp.node["settings"].setValue("shadow=0.5\nband=2")
+    comp.range(1, 2)
     uid = comp.node["node_uid"].value()
-    with comp.node:
-        pass
-    copy = comp.tool.create()
-    copy["node_uid"].setValue(uid)
-    comp.host._call("OnCreate", copy)
+    (tmp_path / "clipboard.nk").write_text(save_node(comp.node))
+    copy = comp.host.module.loadToolset(str(tmp_path / "clipboard.nk"))
     assert copy["node_uid"].value() not in ("", uid)
     assert comp.node["node_uid"].value() == uid
+    for name, knob in comp.node.knobs().items():
+        assert name == "node_uid" or copy[name].value() == knob.value(), name
+    comp.host.press(copy, "clear")
+    comp.frame(1)
 
 
 def test_the_farm_program_mattes_a_script_and_says_how_it_ended(

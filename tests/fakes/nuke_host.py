@@ -185,6 +185,9 @@ def _built_in(node_class: str) -> Iterator[Knob]:
     yield Boolean_Knob("disable")
     yield String_Knob("knobChanged")
     yield String_Knob("label")
+    if node_class != "Root":
+        yield Int_Knob("xpos")
+        yield Int_Knob("ypos")
     if node_class == "Read":
         yield File_Knob("file")
         for name in ("first", "last", "origfirst", "origlast"):
@@ -318,6 +321,9 @@ class Node:
             raise ValueError(f"there is a knob {knob.name()} already")
         self._own.append(knob.name())
         self._adopt(knob)
+
+    def setXYpos(self, x: int, y: int) -> None:  # noqa: N802
+        self["xpos"]._value, self["ypos"]._value = x, y
 
     def input(self, index: int) -> Optional[Node]:
         return self._alive()._inputs.get(index)
