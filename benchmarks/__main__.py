@@ -12,7 +12,17 @@ import platform
 import sys
 
 # In the order in which README tells them.
-NAMES = ("bridge", "ofx", "control", "start", "memory", "matte", "loader", "background_matting")
+NAMES = (
+    "bridge",
+    "ofx",
+    "control",
+    "start",
+    "memory",
+    "matte",
+    "shot",
+    "loader",
+    "background_matting",
+)
 
 
 def machine() -> str:

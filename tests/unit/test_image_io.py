@@ -617,3 +617,37 @@ def test_the_pixel_aspect_is_kept_by_every_type_that_can_hold_it(tmp_path, suffi
     path = tmp_path / f"a{suffix}"
     write_frame(path, picture(channels=3), pixel_aspect=2.0)
     assert read_header(path).pixel_aspect == pytest.approx(2.0)
+
+
+def test_a_palette_png_and_a_cmyk_jpeg_are_colour_pictures(tmp_path):
+    """R9: both libraries turn them into RGB; a palette may carry alpha."""
+    palette, indices = bytes((255, 0, 0, 0, 128, 64)), bytes((0, 0, 1, 0, 1, 0))
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + body))
+        return struct.pack(">I", len(body)) + kind + body + check
+
+    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 8, 3, 0, 0, 0))
+    end = chunk(b"IDAT", zlib.compress(indices)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(start + chunk(b"PLTE", palette) + end)
+    frame = read_frame(tmp_path / "a.png")
+    assert frame.pixels.tolist() == [
+        [[255, 0, 0], [0, 128, 64]],
+        [[0, 128, 64], [255, 0, 0]],
+    ]
+    (tmp_path / "b.png").write_bytes(
+        start + chunk(b"PLTE", palette) + chunk(b"tRNS", bytes((255, 7))) + end
+    )
+    frame = read_frame(tmp_path / "b.png")
+    assert frame.pixels[0].tolist() == [[255, 0, 0, 255], [0, 128, 64, 7]]
+    assert frame.alpha == "straight"
+
+
+def test_a_png_with_zeroed_bytes_is_refused(tmp_path):
+    path = tmp_path / "a.png"
+    write_frame(path, picture(200, 200, 3))
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2 : len(raw) // 2 + 200] = bytes(200)
+    path.write_bytes(raw)
+    with pytest.raises(FrameReadError, match="damaged or cut short"):
+        read_frame(path)
