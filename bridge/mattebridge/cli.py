@@ -27,6 +27,7 @@ from mattebridge import (
     install,
     models_command,
     plates_command,
+    report_command,
 )
 from mattebridge.errors import Cancelled, ConnectionFailed, MattebridgeError, UsageError
 from mattebridge.params import (
@@ -178,6 +179,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_stop(commands, reached)
     models_command.add_parser(commands, reached)
     plates_command.add_parser(commands, reached)
+    report_command.add_parser(commands, shared)
     evaluation_command.add_parser(commands, shared)
     install.add_parser(commands, shared)
     groups = (_add_inputs, _add_outputs, _add_keying, _add_pace)

@@ -61,6 +61,8 @@ LEVELS = {
     "models_command": 7,
     "plates_command": 7,
     "evaluation_command": 7,
+    "report_shot": 7,
+    "report_pictures": 7,
     "report_page": 7,
     "report_command": 7,
     "clean_plate_command": 7,
