@@ -109,7 +109,7 @@ def read_shot(ledger: Path, records: Optional[Path] = None) -> Shot:
     numbers = sorted({*told, *noted})
     if not numbers:
         raise UsageError(f"{ledger} tells of no frame; matte the shot first")
-    places = _Places(folder, numbers)
+    places = _Places(folder, {number: told[number] for number in numbers if number in told})
     entries = [_entry(number, told.get(number), noted.get(number), places) for number in numbers]
     return Shot(
         name=ledger.name.removesuffix(LEDGER_SUFFIX),
@@ -182,10 +182,16 @@ def _number(value: Any) -> Optional[float]:
 class _Places:
     """Where pictures are: as recorded, or below the folder where that was moved since."""
 
-    def __init__(self, folder: Path, numbers: Sequence[int]) -> None:
+    def __init__(self, folder: Path, records: Mapping[int, Mapping[str, Any]]) -> None:
         self._folder = folder
-        self._ranks = {number: rank for rank, number in enumerate(numbers)}
         self._scans: dict[str, Mapping[int, Source]] = {}
+        # Position of a frame in a video: its place among the frames that went into that one.
+        self._positions: dict[tuple[str, int], int] = {}
+        lengths: dict[str, int] = {}
+        for number, record in records.items():
+            for text in _mapping(record.get("outputs")).values():
+                self._positions[str(text), number] = lengths.get(str(text), 0)
+                lengths[str(text)] = lengths.get(str(text), 0) + 1
 
     def inputs(self, recorded: Mapping[str, Any]) -> dict[str, Source]:
         found: dict[str, Source] = {}
@@ -201,8 +207,8 @@ class _Places:
         for output, text in recorded.items():
             path = self._below(Path(str(text)))
             if path is not None:
-                video = is_video(path)
-                found[output] = VideoPicture(path, self._ranks[number]) if video else path
+                position = self._positions[str(text), number]
+                found[output] = VideoPicture(path, position) if is_video(path) else path
         return found
 
     def _below(self, path: Path) -> Optional[Path]:

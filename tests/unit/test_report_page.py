@@ -247,6 +247,17 @@ def test_a_comp_is_made_where_none_was_written(tmp_path):
     assert "leaves unexplained" in outline.text
 
 
+def test_pictures_are_found_in_videos_too(tmp_path):
+    pytest.importorskip("av")
+    assert matted_shot(tmp_path, frames=4, formats="exr,comp=ffv1").exit_status == 0
+    shot = read_shot(ledger(tmp_path))
+    places = [entry.outputs["comp"] for entry in shot.entries]
+    assert [place.index for place in places] == [0, 1, 2, 3]
+    outline = Outline(page_of(tmp_path))
+    assert "not shown here" not in outline.text
+    assert sum(image["alt"].startswith("Comp") for image in outline.all("img")) == 4 + 1
+
+
 def test_a_ledger_without_records_is_read_from_its_folders(tmp_path):
     matted_shot(tmp_path, frames=3)
     path = ledger(tmp_path)
