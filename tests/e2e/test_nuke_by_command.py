@@ -15,6 +15,7 @@ from fakes.interpreters import run
 from fakes.nuke_comp import Comp, assert_same, offline
 
 ROOT = Path(__file__).parents[2]
+SRGB = ("--colorspace", "srgb", "--output-colorspace", "srgb")
 
 
 @pytest.fixture(autouse=True)
@@ -48,12 +49,12 @@ def test_every_knob_is_said_to_the_command(
     comp = make_comp(shot)
     for name, value in {
         "foreground": "unmix", "alignment": "off", "match_exposure": "off", "nonfinite": "zero",
-        "settings": "shadow=0.5", "precision": "32 bit float",
+        "settings": "shadow=0.5", "precision": "32 bit float", "colorspace": "srgb",
     }.items():  # fmt: skip
         comp.node[name].setValue(value)
     comp.range(1, 1)
     words = ["--foreground", "unmix", "--alignment", "off", "--no-match-exposure", "--set"]
-    words += ["shadow=0.5", "--format", "exr-float"]
+    words += ["shadow=0.5", "--format", "exr-float", *SRGB]
     assert_same(comp.frame(1), next(offline(tmp_path, instance, shot, "1", *words).glob("*.exr")))
 
 

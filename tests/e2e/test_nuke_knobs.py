@@ -64,6 +64,24 @@ def test_a_clean_plate_that_the_daemon_holds_is_used_by_name(
         client.drop_clean_plate("sh010")
 
 
+@pytest.mark.parametrize("space", ["linear", "srgb"])
+def test_what_the_knobs_say_reaches_the_daemon_as_the_command_would_say_it(
+    make_comp: Callable[..., Comp], tmp_path: Path, instance: str, space: str
+) -> None:
+    shot = make_shot(tmp_path, (1,))
+    comp = make_comp(shot)
+    for name, value in {
+        "foreground": "unmix", "alignment": "off", "match_exposure": "off", "nonfinite": "zero",
+        "settings": "shadow=0.5", "precision": "32 bit float", "colorspace": space,
+    }.items():  # fmt: skip
+        comp.node[name].setValue(value)
+    comp.range(1, 1)
+    words = ["--foreground", "unmix", "--alignment", "off", "--no-match-exposure", "--set"]
+    words += ["shadow=0.5", "--format", "exr-float"]
+    words += ["--colorspace", space, "--output-colorspace", space]
+    assert_same(comp.frame(1), next(offline(tmp_path, instance, shot, "1", *words).glob("*.exr")))
+
+
 def test_a_plate_without_the_alpha_that_it_should_have_is_refused(
     make_comp: Callable[..., Comp], tmp_path: Path
 ) -> None:
