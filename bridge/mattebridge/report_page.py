@@ -439,7 +439,8 @@ STYLE = """
 :root { color-scheme: dark; --paper: #1c1c1c; --panel: #262626; --ink: #d8d8d8; --faint: #a0a0a0;
   --line: #444; --bad: #e0705c; --first: #e0e0e0; }
 * { box-sizing: border-box; }
-html { accent-color: #bbb; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
+html { accent-color: #bbb; background: var(--paper); color: var(--ink);
+  font: 15px/1.5 system-ui, sans-serif; }
 body { margin: 0 auto; max-width: 1120px; padding: 20px 24px 40px; }
 h1 { font-size: 1.6rem; font-weight: 600; margin: 0; overflow-wrap: anywhere; }
 h2 { font-size: 1.1rem; font-weight: 600; margin: 2.2rem 0 .7rem; }
