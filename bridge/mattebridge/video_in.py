@@ -1,6 +1,7 @@
 """Videos in: the pictures of a file by their position, each exactly the one that was asked for.
 
-    probe:  demux once -> the time stamp of every picture, in the order in which they are shown
+    probe:  the time stamp of every picture, in the order in which they are shown: out of a mov's
+            index where that tells, else by reading the packets once
     read:   seek back to a key frame -> decode forward to that very time stamp -> RGB(A) -> upright
 
 A position is an index into that list of time stamps: 0 is the first picture shown, whatever the
@@ -44,6 +45,8 @@ SEEK_AHEAD = 48
 # Standard definition, which is Rec.601 where nothing is said.
 _SD_ROWS = 576
 
+# Codecs without reordering, besides those that FFmpeg calls intra-only.
+_IN_ORDER = ("png", "cfhd", "qtrle")
 # Numbers of ISO 23001-8.
 _TRANSFER_LINEAR = 8
 _DISPLAY_TRANSFERS = (1, 2, 6, 7, 13, 14, 15)  # Rec.709 and its kin, unspecified, sRGB, Rec.2020
@@ -115,7 +118,7 @@ def is_video(path: Path) -> bool:
 
 
 def probe(path: Path) -> VideoInfo:
-    """Everything about a video but its pictures; reads it through once, decodes one picture.
+    """Everything about a video but its pictures; decodes one, and may read the file through once.
 
     Raises `FrameReadError` for a file that is damaged or unfinished, `UsageError` without PyAV.
     """
@@ -209,8 +212,11 @@ class VideoReader:
 
 
 class _Packets(NamedTuple):
+    """What a file holds: times of what is shown, and how many pictures there are in all."""
+
     times: tuple[int, ...]
-    untimed: int
+    untimed: int = 0
+    stored: int = 0
 
 
 @lru_cache(maxsize=64)
@@ -248,17 +254,46 @@ def _decoded(source: Any, stream: Any) -> Iterator[Any]:
 
 
 def _packets(source: Any, stream: Any) -> _Packets:
-    times, untimed = set(), 0
+    times = _indexed(source, stream)
+    if times is not None:
+        return _Packets(times, stored=stream.frames)
+    return _read_through(source, stream)
+
+
+def _indexed(source: Any, stream: Any) -> Optional[tuple[int, ...]]:
+    """The times out of the index of a mov, without reading the file through.
+
+    Only for codecs that store pictures in the order in which they are shown: the index has the
+    times of decoding. None where there is no such index, or the file ends before a picture of it.
+    """
+    codec, entries = stream.codec_context.codec, stream.index_entries
+    if "mov" not in source.format.name.split(",") or not (
+        codec.intra_only or codec.name in _IN_ORDER
+    ):
+        return None
+    if not stream.frames or len(entries) != stream.frames:
+        return None
+    if any(entry.pos + entry.size > source.size for entry in entries):
+        return None
+    return tuple(sorted({entry.timestamp for entry in entries if not entry.is_discard}))
+
+
+def _read_through(source: Any, stream: Any) -> _Packets:
+    times, untimed, count = set(), 0, 0
     for packet in source.demux(stream):
+        count += bool(packet.size)
         if packet.pts is not None and not packet.is_discard:
             times.add(packet.pts)
         elif packet.size and packet.pts is None:
             untimed += 1
-    return _Packets(tuple(sorted(times)), untimed)
+    return _Packets(tuple(sorted(times)), untimed, count)
 
 
 def _refuse_cut_short(path: Path, stream: Any, packets: _Packets) -> None:
     """A file that was copied while it was written has fewer pictures than it says."""
+    if packets.stored < stream.frames:
+        why = f"it says to hold {stream.frames} pictures and holds {packets.stored}"
+        raise _unreadable(path, f"{why}: it is cut short; render or copy it again")
     said = _said_duration_s(stream)
     if not said or len(packets.times) < 2:
         return

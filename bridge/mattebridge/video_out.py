@@ -75,6 +75,9 @@ class VideoFormat:
         return "uint8" if self.depth == 8 else "uint16"
 
 
+# Texts under their own names, and colour tags; neither is the default.
+_MOV_OPTIONS = {"movflags": "+use_metadata_tags+write_colr"}
+_CONTAINER_OPTIONS = {"mov": _MOV_OPTIONS, "mp4": _MOV_OPTIONS}
 _QUIET = {"x265-params": "log-level=error"}
 _ALL = (
     VideoFormat(
@@ -318,7 +321,7 @@ class _AvWriter(VideoWriter):
             str(target.temporary),
             "w",
             format=form.container,
-            options={"fflags": "+bitexact", "movflags": "+use_metadata_tags+write_colr"},
+            options={"fflags": "+bitexact", **_CONTAINER_OPTIONS.get(form.container, {})},
         )
         self._stream = self._add_stream()
         self._file.metadata.update(given.metadata)

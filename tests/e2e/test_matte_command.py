@@ -11,13 +11,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import mattebridge
-from mattebridge.image_io import read_frame, write_frame
+from mattebridge.image_io import display_codes, read_frame, write_frame
+from mattebridge.video_in import VideoReader, probe
+from mattebridge.video_out import VIDEO_FORMATS, VideoTimes, open_video
 
 WIDTH, HEIGHT = 96, 64
 FRAMES = range(1001, 1007)
@@ -262,6 +265,67 @@ def test_a_worker_that_dies_on_one_frame_costs_only_that_frame(command, shot):
     assert done.returncode == 3, done.stderr
     assert "frame 1003" in done.stderr
     assert len(list((shot / "out/alpha").iterdir())) == 5
+
+
+def film(folder: Path) -> None:
+    """take.mov: six frames, lossless, and the clean plate as a picture."""
+    writer = open_video(
+        folder / "take.mov",
+        VIDEO_FORMATS["png-mov"],
+        width=WIDTH,
+        height=HEIGHT,
+        times=VideoTimes(Fraction(30000, 1001)),
+    )
+    for index in range(6):
+        writer.add(display_codes(paint(index)[0], dtype="uint8", colorspace="linear"))
+    writer.close()
+    write_frame(folder / "clean.png", paint(0)[1])
+
+
+VIDEO = ("matte", "take.mov", "--clean-plate", "clean.png", "-o", "out")
+VIDEO += ("--outputs", "alpha,premultiplied", "--format", "ffv1,premultiplied=prores4444")
+
+
+def test_a_video_becomes_videos(command, tmp_path):
+    film(tmp_path)
+    done = command.run(*VIDEO)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    alpha, rgba = (
+        probe(tmp_path / "out/alpha/take.mkv"),
+        probe(tmp_path / "out/premultiplied/take.mov"),
+    )
+    assert (alpha.frames, alpha.rate, rgba.frames) == (6, Fraction(30000, 1001), 6)
+    assert rgba.has_alpha
+    reader = VideoReader(tmp_path / "out/alpha/take.mkv")
+    for index in (4, 1):
+        plate, _ = paint(index)
+        matte = reader.frame(index).pixels[..., 0] / 255
+        subject = plate[..., 0] > 2
+        assert matte[subject].mean() > 0.9
+        assert matte[~subject].mean() < 0.1
+    reader.close()
+    again = command.run(*VIDEO, "--resume")
+    assert again.returncode == 0
+    assert "6 found good" in again.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_job_that_is_ended_leaves_no_video_under_a_final_name(command, tmp_path, number):
+    film(tmp_path)
+    process = command.start(*VIDEO, MATTEBRIDGE_TEST_HOOKS="model=sleep:0.4")
+    wait_for_a_frame(process)
+    process.send_signal(number)
+    process.communicate(timeout=LIMIT_S)
+    assert process.returncode == (4 if number == signal.SIGTERM else -signal.SIGKILL)
+    final = [path for path in (tmp_path / "out").rglob("*") if path.suffix in (".mov", ".mkv")]
+    assert final == []
+    if number == signal.SIGTERM:
+        assert leftovers(tmp_path) == []
+    else:
+        assert len(leftovers(tmp_path)) > 0
+    assert command.run(*VIDEO, "--resume").returncode == 0
+    assert leftovers(tmp_path) == []
+    assert probe(tmp_path / "out/alpha/take.mkv").frames == 6
 
 
 def test_models_are_listed_by_the_daemon(command):

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mattebridge import video_out
+from mattebridge import video_in, video_out
 from mattebridge.errors import FrameReadError, FrameWriteError, UsageError
 from mattebridge.video_in import VideoReader, probe
 from mattebridge.video_out import VIDEO_FORMATS, VideoTimes, open_video
@@ -188,6 +188,38 @@ def test_a_variable_rate_is_read_exactly_and_its_times_are_written_back(tmp_path
     for index in (9, 3, 4, 5, 0, 8):
         assert index_of(reader.frame(index).pixels) == index
     reader.close()
+
+
+@pytest.mark.parametrize("name", ["prores4444", "qtrle", "png-mov", "cineform", "dnxhr", "h264"])
+def test_the_times_in_the_index_of_a_mov_are_those_of_its_pictures(tmp_path, name):
+    ticks = [0, 40, 50, 120, 130, 131]
+    path = write(
+        tmp_path / "a.mov", name, 6, times=VideoTimes(Fraction(30), Fraction(1, 1000)), ticks=ticks,
+        width=256, height=128,
+    )  # fmt: skip
+    with av.open(str(path)) as source:
+        stream = source.streams.video[0]
+        indexed = video_in._indexed(source, stream)
+        assert indexed == (None if name == "h264" else video_in._read_through(source, stream).times)
+
+
+def test_a_mov_that_ends_before_the_pictures_of_its_index_is_refused(tmp_path):
+    """A mov with its index first, as for the web, whose copying was interrupted."""
+    path = write(tmp_path / "a.mov", "prores4444", 20)
+    with (
+        av.open(str(path)) as source,
+        av.open(str(tmp_path / "b.mov"), "w", options={"movflags": "faststart"}) as target,
+    ):
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.pts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    assert probe(tmp_path / "b.mov").frames == 20
+    whole = (tmp_path / "b.mov").read_bytes()
+    (tmp_path / "b.mov").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(FrameReadError, match="it is cut short"):
+        probe(tmp_path / "b.mov")
 
 
 def test_a_rate_in_rounded_milliseconds_is_still_that_rate(tmp_path):
