@@ -17,14 +17,22 @@ from mattebridge.engine import Engine, RenderParams
 from mattebridge.errors import InputsError, ModelError
 from mattebridge.models import twoplate_card, twoplate_model
 from mattebridge.models.base import ModelInput, ModelOutput, no_checkpoint
+from mattebridge.models.difference import keyed
 from mattebridge.models.registry import Entry, Registry
-from mattebridge.models.twoplate import TwoPlate, clamped, factor_for, from_state, inputs_of
+from mattebridge.models.twoplate import (
+    Inputs,
+    TwoPlate,
+    clamped,
+    factor_for,
+    from_state,
+    inputs_of,
+)
 from mattebridge.models.twoplate_card import card_of
 from mattebridge.models.twoplate_model import TwoPlateModel, describe_state
 from mattebridge.models.twoplate_onnx import INPUTS, export_onnx
 from mattebridge.models.weights_file import digest_of
 
-SIZES = [(1, 1), (7, 5), (33, 64), (61, 47), (120, 1003)]
+SIZES = [(16, 16), (17, 25), (33, 64), (61, 47), (120, 1003)]
 
 
 @lru_cache(maxsize=1)
@@ -58,16 +66,23 @@ def matte(frame: ModelInput) -> ModelOutput:
     return model().matte(frame, no_checkpoint)
 
 
+def inputs(frame: ModelInput) -> Inputs:
+    """What the network is given of a frame."""
+    first = keyed(frame, no_checkpoint)
+    assert frame.clean_plate is not None
+    plate, clean, colour = (
+        torch.from_numpy(image).permute(2, 0, 1)[None].clamp(0, 1)
+        for image in (frame.plate, frame.clean_plate, first.foreground)
+    )
+    return inputs_of(plate, clean, (torch.from_numpy(first.alpha)[None, None], colour))
+
+
 def plain(frame: ModelInput) -> tuple[np.ndarray, np.ndarray]:
     """The same by the network's own forward, norms and all."""
     network = from_state(weights()).to_empty(device="cpu").eval()
     network.load_state_dict(weights())
-    assert frame.clean_plate is not None
-    pair = (
-        torch.from_numpy(image).permute(2, 0, 1)[None] for image in (frame.plate, frame.clean_plate)
-    )
     with torch.inference_mode():
-        made = network(inputs_of(*pair), factor_for(*frame.plate.shape[:2]))[1]
+        made = network(inputs(frame), factor_for(*frame.plate.shape[:2]))[1]
     made = clamped(made)
     return made.alpha[0, 0].numpy(), made.foreground[0].permute(1, 2, 0).numpy()
 
@@ -79,6 +94,23 @@ def test_every_size_is_taken_and_matted_as_by_the_plain_network(height: int, wid
     assert made.alpha.shape == (height, width)
     assert np.abs(made.alpha - alpha).max() < 1e-5
     assert np.abs(made.foreground - foreground).max() < 1e-5
+
+
+def test_weights_of_zero_leave_the_keyers_matte() -> None:
+    network = TwoPlate((8, 8), 8).eval()
+    frame = given(48, 60)
+    with torch.inference_mode():
+        made = clamped(network(inputs(frame), 2)[1])
+    first = keyed(frame, no_checkpoint)
+    assert np.abs(made.alpha[0, 0].numpy() - first.alpha).max() < 1e-6
+
+
+def test_where_alpha_is_one_the_colour_is_the_plates() -> None:
+    frame = given(64, 64)
+    made = matte(frame)
+    opaque = made.alpha == 1
+    assert opaque.any()
+    assert np.abs(made.foreground - frame.plate)[opaque].max() < 1e-6
 
 
 def test_strips_leave_no_seams(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,11 +221,7 @@ def test_the_onnx_file_gives_the_same_matte(tmp_path: Path, height: int, width: 
     network.load_state_dict(weights())
     export_onnx(network, tmp_path / "twoplate.onnx", height=height, width=width)
     frame = given(height, width)
-    assert frame.clean_plate is not None
-    pair = (
-        torch.from_numpy(image).permute(2, 0, 1)[None] for image in (frame.plate, frame.clean_plate)
-    )
-    feeds = {name: plane.numpy() for name, plane in zip(INPUTS, inputs_of(*pair))}
+    feeds = {name: plane.contiguous().numpy() for name, plane in zip(INPUTS, inputs(frame))}
     session = onnxruntime.InferenceSession(str(tmp_path / "twoplate.onnx"))
     alpha, foreground = session.run(None, feeds)
     made = matte(frame)

@@ -261,9 +261,11 @@ class MattingModel(Protocol):
 
     def load(self, device: str) -> None:
         """Bring the weights to `device` (`cpu`, `cuda:0`); called once before the first frame."""
+        return
 
     def unload(self) -> None:
         """Drop weights and buffers; `load` may be called again."""
+        return
 
     def matte(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
         """Alpha and straight foreground of one frame; deterministic for equal inputs."""

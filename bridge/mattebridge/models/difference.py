@@ -16,6 +16,7 @@ Deterministic, and the same for any number of threads. The set's light above whi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Optional
 
 import cv2
@@ -36,6 +37,7 @@ from mattebridge.models._key_mixture import (
 from mattebridge.models._key_smoothing import smoothed
 from mattebridge.models._key_trimap import Trimap, links, make_trimap
 from mattebridge.models.base import Checkpoint, MattingModel, ModelCard, ModelInput, ModelOutput
+from mattebridge.models.cards import DIFFERENCE
 
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage, Mask
@@ -103,6 +105,12 @@ class DifferenceModel(MattingModel):
         foreground = _foreground(given, colour, alpha)
         notes = {"unknown_share": round(float(trimap.unknown.mean()), 4)}
         return ModelOutput(alpha, foreground, degraded=degraded, notes=notes)
+
+
+def keyed(given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
+    """What the model with its own settings makes of a frame, for models that start from it."""
+    settings = DIFFERENCE.settings_schema.validate({}, model=DIFFERENCE.name)
+    return DifferenceModel(DIFFERENCE).matte(replace(given, settings=settings), checkpoint)
 
 
 class _Small:

@@ -1,10 +1,13 @@
-"""The network of `twoplate`: alpha and foreground from two plates, trained by this project.
+"""The network of `twoplate`: it corrects the classical keyer's matte, trained by this project.
 
-    plate, clean plate, hint --area shrink 1/2 or 1/4--> coarse U-net --> alpha, colour, hidden
-    plate, clean plate (pixels in groups of four) + all that -----------> refiner --> full size
+    plate, clean plate, hint, the keyer's matte
+        --area shrink 1/2 or 1/4--> coarse U-net ----> change of alpha and colour, hidden
+        --pixels in groups of four, with all that----> refiner --> change at every pixel
 
-The coarse net sees the whole frame small and decides what belongs to the subject; the refiner sees
-every pixel, and is told which alpha would explain it if the coarse colour were right: the
+`difference` (see `models/difference.py`) mattes the frame first; its alpha and colour are inputs
+here, and what the network gives is added to them: with weights of zero the keyer's matte comes out
+as it went in. The coarse net sees the whole frame small and decides what belongs to the subject;
+the refiner sees every pixel, and is told which alpha would explain it if the colour were right: the
 projection of plate - clean plate onto foreground - clean plate, in display and in (about) linear
 values. It works on groups of 2x2 pixels laid out as channels, which costs a quarter of the places.
 
@@ -29,39 +32,43 @@ HIDDEN = 12
 REFINER_WIDTH = 32
 # Frames up to this long side are looked at in half size, larger ones in a quarter.
 HALF_SIZE_UP_TO = 1000
-_INPUTS = 18
-# What the refiner sees of each 2x2 group: plate, difference, two projections, coarse results.
-_REFINER_INPUTS = 12 + 12 + 4 + 4 + 1 + 3 + HIDDEN
+_INPUTS = 24
+# What the refiner sees of each 2x2 group: plate, difference, two projections, the keyer's alpha and
+# what the coarse net made of it, the keyer's colour around the group's mean, coarse results.
+_REFINER_INPUTS = 12 + 12 + 4 + 4 + 4 + 4 + 12 + 1 + 3 + HIDDEN
+# The coarse net's last layer counts this often in the logit of alpha, the refiner's likewise.
+_LOGIT_STEP = 4.0
+# Alpha nearer to 0 or 1 than this is sure.
+_SURE = 0.004
 _REFINER_MIDDLE = 3
 # How far (in groups) a pixel's neighbours have a say in it: one per 3x3 convolution.
 REFINER_REACH = _REFINER_MIDDLE + 2
 
 
 class Inputs(NamedTuple):
-    """What the network is given. alpha_hint, outside: (N, 1, H, W); flags: (N, 1, 1, 1), 0 or 1.
+    """What the network is given. Flags: (N, 1, 1, 1), 0 or 1; other planes (N, 1, H, W).
 
-    Without a hint `alpha_hint` is 0 and `hint_given` is 0. outside: 1 where the warped clean plate
-    does not cover. scene_linear: the plate is known to have been mixed in linear light.
+    keyed_alpha, keyed_foreground (N, 3, H, W): the keyer's matte of this frame, straight. Without a
+    hint `alpha_hint` is 0 and `hint_given` is 0. outside: 1 where the warped clean plate does not
+    cover. scene_linear: the plate is known to have been mixed in linear light.
     """
 
     plate: Tensor
     clean_plate: Tensor
+    keyed_alpha: Tensor
+    keyed_foreground: Tensor
     alpha_hint: Tensor
     hint_given: Tensor
     outside: Tensor
     scene_linear: Tensor
 
 
-class Coarse(NamedTuple):
-    """The coarse net's answer at its size: logit of alpha, colour (3), hidden."""
+class Change(NamedTuple):
+    """The coarse net's answer at its size: what to add to logit and colour (3), and hidden."""
 
     logit: Tensor
     foreground: Tensor
     hidden: Tensor
-
-    @property
-    def alpha(self) -> Tensor:
-        return opened(self.logit)
 
 
 class Matte(NamedTuple):
@@ -82,6 +89,12 @@ def opened(logit: Tensor) -> Tensor:
     return torch.sigmoid(logit) * 1.01 - 0.005
 
 
+def closed(alpha: Tensor) -> Tensor:
+    """The logit of an alpha 0..1: `opened` takes it back."""
+    alpha = alpha.clamp(0, 1)
+    return torch.log((alpha + 0.005) / (1.005 - alpha))
+
+
 class TwoPlate(nn.Module):
     """The whole network; `forward` is what training and the ONNX export use."""
 
@@ -92,18 +105,15 @@ class TwoPlate(nn.Module):
         self.coarse = CoarseNet(widths)
         self.refiner = Refiner(refiner_width)
 
-    def forward(self, given: Inputs, factor: int) -> tuple[Coarse, Matte]:
-        """The coarse result (at 1/factor) and the matte, of the size of the input."""
+    def forward(self, given: Inputs, factor: int) -> tuple[Matte, Matte]:
+        """The coarse matte (at 1/factor) and the matte, of the size of the input."""
         height, width = given.plate.shape[2:]
         given = padded(given, factor)
-        coarse = self.coarse_only(given, factor)
-        matte = self.refiner(given.plate, given.clean_plate, coarse, factor)
-        return coarse, Matte(*(plane[:, :, :height, :width] for plane in matte))
-
-    def coarse_only(self, given: Inputs, factor: int) -> Coarse:
-        """The first half of the work; sizes are multiples of the factor."""
-        coarse: Coarse = self.coarse(small_inputs(given, factor))
-        return coarse
+        change = self.coarse(small_inputs(given, factor))
+        matte = self.refiner(given, change, factor)
+        return coarse_matte(given, change, factor), Matte(
+            *(plane[:, :, :height, :width] for plane in matte)
+        )
 
 
 def from_state(state: Mapping[str, Tensor]) -> TwoPlate:
@@ -133,23 +143,40 @@ def padded(given: Inputs, multiple: int) -> Inputs:
     return given._replace(
         plate=grown(given.plate),
         clean_plate=grown(given.clean_plate),
+        keyed_alpha=grown(given.keyed_alpha),
+        keyed_foreground=grown(given.keyed_foreground),
         alpha_hint=grown(given.alpha_hint),
         outside=grown(given.outside),
     )
 
 
 def small_inputs(given: Inputs, factor: int) -> Tensor:
-    """The 18 channels that the coarse net looks at, (N, 18, H / factor, W / factor).
+    """The 24 channels that the coarse net looks at, (N, 24, H / factor, W / factor).
 
     The logarithm of I / B is the same in all channels where a shadow falls; the mean of |I - B|
-    tells fine texture and grain, which shrinking has removed, from a real difference.
+    tells fine texture and grain, which shrinking has removed, from a real difference. Of the
+    keyer's matte: alpha, where it was unsure, what it took away from the plate's colour, and how
+    much of the plate it does not explain.
     """
-    plate, clean = (
-        functional.avg_pool2d(plane, factor) for plane in (given.plate, given.clean_plate)
+    alpha, colour = given.keyed_alpha, given.keyed_foreground
+    full = torch.cat(
+        [
+            given.plate,
+            given.clean_plate,
+            (given.plate - given.clean_plate).abs().mean(1, keepdim=True),
+            alpha,
+            ((alpha > _SURE) & (alpha < 1 - _SURE)).float(),
+            alpha * (colour - given.plate),
+            unexplained(given, alpha, colour).abs().mean(1, keepdim=True),
+            given.alpha_hint,
+            given.outside,
+        ],
+        1,
     )
-    detail = (given.plate - given.clean_plate).abs().mean(1, keepdim=True)
+    small = functional.avg_pool2d(full, factor)
+    plate, clean, detail = small[:, :3], small[:, 3:6], small[:, 6:7]
+    keyed, unsure, taken, left = small[:, 7:8], small[:, 8:9], small[:, 9:12], small[:, 12:13]
     away = plate - clean
-    ratio = torch.log((plate + 0.04) / (clean + 0.04)).clamp(-2, 2)
     flat = torch.ones_like(plate[:, :1])
     return torch.cat(
         [
@@ -157,15 +184,34 @@ def small_inputs(given: Inputs, factor: int) -> Tensor:
             clean,
             3 * away,
             3 * (away.square().mean(1, keepdim=True) + 1e-8).sqrt().clamp_max(1),
-            ratio,
-            3 * functional.avg_pool2d(detail, factor),
-            functional.avg_pool2d(given.alpha_hint, factor),
+            torch.log((plate + 0.04) / (clean + 0.04)).clamp(-2, 2),
+            3 * detail,
+            small[:, 13:14],
             flat * given.hint_given,
-            functional.avg_pool2d(given.outside, factor),
+            small[:, 14:15],
             flat * given.scene_linear,
+            keyed,
+            unsure,
+            3 * taken,
+            5 * left,
         ],
         1,
     )
+
+
+def unexplained(given: Inputs, alpha: Tensor, colour: Tensor) -> Tensor:
+    """What is left of the plate: I - a F - (1 - a) B."""
+    return given.plate - alpha * colour - (1 - alpha) * given.clean_plate
+
+
+def coarse_matte(given: Inputs, change: Change, factor: int) -> Matte:
+    """The keyer's matte, shrunk, with the coarse net's change; for training."""
+    alpha, colour = (
+        functional.avg_pool2d(plane, factor)
+        for plane in (given.keyed_alpha, given.keyed_foreground)
+    )
+    logit = closed(alpha) + change.logit
+    return Matte(logit, opened(logit), colour + change.foreground)
 
 
 class CoarseNet(nn.Module):
@@ -185,12 +231,14 @@ class CoarseNet(nn.Module):
             self.up.append(_conv(above, width, 1))
             self.merge.append(_conv(2 * width, width, 3))
             above = width
-        self.last = nn.Sequential(
-            _conv(above + _INPUTS, 32, 3), nn.Conv2d(32, 1 + 3 + HIDDEN, 3, padding=1)
-        )
+        answer = nn.Conv2d(32, 1 + 3 + HIDDEN, 3, padding=1)
+        with torch.no_grad():
+            answer.weight[:4].zero_()
+            answer.bias[:4].zero_()  # type: ignore[index]
+        self.last = nn.Sequential(_conv(above + _INPUTS, 32, 3), answer)
 
-    def forward(self, inputs: Tensor) -> Coarse:
-        """From 18 channels of any size; the size inside is a multiple of 2**depth."""
+    def forward(self, inputs: Tensor) -> Change:
+        """From 24 channels of any size; the size inside is a multiple of 2**depth."""
         height, width = inputs.shape[2:]
         multiple = 2**self.depth
         inputs = functional.pad(
@@ -205,8 +253,7 @@ class CoarseNet(nn.Module):
             x = merge(torch.cat([_twice(up(x)), skip], 1))
         # In full precision: half of it could not tell .996 from 1.
         out = self.last(torch.cat([_twice(x), inputs], 1))[:, :, :height, :width].float()
-        foreground = inputs[:, :3, :height, :width] + out[:, 1:4]
-        return Coarse(out[:, :1], foreground, out[:, 4:])
+        return Change(_LOGIT_STEP * out[:, :1], out[:, 1:4], out[:, 4:])
 
 
 def _conv(
@@ -250,52 +297,63 @@ class Refiner(nn.Module):
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
-    def forward(self, plate: Tensor, clean_plate: Tensor, coarse: Coarse, factor: int) -> Matte:
+    def forward(self, given: Inputs, change: Change, factor: int) -> Matte:
         """All of the frame at once; sizes are multiples of the factor."""
-        half = enlarged(coarse, factor // 2)
-        change = self.change(plate, clean_plate, half)
-        return finished(plate, clean_plate, half, change)
+        return self.of_rows(given, enlarged(change, factor // 2))
 
-    def change(self, plate: Tensor, clean_plate: Tensor, half: Coarse) -> Tensor:
-        """(N, 4, H, W): what to add to the logit (by four) and to the colour."""
-        x = functional.relu(self.enter(refiner_inputs(plate, clean_plate, half)))
+    def of_rows(self, given: Inputs, half: Change) -> Matte:
+        """The matte of some rows, or all; `half` is the coarse change at half of their size."""
+        logit = closed(given.keyed_alpha) + _twice(half.logit)
+        x = functional.relu(self.enter(refiner_inputs(given, half, opened(logit))))
         for conv in self.middle:
             x = x + functional.relu(conv(x))
-        return functional.pixel_shuffle(self.leave(x), 2).float()
+        out = functional.pixel_shuffle(self.leave(x), 2).float()
+        logit = logit + _LOGIT_STEP * out[:, :1]
+        return finished(given, logit, _twice(half.foreground), out[:, 1:])
 
 
-def enlarged(coarse: Coarse, times: int) -> Coarse:
-    """The coarse result at half of the frame's size."""
+def enlarged(change: Change, times: int) -> Change:
+    """The coarse change at half of the frame's size."""
     if times == 1:
-        return coarse
-    return Coarse(
+        return change
+    return Change(
         *(
             functional.interpolate(
                 plane, scale_factor=float(times), mode="bilinear", align_corners=False
             )
-            for plane in coarse
+            for plane in change
         )
     )
 
 
-def refiner_inputs(plate: Tensor, clean_plate: Tensor, half: Coarse) -> Tensor:
-    """The channels of each 2x2 group, (N, 48, H / 2, W / 2)."""
+def refiner_inputs(given: Inputs, half: Change, coarse_alpha: Tensor) -> Tensor:
+    """The channels of each 2x2 group, (N, 68, H / 2, W / 2)."""
+    plate, clean_plate = given.plate, given.clean_plate
+    keyed_alpha, keyed_colour = (
+        functional.avg_pool2d(plane, 2) for plane in (given.keyed_alpha, given.keyed_foreground)
+    )
     # Group first, colour second: (N, 3, 4, h, w) keeps the four pixels of a group apart.
     shape = (plate.shape[0], 3, 4, plate.shape[2] // 2, plate.shape[3] // 2)
     groups = functional.pixel_unshuffle(plate, 2)
     clean_groups = functional.pixel_unshuffle(clean_plate, 2)
-    colour = half.foreground.clamp(0, 1)[:, :, None]
+    colour = keyed_colour + half.foreground
     seen, clean = groups.reshape(shape), clean_groups.reshape(shape)
+    aim = colour.clamp(0, 1)[:, :, None]
+    around = functional.pixel_unshuffle(given.keyed_foreground, 2).reshape(shape)
+    around = (around - keyed_colour[:, :, None]).flatten(1, 2)
     return torch.cat(
         [
             groups,
             groups - clean_groups,
-            projected(seen, clean, colour),
+            projected(seen, clean, aim),
             # Squares are close enough to linear light.
-            projected(seen.square(), clean.square(), colour.square()),
-            half.alpha,
-            half.foreground,
+            projected(seen.square(), clean.square(), aim.square()),
+            opened(closed(keyed_alpha) + half.logit),
+            colour,
             half.hidden,
+            functional.pixel_unshuffle(given.keyed_alpha, 2),
+            functional.pixel_unshuffle(coarse_alpha, 2),
+            3 * around,
         ],
         1,
     )
@@ -308,19 +366,18 @@ def projected(plate: Tensor, clean_plate: Tensor, foreground: Tensor) -> Tensor:
     return (along / (toward.square().sum(1) + 0.003)).clamp(-0.2, 1.2)
 
 
-def finished(plate: Tensor, clean_plate: Tensor, half: Coarse, change: Tensor) -> Matte:
-    """Alpha and colour at full size from the coarse ones and the refiner's change.
+def finished(given: Inputs, logit: Tensor, coarse: Tensor, fine: Tensor) -> Matte:
+    """The matte from its logit and the two changes of colour.
 
     The colour is first moved to where I = a F + (1 - a) B holds as far as a allows: where a is 1 it
-    is the plate's, where a is 0 it stays the coarse one.
+    is the plate's, where a is 0 it stays what it was.
     """
-    logit = _twice(half.logit) + 4 * change[:, :1]
     alpha = opened(logit)
-    colour = _twice(half.foreground)
     share = alpha.clamp(0, 1)
-    missing = plate - share * colour - (1 - share) * clean_plate
-    colour = colour + 1.1 * share / (share.square() + 0.1) * missing + change[:, 1:]
-    return Matte(logit, alpha, colour)
+    colour = given.keyed_foreground + coarse
+    pull = 1.1 * share / (share.square() + 0.1)
+    free = (4 * (1 - share)).clamp_max(1)
+    return Matte(logit, alpha, colour + pull * unexplained(given, share, colour) + free * fine)
 
 
 def clamped(matte: Matte) -> Matte:
@@ -331,17 +388,20 @@ def clamped(matte: Matte) -> Matte:
 def inputs_of(
     plate: Tensor,
     clean_plate: Tensor,
+    keyed: tuple[Tensor, Tensor],
     alpha_hint: Optional[Tensor] = None,
     outside: Optional[Tensor] = None,
     *,
     scene_linear: bool = False,
 ) -> Inputs:
-    """Inputs of (N, 3, H, W) plates, with what is absent filled in."""
+    """Inputs of (N, 3, H, W) plates and the keyer's alpha and foreground, with what is absent
+    filled in."""
     nothing = torch.zeros_like(plate[:, :1])
     flag = torch.ones_like(plate[:, :1, :1, :1])
     return Inputs(
         plate,
         clean_plate,
+        *keyed,
         nothing if alpha_hint is None else alpha_hint,
         flag * float(alpha_hint is not None),
         nothing if outside is None else outside,

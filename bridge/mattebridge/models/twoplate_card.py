@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from mattebridge.models.base import MattingModel, ModelCard
+from mattebridge.models.cards import DIFFERENCE
 from mattebridge.models.registry import Entry
 from mattebridge.models.weights_file import WeightsRecord
 
@@ -31,7 +32,7 @@ def card_of(digest: str, *, name: str = NAME, licence: str = "MIT") -> ModelCard
     return ModelCard(
         name=name,
         family=FAMILY,
-        summary="The project's own network: plate and clean plate, alpha hint if there is one",
+        summary="The project's own network: corrects the matte of `difference`",
         digest=digest,
         licence=licence,
         uses_alpha_hint=True,
@@ -39,6 +40,7 @@ def card_of(digest: str, *, name: str = NAME, licence: str = "MIT") -> ModelCard
         # Its training saw what this alignment and exposure fit leave, not what they find.
         default_alignment="auto",
         needs_torch=True,
+        size_rule=DIFFERENCE.size_rule,
         bytes_per_pixel=BYTES_PER_PIXEL,
     )
 

@@ -1,6 +1,6 @@
 """`twoplate` as a model of the engine: one frame, plate and clean plate, perhaps a hint.
 
-    weights --load--> network, norms folded in --> coarse, whole frame --> refiner, strip by strip
+    `difference` --> coarse net, whole frame --> refiner, strip by strip
 
 The strips overlap by as much as the refiner can see, so they give the pixels of the whole frame at
 once; they only bound the memory and keep it in the processor's cache.
@@ -27,16 +27,16 @@ from mattebridge.models.base import (
     ModelInput,
     ModelOutput,
 )
+from mattebridge.models.difference import keyed
 from mattebridge.models.twoplate import (
     REFINER_REACH,
-    Coarse,
+    Change,
     Inputs,
     Matte,
     TwoPlate,
     clamped,
     enlarged,
     factor_for,
-    finished,
     from_state,
     inputs_of,
     padded,
@@ -103,23 +103,23 @@ class TwoPlateModel(MattingModel):
         device cannot hold the frame.
         """
         assert self._network is not None, "load() comes before matte()"
+        self._check(given)
         height, width = given.plate.shape[:2]
         factor = factor_for(height, width)
+        first = keyed(given, checkpoint)
         with _memory_translated(self.name, (height, width)), torch.inference_mode():
-            inputs = padded(self._inputs(given), factor)
+            inputs = padded(self._inputs(given, first), factor)
             checkpoint("coarse")
-            coarse = self._network.coarse(small_inputs(inputs, factor))
-            made = refined_by_strips(self._network, inputs, coarse, factor, checkpoint)
-            alpha = made.alpha[0, 0, :height, :width]
-            foreground = made.foreground[0, :, :height, :width].permute(1, 2, 0)
-            return ModelOutput(
-                _array(alpha),
-                # What the network does not see above 1 belongs to the foreground where that is.
-                _array(foreground) + _above_one(given.plate),
-                notes={"alpha_hint_used": given.alpha_hint is not None},
-            )
+            change = self._network.coarse(small_inputs(inputs, factor))
+            made = refined_by_strips(self._network, inputs, change, factor, checkpoint)
+            alpha = _array(made.alpha[0, 0, :height, :width])
+            foreground = _array(made.foreground[0, :, :height, :width].permute(1, 2, 0))
+        # What the network does not see above 1 belongs to the foreground where that is.
+        foreground += _above_one(given.plate)
+        notes = {**first.notes, "alpha_hint_used": given.alpha_hint is not None}
+        return ModelOutput(alpha, foreground, degraded=first.degraded, notes=notes)
 
-    def _inputs(self, given: ModelInput) -> Inputs:
+    def _check(self, given: ModelInput) -> None:
         if given.clean_plate is None:
             raise InputsError(
                 f"model '{self.name}' needs a clean plate: the same shot without the subject",
@@ -134,9 +134,14 @@ class TwoPlateModel(MattingModel):
                 f"{found_width}x{found_height} - reformat the clean plate",
                 field="clean_plate",
             )
+
+    def _inputs(self, given: ModelInput, first: ModelOutput) -> Inputs:
+        assert given.clean_plate is not None
+        alpha = self._tensor(first.alpha)[None, None]
         return inputs_of(
             self._picture(given.plate),
             self._picture(given.clean_plate),
+            (alpha, self._picture(first.foreground)),
             self._plane(given.alpha_hint),
             self._plane(given.outside),
             scene_linear=given.scene_linear,
@@ -158,10 +163,10 @@ class TwoPlateModel(MattingModel):
 
 
 def refined_by_strips(
-    network: TwoPlate, given: Inputs, coarse: Coarse, factor: int, checkpoint: Checkpoint
+    network: TwoPlate, given: Inputs, change: Change, factor: int, checkpoint: Checkpoint
 ) -> Matte:
     """What `network.refiner` gives for the whole frame, a few rows of groups at a time."""
-    half = enlarged(coarse, factor // 2)
+    half = enlarged(change, factor // 2)
     rows, columns = half.logit.shape[2:]
     budget = _CPU_STRIP_GROUPS if half.logit.device.type == "cpu" else _GPU_STRIP_GROUPS
     step = max(2 * REFINER_REACH, budget // columns)
@@ -172,16 +177,16 @@ def refined_by_strips(
     return Matte(*(torch.cat(planes, 2) for planes in zip(*strips)))
 
 
-def _strip(network: TwoPlate, given: Inputs, half: Coarse, top: int, bottom: int) -> Matte:
+def _strip(network: TwoPlate, given: Inputs, half: Change, top: int, bottom: int) -> Matte:
     """Rows `top` to `bottom` (of groups), made with as many more as the refiner can see."""
     first = max(0, top - REFINER_REACH)
     last = min(half.logit.shape[2], bottom + REFINER_REACH)
-    plate, clean_plate = (p[:, :, 2 * first : 2 * last] for p in given[:2])
-    part = Coarse(*(plane[:, :, first:last] for plane in half))
-    change = network.refiner.change(plate, clean_plate, part)
-    matte = clamped(finished(plate, clean_plate, part, change))
+    rows = slice(2 * first, 2 * last)
+    # Flags are a single pixel, and stay.
+    part = Inputs(*(p if p.shape[2] == 1 else p[:, :, rows] for p in given))
+    matte = network.refiner.of_rows(part, Change(*(plane[:, :, first:last] for plane in half)))
     keep = slice(2 * (top - first), 2 * (bottom - first))
-    return Matte(*(plane[:, :, keep] for plane in matte))
+    return Matte(*(plane[:, :, keep] for plane in clamped(matte)))
 
 
 def folded(network: TwoPlate) -> TwoPlate:

@@ -1,9 +1,10 @@
 """`twoplate` as an ONNX file, for runtimes without torch: one frame size, the whole computation.
 
-Inputs: plate and clean_plate (1, 3, H, W), display-encoded RGB 0..1; alpha_hint and outside
-(1, 1, H, W), 0 where absent; hint_given and scene_linear (1, 1, 1, 1), 0 or 1. Outputs: alpha
-(1, 1, H, W) and straight foreground (1, 3, H, W). All float32, top-down. Alignment and exposure fit
-of the clean plate are not in it: they come before.
+Inputs: plate and clean_plate (1, 3, H, W), display-encoded RGB 0..1; keyed_alpha (1, 1, H, W) and
+keyed_foreground (1, 3, H, W), the matte of model `difference`, which the network corrects;
+alpha_hint and outside (1, 1, H, W), 0 where absent; hint_given and scene_linear (1, 1, 1, 1), 0 or
+1. Outputs: alpha (1, 1, H, W) and straight foreground (1, 3, H, W). All float32, top-down. `keyed`,
+alignment and the exposure fit of the clean plate are not in it: they come before.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from mattebridge.errors import ModelError
 from mattebridge.models._bgm_precision import test_picture
 from mattebridge.models.twoplate import Inputs, TwoPlate, clamped, factor_for, inputs_of
 
-INPUTS = ("plate", "clean_plate", "alpha_hint", "hint_given", "outside", "scene_linear")
+INPUTS = Inputs._fields
 OUTPUTS = ("alpha", "foreground")
 OPSET = 18
 # Another runtime adds up in another order; more than this is another network.
@@ -54,8 +55,10 @@ def _difference(file: bytes, network: TwoPlate, height: int, width: int) -> floa
     """Largest difference of alpha and foreground between onnxruntime and torch."""
     import onnxruntime
 
-    plates = (image.permute(2, 0, 1)[None] for image in test_picture(height, width))
-    given = inputs_of(*plates)
+    plate, clean_plate = (p.permute(2, 0, 1)[None] for p in test_picture(height, width))
+    # Any matte will do: opaque, empty and half parts, and a colour of its own.
+    alpha = (4 * (plate - clean_plate).mean(1, keepdim=True)).clamp(0, 1)
+    given = inputs_of(plate, clean_plate, (alpha, plate.flip(1)))
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     feeds = {name: plane.contiguous().numpy() for name, plane in zip(INPUTS, given)}
     found = session.run(list(OUTPUTS), feeds)
@@ -76,13 +79,14 @@ def export_onnx(
             "ONNX files are written with the extra 'onnx': pip install 'mattebridge[onnx]'",
             reason="import",
         )
-    plates = (torch.zeros(1, 3, height, width) for _ in range(2))
+    alpha, *pictures = (torch.zeros(1, count, height, width) for count in (1, 3, 3, 3))
+    plate, clean_plate, foreground = pictures
     with warnings.catch_warnings():
         # The exporter warns of its own future; its successor writes graphs that runtimes refuse.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             _OneFrame(network, factor_for(height, width)).eval(),
-            tuple(inputs_of(*plates)),
+            tuple(inputs_of(plate, clean_plate, (alpha, foreground))),
             os.fspath(path),
             input_names=list(INPUTS),
             output_names=list(OUTPUTS),
@@ -98,15 +102,7 @@ class _OneFrame(nn.Module):
         super().__init__()
         self.network, self.factor = network, factor
 
-    def forward(
-        self,
-        plate: Tensor,
-        clean_plate: Tensor,
-        alpha_hint: Tensor,
-        hint_given: Tensor,
-        outside: Tensor,
-        scene_linear: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        given = Inputs(plate, clean_plate, alpha_hint, hint_given, outside, scene_linear)
-        matte = clamped(self.network(given, self.factor)[1])
+    def forward(self, *planes: Tensor) -> tuple[Tensor, Tensor]:
+        """The planes of `Inputs`, in their order."""
+        matte = clamped(self.network(Inputs(*planes), self.factor)[1])
         return matte.alpha, matte.foreground
