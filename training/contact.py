@@ -1,6 +1,7 @@
-"""`python -m training.contact OUT.png`: look at what the composer makes.
+"""`python -m training.contact OUT.png`: look at what the composer makes, and the keyer of it.
 
-Each shot in a row of five: plate, clean plate, alpha, foreground where it is seen, alpha hint.
+Each shot in a row of six: plate, clean plate, alpha, the keyer's alpha, foreground where it is
+seen, alpha hint.
 """
 
 from __future__ import annotations
@@ -12,45 +13,43 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_CELL = 200
+_CELL = 160
 _ACROSS = 2
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    cv2.imwrite(str(options.out), sheet(options.shots, options.pairs, options.seed, options.size))
+    cv2.imwrite(str(options.out), sheet(options.groups, options.seed, options.size))
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.contact", description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--shots", type=int, default=24)
-    parser.add_argument("--pairs", type=int, default=24, help="layer pairs to compose them from")
+    parser.add_argument("--groups", type=int, default=2, help="a dozen shots in each")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--size", type=int, default=512)
     return parser
 
 
-def sheet(shots: int, pairs: int, seed: int, size: int) -> NDArray[np.uint8]:
+def sheet(groups: int, seed: int, size: int) -> NDArray[np.uint8]:
     """The contact sheet, BGR."""
     import torch
 
-    from training.compose.shots import composed
-    from training.farm import LayerFarm
-    from training.pool import LayerPool
+    from training.canvases import draw_group, unpacked
 
-    pool = LayerPool(pairs)
-    with LayerFarm(seed) as farm:
-        pool.refill(farm, 0, pairs)
     rows: list[NDArray[np.uint8]] = []
-    for step in range(-(-shots // 8)):
-        made = composed(pool, seed, step, count=8, canvas=size, crop=size)
-        seen = made.foreground * (made.alpha > 0.01)
-        planes = (made.plate, made.clean_plate, made.alpha, seen, made.alpha_hint)
-        cells = [torch.broadcast_to(p, made.plate.shape).permute(0, 2, 3, 1) for p in planes]
-        rows += [_row([cell[shot].numpy() for cell in cells]) for shot in range(8)]
-    rows = rows[:shots] + [np.zeros_like(rows[0])] * (-shots % _ACROSS)
+    for number in range(groups):
+        made = draw_group(seed, number, size)
+        shots = unpacked(torch.from_numpy(made.planes), torch.from_numpy(made.flags))
+        seen = shots.foreground * (shots.alpha > 0.01)
+        planes = (shots.plate, shots.clean_plate, shots.alpha, shots.keyed_alpha, seen)
+        cells = [
+            torch.broadcast_to(p, seen.shape).permute(0, 2, 3, 1).numpy()
+            for p in (*planes, shots.alpha_hint)
+        ]
+        rows += [_row([cell[shot] for cell in cells]) for shot in range(len(seen))]
+    rows += [np.zeros_like(rows[0])] * (-len(rows) % _ACROSS)
     return np.vstack([np.hstack(rows[at : at + _ACROSS]) for at in range(0, len(rows), _ACROSS)])
 
 

@@ -72,6 +72,8 @@ def _history(run: Path) -> dict[str, Any]:
     notes = run / "state" / "run.json"
     if not notes.exists():
         return {}
+    from training.canvases import GROUP
+
     told = json.loads(notes.read_text(encoding="utf-8"))
     plan, progress = told["plan"], told["progress"]
     judged = [row for row in progress["history"] if row["step"] == progress["best_step"]]
@@ -79,7 +81,7 @@ def _history(run: Path) -> dict[str, Any]:
         "seed": plan["seed"],
         "steps": progress["best_step"],
         "samples": progress["best_step"] * plan["batch"],
-        "layer_pairs": progress["next_pair"],
+        "canvases": progress["next_group"] * GROUP,
         "training_minutes": round(progress["seconds"] / 60, 1),
         "device": progress["device"],
         "initial": progress["initial"],

@@ -1,9 +1,9 @@
-"""Processes that draw layer pairs ahead of the training; no torch in here, so they start quickly.
+"""Processes that draw groups of canvases ahead of the training.
 
-    worker w draws the pairs first+w, first+w+n, ...  into its own few places of shared memory
+    worker w draws the groups first+w, first+w+n, ...  into its own few places of shared memory
     next() takes them in their order: first, first+1, ...
 
-The order is the number's, never that of arrival: the same seed gives the same pairs in the same
+The order is the number's, never that of arrival: the same seed gives the same groups in the same
 order with any number of workers, also with none, when they are drawn where they are asked for.
 """
 
@@ -18,38 +18,37 @@ from typing import Any
 
 import numpy as np
 
-from training.layers import SIDE, LayerPair, draw_pair
+from training.canvases import CANVAS, CHANNELS, FLAGS, GROUP, Group, draw_group
 
-# How many pairs each worker may be ahead.
-_AHEAD = 4
-# A worker that has not drawn a pair after this long is stuck.
-_STUCK_S = 120.0
-_PLANES = 7
+# How many groups each worker may be ahead; one takes 50 MB.
+_AHEAD = 2
+# A worker that has not drawn a group after this long is stuck.
+_STUCK_S = 600.0
 
 
-class LayerFarm:
-    """Layer pairs of one seed from number `first` on, drawn by `workers` processes."""
+class CanvasFarm:
+    """Groups of one seed from number `first` on, drawn by `workers` processes."""
 
-    def __init__(self, seed: int, first: int = 0, *, workers: int = 0, side: int = SIDE) -> None:
-        self._seed, self._number, self._side = seed, first, side
-        self._hands = [_Hand(seed, first + w, workers, side) for w in range(workers)]
+    def __init__(self, seed: int, first: int = 0, *, workers: int = 0, size: int = CANVAS) -> None:
+        self._seed, self._number, self._size = seed, first, size
+        self._hands = [_Hand(seed, first + w, workers, size) for w in range(workers)]
         self._first = first
 
     @property
     def number(self) -> int:
-        """The number of the pair that `next` gives."""
+        """The number of the group that `next` gives."""
         return self._number
 
-    def next(self, *, wait: bool = True) -> LayerPair | None:
-        """The next pair; None when it is not drawn yet and `wait` is off."""
+    def next(self, *, wait: bool = True) -> Group | None:
+        """The next group; None when it is not drawn yet and `wait` is off."""
         if not self._hands:
-            pair: LayerPair | None = draw_pair(self._seed, self._number, self._side)
+            group: Group | None = draw_group(self._seed, self._number, self._size)
         else:
             hand = self._hands[(self._number - self._first) % len(self._hands)]
-            pair = hand.take(wait)
-        if pair is not None:
+            group = hand.take(wait)
+        if group is not None:
             self._number += 1
-        return pair
+        return group
 
     def close(self) -> None:
         """End the processes."""
@@ -57,7 +56,7 @@ class LayerFarm:
             hand.end()
         self._hands = []
 
-    def __enter__(self) -> LayerFarm:
+    def __enter__(self) -> CanvasFarm:
         return self
 
     def __exit__(
@@ -72,38 +71,34 @@ class LayerFarm:
 class _Hand:
     """One worker with its places in shared memory, filled and emptied in turn."""
 
-    def __init__(self, seed: int, first: int, stride: int, side: int) -> None:
+    def __init__(self, seed: int, first: int, stride: int, size: int) -> None:
         context = multiprocessing.get_context("spawn")
-        self._memory = context.RawArray("B", _AHEAD * (side * side * _PLANES + 1))
+        self._memory = context.RawArray("B", _AHEAD * _place_bytes(size))
         self._ready, self._free = context.Semaphore(0), context.Semaphore(_AHEAD)
-        self._places = _places(self._memory, side)
+        self._places = _places(self._memory, size)
         self._taken = 0
         self._process: SpawnProcess = context.Process(
             target=_work,
-            args=(seed, first, stride, side, self._memory, self._ready, self._free),
+            args=(seed, first, stride, size, self._memory, self._ready, self._free),
             daemon=True,
         )
         self._process.start()
 
-    def take(self, wait: bool) -> LayerPair | None:
+    def take(self, wait: bool) -> Group | None:
         waited = 0.0
         while not self._ready.acquire(timeout=1.0 if wait else 0.0):
             if not self._process.is_alive():
-                raise RuntimeError(f"a layer process ended with status {self._process.exitcode}")
+                raise RuntimeError(f"a canvas process ended with status {self._process.exitcode}")
             if not wait:
                 return None
             waited += 1.0
             if waited > _STUCK_S:
-                raise RuntimeError(f"a layer process has drawn nothing for {_STUCK_S:.0f} s")
+                raise RuntimeError(f"a canvas process has drawn nothing for {_STUCK_S:.0f} s")
         place = self._places[self._taken % _AHEAD]
-        pair = LayerPair(
-            place[:, :, :4].copy(),
-            place[:, :, 4:].copy(),
-            bool(self._memory[len(self._memory) - _AHEAD + self._taken % _AHEAD]),
-        )
+        group = Group(place.planes.copy(), place.flags.copy())
         self._taken += 1
         self._free.release()
-        return pair
+        return group
 
     def end(self) -> None:
         self._process.terminate()
@@ -111,27 +106,33 @@ class _Hand:
         self._process.close()
 
 
-def _places(memory: Any, side: int) -> Any:
-    size = _AHEAD * side * side * _PLANES
-    return np.frombuffer(memory, np.uint8, size).reshape(_AHEAD, side, side, _PLANES)
+def _place_bytes(size: int) -> int:
+    return GROUP * (CHANNELS * size * size + len(FLAGS))
+
+
+def _places(memory: Any, size: int) -> list[Group]:
+    """The groups that lie in the memory; what is written into them is there for both processes."""
+    places = []
+    for values in np.frombuffer(memory, np.uint8).reshape(_AHEAD, -1):
+        planes, flags = np.split(values, [GROUP * CHANNELS * size * size])
+        places.append(Group(planes.reshape(GROUP, CHANNELS, size, size), flags.reshape(GROUP, -1)))
+    return places
 
 
 def _work(
-    seed: int, first: int, stride: int, side: int, memory: Any, ready: Any, free: Any
+    seed: int, first: int, stride: int, size: int, memory: Any, ready: Any, free: Any
 ) -> None:
     """The life of a worker: wait for a free place, draw into it, say so."""
     # Ctrl-C reaches the whole group; ending is the parent's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(5)
-    parent, places = os.getppid(), _places(memory, side)
+    parent, places = os.getppid(), _places(memory, size)
     taken = 0
     while True:
         while not free.acquire(timeout=5.0):
             if os.getppid() != parent:
                 return
-        pair = draw_pair(seed, first + taken * stride, side)
-        place = taken % _AHEAD
-        places[place, :, :, :4], places[place, :, :, 4:] = pair.subject, pair.background
-        memory[len(memory) - _AHEAD + place] = pair.is_screen
+        group, place = draw_group(seed, first + taken * stride, size), places[taken % _AHEAD]
+        place.planes[:], place.flags[:] = group.planes, group.flags
         taken += 1
         ready.release()

@@ -1,4 +1,4 @@
-"""What a network makes of validation frames, and the table of it."""
+"""What a network makes of validation frames beside the keyer that it starts from; the table."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import torch
 
 from mattebridge.alignment import match_clean_plate
 from mattebridge.metrics import Figures, mean_figures, measure
+from mattebridge.models.base import ModelInput, no_checkpoint
+from mattebridge.models.difference import keyed
 from mattebridge.models.twoplate import TwoPlate, clamped, factor_for, inputs_of
 from training import validation
-from training.validation import KINDS, Frame
+from training.validation import BLENDS, KINDS, Frame
 
 # Columns of the table: name, and the figure it shows.
 _COLUMNS = (
@@ -30,17 +32,29 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Prepared:
-    """A frame with its clean plate as the engine's front end gives it; kept, it never changes."""
+    """A frame with its clean plate as the engine's front end gives it, and what the keyer makes of
+    them: alpha (H, W), foreground (H, W, 3). Kept, it never changes."""
 
     frame: Frame
     clean_plate: Any
     outside: Any
+    keyed_alpha: Any
+    keyed_foreground: Any
 
 
 def prepared(frame: Frame) -> Prepared:
-    """The frame after alignment and exposure fit."""
+    """The frame after alignment, exposure fit and keyer."""
     match = match_clean_plate(frame.plate, frame.clean_plate, alignment="auto", match_exposure=True)
-    return Prepared(frame, match.clean_plate, match.outside)
+    given = ModelInput(
+        plate=frame.plate,
+        clean_plate=match.clean_plate,
+        alpha_hint=None,
+        outside=match.outside,
+        scene_linear=frame.blend == "linear",
+        settings={},
+    )
+    first = keyed(given, no_checkpoint)
+    return Prepared(frame, match.clean_plate, match.outside, first.alpha, first.foreground)
 
 
 def prepared_sets(per_kind: int, *, workers: int = 0) -> dict[str, list[Prepared]]:
@@ -60,9 +74,18 @@ def _prepared_one(job: validation.Wanted) -> Prepared:
 def errors(network: TwoPlate, frames: Sequence[Prepared]) -> dict[str, float]:
     """Mean absolute error of alpha, e-3, by kind, over all, and without the similar kind."""
     network.eval()
+    return _by_kind(frames, [alpha_of(network, one) for one in frames])
+
+
+def keyer_errors(frames: Sequence[Prepared]) -> dict[str, float]:
+    """The same of the keyer alone."""
+    return _by_kind(frames, [one.keyed_alpha for one in frames])
+
+
+def _by_kind(frames: Sequence[Prepared], alphas: Sequence[Any]) -> dict[str, float]:
     by_kind: dict[str, list[float]] = {}
-    for one in frames:
-        away = np.abs(alpha_of(network, one) - one.frame.alpha).mean() * 1e3
+    for one, alpha in zip(frames, alphas):
+        away = np.abs(alpha - one.frame.alpha).mean() * 1e3
         by_kind.setdefault(one.frame.kind, []).append(float(away))
     means = {kind: float(np.mean(values)) for kind, values in by_kind.items()}
     every = [value for values in by_kind.values() for value in values]
@@ -77,34 +100,53 @@ def errors(network: TwoPlate, frames: Sequence[Prepared]) -> dict[str, float]:
 def alpha_of(network: TwoPlate, one: Prepared) -> Any:
     """The network's alpha of a prepared frame, (H, W) float32."""
     device = next(network.parameters()).device
-    plate, clean = (
-        torch.from_numpy(np.ascontiguousarray(p)).to(device).permute(2, 0, 1)[None].clamp(0, 1)
-        for p in (one.frame.plate, one.clean_plate)
+
+    def planes(image: Any) -> torch.Tensor:
+        """(1, C, H, W)."""
+        values = np.atleast_3d(np.asarray(image, np.float32)).transpose(2, 0, 1)
+        return torch.from_numpy(np.ascontiguousarray(values)).to(device)[None].clamp(0, 1)
+
+    given = inputs_of(
+        planes(one.frame.plate),
+        planes(one.clean_plate),
+        (planes(one.keyed_alpha), planes(one.keyed_foreground)),
+        None,
+        None if one.outside is None else planes(one.outside),
+        scene_linear=one.frame.blend == "linear",
     )
-    outside = None
-    if one.outside is not None:
-        outside = torch.from_numpy(one.outside.astype(np.float32)).to(device)[None, None]
-    given = inputs_of(plate, clean, None, outside, scene_linear=one.frame.blend == "linear")
     _, matte = network(given, factor_for(*one.frame.plate.shape[:2]))
     return clamped(matte).alpha[0, 0].float().cpu().numpy()
 
 
-def table(rows: Sequence[tuple[Frame, Figures]]) -> str:
-    """By kind, by blend, all, and all without the similar kind."""
-    groups = [(kind, [f for frame, f in rows if frame.kind == kind]) for kind in KINDS]
-    groups += [
-        (blend, [f for frame, f in rows if frame.blend == blend]) for blend in ("display", "linear")
-    ]
-    groups.append(("all", [f for _, f in rows]))
-    groups.append(("without similar", [f for frame, f in rows if frame.kind != "similar"]))
-    lines = ["kind".ljust(22) + "".join(name.rjust(9) for name, _ in _COLUMNS)]
+@dataclass(frozen=True)
+class Row:
+    """The figures of a frame, and the keyer's of the same frame."""
+
+    frame: Frame
+    figures: Figures
+    keyer: Figures
+
+
+def table(rows: Sequence[Row]) -> str:
+    """By kind, by blend, all, and all without the similar kind.
+
+    The last two columns: the keyer's mad, and the share of frames on which the model's is lower.
+    """
+    groups = [(kind, [r for r in rows if r.frame.kind == kind]) for kind in KINDS]
+    groups += [(blend, [r for r in rows if r.frame.blend == blend]) for blend in BLENDS]
+    groups.append(("all", list(rows)))
+    groups.append(("without similar", [r for r in rows if r.frame.kind != "similar"]))
+    names = [*(name for name, _ in _COLUMNS), "keyer", "better"]
+    lines = ["kind".ljust(22) + "".join(name.rjust(9) for name in names)]
     lines += [_line(f"{name} ({len(group)})", group) for name, group in groups if group]
     return "\n".join(lines)
 
 
-def _line(name: str, group: Sequence[Figures]) -> str:
-    means = mean_figures(list(group)).as_dict()
-    cells = (means[key] for _, key in _COLUMNS)
+def _line(name: str, group: Sequence[Row]) -> str:
+    means = mean_figures([row.figures for row in group]).as_dict()
+    keyer = mean_figures([row.keyer for row in group]).mad
+    better = float(np.mean([row.figures.mad < row.keyer.mad for row in group]))
+    cells = [*(means[key] for _, key in _COLUMNS), keyer, better]
     return name.ljust(22) + "".join(("-" if v is None else f"{v:.3f}").rjust(9) for v in cells)
 
 

@@ -1,4 +1,7 @@
-"""What is minimised: the errors of coarse alpha and colour, and of the refined ones."""
+"""What is minimised: the errors of the refined alpha and colour, and a little of the coarse ones'.
+
+Every part is a value a shot, (N,), since shots do not count alike: see `weights`.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +9,57 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mattebridge.models.twoplate import Coarse, Matte
+from mattebridge.models.twoplate import Matte
+from training.canvases import KeyedShots
 from training.compose.shots import Shots
 
-# Every part there is; the refined ones are missing while the refiner takes no part.
+# Every part there is.
 PARTS = (
     *("coarse_alpha", "coarse_cross", "coarse_slope", "coarse_colour"),
     *("alpha", "slope", "colour", "band", "confidence"),
 )
+# What the keyer's own matte would give for the part `alpha`: written down beside it.
+KEYER = "keyer_alpha"
+# The coarse matte counts this much beside the refined one.
+_COARSE = 0.25
+_ALPHA = 1.5
 # Colour counts where at least this much of it is seen.
 _LEAST_ALPHA = 0.02
 # Pixels that are certainly set or certainly subject.
 _CERTAIN = 1 / 512
+# A shot that the keyer gets wrong by this much counts about once; and the bounds of its weight.
+_USUAL_ERROR, _LEAST_ERROR = 0.1, 0.03
+_LOWEST, _HIGHEST = 0.3, 3.0
 
 
-def coarse_loss(coarse: Coarse, shots: Shots, factor: int) -> dict[str, Tensor]:
+def losses(coarse: Matte, matte: Matte, shots: KeyedShots, factor: int) -> dict[str, Tensor]:
+    """The parts of the loss, means over the shots; their sum is what is minimised."""
+    weight = weights(shots)
+    first = {name: _COARSE * part for name, part in coarse_loss(coarse, shots, factor).items()}
+    parts = {**first, **refined_loss(matte, shots)}
+    return {name: (weight * part).mean() for name, part in parts.items()}
+
+
+def keyer_loss(shots: KeyedShots) -> Tensor:
+    """What the part `alpha` would be if the network changed nothing."""
+    return (weights(shots) * _ALPHA * _l1(shots.keyed_alpha, shots.alpha)).mean()
+
+
+def weights(shots: KeyedShots) -> Tensor:
+    """How much each shot counts: what the keyer gets nearly right must not be lost among shots that
+    it gets wrong as a whole, whose errors are tens of times larger."""
+    error = _l1(shots.keyed_alpha, shots.alpha)
+    return (_USUAL_ERROR / (_LEAST_ERROR + error)).clamp(_LOWEST, _HIGHEST)
+
+
+def coarse_loss(coarse: Matte, shots: Shots, factor: int) -> dict[str, Tensor]:
     """The parts of the coarse net's loss, weighted."""
     alpha, foreground = shrunk_truth(shots, factor)
-    logit = coarse.logit.float()
+    found = coarse.alpha.float()
     return {
-        "coarse_alpha": _l1(coarse.alpha.float(), alpha),
-        "coarse_cross": 0.4 * functional.binary_cross_entropy_with_logits(logit, alpha),
-        "coarse_slope": slope_error(coarse.alpha.float(), alpha),
+        "coarse_alpha": _l1(found, alpha),
+        "coarse_cross": 0.4 * _mean(_cross(coarse, alpha)),
+        "coarse_slope": slope_error(found, alpha),
         "coarse_colour": 0.4 * colour_error(coarse.foreground.float(), foreground, alpha),
     }
 
@@ -43,15 +75,12 @@ def refined_loss(matte: Matte, shots: Shots) -> dict[str, Tensor]:
     halves = functional.avg_pool2d(found, 2), functional.avg_pool2d(alpha, 2)
     band = ((alpha > 0.01) & (alpha < 0.99)).float()
     certain = ((alpha < _CERTAIN) | (alpha > 1 - _CERTAIN)).float()
-    cross = functional.binary_cross_entropy_with_logits(
-        matte.logit.float(), alpha, reduction="none"
-    )
     return {
-        "alpha": 1.5 * _l1(found, alpha),
+        "alpha": _ALPHA * _l1(found, alpha),
         "slope": slope_error(found, alpha) + slope_error(*halves),
         "colour": 0.4 * colour_error(matte.foreground.float(), shots.foreground, alpha),
         "band": 0.2 * _mean_where(found - alpha, band),
-        "confidence": 0.25 * _mean_where(cross, certain),
+        "confidence": 0.25 * _mean_where(_cross(matte, alpha), certain),
     }
 
 
@@ -66,8 +95,8 @@ def shrunk_truth(shots: Shots, factor: int) -> tuple[Tensor, Tensor]:
 def slope_error(found: Tensor, truth: Tensor) -> Tensor:
     """Mean absolute difference of the finite differences, both directions summed."""
     away = found - truth
-    across = (away[..., 1:] - away[..., :-1]).abs().mean()
-    down = (away[..., 1:, :] - away[..., :-1, :]).abs().mean()
+    across = _mean((away[..., 1:] - away[..., :-1]).abs())
+    down = _mean((away[..., 1:, :] - away[..., :-1, :]).abs())
     return across + down
 
 
@@ -76,10 +105,18 @@ def colour_error(found: Tensor, truth: Tensor, alpha: Tensor) -> Tensor:
     return _mean_where((found - truth).abs().mean(1, keepdim=True), seen)
 
 
+def _cross(matte: Matte, alpha: Tensor) -> Tensor:
+    return functional.binary_cross_entropy_with_logits(matte.logit.float(), alpha, reduction="none")
+
+
 def _l1(found: Tensor, truth: Tensor) -> Tensor:
-    return (found - truth).abs().mean()
+    return _mean((found - truth).abs())
+
+
+def _mean(values: Tensor) -> Tensor:
+    return values.mean((1, 2, 3))
 
 
 def _mean_where(values: Tensor, where: Tensor) -> Tensor:
     """Mean of the absolute values over the chosen pixels, of which a few always count as chosen."""
-    return (values.abs() * where).mean() / where.mean().clamp_min(0.02)
+    return _mean(values.abs() * where) / _mean(where).clamp_min(0.02)

@@ -6,30 +6,32 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from training.canvases import CANVAS, GROUP
+
 
 @dataclass(frozen=True)
 class Plan:
     """The settings of one run; two runs of the same plan on the same kind of device are the same.
 
     steps: optimiser steps in all, 0 while not known (it is measured from the time to be spent).
-    refine_from: share of the steps after which the refiner takes part. pool: layer pairs held.
-    warm: pairs drawn before the first step. fresh: new pairs a step.
+    batch, crop: shots a step, and their side, cut from canvases of side `canvas`. pool: canvases
+    held. warm: canvases drawn before the first step. fresh: new canvases a step; all three are
+    drawn in groups. quarter_share: of the steps that look at a quarter, as for large frames.
     """
 
     seed: int = 1
     steps: int = 0
-    batch: int = 8
-    canvas: int = 512
-    crop: int = 256
-    pool: int = 400
-    warm: int = 64
-    fresh: int = 1
-    learning_rate: float = 2e-3
+    batch: int = 5
+    canvas: int = CANVAS
+    crop: int = 320
+    pool: int = 1_200
+    warm: int = 240
+    fresh: float = 1.0
+    learning_rate: float = 1.5e-3
     weight_decay: float = 1e-4
-    warm_up: int = 100
+    warm_up: int = 60
     last_share: float = 0.01
-    refine_from: float = 0.3
-    quarter_share: float = 0.2
+    quarter_share: float = 0.3
     ema: float = 0.998
     widths: tuple[int, ...] = ()
 
@@ -42,8 +44,14 @@ class Plan:
         low = self.last_share
         return self.learning_rate * ramp * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * part)))
 
-    def refines(self, step: int) -> bool:
-        return step >= self.refine_from * max(self.steps, 10 * self.warm_up)
+    @property
+    def warm_groups(self) -> int:
+        return max(1, -(-min(self.warm, self.pool) // GROUP))
+
+    def fresh_groups(self, step: int) -> int:
+        """How many new groups come after a step, so that `fresh` canvases a step do on average."""
+        before, after = (int(steps * self.fresh / GROUP) for steps in (step, step + 1))
+        return after - before
 
     def decay(self, step: int) -> float:
         """Of the moving average: short at first, so that it does not remember the beginning."""
@@ -64,13 +72,13 @@ class Plan:
 PRESETS = {
     "cpu": Plan(),
     "gpu": Plan(
-        batch=64,
-        crop=512,
+        batch=48,
+        crop=384,
         pool=16_000,
-        warm=384,
-        fresh=2,
+        warm=960,
+        fresh=8.0,
+        learning_rate=2e-3,
         warm_up=300,
-        refine_from=0.0,
         ema=0.999,
     ),
 }

@@ -1,76 +1,88 @@
-"""The layer pairs that shots are composed from, kept as bytes on the device that composes.
+"""The canvases that are trained on, kept as bytes on the training device, and the crops of them.
 
-A ring of `capacity` pairs; new ones take the place of the oldest. What is in it at a step follows
-from two numbers alone (the first pair and the next), so a run that is taken up again finds the
-same pairs: they are drawn once more.
+A ring that groups of canvases are put into; new ones take the place of the oldest. What is in it at
+a step follows from two numbers alone (the first group and the next), so a run that is taken up
+again finds the same canvases: they are drawn once more.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-from torch import Tensor
 
-from training.farm import LayerFarm
-from training.layers import SIDE, LayerPair
+from training.canvases import CHANNELS, FLAGS, GROUP, PLANES, Group, KeyedShots, unpacked
+from training.farm import CanvasFarm
 
-
-@dataclass(frozen=True)
-class Layers:
-    """Chosen layers: subject (N, 4, S, S) and background (N, 3, S, S), uint8; is_screen (N,)."""
-
-    subject: Tensor
-    background: Tensor
-    is_screen: Tensor
+# Shots that are seen mirrored, and with their colour channels in another order.
+_MIRRORED, _RECOLOURED = 0.5, 0.5
 
 
-class LayerPool:
-    """A ring of layer pairs, filled from a farm."""
+class CanvasPool:
+    """A ring of at least `capacity` canvases, whole groups of them, filled from a farm.
 
-    def __init__(self, capacity: int, *, device: str = "cpu", side: int = SIDE) -> None:
-        self.capacity = capacity
-        self._subjects = torch.zeros((capacity, side, side, 4), dtype=torch.uint8, device=device)
-        self._sets = torch.zeros((capacity, side, side, 3), dtype=torch.uint8, device=device)
-        self._screens = torch.zeros(capacity, dtype=torch.float32, device=device)
+    first, next: the groups that were put in, of which the newest `groups` are there.
+    """
+
+    def __init__(self, capacity: int, *, size: int, device: str = "cpu") -> None:
+        self.groups = max(1, -(-capacity // GROUP))
+        shape = (self.groups, GROUP, CHANNELS, size, size)
+        self._planes = torch.zeros(shape, dtype=torch.uint8, device=device)
+        self._flags = torch.zeros((*shape[:2], len(FLAGS)), dtype=torch.uint8, device=device)
         self.first = self.next = 0
 
     @property
-    def device(self) -> torch.device:
-        return self._subjects.device
+    def held(self) -> int:
+        """How many canvases there are."""
+        return min(self.groups, self.next - self.first) * GROUP
 
-    def refill(self, farm: LayerFarm, first: int, until: int) -> None:
-        """Empty the ring, then take the pairs from `first` (where the farm stands) to `until`."""
+    def refill(self, farm: CanvasFarm, first: int, until: int) -> None:
+        """Empty the ring, then take the groups from `first` (where the farm stands) to `until`."""
         assert farm.number == first
         self.first = self.next = first
         while self.next < until:
             self.take(farm)
 
-    def take(self, farm: LayerFarm, *, wait: bool = True) -> bool:
-        """One more pair; whether there was one."""
-        pair = farm.next(wait=wait)
-        if pair is None:
+    def take(self, farm: CanvasFarm, *, wait: bool = True) -> bool:
+        """One more group; whether there was one."""
+        group = farm.next(wait=wait)
+        if group is None:
             return False
-        self._put(self.next % self.capacity, pair)
+        self._put(self.next % self.groups, group)
         self.next += 1
         return True
 
-    def choose(self, rng: np.random.Generator, count: int) -> Layers:
-        """Subjects and sets at random, not in the pairs that they came in."""
-        held = range(max(self.first, self.next - self.capacity), self.next)
-        device = self._subjects.device
-        subjects, sets = (
-            torch.from_numpy(rng.integers(held.start, held.stop, count) % self.capacity).to(device)
-            for _ in range(2)
-        )
-        return Layers(
-            self._subjects[subjects].permute(0, 3, 1, 2),
-            self._sets[sets].permute(0, 3, 1, 2),
-            self._screens[sets],
+    def crops(self, seed: int, step: int, count: int, size: int) -> KeyedShots:
+        """The batch of a step: squares anywhere in canvases at random, some changed."""
+        rng = np.random.default_rng([seed, step, 98])
+        oldest = self.next * GROUP - self.held
+        places = (oldest + rng.integers(0, self.held, count)) % (self.groups * GROUP)
+        corners = rng.integers(0, self._planes.shape[-1] - size + 1, (count, 2))
+        mirrored = rng.random(count) < _MIRRORED
+        canvases, flags = self._planes.flatten(0, 1), self._flags.flatten(0, 1)
+        parts = [
+            canvases[place, :, top : top + size, left : left + size]
+            for place, (top, left) in zip(places, corners)
+        ]
+        seen = [part.flip(-1) if flip else part for part, flip in zip(parts, mirrored)]
+        order = torch.from_numpy(_channel_orders(rng, count)).to(canvases.device)
+        shots = torch.arange(count, device=canvases.device)[:, None]
+        return unpacked(
+            torch.stack(seen)[shots, order], flags[torch.from_numpy(places).to(flags.device)]
         )
 
-    def _put(self, place: int, pair: LayerPair) -> None:
-        self._subjects[place].copy_(torch.from_numpy(pair.subject))
-        self._sets[place].copy_(torch.from_numpy(pair.background))
-        self._screens[place] = float(pair.is_screen)
+    def _put(self, place: int, group: Group) -> None:
+        self._planes[place].copy_(torch.from_numpy(group.planes))
+        self._flags[place].copy_(torch.from_numpy(group.flags))
+
+
+def _channel_orders(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Where each channel of a canvas comes from, (N, CHANNELS): red, green and blue change places
+    in all pictures of a shot alike."""
+    rows = []
+    for _ in range(count):
+        colours = rng.permutation(3) if rng.random() < _RECOLOURED else np.arange(3)
+        row: list[int] = []
+        for channels in PLANES.values():
+            row += (len(row) + (colours if channels == 3 else np.zeros(1, np.int64))).tolist()
+        rows.append(row)
+    return np.array(rows, np.int64)

@@ -12,7 +12,8 @@ import safetensors.torch
 import torch
 
 from training import curve, judge, state
-from training.losses import PARTS
+from training.canvases import GROUP
+from training.losses import KEYER, PARTS
 from training.train import planned
 from training.trainer import Trainer
 
@@ -57,6 +58,7 @@ class Session:
         self._stop_after = stop_after if stop_after is not None else sys.maxsize
         self._small_state = small_state
         self._frames: dict[str, list[judge.Prepared]] = {}
+        self._keyer: dict[str, dict[str, float]] = {}
         self._preparing: threading.Thread | None = None
         self._judging_s = 10.0
         self._saving_s = 5.0
@@ -67,10 +69,8 @@ class Session:
         trainer = self._taken_up()
         self._say(f"run {self._folder} on {self._device}, plan {trainer.plan}")
         try:
-            trainer.fill(anew=self._new_pool and trainer.progress.next_pair > 0)
-            self._say(
-                f"{trainer.progress.next_pair - trainer.progress.first_pair} layer pairs ready"
-            )
+            trainer.fill(anew=self._new_pool and trainer.progress.next_group > 0)
+            self._say(f"{trainer.pool.held} canvases ready")
             self._begin_preparing()
             self._loop(trainer)
             self._finish(trainer)
@@ -111,6 +111,7 @@ class Session:
 
     def _prepare_frames(self) -> None:
         self._frames = judge.prepared_sets(self._per_kind, workers=self._workers)
+        self._keyer = {name: judge.keyer_errors(frames) for name, frames in self._frames.items()}
         self._say(f"{sum(map(len, self._frames.values()))} validation frames ready")
 
     # --- the loop ---------------------------------------------------------------------------------
@@ -165,15 +166,18 @@ class Session:
             "samples": float(progress.samples),
             "seconds": progress.seconds,
             "rate": trainer.plan.rate(progress.step),
-            "pairs": float(progress.next_pair),
+            "canvases": float(progress.next_group * GROUP),
             "waited_s": trainer.waited_s,
-            **dict.fromkeys(PARTS, 0.0),
+            **dict.fromkeys((*PARTS, KEYER), 0.0),
             **window.means(),
         }
         curve.append(self._folder / "log.csv", row)
         if progress.step % (10 * _LOG_EVERY) == 0:
             pace = progress.samples / max(progress.seconds, 1e-6)
-            self._say(f"step {progress.step} loss {row['loss']:.4f} {pace:.1f} shots/s")
+            self._say(
+                f"step {progress.step} loss {row['loss']:.4f}, alpha {row['alpha']:.4f} "
+                f"({row[KEYER]:.4f} the keyer's), {pace:.1f} shots/s"
+            )
 
     def _judge(self, trainer: Trainer) -> None:
         """The error on the validation frames; the best weights so far are kept."""
@@ -184,17 +188,16 @@ class Session:
         start, progress = time.monotonic(), trainer.progress
         network = trainer.averaged()
         found = {name: judge.errors(network, frames) for name, frames in self._frames.items()}
-        row = {"step": float(progress.step), "samples": float(progress.samples), **found["frozen"]}
-        if "quality" in found:
-            row["quality"] = found["quality"]["all"]
+        errors, keyer = _summary(found), _summary(self._keyer)
+        row = {"step": float(progress.step), "samples": float(progress.samples), **errors}
         progress.history.append(row)
         score = (row["all"] + row.get("quality", row["all"])) / 2
         if score < progress.best:
             progress.best, progress.best_step = score, progress.step
             self._keep_best(trainer)
         self._judging_s = time.monotonic() - start
-        figures = ", ".join(f"{k} {v:.1f}" for k, v in row.items() if k not in ("step", "samples"))
-        self._say(f"step {progress.step}: {figures}; best at {progress.best_step}")
+        figures = ", ".join(f"{k} {v:.1f} ({keyer[k]:.1f})" for k, v in errors.items())
+        self._say(f"step {progress.step} (keyer): {figures}; best at {progress.best_step}")
 
     def _keep_best(self, trainer: Trainer) -> None:
         """The averaged weights in half precision."""
@@ -217,7 +220,7 @@ class Session:
         self._say(
             f"stopped at step {progress.step} of {trainer.plan.steps or 'unknown'}, "
             f"{progress.samples} shots, {progress.seconds / 60:.1f} minutes of training, "
-            f"{trainer.waited_s:.0f} s of this call spent waiting for layers"
+            f"{trainer.waited_s:.0f} s of this call spent waiting for canvases"
         )
 
     def _synchronised(self) -> None:
@@ -226,6 +229,12 @@ class Session:
 
     def _say(self, text: str) -> None:
         print(f"[{time.monotonic() - self._begun:7.1f} s] {text}", flush=True)
+
+
+def _summary(by_set: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Of the frozen set every kind, of the other one the mean."""
+    quality = {"quality": by_set["quality"]["all"]} if "quality" in by_set else {}
+    return {**by_set["frozen"], **quality}
 
 
 class _Window:

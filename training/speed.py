@@ -1,6 +1,6 @@
 """`python -m training.speed`: what a machine does a second, before its time is spent on training.
 
-Prints layer pairs a second of the processes, and milliseconds of composing and of a step (on a CPU
+Prints canvases a second of the processes, and milliseconds of cropping and of a step (on a CPU
 those of its time that were spent here, whatever else was running).
 """
 
@@ -15,7 +15,6 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     import torch
 
-    from training.compose.shots import composed
     from training.plan import PRESETS
     from training.trainer import Trainer
 
@@ -32,22 +31,18 @@ def main(arguments: list[str] | None = None) -> int:
         return time.perf_counter()
 
     plan = PRESETS[options.preset]
-    plan = replace(plan, steps=10_000, pool=options.pairs, warm=options.pairs, fresh=0)
-    plan = replace(plan, batch=options.batch or plan.batch, refine_from=0.0)
+    plan = replace(plan, steps=10_000, pool=options.canvases, warm=options.canvases, fresh=0.0)
+    plan = replace(plan, batch=options.batch or plan.batch, crop=options.crop or plan.crop)
     trainer = Trainer(plan, device=device, workers=options.workers)
     start = time.perf_counter()
     trainer.fill()
-    print(f"layers: {options.pairs / (time.perf_counter() - start):.1f} pairs/s, with their start")
-    for name, work in (
-        ("composing", lambda step: composed(
-            trainer._pool, 1, step, count=plan.batch, canvas=plan.canvas, crop=plan.crop
-        )),
-        ("whole step", lambda _: trainer.step()),
-    ):  # fmt: skip
-        work(0)
+    pace = trainer.pool.held / (time.perf_counter() - start)
+    print(f"drawing: {pace:.1f} canvases/s, with the start of the processes", flush=True)
+    for name, work in (("cropping", trainer.shots), ("whole step", trainer.step)):
+        work()
         start = now()
-        for step in range(options.steps):
-            work(step)
+        for _ in range(options.steps):
+            work()
         spent = (now() - start) / options.steps
         print(f"{name}: {spent * 1e3:.0f} ms, {plan.batch / spent:.1f} shots/s", flush=True)
     if cuda:
@@ -61,9 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--preset", default="cpu")
     parser.add_argument("--device")
     parser.add_argument("--batch", type=int, default=0)
+    parser.add_argument("--crop", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--pairs", type=int, default=24)
+    parser.add_argument("--canvases", type=int, default=24)
     parser.add_argument("--steps", type=int, default=4)
     return parser
 

@@ -28,15 +28,15 @@ _STATE, _NEW, _OLD = "state", "state.new", "state.old"
 class Progress:
     """Where a run stands.
 
-    samples: composites seen. seconds: of training, evaluation and waiting not counted. first_pair
-    and next_pair: what the pool of layers held. calls: how often the run was taken up.
+    samples: shots seen. seconds: of training, evaluation and writing not counted. first_group and
+    next_group: what the pool of canvases held. calls: how often the run was taken up.
     """
 
     step: int = 0
     samples: int = 0
     seconds: float = 0.0
-    first_pair: int = 0
-    next_pair: int = 0
+    first_group: int = 0
+    next_group: int = 0
     best: float = float("inf")
     best_step: int = 0
     calls: int = 0

@@ -5,7 +5,7 @@ call ends after `--minutes`, having written everything down. How long the whole 
 plan: `--steps`, or `--total-minutes`, from which the steps are worked out once their time is known.
 """
 
-# Only what is cheap is imported up here: the layer processes import this module once more.
+# Only what is cheap is imported up here: the canvas processes import this module once more.
 from __future__ import annotations
 
 import argparse
@@ -37,28 +37,27 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--total-minutes", type=float, help="training time of the whole run")
     plan.add_argument("--seed", type=int)
     plan.add_argument("--batch", type=int)
-    plan.add_argument("--canvas", type=int, help="shots are composed at this size")
+    plan.add_argument("--canvas", type=int, help="shots are composed and keyed at this size")
     plan.add_argument("--crop", type=int, help="and trained on at this one")
-    plan.add_argument("--pool", type=int, help="layer pairs held at a time")
-    plan.add_argument("--warm", type=int, help="layer pairs drawn before the first step")
-    plan.add_argument("--fresh", type=int, help="new layer pairs a step")
+    plan.add_argument("--pool", type=int, help="canvases held at a time")
+    plan.add_argument("--warm", type=int, help="canvases drawn before the first step")
+    plan.add_argument("--fresh", type=float, help="new canvases a step")
     plan.add_argument("--learning-rate", type=float)
-    plan.add_argument("--refine-from", type=float, help="share of the steps without the refiner")
     plan.add_argument("--init", type=Path, help="weights to start from, e.g. RUN/best.safetensors")
     call = parser.add_argument_group("this call")
     call.add_argument("--device", help="cpu, cuda:0; by default CUDA where there is one")
-    call.add_argument("--workers", type=int, default=1, help="processes that draw layers")
+    call.add_argument("--workers", type=int, default=1, help="processes that draw canvases")
     call.add_argument("--threads", type=int, default=0, help="of torch on the CPU; 0: its default")
     call.add_argument(
         "--no-wait",
         action="store_true",
-        help="take new layers as they come, instead of waiting for those of the plan: quicker on a "
-        "GPU, but two runs are no longer the same",
+        help="take new canvases as they come, instead of waiting for those of the plan: quicker "
+        "on a GPU, but two runs are no longer the same",
     )
     call.add_argument(
         "--new-pool",
         action="store_true",
-        help="start with new layers instead of drawing those of the checkpoint again",
+        help="start with new canvases instead of drawing those of the checkpoint again",
     )
     call.add_argument(
         "--small-state",
@@ -74,8 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _changes(options: argparse.Namespace) -> dict[str, Any]:
     """What the command line says of the plan; None where it says nothing."""
-    names = ("steps", "seed", "batch", "canvas", "crop", "pool", "warm", "fresh")
-    names += ("learning_rate", "refine_from")
+    names = ("steps", "seed", "batch", "canvas", "crop", "pool", "warm", "fresh", "learning_rate")
     given = {name: getattr(options, name) for name in names}
     return {
         "preset": options.preset,

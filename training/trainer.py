@@ -1,4 +1,4 @@
-"""One run in memory: network, average, optimiser, layers; `step` makes one step of it.
+"""One run in memory: network, average, optimiser, canvases; `step` makes one step of it.
 
 Everything that a step needs follows from the plan's seed and the step's number, so a run that was
 stopped and taken up again makes the same steps (on the same kind of device, with the same threads).
@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from mattebridge.models.twoplate import Inputs, TwoPlate
-from training.compose.shots import Shots, composed
-from training.farm import LayerFarm
-from training.layers import SIDE
-from training.losses import coarse_loss, refined_loss
+from mattebridge.models.weights import load_strictly
+from training.canvases import KeyedShots
+from training.farm import CanvasFarm
+from training.losses import KEYER, keyer_loss, losses
 from training.optimiser import AdamW
 from training.plan import Plan
-from training.pool import LayerPool
+from training.pool import CanvasPool
 from training.state import Progress, Snapshot
 
-# At most this many pairs are taken at a step that does not wait for them.
-_MOST_AT_ONCE = 12
+# At most this many groups are taken at a step that does not wait for them.
+_MOST_AT_ONCE = 2
 _LARGEST_GRADIENT = 1.0
 
 
@@ -32,29 +32,18 @@ class Trainer:
     """A run that can be stepped, looked at and written down."""
 
     def __init__(
-        self,
-        plan: Plan,
-        *,
-        device: str = "cpu",
-        workers: int = 0,
-        wait: bool = True,
-        side: int = SIDE,
+        self, plan: Plan, *, device: str = "cpu", workers: int = 0, wait: bool = True
     ) -> None:
         self.plan, self.progress = plan, Progress(device=device)
-        self.device, self._workers, self._wait, self._side = (
-            torch.device(device),
-            workers,
-            wait,
-            side,
-        )
+        self.device, self._workers, self._wait = torch.device(device), workers, wait
+        self._half = good_at_half(self.device)
         torch.manual_seed(plan.seed)
-        self.network = TwoPlate(*([plan.widths] if plan.widths else []))
-        self.network.to(self.device).to(memory_format=torch.channels_last)
+        self.network = self._empty().to(self.device).to(memory_format=torch.channels_last)
         self.average = {k: v.clone() for k, v in self.network.state_dict().items()}
         parameters = dict(self.network.named_parameters())
         self._optimiser = AdamW(parameters, plan.weight_decay)
-        self._pool = LayerPool(plan.pool, device=device, side=side)
-        self._farm: LayerFarm | None = None
+        self._pool: CanvasPool | None = None
+        self._farm: CanvasFarm | None = None
         self.waited_s = 0.0
 
     def close(self) -> None:
@@ -62,70 +51,68 @@ class Trainer:
             self._farm.close()
             self._farm = None
 
-    # --- layers -----------------------------------------------------------------------------------
+    # --- canvases ---------------------------------------------------------------------------------
 
     def fill(self, *, anew: bool = False) -> None:
-        """Draw what the pool held when the run was written down, or, `anew`, pairs never seen."""
-        progress = self.progress
+        """Draw what the pool held when the run was written down, or, `anew`, others."""
+        plan, progress = self.plan, self.progress
         if anew:
-            progress.first_pair = progress.next_pair
-        if progress.next_pair == progress.first_pair:
-            progress.next_pair = progress.first_pair + min(self.plan.warm, self.plan.pool)
-        first = max(progress.first_pair, progress.next_pair - self.plan.pool)
-        self._farm = LayerFarm(self.plan.seed, first, workers=self._workers, side=self._side)
-        self._pool.refill(self._farm, first, progress.next_pair)
-        self._pool.first = progress.first_pair
+            progress.first_group = progress.next_group
+        if progress.next_group == progress.first_group:
+            progress.next_group = progress.first_group + plan.warm_groups
+        self._pool = CanvasPool(plan.pool, size=plan.canvas, device=str(self.device))
+        first = max(progress.first_group, progress.next_group - self._pool.groups)
+        self._farm = CanvasFarm(plan.seed, first, workers=self._workers, size=plan.canvas)
+        self._pool.refill(self._farm, first, progress.next_group)
 
-    def _freshen(self) -> None:
-        """New pairs for this step: as planned, or (not waiting) what is ready."""
-        assert self._farm is not None, "fill() comes before step()"
+    @property
+    def pool(self) -> CanvasPool:
+        """The canvases that there are."""
+        assert self._pool is not None, "fill() comes before step()"
+        return self._pool
+
+    def _freshen(self, step: int) -> None:
+        """New canvases after this step: as planned, or (not waiting) what is ready."""
+        assert self._farm is not None
         start = time.perf_counter()
-        for _ in range(self.plan.fresh if self._wait else _MOST_AT_ONCE):
-            if not self._pool.take(self._farm, wait=self._wait):
+        for _ in range(self.plan.fresh_groups(step) if self._wait else _MOST_AT_ONCE):
+            if not self.pool.take(self._farm, wait=self._wait):
                 break
-        self.progress.next_pair = self._pool.next
+        self.progress.next_group = self.pool.next
         self.waited_s += time.perf_counter() - start
 
     # --- steps ------------------------------------------------------------------------------------
 
     def step(self) -> dict[str, Tensor]:
         """One step; the parts of the loss, still on the device."""
-        plan, progress = self.plan, self.progress
-        step = progress.step
-        shots = composed(
-            self._pool, plan.seed, step, count=plan.batch, canvas=plan.canvas, crop=plan.crop
-        )
-        parts = self._descend(shots, self._factor(step), step)
+        plan, progress, step = self.plan, self.progress, self.progress.step
+        parts = self._descend(self.shots(), self._factor(step), step)
         self._follow(plan.decay(step))
-        self._freshen()
+        self._freshen(step)
         progress.step, progress.samples = step + 1, progress.samples + plan.batch
         return parts
+
+    def shots(self) -> KeyedShots:
+        """The batch of the next step."""
+        plan = self.plan
+        return self.pool.crops(plan.seed, self.progress.step, plan.batch, plan.crop)
 
     def _factor(self, step: int) -> int:
         """Mostly half size, as for small frames; a quarter, as for large ones, now and then."""
         rng = np.random.default_rng([self.plan.seed, step, 7])
         return 4 if rng.random() < self.plan.quarter_share else 2
 
-    def _descend(self, shots: Shots, factor: int, step: int) -> dict[str, Tensor]:
+    def _descend(self, shots: KeyedShots, factor: int, step: int) -> dict[str, Tensor]:
         self.network.train()
         self._optimiser.zero()
-        parts = self._losses(shots, factor, self.plan.refines(step))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
+            coarse, matte = self.network(inputs_from(shots), factor)
+        parts = losses(coarse, matte, shots, factor)
         total = torch.stack(list(parts.values())).sum()
         total.backward()
         self._optimiser.step(self.plan.rate(step), _LARGEST_GRADIENT)
-        return {"loss": total.detach(), **{k: v.detach() for k, v in parts.items()}}
-
-    def _losses(self, shots: Shots, factor: int, refines: bool) -> dict[str, Tensor]:
-        given = inputs_from(shots)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            if refines:
-                coarse, matte = self.network(given, factor)
-            else:
-                coarse = self.network.coarse_only(given, factor)
-        parts = coarse_loss(coarse, shots, factor)
-        if not refines:
-            return parts
-        return {**{k: 0.4 * v for k, v in parts.items()}, **refined_loss(matte, shots)}
+        told = {"loss": total, **parts, KEYER: keyer_loss(shots)}
+        return {name: value.detach() for name, value in told.items()}
 
     @torch.no_grad()
     def _follow(self, decay: float) -> None:
@@ -140,9 +127,12 @@ class Trainer:
 
     def averaged(self) -> TwoPlate:
         """The network with the averaged weights, for judging."""
-        network = TwoPlate(*([self.plan.widths] if self.plan.widths else [])).to(self.device)
+        network = self._empty().to(self.device)
         network.load_state_dict(self.average)
         return network.to(memory_format=torch.channels_last).eval()
+
+    def _empty(self) -> TwoPlate:
+        return TwoPlate(*([self.plan.widths] if self.plan.widths else []))
 
     def snapshot(self) -> Snapshot:
         return Snapshot(
@@ -170,21 +160,25 @@ class Trainer:
         return {k: torch.empty_like(like[k]).copy_(v) for k, v in tensors.items()}
 
     def begin_from(self, state: dict[str, Tensor], label: str) -> None:
-        """Start from given weights instead of random ones."""
-        self.network.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
+        """Start from given weights instead of random ones; `ModelError` where they do not fit."""
+        network = self._empty()
+        load_strictly(network, state, looks_like="They must be those of a run of this plan.")
+        self.network.load_state_dict(network.state_dict())
         self.average = {k: v.clone() for k, v in self.network.state_dict().items()}
         self.progress.initial = label
 
 
-def inputs_from(shots: Shots) -> Inputs:
-    return Inputs(
-        shots.plate,
-        shots.clean_plate,
-        shots.alpha_hint,
-        shots.hint_given,
-        shots.outside,
-        shots.scene_linear,
-    )
+def good_at_half(device: torch.device) -> bool:
+    """Whether bfloat16 is quicker there: on a CPU only where it has instructions for it."""
+    if device.type != "cpu":
+        return True
+    # Older torch cannot tell.
+    has = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+
+
+def inputs_from(shots: KeyedShots) -> Inputs:
+    return Inputs(**{name: getattr(shots, name) for name in Inputs._fields})
 
 
 def _kept(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,5 @@
-"""`python -m training.validate --model NAME|WEIGHTS`: the table of a model on the validation set.
+"""`python -m training.validate --model NAME|WEIGHTS`: the table of a model on the validation set,
+beside the keyer's error on the same frames.
 
 The frames go through the engine, alignment and all, as a user's would. A model is one of
 `mattebridge models`, or a weights file of twoplate such as RUN/best.safetensors.
@@ -28,7 +29,7 @@ def main() -> int:
     engine = Engine(options.device, registry=_registry(options.model))
     name = options.model if not Path(options.model).is_file() else _CANDIDATE
 
-    def matte(frame: validation.Frame, plate: Any) -> dict[str, Any]:
+    def matte(frame: validation.Frame, plate: Any, model: str = name) -> dict[str, Any]:
         """Alpha and display-encoded foreground; what was mixed in light comes as light."""
         linear = frame.blend == "linear"
         planes = {"plate": plate, "clean_plate": frame.clean_plate}
@@ -40,7 +41,7 @@ def main() -> int:
             "foreground": np.zeros((*size, 3), np.float32),
         }
         params = RenderParams(colorspace="linear" if linear else "srgb", output_colorspace="srgb")
-        engine.matte(planes, params, model=name, out=out)
+        engine.matte(planes, params, model=model, out=out)
         return out
 
     rows, spent, changes = [], [], []
@@ -49,7 +50,10 @@ def main() -> int:
         start = time.process_time()
         out = matte(frame, frame.plate)
         spent.append(time.process_time() - start)
-        rows.append((frame, judge.measured(frame, out["alpha"], out["foreground"])))
+        figures = judge.measured(frame, out["alpha"], out["foreground"])
+        first = out if name == _KEYER else matte(frame, frame.plate, _KEYER)
+        keyer = judge.measured(frame, first["alpha"], first["foreground"])
+        rows.append(judge.Row(frame, figures, keyer))
         if frame.kind == "clean":
             # The same picture with fresh grain, twice: what of alpha changes where nothing does?
             first, second = (
@@ -66,6 +70,7 @@ def main() -> int:
 
 
 _CANDIDATE = "candidate"
+_KEYER = "difference"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""The composer of training shots: the same numbers give the same pixels, and the truth is true."""
+"""Training shots and canvases: the same numbers give the same pixels, and the truth is true."""
 
 from __future__ import annotations
 
@@ -10,41 +10,62 @@ from functools import lru_cache
 import numpy as np
 import pytest
 import torch
+from training import canvases
+from training.canvases import (
+    CHANNELS,
+    FLAGS,
+    GROUP,
+    PLANES,
+    Group,
+    KeyedShots,
+    draw_group,
+    unpacked,
+)
 from training.compose import camera, codec, light
 from training.compose.dice import Dice
 from training.compose.front_end import exposure_matched
-from training.compose.shots import Shots, composed
-from training.farm import LayerFarm
-from training.layers import LayerPair, draw_pair
-from training.pool import LayerPool
+from training.layers import draw_pair
+from training.pool import CanvasPool
 
 from fakes.training_package import ROOT
 
-SIDE = 96
-PAIRS = 10
+SIZE = 64
 
 FARM = """
 import zlib
-from training.farm import LayerFarm
+from training.farm import CanvasFarm
 if __name__ == "__main__":
-    with LayerFarm(3, 20, workers=2, side=48) as farm:
-        for _ in range(5):
-            pair = farm.next()
-            print(zlib.crc32(pair.subject.tobytes()), zlib.crc32(pair.background.tobytes()))
+    with CanvasFarm(3, 20, workers=2, size=16) as farm:
+        for _ in range(3):
+            group = farm.next()
+            print(zlib.crc32(group.planes.tobytes()), zlib.crc32(group.flags.tobytes()))
 """
 
 
-@lru_cache(maxsize=1)
-def pool() -> LayerPool:
-    made = LayerPool(PAIRS, side=SIDE)
-    with LayerFarm(1, side=SIDE) as farm:
-        made.refill(farm, 0, PAIRS)
-    return made
+@lru_cache(maxsize=4)
+def group(number: int = 0) -> Group:
+    return draw_group(5, number, SIZE)
 
 
 @lru_cache(maxsize=4)
-def shots(step: int = 0, *, crop: int = 64) -> Shots:
-    return composed(pool(), 5, step, count=6, canvas=64, crop=crop)
+def shots(number: int = 0) -> KeyedShots:
+    made = group(number)
+    return unpacked(torch.from_numpy(made.planes), torch.from_numpy(made.flags))
+
+
+class Farm:
+    """Groups of the number's grey, red and green a little brighter than blue."""
+
+    number = 0
+
+    def __init__(self, size: int = 8) -> None:
+        self._size = size
+
+    def next(self, *, wait: bool = True) -> Group:
+        self.number += 1
+        planes = np.full((GROUP, CHANNELS, self._size, self._size), 10 * self.number, np.uint8)
+        planes += np.arange(CHANNELS, dtype=np.uint8)[:, None, None]
+        return Group(planes, np.full((GROUP, len(FLAGS)), self.number, np.uint8))
 
 
 def test_a_layer_pair_follows_from_seed_and_number_alone() -> None:
@@ -61,13 +82,17 @@ def test_layers_are_bytes_of_the_size_asked_for() -> None:
     assert pair.subject.dtype == pair.background.dtype == np.uint8
 
 
-def test_processes_draw_the_same_pairs_in_the_same_order_as_none(tmp_path: object) -> None:
+def test_processes_draw_the_same_groups_in_the_same_order_as_none(tmp_path: object) -> None:
     script = f"{tmp_path}/draw.py"
     with open(script, "w", encoding="utf-8") as file:
         file.write(FARM)
     done = subprocess.run(
         [sys.executable, script],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'bridge'}",
+            "OMP_NUM_THREADS": "1",
+        },
         capture_output=True,
         text=True,
         timeout=100,
@@ -75,61 +100,114 @@ def test_processes_draw_the_same_pairs_in_the_same_order_as_none(tmp_path: objec
     )
     import zlib
 
-    expected = [draw_pair(3, number, 48) for number in range(20, 25)]
-    lines = [
-        f"{zlib.crc32(p.subject.tobytes())} {zlib.crc32(p.background.tobytes())}" for p in expected
-    ]
-    assert done.stdout.split("\n")[:5] == lines
+    expected = [draw_group(3, number, 16) for number in range(20, 23)]
+    lines = [f"{zlib.crc32(g.planes.tobytes())} {zlib.crc32(g.flags.tobytes())}" for g in expected]
+    assert done.stdout.split("\n")[:3] == lines
 
 
-def test_the_pool_holds_the_newest_pairs_and_chooses_among_them_only() -> None:
-    held = LayerPool(3, side=8)
+def test_a_group_follows_from_seed_and_number_alone() -> None:
+    again, other = draw_group(5, 0, SIZE), group(1)
+    assert np.array_equal(group().planes, again.planes)
+    assert np.array_equal(group().flags, again.flags)
+    assert not np.array_equal(group().planes, other.planes)
 
-    class Farm:
-        number = 0
 
-        def next(self, *, wait: bool = True) -> LayerPair:
-            value = self.number
-            self.number += 1
-            full = np.full((8, 8, 4), value, np.uint8)
-            return LayerPair(full, full[..., :3], False)
+def test_a_group_is_the_same_with_any_number_of_threads() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert np.array_equal(draw_group(5, 0, SIZE).planes, group().planes)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
 
+
+def test_canvases_are_bytes_of_the_size_asked_for() -> None:
+    made = group()
+    assert made.planes.shape == (GROUP, CHANNELS, SIZE, SIZE)
+    assert made.flags.shape == (GROUP, len(FLAGS))
+    assert made.planes.dtype == made.flags.dtype == np.uint8
+    assert set(np.unique(made.flags)) <= {0, 1}
+
+
+def test_a_canvas_comes_with_what_the_keyer_makes_of_the_whole_of_it() -> None:
+    made = shots()
+    for shot in range(4):
+        again = canvases._keyed(made, shot)
+        # Bytes have not the last digits of what the keyer was given.
+        assert np.abs(again.alpha - made.keyed_alpha[shot, 0].numpy()).mean() < 0.02
+    away = (made.keyed_alpha - made.alpha).abs().mean((1, 2, 3))
+    assert (away < made.alpha.mean((1, 2, 3))).float().mean() > 0.8
+
+
+def test_the_pool_holds_the_newest_groups_and_crops_them_only() -> None:
+    held = CanvasPool(2 * GROUP, size=8)
     farm = Farm()
-    held.refill(farm, 0, 2)  # type: ignore[arg-type]
-    chosen = held.choose(np.random.default_rng(0), 64).subject[:, 0, 0, 0]
-    assert set(chosen.tolist()) == {0, 1}
+    held.refill(farm, 0, 1)  # type: ignore[arg-type]
+    assert held.held == GROUP
+    assert set(held.crops(1, 0, 64, 4).scene_linear.flatten().tolist()) == {1.0}
     for _ in range(3):
         held.take(farm)  # type: ignore[arg-type]
-    chosen = held.choose(np.random.default_rng(0), 64).background[:, 0, 0, 0]
-    assert set(chosen.tolist()) == {2, 3, 4}
+    assert held.held == 2 * GROUP
+    assert set(held.crops(1, 0, 64, 4).scene_linear.flatten().tolist()) == {3.0, 4.0}
+
+
+def test_colours_change_places_in_all_pictures_of_a_shot_alike() -> None:
+    held = CanvasPool(GROUP, size=8)
+    held.refill(Farm(), 0, 1)  # type: ignore[arg-type]
+    made = held.crops(1, 0, 32, 4)
+    bytes_of = {name: (getattr(made, name)[:, :, 0, 0] * 255).round().int() for name in PLANES}
+    orders = bytes_of["plate"] - 10
+    assert len({tuple(order) for order in orders.tolist()}) > 3
+    assert orders.sort(1).values.eq(torch.arange(3)).all()
+    first = 0
+    for name, channels in PLANES.items():
+        expected = 10 + first + (orders if channels == 3 else torch.zeros(32, 1, dtype=torch.int))
+        assert torch.equal(bytes_of[name], expected), name
+        first += channels
+
+
+def test_crops_are_squares_of_a_canvas_some_mirrored() -> None:
+    held = CanvasPool(GROUP, size=SIZE)
+
+    class One(Farm):
+        def next(self, *, wait: bool = True) -> Group:
+            return group()
+
+    held.refill(One(), 0, 1)  # type: ignore[arg-type]
+    made = (held.crops(3, 0, 8, 24).alpha * 255).round().byte().numpy()[:, 0]
+    whole = group().planes[:, 6]
+    both = [whole, whole[:, :, ::-1]]
+    windows = [np.lib.stride_tricks.sliding_window_view(side, (24, 24), (1, 2)) for side in both]
+    found = np.array([[(part == side).all((3, 4)).any() for side in windows] for part in made])
+    assert found.any(1).all()
+    assert not found.all(0).any()
 
 
 def test_a_batch_follows_from_seed_and_step_alone() -> None:
-    again = composed(pool(), 5, 0, count=6, canvas=64, crop=64)
-    other = composed(pool(), 5, 1, count=6, canvas=64, crop=64)
-    for name in ("plate", "clean_plate", "alpha", "foreground", "alpha_hint", "outside"):
-        assert torch.equal(getattr(shots(), name), getattr(again, name))
-    assert not torch.equal(shots().plate, other.plate)
+    held = CanvasPool(GROUP, size=8)
+    held.refill(Farm(), 0, 1)  # type: ignore[arg-type]
+    made, again, other = (held.crops(5, step, 6, 4) for step in (0, 0, 1))
+    for name in (*PLANES, *FLAGS):
+        assert torch.equal(getattr(made, name), getattr(again, name))
+    assert not torch.equal(made.plate, other.plate)
 
 
-@pytest.mark.parametrize("crop", [64, 32])
-@pytest.mark.parametrize("step", [0, 1, 2, 3])
-def test_everything_is_in_range_and_of_the_size_asked_for(step: int, crop: int) -> None:
-    made = shots(step, crop=crop)
-    assert made.plate.shape == made.clean_plate.shape == made.foreground.shape == (6, 3, crop, crop)
-    assert made.alpha.shape == made.alpha_hint.shape == made.outside.shape == (6, 1, crop, crop)
-    assert made.hint_given.shape == made.scene_linear.shape == (6, 1, 1, 1)
-    for name in ("plate", "clean_plate", "alpha", "foreground", "alpha_hint"):
+@pytest.mark.parametrize("number", [0, 1])
+def test_everything_is_in_range_and_of_the_size_asked_for(number: int) -> None:
+    made = shots(number)
+    for name, channels in PLANES.items():
         values = getattr(made, name)
-        assert torch.isfinite(values).all()
-        assert values.min() >= 0
-        assert values.max() <= 1
+        assert values.shape == (GROUP, channels, SIZE, SIZE)
+        assert 0 <= values.min() <= values.max() <= 1
+    for name in FLAGS:
+        assert getattr(made, name).shape == (GROUP, 1, 1, 1)
 
 
 def test_the_plate_is_the_foreground_where_alpha_is_one() -> None:
     away = [
         (made.plate - made.foreground).abs().mean(1, keepdim=True)[made.alpha == 1].mean()
-        for made in (shots(step) for step in range(3))
+        for made in (shots(number) for number in range(2))
     ]
     # Grain, codec and softness stay.
     assert max(away) < 0.04

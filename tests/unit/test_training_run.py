@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from training import curve, session, state, train
+from training import curve, state, train
 from training.export import exported
+from training.losses import PARTS, keyer_loss, losses, weights
 from training.optimiser import AdamW
 from training.plan import PRESETS, Plan
-from training.trainer import Trainer
+from training.trainer import Trainer, inputs_from
 
 import fakes.training_package  # noqa: F401
+from mattebridge.errors import ModelError
 from mattebridge.models.twoplate import from_state
 from mattebridge.models.weights import load_strictly, read_state_dict
 
@@ -24,13 +25,12 @@ TINY = Plan(
     seed=4,
     steps=30,
     batch=2,
-    canvas=32,
+    canvas=48,
     crop=32,
-    pool=4,
-    warm=3,
-    fresh=1,
+    pool=24,
+    warm=12,
+    fresh=4.0,
     warm_up=2,
-    refine_from=0.05,
     widths=(8, 8, 8),
 )
 
@@ -45,7 +45,7 @@ def _one_thread() -> object:
 
 
 def trainer(plan: Plan = TINY) -> Trainer:
-    return Trainer(plan, side=48)
+    return Trainer(plan)
 
 
 def stepped(made: Trainer, steps: int) -> Trainer:
@@ -84,11 +84,11 @@ def test_another_seed_is_another_run() -> None:
     assert any(not torch.equal(weights[k], v) for k, v in uninterrupted().weights.items())
 
 
-def test_a_new_pool_goes_on_with_layers_never_seen() -> None:
+def test_a_new_pool_goes_on_with_canvases_never_seen() -> None:
     made = trainer()
     made.restore(uninterrupted())
     made.fill(anew=True)
-    assert made.progress.first_pair == uninterrupted().progress.next_pair
+    assert made.progress.first_group == uninterrupted().progress.next_group
     made.step()
 
 
@@ -119,11 +119,55 @@ def test_a_state_that_was_cut_short_is_not_taken_for_one(tmp_path: Path) -> None
     assert found.plan == TINY
 
 
-def test_the_loss_falls() -> None:
-    made = trainer(replace(TINY, steps=60, learning_rate=4e-3, pool=2, warm=2, fresh=0))
+def test_the_loss_falls_and_the_matte_gets_better_than_the_keyers() -> None:
+    made = trainer(replace(TINY, steps=60, learning_rate=4e-3, pool=12, batch=4, fresh=0.0))
     made.fill()
-    losses = [float(made.step()["loss"]) for _ in range(40)]
-    assert np.mean(losses[-8:]) < 0.8 * np.mean(losses[3:11])
+    seen = made.pool.crops(9, 0, 24, 32)
+
+    @torch.no_grad()
+    def parts() -> dict[str, float]:
+        coarse, matte = made.network.train()(inputs_from(seen), 2)
+        return {name: float(part) for name, part in losses(coarse, matte, seen, 2).items()}
+
+    before = parts()
+    stepped(made, 40)
+    after = parts()
+    assert sum(after.values()) < 0.92 * sum(before.values())
+    assert after["alpha"] < 0.92 * float(keyer_loss(seen))
+
+
+def test_a_new_network_gives_the_keyers_matte() -> None:
+    made = trainer()
+    made.fill()
+    shots = made.shots()
+    with torch.no_grad():
+        coarse, matte = made.averaged()(inputs_from(shots), 2)
+    assert (matte.alpha - shots.keyed_alpha).abs().max() < 1e-3
+    parts = losses(coarse, matte, shots, 2)
+    assert set(parts) == set(PARTS)
+    assert float(parts["alpha"]) == pytest.approx(float(keyer_loss(shots)), abs=1e-3)
+
+
+def test_shots_that_the_keyer_gets_nearly_right_count_more() -> None:
+    made = trainer()
+    made.fill()
+    shots = made.shots()
+    right = replace(shots, keyed_alpha=shots.alpha)
+    wrong = replace(shots, keyed_alpha=1 - shots.alpha.round())
+    assert weights(right).tolist() == pytest.approx([3, 3])
+    assert weights(wrong).tolist() == pytest.approx([0.3, 0.3])
+
+
+def test_new_canvases_come_in_groups_as_often_as_planned() -> None:
+    plan = replace(PRESETS["cpu"], fresh=1.5)
+    groups = [plan.fresh_groups(step) for step in range(800)]
+    assert set(groups) == {0, 1}
+    assert sum(groups) == 100
+
+
+def test_weights_of_another_network_are_refused() -> None:
+    with pytest.raises(ModelError, match="the weights lack"):
+        trainer().begin_from({"coarse.everywhere.bias": torch.zeros(8)}, "other")
 
 
 def test_the_rate_warms_up_and_falls_to_its_last_share() -> None:
@@ -134,7 +178,7 @@ def test_the_rate_warms_up_and_falls_to_its_last_share() -> None:
 
 
 def test_every_file_of_a_checkpoint_stays_moderate(tmp_path: Path) -> None:
-    network = Trainer(PRESETS["cpu"], side=8).network
+    network = Trainer(PRESETS["cpu"]).network
     size = sum(t.numel() * t.element_size() for t in network.state_dict().values())
     assert size <= 16_000_000
     halves = {k: v.half().contiguous() for k, v in network.state_dict().items()}
@@ -142,18 +186,21 @@ def test_every_file_of_a_checkpoint_stays_moderate(tmp_path: Path) -> None:
 
 
 def test_a_command_trains_and_goes_on_where_it_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(session, "Trainer", partial(Trainer, side=64))
+    init = tmp_path / "weights.safetensors"
+    safetensors.torch.save_file(Trainer(PRESETS["cpu"]).snapshot().average, init)
     command = ["--run", str(tmp_path / "run"), "--workers", "0", "--per-kind", "0"]
-    plan = ["--steps", "4", "--batch", "2", "--canvas", "64", "--crop", "32", "--pool", "2"]
-    plan += ["--warm", "2", "--refine-from", "0"]
+    plan = ["--steps", "4", "--batch", "2", "--canvas", "48", "--crop", "32", "--pool", "12"]
+    plan += ["--warm", "12", "--fresh", "3", "--init", str(init)]
     train.main([*command, *plan, "--stop-after", "1"])
     train.main([*command, "--device", "cpu"])
+    assert "stopped at step 4 of 4" in capsys.readouterr().out
     found = state.load(tmp_path / "run")
     assert found is not None
     assert (found.progress.step, found.progress.calls, found.progress.samples) == (4, 2, 8)
     assert found.plan.batch == 2
+    assert found.progress.initial == "weights.safetensors"
     assert (tmp_path / "run" / "curve.png").stat().st_size > 0
 
 

@@ -71,19 +71,20 @@ def test_the_frames_of_the_tests_can_be_judged_too() -> None:
 
 
 def test_a_network_is_judged_by_kind() -> None:
-    trainer = Trainer(Plan(widths=(8, 8, 8), pool=1), side=8)
-    found = judge.errors(
-        trainer.averaged(), [judge.prepared(frame(k)) for k in ("clean", "similar")]
-    )
+    frames = [judge.prepared(frame(k)) for k in ("clean", "similar")]
+    found = judge.errors(Trainer(Plan(widths=(8, 8, 8))).averaged(), frames)
     assert set(found) == {"clean", "similar", "all", "without_similar"}
     assert found["without_similar"] == found["clean"]
     assert found["all"] == pytest.approx((found["clean"] + found["similar"]) / 2)
+    # A network that has learned nothing gives the keyer's matte.
+    assert judge.keyer_errors(frames) == pytest.approx(found, rel=0.02)
 
 
 def test_the_table_has_a_line_for_every_kind_and_the_means() -> None:
     made = frame("clean")
-    rows = [(made, judge.measured(made, made.alpha, made.foreground))]
-    lines = judge.table(rows).splitlines()
+    perfect = judge.measured(made, made.alpha, made.foreground)
+    nothing = judge.measured(made, 0 * made.alpha, made.foreground)
+    lines = judge.table([judge.Row(made, perfect, nothing)]).splitlines()
     assert [line.split("(")[0].strip() for line in lines[1:]] == [
         "clean",
         "display",
@@ -91,3 +92,5 @@ def test_the_table_has_a_line_for_every_kind_and_the_means() -> None:
         "without similar",
     ]
     assert "0.000" in lines[1]
+    assert lines[0].split()[-2:] == ["keyer", "better"]
+    assert lines[1].split()[-2:] == [f"{nothing.mad:.3f}", "1.000"]

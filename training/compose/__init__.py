@@ -1,7 +1,7 @@
-"""Shots from layers, in batches, on any torch device: cheap, so each layer is used many times.
+"""Shots from layers, in batches, on any torch device: cheap, so each layer is used several times.
 
-    pool --geometry--> subject over set --light--> shadows, spill --blend--> plate
-                                   `-----------------------------------------> clean plate
+    layers --geometry--> subject over set --light--> shadows, spill --blend--> plate
+                                     `---------------------------------------> clean plate
     both --camera--> drift, softness, grain, tone, codec, 8 bits --front end--> matched pair
 
 All pictures: (N, C, H, W) float32, display-encoded 0..1, RGB. Whatever is decided per shot comes

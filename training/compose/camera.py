@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from training.compose.blur import blur
 from training.compose.codec import jpeg, video
@@ -96,8 +95,3 @@ def coded(dice: Dice, plate: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
     return tuple(  # type: ignore[return-value]
         torch.lerp(p, torch.round(p * 255) / 255, eight).clamp(0, 1) for p in (plate, clean)
     )
-
-
-def shrunk(picture: Tensor, factor: int) -> Tensor:
-    """Area shrink by a whole factor."""
-    return picture if factor == 1 else functional.avg_pool2d(picture, factor)

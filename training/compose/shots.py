@@ -1,24 +1,32 @@
-"""One batch of shots with their truth, from seed and step."""
+"""One batch of shots with their truth, from layers and dice."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from training.compose.camera import coded, drifted, grainy, shrunk, toned, unequally_sharp
+from training.compose.camera import coded, drifted, grainy, toned, unequally_sharp
 from training.compose.dice import Dice
 from training.compose.front_end import exposure_matched
 from training.compose.geometry import placed, two_views
 from training.compose.hints import rough_hint
 from training.compose.light import alike, blended, graded, lit_set, spilled
-from training.pool import LayerPool
 
 # Of all shots, those mixed in linear light; of these, those of which the network is told so.
 _LINEAR, _TOLD = 0.38, 0.5
 # Shots whose clean plate was fitted to the plate; the others came with the front end off.
 _FITTED = 0.85
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Subjects (N, 4, S, S) and sets (N, 3, S, S) uint8, pair by pair; is_screen (N,) 0 or 1."""
+
+    subject: Tensor
+    background: Tensor
+    is_screen: Tensor
 
 
 @dataclass(frozen=True)
@@ -38,44 +46,16 @@ class Shots:
     outside: Tensor
     scene_linear: Tensor
 
-    def cropped(self, top: int, left: int, size: int) -> Shots:
-        """A square of every shot; what is the same for all pixels stays."""
-        planes = [getattr(self, field.name) for field in fields(self)]
-        return Shots(
-            *(
-                plane if plane.shape[-1] == 1 else plane[..., top : top + size, left : left + size]
-                for plane in planes
-            )
-        )
-
 
 @torch.no_grad()
-def composed(pool: LayerPool, seed: int, step: int, *, count: int, canvas: int, crop: int) -> Shots:
-    """The batch of a step: `count` shots of `crop` pixels from canvases of `canvas`.
-
-    Where the crop is smaller, half of the batches see the whole, smaller; the others see two parts
-    each of half as many canvases, which are the dear part.
-    """
-    dice = Dice(seed, step, count, pool.device)
-    if crop == canvas or dice.once(0.5):
-        return _filmed(dice, _on_canvas(dice, pool, crop, shrink=max(1, round(canvas / crop))))
-    shots = _on_canvas(dice.sub(-(-count // 2)), pool, canvas)
-    places = dice.rng.integers(0, canvas - crop + 1, (2, 2)).tolist()
-    parts = [shots.cropped(top, left, crop) for top, left in places]
-    return _filmed(dice, joined(parts, count))
+def composed(dice: Dice, layers: Layers, size: int) -> Shots:
+    """A shot of `size` x `size` from every pair of the layers."""
+    return _filmed(dice, _on_canvas(dice, layers, size))
 
 
-def joined(parts: list[Shots], count: int) -> Shots:
-    """The first `count` shots of several batches."""
-    names = [field.name for field in fields(Shots)]
-    return Shots(*(torch.cat([getattr(part, name) for part in parts])[:count] for name in names))
-
-
-def _on_canvas(dice: Dice, pool: LayerPool, size: int, *, shrink: int = 1) -> Shots:
-    layers = pool.choose(dice.rng, dice.count)
-    foreground, alpha = _subject(dice, layers.subject, size, shrink)
-    sets = shrunk(layers.background.float() / 255, shrink)
-    seen, clean, outside = two_views(dice, sets, size)
+def _on_canvas(dice: Dice, layers: Layers, size: int) -> Shots:
+    foreground, alpha = _subject(dice, layers.subject, size)
+    seen, clean, outside = two_views(dice, layers.background.float() / 255, size)
     both = graded(dice, torch.cat([seen, clean], 3))
     seen, clean = both[..., :size], both[..., size:]
     foreground, seen, clean = alike(dice, graded(dice, foreground), alpha, seen, clean)
@@ -83,7 +63,7 @@ def _on_canvas(dice: Dice, pool: LayerPool, size: int, *, shrink: int = 1) -> Sh
     linear = dice.chance(_LINEAR)
     plate = blended(foreground, lit_set(dice, seen, alpha), alpha, linear)
     plate, clean, foreground = toned(dice, plate, clean, foreground)
-    # Fitted on the whole canvas, as the engine fits whole frames; grain would not change the fit.
+    # Before the camera, which would not change the fit.
     clean = exposure_matched(plate, drifted(dice, clean).clamp(0, 1), dice.chance(_FITTED))
     hint, given = rough_hint(dice, alpha)
     told = linear * dice.chance(_TOLD)
@@ -91,16 +71,16 @@ def _on_canvas(dice: Dice, pool: LayerPool, size: int, *, shrink: int = 1) -> Sh
 
 
 def _filmed(dice: Dice, shots: Shots) -> Shots:
-    """The same with what the camera and the file add, at the final size."""
+    """The same with what the camera and the file add."""
     plate, clean = unequally_sharp(dice, shots.plate, shots.clean_plate)
     plate, clean = coded(dice, *grainy(dice, plate, clean))
     return replace(shots, plate=plate, clean_plate=clean)
 
 
-def _subject(dice: Dice, subject: Tensor, size: int, shrink: int) -> tuple[Tensor, Tensor]:
+def _subject(dice: Dice, subject: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Straight colour and alpha of the window that each shot sees."""
     values = subject.float() / 255
-    sheet = shrunk(torch.cat([values[:, :3] * values[:, 3:], values[:, 3:]], 1), shrink)
+    sheet = torch.cat([values[:, :3] * values[:, 3:], values[:, 3:]], 1)
     sheet = placed(dice, sheet, size, whole=0.6, turn=0.06)
     alpha = sheet[:, 3:]
     # Bytes and interpolation leave crumbs: what is nearly 0 or 1 is 0 or 1.
