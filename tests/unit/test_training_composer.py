@@ -95,7 +95,7 @@ def test_processes_draw_the_same_groups_in_the_same_order_as_none(tmp_path: obje
         },
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
         check=True,
     )
     import zlib
