@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any, Callable
 
@@ -80,6 +81,31 @@ def test_what_the_knobs_say_reaches_the_daemon_as_the_command_would_say_it(
     words += ["shadow=0.5", "--format", "exr-float"]
     words += ["--colorspace", space, "--output-colorspace", space]
     assert_same(comp.frame(1), next(offline(tmp_path, instance, shot, "1", *words).glob("*.exr")))
+
+
+def test_scratch_files_that_only_the_command_can_read_go_that_way(
+    make_comp: Callable[..., Comp],
+    tmp_path: Path,
+    instance: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shot = make_shot(tmp_path, (1, 2))
+    comp = make_comp(shot, gui=True)
+    monkeypatch.setenv("MATTEBRIDGE_DAEMON_PYTHON", sys.executable)
+    keep = comp.tool._Request._set_write
+
+    def compressed(request: Any, write: Any, name: str, path: str) -> None:
+        keep(request, write, name, path)
+        write["compression"].setValue("Zip (16 scanlines)")
+
+    monkeypatch.setattr(comp.tool._Request, "_set_write", compressed)
+    comp.range(1, 2)
+    assert comp.wait() == "2 frames matted; by the command line"
+    comp.range(1, 2)
+    assert comp.wait() == "0 frames matted, 2 as before; by the command line"
+    same = offline(tmp_path, instance, shot, "1-2")
+    for frame in (1, 2):
+        assert_same(comp.frame(frame), next(same.glob(f"*.{frame:04d}.*")))
 
 
 def test_a_plate_without_the_alpha_that_it_should_have_is_refused(

@@ -75,7 +75,10 @@ class ScratchImage:
 
 
 def read_exr(path: Union[str, Path]) -> ScratchImage:
-    """The picture in an uncompressed EXR. Raises `FrameReadError` with what is not right in it."""
+    """The picture in an uncompressed EXR. Raises `FrameReadError` with what is not right in it.
+
+    `details['other_layout']` says that another reader may read it.
+    """
     try:
         with open(path, "rb") as stream:
             data = bytearray(os.fstat(stream.fileno()).st_size)
@@ -87,7 +90,7 @@ def read_exr(path: Union[str, Path]) -> ScratchImage:
     try:
         return _parse(data)
     except (WrongHeader, ValueError, struct.error, IndexError) as error:
-        raise FrameReadError(f"{path} is no scratch EXR: {error}") from error
+        raise FrameReadError(f"{path} is no scratch EXR: {error}", other_layout=True) from error
 
 
 def _parse(data: bytearray) -> ScratchImage:

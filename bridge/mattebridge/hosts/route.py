@@ -1,5 +1,8 @@
 """The way from a host to the daemon: the client where its wheels load, else the command line.
 
+The command also reads what the small reader of scratch files refuses (a host that compresses what
+it was told to leave as it is): the same request then goes that way.
+
     with open_route(instance, host="nuke", folder=scratch) as route:
         made = route.matte(frames, render, store=..., settings=...)
 
@@ -16,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional
 
+from mattebridge.errors import FrameReadError
 from mattebridge.hosts import command
 from mattebridge.hosts.request import MadeFrame, Render, ShotSettings
 
@@ -32,7 +36,7 @@ def why_no_client() -> str:
     return ""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Route:
     """One open way. `client` is None where the command line is the way."""
 
@@ -58,27 +62,39 @@ class Route:
         on_frame: Callable[[MadeFrame], None] = lambda made: None,
     ) -> list[MadeFrame]:
         """Matte (frame, view) after (frame, view); all of them, or the error of the first."""
-        if self.client is None:
-            return command.matte_by_command(
-                frames,
-                render,
-                folder=self.folder,
-                store=store,
-                settings=settings,
-                instance=self.instance,
-                timeout_s=timeout_s,
-                cancelled=cancelled,
-                on_frame=on_frame,
-            )
-        from mattebridge.hosts import shot
+        wanted = list(frames)
+        done: list[MadeFrame] = []
 
-        return shot.matte_shot(
-            frames,
+        def note(made: MadeFrame) -> None:
+            done.append(made)
+            on_frame(made)
+
+        if self.client is not None:
+            from mattebridge.hosts import shot
+
+            try:
+                return shot.matte_shot(
+                    wanted,
+                    render,
+                    self.client,
+                    store=store,
+                    settings=settings,
+                    priority=priority,
+                    timeout_s=timeout_s,
+                    cancelled=cancelled,
+                    on_frame=note,
+                )
+            except FrameReadError as error:
+                if done or not error.details.get("other_layout"):
+                    raise
+                self.client = None
+        return command.matte_by_command(
+            wanted,
             render,
-            self.client,
+            folder=self.folder,
             store=store,
             settings=settings,
-            priority=priority,
+            instance=self.instance,
             timeout_s=timeout_s,
             cancelled=cancelled,
             on_frame=on_frame,
