@@ -429,7 +429,7 @@ def _write(
                     f" - leave '{role}' out of the outputs",
                     reason="output",
                 )
-            write_map(out[role], made.extra[role], padded)
+            write_map(out[role], made.extra[role], padded, smooth=role == "error")
     if finish.clamped:
         inputs.notes["clamped"] = finish.clamped
     return sum(finish.write_s)

@@ -174,15 +174,31 @@ def with_mattes(
     return np.clip(alpha, 0.0, 1.0, out=alpha)
 
 
-def write_map(plane: Plane, values: FloatImage, covered: tuple[int, int]) -> None:
-    """Spread a model's small map over the frame: each pixel takes the nearest value.
+def write_map(
+    plane: Plane, values: FloatImage, covered: tuple[int, int], *, smooth: bool = False
+) -> None:
+    """Spread a model's small map over the frame, as the published scripts do.
 
-    covered: height and width of the padded frame that the map stands for.
+    covered: height and width of the padded frame that the map stands for. smooth: values between
+    the map's are interpolated linearly; else each pixel takes the nearest value.
     """
     for axis, length in enumerate(covered):
         centres = (np.arange(plane.shape[axis]) + 0.5) * (values.shape[axis] / length)
-        values = np.take(values, centres.astype(np.intp), axis=axis, mode="clip")
+        if smooth:
+            values = _interpolated(values, centres - 0.5, axis)
+        else:
+            values = np.take(values, centres.astype(np.intp), axis=axis, mode="clip")
     plane[..., 0] = values
+
+
+def _interpolated(values: FloatImage, places: FloatImage, axis: int) -> FloatImage:
+    """Linear between neighbours along an axis; the outermost values go on beyond it."""
+    below = np.floor(places)
+    share = (places - below).astype(np.float32)
+    first, second = (
+        np.take(values, (below + step).astype(np.intp), axis=axis, mode="clip") for step in (0, 1)
+    )
+    return first + (second - first) * (share[:, None] if axis == 0 else share)
 
 
 def _type_of(out: Mapping[str, Plane], role: str) -> Any:

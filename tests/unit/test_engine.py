@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from fakes.matting_models import Keyer, keyer_card, registry_of
 from mattebridge.color import over, srgb_decode, srgb_encode
 from mattebridge.engine import Engine, RenderParams
 from mattebridge.engine_in import Limits
+from mattebridge.engine_out import write_map
 from mattebridge.errors import (
     Cancelled,
     DtypeError,
@@ -142,6 +144,17 @@ def test_any_size_is_padded_to_what_the_model_takes_and_cropped_back(
     assert all(np.isfinite(values).all() for values in out.values())
     difference = np.abs(planes["plate"] - planes["clean_plate"]).max(-1)
     assert out["error"][0, 0, 0] == difference[0, 0]
+
+
+@pytest.mark.parametrize(("smooth", "mode"), [(True, "bilinear"), (False, "nearest-exact")])
+def test_a_small_map_is_spread_over_the_frame_as_published(smooth, mode):
+    values = np.random.default_rng(2).random((5, 7), dtype=np.float32)
+    plane = np.empty((18, 26, 1), np.float32)
+    write_map(plane, values, (20, 28), smooth=smooth)  # the frame was padded by 2
+    spread = torch.nn.functional.interpolate(
+        torch.from_numpy(values)[None, None], (20, 28), mode=mode
+    )
+    np.testing.assert_allclose(plane[..., 0], spread[0, 0, :18, :26].numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["plate", "clean_plate"])
