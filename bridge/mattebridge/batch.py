@@ -423,9 +423,12 @@ class _Run:
             )
 
     def _make(self, task: FrameTask) -> FrameRecord:
-        started = time.monotonic()
-        matte = self._black(task) if "plate" in task.inputs.black else self._read_and_matte(task)
-        with self._room("write"):
+        started, times = time.monotonic(), Counter[str]()
+        if "plate" in task.inputs.black:
+            matte = self._black(task)
+        else:
+            matte = self._read_and_matte(task, times)
+        with self._room("write", times):
             sizes = self._write(task, matte)
             codes = self._codes(task, matte)
         record = self._record(
@@ -433,7 +436,7 @@ class _Run:
             "done",
             bytes=sum(sizes.values()),
             degraded=tuple(matte.degraded),
-            timings=dict(matte.timings),
+            timings={**matte.timings, **times},
             memory=_resident_bytes(),
             **_measures(matte),
         )
@@ -442,10 +445,10 @@ class _Run:
             self.sinks.put(task.frame, codes)
         return replace(record, ms=(time.monotonic() - started) * 1000)
 
-    def _read_and_matte(self, task: FrameTask) -> Any:
-        with self._room("read"):
+    def _read_and_matte(self, task: FrameTask, times: Counter[str]) -> Any:
+        with self._room("read", times):
             planes = self.inputs.read(task)
-        with self._room("matte"):
+        with self._room("matte", times):
             return self._matte(task, planes)
 
     def _black(self, task: FrameTask) -> _Black:
@@ -458,16 +461,23 @@ class _Run:
         return black
 
     @contextlib.contextmanager
-    def _room(self, name: str) -> Iterator[None]:
-        """Wait for a place at a stage; leave at once when the job has been stopped."""
-        gate = self.gates[name]
+    def _room(self, name: str, times: Optional[Counter[str]] = None) -> Iterator[None]:
+        """Wait for a place at a stage; leave at once when the job has been stopped.
+
+        times: gets the milliseconds in the room, and those before its door.
+        """
+        gate, asked = self.gates[name], time.monotonic()
         while not gate.acquire(timeout=POLL_S):
             self._leave_if_stopped()
+        entered = time.monotonic()
         try:
             self._leave_if_stopped()
             yield
         finally:
             gate.release()
+            if times is not None:
+                times[f"room_{name}_ms"] += round((time.monotonic() - entered) * 1000)
+                times["room_wait_ms"] += round((entered - asked) * 1000)
 
     def _is_stopped(self) -> bool:
         return self.stop.is_set() or self.cancelled.is_set()

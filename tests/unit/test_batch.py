@@ -5,10 +5,12 @@ What is asserted is what an artist or a queue sees: files, exit status, sentence
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,7 @@ from mattebridge.errors import (
     WorkerLostError,
 )
 from mattebridge.image_io import read_frame, read_header, write_frame
-from mattebridge.job import MatteJob
+from mattebridge.job import MatteJob, preflight
 from mattebridge.pictures import Pictures
 from mattebridge.progress import Progress
 
@@ -749,6 +751,37 @@ def test_memory_is_bounded_by_bytes_and_one_frame_always_passes(shot):
     assert client.most_in_flight == 1
 
 
+def test_memory_stays_flat_however_long_the_shot(shot):
+    """Frames that have ended let go of their pixels: what lives at once is what is admitted."""
+    given, most = [], []
+
+    def alive() -> int:
+        return sum(each() is not None for each in list(given))
+
+    class Watched:
+        def __init__(self, handle):
+            self.handle, self.cancel = handle, handle.cancel
+
+        def result(self, timeout_s=None):
+            matte = self.handle.result(timeout_s)
+            given.append(weakref.ref(matte.alpha))
+            most.append(alive())
+            return matte
+
+    class Watching(InProcessClient):
+        def submit(self, *arguments, **options):
+            return Watched(super().submit(*arguments, **options))
+
+    for frame in range(1007, 1061):
+        write_frame(shot / "in" / f"plate.{frame}.exr", plate_pixels(frame))
+    frame_bytes = preflight(job(shot)).tasks[0].size_bytes
+    summary = run(shot, Watching(), in_flight=4, max_bytes=5 * frame_bytes)
+    assert (summary.exit_status, len(most)) == (0, 60)
+    assert max(most) <= 5
+    gc.collect()
+    assert alive() == 0
+
+
 def test_reading_and_writing_overlap_with_the_daemon(shot, monkeypatch):
     """Three stages of 60 ms a frame: in a row 18 of them, overlapped little more than 8."""
     stage_s = 0.06
@@ -778,6 +811,8 @@ def test_the_report_has_a_line_for_every_frame(shot, tmp_path):
     assert lines[1]["code"] == "E_NONFINITE"
     assert lines[0]["outputs"]["alpha"].endswith("alpha/plate.1001.exr")
     assert lines[0]["bytes"] > 0
+    rooms = {"room_read_ms", "room_matte_ms", "room_write_ms", "room_wait_ms"}
+    assert rooms <= set(lines[0]["timings"])
 
 
 def test_leftovers_of_a_killed_run_are_swept_at_the_start(shot):
