@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 
 from fakes.moving_subjects import Shot, display_error, shot
 from mattebridge import cli
-from mattebridge.image_io import read_frame, write_frame
+from mattebridge.image_io import display_codes, read_frame, write_frame
+from mattebridge.video_out import VIDEO_FORMATS, VideoTimes, open_video
 
 FIRST = 1001
 
@@ -199,3 +201,22 @@ def test_ended_by_a_queue_it_is_status_four_and_leaves_nothing(walking, capsys, 
     assert (status, err) == (4, "mattebridge: the command was ended\n")
     assert not Path("clean.exr").exists()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_plate_is_made_from_a_video(walking, capsys):
+    height, width = walking.frames[0].shape[:2]
+    writer = open_video(
+        Path("take.mov"),
+        VIDEO_FORMATS["png-mov"],
+        width=width,
+        height=height,
+        times=VideoTimes(Fraction(24)),
+    )
+    for frame in walking.frames:
+        writer.add(display_codes(frame, dtype="uint8", colorspace="linear"))
+    writer.close()
+    arguments = ["clean-plate", "take.mov", "-o", "clean.exr", "--no-align", "--frames", "0-16x2"]
+    status, _, err = run(capsys, *arguments)
+    assert (status, err) == (0, "")
+    made = read_frame("clean.exr").pixels.astype(np.float32)
+    assert display_error(made, np.clip(walking.sets[8], 0, 1)).max() < 0.1
