@@ -24,7 +24,7 @@ spinning, they bring either way to a stop on a machine that is busy.
 alone; what the pipeline makes of them when they overlap is shown as a share of the slowest. With
 all stages on the same cores they cannot overlap fully; the last line has a device of its own in
 place of the daemon: a stand-in that only waits, as long a frame as the slower of reading and
-writing takes.
+writing takes. With the same stand-in the memory of the command is followed over a longer shot.
 """
 
 from __future__ import annotations
@@ -90,6 +90,7 @@ def main(arguments: list[str]) -> None:
             bench.matte()  # loads the model and warms everything up
             compare(bench, options.turns)
             stages(bench, options.turns)
+            memory(bench)
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
@@ -319,6 +320,26 @@ def stages(bench: Bench, turns: int) -> None:
     print(
         f"| a device of its own, {device_s * 1000:.0f} ms a frame |"
         f" {waiting:.2f}: {waiting * device_s:.2f} of it |",
+        flush=True,
+    )
+
+
+def memory(bench: Bench, frames: int = 240) -> None:
+    """Resident memory of the command over a long shot: links to the same few pictures."""
+    folder = bench.home / "long"
+    folder.mkdir()
+    for number in range(1, frames + 1):
+        (folder / f"{number:04d}.png").symlink_to(bench.plates[number % len(bench.plates)])
+    job = bench.job(
+        plate=str(folder / "####.png"), output=bench.home / "long_out", outputs=("alpha",)
+    )
+    summary = run_job(job, lambda: _Waiting(0.001))
+    assert summary.exit_status == 0, summary.first_failure
+    held = [record.memory / (1 << 20) for record in summary.records]
+    tenth, last = max(held[: frames // 10]), max(held[-frames // 10 :])
+    print(
+        f"\nmemory of the command over {frames} frames: {tenth:.0f} MiB at most in the first tenth,"
+        f" {last:.0f} MiB in the last",
         flush=True,
     )
 

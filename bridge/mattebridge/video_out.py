@@ -19,6 +19,7 @@ inside functions: it is the optional extra `video`.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -180,6 +181,15 @@ def check_size(form: VideoFormat, width: int, height: int) -> None:
         )
     if form.codec == "dnxhd" and (width < 256 or height < 120):
         raise UsageError(f"{form.name} starts at 256x120 and the plate is {width}x{height}")
+
+
+def check_sound(form: VideoFormat, source: Path) -> None:
+    """Refuse to copy sound that the container does not take. Raises `UsageError`."""
+    require(form)
+    import av
+
+    with av.open(str(source)) as given, av.open(io.BytesIO(), "w", format=form.container) as probe:
+        _add_sound(probe, given, form, source)
 
 
 def open_video(
@@ -406,16 +416,11 @@ class _Audio:
         source, self._start_s, self._end_s = given
         self._source = av.open(str(source))
         self._target = target
-        self._streams: dict[int, Any] = {}
         try:
-            for stream in self._source.streams.audio:
-                self._streams[stream.index] = target.add_stream_from_template(stream)
-        except (OSError, ValueError) as failure:
+            self._streams = _add_sound(target, self._source, form, source)
+        except UsageError:
             self.close()
-            raise UsageError(
-                f"{form.suffix[1:]} takes no {stream.codec_context.name} sound, which {source} has;"
-                " choose prores4444 or ffv1, or say --no-audio"
-            ) from failure
+            raise
         self._packets = self._wanted()
         self._next: Optional[Any] = next(self._packets, None)
 
@@ -452,6 +457,20 @@ class _Audio:
 
     def close(self) -> None:
         self._source.close()
+
+
+def _add_sound(target: Any, given: Any, form: VideoFormat, source: Path) -> dict[int, Any]:
+    """A stream in `target` for every sound of `given`, by its index there."""
+    streams = {}
+    for stream in given.streams.audio:
+        try:
+            streams[stream.index] = target.add_stream_from_template(stream)
+        except (OSError, ValueError) as failure:
+            raise UsageError(
+                f"{form.suffix[1:]} takes no {stream.codec_context.name} sound, which {source} has;"
+                " choose prores4444 or ffv1, or say --no-audio"
+            ) from failure
+    return streams
 
 
 # -------------------------------------------------------------------------------------- without it

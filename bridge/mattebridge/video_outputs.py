@@ -26,7 +26,14 @@ from mattebridge.image_io import FrameHeader
 from mattebridge.outputs import COLOURS, OutputFormat
 from mattebridge.sequences import FrameFiles, VideoPicture
 from mattebridge.video_in import probe
-from mattebridge.video_out import VideoTimes, VideoWriter, check_size, open_video, require
+from mattebridge.video_out import (
+    VideoTimes,
+    VideoWriter,
+    check_size,
+    check_sound,
+    open_video,
+    require,
+)
 
 Codes = NDArray[Any]
 
@@ -92,6 +99,8 @@ def plan_videos(
         require(form.video)
         check_size(form.video, first.width, first.height)
         heard = _audio(plate, list(headers)) if audio and output in COLOURS else None
+        if heard is not None:
+            check_sound(form.video, heard[0])
         plans.append(
             VideoPlan(
                 output=output,

@@ -312,6 +312,8 @@ def test_rate_times_timecode_and_sound_of_a_video_go_into_the_new_ones(folder):
     assert not probe(folder / "out/alpha/take.mp4").has_audio
     run(folder, **options, audio=False, output=folder / "mute")
     assert not probe(folder / "mute/comp/take.mp4").has_audio
+    with pytest.raises(UsageError, match=r"webm takes no aac sound, which .* --no-audio"):
+        preflight(job(folder, **{**options, "formats": "vp9"}))
 
 
 def test_the_times_of_a_variable_rate_are_kept(folder):
