@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from mattebridge import alignment
 from mattebridge.color import over, srgb_decode, srgb_encode
 from mattebridge.engine import Engine, RenderParams
 
@@ -152,6 +153,19 @@ def test_nan_in_the_plate_leaves_no_nan_in_the_matte(engine):
     out, report = matte(engine, planes, colorspace="srgb", nonfinite="zero")
     assert report.notes["nonfinite"] == {"plate": 48, "clean_plate": 3}
     assert all(np.isfinite(values).all() for values in out.values())
+
+
+def test_the_clean_plates_part_of_the_alignment_is_made_once_a_shot(monkeypatch):
+    engine, looked, find = Engine(), [], alignment._corners
+    monkeypatch.setattr(
+        alignment, "_corners", lambda small, free: looked.append(free is None) or find(small, free)
+    )
+    planes = shot()
+    for brighter in (1.0, 1.02, 1.04):
+        plate = np.clip(planes["plate"] * np.float32(brighter), 0, 1)
+        matte(engine, {**planes, "plate": plate}, colorspace="srgb")
+    # Of the clean plate once, of the plates each time.
+    assert (looked.count(True), looked.count(False)) == (1, 3)
 
 
 def test_the_default_model_runs_in_a_process_that_never_imports_torch():
