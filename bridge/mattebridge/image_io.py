@@ -546,7 +546,20 @@ def _metadata(spec: Any, kind: str) -> dict[str, Any]:
     tag = spec.get_string_attribute("oiio:ColorSpace")
     if tag and kind == "openexr":
         carried["oiio:ColorSpace"] = tag
+    rate = _dpx_rate(spec) if kind == "dpx" else None
+    if rate is not None:
+        carried["FramesPerSecond"] = rate
     return carried
+
+
+def _dpx_rate(spec: Any) -> Optional[tuple[int, int]]:
+    """Frames a second as the fraction that is meant: a DPX has it as a float only."""
+    for name in ("dpx:FrameRate", "dpx:TemporalFrameRate"):
+        rate = float(spec.get_float_attribute(name, 0.0))
+        for numerator, denominator in ((round(rate), 1), (round(rate * 1.001) * 1000, 1001)):
+            if numerator > 0 and abs(rate - numerator / denominator) < 0.002:
+                return numerator, denominator
+    return None
 
 
 def _set_metadata(spec: Any, metadata: Mapping[str, Any]) -> None:
@@ -865,6 +878,10 @@ def _describe(spec: Any, kind: str, job: _Encoding) -> None:
         spec.attribute("oiio:UnassociatedAlpha", int(job.straight))
     else:
         spec.attribute("oiio:BitsPerSample", 10)
+        rate = job.metadata.get("FramesPerSecond")
+        if isinstance(rate, tuple) and len(rate) == 2 and rate[1]:
+            spec.attribute("dpx:FrameRate", rate[0] / rate[1])
+            spec.attribute("dpx:TemporalFrameRate", rate[0] / rate[1])
 
 
 def _through_memory(path: Path, write: Callable[[str], None]) -> bytes:

@@ -224,6 +224,10 @@ class Plan:
     def form_of(self, output: str) -> str:
         """The format of an output as the ledger notes it."""
         name = self.formats[output].name
+        for video in self.videos:
+            if video.output == output:
+                sound = " with sound" if video.audio is not None else ""
+                name = f"{name} at {video.times.rate}{sound}"
         return f"{name} over {self.background.text}" if output == "comp" else name
 
     def wanted(self, task: FrameTask) -> dict[str, tuple[str, Path]]:
@@ -519,11 +523,10 @@ def _colorspaces(job: MatteJob, found: Mapping[str, FrameHeader]) -> dict[str, s
         if job.colorspace is not None and space == plate.colorspace and role != "background":
             space = job.colorspace
         if space == "unknown":
-            raise InputsError(
-                f"{header.path} does not say its colour space; say --colorspace linear or srgb"
-                " (convert log footage first)",
-                field=role,
-            )
+            advice = "say --colorspace linear or srgb (convert log footage first)"
+            if role == "background":
+                advice = "convert it to one that does, such as EXR, PNG or a Rec.709 video"
+            raise InputsError(f"{header.path} does not say its colour space; {advice}", field=role)
         spaces[role] = space
     return spaces
 

@@ -344,8 +344,9 @@ def test_pictures_and_videos_can_be_made_at_once_and_are_resumed(folder):
     assert run(folder, client, **options, existing="verify").exit_status == 0
     assert len(client.requests) == 8
     assert (folder / "out/comp/plate.mkv").read_bytes() == whole
-    with pytest.raises(UsageError, match="made with other settings"):
-        run(folder, **options, foreground="unmix", existing="verify")
+    for other in ({"foreground": "unmix"}, {"frame_rate": NTSC}):
+        with pytest.raises(UsageError, match="made with other settings"):
+            run(folder, **options, **other, existing="verify")
 
 
 def test_a_frame_that_fails_leaves_no_video_and_the_pictures_go_on(folder):

@@ -651,3 +651,13 @@ def test_a_png_with_zeroed_bytes_is_refused(tmp_path):
     path.write_bytes(raw)
     with pytest.raises(FrameReadError, match="damaged or cut short"):
         read_frame(path)
+
+
+@pytest.mark.parametrize("rate", [(24, 1), (24000, 1001), (30000, 1001), (60, 1)])
+def test_timecode_and_rate_of_a_dpx_are_carried(tmp_path, rate):
+    told = {"smpte:TimeCode": (0x01000012, 0), "FramesPerSecond": rate}
+    write_frame(tmp_path / "a.dpx", picture(channels=3), metadata=told, pixel_aspect=2.0)
+    header = read_header(tmp_path / "a.dpx")
+    assert header.metadata["smpte:TimeCode"] == (0x01000012, 0)
+    assert header.metadata["FramesPerSecond"] == rate
+    assert header.pixel_aspect == 2.0
