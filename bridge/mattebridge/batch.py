@@ -65,6 +65,9 @@ READERS = 2
 MAX_WRITERS = 4
 # How long anything waits before it looks whether the job was cancelled.
 POLL_S = 0.1
+# How often the daemon is asked for its memory, and how long an answer may take.
+STATUS_EVERY_S = 1.0
+STATUS_LIMIT_S = 2.0
 # The client's own limit comes first; this only guards against a client that never answers.
 GRACE_S = 10.0
 # Errors of a request that lie with the frame and not with the job.
@@ -85,6 +88,8 @@ class Client(Protocol):
     def submit(self, plate: Any, clean_plate: Any = None, **options: Any) -> Handle: ...
 
     def models(self) -> list[dict[str, Any]]: ...
+
+    def status(self, timeout_s: float = ...) -> dict[str, Any]: ...
 
     def hold_clean_plate(self, name: str, pixels: Any) -> Any: ...
 
@@ -194,6 +199,7 @@ class _Run:
         self.written: dict[Path, int] = {}
         self.inputs = _Inputs(plan, client)
         self.budget = _ByteBudget(plan.job.max_bytes)
+        self.daemon_memory = _DaemonMemory(client)
         self.gates = {
             "read": threading.BoundedSemaphore(READERS),
             "matte": threading.BoundedSemaphore(max(1, plan.job.in_flight)),
@@ -438,6 +444,7 @@ class _Run:
             degraded=tuple(matte.degraded),
             timings={**matte.timings, **times},
             memory=_resident_bytes(),
+            daemon_memory=self.daemon_memory.now(),
             **_measures(matte),
         )
         del matte
@@ -734,6 +741,31 @@ class _Inputs:
 
 def _still_key(task: FrameTask) -> tuple[str, ...]:
     return ("clean_plate", task.colorspaces["clean_plate"], task.colorspaces["plate"])
+
+
+class _DaemonMemory:
+    """What the daemon's workers hold, as it says itself; asked now and then, for the record."""
+
+    def __init__(self, client: Optional[Client]) -> None:
+        self._client = client
+        self._lock = threading.Lock()
+        self._next = 0.0
+        self._bytes = 0
+
+    def now(self) -> int:
+        """Bytes; what was said last while another frame asks, or soon after; 0 when unknown."""
+        if self._client is None or not self._lock.acquire(blocking=False):
+            return self._bytes
+        try:
+            if time.monotonic() >= self._next:
+                with contextlib.suppress(MattebridgeError, KeyError, TypeError):
+                    workers = self._client.status(timeout_s=STATUS_LIMIT_S)["workers"]
+                    held = [worker["memory"]["resident_bytes"] for worker in workers]
+                    self._bytes = sum(held)
+                self._next = time.monotonic() + STATUS_EVERY_S
+        finally:
+            self._lock.release()
+        return self._bytes
 
 
 class _ByteBudget:

@@ -35,7 +35,8 @@ class FrameRecord:
     """How one frame ended. status: done, found (good already), failed or cancelled.
 
     inputs: by role the file, or the video and the position in it. area: share of the picture that
-    the matte covers; error: mean of the model's error map. memory: bytes that the job held then.
+    the matte covers; error: mean of the model's error map. memory: bytes that the job held then,
+    daemon_memory: those of the daemon's workers.
     """
 
     frame: int
@@ -53,6 +54,7 @@ class FrameRecord:
     area: Optional[float] = None
     error: Optional[float] = None
     memory: int = 0
+    daemon_memory: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """For `--report` and json lines; what is empty is left out."""

@@ -25,7 +25,7 @@ from mattebridge.sequences import format_frames
 
 # Points of a line in a chart: more than a screen has columns tell nothing.
 CHART_POINTS = 480
-CHART_WIDTH, CHART_HEIGHT = 960, 170
+CHART_WIDTH, CHART_HEIGHT = 640, 170
 MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 62, 14, 12, 26
 TITLES = {"plate": "Plate", "comp": "Comp", "alpha": "Alpha", "error": "Error"}
 
@@ -209,48 +209,34 @@ def _figure(entry: Entry, made: FramePictures, in_wipe: bool) -> str:
 
 
 def _charts(shot: Shot, pictures: Mapping[int, FramePictures]) -> str:
-    kinds = sorted({made.error_kind for made in pictures.values()} - {""})
     frames = [entry.frame for entry in shot.entries]
     failed = [entry.frame for entry in shot.entries if entry.status == "failed"]
-    parts = [
-        _chart(
-            "Rendering in the daemon",
-            "ms",
-            frames,
-            [entry.render_ms for entry in shot.entries],
-            failed,
-        ),
-        _chart(
-            "Whole frame, from reading to the checked file, waiting included",
-            "ms",
-            frames,
-            [entry.ms for entry in shot.entries],
-            failed,
-        ),
-        _chart(
-            "Memory of the job",
-            "MiB",
-            frames,
-            [e.memory / 2**20 if e.memory else None for e in shot.entries],
-            failed,
-        ),
-        _chart(
-            "Matte area",
-            "% of the picture",
-            frames,
-            [None if e.area is None else 100 * e.area for e in shot.entries],
-            failed,
-        ),
-        _chart(
-            "Error" + (f": {kinds[0]}" if kinds else ""),
-            "mean of the picture",
-            frames,
-            [entry.error for entry in shot.entries],
-            failed,
-        ),
+    kinds = sorted({made.error_kind for made in pictures.values()} - {""})
+    error = "Error" + (f": {kinds[0]}" if kinds else "")
+    drawn: list[tuple[str, str, Callable[[Entry], Optional[float]]]] = [
+        ("Rendering in the daemon", "ms", lambda entry: entry.timings.get("render_ms")),
+        ("Reading", "ms", lambda entry: entry.timings.get("room_read_ms")),
+        ("Writing and checking", "ms", lambda entry: entry.timings.get("room_write_ms")),
+        ("Whole frame, waiting for others included", "ms", lambda entry: entry.ms),
+        ("Memory of the job", "MiB", lambda entry: _mebibytes(entry.memory)),
+        ("Memory of the daemon's workers", "MiB", lambda entry: _mebibytes(entry.daemon_memory)),
+        ("Matte area", "% of the picture", lambda entry: _percent(entry.area)),
+        (error, "mean of the picture", lambda entry: entry.error),
     ]
-    body = "".join(part for part in parts if part)
-    return _section("charts", "Over the frames", body or "<p>No figures were recorded.</p>")
+    charts = "".join(
+        _chart(title, unit, frames, [value(entry) for entry in shot.entries], failed)
+        for title, unit, value in drawn
+    )
+    body = f'<div class="charts">{charts}</div>' if charts else "<p>No figures were recorded.</p>"
+    return _section("charts", "Over the frames", body)
+
+
+def _mebibytes(size: Optional[float]) -> Optional[float]:
+    return None if size is None else size / 2**20
+
+
+def _percent(share: Optional[float]) -> Optional[float]:
+    return None if share is None else 100 * share
 
 
 def _chart(
@@ -487,7 +473,9 @@ select, button { font: inherit; color: var(--ink); background: var(--panel);
 .none { color: var(--faint); margin: 0; }
 figcaption { font-size: .85rem; color: var(--faint); padding-top: 4px; overflow-wrap: anywhere; }
 figcaption b { color: var(--ink); }
-.chart { margin: 0 0 1.4rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr));
+  gap: 1.4rem; }
+.chart { margin: 0; }
 svg { width: 100%; height: auto; display: block; background: var(--panel); margin: .3rem 0; }
 svg text { fill: var(--faint); font: 12px system-ui, sans-serif; }
 .grid { stroke: var(--line); }

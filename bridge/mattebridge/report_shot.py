@@ -41,8 +41,9 @@ class Entry:
     held: tuple[str, ...] = ()
     black: tuple[str, ...] = ()
     ms: Optional[float] = None
-    render_ms: Optional[float] = None
-    memory: Optional[int] = None
+    timings: Mapping[str, float] = field(default_factory=dict)
+    memory: Optional[float] = None
+    daemon_memory: Optional[float] = None
     area: Optional[float] = None
     error: Optional[float] = None
     inputs: Mapping[str, Source] = field(default_factory=dict)
@@ -160,9 +161,10 @@ def _entry(
         degraded=_words(record.get("degraded")),
         held=_words(record.get("held")),
         black=_words(record.get("black")),
-        ms=_number(record.get("ms")),
-        render_ms=_number(_mapping(record.get("timings")).get("render_ms")),
-        memory=int(_number(record.get("memory")) or 0) or None,
+        ms=_number(record.get("ms")) or None,
+        timings=_numbers(record.get("timings")),
+        memory=_number(record.get("memory")) or None,
+        daemon_memory=_number(record.get("daemon_memory")) or None,
         area=_number(record.get("area")),
         error=_number(record.get("error")),
         inputs=places.inputs(_mapping(record.get("inputs"))),
@@ -177,6 +179,11 @@ def _words(value: Any) -> tuple[str, ...]:
 def _number(value: Any) -> Optional[float]:
     good = isinstance(value, (int, float)) and not isinstance(value, bool)
     return float(value) if good and value == value and abs(value) != float("inf") else None
+
+
+def _numbers(value: Any) -> dict[str, float]:
+    known = {str(name): _number(each) for name, each in _mapping(value).items()}
+    return {name: each for name, each in known.items() if each is not None}
 
 
 class _Places:

@@ -110,6 +110,9 @@ class InProcessClient:
     def models(self) -> list[dict[str, Any]]:
         return [self.card]
 
+    def status(self, timeout_s: float = 1.0) -> dict[str, Any]:
+        return {"workers": [{"device": "cpu", "memory": {"resident_bytes": 300 << 20}}]}
+
     def hold_clean_plate(self, name: str, pixels: Any) -> list[Any]:
         self.held += 1
         self.plates[name] = np.array(pixels)

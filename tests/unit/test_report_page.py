@@ -73,6 +73,7 @@ def test_a_job_leaves_how_each_frame_ended_in_its_ledger(tmp_path):
     alpha = read_frame(tmp_path / "out/alpha/plate.1001.exr").pixels.astype(np.float32)
     assert done["area"] == pytest.approx(alpha[::4, ::4].mean(), abs=1e-4)
     assert done["memory"] > 1 << 20
+    assert done["daemon_memory"] == 300 << 20
     assert done["timings"]["render_ms"] > 0
     assert done["inputs"]["plate"] == str(tmp_path / "in/plate.1001.exr")
     assert records[1]["message"] == "frame 1002 holds NaN"
@@ -130,7 +131,7 @@ def test_the_page_is_sound_html_with_pictures_charts_and_words(tmp_path):
     for image in outline.all("img"):
         assert image["src"].startswith("data:image/jpeg;base64,")
         assert image["alt"]
-    assert len(outline.all("figure")) == 8 + 5
+    assert len(outline.all("figure")) == 8 + 8
     for chart in outline.all("svg"):
         assert "frame by frame: median" in chart["aria-label"]
     for words in (
@@ -139,6 +140,9 @@ def test_the_page_is_sound_html_with_pictures_charts_and_words(tmp_path):
         "sha256:of-the-fake",
         "Rendering in the daemon",
         "Memory of the job",
+        "Memory of the daemon's workers, MiB",
+        "median 300 MiB",
+        "Writing and checking",
         "Matte area",
         "setting gain",
         "0.1.0",
