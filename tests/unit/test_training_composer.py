@@ -22,6 +22,7 @@ from training.canvases import (
     unpacked,
 )
 from training.compose import camera, codec, light
+from training.compose.blur import moved
 from training.compose.dice import Dice
 from training.compose.front_end import exposure_matched
 from training.layers import draw_pair
@@ -274,6 +275,17 @@ def test_grain_is_as_strong_as_its_iso_says() -> None:
     assert 0.0005 < sigma[sigma > 0].median() < 0.02
     assert sigma.max() < 0.1
     assert not torch.equal(plate, clean)
+
+
+def test_a_subject_that_moves_keeps_its_light_and_is_as_wide_as_its_path() -> None:
+    dot = torch.zeros(3, 4, 96, 96)
+    dot[:, :, 48, 48] = 1
+    still = moved(Dice(1, 1, 3, "cpu"), dot, 0.0, (80.0, 80.0))
+    assert torch.equal(still, dot)
+    path = moved(Dice(1, 1, 3, "cpu"), dot, 1.0, (80.0, 80.0))
+    assert torch.allclose(path.sum((2, 3)), torch.ones(3, 4), atol=1e-5)
+    # 80 pixels of 512 are 15 of 96.
+    assert torch.all((path[:, 0] > 0.02).sum((1, 2)) >= 14)
 
 
 def test_a_grade_never_leaves_a_pair_too_dark_to_say_anything() -> None:

@@ -1,10 +1,12 @@
-"""Gaussian blur with another sigma for each shot, and smooth random fields."""
+"""Gaussian and motion blur, another for each shot, and smooth random fields."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -38,6 +40,33 @@ def wide_blur(pictures: Tensor, sigma: Tensor | float, shrink: int = 4) -> Tenso
     return functional.interpolate(
         blurred, size=pictures.shape[2:], mode="bilinear", align_corners=False
     )
+
+
+def moved(dice: Dice, sheets: Tensor, share: float, lengths: tuple[float, float]) -> Tensor:
+    """(N, C, H, W); a `share` of them blurred along a straight line of so many pixels of 512."""
+    out = sheets.clone()
+    scale = sheets.shape[-1] / 512
+    low, high = (math.log(length) for length in lengths)
+    for shot in range(dice.count):
+        drawn, length, angle = dice.rng.random(3)
+        if drawn >= share:
+            continue
+        length = math.exp(low + length * (high - low)) * scale
+        kernel = dice.tensor(_line(max(1.0, length), angle * math.pi))
+        reach = kernel.shape[0] // 2
+        planes = functional.pad(sheets[shot][:, None], (reach,) * 4, mode="replicate")
+        out[shot] = functional.conv2d(planes, kernel[None, None])[:, 0]
+    return out
+
+
+def _line(length: float, angle: float) -> NDArray[np.float64]:
+    """The path of a point in the picture while the shutter is open: a kernel of sum 1."""
+    reach = math.ceil(length / 2) + 1
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    along = np.abs(x * math.cos(angle) + y * math.sin(angle))
+    across = np.abs(y * math.cos(angle) - x * math.sin(angle))
+    kernel = np.clip(length / 2 + 0.5 - along, 0, 1) * np.clip(1 - across, 0, 1)
+    return kernel / kernel.sum()
 
 
 def smooth_field(dice: Dice, size: int, cells: int, channels: int = 1) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from training.compose.blur import moved
 from training.compose.camera import coded, drifted, grainy, toned, unequally_sharp
 from training.compose.dice import Dice
 from training.compose.front_end import exposure_matched
@@ -18,6 +19,9 @@ from training.compose.light import alike, blended, graded, lit_set, spilled
 _LINEAR, _TOLD = 0.38, 0.5
 # Shots whose clean plate was fitted to the plate; the others came with the front end off.
 _FITTED = 0.85
+# Shots whose subject moves as a whole while the shutter is open, and by how many pixels of 512;
+# parts that move on curved paths are in the layers.
+_MOVES, _PATH_PX = 0.25, (5.0, 40.0)
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ def _subject(dice: Dice, subject: Tensor, size: int) -> tuple[Tensor, Tensor]:
     values = subject.float() / 255
     sheet = torch.cat([values[:, :3] * values[:, 3:], values[:, 3:]], 1)
     sheet = placed(dice, sheet, size, whole=0.6, turn=0.06)
+    sheet = moved(dice, sheet, _MOVES, _PATH_PX)
     alpha = sheet[:, 3:]
     # Bytes and interpolation leave crumbs: what is nearly 0 or 1 is 0 or 1.
     alpha = ((alpha - 1 / 255) * (255 / 253)).clamp(0, 1)
