@@ -192,6 +192,7 @@ class _Places:
     def __init__(self, folder: Path, records: Mapping[int, Mapping[str, Any]]) -> None:
         self._folder = folder
         self._scans: dict[str, Mapping[int, Source]] = {}
+        self._parents: dict[Path, Optional[Path]] = {}
         # Position of a frame in a video: its place among the frames that went into that one.
         self._positions: dict[tuple[str, int], int] = {}
         lengths: dict[str, int] = {}
@@ -219,9 +220,14 @@ class _Places:
         return found
 
     def _below(self, path: Path) -> Optional[Path]:
-        parts = path.parts
-        tried = (self._folder.joinpath(*parts[start:]) for start in range(1, len(parts)))
-        return next((each for each in (self._folder / path, *tried) if each.is_file()), None)
+        """By its folder, looked for once: a stat for each of thousands of files takes long."""
+        if path.parent not in self._parents:
+            parts = path.parent.parts
+            tried = [self._folder.joinpath(*parts[start:]) for start in range(1, len(parts))]
+            tried.append(self._folder / path.parent)
+            self._parents[path.parent] = next((each for each in tried if each.is_dir()), None)
+        parent = self._parents[path.parent]
+        return None if parent is None else parent / path.name
 
     def scanned(self, outputs: Iterable[str], number: int) -> dict[str, Source]:
         """Of a ledger that holds no records: what lies in the folders of the outputs."""

@@ -229,10 +229,12 @@ def test_pictures_that_are_gone_are_named_and_the_rest_is_shown(tmp_path):
     matted_shot(tmp_path, frames=3)
     (tmp_path / "in/plate.1002.exr").unlink()
     (tmp_path / "out/comp/plate.1003.exr").write_bytes(b"cut short")
+    (tmp_path / "out/alpha/plate.1001.exr").unlink()
     outline = Outline(page_of(tmp_path))
     assert "not shown here" in outline.text
     assert "plate.1002.exr: no such file" in outline.text
-    assert "plate.1003.exr" in outline.text
+    assert "comp/plate.1003.exr" in outline.text
+    assert "alpha/plate.1001.exr: no such file" in outline.text
     assert len([f for f in outline.all("figure") if "id" in f]) == 3
 
 
