@@ -383,6 +383,9 @@ class _Waiting:
         self._seconds, self._lock, self._free = seconds, threading.Lock(), 0.0
         self._mattes: dict[Any, Any] = {}
 
+    def status(self, timeout_s: float = 1.0) -> dict[str, Any]:
+        return {}
+
     def models(self) -> list[dict[str, Any]]:
         return [{"name": MODEL, "digest": "", "needs": [], "extra_outputs": []}]
 

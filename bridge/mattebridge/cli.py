@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 # A cancelled job is gone this long after the signal, even with a read that hangs in the kernel.
 CANCEL_LIMIT_S = 4.5
-DEFAULT_MEMORY_MIB = 512
+DEFAULT_MEMORY_MIB = 1024
 # For the daemon of a command that is killed before it can stop it.
 PRIVATE_IDLE_EXIT_S = 120.0
 

@@ -59,6 +59,8 @@ from mattebridge.whole_files import can_write
 
 # Readers of headers: on a network file system each costs a round trip, not work.
 HEADER_THREADS = 8
+# Room for three UHD frames at once, read, at the daemon and written: fewer do not overlap.
+DEFAULT_MAX_BYTES = 1 << 30
 MATTE_ROLES = ("alpha_hint", "garbage_matte", "core_matte")
 ROLES = ("plate", "clean_plate", *MATTE_ROLES)
 # A black clean plate would make everything subject.
@@ -113,7 +115,7 @@ class MatteJob:
     deadline_s: Optional[float] = None
     timeout_s: float = 600.0
     in_flight: int = 2
-    max_bytes: int = 512 << 20
+    max_bytes: int = DEFAULT_MAX_BYTES
 
     @property
     def written(self) -> tuple[str, ...]:
@@ -181,9 +183,7 @@ class Plan:
 
     @property
     def output_dtype(self) -> str:
-        """half where nothing finer is written: half the memory on the way."""
-        only_half = all(form.dtype == "half" for form in self.formats.values())
-        return "float16" if only_half and "comp" not in self.job.written else "float32"
+        return output_dtype(self.formats)
 
     @property
     def space(self) -> str:
@@ -236,6 +236,12 @@ class Plan:
         return {name: (self.form_of(name), path) for name, path in paths.items()}
 
 
+def output_dtype(formats: Mapping[str, OutputFormat]) -> str:
+    """half where nothing finer is written: half the memory on the way."""
+    only_half = all(form.dtype == "half" for form in formats.values())
+    return "float16" if only_half and "comp" not in formats else "float32"
+
+
 def preflight(job: MatteJob) -> Plan:
     """Look at everything the job needs, without rendering and without a daemon.
 
@@ -259,7 +265,8 @@ def preflight(job: MatteJob) -> Plan:
     )
     _check_folder(job, [path for paths in (*outputs.values(), videos) for path in paths.values()])
     backdrops = _backdrops(background, plate, matched) if "comp" in formats else {}
-    tasks = _tasks(job, matched, outputs, needed_from_daemon(formats, background), backdrops)
+    results_bytes = _bytes_per_pixel(needed_from_daemon(formats, background), formats)
+    tasks = _tasks(job, matched, outputs, results_bytes, backdrops)
     return Plan(
         job=job,
         tasks=tasks,
@@ -434,13 +441,13 @@ def _tasks(
     job: MatteJob,
     matched: Sequence[FrameInputs],
     outputs: Mapping[int, Mapping[str, Path]],
-    asked: Sequence[str],
+    results_bytes: int,
     backdrops: Mapping[int, Source],
 ) -> list[FrameTask]:
     used = {source for entry in matched for source in entry.files.values()}
     headers = _headers(used | set(backdrops.values()))
     tasks = [
-        _task(job, entry, outputs[entry.frame], headers, asked, backdrops.get(entry.frame))
+        _task(job, entry, outputs[entry.frame], headers, results_bytes, backdrops.get(entry.frame))
         for entry in matched
     ]
     problems = [task.problem for task in tasks if task.problem is not None]
@@ -467,7 +474,7 @@ def _task(
     entry: FrameInputs,
     outputs: Mapping[str, Path],
     headers: Mapping[Source, Any],
-    asked: Sequence[str],
+    results_bytes: int,
     backdrop: Optional[Source],
 ) -> FrameTask:
     found = {role: headers[path] for role, path in entry.files.items()}
@@ -490,7 +497,7 @@ def _task(
         header=plate,
         colorspaces=colorspaces,
         identity={role: _identity(source) for role, source in sources.items()},
-        size_bytes=_size_bytes(found, asked),
+        size_bytes=_size_bytes(found, results_bytes),
     )
 
 
@@ -531,13 +538,16 @@ def _colorspaces(job: MatteJob, found: Mapping[str, FrameHeader]) -> dict[str, s
     return spaces
 
 
-def _size_bytes(found: Mapping[str, FrameHeader], asked: Sequence[str]) -> int:
-    """Inputs as read, results as floats, and once more the results while they are encoded."""
+def _bytes_per_pixel(asked: Sequence[str], formats: Mapping[str, OutputFormat]) -> int:
+    sample = np.dtype(output_dtype(formats)).itemsize
+    return sum(OUTPUT_CHANNELS[name][0] for name in asked) * sample
+
+
+def _size_bytes(found: Mapping[str, FrameHeader], results_bytes: int) -> int:
+    """What a frame takes at most: its results, and beside them the inputs, or what is encoded."""
     plate = found["plate"]
-    sample = np.dtype(np.float32).itemsize
-    channels = sum(OUTPUT_CHANNELS[name][0] for name in asked)
-    results = plate.width * plate.height * channels * sample
-    return sum(header.size_bytes for header in found.values()) + 2 * results
+    results = plate.width * plate.height * results_bytes
+    return results + max(sum(header.size_bytes for header in found.values()), results)
 
 
 def describe_frames(tasks: Sequence[FrameTask]) -> str:

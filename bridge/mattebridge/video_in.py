@@ -176,8 +176,14 @@ class VideoReader:
     def _find(self, index: int) -> Any:
         if index in self._kept:
             return self._kept[index]
-        if self._file is None or not self._next <= index < self._next + SEEK_AHEAD:
-            self._seek(index)
+        if self._file is not None and self._next <= index < self._next + SEEK_AHEAD:
+            # A damaged picture on the way is the trouble of who asks for that one.
+            with contextlib.suppress(FrameReadError, OSError, ValueError):
+                return self._onward(index)
+        self._seek(index)
+        return self._onward(index)
+
+    def _onward(self, index: int) -> Any:
         # Whatever goes wrong on the way, the next picture is sought anew.
         self._next = self.info.frames
         for decoded in self._decoded:

@@ -458,6 +458,9 @@ def test_a_damaged_picture_is_an_error_and_its_neighbours_are_read(tmp_path):
     with pytest.raises(FrameReadError, match=r"a\.mov: picture 3 is damaged"):
         reader.frame(3)
     assert index_of(reader.frame(4).pixels) == 4
+    # The damaged one lies on the way to the next that is asked for.
+    reader.close()
+    assert [index_of(reader.frame(index).pixels) for index in (2, 5)] == [2, 5]
     with pytest.raises(FrameReadError, match="no picture 6, only 0 to 5"):
         reader.frame(6)
     reader.close()
