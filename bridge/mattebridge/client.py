@@ -202,6 +202,7 @@ class MatteClient:
         *,
         garbage_matte: Optional[Pixels] = None,
         core_matte: Optional[Pixels] = None,
+        clean_plate_key: Optional[str] = None,
         model: str = "default",
         outputs: Sequence[str] = DEFAULT_OUTPUTS,
         output_dtype: str = "float32",
@@ -220,7 +221,10 @@ class MatteClient:
         `refinement`): bytes out cost most, ask for what is needed. `out` gives arrays to fill
         instead of new ones. `timeout_s` bounds everything; the daemon is told to give up a little
         earlier, or after `deadline_s`. `progress(stage, done, total)` is called while waiting; an
-        exception from it cancels the frame and comes out of `result`.
+        exception from it cancels the frame and comes out of `result`. `clean_plate_key` stands for
+        the content of a clean plate that is sent again and again (a hash that the host has anyway,
+        1 to 128 printable characters): under the same key the daemon does not look whether its
+        pixels changed, so it must change when they do.
         Further keywords are render parameters (`foreground="unmix"`, `alignment="off"`,
         `settings={...}`; docs/protocol.md). Raises `InputsError`, `DtypeError`, `QuotaError`,
         `BusyError` and what the daemon answers, later, from `result`.
@@ -259,6 +263,8 @@ class MatteClient:
             request.message["frame"] = int(frame)
         if held is not None:
             request.message["clean_plate"] = held
+        if clean_plate_key is not None:
+            request.message["clean_plate_key"] = clean_plate_key
         limit_s = timeout_s * DEADLINE_SHARE if deadline_s is None else deadline_s
         request.deadline_at = time.monotonic() + limit_s
         self._fill_and_send(request)

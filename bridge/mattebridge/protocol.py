@@ -52,6 +52,7 @@ MAX_SLOTS = 8
 MAX_SLOT_BYTES = 1 << 40
 
 NAME = re.compile(r"[a-z0-9._-]{1,64}\Z")
+CONTENT_KEY = re.compile(r"[!-~]{1,128}\Z")
 
 ITEM_BYTES = {"u1": 1, "u2": 2, "f2": 2, "f4": 4}
 PRIORITIES = ("interactive", "batch")
@@ -321,6 +322,7 @@ REQUESTS: dict[str, dict[str, Field]] = {
         "frame": Field(integer(-(2**31), 2**31 - 1), required=False),
         "deadline_ms": Field(integer(1, 86_400_000), required=False),
         "clean_plate": Field(text(64, NAME), required=False),
+        "clean_plate_key": Field(text(128, CONTENT_KEY), required=False),
     },
     "cancel": {**_ENVELOPE, "target": Field(nonce)},
     "ping": _ENVELOPE,

@@ -375,6 +375,28 @@ def test_a_held_clean_plate_gives_the_same_pixels_as_one_that_is_sent(
             other.drop_clean_plate("sh010")
 
 
+def test_a_content_key_is_believed_within_its_session_and_nowhere_else(
+    client: MatteClient, shared_daemon: DaemonProcess
+) -> None:
+    other_set = np.ascontiguousarray(SHOT.clean_plate[::-1])
+    expected = matted_here(*SHOT)
+    assert same(client.matte(*SHOT, clean_plate_key="op:7", **PLAIN), expected)
+    # Another set under the same key: the client said that it is the same.
+    assert same(client.matte(SHOT.plate, other_set, clean_plate_key="op:7", **PLAIN), expected)
+    truth = matted_here(SHOT.plate, other_set)
+    assert same(client.matte(SHOT.plate, other_set, clean_plate_key="op:8", **PLAIN), truth)
+    assert same(client.matte(SHOT.plate, other_set, **PLAIN), truth)
+    with _connected(shared_daemon) as other:
+        assert same(other.matte(SHOT.plate, other_set, clean_plate_key="op:7", **PLAIN), truth)
+
+
+def test_a_content_key_without_a_clean_plate_is_refused(client: MatteClient) -> None:
+    with pytest.raises(MessageError, match="clean plate that is sent"):
+        client.matte(SHOT.plate, clean_plate_key="op:7", **PLAIN)
+    with pytest.raises(MessageError, match="clean_plate_key"):
+        client.matte(*SHOT, clean_plate_key="two words", **PLAIN)
+
+
 def test_a_held_clean_plate_of_another_size_is_refused(client: MatteClient) -> None:
     client.hold_clean_plate("small", shot(32, 24).clean_plate)
     try:

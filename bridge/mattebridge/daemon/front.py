@@ -306,6 +306,10 @@ class Front:
         self._check_can_work(lease)
         now = time.monotonic()
         request = Request(lease, message, now, arena=arena)
+        if message.get("clean_plate_key") and "clean_plate" not in _roles(message):
+            raise MessageError(
+                "a content key goes with a clean plate that is sent", field="clean_plate_key"
+            )
         if message.get("clean_plate") is not None:
             request.plate = self._plates.get(message["clean_plate"])
             request.plate.pin()
@@ -394,6 +398,10 @@ class Front:
             for key in ("in", "out", "model", "params", "frame", "gen"):
                 message[key] = request.message[key]
             message.update(arena=arena.key, bytes={arena.key: arena.size_bytes})
+            if request.message.get("clean_plate_key"):
+                # What a client says of its pixels is said of no other client's.
+                owner = request.lease.sid.hex()
+                message["clean_plate_key"] = f"{owner}-{request.message['clean_plate_key']}"
             memories.append((arena.key, arena.fd))
             if plate is not None:
                 message.update(plate=plate.key, plate_plane=plate.plane)
@@ -771,6 +779,10 @@ class Front:
 
     def _count(self, what: str) -> None:
         self._refused[what] = self._refused.get(what, 0) + 1
+
+
+def _roles(message: dict[str, Any]) -> list[str]:
+    return [plane.role for plane in message["in"]]
 
 
 def _log_frame(request: Request, op: str, fields: dict[str, Any]) -> None:

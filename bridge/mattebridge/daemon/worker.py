@@ -178,7 +178,7 @@ class Worker:
             return _probe_report()
         planes = {item["role"]: arena.array(Plane(**item)) for item in message["in"]}
         out = {item["role"]: arena.array(Plane(**item)) for item in message["out"]}
-        key: Optional[str] = None
+        key: Optional[str] = message.get("clean_plate_key")
         if "plate" in message:
             key = f"held-{message['plate']}"
             held = self._memories[message["plate"]]
