@@ -21,8 +21,9 @@ both, and in both they wait asleep (OMP_WAIT_POLICY=PASSIVE, which the daemon se
 spinning, they bring either way to a stop on a machine that is busy.
 
 `slowest stage`: reading, the daemon and writing are run one at a time over the same frames, each
-alone; what the pipeline makes of them when they overlap is shown as a share of the slowest. With
-all stages on the same cores they cannot overlap fully; the last line has a device of its own in
+alone, in turns with the whole; what the pipeline makes of them when they overlap is shown as a share
+of the slowest. With all stages on the same cores they cannot overlap fully: the daemon's CPU seconds
+a frame over those of the whole are the most that can be. The last line has a device of its own in
 place of the daemon: a stand-in that only waits, as long a frame as the slower of reading and
 writing takes. With the same stand-in the memory of the command is followed over a longer shot.
 """
@@ -297,26 +298,28 @@ def compare(bench: Bench, turns: int) -> None:
 
 
 def stages(bench: Bench, turns: int) -> None:
-    """Each stage alone, and all of them overlapped."""
-    frames = len(bench.plates)
-
-    def rate(run: Callable[[], tuple[float, float]]) -> float:
-        return frames / statistics.median(run()[0] for _ in range(turns))
-
-    alone = {
-        "reading": rate(bench.reading),
-        "the daemon": rate(bench.network_alone),
-        "writing": rate(bench.writing),
+    """Each stage alone and all of them overlapped, in turns."""
+    runs = {
+        "reading": bench.reading,
+        "the daemon": bench.network_alone,
+        "writing": bench.writing,
+        "all together": bench.matte,
     }
-    together = rate(bench.matte)
-    device_s = 1 / min(alone["reading"], alone["writing"])
-    waiting = rate(lambda: bench.waiting(device_s))
-    slowest = min(alone, key=lambda name: alone[name])
+    walls: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(turns):
+        for name, run in runs.items():
+            walls[name].append(run()[0])
+    frames = len(bench.plates)
+    rates = {name: frames / statistics.median(taken) for name, taken in walls.items()}
+    together = rates.pop("all together")
+    slowest = min(rates, key=lambda name: rates[name])
+    device_s = 1 / min(rates["reading"], rates["writing"])
+    waiting = frames / statistics.median(bench.waiting(device_s)[0] for _ in range(turns))
     print("| stage alone | frames/s |")
     print("|---|---|")
-    for name, found in alone.items():
+    for name, found in rates.items():
         print(f"| {name} | {found:.2f} |")
-    print(f"| **all together** | {together:.2f}: {together / alone[slowest]:.2f} of {slowest} |")
+    print(f"| **all together** | {together:.2f}: {together / rates[slowest]:.2f} of {slowest} |")
     print(
         f"| a device of its own, {device_s * 1000:.0f} ms a frame |"
         f" {waiting:.2f}: {waiting * device_s:.2f} of it |",
