@@ -21,10 +21,10 @@ both, and in both they wait asleep (OMP_WAIT_POLICY=PASSIVE, which the daemon se
 spinning, they bring either way to a stop on a machine that is busy.
 
 `slowest stage`: reading, the daemon and writing are run one at a time over the same frames, each
-alone, in turns with the whole; what the pipeline makes of them when they overlap is shown as a share
-of the slowest. With all stages on the same cores they cannot overlap fully: the daemon's CPU seconds
-a frame over those of the whole are the most that can be. The last line has a device of its own in
-place of the daemon: a stand-in that only waits, as long a frame as the slower of reading and
+alone, in turns with the whole; what the pipeline makes of them when they overlap is shown as a
+share of the slowest. With all stages on the same cores they cannot overlap fully: the daemon's CPU
+seconds a frame over those of the whole are the most that can be. The last line has a device of its
+own in place of the daemon: a stand-in that only waits, as long a frame as the slower of reading and
 writing takes. With the same stand-in the memory of the command is followed over a longer shot.
 """
 
