@@ -28,8 +28,8 @@ _LEAST_ALPHA = 0.02
 # Pixels that are certainly set or certainly subject.
 _CERTAIN = 1 / 512
 # A shot that the keyer gets wrong by this much counts about once; and the bounds of its weight.
-_USUAL_ERROR, _LEAST_ERROR = 0.1, 0.03
-_LOWEST, _HIGHEST = 0.3, 3.0
+_USUAL_ERROR, _LEAST_ERROR = 0.1, 0.012
+_LOWEST, _HIGHEST = 0.3, 5.0
 
 
 def losses(coarse: Matte, matte: Matte, shots: KeyedShots, factor: int) -> dict[str, Tensor]:

@@ -45,19 +45,21 @@ def sampled(layers: Tensor, grid: Tensor) -> Tensor:
     return functional.grid_sample(layers, grid, padding_mode="border", align_corners=False)
 
 
-def two_views(dice: Dice, sets: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The set as the plate sees it and as the aligned clean plate has it, and what that lacks.
+def two_views(
+    dice: Dice, sets: Tensor, size: int, *, locked: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The set as the plate sees it and as the aligned clean plate has it, and what that lacks;
+    the same twice where the camera was `locked` off.
 
     Both (N, 3, size, size); outside (N, 1, size, size), 1 where the clean plate's edge is repeated.
     """
     theta = window(dice, whole=0.5, turn=0.1)
     grid = _canvas(dice, size)
+    seen = sampled(sets, _into_layer(grid, theta))
+    if locked:
+        return seen, seen.clone(), torch.zeros_like(seen[:, :1])
     shifted, outside = _misaligned(dice, grid, size)
-    return (
-        sampled(sets, _into_layer(grid, theta)),
-        sampled(sets, _into_layer(shifted, theta)),
-        outside,
-    )
+    return seen, sampled(sets, _into_layer(shifted, theta)), outside
 
 
 def _canvas(dice: Dice, size: int) -> Tensor:

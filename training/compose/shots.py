@@ -19,6 +19,9 @@ from training.compose.light import alike, blended, graded, lit_set, spilled
 _LINEAR, _TOLD = 0.38, 0.5
 # Shots whose clean plate was fitted to the plate; the others came with the front end off.
 _FITTED = 0.85
+# Batches that are plain: a locked-off camera, a steady exposure, grain and no codec. Many real
+# shots are, and what the keyer does well in them is easily unlearned.
+_PLAIN = 0.4
 # Shots whose subject moves as a whole while the shutter is open, and by how many pixels of 512;
 # parts that move on curved paths are in the layers.
 _MOVES, _PATH_PX = 0.25, (5.0, 40.0)
@@ -54,12 +57,18 @@ class Shots:
 @torch.no_grad()
 def composed(dice: Dice, layers: Layers, size: int) -> Shots:
     """A shot of `size` x `size` from every pair of the layers."""
-    return _filmed(dice, _on_canvas(dice, layers, size))
+    plain = dice.once(_PLAIN)
+    shots = _on_canvas(dice, layers, size, plain=plain)
+    if not plain:
+        return _filmed(dice, shots)
+    plate, clean = grainy(dice, shots.plate, shots.clean_plate)
+    return replace(shots, plate=plate.clamp(0, 1), clean_plate=clean.clamp(0, 1))
 
 
-def _on_canvas(dice: Dice, layers: Layers, size: int) -> Shots:
+def _on_canvas(dice: Dice, layers: Layers, size: int, *, plain: bool) -> Shots:
     foreground, alpha = _subject(dice, layers.subject, size)
-    seen, clean, outside = two_views(dice, layers.background.float() / 255, size)
+    sets = layers.background.float() / 255
+    seen, clean, outside = two_views(dice, sets, size, locked=plain)
     both = graded(dice, torch.cat([seen, clean], 3))
     seen, clean = both[..., :size], both[..., size:]
     foreground, seen, clean = alike(dice, graded(dice, foreground), alpha, seen, clean)
@@ -67,8 +76,9 @@ def _on_canvas(dice: Dice, layers: Layers, size: int) -> Shots:
     linear = dice.chance(_LINEAR)
     plate = blended(foreground, lit_set(dice, seen, alpha), alpha, linear)
     plate, clean, foreground = toned(dice, plate, clean, foreground)
-    # Before the camera, which would not change the fit.
-    clean = exposure_matched(plate, drifted(dice, clean).clamp(0, 1), dice.chance(_FITTED))
+    if not plain:
+        # Before the camera, which would not change the fit.
+        clean = exposure_matched(plate, drifted(dice, clean).clamp(0, 1), dice.chance(_FITTED))
     hint, given = rough_hint(dice, alpha)
     told = linear * dice.chance(_TOLD)
     return Shots(plate, clean, alpha, foreground, hint, given, outside, told)
