@@ -13,6 +13,7 @@ import os
 import queue
 import signal
 import threading
+import time
 from collections import deque
 from typing import Any, Callable, Union
 
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 
 Source = Union[int, "zmq.Socket[bytes]"]
 MAX_ERRORS_IN_A_ROW = 100
+# So long after something was handled the next is looked for without sleeping: requests come in
+# bursts, and waking up would cost as much as answering.
+EAGER_S = 0.0001
 
 
 class Loop:
@@ -32,6 +36,7 @@ class Loop:
         self._callbacks: dict[Source, Callable[[], None]] = {}
         self._posted: deque[Callable[[], None]] = deque()
         self._errors = 0
+        self._eager = False
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -59,10 +64,20 @@ class Loop:
 
     def turn(self, timeout_s: float) -> None:
         """Wait for something to happen, at most so long, and handle all of it."""
-        for source, _event in self._poller.poll(max(0, round(timeout_s * 1000))):
+        ready = self._poll_eagerly() or self._poller.poll(max(0, round(timeout_s * 1000)))
+        self._eager = bool(ready)
+        for source, _event in ready:
             callback = self._callbacks.get(source)
             if callback is not None:
                 self.call(callback)
+
+    def _poll_eagerly(self) -> list[Any]:
+        """What comes at once after something was handled."""
+        ready: list[Any] = []
+        until = time.perf_counter() + EAGER_S
+        while self._eager and not ready and time.perf_counter() < until:
+            ready = self._poller.poll(0)
+        return ready
 
     def call(self, callback: Callable[[], None]) -> None:
         """Run one callback; an error in it is logged and is not everybody's end.
