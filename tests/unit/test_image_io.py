@@ -619,8 +619,17 @@ def test_the_pixel_aspect_is_kept_by_every_type_that_can_hold_it(tmp_path, suffi
     assert read_header(path).pixel_aspect == pytest.approx(2.0)
 
 
-def test_a_palette_png_and_a_cmyk_jpeg_are_colour_pictures(tmp_path):
-    """R9: both libraries turn them into RGB; a palette may carry alpha."""
+def test_a_cmyk_jpeg_is_a_colour_picture(tmp_path):
+    """R9, as for palettes."""
+    ink = pytest.importorskip("PIL.Image").new("CMYK", (8, 6), (0, 255, 255, 0))
+    ink.save(tmp_path / "a.jpg", quality=95)
+    frame = read_frame(tmp_path / "a.jpg")
+    assert frame.pixels.shape == (6, 8, 3)
+    assert np.abs(frame.pixels.astype(int) - [255, 0, 0]).max() <= 2
+
+
+def test_a_palette_png_is_a_colour_picture(tmp_path):
+    """R9: both libraries turn it into RGB; a palette may carry alpha."""
     palette, indices = bytes((255, 0, 0, 0, 128, 64)), bytes((0, 0, 1, 0, 1, 0))
 
     def chunk(kind: bytes, body: bytes) -> bytes:
