@@ -20,6 +20,7 @@ from mattebridge.errors import (
     OutputExistsError,
     UsageError,
 )
+from mattebridge.shared_options import shared_again
 
 # How long a busy daemon is waited for before a change is left for it to notice by itself.
 DAEMON_LIMIT_S = 5.0
@@ -49,7 +50,7 @@ def add_parser(commands: Any, reached: argparse.ArgumentParser) -> None:
     command.set_defaults(run=run_list)
     command.add_argument("--json", action="store_true", help="everything, for programs")
     actions = command.add_subparsers(title="actions", metavar="ACTION")
-    again = _shared_again()
+    again = shared_again()
     listed = actions.add_parser("list", parents=[again], help="all models (the default)")
     listed.set_defaults(run=run_list)
     shown = actions.add_parser("show", parents=[again], help="one model with its settings")
@@ -65,17 +66,6 @@ def add_parser(commands: Any, reached: argparse.ArgumentParser) -> None:
     verified.set_defaults(run=run_verify)
     verified.add_argument("names", metavar="NAME", nargs="*", help="which (default: all)")
     _add_export(actions, again)
-
-
-def _shared_again() -> argparse.ArgumentParser:
-    """The shared options behind an action, too; unsaid, they do not undo those before it."""
-    again = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    again.add_argument("--instance", metavar="NAME", help=argparse.SUPPRESS)
-    for option in ("--traceback", "--json"):
-        again.add_argument(
-            option, action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
-        )
-    return again
 
 
 def _add_add(actions: Any, again: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mattebridge.errors import ConnectionFailed, InputsError, UsageError
 from mattebridge.params import COLORSPACES
+from mattebridge.shared_options import shared_again
 
 if TYPE_CHECKING:
     from mattebridge.client import MatteClient
@@ -41,7 +42,7 @@ def add_parser(commands: Any, reached: argparse.ArgumentParser) -> None:
     command.set_defaults(run=run_list)
     command.add_argument("--json", action="store_true", help="for programs")
     actions = command.add_subparsers(title="actions", metavar="ACTION")
-    again = _shared_again()
+    again = shared_again()
     listed = actions.add_parser("list", parents=[again], help="what is held (the default)")
     listed.set_defaults(run=run_list)
     _add_add(actions, again)
@@ -73,17 +74,6 @@ def _add_add(actions: Any, again: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--no-spawn", action="store_true", help="do not start a daemon when none runs"
     )
-
-
-def _shared_again() -> argparse.ArgumentParser:
-    """The shared options behind an action, too; unsaid, they do not undo those before it."""
-    again = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    again.add_argument("--instance", metavar="NAME", help=argparse.SUPPRESS)
-    for option in ("--traceback", "--json"):
-        again.add_argument(
-            option, action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
-        )
-    return again
 
 
 def run_list(options: argparse.Namespace) -> int:

@@ -1,4 +1,5 @@
-"""The MatteBridge node in the Nuke of `fakes/nuke_host.py`, and what must be true afterwards."""
+"""The compiled plugin, and the MatteBridge node in the Nuke of `fakes/nuke_host.py` with what must
+be true afterwards."""
 
 from __future__ import annotations
 
@@ -10,10 +11,20 @@ from typing import Any, Callable
 
 import pytest
 
+from fakes import ofx_build
 from fakes.daemon_process import DaemonProcess
 from fakes.host_shot import HostShot
 from fakes.nuke_comp import NUKE_FOLDER, Comp, all_nodes
 from fakes.nuke_host import NukeHost
+
+
+@pytest.fixture(scope="session")
+def binary() -> Path:
+    """The compiled plugin; a test skips where there is no compiler."""
+    try:
+        return ofx_build.plugin()
+    except ofx_build.NoCompiler as missing:
+        pytest.skip(str(missing))
 
 
 @pytest.fixture

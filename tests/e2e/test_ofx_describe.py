@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from fakes import ofx_build
 from fakes.ofx_host import (
     DEFAULT,
     FAILED,
@@ -25,14 +24,6 @@ from fakes.ofx_scene import scene
 
 # The first test of a run waits for the compiler.
 pytestmark = pytest.mark.timeout(400)
-
-
-@pytest.fixture
-def binary() -> Path:
-    try:
-        return ofx_build.plugin()
-    except ofx_build.NoCompiler as missing:
-        pytest.skip(str(missing))
 
 
 @pytest.fixture

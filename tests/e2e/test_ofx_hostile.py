@@ -13,7 +13,6 @@ import msgpack
 import numpy as np
 import pytest
 
-from fakes import ofx_build
 from fakes.ofx_daemon import GREETING, READY, FakeDaemon, framed, message
 from fakes.ofx_host import FAILED, GENERAL, OK, HostImage, Instance, OfxHost
 from fakes.ofx_scene import scene
@@ -24,14 +23,6 @@ pytestmark = pytest.mark.timeout(400)
 TIMEOUT_S = 1.0
 # Only a hang takes so long, however busy the machine.
 HANG_S = 20.0
-
-
-@pytest.fixture(scope="module")
-def binary() -> Path:
-    try:
-        return ofx_build.plugin()
-    except ofx_build.NoCompiler as missing:
-        pytest.skip(str(missing))
 
 
 @pytest.fixture

@@ -41,14 +41,6 @@ SOON_S = 10.0
 
 
 @pytest.fixture
-def binary() -> Path:
-    try:
-        return ofx_build.plugin()
-    except ofx_build.NoCompiler as missing:
-        pytest.skip(str(missing))
-
-
-@pytest.fixture
 def host(binary: Path) -> Iterator[OfxHost]:
     with OfxHost(binary, name=NUKE) as host:
         yield host
@@ -319,8 +311,9 @@ def test_a_parked_arena_serves_again_once_it_is_returned(
 # A daemon that is lost
 
 
+@pytest.mark.parametrize("times", [1, pytest.param(100, marks=pytest.mark.slow)])
 def test_a_daemon_that_was_restarted_between_two_frames_is_not_even_noticed(
-    host: OfxHost,
+    host: OfxHost, times: int
 ) -> None:
     daemon = DaemonProcess()
     try:
@@ -329,11 +322,15 @@ def test_a_daemon_that_was_restarted_between_two_frames_is_not_even_noticed(
         expected = matted(daemon, plate, clean).premultiplied
         node = connected(host, daemon.folder)
         good(node, expected)
-        daemon.kill()
-        assert "no daemon is running" in failed(node)
-        daemon.start()
-        good(node, expected)
-        assert node.message is None
+        descriptors, maps = own_descriptors(), slot_maps(os.getpid())
+        for _ in range(times):
+            daemon.kill()
+            assert "no daemon is running" in failed(node)
+            daemon.start()
+            good(node, expected)
+            assert node.message is None
+        assert own_descriptors() <= descriptors
+        assert slot_maps(os.getpid()) <= maps
     finally:
         daemon.end()
 
@@ -672,29 +669,6 @@ def test_a_hundred_lost_daemons_leak_nothing(host: OfxHost) -> None:
     before = lose(3)
     assert lose(100) <= before
     assert "memfd:fake" not in Path("/proc/self/maps").read_text()
-
-
-@pytest.mark.slow
-def test_a_daemon_that_is_killed_again_and_again_costs_a_frame_each_time_and_nothing_else(
-    host: OfxHost,
-) -> None:
-    daemon = DaemonProcess()
-    try:
-        daemon.start().wait_ready()
-        plate, clean = scene()
-        expected = matted(daemon, plate, clean).premultiplied
-        node = connected(host, daemon.folder)
-        good(node, expected)
-        descriptors, maps = own_descriptors(), slot_maps(os.getpid())
-        for _ in range(100):
-            daemon.kill()
-            assert "no daemon is running" in failed(node)
-            daemon.start()
-            good(node, expected)
-        assert own_descriptors() <= descriptors
-        assert slot_maps(os.getpid()) <= maps
-    finally:
-        daemon.end()
 
 
 def test_of_the_sessions_that_nobody_uses_one_stays(binary: Path) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fakes import ofx_build
 from fakes.daemon_process import DaemonProcess
 from fakes.ofx_daemon import FakeDaemon
 from fakes.ofx_host import (
@@ -34,11 +34,7 @@ NUKE = "uk.co.thefoundry.nuke"
 
 
 @pytest.fixture
-def host() -> Iterator[OfxHost]:
-    try:
-        binary = ofx_build.plugin()
-    except ofx_build.NoCompiler as missing:
-        pytest.skip(str(missing))
+def host(binary: Path) -> Iterator[OfxHost]:
     with OfxHost(binary, name=NUKE) as host:
         yield host
     assert host.complaints == []

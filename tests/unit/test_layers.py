@@ -57,6 +57,7 @@ LEVELS = {
     "demo": 6,
     "daemon": 6,
     "status_text": 7,
+    "shared_options": 7,
     "install": 7,
     "models_command": 7,
     "plates_command": 7,

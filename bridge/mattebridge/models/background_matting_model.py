@@ -10,20 +10,23 @@ and what was cut off is added back to the foreground, so highlights keep their l
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Callable, Optional
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mattebridge.color import FloatImage
-from mattebridge.errors import InputsError, ModelError, OutOfMemoryError, TooLargeError
+from mattebridge.errors import ModelError, TooLargeError
 from mattebridge.models._bgm_fast import FastMatte, FastMatting, Look
 from mattebridge.models._bgm_precision import check_holds, dtype_for
 from mattebridge.models._bgm_weights import network_from, recognise
+from mattebridge.models._torch_frames import (
+    array_of,
+    clean_plate_of,
+    memory_translated,
+    tensor_of,
+)
 from mattebridge.models.background_matting import MattingBase, MattingRefine
 from mattebridge.models.background_matting_card import (
     EXACT_FACTOR,
@@ -41,6 +44,8 @@ from mattebridge.models.weights import parse_state_dict
 from mattebridge.models.weights_file import WeightsRecord
 
 Weights = Callable[[], Mapping[str, Tensor]]
+
+_SMALLER = "use a smaller backbone_scale, MattingRefine instead of MattingBase, or a smaller frame"
 
 
 class BackgroundMattingModel(MattingModel):
@@ -92,7 +97,7 @@ class BackgroundMattingModel(MattingModel):
         plate, clean_plate = self._pair(given)
         settings = self.settings_schema.validate(given.settings, model=self.name)
         precision, look = str(settings.pop("precision")), self._look(settings, given.plate)
-        with _memory_translated(self.name, given.plate.shape), torch.inference_mode():
+        with memory_translated(self.name, given.plate.shape, _SMALLER), torch.inference_mode():
             matting = self._matting(precision, given.exact)
             if given.exact:
                 made = self._exactly(plate, clean_plate, look, checkpoint)
@@ -123,28 +128,8 @@ class BackgroundMattingModel(MattingModel):
         return network_from(self._weights()).to(self._device)
 
     def _pair(self, given: ModelInput) -> tuple[Tensor, Tensor]:
-        if given.clean_plate is None:
-            raise InputsError(
-                f"model '{self.name}' needs a clean plate: the same shot without the subject",
-                field="clean_plate",
-            )
-        if given.clean_plate.shape != given.plate.shape:
-            (height, width), (clean_height, clean_width) = (
-                image.shape[:2] for image in (given.plate, given.clean_plate)
-            )
-            raise InputsError(
-                f"model '{self.name}' needs a clean plate of {width}x{height}; got "
-                f"{clean_width}x{clean_height} - reformat the clean plate",
-                field="clean_plate",
-            )
-        return self._tensor(given.plate), self._tensor(given.clean_plate)
-
-    def _tensor(self, image: FloatImage) -> Tensor:
-        image = np.ascontiguousarray(image, dtype=np.float32)
-        with warnings.catch_warnings():
-            # torch warns of memory that it may not write to; nothing here writes to inputs.
-            warnings.simplefilter("ignore", UserWarning)
-            return torch.from_numpy(image).to(self._device)
+        clean_plate = clean_plate_of(given, self.name)
+        return tensor_of(given.plate, self._device), tensor_of(clean_plate, self._device)
 
     @staticmethod
     def _look(settings: dict[str, Any], plate: FloatImage) -> Optional[Look]:
@@ -212,30 +197,12 @@ def describe_state(state: Mapping[str, Tensor]) -> dict[str, str | int]:
 
 
 def _output(made: FastMatte, look: Optional[Look], notes: dict[str, Any]) -> ModelOutput:
-    extra = {"error": _array(made.error)}
+    extra = {"error": array_of(made.error)}
     if look is not None and made.cells is not None:
-        extra["refinement"] = _array(made.cells)
+        extra["refinement"] = array_of(made.cells)
         notes |= {
             "backbone_scale": look.backbone_scale,
             "refine_mode": look.refine_mode,
             "refined_pixels": int(made.cells.sum()) * 16,
         }
-    return ModelOutput(_array(made.alpha), _array(made.foreground), extra, notes=notes)
-
-
-def _array(image: Tensor) -> FloatImage:
-    return np.ascontiguousarray(image.to("cpu", torch.float32).numpy())
-
-
-@contextmanager
-def _memory_translated(model: str, size: tuple[int, ...]) -> Iterator[None]:
-    try:
-        yield
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        # The allocator for CPU memory has no exception of its own.
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate" not in str(error):
-            raise
-        raise OutOfMemoryError(
-            f"model '{model}' has not the memory for a frame of {size[1]}x{size[0]}; use a "
-            "smaller backbone_scale, MattingRefine instead of MattingBase, or a smaller frame"
-        ) from error
+    return ModelOutput(array_of(made.alpha), array_of(made.foreground), extra, notes=notes)

@@ -8,9 +8,7 @@ once; they only bound the memory and keep it in the processor's cache.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Callable, Optional
 
 import numpy as np
@@ -19,7 +17,13 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mattebridge.color import FloatImage
-from mattebridge.errors import InputsError, ModelError, OutOfMemoryError
+from mattebridge.errors import ModelError
+from mattebridge.models._torch_frames import (
+    array_of,
+    clean_plate_of,
+    memory_translated,
+    tensor_of,
+)
 from mattebridge.models.base import (
     Checkpoint,
     MattingModel,
@@ -51,6 +55,7 @@ Weights = Callable[[], Mapping[str, Tensor]]
 # Groups of 2x2 pixels in a strip of the refiner: what fits in a cache, and enough for a GPU.
 _CPU_STRIP_GROUPS = 60_000
 _GPU_STRIP_GROUPS = 2_000_000
+_SMALLER = "use a smaller proxy or crop"
 _LOOKS_LIKE = "They look like those of another network, or of another version of this one."
 
 
@@ -103,44 +108,27 @@ class TwoPlateModel(MattingModel):
         device cannot hold the frame.
         """
         assert self._network is not None, "load() comes before matte()"
-        self._check(given)
+        clean_plate = clean_plate_of(given, self.name)
         height, width = given.plate.shape[:2]
         factor = factor_for(height, width)
         first = keyed(given, checkpoint)
-        with _memory_translated(self.name, (height, width)), torch.inference_mode():
-            inputs = padded(self._inputs(given, first), factor)
+        with memory_translated(self.name, (height, width), _SMALLER), torch.inference_mode():
+            inputs = padded(self._inputs(given, clean_plate, first), factor)
             checkpoint("coarse")
             change = self._network.coarse(small_inputs(inputs, factor))
             made = refined_by_strips(self._network, inputs, change, factor, checkpoint)
-            alpha = _array(made.alpha[0, 0, :height, :width])
-            foreground = _array(made.foreground[0, :, :height, :width].permute(1, 2, 0))
+            alpha = array_of(made.alpha[0, 0, :height, :width])
+            foreground = array_of(made.foreground[0, :, :height, :width].permute(1, 2, 0))
         # What the network does not see above 1 belongs to the foreground where that is.
         foreground += _above_one(given.plate)
         notes = {**first.notes, "alpha_hint_used": given.alpha_hint is not None}
         return ModelOutput(alpha, foreground, degraded=first.degraded, notes=notes)
 
-    def _check(self, given: ModelInput) -> None:
-        if given.clean_plate is None:
-            raise InputsError(
-                f"model '{self.name}' needs a clean plate: the same shot without the subject",
-                field="clean_plate",
-            )
-        if given.clean_plate.shape != given.plate.shape:
-            (height, width), (found_height, found_width) = (
-                image.shape[:2] for image in (given.plate, given.clean_plate)
-            )
-            raise InputsError(
-                f"model '{self.name}' needs a clean plate of {width}x{height}; got "
-                f"{found_width}x{found_height} - reformat the clean plate",
-                field="clean_plate",
-            )
-
-    def _inputs(self, given: ModelInput, first: ModelOutput) -> Inputs:
-        assert given.clean_plate is not None
-        alpha = self._tensor(first.alpha)[None, None]
+    def _inputs(self, given: ModelInput, clean_plate: FloatImage, first: ModelOutput) -> Inputs:
+        alpha = tensor_of(first.alpha, self._device)[None, None]
         return inputs_of(
             self._picture(given.plate),
-            self._picture(given.clean_plate),
+            self._picture(clean_plate),
             (alpha, self._picture(first.foreground)),
             self._plane(given.alpha_hint),
             self._plane(given.outside),
@@ -149,17 +137,10 @@ class TwoPlateModel(MattingModel):
 
     def _picture(self, image: FloatImage) -> Tensor:
         """(H, W, 3) as (1, 3, H, W) in the same memory, clipped to what the network knows."""
-        return self._tensor(image).permute(2, 0, 1)[None].clamp(0, 1)
+        return tensor_of(image, self._device).permute(2, 0, 1)[None].clamp(0, 1)
 
     def _plane(self, plane: Optional[np.ndarray]) -> Optional[Tensor]:
-        return None if plane is None else self._tensor(plane)[None, None]
-
-    def _tensor(self, values: np.ndarray) -> Tensor:
-        values = np.ascontiguousarray(values, dtype=np.float32)
-        with warnings.catch_warnings():
-            # torch warns of memory that it may not write to; nothing here writes to inputs.
-            warnings.simplefilter("ignore", UserWarning)
-            return torch.from_numpy(values).to(self._device)
+        return None if plane is None else tensor_of(plane, self._device)[None, None]
 
 
 def refined_by_strips(
@@ -234,21 +215,3 @@ def describe_state(state: Mapping[str, Tensor]) -> dict[str, str | int]:
 
 def _above_one(plate: FloatImage) -> FloatImage:
     return np.maximum(plate - np.float32(1), 0, dtype=np.float32)
-
-
-def _array(image: Tensor) -> FloatImage:
-    return np.ascontiguousarray(image.to("cpu", torch.float32).numpy())
-
-
-@contextmanager
-def _memory_translated(model: str, size: tuple[int, int]) -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        # The allocator for CPU memory has no exception of its own.
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate" not in str(error):
-            raise
-        raise OutOfMemoryError(
-            f"model '{model}' has not the memory for a frame of {size[1]}x{size[0]}; "
-            "use a smaller proxy or crop"
-        ) from error
