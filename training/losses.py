@@ -9,13 +9,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mattebridge.models.twoplate import Matte
+from mattebridge.models.twoplate import (
+    WRONG,
+    Change,
+    Inputs,
+    Matte,
+    closed,
+    coarse_matte,
+    opened,
+)
 from training.canvases import KeyedShots
 from training.compose.shots import Shots
 
 # Every part there is.
 PARTS = (
-    *("coarse_alpha", "coarse_cross", "coarse_slope", "coarse_colour"),
+    *("coarse_alpha", "coarse_cross", "coarse_slope", "coarse_colour", "doubt"),
     *("alpha", "slope", "colour", "band", "confidence"),
 )
 # What the keyer's own matte would give for the part `alpha`: written down beside it.
@@ -23,6 +31,8 @@ KEYER = "keyer_alpha"
 # The coarse matte counts this much beside the refined one.
 _COARSE = 0.25
 _ALPHA = 1.5
+# Doubt is only told where to look again: it must not steer what is seen.
+_DOUBT = 0.05
 # Colour counts where at least this much of it is seen.
 _LEAST_ALPHA = 0.02
 # Pixels that are certainly set or certainly subject.
@@ -32,17 +42,29 @@ _USUAL_ERROR, _LEAST_ERROR = 0.1, 0.012
 _LOWEST, _HIGHEST = 0.3, 5.0
 
 
-def losses(coarse: Matte, matte: Matte, shots: KeyedShots, factor: int) -> dict[str, Tensor]:
-    """The parts of the loss, means over the shots; their sum is what is minimised."""
+def losses(
+    change: Change, matte: Matte, shots: KeyedShots, seen: KeyedShots, factor: int
+) -> dict[str, Tensor]:
+    """The parts of the loss, means over the shots; their sum is what is minimised.
+
+    shots: what the coarse change is of. seen: the windows of them that `matte` is of.
+    """
     weight = weights(shots)
+    coarse = coarse_matte(inputs_from(shots), change, factor)
     first = {name: _COARSE * part for name, part in coarse_loss(coarse, shots, factor).items()}
-    parts = {**first, **refined_loss(matte, shots)}
+    doubt = {"doubt": _DOUBT * doubt_loss(change, shots, factor)}
+    parts = {**first, **doubt, **refined_loss(matte, seen)}
     return {name: (weight * part).mean() for name, part in parts.items()}
 
 
-def keyer_loss(shots: KeyedShots) -> Tensor:
+def keyer_loss(shots: KeyedShots, seen: KeyedShots) -> Tensor:
     """What the part `alpha` would be if the network changed nothing."""
-    return (weights(shots) * _ALPHA * _l1(shots.keyed_alpha, shots.alpha)).mean()
+    return (weights(shots) * _ALPHA * _l1(seen.keyed_alpha, seen.alpha)).mean()
+
+
+def inputs_from(shots: KeyedShots) -> Inputs:
+    """What the network is given of the shots."""
+    return Inputs(**{name: getattr(shots, name) for name in Inputs._fields})
 
 
 def weights(shots: KeyedShots) -> Tensor:
@@ -62,6 +84,20 @@ def coarse_loss(coarse: Matte, shots: Shots, factor: int) -> dict[str, Tensor]:
         "coarse_slope": slope_error(found, alpha),
         "coarse_colour": 0.4 * colour_error(coarse.foreground.float(), foreground, alpha),
     }
+
+
+def doubt_loss(change: Change, shots: KeyedShots, factor: int) -> Tensor:
+    """Whether the coarse net knows where its alpha, enlarged, is wrong: a cross entropy, (N,)."""
+    with torch.no_grad():
+        logit = functional.interpolate(
+            change.logit, scale_factor=float(factor), mode="bilinear", align_corners=False
+        )
+        wrong = (opened(closed(shots.keyed_alpha) + logit) - shots.alpha).abs() > WRONG
+        truth = functional.max_pool2d(wrong.float(), factor)
+    cross = functional.binary_cross_entropy_with_logits(
+        change.doubt.float(), truth, reduction="none"
+    )
+    return _mean(cross)
 
 
 def refined_loss(matte: Matte, shots: Shots) -> dict[str, Tensor]:

@@ -14,16 +14,18 @@ class Plan:
     """The settings of one run; two runs of the same plan on the same kind of device are the same.
 
     steps: optimiser steps in all, 0 while not known (it is measured from the time to be spent).
-    batch, crop: shots a step, and their side, cut from canvases of side `canvas`. pool: canvases
-    held. warm: canvases drawn before the first step. fresh: new canvases a step; all three are
-    drawn in groups. quarter_share: of the steps that look at a quarter, as for large frames.
+    batch, crop: shots a step, and their side, cut from canvases of side `canvas`. window: the side
+    of what the refiner sees of a crop. pool: canvases held. warm: canvases drawn before the first
+    step. fresh: new canvases a step; all three are drawn in groups. quarter_share: of the steps
+    that look at a quarter, as for large frames.
     """
 
     seed: int = 1
     steps: int = 0
-    batch: int = 5
+    batch: int = 8
     canvas: int = CANVAS
     crop: int = 320
+    window: int = 160
     pool: int = 1_200
     warm: int = 240
     fresh: float = 1.0
@@ -74,6 +76,7 @@ PRESETS = {
     "gpu": Plan(
         batch=48,
         crop=384,
+        window=224,
         pool=16_000,
         warm=960,
         fresh=8.0,

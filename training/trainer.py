@@ -13,11 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mattebridge.models.twoplate import Inputs, TwoPlate
+from mattebridge.models.twoplate import (
+    Change,
+    Inputs,
+    Matte,
+    TwoPlate,
+    enlarged,
+    small_inputs,
+)
 from mattebridge.models.weights import load_strictly
+from training import windows
 from training.canvases import KeyedShots
 from training.farm import CanvasFarm
-from training.losses import KEYER, keyer_loss, losses
+from training.losses import KEYER, inputs_from, keyer_loss, losses
 from training.optimiser import AdamW
 from training.plan import Plan
 from training.pool import CanvasPool
@@ -37,8 +45,11 @@ class Trainer:
         self.plan, self.progress = plan, Progress(device=device)
         self.device, self._workers, self._wait = torch.device(device), workers, wait
         self._half = good_at_half(self.device)
+        # On processors the gradients of weights take half the time in this order.
+        cpu = self.device.type == "cpu"
+        self._layout = torch.contiguous_format if cpu else torch.channels_last
         torch.manual_seed(plan.seed)
-        self.network = self._empty().to(self.device).to(memory_format=torch.channels_last)
+        self.network = self._empty().to(self.device).to(memory_format=self._layout)
         self.average = {k: v.clone() for k, v in self.network.state_dict().items()}
         parameters = dict(self.network.named_parameters())
         self._optimiser = AdamW(parameters, plan.weight_decay)
@@ -105,14 +116,27 @@ class Trainer:
     def _descend(self, shots: KeyedShots, factor: int, step: int) -> dict[str, Tensor]:
         self.network.train()
         self._optimiser.zero()
+        rng = np.random.default_rng([self.plan.seed, step, 11])
+        window = min(self.plan.window, self.plan.crop)
+        corners = windows.chosen(shots, window, rng)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
-            coarse, matte = self.network(inputs_from(shots), factor)
-        parts = losses(coarse, matte, shots, factor)
+            change, matte = self._asked(inputs_from(shots), factor, corners, window)
+        seen = windows.shots_in(shots, corners, window)
+        parts = losses(change, matte, shots, seen, factor)
         total = torch.stack(list(parts.values())).sum()
         total.backward()
         self._optimiser.step(self.plan.rate(step), _LARGEST_GRADIENT)
-        told = {"loss": total, **parts, KEYER: keyer_loss(shots)}
+        told = {"loss": total, **parts, KEYER: keyer_loss(shots, seen)}
         return {name: value.detach() for name, value in told.items()}
+
+    def _asked(
+        self, given: Inputs, factor: int, corners: windows.Corners, window: int
+    ) -> tuple[Change, Matte]:
+        """The coarse change of the crops, and the refined matte of their windows."""
+        change = self.network.coarse(small_inputs(given, factor))
+        half = windows.change_in(enlarged(change, factor // 2), corners, window)
+        matte = self.network.refiner.of_rows(windows.inputs_in(given, corners, window), half)
+        return change, matte
 
     @torch.no_grad()
     def _follow(self, decay: float) -> None:
@@ -129,7 +153,7 @@ class Trainer:
         """The network with the averaged weights, for judging."""
         network = self._empty().to(self.device)
         network.load_state_dict(self.average)
-        return network.to(memory_format=torch.channels_last).eval()
+        return network.to(memory_format=self._layout).eval()
 
     def _empty(self) -> TwoPlate:
         return TwoPlate(*([self.plan.widths] if self.plan.widths else []))
@@ -175,10 +199,6 @@ def good_at_half(device: torch.device) -> bool:
     # Older torch cannot tell.
     has = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
-
-
-def inputs_from(shots: KeyedShots) -> Inputs:
-    return Inputs(**{name: getattr(shots, name) for name in Inputs._fields})
 
 
 def _kept(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

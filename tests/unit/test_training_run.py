@@ -6,15 +6,16 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from training import curve, state, train
+from training import curve, state, train, windows
 from training.export import exported
-from training.losses import PARTS, keyer_loss, losses, weights
+from training.losses import PARTS, inputs_from, keyer_loss, losses, weights
 from training.optimiser import AdamW
 from training.plan import PRESETS, Plan
-from training.trainer import Trainer, inputs_from
+from training.trainer import Trainer
 
 import fakes.training_package  # noqa: F401
 from mattebridge.errors import ModelError
@@ -27,6 +28,7 @@ TINY = Plan(
     batch=2,
     canvas=48,
     crop=32,
+    window=16,
     pool=24,
     warm=12,
     fresh=4.0,
@@ -126,14 +128,15 @@ def test_the_loss_falls_and_the_matte_gets_better_than_the_keyers() -> None:
 
     @torch.no_grad()
     def parts() -> dict[str, float]:
-        coarse, matte = made.network.train()(inputs_from(seen), 2)
-        return {name: float(part) for name, part in losses(coarse, matte, seen, 2).items()}
+        made.network.train()
+        change, matte = made._asked(inputs_from(seen), 2, [(0, 0)] * 24, 32)
+        return {name: float(part) for name, part in losses(change, matte, seen, seen, 2).items()}
 
     before = parts()
     stepped(made, 80)
     after = parts()
     assert sum(after.values()) < 0.92 * sum(before.values())
-    assert after["alpha"] < 0.92 * float(keyer_loss(seen))
+    assert after["alpha"] < 0.92 * float(keyer_loss(seen, seen))
 
 
 def test_a_new_network_gives_the_keyers_matte() -> None:
@@ -141,11 +144,49 @@ def test_a_new_network_gives_the_keyers_matte() -> None:
     made.fill()
     shots = made.shots()
     with torch.no_grad():
-        coarse, matte = made.averaged()(inputs_from(shots), 2)
+        made.network.load_state_dict(made.averaged().state_dict())
+        made.network.eval()
+        change, matte = made._asked(inputs_from(shots), 2, [(0, 0)] * 2, 32)
     assert (matte.alpha - shots.keyed_alpha).abs().max() < 1e-3
-    parts = losses(coarse, matte, shots, 2)
+    parts = losses(change, matte, shots, shots, 2)
     assert set(parts) == set(PARTS)
-    assert float(parts["alpha"]) == pytest.approx(float(keyer_loss(shots)), abs=1e-3)
+    assert float(parts["alpha"]) == pytest.approx(float(keyer_loss(shots, shots)), abs=1e-3)
+
+
+def test_the_refiner_gives_in_a_window_what_it_gives_of_the_whole() -> None:
+    made = trainer(replace(TINY, canvas=96, crop=96))
+    made.fill()
+    shots = made.shots()
+    given = inputs_from(shots)
+    network = made.averaged()
+    torch.nn.init.normal_(network.refiner.leave.weight, std=0.1)
+    made.network.load_state_dict(network.state_dict())
+    corners = windows.chosen(shots, 64, np.random.default_rng(3))
+    with torch.no_grad():
+        made.network.eval()
+        _, whole = made.network(given, 2)
+        _, part = made._asked(given, 2, corners, 64)
+    seen = windows.shots_in(shots, corners, 64)
+    assert seen.plate.shape == (2, 3, 64, 64)
+    assert torch.equal(seen.scene_linear, shots.scene_linear)
+    # Nearer to its edge than it can see the refiner has other neighbours there.
+    inner = (..., slice(12, -12), slice(12, -12))
+    expected = windows.cut(whole.alpha, corners, 64)
+    assert (part.alpha[inner] - expected[inner]).abs().max() < 1e-5
+    assert (part.alpha - seen.keyed_alpha).abs().max() > 0.01
+
+
+def test_windows_lie_where_there_is_something_to_do() -> None:
+    made = trainer(replace(TINY, canvas=96, crop=96))
+    made.fill()
+    shots = made.shots()
+    alpha = torch.zeros_like(shots.alpha)
+    alpha[:, :, 80:, 80:] = 0.5
+    shots = replace(shots, alpha=alpha, keyed_alpha=alpha)
+    rng = np.random.default_rng(1)
+    corners = [corner for _ in range(50) for corner in windows.chosen(shots, 32, rng)]
+    assert 0.7 < sum(corner == (64, 64) for corner in corners) / len(corners) < 0.95
+    assert windows.chosen(shots, 96, rng) == [(0, 0)] * len(alpha)
 
 
 def test_shots_that_the_keyer_gets_nearly_right_count_more() -> None:

@@ -65,8 +65,12 @@ def _grain(dice: Dice, picture: Tensor, grey: Tensor, clump: Tensor, size: Tenso
 def toned(
     dice: Dice, plate: Tensor, clean: Tensor, foreground: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A common grade of all three; nothing gets so dark that it says nothing."""
-    exponent = torch.exp(dice.chance(0.25) * dice.normal(0.35))
+    """A common grade of all three; nothing gets so dark that it says nothing.
+
+    Few are graded: behind a grade alpha mixes neither encoded values nor light, and what is learned
+    from that blurs what is known of both.
+    """
+    exponent = torch.exp(dice.chance(0.12) * dice.normal(0.3))
     level = torch.maximum(plate.mean((1, 2, 3)), clean.mean((1, 2, 3)))[:, None, None, None]
     # mean ** exponent is about the new mean: hold it above .09.
     highest = -2.4 / level.clamp(1e-3, 0.9).log()

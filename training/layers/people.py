@@ -84,7 +84,7 @@ def person(stack: Stack) -> None:
 
 def _framed(stack: Stack) -> _Person:
     rng, side = stack.rng, stack.side
-    kind = rng.choice(3, p=[0.4, 0.34, 0.26])
+    kind = rng.choice(3, p=[0.3, 0.34, 0.36])
     if kind == 0:
         tall = side * rng.uniform(0.5, 0.98)
         top = side * rng.uniform(0.02, 0.9) if chance(rng, 0.1) else side * 0.99 - tall

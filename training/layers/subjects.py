@@ -14,17 +14,17 @@ from training.layers.stack import Stack
 
 # Shares of what is drawn; whole, solid subjects first.
 _KINDS: tuple[tuple[float, Callable[[Stack], None]], ...] = (
-    (0.36, people.person),
-    (0.07, people.head_of_hair),
-    (0.15, creatures.animal),
-    (0.07, creatures.plant),
+    (0.38, people.person),
+    (0.12, people.head_of_hair),
+    (0.17, creatures.animal),
+    (0.08, creatures.plant),
     (0.03, creatures.foliage),
-    (0.14, things.thing),
-    (0.08, things.blob),
-    (0.04, veils.cloth),
-    (0.03, veils.glass),
-    (0.02, veils.smoke),
-    (0.01, veils.drops),
+    (0.10, things.thing),
+    (0.06, things.blob),
+    (0.03, veils.cloth),
+    (0.015, veils.glass),
+    (0.01, veils.smoke),
+    (0.005, veils.drops),
 )
 # A second subject beside or over the first.
 _SECOND = 0.14

@@ -38,8 +38,9 @@ _INPUTS = 24
 _REFINER_INPUTS = 12 + 12 + 4 + 4 + 4 + 4 + 12 + 1 + 3 + HIDDEN
 # The coarse net's last layer counts this often in the logit of alpha, the refiner's likewise.
 _LOGIT_STEP = 4.0
-# Alpha nearer to 0 or 1 than this is sure.
-_SURE = 0.004
+# Alpha nearer to 0 or 1 than this is sure; an error above `WRONG` is one that can be seen.
+SURE = 0.004
+WRONG = 0.02
 _REFINER_MIDDLE = 3
 # How far (in groups) a pixel's neighbours have a say in it: one per 3x3 convolution.
 REFINER_REACH = _REFINER_MIDDLE + 2
@@ -64,11 +65,15 @@ class Inputs(NamedTuple):
 
 
 class Change(NamedTuple):
-    """The coarse net's answer at its size: what to add to logit and colour (3), and hidden."""
+    """The coarse net's answer at its size: what to add to logit and colour (3), hidden, and doubt.
+
+    doubt: the logit of how likely the alpha that comes of it is wrong by more than `WRONG`.
+    """
 
     logit: Tensor
     foreground: Tensor
     hidden: Tensor
+    doubt: Tensor
 
 
 class Matte(NamedTuple):
@@ -165,7 +170,7 @@ def small_inputs(given: Inputs, factor: int) -> Tensor:
             given.clean_plate,
             (given.plate - given.clean_plate).abs().mean(1, keepdim=True),
             alpha,
-            ((alpha > _SURE) & (alpha < 1 - _SURE)).float(),
+            ((alpha > SURE) & (alpha < 1 - SURE)).float(),
             alpha * (colour - given.plate),
             unexplained(given, alpha, colour).abs().mean(1, keepdim=True),
             given.alpha_hint,
@@ -231,7 +236,7 @@ class CoarseNet(nn.Module):
             self.up.append(_conv(above, width, 1))
             self.merge.append(_conv(2 * width, width, 3))
             above = width
-        answer = nn.Conv2d(32, 1 + 3 + HIDDEN, 3, padding=1)
+        answer = nn.Conv2d(32, 1 + 3 + HIDDEN + 1, 3, padding=1)
         with torch.no_grad():
             answer.weight[:4].zero_()
             answer.bias[:4].zero_()  # type: ignore[index]
@@ -250,10 +255,10 @@ class CoarseNet(nn.Module):
             skips.append(x)
         x = x + functional.relu(self.everywhere(x.mean((2, 3), keepdim=True)))
         for up, merge, skip in zip(self.up, self.merge, reversed(skips[:-1])):
-            x = merge(torch.cat([_twice(up(x)), skip], 1))
+            x = merge(torch.cat([twice(up(x)), skip], 1))
         # In full precision: half of it could not tell .996 from 1.
-        out = self.last(torch.cat([_twice(x), inputs], 1))[:, :, :height, :width].float()
-        return Change(_LOGIT_STEP * out[:, :1], out[:, 1:4], out[:, 4:])
+        out = self.last(torch.cat([twice(x), inputs], 1))[:, :, :height, :width].float()
+        return Change(_LOGIT_STEP * out[:, :1], out[:, 1:4], out[:, 4:-1], out[:, -1:])
 
 
 def _conv(
@@ -277,7 +282,7 @@ class _Residual(nn.Module):
         return functional.relu(x + self.second(self.first(x)))
 
 
-def _twice(x: Tensor) -> Tensor:
+def twice(x: Tensor) -> Tensor:
     return functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
@@ -303,13 +308,42 @@ class Refiner(nn.Module):
 
     def of_rows(self, given: Inputs, half: Change) -> Matte:
         """The matte of some rows, or all; `half` is the coarse change at half of their size."""
-        logit = closed(given.keyed_alpha) + _twice(half.logit)
+        logit = closed(given.keyed_alpha) + twice(half.logit)
         x = functional.relu(self.enter(refiner_inputs(given, half, opened(logit))))
         for conv in self.middle:
             x = x + functional.relu(conv(x))
-        out = functional.pixel_shuffle(self.leave(x), 2).float()
-        logit = logit + _LOGIT_STEP * out[:, :1]
-        return finished(given, logit, _twice(half.foreground), out[:, 1:])
+        fine = functional.pixel_shuffle(self.leave(x), 2).float()
+        logit = self.added(logit, fine)
+        return finished(given, logit, twice(half.foreground), fine[:, 1:])
+
+    def inner(self, x: Tensor, inside: Optional[Tensor]) -> Tensor:
+        """What the layers give of windows that have `REFINER_REACH` groups too many on each side.
+
+        x: (N, C, S, S), as `refiner_inputs` has it. inside: (N, 1, S, S), 1 in the frame and 0
+        beyond it, where nothing is seen; None where all of it lies in the frame.
+        """
+
+        def seen(values: Tensor, margin: int) -> Tensor:
+            if inside is None:
+                return values
+            size = inside.shape[2]
+            return values * inside[:, :, margin : size - margin, margin : size - margin]
+
+        x = seen(functional.relu(_without_edge(self.enter, seen(x, 0))), 1)
+        for done, conv in enumerate(self.middle, 2):
+            x = seen(x[:, :, 1:-1, 1:-1] + functional.relu(_without_edge(conv, x)), done)
+        return _without_edge(self.leave, x)
+
+    @staticmethod
+    def added(logit: Tensor, fine: Tensor) -> Tensor:
+        """The logit with the refiner's change, the first channel of `fine`."""
+        return logit + _LOGIT_STEP * fine[:, :1]
+
+
+def _without_edge(conv: nn.Module, x: Tensor) -> Tensor:
+    """A 3x3 convolution of what has all its neighbours; a pixel less on each side."""
+    assert isinstance(conv, nn.Conv2d)
+    return functional.conv2d(x, conv.weight, conv.bias)
 
 
 def enlarged(change: Change, times: int) -> Change:
@@ -366,8 +400,8 @@ def projected(plate: Tensor, clean_plate: Tensor, foreground: Tensor) -> Tensor:
     return (along / (toward.square().sum(1) + 0.003)).clamp(-0.2, 1.2)
 
 
-def finished(given: Inputs, logit: Tensor, coarse: Tensor, fine: Tensor) -> Matte:
-    """The matte from its logit and the two changes of colour.
+def finished(given: Inputs, logit: Tensor, coarse: Tensor, fine: Optional[Tensor]) -> Matte:
+    """The matte from its logit and the two changes of colour; `fine` may be absent.
 
     The colour is first moved to where I = a F + (1 - a) B holds as far as a allows: where a is 1 it
     is the plate's, where a is 0 it stays what it was.
@@ -376,8 +410,10 @@ def finished(given: Inputs, logit: Tensor, coarse: Tensor, fine: Tensor) -> Matt
     share = alpha.clamp(0, 1)
     colour = given.keyed_foreground + coarse
     pull = 1.1 * share / (share.square() + 0.1)
-    free = (4 * (1 - share)).clamp_max(1)
-    return Matte(logit, alpha, colour + pull * unexplained(given, share, colour) + free * fine)
+    colour = colour + pull * unexplained(given, share, colour)
+    if fine is not None:
+        colour = colour + (4 * (1 - share)).clamp_max(1) * fine
+    return Matte(logit, alpha, colour)
 
 
 def clamped(matte: Matte) -> Matte:

@@ -1,9 +1,8 @@
 """`twoplate` as a model of the engine: one frame, plate and clean plate, perhaps a hint.
 
-    `difference` --> coarse net, whole frame --> refiner, strip by strip
+    `difference` --> coarse net, whole frame --> refiner, in the tiles where something is unsure
 
-The strips overlap by as much as the refiner can see, so they give the pixels of the whole frame at
-once; they only bound the memory and keep it in the processor's cache.
+`exact` refines the whole frame, at once.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from mattebridge.models._torch_frames import (
     memory_translated,
     tensor_of,
 )
+from mattebridge.models._twoplate_tiles import refined_in_tiles, small_inputs_by_rows
 from mattebridge.models.base import (
     Checkpoint,
     MattingModel,
@@ -33,18 +33,13 @@ from mattebridge.models.base import (
 )
 from mattebridge.models.difference import keyed
 from mattebridge.models.twoplate import (
-    REFINER_REACH,
-    Change,
     Inputs,
-    Matte,
     TwoPlate,
     clamped,
-    enlarged,
     factor_for,
     from_state,
     inputs_of,
     padded,
-    small_inputs,
 )
 from mattebridge.models.twoplate_card import WEIGHTS
 from mattebridge.models.weights import load_strictly, parse_state_dict
@@ -52,9 +47,6 @@ from mattebridge.models.weights_file import WeightsRecord, digest_of, read_whole
 
 Weights = Callable[[], Mapping[str, Tensor]]
 
-# Groups of 2x2 pixels in a strip of the refiner: what fits in a cache, and enough for a GPU.
-_CPU_STRIP_GROUPS = 60_000
-_GPU_STRIP_GROUPS = 2_000_000
 _SMALLER = "use a smaller proxy or crop"
 _LOOKS_LIKE = "They look like those of another network, or of another version of this one."
 
@@ -115,13 +107,20 @@ class TwoPlateModel(MattingModel):
         with memory_translated(self.name, (height, width), _SMALLER), torch.inference_mode():
             inputs = padded(self._inputs(given, clean_plate, first), factor)
             checkpoint("coarse")
-            change = self._network.coarse(small_inputs(inputs, factor))
-            made = refined_by_strips(self._network, inputs, change, factor, checkpoint)
+            change = self._network.coarse(small_inputs_by_rows(inputs, factor))
+            if given.exact:
+                made, share = clamped(self._network.refiner(inputs, change, factor)), 1.0
+            else:
+                made, share = refined_in_tiles(self._network, inputs, change, factor, checkpoint)
             alpha = array_of(made.alpha[0, 0, :height, :width])
             foreground = array_of(made.foreground[0, :, :height, :width].permute(1, 2, 0))
         # What the network does not see above 1 belongs to the foreground where that is.
         foreground += _above_one(given.plate)
-        notes = {**first.notes, "alpha_hint_used": given.alpha_hint is not None}
+        notes = {
+            **first.notes,
+            "alpha_hint_used": given.alpha_hint is not None,
+            "refined_share": round(share, 3),
+        }
         return ModelOutput(alpha, foreground, degraded=first.degraded, notes=notes)
 
     def _inputs(self, given: ModelInput, clean_plate: FloatImage, first: ModelOutput) -> Inputs:
@@ -141,33 +140,6 @@ class TwoPlateModel(MattingModel):
 
     def _plane(self, plane: Optional[np.ndarray]) -> Optional[Tensor]:
         return None if plane is None else tensor_of(plane, self._device)[None, None]
-
-
-def refined_by_strips(
-    network: TwoPlate, given: Inputs, change: Change, factor: int, checkpoint: Checkpoint
-) -> Matte:
-    """What `network.refiner` gives for the whole frame, a few rows of groups at a time."""
-    half = enlarged(change, factor // 2)
-    rows, columns = half.logit.shape[2:]
-    budget = _CPU_STRIP_GROUPS if half.logit.device.type == "cpu" else _GPU_STRIP_GROUPS
-    step = max(2 * REFINER_REACH, budget // columns)
-    strips = []
-    for top in range(0, rows, step):
-        checkpoint("refine", top, rows)
-        strips.append(_strip(network, given, half, top, min(rows, top + step)))
-    return Matte(*(torch.cat(planes, 2) for planes in zip(*strips)))
-
-
-def _strip(network: TwoPlate, given: Inputs, half: Change, top: int, bottom: int) -> Matte:
-    """Rows `top` to `bottom` (of groups), made with as many more as the refiner can see."""
-    first = max(0, top - REFINER_REACH)
-    last = min(half.logit.shape[2], bottom + REFINER_REACH)
-    rows = slice(2 * first, 2 * last)
-    # Flags are a single pixel, and stay.
-    part = Inputs(*(p if p.shape[2] == 1 else p[:, :, rows] for p in given))
-    matte = network.refiner.of_rows(part, Change(*(plane[:, :, first:last] for plane in half)))
-    keep = slice(2 * (top - first), 2 * (bottom - first))
-    return Matte(*(plane[:, :, keep] for plane in clamped(matte)))
 
 
 def folded(network: TwoPlate) -> TwoPlate:
