@@ -33,6 +33,9 @@ _make_importable("training")
 # No test may meet the user's own daemon, configuration or models.
 for variable in [name for name in os.environ if name.startswith("MATTEBRIDGE_")]:
     del os.environ[variable]
+# Most tests ask how frames travel, not how good a matte is: they get the model that needs no torch
+# to load, hundreds of times. Those of the shipped default take this away again.
+os.environ["MATTEBRIDGE_DEFAULT_MODEL"] = "difference"
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,7 +7,7 @@ import pytest
 
 from mattebridge.errors import MessageError, ModelError
 from mattebridge.models.base import MattingModel, ModelCard, Setting, SettingsSchema, SizeRule
-from mattebridge.models.registry import Entry, Registry
+from mattebridge.models.registry import DEFAULT_MODEL, VARIABLE, Entry, Registry
 
 SCHEMA = SettingsSchema(
     tolerance=Setting(0.3, "How far an edge may move", minimum=0.0, maximum=4.0),
@@ -36,9 +36,23 @@ def registry():
     return Registry(lambda: {"fake": Entry(CARD, Fake)}, aliases={"default": "fake"})
 
 
-def test_default_is_the_difference_model():
-    assert Registry().card("default").name == "difference"
-    assert Registry().card("difference") is Registry().card("default")
+def test_default_is_what_the_package_says(monkeypatch):
+    monkeypatch.delenv(VARIABLE)
+    assert Registry().card("default").name == DEFAULT_MODEL
+
+
+def test_the_owner_of_a_machine_chooses_its_default(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "difference")
+    assert Registry().card("default") is Registry().card("difference")
+    named = [card["name"] for card in Registry().describe() if "default" in card["aliases"]]
+    assert named == ["difference"]
+
+
+def test_a_default_that_is_not_there_is_told_with_its_reason(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "gone")
+    with pytest.raises(ModelError, match=f"{VARIABLE} makes 'gone' the default"):
+        Registry().card("default")
+    assert Registry().card("difference").name == "difference"
 
 
 def test_an_unknown_model_is_answered_with_those_present():

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional, Union, cast
 
 from mattebridge.errors import FrameWriteError, ModelError, UsageError
-from mattebridge.models.registry import ALIASES, NAME_PATTERN, Entry, built_in
+from mattebridge.models.registry import DEFAULT, NAME_PATTERN, Entry, built_in
 from mattebridge.models.weights_file import (
     UNKNOWN_LICENCE,
     WeightsRecord,
@@ -148,7 +148,7 @@ class InstalledModels:
         return record
 
     def _unknown(self, name: str) -> ModelError:
-        if name in built_in() or name in ALIASES:
+        if name in built_in() or name == DEFAULT:
             return ModelError(f"model '{name}' is built in and has no file", reason="built_in")
         added = ", ".join(sorted(self._records)) or "none"
         why = f" ({self.problem})" if self.problem else ""
@@ -272,7 +272,7 @@ def check_name(name: str) -> None:
             f"'{_one_line(name)}' is no model name; one has 1 to 64 of a-z 0-9 . _ -, and a letter "
             "or digit among them"
         )
-    if name in built_in() or name in ALIASES:
+    if name in built_in() or name == DEFAULT:
         raise UsageError(f"'{name}' is the name of a built-in model; choose another --name")
 
 
@@ -379,7 +379,7 @@ def _entries(records: Mapping[str, WeightsRecord], problems: list[str]) -> dict[
     entries = {}
     for name, record in records.items():
         family = FAMILIES.get(record.family)
-        if name in built_in() or name in ALIASES:
+        if name in built_in() or name == DEFAULT:
             problems.append(f"the added model '{name}' has the name of a built-in one: remove it")
         elif family is None:
             problems.append(f"model '{name}' is of a family that this version does not know")

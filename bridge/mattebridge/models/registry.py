@@ -11,19 +11,21 @@ source may say in `problem` why models are missing from it. A factory is written
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Callable, Union, cast
+from typing import Any, Callable, Optional, Union, cast
 
 from mattebridge.errors import MessageError, ModelError
 from mattebridge.models import cards
 from mattebridge.models.base import MattingModel, ModelCard
 
 NAME_PATTERN = re.compile(r"[a-z0-9._-]{1,64}")
+# What a request that names no model gets, unless the machine's owner says otherwise.
+DEFAULT = "default"
 DEFAULT_MODEL = "difference"
-# Other names for a model; `default` moves once the trained network wins.
-ALIASES: Mapping[str, str] = {"default": DEFAULT_MODEL}
+VARIABLE = "MATTEBRIDGE_DEFAULT_MODEL"
 
 Factory = Union[str, Callable[[ModelCard], MattingModel]]
 
@@ -52,12 +54,20 @@ def built_in() -> Mapping[str, Entry]:
     return {**_BUILT_IN, **shipped()}
 
 
-class Registry:
-    """Models by name from one or more sources; an earlier source wins over a later one."""
+def usual_aliases() -> Mapping[str, str]:
+    """Other names for models: `default`, by the environment or else by this package."""
+    return {DEFAULT: os.environ.get(VARIABLE) or DEFAULT_MODEL}
 
-    def __init__(self, *sources: Source, aliases: Mapping[str, str] = ALIASES) -> None:
+
+class Registry:
+    """Models by name from one or more sources; an earlier source wins over a later one.
+
+    Without `aliases` the name `default` leads to what `MATTEBRIDGE_DEFAULT_MODEL` says.
+    """
+
+    def __init__(self, *sources: Source, aliases: Optional[Mapping[str, str]] = None) -> None:
         self._sources = sources or (built_in, _users_models())
-        self._aliases = aliases
+        self._aliases = usual_aliases() if aliases is None else aliases
 
     def names(self) -> list[str]:
         return sorted(self._entries())
@@ -69,8 +79,12 @@ class Registry:
     @property
     def problems(self) -> list[str]:
         """Why models may be missing, as sentences."""
-        self._entries()
-        return [said for source in self._sources if (said := getattr(source, "problem", ""))]
+        entries = self._entries()
+        said = [problem for source in self._sources if (problem := getattr(source, "problem", ""))]
+        target = self._aliases.get(DEFAULT, DEFAULT_MODEL)
+        if target not in entries and os.environ.get(VARIABLE) == target:
+            said.append(f"{VARIABLE} makes '{target:.80}' the default, and there is no such model")
+        return said
 
     def card(self, name: str) -> ModelCard:
         """The card of a model or alias.
