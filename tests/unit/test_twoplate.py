@@ -15,7 +15,7 @@ import torch
 
 from mattebridge.engine import Engine, RenderParams
 from mattebridge.errors import InputsError, ModelError
-from mattebridge.models import twoplate_card, twoplate_model
+from mattebridge.models import _twoplate_tiles, twoplate_card, twoplate_model
 from mattebridge.models.base import ModelInput, ModelOutput, no_checkpoint
 from mattebridge.models.difference import keyed
 from mattebridge.models.registry import Entry, Registry
@@ -113,12 +113,49 @@ def test_where_alpha_is_one_the_colour_is_the_plates() -> None:
     assert np.abs(made.foreground - frame.plate)[opaque].max() < 1e-6
 
 
-def test_strips_leave_no_seams(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = matte(given(90, 70))
-    monkeypatch.setattr(twoplate_model, "_CPU_STRIP_GROUPS", 1)
-    strips = matte(given(90, 70))
-    assert np.abs(whole.alpha - strips.alpha).max() < 1e-5
-    assert np.abs(whole.foreground - strips.foreground).max() < 1e-5
+@pytest.mark.parametrize(("height", "width"), [(90, 70), (64, 128), (150, 1010)])
+def test_tiles_give_what_the_whole_frame_at_once_gives(
+    height: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_twoplate_tiles, "DOUBTFUL", -1.0)
+    monkeypatch.setattr(_twoplate_tiles, "_CPU_TILES", 3)
+    tiles = matte(given(height, width))
+    whole = matte(given(height, width, exact=True))
+    assert tiles.notes["refined_share"] == whole.notes["refined_share"] == 1
+    assert np.abs(whole.alpha - tiles.alpha).max() < 1e-5
+    assert np.abs(whole.foreground - tiles.foreground).max() < 1e-5
+
+
+def half_known() -> ModelInput:
+    """A frame whose left half is the clean plate's, and whose right half is another picture."""
+    frame = given(128, 256)
+    assert frame.clean_plate is not None
+    plate = frame.clean_plate.copy()
+    plate[:, 140:] = frame.plate[:, 140:]
+    return dataclasses.replace(frame, plate=plate)
+
+
+def test_where_everything_is_sure_the_refiner_is_not_asked() -> None:
+    state = dict(weights())
+    # A coarse net that changes nothing and doubts nothing, and a refiner that spoils everything.
+    answer = (
+        torch.zeros_like(state["coarse.last.1.weight"]),
+        torch.zeros(len(state["coarse.last.1.bias"])),
+    )
+    answer[1][-1] = -9
+    state |= {"coarse.last.1.weight": answer[0], "coarse.last.1.bias": answer[1]}
+    state["refiner.leave.bias"] = torch.full_like(state["refiner.leave.bias"], 3.0)
+    sure = TwoPlateModel(card_of("sha256:0"), lambda: state)
+    sure.load("cpu")
+    frame = half_known()
+    made, first = sure.matte(frame, no_checkpoint), keyed(frame, no_checkpoint)
+    assert 0 < made.notes["refined_share"] <= 0.75
+    assert np.abs(made.alpha - first.alpha)[:, :64].max() < 1e-5
+    assert np.abs(made.alpha - first.alpha)[:, 192:].max() > 0.1
+    # Unless the coarse net doubts itself.
+    answer[1][-1] = 9
+    sure.load("cpu")
+    assert sure.matte(frame, no_checkpoint).notes["refined_share"] == 1
 
 
 def test_the_inputs_are_not_written_to() -> None:
