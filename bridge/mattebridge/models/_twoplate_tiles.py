@@ -44,9 +44,6 @@ _CPU_TILES, _GPU_TILES = 16, 512
 # One group more than the refiner sees, for what is enlarged.
 _MARGIN = REFINER_REACH + 1
 
-# Left top corner of a tile, in groups.
-Corner = tuple[int, int]
-
 
 def small_inputs_by_rows(given: Inputs, factor: int) -> Tensor:
     """What `small_inputs` gives for the whole frame."""
@@ -63,32 +60,36 @@ def refined_in_tiles(
     Sizes are multiples of the factor. In tiles where keyer and coarse net are sure of every pixel
     the coarse matte stands.
     """
+    height, width = given.plate.shape[2:]
     half = enlarged(change, factor // 2)
-    matte, busy = _unrefined(given, half)
-    corners = [(int(y) * TILE, int(x) * TILE) for y, x in torch.nonzero(busy)]
+    frame, busy = _unrefined(given, half)
+    corners = torch.nonzero(busy | _doubtful(half))
     batch = _CPU_TILES if half.logit.device.type == "cpu" else _GPU_TILES
     for first in range(0, len(corners), batch):
         checkpoint("refine", first, len(corners))
         some = corners[first : first + batch]
-        _put(matte, _refined(network, given, half, some), some)
-    return matte, len(corners) / max(1, busy.numel())
+        _put(frame, _refined(network, given, half, some), some)
+    return Matte(*(p[:, :, :height, :width] for p in frame)), len(corners) / busy.numel()
 
 
 def _unrefined(given: Inputs, half: Change) -> tuple[Matte, Tensor]:
-    """The matte that the coarse net alone gives, and which tiles (rows, columns) are unsure."""
-    made, busy = [], []
-    for top in range(0, half.logit.shape[2], TILE):
-        part = _rows(given, slice(2 * top, 2 * (top + TILE)))
+    """The matte that the coarse net alone gives, in a frame of whole tiles, and in which tiles
+    (rows, columns) it or the keyer's is unsure."""
+    height, width = given.plate.shape[2:]
+    grown = [length + -length % (2 * TILE) for length in (height, width)]
+    frame = Matte(*(given.plate.new_zeros(1, channels, *grown) for channels in (1, 1, 3)))
+    busy = []
+    for top in range(0, height // 2, TILE):
+        rows = slice(2 * top, min(height, 2 * (top + TILE)))
+        part = _rows(given, rows)
         logit, colour = _enlarged_rows(half, top, part.plate.shape[2])
-        matte = clamped(finished(part, closed(part.keyed_alpha) + logit, colour, None))
-        made.append(matte)
-        unsure = _unsure(matte.alpha) | _unsure(part.keyed_alpha)
-        pad = -unsure.shape[3] % (2 * TILE)
-        columns = functional.pad(unsure.any(2)[0, 0], (0, pad)).reshape(-1, 2 * TILE)
-        busy.append(columns.any(1))
-    return Matte(*(torch.cat(planes, 2) for planes in zip(*made))), torch.stack(busy) | _doubtful(
-        half
-    )
+        made = clamped(finished(part, closed(part.keyed_alpha) + logit, colour, None))
+        for whole, strip in zip(frame, made):
+            whole[:, :, rows, :width] = strip
+        unsure = (_unsure(made.alpha) | _unsure(part.keyed_alpha)).any(2)[0, 0]
+        unsure = functional.pad(unsure, (0, grown[1] - width))
+        busy.append(unsure.reshape(-1, 2 * TILE).any(1))
+    return frame, torch.stack(busy)
 
 
 def _doubtful(half: Change) -> Tensor:
@@ -116,14 +117,13 @@ def _enlarged_rows(half: Change, top: int, height: int) -> tuple[Tensor, Tensor]
 # --- tiles ----------------------------------------------------------------------------------------
 
 
-def _refined(network: TwoPlate, given: Inputs, half: Change, corners: list[Corner]) -> Matte:
-    """The refined matte of some tiles, (len(corners), C, 2 * TILE, 2 * TILE)."""
+def _refined(network: TwoPlate, given: Inputs, half: Change, corners: Tensor) -> Matte:
+    """The refined matte of the tiles in these rows and columns, (N, 2): (N, C, 2 TILE, 2 TILE)."""
     around = _inputs_of_tiles(given, corners)
     around_half = Change(*(_windows(plane, corners, 1) for plane in half))
     logit = closed(around.keyed_alpha) + twice(around_half.logit)
-    x = refiner_inputs(around, around_half, opened(logit))
-    inside = _inside(half, corners)
-    fine = functional.pixel_shuffle(network.refiner.inner(_trimmed(x, 1), inside), 2).float()
+    x = _trimmed(refiner_inputs(around, around_half, opened(logit)), 1)
+    fine = functional.pixel_shuffle(network.refiner.inner(x, _inside(half, corners)), 2).float()
     # Back to the tiles themselves.
     tiles = Inputs(*(p if p.shape[2] == 1 else _trimmed(p, 2 * _MARGIN) for p in around))
     colour = _trimmed(twice(around_half.foreground), 2 * _MARGIN)
@@ -131,7 +131,7 @@ def _refined(network: TwoPlate, given: Inputs, half: Change, corners: list[Corne
     return clamped(finished(tiles, logit, colour, fine[:, 1:]))
 
 
-def _inputs_of_tiles(given: Inputs, corners: list[Corner]) -> Inputs:
+def _inputs_of_tiles(given: Inputs, corners: Tensor) -> Inputs:
     """What the refiner is told of; the planes that only the coarse net looks at stay away."""
     nothing = torch.zeros((1, 1, 1, 1), device=given.plate.device)
     return given._replace(
@@ -144,55 +144,42 @@ def _inputs_of_tiles(given: Inputs, corners: list[Corner]) -> Inputs:
     )
 
 
-def _windows(plane: Tensor, corners: list[Corner], scale: int) -> Tensor:
+def _windows(plane: Tensor, corners: Tensor, scale: int) -> Tensor:
     """The tiles of a plane (1, C, H, W) with their margins; the frame's edge is repeated."""
-    size, margin = TILE * scale, _MARGIN * scale
-    height, width = plane.shape[2:]
-    cut = []
-    for corner in corners:
-        (top, above, below), (left, before, behind) = (
-            _overhang(place * scale - margin, size + 2 * margin, length)
-            for place, length in zip(corner, (height, width))
-        )
-        bottom = top + size + 2 * margin - above - below
-        right = left + size + 2 * margin - before - behind
-        part = plane[:, :, top:bottom, left:right]
-        if above or below or before or behind:
-            part = functional.pad(part, (before, behind, above, below), mode="replicate")
-        cut.append(part)
-    return torch.cat(cut)
+    rows, columns = (
+        (scale * at).add(_along(_MARGIN * scale, scale, at)).clamp(0, length - 1)
+        for at, length in zip(_places(corners), plane.shape[2:])
+    )
+    return plane[0][:, rows[:, :, None], columns[:, None, :]].transpose(0, 1)
 
 
-def _overhang(start: int, size: int, length: int) -> tuple[int, int, int]:
-    """Where a window begins inside of 0..length, and what of it lies before and behind that."""
-    return max(0, start), max(0, -start), max(0, start + size - length)
+def _places(corners: Tensor) -> tuple[Tensor, Tensor]:
+    """Tops and lefts, (N, 1) each, in groups."""
+    return corners[:, :1] * TILE, corners[:, 1:] * TILE
 
 
-def _inside(half: Change, corners: list[Corner]) -> Tensor | None:
-    """1 where the groups that the refiner sees of each tile lie in the frame, (N, 1, S, S); None
-    where all of them do."""
-    reach, (height, width) = REFINER_REACH, half.logit.shape[2:]
-    if all(
-        reach <= top <= height - TILE - reach and reach <= left <= width - TILE - reach
-        for top, left in corners
-    ):
-        return None
-    device = half.logit.device
-    line = torch.arange(-reach, TILE + reach, device=device)
-    tops, lefts = torch.tensor(corners, device=device).T[:, :, None]
-    rows, columns = tops + line, lefts + line
-    within = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
-        :, None
-    ]
-    return within[:, None].float()
+def _along(margin: int, scale: int, like: Tensor) -> Tensor:
+    """The offsets of a tile's rows or columns from its corner, margins included."""
+    return torch.arange(-margin, TILE * scale + margin, device=like.device)
 
 
-def _put(matte: Matte, tiles: Matte, corners: list[Corner]) -> None:
-    """The tiles into the frame; what hangs over its edge is left out."""
-    for whole, parts in zip(matte, tiles):
-        for part, (top, left) in zip(parts, corners):
-            place = whole[0, :, 2 * top : 2 * (top + TILE), 2 * left : 2 * (left + TILE)]
-            place.copy_(part[:, : place.shape[1], : place.shape[2]])
+def _inside(half: Change, corners: Tensor) -> Tensor:
+    """1 where the groups that the refiner sees of each tile lie in the frame, (N, 1, S, S)."""
+    rows, columns = (
+        ((places >= 0) & (places < length)).float()
+        for at, length in zip(_places(corners), half.logit.shape[2:])
+        for places in [at + _along(REFINER_REACH, 1, at)]
+    )
+    return rows[:, None, :, None] * columns[:, None, None, :]
+
+
+def _put(frame: Matte, tiles: Matte, corners: Tensor) -> None:
+    """The tiles into the frame, whose sides are whole tiles."""
+    side = 2 * TILE
+    for whole, part in zip(frame, tiles):
+        rows, columns = (length // side for length in whole.shape[2:])
+        cells = whole.view(whole.shape[1], rows, side, columns, side)
+        cells[:, corners[:, 0], :, corners[:, 1]] = part
 
 
 def _trimmed(planes: Tensor, margin: int) -> Tensor:

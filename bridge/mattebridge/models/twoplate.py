@@ -316,16 +316,14 @@ class Refiner(nn.Module):
         logit = self.added(logit, fine)
         return finished(given, logit, twice(half.foreground), fine[:, 1:])
 
-    def inner(self, x: Tensor, inside: Optional[Tensor]) -> Tensor:
+    def inner(self, x: Tensor, inside: Tensor) -> Tensor:
         """What the layers give of windows that have `REFINER_REACH` groups too many on each side.
 
         x: (N, C, S, S), as `refiner_inputs` has it. inside: (N, 1, S, S), 1 in the frame and 0
-        beyond it, where nothing is seen; None where all of it lies in the frame.
+        beyond it, where nothing is seen.
         """
 
         def seen(values: Tensor, margin: int) -> Tensor:
-            if inside is None:
-                return values
             size = inside.shape[2]
             return values * inside[:, :, margin : size - margin, margin : size - margin]
 
