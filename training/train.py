@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--batch", type=int)
     plan.add_argument("--canvas", type=int, help="shots are composed and keyed at this size")
     plan.add_argument("--crop", type=int, help="and trained on at this one")
+    plan.add_argument("--window", type=int, help="side of what the refiner sees of a crop")
     plan.add_argument("--pool", type=int, help="canvases held at a time")
     plan.add_argument("--warm", type=int, help="canvases drawn before the first step")
     plan.add_argument("--fresh", type=float, help="new canvases a step")
@@ -73,7 +74,18 @@ def _parser() -> argparse.ArgumentParser:
 
 def _changes(options: argparse.Namespace) -> dict[str, Any]:
     """What the command line says of the plan; None where it says nothing."""
-    names = ("steps", "seed", "batch", "canvas", "crop", "pool", "warm", "fresh", "learning_rate")
+    names = (
+        "steps",
+        "seed",
+        "batch",
+        "canvas",
+        "crop",
+        "window",
+        "pool",
+        "warm",
+        "fresh",
+        "learning_rate",
+    )
     given = {name: getattr(options, name) for name in names}
     return {
         "preset": options.preset,
