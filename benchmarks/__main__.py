@@ -19,6 +19,7 @@ NAMES = (
     "start",
     "memory",
     "matte",
+    "models",
     "shot",
     "loader",
     "background_matting",

@@ -27,26 +27,32 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--frames", type=int, default=24)
+    parser.add_argument("--models", nargs="*", default=["difference", "twoplate"])
     options = parser.parse_args(arguments)
     home = Path(tempfile.mkdtemp(prefix="mb-bench-"))
     try:
         render_shot(home / "shot", frames=options.frames)
-        with running() as (client, _process):
-            seconds = [_matte(home, str(client.folder), turn) for turn in range(options.turns)]
-            daemon_ms = client.status()["timings"]["render_ms"]
+        print("| shot | model | frames/s, best | median | daemon alone, ms a frame |")
+        print("|---|---|---|---|---|")
+        for model in options.models:
+            _measure(home, model, options)
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _measure(home: Path, model: str, options: argparse.Namespace) -> None:
+    with running() as (client, _process):
+        seconds = [_matte(home, str(client.folder), turn, model) for turn in range(options.turns)]
+        daemon_ms = client.status()["timings"]["render_ms"]
     rates = [options.frames / taken for taken in seconds]
-    print("| shot | frames/s, best | median | daemon alone, ms a frame |")
-    print("|---|---|---|---|")
     print(
-        f"| {options.frames} frames 960x540, `difference` | **{max(rates):.2f}** "
+        f"| {options.frames} frames 960x540 | `{model}` | **{max(rates):.2f}** "
         f"| {statistics.median(rates):.2f} | {daemon_ms:.0f} |",
         flush=True,
     )
 
 
-def _matte(home: Path, instance: str, turn: int) -> float:
+def _matte(home: Path, instance: str, turn: int, model: str) -> float:
     command = [
         sys.executable,
         "-m",
@@ -55,7 +61,8 @@ def _matte(home: Path, instance: str, turn: int) -> float:
         str(home / "shot/plate/plate.####.exr"),
     ]
     command += ["--clean-plate", str(home / "shot/clean_plate/clean_plate.exr")]
-    command += ["-o", str(home / f"out{turn}"), "--instance", instance, "--progress", "none"]
+    command += ["-o", str(home / f"{model}{turn}"), "--model", model]
+    command += ["--instance", instance, "--progress", "none"]
     started = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - started
