@@ -1,4 +1,4 @@
-"""What README says of the default model on the sample shot, guarded on its first frames.
+"""What README says of both shipped models on the sample shot, guarded on its first frames.
 
 The bounds leave room for another processor's rounding, not for another algorithm. They are on
 frames 1001 to 1003 of the shot at full size: rendering all of it belongs to `mattebridge demo`.
@@ -15,6 +15,7 @@ from mattebridge.engine import Engine, RenderParams
 from mattebridge.evaluation import change_where_still
 from mattebridge.sample import SampleFrame, render_frames
 
+MODELS = ("twoplate", "difference")
 # Mean absolute error e-3 over the frame and inside the unknown region, frames 1001 to 1003.
 LARGEST_MAD, LARGEST_BAND = 40.0, 270.0
 # Of alpha from frame to frame, e-3, where the true one stands still: the goal is 2.
@@ -27,7 +28,7 @@ def frames() -> list[SampleFrame]:
     return list(render_frames(frames=3))
 
 
-def _matte(frame: SampleFrame, **params: object) -> dict[str, np.ndarray]:
+def _matte(frame: SampleFrame, model: str, **params: object) -> dict[str, np.ndarray]:
     height, width = frame.plate.shape[:2]
     out = {
         "alpha": np.empty((height, width, 1), np.float32),
@@ -37,21 +38,25 @@ def _matte(frame: SampleFrame, **params: object) -> dict[str, np.ndarray]:
     Engine("cpu").matte(
         {"plate": frame.plate, "clean_plate": frame.clean_plate},
         RenderParams.from_wire({"colorspace": "linear", **params}),
-        model="default",
+        model=model,
         out=out,
     )
     return out
 
 
-def test_the_default_matte_is_as_good_as_readme_says(frames: list[SampleFrame]) -> None:
-    mattes = [_matte(frame)["alpha"] for frame in frames]
+@pytest.mark.parametrize("model", MODELS)
+def test_the_matte_is_as_good_as_readme_says(frames: list[SampleFrame], model: str) -> None:
+    mattes = [_matte(frame, model)["alpha"] for frame in frames]
     pairs = list(zip(mattes, [frame.alpha for frame in frames]))
     assert np.mean([metrics.mad(*pair) for pair in pairs]) < LARGEST_MAD
     assert np.mean([metrics.band_error(*pair) for pair in pairs]) < LARGEST_BAND
 
 
-def test_the_matte_hardly_changes_where_nothing_moves(frames: list[SampleFrame]) -> None:
-    mattes = [_matte(frame)["alpha"] for frame in frames]
+@pytest.mark.parametrize("model", MODELS)
+def test_the_matte_hardly_changes_where_nothing_moves(
+    frames: list[SampleFrame], model: str
+) -> None:
+    mattes = [_matte(frame, model)["alpha"] for frame in frames]
     changes = [
         change_where_still(mattes[n], mattes[n - 1], frames[n].alpha, frames[n - 1].alpha)
         for n in range(1, len(frames))
@@ -59,16 +64,20 @@ def test_the_matte_hardly_changes_where_nothing_moves(frames: list[SampleFrame])
     assert np.mean(changes) < LARGEST_CHANGE
 
 
-def test_it_beats_a_plain_difference_key_by_far(frames: list[SampleFrame]) -> None:
+@pytest.mark.parametrize("model", MODELS)
+def test_it_beats_a_plain_difference_key_by_far(frames: list[SampleFrame], model: str) -> None:
     for frame in frames:
         plain = metrics.difference_key(srgb_encode(frame.plate), srgb_encode(frame.clean_plate))
-        ours = metrics.mad(_matte(frame)["alpha"], frame.alpha)
+        ours = metrics.mad(_matte(frame, model)["alpha"], frame.alpha)
         assert ours < 0.7 * metrics.mad(plain, frame.alpha)
 
 
-def test_unmixed_light_over_the_clean_plate_is_the_plate(frames: list[SampleFrame]) -> None:
+@pytest.mark.parametrize("model", MODELS)
+def test_unmixed_light_over_the_clean_plate_is_the_plate(
+    frames: list[SampleFrame], model: str
+) -> None:
     frame = frames[0]
-    matte = _matte(frame, foreground="unmix", alignment="off", match_exposure=False)
+    matte = _matte(frame, model, foreground="unmix", alignment="off", match_exposure=False)
     alpha = matte["alpha"]
     comp = matte["premultiplied"][..., :3] + (1 - alpha) * frame.clean_plate
     unmixed = alpha[..., 0] >= 1 / 1024

@@ -28,17 +28,19 @@ from mattebridge.models.twoplate import (
     closed,
     enlarged,
     finished,
+    moved_to_keyer,
     opened,
     refiner_inputs,
     small_inputs,
     twice,
+    wide_softness,
 )
 
 # Side of a tile in groups of 2x2 pixels: smaller ones fit edges better, but have more neighbours.
 TILE = 32
 # A tile with a place whose alpha is wrong with this probability, by the coarse net's own word, is
 # looked at again. Chosen on the validation sets: lower ones cost time and gain nothing.
-DOUBTFUL = 0.5
+DOUBTFUL = 0.05
 # Tiles at a time: what fits in a cache, and enough for a GPU.
 _CPU_TILES, _GPU_TILES = 16, 512
 # One group more than the refiner sees, for what is enlarged.
@@ -70,6 +72,20 @@ def refined_in_tiles(
         some = corners[first : first + batch]
         _put(frame, _refined(network, given, half, some), some)
     return Matte(*(p[:, :, :height, :width] for p in frame)), len(corners) / busy.numel()
+
+
+def steadied_by_rows(given: Inputs, matte: Matte, factor: int) -> Matte:
+    """What `steadied` gives, in place and only in the rows that it changes."""
+    share = wide_softness(given.keyed_alpha, matte.alpha, factor)
+    height = share.shape[2]
+    for top in range(0, height, 2 * TILE):
+        rows = slice(top, min(height, top + 2 * TILE))
+        if bool(share[:, :, rows].any()):
+            part = Matte(*(plane[:, :, rows] for plane in matte))
+            moved = clamped(moved_to_keyer(_rows(given, rows), part, share[:, :, rows]))
+            part.alpha.copy_(moved.alpha)
+            part.foreground.copy_(moved.foreground)
+    return matte
 
 
 def _unrefined(given: Inputs, half: Change) -> tuple[Matte, Tensor]:

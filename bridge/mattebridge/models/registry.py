@@ -24,7 +24,7 @@ from mattebridge.models.base import MattingModel, ModelCard
 NAME_PATTERN = re.compile(r"[a-z0-9._-]{1,64}")
 # What a request that names no model gets, unless the machine's owner says otherwise.
 DEFAULT = "default"
-DEFAULT_MODEL = "difference"
+DEFAULT_MODEL = "twoplate"
 VARIABLE = "MATTEBRIDGE_DEFAULT_MODEL"
 
 Factory = Union[str, Callable[[ModelCard], MattingModel]]

@@ -23,7 +23,11 @@ from mattebridge.models._torch_frames import (
     memory_translated,
     tensor_of,
 )
-from mattebridge.models._twoplate_tiles import refined_in_tiles, small_inputs_by_rows
+from mattebridge.models._twoplate_tiles import (
+    refined_in_tiles,
+    small_inputs_by_rows,
+    steadied_by_rows,
+)
 from mattebridge.models.base import (
     Checkpoint,
     MattingModel,
@@ -34,6 +38,7 @@ from mattebridge.models.base import (
 from mattebridge.models.difference import keyed
 from mattebridge.models.twoplate import (
     Inputs,
+    Matte,
     TwoPlate,
     clamped,
     factor_for,
@@ -105,15 +110,18 @@ class TwoPlateModel(MattingModel):
         factor = factor_for(height, width)
         first = keyed(given, checkpoint)
         with memory_translated(self.name, (height, width), _SMALLER), torch.inference_mode():
-            inputs = padded(self._inputs(given, clean_plate, first), factor)
+            inputs = self._inputs(given, clean_plate, first)
+            grown = padded(inputs, factor)
             checkpoint("coarse")
-            change = self._network.coarse(small_inputs_by_rows(inputs, factor))
+            change = self._network.coarse(small_inputs_by_rows(grown, factor))
             if given.exact:
-                made, share = clamped(self._network.refiner(inputs, change, factor)), 1.0
+                made, share = clamped(self._network.refiner(grown, change, factor)), 1.0
             else:
-                made, share = refined_in_tiles(self._network, inputs, change, factor, checkpoint)
-            alpha = array_of(made.alpha[0, 0, :height, :width])
-            foreground = array_of(made.foreground[0, :, :height, :width].permute(1, 2, 0))
+                made, share = refined_in_tiles(self._network, grown, change, factor, checkpoint)
+            made = Matte(*(plane[:, :, :height, :width] for plane in made))
+            made = steadied_by_rows(inputs, made, factor)
+            alpha = array_of(made.alpha[0, 0])
+            foreground = array_of(made.foreground[0].permute(1, 2, 0))
         # What the network does not see above 1 belongs to the foreground where that is.
         foreground += _above_one(given.plate)
         notes = {

@@ -1,0 +1,66 @@
+"""What a user gets who names no model: the shipped network, through a real daemon and command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fakes.daemon_process import DaemonProcess
+from mattebridge import metrics
+from mattebridge.client import MatteClient
+from mattebridge.image_io import read_frame
+from mattebridge.models.registry import DEFAULT_MODEL, Registry
+from mattebridge.sample import SampleFrame, render_frames, render_shot
+
+Start = Callable[..., DaemonProcess]
+SIZE = {"width": 320, "height": 180}
+
+
+@pytest.fixture
+def daemon(start_daemon: Start) -> DaemonProcess:
+    """A daemon without the word of this suite's environment on its default."""
+    return start_daemon(MATTEBRIDGE_DEFAULT_MODEL="").wait_ready()
+
+
+@pytest.fixture(scope="module")
+def frame() -> SampleFrame:
+    return next(iter(render_frames(frames=1, **SIZE)))
+
+
+def test_a_request_that_names_no_model_gets_the_shipped_network(
+    daemon: DaemonProcess, frame: SampleFrame
+) -> None:
+    with MatteClient.connect(str(daemon.folder)) as client:
+        matte = client.matte(frame.plate, frame.clean_plate, colorspace="linear")
+        keyed = client.matte(
+            frame.plate, frame.clean_plate, colorspace="linear", model="difference"
+        )
+    assert matte.model == DEFAULT_MODEL == "twoplate"
+    assert matte.digest == Registry().card(DEFAULT_MODEL).digest
+    assert not np.array_equal(matte.alpha, keyed.alpha)
+    errors = [metrics.mad(made.alpha, frame.alpha) for made in (matte, keyed)]
+    assert errors[0] < 60
+    assert errors[0] < 1.1 * errors[1]
+
+
+def test_the_command_notes_whose_matte_it_is(daemon: DaemonProcess, tmp_path: Path) -> None:
+    render_shot(tmp_path / "shot", frames=2, **SIZE)
+    command = [sys.executable, "-m", "mattebridge", "matte"]
+    command += [str(tmp_path / "shot/plate/plate.####.exr")]
+    command += ["--clean-plate", str(tmp_path / "shot/clean_plate/clean_plate.exr")]
+    command += ["-o", str(tmp_path / "out"), "--instance", str(daemon.folder)]
+    command += ["--progress", "none", "--report", str(tmp_path / "records.json")]
+    subprocess.run(command, check=True, timeout=120)
+    text = (tmp_path / "records.json").read_text(encoding="utf-8")
+    assert Registry().card(DEFAULT_MODEL).digest in text
+    for number in (1001, 1002):
+        alpha = read_frame(tmp_path / f"out/alpha/plate.{number}.exr").pixels
+        assert alpha.shape == (180, 320, 1)
+        assert 0.02 < alpha.mean() < 0.9
+    assert json.loads(text.splitlines()[0])
