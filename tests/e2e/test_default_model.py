@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -55,12 +54,11 @@ def test_the_command_notes_whose_matte_it_is(daemon: DaemonProcess, tmp_path: Pa
     command += [str(tmp_path / "shot/plate/plate.####.exr")]
     command += ["--clean-plate", str(tmp_path / "shot/clean_plate/clean_plate.exr")]
     command += ["-o", str(tmp_path / "out"), "--instance", str(daemon.folder)]
-    command += ["--progress", "none", "--report", str(tmp_path / "records.json")]
+    command += ["--progress", "none"]
     subprocess.run(command, check=True, timeout=120)
-    text = (tmp_path / "records.json").read_text(encoding="utf-8")
+    text = (tmp_path / "out/plate.mattebridge.jsonl").read_text(encoding="utf-8")
     assert Registry().card(DEFAULT_MODEL).digest in text
     for number in (1001, 1002):
         alpha = read_frame(tmp_path / f"out/alpha/plate.{number}.exr").pixels
         assert alpha.shape == (180, 320, 1)
         assert 0.02 < alpha.mean() < 0.9
-    assert json.loads(text.splitlines()[0])
