@@ -65,7 +65,7 @@ def _timed(engine: Any, frame: Any, model: str) -> tuple[float, float, Any]:
     }
     planes = {"plate": frame.plate, "clean_plate": frame.clean_plate}
     wall, cpu = time.perf_counter(), time.process_time()
-    made = engine.matte(planes, RenderParams(), model=model, out=out)
+    made = engine.matte(planes, RenderParams(colorspace="linear"), model=model, out=out)
     notes = made.notes.get("model", {})
     return time.perf_counter() - wall, time.process_time() - cpu, notes
 
