@@ -50,12 +50,14 @@ class FakeHandle:
         self.finished = threading.Event()
         self._client = client
         self._outcome: Any = None
-        self._thread = threading.Thread(target=self._run, args=(make,), daemon=True)
+        # As it is now: a test may have another delay ready before the thread runs.
+        arguments = (make, client.delay_s)
+        self._thread = threading.Thread(target=self._run, args=arguments, daemon=True)
         self._thread.start()
 
-    def _run(self, make: Callable[[], FakeMatte]) -> None:
+    def _run(self, make: Callable[[], FakeMatte], delay_s: float) -> None:
         try:
-            self.cancelled.wait(self._client.delay_s)
+            self.cancelled.wait(delay_s)
             if self.cancelled.is_set():
                 raise Cancelled("the frame was cancelled")
             self._outcome = make()
