@@ -11,12 +11,12 @@ import pytest
 
 from mattebridge.models.registry import Registry
 from quality.composites import BLENDS, KINDS
-from quality.judging import Result, change_of_a_still, judged_set, mean
+from quality.judging import Result, change_of_a_still, mean
 
 
 @pytest.fixture(scope="module")
-def results() -> list[Result]:
-    return judged_set(Registry().make("difference"))
+def results(keyer_results) -> list[Result]:
+    return keyer_results
 
 
 # Measured, with a fifth to spare.

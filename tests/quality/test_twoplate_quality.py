@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 
-import numpy as np
 import pytest
 
 from mattebridge.models.registry import DEFAULT_MODEL, Registry
@@ -44,11 +43,6 @@ def results(model) -> list[Result]:
     return judged_set(model)
 
 
-@pytest.fixture(scope="module")
-def keyer_results() -> list[Result]:
-    return judged_set(Registry().make("difference"))
-
-
 def test_the_weights_are_those_that_were_judged() -> None:
     assert "sha256:" + hashlib.sha256(WEIGHTS.read_bytes()).hexdigest() == DIGEST
     assert Registry().card("twoplate").digest == DIGEST
@@ -79,7 +73,3 @@ def test_the_subjects_colour_is_found(results) -> None:
 @pytest.mark.parametrize("blend", BLENDS)
 def test_a_still_picture_with_fresh_grain_hardly_changes_its_matte(model, blend) -> None:
     assert change_of_a_still(model, blend) < LARGEST_CHANGE
-
-
-def test_alpha_is_finite_and_in_range(model, results) -> None:
-    assert all(np.isfinite(result.alpha) for result in results)
