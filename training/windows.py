@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mattebridge.models.twoplate import Change, Inputs
+from mattebridge.models.twoplate import Change, Inputs, each_plane
 from training.canvases import PLANES, KeyedShots
 
 # Windows lie on a grid this wide: a multiple of every factor of the coarse net.
@@ -48,7 +48,7 @@ def chosen(shots: KeyedShots, size: int, rng: np.random.Generator) -> Corners:
 
 def inputs_in(given: Inputs, corners: Corners, size: int) -> Inputs:
     """The windows of the network's inputs; flags stay."""
-    return Inputs(*(p if p.shape[2] == 1 else cut(p, corners, size) for p in given))
+    return each_plane(given, lambda plane: cut(plane, corners, size))
 
 
 def change_in(half: Change, corners: Corners, size: int) -> Change:

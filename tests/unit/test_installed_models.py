@@ -591,8 +591,8 @@ def test_listing_added_models_imports_neither_torch_nor_numpy(
     models.add(file, "portrait")
     script = (
         "import sys; from mattebridge.models.registry import Registry;"
-        "names = {c['name'] for c in Registry().describe()};"
-        "assert names == {'difference', 'portrait', 'twoplate'};"
+        "names = [c['name'] for c in Registry().describe()];"
+        "assert names == ['difference', 'portrait', 'twoplate'];"
         "print([m for m in ('torch', 'cv2', 'numpy', 'OpenImageIO') if m in sys.modules])"
     )
     done = subprocess.run(

@@ -19,15 +19,16 @@ from torch.nn import functional
 from mattebridge.models.base import Checkpoint
 from mattebridge.models.twoplate import (
     REFINER_REACH,
-    SURE,
     Change,
     Inputs,
     Matte,
     TwoPlate,
     clamped,
     closed,
+    each_plane,
     enlarged,
     finished,
+    is_unsure,
     moved_to_keyer,
     opened,
     refiner_inputs,
@@ -39,7 +40,7 @@ from mattebridge.models.twoplate import (
 # Side of a tile in groups of 2x2 pixels: smaller ones fit edges better, but have more neighbours.
 TILE = 32
 # A tile with a place whose alpha is wrong with this probability, by the coarse net's own word, is
-# looked at again. Chosen on the validation sets: lower ones cost time and gain nothing.
+# looked at again: the highest tried at which frames are what refining all of them gives.
 DOUBTFUL = 0.05
 # Tiles at a time: what fits in a cache, and enough for a GPU.
 _CPU_TILES, _GPU_TILES = 16, 512
@@ -102,9 +103,9 @@ def _unrefined(given: Inputs, half: Change) -> tuple[Matte, Tensor]:
         made = clamped(finished(part, closed(part.keyed_alpha) + logit, colour, None))
         for whole, strip in zip(frame, made):
             whole[:, :, rows, :width] = strip
-        unsure = (_unsure(made.alpha) | _unsure(part.keyed_alpha)).any(2)[0, 0]
-        unsure = functional.pad(unsure, (0, grown[1] - width))
-        busy.append(unsure.reshape(-1, 2 * TILE).any(1))
+        here = (is_unsure(made.alpha) | is_unsure(part.keyed_alpha)).any(2)[0, 0]
+        here = functional.pad(here, (0, grown[1] - width))
+        busy.append(here.reshape(-1, 2 * TILE).any(1))
     return frame, torch.stack(busy)
 
 
@@ -114,10 +115,6 @@ def _doubtful(half: Change) -> Tensor:
     bottom, right = (-length % TILE for length in doubt.shape[2:])
     doubt = functional.pad(doubt, (0, right, 0, bottom))
     return functional.max_pool2d(doubt, TILE)[0, 0] > DOUBTFUL
-
-
-def _unsure(alpha: Tensor) -> Tensor:
-    return (alpha > SURE) & (alpha < 1 - SURE)
 
 
 def _enlarged_rows(half: Change, top: int, height: int) -> tuple[Tensor, Tensor]:
@@ -141,7 +138,7 @@ def _refined(network: TwoPlate, given: Inputs, half: Change, corners: Tensor) ->
     x = _trimmed(refiner_inputs(around, around_half, opened(logit)), 1)
     fine = functional.pixel_shuffle(network.refiner.inner(x, _inside(half, corners)), 2).float()
     # Back to the tiles themselves.
-    tiles = Inputs(*(p if p.shape[2] == 1 else _trimmed(p, 2 * _MARGIN) for p in around))
+    tiles = each_plane(around, lambda plane: _trimmed(plane, 2 * _MARGIN))
     colour = _trimmed(twice(around_half.foreground), 2 * _MARGIN)
     logit = network.refiner.added(_trimmed(logit, 2 * _MARGIN), fine)
     return clamped(finished(tiles, logit, colour, fine[:, 1:]))
@@ -203,5 +200,5 @@ def _trimmed(planes: Tensor, margin: int) -> Tensor:
 
 
 def _rows(given: Inputs, rows: slice) -> Inputs:
-    """Some rows of every plane; flags are a single pixel, and stay."""
-    return Inputs(*(p if p.shape[2] == 1 else p[:, :, rows] for p in given))
+    """Some rows of every plane."""
+    return each_plane(given, lambda plane: plane[:, :, rows])
