@@ -28,6 +28,12 @@ from training.layers.strands import clumped, grow, paint
 
 Point = NDArray[np.float64]
 
+# Sheets of hair that one can see through, and how much of them stops the light at least: hairs are
+# far thinner than a pixel, so that a lock of them covers half of each.
+_WISPY, _LEAST_COVER = 0.45, 0.25
+# Long hair without an opaque core behind the neck: the set shows through.
+_THIN = 0.45
+
 _HAIR = np.array(
     [
         [0.07, 0.06, 0.05],
@@ -288,13 +294,17 @@ def _scalp(
 def _sheet(
     stack: Stack, strands: Any, colour: Any, *, behind: bool = False, thickness: float = 0.7
 ) -> None:
-    """Paint strands, let the light play on them, and lay them on."""
+    """Paint strands, let the light play on them, and lay them on; some sheets are half air."""
     rng = stack.rng
     spread = rng.uniform(0.12, 0.35)
     picture, cover = paint(rng, stack.side, strands, colour, thickness_px=thickness, spread=spread)
     shine = fractal(rng, stack.side, stack.side, coarsest=12, roughness=0.4)[..., None]
     picture = np.clip(picture * (0.7 + 0.6 * shine), 0, 1)
-    cover = cover * rng.uniform(0.85, 1.0)
+    if chance(rng, _WISPY):
+        dense = np.clip(1.6 * fractal(rng, stack.side, stack.side, coarsest=5, roughness=0.5), 0, 1)
+        cover = cover * (1 - dense * (1 - log_uniform(rng, _LEAST_COVER, 1.0)))
+    else:
+        cover = cover * rng.uniform(0.85, 1.0)
     if behind:
         stack.under(picture, cover)
     else:
@@ -360,7 +370,8 @@ def _long(stack: Stack, figure: _Person, colour: Any, front: bool) -> None:
         keep |= np.abs(roots[:, 0] - figure.head[0]) > wide * 0.8
         roots, angle, length = roots[keep], angle[keep], length * 0.75
     else:
-        _mass(stack, figure, colour, length)
+        if not chance(rng, _THIN):
+            _mass(stack, figure, colour, length)
         roots, angle = _scalp(figure, _count(figure, 1.1), -math.pi - 0.4, 0.4)
     lengths = length * rng.uniform(0.55, 1.0, len(roots))
     outward = np.where(np.cos(angle) >= 0, 0.9, math.pi - 0.9) + wind

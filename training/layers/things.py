@@ -1,4 +1,4 @@
-"""Things: furniture, wheels, baskets, nets, cables, letters, boxes and vases."""
+"""Things: furniture, wheels, baskets, nets, cables, fringes, letters, boxes and vases."""
 
 # ruff: noqa: RUF005 - `place + (x, y)` moves a point, it does not join lists.
 from __future__ import annotations
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from training.layers.fields import (
     Picture,
+    blurred,
     chance,
     fractal,
     from_bytes,
@@ -21,7 +22,7 @@ from training.layers.fields import (
 )
 from training.layers.relief import Material, rough_outline
 from training.layers.stack import Stack, toward
-from training.layers.strands import grow, paint
+from training.layers.strands import clumped, grow, paint
 
 
 def thing(stack: Stack) -> None:
@@ -158,6 +159,39 @@ def _cables(stack: Stack) -> None:
         stack.over(colour, cover)
 
 
+def _fringe(stack: Stack) -> None:
+    """Cords of wool, rope or straw that hang from an edge, side by side, with gaps between."""
+    rng, side = stack.rng, stack.side
+    middle, size = stack.place(0.6, 1.8)
+    count, thick = int(rng.integers(40, 240)), side * log_uniform(rng, 0.003, 0.016)
+    hang = math.pi / 2 + rng.normal(0, 0.5)
+    edge = toward(hang - math.pi / 2, size * rng.uniform(0.15, 0.5))
+    roots = middle - toward(hang, size * 0.4) + rng.uniform(-1, 1, (count, 1)) * edge
+    cords = grow(
+        rng, roots, hang + rng.normal(0, rng.uniform(0.05, 0.3), count),
+        size * rng.uniform(rng.uniform(0.3, 0.8), 1.0, count), steps=24,
+        curl=rng.uniform(0.2, 1.2), gravity=rng.uniform(0, 0.8),
+        frizz=rng.uniform(0, 0.08), waves=rng.uniform(0, 0.3),
+    )  # fmt: skip
+    cords = clumped(rng, cords, max(3, count // 6), rng.uniform(0, 0.6))
+    colours = palette(rng, int(rng.integers(1, 7)))
+    # A few sheets over each other, each darker at the rims of its cords: solid, and lit.
+    for part in np.array_split(np.arange(count), 4):
+        tones = colours[rng.integers(len(colours), size=len(part))]
+        rims, cover = paint(rng, side, cords[part], tones * 0.5, thickness_px=thick, spread=0.1)
+        cores, core = paint(rng, side, cords[part], tones, thickness_px=thick * 0.5, spread=0.1)
+        colour = rims + (cores - rims) * blurred(core, thick * 0.2)[..., None]
+        twist = 0.7 + 0.6 * fractal(rng, side, side, coarsest=side / thick / 4, roughness=0.5)
+        stack.over(np.clip(colour * twist[..., None], 0, 1).astype(np.float32), cover)
+    if chance(rng, 0.6):
+        relief = stack.relief()
+        cloth = relief.add(Material.cloth(rng, side, colours[0]))
+        ends = middle - toward(hang, size * 0.4) - edge, middle - toward(hang, size * 0.4) + edge
+        bar = size * rng.uniform(0.02, 0.25)
+        relief.capsule(*ends, bar, bar, material=cloth)
+        stack.body(relief)
+
+
 def _box(stack: Stack) -> None:
     """A crate seen from a corner: three faces, three shades; sometimes a pile of them."""
     rng, side = stack.rng, stack.side
@@ -266,6 +300,8 @@ _THINGS: tuple[Callable[[Stack], None], ...] = (
     _wheel,
     _lattice,
     _cables,
+    _fringe,
+    _fringe,
     _box,
     _turned,
     _letters,
