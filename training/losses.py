@@ -30,6 +30,9 @@ PARTS = (
 KEYER = "keyer_alpha"
 # The coarse matte counts this much beside the refined one.
 _COARSE = 0.25
+# Where the keyer is certain the sigmoid is flat: what is wrong there would never be corrected. So
+# alpha's gradient to its logit gets this much more everywhere; it is at most a quarter by itself.
+_LEAK = 0.1
 _ALPHA = 1.5
 # Doubt is only told where to look again: it must not steer what is seen.
 _DOUBT = 0.05
@@ -77,7 +80,7 @@ def weights(shots: KeyedShots) -> Tensor:
 def coarse_loss(coarse: Matte, shots: Shots, factor: int) -> dict[str, Tensor]:
     """The parts of the coarse net's loss, weighted."""
     alpha, foreground = shrunk_truth(shots, factor)
-    found = coarse.alpha.float()
+    found = steep(coarse)
     return {
         "coarse_alpha": _l1(found, alpha),
         "coarse_cross": 0.4 * _mean(_cross(coarse, alpha)),
@@ -107,7 +110,7 @@ def refined_loss(matte: Matte, shots: Shots) -> dict[str, Tensor]:
     entropy where truth is 0 or 1, so that interiors become certain.
     """
     alpha = shots.alpha
-    found = matte.alpha.float()
+    found = steep(matte)
     halves = functional.avg_pool2d(found, 2), functional.avg_pool2d(alpha, 2)
     band = ((alpha > 0.01) & (alpha < 0.99)).float()
     certain = ((alpha < _CERTAIN) | (alpha > 1 - _CERTAIN)).float()
@@ -118,6 +121,16 @@ def refined_loss(matte: Matte, shots: Shots) -> dict[str, Tensor]:
         "band": 0.2 * _mean_where(found - alpha, band),
         "confidence": 0.25 * _mean_where(_cross(matte, alpha), certain),
     }
+
+
+def steep(matte: Matte) -> Tensor:
+    """Alpha 0..1 whose gradient does not vanish where it is certain.
+
+    An absolute error's best alpha stays the same, the median: only the length of its gradient is
+    another. What is right beyond 0 or 1 has no error, so nothing pulls at it.
+    """
+    logit = matte.logit.float()
+    return matte.alpha.float().clamp(0, 1) + _LEAK * (logit - logit.detach())
 
 
 def shrunk_truth(shots: Shots, factor: int) -> tuple[Tensor, Tensor]:

@@ -12,14 +12,14 @@ import safetensors.torch
 import torch
 from training import curve, state, train, windows
 from training.export import exported
-from training.losses import PARTS, inputs_from, keyer_loss, losses, weights
+from training.losses import PARTS, inputs_from, keyer_loss, losses, steep, weights
 from training.optimiser import AdamW
 from training.plan import PRESETS, Plan
 from training.trainer import Trainer
 
 import fakes.training_package  # noqa: F401
 from mattebridge.errors import ModelError
-from mattebridge.models.twoplate import from_state
+from mattebridge.models.twoplate import Matte, from_state, opened
 from mattebridge.models.weights import load_strictly, read_state_dict
 
 TINY = Plan(
@@ -197,6 +197,21 @@ def test_shots_that_the_keyer_gets_nearly_right_count_more() -> None:
     wrong = replace(shots, keyed_alpha=1 - shots.alpha.round())
     assert weights(right).tolist() == pytest.approx([5, 5])
     assert weights(wrong).tolist() == pytest.approx([0.3, 0.3])
+
+
+def test_what_is_certain_and_wrong_is_pulled_at_and_what_is_right_is_left_alone() -> None:
+    logit = torch.tensor([8.0, -8.0, 8.0, 0.3], requires_grad=True)
+    matte = Matte(logit, opened(logit), torch.zeros(4, 3))
+    truth = torch.tensor([0.4, 1.0, 1.0, 0.5])
+    alpha = steep(matte)
+    assert torch.equal(alpha, opened(logit).clamp(0, 1))
+    (alpha - truth).abs().sum().backward()
+    assert logit.grad is not None
+    too_high, too_low, right, soft = logit.grad.tolist()
+    assert too_high > 0.05
+    assert too_low < -0.05
+    assert right == 0
+    assert 0.2 < soft < 0.5
 
 
 def test_new_canvases_come_in_groups_as_often_as_planned() -> None:

@@ -27,6 +27,7 @@ from mattebridge.models.twoplate import (
     factor_for,
     from_state,
     inputs_of,
+    set_showing,
     steadied,
 )
 from mattebridge.models.twoplate_card import card_of
@@ -105,6 +106,33 @@ def test_weights_of_zero_leave_the_keyers_matte() -> None:
         made = delivered(inputs(frame), network(inputs(frame), 2)[1], 2)
     first = keyed(frame, no_checkpoint)
     assert np.abs(made.alpha[0, 0].numpy() - first.alpha).max() < 1e-6
+
+
+def test_the_sets_texture_is_told_from_another_and_from_its_share_behind_a_veil() -> None:
+    rng = np.random.default_rng(5)
+    clean, other = (
+        torch.from_numpy(rng.uniform(0.2, 0.8, (1, 3, 40, 40)).astype(np.float32)) for _ in range(2)
+    )
+    veil = 0.4 * 0.9 + 0.6 * clean
+    shown = {
+        name: set_showing(plate, clean).mean((0, 2, 3)).tolist()
+        for name, plate in (("same", clean), ("veiled", veil), ("other", other))
+    }
+    slope, texture, near, far, unlike = zip(*shown.values())
+    assert slope == pytest.approx((1.0, 0.6, 0.0), abs=0.05)
+    assert near == pytest.approx((1.0, 1.0, 0.0), abs=0.05)
+    assert far == pytest.approx((1.0, 1.0, 0.0), abs=0.05)
+    assert unlike[0] < -1.9 < -0.5 < unlike[1] < unlike[2]
+    assert texture[0] == texture[1] == texture[2] > 1
+
+
+def test_a_set_without_texture_says_nothing_of_what_shows() -> None:
+    flat = torch.full((1, 3, 12, 9), 0.4)
+    slope, texture, near, far, _unlike = (
+        set_showing(flat + 0.1, flat)[0].flatten(1).mean(1).tolist()
+    )
+    assert (slope, near, far) == pytest.approx((0, 0, 0), abs=1e-4)
+    assert texture < 1e-3
 
 
 def test_where_alpha_is_one_the_colour_is_the_plates() -> None:

@@ -29,10 +29,11 @@ from mattebridge.models.twoplate import (
     enlarged,
     finished,
     is_unsure,
+    looked_at,
     moved_to_keyer,
     opened,
     refiner_inputs,
-    small_inputs,
+    shrunk,
     twice,
     wide_softness,
 )
@@ -52,7 +53,7 @@ def small_inputs_by_rows(given: Inputs, factor: int) -> Tensor:
     """What `small_inputs` gives for the whole frame."""
     height = given.plate.shape[2]
     rows = [slice(top, min(height, top + 2 * TILE)) for top in range(0, height, 2 * TILE)]
-    return torch.cat([small_inputs(_rows(given, part), factor) for part in rows], 2)
+    return looked_at(given, torch.cat([shrunk(_rows(given, part), factor) for part in rows], 2))
 
 
 def refined_in_tiles(

@@ -33,7 +33,7 @@ HIDDEN = 12
 REFINER_WIDTH = 32
 # Frames up to this long side are looked at in half size, larger ones in a quarter.
 HALF_SIZE_UP_TO = 1000
-_INPUTS = 24
+_INPUTS = 29
 # What the refiner sees of each 2x2 group: plate, difference, two projections, the keyer's alpha and
 # what the coarse net made of it, the keyer's colour around the group's mean, coarse results.
 _REFINER_INPUTS = 12 + 12 + 4 + 4 + 4 + 4 + 12 + 1 + 3 + HIDDEN
@@ -165,13 +165,12 @@ def is_unsure(alpha: Tensor) -> Tensor:
 
 
 def small_inputs(given: Inputs, factor: int) -> Tensor:
-    """The 24 channels that the coarse net looks at, (N, 24, H / factor, W / factor).
+    """The 29 channels that the coarse net looks at, (N, 29, H / factor, W / factor)."""
+    return looked_at(given, shrunk(given, factor))
 
-    The logarithm of I / B is the same in all channels where a shadow falls; the mean of |I - B|
-    tells fine texture and grain, which shrinking has removed, from a real difference. Of the
-    keyer's matte: alpha, where it was unsure, what it took away from the plate's colour, and how
-    much of the plate it does not explain.
-    """
+
+def shrunk(given: Inputs, factor: int) -> Tensor:
+    """The planes that the coarse net's channels are made of, shrunk by area, (N, 15, ...)."""
     alpha, colour = given.keyed_alpha, given.keyed_foreground
     full = torch.cat(
         [
@@ -187,7 +186,17 @@ def small_inputs(given: Inputs, factor: int) -> Tensor:
         ],
         1,
     )
-    small = functional.avg_pool2d(full, factor)
+    return functional.avg_pool2d(full, factor)
+
+
+def looked_at(given: Inputs, small: Tensor) -> Tensor:
+    """The coarse net's channels, from all of a frame's planes as `shrunk` has them.
+
+    The logarithm of I / B is the same in all channels where a shadow falls; the mean of |I - B|
+    tells fine texture and grain, which shrinking has removed, from a real difference. Of the
+    keyer's matte: alpha, where it was unsure, what it took away from the plate's colour, and how
+    much of the plate it does not explain. Last, whether the set's texture shows.
+    """
     plate, clean, detail = small[:, :3], small[:, 3:6], small[:, 6:7]
     keyed, unsure, taken, left = small[:, 7:8], small[:, 8:9], small[:, 9:12], small[:, 12:13]
     away = plate - clean
@@ -208,9 +217,47 @@ def small_inputs(given: Inputs, factor: int) -> Tensor:
             unsure,
             3 * taken,
             5 * left,
+            set_showing(plate, clean),
         ],
         1,
     )
+
+
+def set_showing(plate: Tensor, clean_plate: Tensor) -> Tensor:
+    """Whether the set's texture is in the plate, (N, 5, h, w): what convolutions cannot multiply.
+
+    Over 5x5: the slope of plate over clean plate, one less the coverage whatever the colour in
+    front, and how much texture there is to tell by. Over 3x3 and 7x7: their correlation. Over 3x3:
+    the logarithm of their difference against the texture of both; low only where both are one.
+    """
+    seen, empty = (picture - _around(picture, 5) for picture in (plate, clean_plate))
+    both, of_seen, of_empty = ((a * b).sum(1, keepdim=True) for a, b in (
+        (seen, empty), (seen, seen), (empty, empty)
+    ))  # fmt: skip
+    apart = (plate - clean_plate).square().sum(1, keepdim=True)
+
+    def correlation(size: int) -> Tensor:
+        power = (_around(of_seen, size) + 1e-5) * (_around(of_empty, size) + 1e-5)
+        return _around(both, size) / power.sqrt()
+
+    texture = _around(of_empty, 5)
+    slope = (_around(both, 5) / (texture + 1e-4)).clamp(-0.5, 1.5)
+    unlike = (_around(apart, 3) + 1e-4) / (_around(of_seen + of_empty, 3) + 1e-4)
+    return torch.cat(
+        [
+            slope,
+            5 * (texture + 1e-8).sqrt(),
+            correlation(3),
+            correlation(7),
+            0.5 * unlike.log().clamp(-4, 4),
+        ],
+        1,
+    )
+
+
+def _around(planes: Tensor, size: int) -> Tensor:
+    """The mean of `size` x `size` places about each; at the frame's edge, of those in it."""
+    return functional.avg_pool2d(planes, size, 1, size // 2, count_include_pad=False)
 
 
 def unexplained(given: Inputs, alpha: Tensor, colour: Tensor) -> Tensor:
@@ -252,7 +299,7 @@ class CoarseNet(nn.Module):
         self.last = nn.Sequential(_conv(above + _INPUTS, 32, 3), answer)
 
     def forward(self, inputs: Tensor) -> Change:
-        """From 24 channels of any size; the size inside is a multiple of 2**depth."""
+        """From 29 channels of any size; the size inside is a multiple of 2**depth."""
         height, width = inputs.shape[2:]
         multiple = 2**self.depth
         inputs = functional.pad(
