@@ -22,6 +22,9 @@ from training.canvases import CANVAS, CHANNELS, FLAGS, GROUP, Group, draw_group
 
 # How many groups each worker may be ahead; one takes 50 MB.
 _AHEAD = 2
+# Workers take what training leaves: at 5 they took so much of two cores that a step on both was
+# slower than on one.
+_NICE = 12
 # A worker that has not drawn a group after this long is stuck.
 _STUCK_S = 600.0
 
@@ -125,7 +128,7 @@ def _work(
     """The life of a worker: wait for a free place, draw into it, say so."""
     # Ctrl-C reaches the whole group; ending is the parent's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(5)
+    os.nice(_NICE)
     parent, places = os.getppid(), _places(memory, size)
     taken = 0
     while True:
