@@ -13,7 +13,7 @@ from mattebridge.alignment import match_clean_plate
 from mattebridge.metrics import Figures, mean_figures, measure
 from mattebridge.models.base import ModelInput, no_checkpoint
 from mattebridge.models.difference import keyed
-from mattebridge.models.twoplate import TwoPlate, delivered, factor_for, inputs_of
+from mattebridge.models.twoplate import TwoPlate, clamped, factor_for, inputs_of
 from training import validation
 from training.validation import BLENDS, KINDS, Frame
 
@@ -116,7 +116,7 @@ def alpha_of(network: TwoPlate, one: Prepared) -> Any:
     )
     factor = factor_for(*one.frame.plate.shape[:2])
     _, matte = network(given, factor)
-    return delivered(given, matte, factor).alpha[0, 0].float().cpu().numpy()
+    return clamped(matte).alpha[0, 0].float().cpu().numpy()
 
 
 @dataclass(frozen=True)

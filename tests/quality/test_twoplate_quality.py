@@ -16,15 +16,15 @@ from quality.composites import BLENDS, KINDS
 from quality.judging import Result, change_of_a_still, judged_set, mean
 
 # Other weights need other bounds, and a line in docs/model_card.md.
-DIGEST = "sha256:182a3ad5218db40359e421232ee3709ad46bfab9f3823941b7d401127ee11b85"
-# Measured, with a tenth to spare.
+DIGEST = "sha256:c532d26be69e52d29754f497b529e26b175e2a65b556d52f5991e53af3c80837"
+# Measured, with a tenth to spare; drift with less, as those before it had to be within.
 LARGEST_BY_KIND = {
-    "clean": 19.1,
-    "shadow": 77.0,
+    "clean": 16.9,
+    "shadow": 71.9,
     "drift": 38.1,
-    "similar": 58.0,
-    "noisy": 66.5,
-    "motion": 20.6,
+    "similar": 40.5,
+    "noisy": 56.7,
+    "motion": 17.4,
 }
 LARGEST_FOREGROUND = 6.7
 # The goal is 2, and is met on the sample shot.
@@ -57,6 +57,11 @@ def test_it_is_the_default() -> None:
 def test_every_kind_stays_within_its_bound_and_beats_the_plain_key(results, kind) -> None:
     assert mean(results, "alpha", kind=kind) < LARGEST_BY_KIND[kind]
     assert mean(results, "alpha", kind=kind) < 0.8 * mean(results, "key", kind=kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_beats_the_keyer_that_it_starts_from_in_every_kind(results, keyer_results, kind) -> None:
+    assert mean(results, "alpha", kind=kind) < mean(keyer_results, "alpha", kind=kind)
 
 
 @pytest.mark.parametrize("blend", BLENDS)

@@ -21,14 +21,12 @@ from mattebridge.models.difference import keyed
 from mattebridge.models.registry import Entry, Registry
 from mattebridge.models.twoplate import (
     Inputs,
-    Matte,
     TwoPlate,
-    delivered,
+    clamped,
     factor_for,
     from_state,
     inputs_of,
     set_showing,
-    steadied,
 )
 from mattebridge.models.twoplate_card import card_of
 from mattebridge.models.twoplate_model import TwoPlateModel, describe_state
@@ -86,7 +84,7 @@ def plain(frame: ModelInput) -> tuple[np.ndarray, np.ndarray]:
     network.load_state_dict(weights())
     with torch.inference_mode():
         seen, factor = inputs(frame), factor_for(*frame.plate.shape[:2])
-        made = delivered(seen, network(seen, factor)[1], factor)
+        made = clamped(network(seen, factor)[1])
     return made.alpha[0, 0].numpy(), made.foreground[0].permute(1, 2, 0).numpy()
 
 
@@ -103,7 +101,7 @@ def test_weights_of_zero_leave_the_keyers_matte() -> None:
     network = TwoPlate((8, 8), 8).eval()
     frame = given(48, 60)
     with torch.inference_mode():
-        made = delivered(inputs(frame), network(inputs(frame), 2)[1], 2)
+        made = clamped(network(inputs(frame), 2)[1])
     first = keyed(frame, no_checkpoint)
     assert np.abs(made.alpha[0, 0].numpy() - first.alpha).max() < 1e-6
 
@@ -186,31 +184,6 @@ def test_where_everything_is_sure_the_refiner_is_not_asked() -> None:
     answer[1][-1] = 9
     sure.load("cpu")
     assert sure.matte(frame, no_checkpoint).notes["refined_share"] == 1
-
-
-def alphas_of(keyed_alpha: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-    """What becomes of the network's alpha beside the keyer's, both (64, 256)."""
-    picture = torch.full((1, 3, 64, 256), 0.5)
-    seen = inputs_of(picture, picture, (keyed_alpha[None, None], picture))
-    made = Matte(own[None, None], own[None, None], picture)
-    return steadied(seen, made, 2).alpha[0, 0]
-
-
-def test_where_both_mattes_are_soft_far_around_the_keyers_has_a_say() -> None:
-    ramp = torch.linspace(0, 1, 256).expand(64, 256)
-    own = (ramp + 0.1 * torch.sin(30 * ramp)).clamp(0, 1)
-    made = alphas_of(ramp, own)
-    assert (made - ramp).abs().mean() < 0.5 * (own - ramp).abs().mean()
-
-
-def test_at_thin_edges_and_where_either_matte_is_sure_the_network_alone_decides() -> None:
-    edge = ((torch.arange(256) - 100) / 2).clamp(0, 1).expand(64, 256)
-    other = ((torch.arange(256) - 101) / 2).clamp(0, 1).expand(64, 256)
-    assert torch.equal(alphas_of(edge, other), other)
-    ramp = torch.linspace(0, 1, 256).expand(64, 256)
-    for sure in (torch.zeros_like(ramp), torch.ones_like(ramp)):
-        assert torch.equal(alphas_of(ramp, sure), sure)
-        assert torch.equal(alphas_of(sure, ramp), ramp)
 
 
 def test_the_inputs_are_not_written_to() -> None:

@@ -30,12 +30,10 @@ from mattebridge.models.twoplate import (
     finished,
     is_unsure,
     looked_at,
-    moved_to_keyer,
     opened,
     refiner_inputs,
     shrunk,
     twice,
-    wide_softness,
 )
 
 # Side of a tile in groups of 2x2 pixels: smaller ones fit edges better, but have more neighbours.
@@ -74,20 +72,6 @@ def refined_in_tiles(
         some = corners[first : first + batch]
         _put(frame, _refined(network, given, half, some), some)
     return Matte(*(p[:, :, :height, :width] for p in frame)), len(corners) / busy.numel()
-
-
-def steadied_by_rows(given: Inputs, matte: Matte, factor: int) -> Matte:
-    """What `steadied` gives, in place and only in the rows that it changes."""
-    share = wide_softness(given.keyed_alpha, matte.alpha, factor)
-    height = share.shape[2]
-    for top in range(0, height, 2 * TILE):
-        rows = slice(top, min(height, top + 2 * TILE))
-        if bool(share[:, :, rows].any()):
-            part = Matte(*(plane[:, :, rows] for plane in matte))
-            moved = clamped(moved_to_keyer(_rows(given, rows), part, share[:, :, rows]))
-            part.alpha.copy_(moved.alpha)
-            part.foreground.copy_(moved.foreground)
-    return matte
 
 
 def _unrefined(given: Inputs, half: Change) -> tuple[Matte, Tensor]:

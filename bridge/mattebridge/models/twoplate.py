@@ -17,7 +17,6 @@ plate, F foreground, a alpha.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Callable, NamedTuple, Optional
 
@@ -42,11 +41,6 @@ _LOGIT_STEP = 4.0
 # Alpha nearer to 0 or 1 than this is sure; an error above `WRONG` is one that can be seen.
 SURE = 0.004
 WRONG = 0.02
-# Softness counts as wide over this part of the frame's longer side; how it becomes a share of the
-# keyer's matte. Of those tried, a fair middle: motion gains most, subjects of the set's colour lose
-# a little.
-_WIDE = 1 / 64
-_WIDE_GAIN, _WIDE_FROM = 1.5, 0.2
 _REFINER_MIDDLE = 3
 # How far (in groups) a pixel's neighbours have a say in it: one per 3x3 convolution.
 REFINER_REACH = _REFINER_MIDDLE + 2
@@ -461,66 +455,16 @@ def finished(given: Inputs, logit: Tensor, coarse: Tensor, fine: Optional[Tensor
     is the plate's, where a is 0 it stays what it was.
     """
     alpha = opened(logit)
-    matte = explained(given, Matte(logit, alpha, given.keyed_foreground + coarse))
-    if fine is None:
-        return matte
-    free = (4 * (1 - alpha.clamp(0, 1))).clamp_max(1)
-    return matte._replace(foreground=matte.foreground + free * fine)
-
-
-def explained(given: Inputs, matte: Matte) -> Matte:
-    """The same alpha, the colour moved to where I = a F + (1 - a) B holds as far as a allows."""
-    share = matte.alpha.clamp(0, 1)
+    share, colour = alpha.clamp(0, 1), given.keyed_foreground + coarse
     pull = 1.1 * share / (share.square() + 0.1)
-    colour = matte.foreground + pull * unexplained(given, share, matte.foreground)
-    return matte._replace(foreground=colour)
-
-
-def steadied(given: Inputs, matte: Matte, factor: int) -> Matte:
-    """The matte, nearer to the keyer's where both are soft over a wide area.
-
-    There (motion, defocus) the keyer's mixtures are good and the network's answer is a guess about
-    every pixel: the errors of the two are not alike, and between them lies less of either.
-    """
-    share = wide_softness(given.keyed_alpha, matte.alpha, factor)
-    return moved_to_keyer(given, matte, share)
-
-
-def moved_to_keyer(given: Inputs, matte: Matte, share: Tensor) -> Matte:
-    """The share (N, 1, H, W) 0..1 of the keyer's alpha and colour in the matte."""
-    alpha = torch.lerp(matte.alpha, given.keyed_alpha, share)
-    colour = torch.lerp(matte.foreground, given.keyed_foreground, share)
-    return explained(given, matte._replace(alpha=alpha, foreground=colour))
-
-
-def wide_softness(first: Tensor, second: Tensor, factor: int) -> Tensor:
-    """0..1 where both alphas (N, 1, H, W) are soft far around, 0 at thin edges and where either is
-    sure; of their size."""
-    size, cell = first.shape[2:], 2 * factor
-    reach = max(size) * _WIDE / cell
-    width = max(1, math.ceil(2.5 * reach))
-    places = torch.arange(-width, width + 1, device=first.device, dtype=first.dtype)
-    kernel = torch.exp(-0.5 * (places / reach) ** 2)
-    kernel = kernel / kernel.sum()
-
-    def around(alpha: Tensor) -> Tensor:
-        soft = functional.avg_pool2d(4 * alpha * (1 - alpha), cell, ceil_mode=True)
-        soft = functional.pad(soft, (width,) * 4, mode="replicate")
-        soft = functional.conv2d(soft, kernel.reshape(1, 1, -1, 1))
-        return functional.conv2d(soft, kernel.reshape(1, 1, 1, -1))
-
-    both = torch.minimum(around(first), around(second))
-    share = (_WIDE_GAIN * both - _WIDE_FROM).clamp(0, 1)
-    return functional.interpolate(share, size=size, mode="bilinear", align_corners=False)
-
-
-def delivered(given: Inputs, matte: Matte, factor: int) -> Matte:
-    """What leaves the network when it is not trained."""
-    return clamped(steadied(given, clamped(matte), factor))
+    colour = colour + pull * unexplained(given, share, colour)
+    if fine is not None:
+        colour = colour + (4 * (1 - share)).clamp_max(1) * fine
+    return Matte(logit, alpha, colour)
 
 
 def clamped(matte: Matte) -> Matte:
-    """Alpha and colour within 0..1."""
+    """Alpha and colour within 0..1: what leaves the network when it is not trained."""
     return matte._replace(alpha=matte.alpha.clamp(0, 1), foreground=matte.foreground.clamp(0, 1))
 
 

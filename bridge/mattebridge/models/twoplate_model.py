@@ -26,7 +26,6 @@ from mattebridge.models._torch_frames import (
 from mattebridge.models._twoplate_tiles import (
     refined_in_tiles,
     small_inputs_by_rows,
-    steadied_by_rows,
 )
 from mattebridge.models.base import (
     Checkpoint,
@@ -110,8 +109,7 @@ class TwoPlateModel(MattingModel):
         factor = factor_for(height, width)
         first = keyed(given, checkpoint)
         with memory_translated(self.name, (height, width), _SMALLER), torch.inference_mode():
-            inputs = self._inputs(given, clean_plate, first)
-            grown = padded(inputs, factor)
+            grown = padded(self._inputs(given, clean_plate, first), factor)
             checkpoint("coarse")
             change = self._network.coarse(small_inputs_by_rows(grown, factor))
             if given.exact:
@@ -119,7 +117,6 @@ class TwoPlateModel(MattingModel):
             else:
                 made, share = refined_in_tiles(self._network, grown, change, factor, checkpoint)
             made = Matte(*(plane[:, :, :height, :width] for plane in made))
-            made = steadied_by_rows(inputs, made, factor)
             alpha = array_of(made.alpha[0, 0])
             foreground = array_of(made.foreground[0].permute(1, 2, 0))
         # What the network does not see above 1 belongs to the foreground where that is.

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mattebridge.errors import ModelError
 from mattebridge.models._bgm_precision import test_picture
-from mattebridge.models.twoplate import Inputs, TwoPlate, delivered, factor_for, inputs_of
+from mattebridge.models.twoplate import Inputs, TwoPlate, clamped, factor_for, inputs_of
 
 INPUTS = Inputs._fields
 OUTPUTS = ("alpha", "foreground")
@@ -105,5 +105,5 @@ class _OneFrame(nn.Module):
     def forward(self, *planes: Tensor) -> tuple[Tensor, Tensor]:
         """The planes of `Inputs`, in their order."""
         given = Inputs(*planes)
-        matte = delivered(given, self.network(given, self.factor)[1], self.factor)
+        matte = clamped(self.network(given, self.factor)[1])
         return matte.alpha, matte.foreground
