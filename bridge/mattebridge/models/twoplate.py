@@ -225,9 +225,10 @@ def set_showing(plate: Tensor, clean_plate: Tensor) -> Tensor:
     the logarithm of their difference against the texture of both; low only where both are one.
     """
     seen, empty = (picture - _around(picture, 5) for picture in (plate, clean_plate))
-    both, of_seen, of_empty = ((a * b).sum(1, keepdim=True) for a, b in (
-        (seen, empty), (seen, seen), (empty, empty)
-    ))  # fmt: skip
+    both, of_seen, of_empty = (
+        (first * second).sum(1, keepdim=True)
+        for first, second in ((seen, empty), (seen, seen), (empty, empty))
+    )
     apart = (plate - clean_plate).square().sum(1, keepdim=True)
 
     def correlation(size: int) -> Tensor:
