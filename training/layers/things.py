@@ -165,8 +165,9 @@ def _fringe(stack: Stack) -> None:
     middle, size = stack.place(0.6, 1.8)
     count, thick = int(rng.integers(40, 240)), side * log_uniform(rng, 0.003, 0.016)
     hang = math.pi / 2 + rng.normal(0, 0.5)
+    top = middle - toward(hang, size * 0.4)
     edge = toward(hang - math.pi / 2, size * rng.uniform(0.15, 0.5))
-    roots = middle - toward(hang, size * 0.4) + rng.uniform(-1, 1, (count, 1)) * edge
+    roots = top + rng.uniform(-1, 1, (count, 1)) * edge
     cords = grow(
         rng, roots, hang + rng.normal(0, rng.uniform(0.05, 0.3), count),
         size * rng.uniform(rng.uniform(0.3, 0.8), 1.0, count), steps=24,
@@ -186,9 +187,8 @@ def _fringe(stack: Stack) -> None:
     if chance(rng, 0.6):
         relief = stack.relief()
         cloth = relief.add(Material.cloth(rng, side, colours[0]))
-        ends = middle - toward(hang, size * 0.4) - edge, middle - toward(hang, size * 0.4) + edge
         bar = size * rng.uniform(0.02, 0.25)
-        relief.capsule(*ends, bar, bar, material=cloth)
+        relief.capsule(top - edge, top + edge, bar, bar, material=cloth)
         stack.body(relief)
 
 

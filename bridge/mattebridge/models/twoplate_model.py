@@ -23,10 +23,7 @@ from mattebridge.models._torch_frames import (
     memory_translated,
     tensor_of,
 )
-from mattebridge.models._twoplate_tiles import (
-    refined_in_tiles,
-    small_inputs_by_rows,
-)
+from mattebridge.models._twoplate_tiles import refined_in_tiles, small_inputs_by_rows
 from mattebridge.models.base import (
     Checkpoint,
     MattingModel,
