@@ -2,8 +2,9 @@
 
 Method: the first frame of the sample shot at the given sizes, scene-linear, goes through the engine
 (alignment and exposure fit, model, finish, in one process), the models in turns. Seconds are the
-best turn on two threads; processor seconds stand beside them, and the share of tiles of the frame
-that the refiner of `twoplate` looked at.
+best turn on two threads; processor seconds stand beside them, how many of the seconds the network
+alone took (coarse net and refiner, without the keyer before them), and the share of tiles of the
+frame that its refiner looked at.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
@@ -34,28 +36,40 @@ def main(arguments: list[str]) -> None:
 
     torch.set_num_threads(THREADS)
     engine = Engine("cpu")
-    print("| size | model | s a frame | against `difference` | processor s | tiles refined |")
-    print("|---|---|---|---|---|---|")
+    print(
+        "| size | model | s a frame | against `difference` | processor s | s of the network "
+        "| tiles refined |"
+    )
+    print("|---|---|---|---|---|---|---|")
     for size in options.sizes:
         width, height = map(int, size.split("x"))
         frame = next(iter(render_frames(frames=1, width=width, height=height)))
-        turns: dict[str, list[tuple[float, float, Any]]] = {model: [] for model in MODELS}
+        turns: dict[str, list[_Turn]] = {model: [] for model in MODELS}
         for _ in range(options.turns + 1):
             for model, taken in turns.items():
                 taken.append(_timed(engine, frame, model))
         # The first turn loads the models.
-        best = {model: min(taken[1:], key=lambda turn: turn[0]) for model, taken in turns.items()}
-        for model, (wall, cpu, notes) in best.items():
-            times = wall / best["difference"][0]
+        best = {model: min(taken[1:], key=lambda turn: turn.wall) for model, taken in turns.items()}
+        for model, turn in best.items():
+            times = turn.wall / best["difference"].wall
+            network = "-" if turn.network is None else f"{turn.network:.2f}"
             print(
-                f"| {size} | `{model}` | {wall:.2f} | {times:.2f}x | {cpu:.2f} "
-                f"| {notes.get('refined_share', '-')} |",
+                f"| {size} | `{model}` | {turn.wall:.2f} | {times:.2f}x | {turn.cpu:.2f} "
+                f"| {network} | {turn.notes.get('refined_share', '-')} |",
                 flush=True,
             )
 
 
-def _timed(engine: Any, frame: Any, model: str) -> tuple[float, float, Any]:
-    """Wall and processor seconds of one frame, and the model's notes."""
+class _Turn(NamedTuple):
+    """Wall and processor seconds of one frame, wall seconds of the network, the model's notes."""
+
+    wall: float
+    cpu: float
+    network: Optional[float]
+    notes: Mapping[str, Any]
+
+
+def _timed(engine: Any, frame: Any, model: str) -> _Turn:
     from mattebridge.engine import RenderParams
 
     height, width = frame.plate.shape[:2]
@@ -64,10 +78,17 @@ def _timed(engine: Any, frame: Any, model: str) -> tuple[float, float, Any]:
         "foreground": np.empty((height, width, 3), np.float32),
     }
     planes = {"plate": frame.plate, "clean_plate": frame.clean_plate}
+    begun: dict[str, float] = {}
+
+    def checkpoint(stage: str, done: int = 0, total: int = 0) -> None:
+        begun.setdefault(stage, time.perf_counter())
+
+    params = RenderParams(colorspace="linear")
     wall, cpu = time.perf_counter(), time.process_time()
-    made = engine.matte(planes, RenderParams(colorspace="linear"), model=model, out=out)
-    notes = made.notes.get("model", {})
-    return time.perf_counter() - wall, time.process_time() - cpu, notes
+    made = engine.matte(planes, params, model=model, out=out, checkpoint=checkpoint)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    network = begun["finish"] - begun["coarse"] if "coarse" in begun else None
+    return _Turn(wall, cpu, network, made.notes.get("model", {}))
 
 
 if __name__ == "__main__":
