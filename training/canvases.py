@@ -1,10 +1,14 @@
 """Canvases: composed shots, whole, with what the classical keyer makes of them; as bytes.
 
     a few layer pairs --> shots, paired at random --> `difference` on each --> 16 planes
+                          one of each batch twice, with other grain
 
 The network corrects the keyer's matte, and the keyer looks at the whole frame: its answer on a crop
 would be another one. So it is asked here, and crops are cut later, by the pool. Canvases come in
 groups that share their layers, since drawing these takes as long as composing and keying.
+
+Twins are two canvases of one shot, the second with more grain on its plate: a camera that stands
+still films such frames, and their mattes ought to be the same.
 """
 
 from __future__ import annotations
@@ -20,14 +24,17 @@ from torch import Tensor
 
 from mattebridge.models.base import ModelInput, ModelOutput, no_checkpoint
 from mattebridge.models.difference import keyed
+from training.compose.camera import regrained
 from training.compose.dice import Dice
 from training.compose.shots import Layers, Shots, composed
 from training.layers import SIDE, draw_pair
 
 CANVAS = 512
-# Layer pairs of a group, and its canvases: so many batches, since a batch shares its codec.
+# Layer pairs of a group, and its shots: so many batches, since a batch shares its codec.
 _PAIRS, _BATCH, _BATCHES = 4, 4, 3
-GROUP = _BATCH * _BATCHES
+# The canvases of a group: the shots of each batch, then the twin of the last of them.
+GROUP = (_BATCH + 1) * _BATCHES
+TWINS = tuple((last - 1, last) for last in range(_BATCH, GROUP, _BATCH + 1))
 # The planes of a canvas in their order, and their channels; the flags beside them.
 PLANES = {
     "plate": 3,
@@ -66,9 +73,19 @@ def draw_group(seed: int, number: int, size: int = CANVAS) -> Group:
         parts = []
         for part in range(number * _BATCHES, (number + 1) * _BATCHES):
             dice = Dice(seed, part, _BATCH, "cpu")
-            parts.append(_packed(with_keyer(composed(dice, _chosen(dice, layers), size))))
+            shots = composed(dice, _chosen(dice, layers), size)
+            parts.append(_packed(with_keyer(with_twin(dice, shots))))
     planes, flags = zip(*parts)
     return Group(np.concatenate(planes), np.concatenate(flags))
+
+
+def with_twin(dice: Dice, shots: Shots) -> Shots:
+    """The shots, and the last of them once more, with more grain on its plate."""
+    twin = Shots(**{name: planes[-1:] for name, planes in vars(shots).items()})
+    twin = replace(twin, plate=regrained(dice.sub(1), twin.plate))
+    return Shots(
+        **{name: torch.cat([planes, getattr(twin, name)]) for name, planes in vars(shots).items()}
+    )
 
 
 def with_keyer(shots: Shots) -> KeyedShots:

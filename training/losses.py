@@ -24,7 +24,7 @@ from training.compose.shots import Shots
 # Every part there is.
 PARTS = (
     *("coarse_alpha", "coarse_cross", "coarse_slope", "coarse_colour", "doubt"),
-    *("alpha", "slope", "colour", "band", "confidence"),
+    *("alpha", "slope", "colour", "band", "confidence", "change"),
 )
 # What the keyer's own matte would give for the part `alpha`: written down beside it.
 KEYER = "keyer_alpha"
@@ -34,6 +34,7 @@ _COARSE = 0.25
 # alpha's gradient to its logit gets this much more everywhere; it is at most a quarter by itself.
 _LEAK = 0.1
 _ALPHA = 1.5
+_CHANGE = 1.5
 # Doubt is only told where to look again: it must not steer what is seen.
 _DOUBT = 0.05
 # Colour counts where at least this much of it is seen.
@@ -46,17 +47,18 @@ _LOWEST, _HIGHEST = 0.3, 5.0
 
 
 def losses(
-    change: Change, matte: Matte, shots: KeyedShots, seen: KeyedShots, factor: int
+    change: Change, matte: Matte, shots: KeyedShots, seen: KeyedShots, factor: int, twins: int = 0
 ) -> dict[str, Tensor]:
     """The parts of the loss, means over the shots; their sum is what is minimised.
 
-    shots: what the coarse change is of. seen: the windows of them that `matte` is of.
+    shots: what the coarse change is of. seen: the windows of them that `matte` is of. twins: so
+    many of the last shots show what as many before them do, and are to get the same alpha.
     """
     weight = weights(shots)
     coarse = coarse_matte(inputs_from(shots), change, factor)
     first = {name: _COARSE * part for name, part in coarse_loss(coarse, shots, factor).items()}
     doubt = {"doubt": _DOUBT * doubt_loss(change, shots, factor)}
-    parts = {**first, **doubt, **refined_loss(matte, seen)}
+    parts = {**first, **doubt, **refined_loss(matte, seen), "change": change_loss(matte, twins)}
     return {name: (weight * part).mean() for name, part in parts.items()}
 
 
@@ -121,6 +123,15 @@ def refined_loss(matte: Matte, shots: Shots) -> dict[str, Tensor]:
         "band": 0.2 * _mean_where(found - alpha, band),
         "confidence": 0.25 * _mean_where(_cross(matte, alpha), certain),
     }
+
+
+def change_loss(matte: Matte, twins: int) -> Tensor:
+    """How far apart the alphas of twins are, weighted; 0 for all other shots, (N,)."""
+    found = steep(matte)
+    alone = found.new_zeros(len(found) - 2 * twins)
+    first, second = found[len(alone) :].chunk(2)
+    away = _CHANGE * _l1(first, second)
+    return torch.cat([alone, away, away])
 
 
 def steep(matte: Matte) -> Tensor:

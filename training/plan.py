@@ -15,9 +15,10 @@ class Plan:
 
     steps: optimiser steps in all, 0 while not known (it is measured from the time to be spent).
     batch, crop: shots a step, and their side, cut from canvases of side `canvas`. window: the side
-    of what the refiner sees of a crop. pool: canvases held. warm: canvases drawn before the first
-    step. fresh: new canvases a step; all three are drawn in groups. quarter_share: of the steps
-    that look at a quarter, as for large frames.
+    of what the refiner sees of a crop. twin_share: of a step's shots that are twins of another of
+    them, or have one. pool: canvases held. warm: canvases drawn before the first step. fresh: new
+    canvases a step; all three are drawn in groups. quarter_share: of the steps that look at a
+    quarter, as for large frames.
     """
 
     seed: int = 1
@@ -26,6 +27,7 @@ class Plan:
     canvas: int = CANVAS
     crop: int = 320
     window: int = 160
+    twin_share: float = 0.5
     pool: int = 1_200
     warm: int = 240
     fresh: float = 1.0
@@ -45,6 +47,11 @@ class Plan:
         part = min(1.0, step / total)
         low = self.last_share
         return self.learning_rate * ramp * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * part)))
+
+    @property
+    def twins(self) -> int:
+        """Pairs of twins in a step."""
+        return int(self.batch * self.twin_share / 2)
 
     @property
     def warm_groups(self) -> int:

@@ -10,7 +10,16 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from training.canvases import CHANNELS, FLAGS, GROUP, PLANES, Group, KeyedShots, unpacked
+from training.canvases import (
+    CHANNELS,
+    FLAGS,
+    GROUP,
+    PLANES,
+    TWINS,
+    Group,
+    KeyedShots,
+    unpacked,
+)
 from training.farm import CanvasFarm
 
 # Shots that are seen mirrored, and with their colour channels in another order.
@@ -51,24 +60,38 @@ class CanvasPool:
         self.next += 1
         return True
 
-    def crops(self, seed: int, step: int, count: int, size: int) -> KeyedShots:
-        """The batch of a step: squares anywhere in canvases at random, some changed."""
+    def crops(self, seed: int, step: int, count: int, size: int, twins: int = 0) -> KeyedShots:
+        """The batch of a step: squares anywhere in canvases at random, some changed.
+
+        The last 2 * `twins` of them are of twins, changed alike: first one of each, then the other.
+        """
         rng = np.random.default_rng([seed, step, 98])
-        oldest = self.next * GROUP - self.held
-        places = (oldest + rng.integers(0, self.held, count)) % (self.groups * GROUP)
+        places = self._places(rng, count, twins)
         corners = rng.integers(0, self._planes.shape[-1] - size + 1, (count, 2))
         mirrored = rng.random(count) < _MIRRORED
+        orders = _channel_orders(rng, count)
+        for decided in (corners, mirrored, orders):
+            decided[count - twins :] = decided[count - 2 * twins : count - twins]
         canvases, flags = self._planes.flatten(0, 1), self._flags.flatten(0, 1)
         parts = [
             canvases[place, :, top : top + size, left : left + size]
             for place, (top, left) in zip(places, corners)
         ]
         seen = [part.flip(-1) if flip else part for part, flip in zip(parts, mirrored)]
-        order = torch.from_numpy(_channel_orders(rng, count)).to(canvases.device)
+        order = torch.from_numpy(orders).to(canvases.device)
         shots = torch.arange(count, device=canvases.device)[:, None]
         return unpacked(
             torch.stack(seen)[shots, order], flags[torch.from_numpy(places).to(flags.device)]
         )
+
+    def _places(self, rng: np.random.Generator, count: int, twins: int) -> np.ndarray:
+        """Which canvases, as places in the ring."""
+        oldest = self.next * GROUP - self.held
+        any_ones = oldest + rng.integers(0, self.held, count - 2 * twins)
+        groups = oldest // GROUP + rng.integers(0, self.held // GROUP, twins)
+        pairs = np.array(TWINS)[rng.integers(0, len(TWINS), twins)]
+        pairs += GROUP * groups[:, None]
+        return np.concatenate([any_ones, *pairs.T]) % (self.groups * GROUP)
 
     def _put(self, place: int, group: Group) -> None:
         self._planes[place].copy_(torch.from_numpy(group.planes))

@@ -106,7 +106,7 @@ class Trainer:
     def shots(self) -> KeyedShots:
         """The batch of the next step."""
         plan = self.plan
-        return self.pool.crops(plan.seed, self.progress.step, plan.batch, plan.crop)
+        return self.pool.crops(plan.seed, self.progress.step, plan.batch, plan.crop, plan.twins)
 
     def _factor(self, step: int) -> int:
         """Mostly half size, as for small frames; a quarter, as for large ones, now and then."""
@@ -118,11 +118,11 @@ class Trainer:
         self._optimiser.zero()
         rng = np.random.default_rng([self.plan.seed, step, 11])
         window = min(self.plan.window, self.plan.crop)
-        corners = windows.chosen(shots, window, rng)
+        corners = windows.chosen(shots, window, rng, self.plan.twins)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
             change, matte = self._asked(inputs_from(shots), factor, corners, window)
         seen = windows.shots_in(shots, corners, window)
-        parts = losses(change, matte, shots, seen, factor)
+        parts = losses(change, matte, shots, seen, factor, self.plan.twins)
         total = torch.stack(list(parts.values())).sum()
         total.backward()
         self._optimiser.step(self.plan.rate(step), _LARGEST_GRADIENT)

@@ -28,8 +28,11 @@ _LITTLE = 0.02
 Corners = list[tuple[int, int]]
 
 
-def chosen(shots: KeyedShots, size: int, rng: np.random.Generator) -> Corners:
-    """Top and left of a window of each shot; the crop's own where it is not larger."""
+def chosen(shots: KeyedShots, size: int, rng: np.random.Generator, twins: int = 0) -> Corners:
+    """Top and left of a window of each shot; the crop's own where it is not larger.
+
+    The last `twins` shots are looked at where those before them are.
+    """
     side = shots.alpha.shape[-1]
     if size >= side:
         return [(0, 0)] * len(shots.alpha)
@@ -38,12 +41,12 @@ def chosen(shots: KeyedShots, size: int, rng: np.random.Generator) -> Corners:
     busy = (edge | ((shots.keyed_alpha - alpha).abs() > _LITTLE)).float()
     sums = functional.avg_pool2d(busy, size, stride=_GRID)[:, 0].cpu().numpy().astype(np.float64)
     corners = []
-    for one in sums:
+    for one in sums[: len(sums) - twins]:
         shares = np.ones_like(one) if rng.random() < _ANYWHERE else one**2 + 1e-9
         place = int(rng.choice(one.size, p=(shares / shares.sum()).ravel()))
         top, left = divmod(place, one.shape[1])
         corners.append((top * _GRID, left * _GRID))
-    return corners
+    return corners + corners[len(corners) - twins :]
 
 
 def inputs_in(given: Inputs, corners: Corners, size: int) -> Inputs:

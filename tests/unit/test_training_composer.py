@@ -16,6 +16,7 @@ from training.canvases import (
     FLAGS,
     GROUP,
     PLANES,
+    TWINS,
     Group,
     KeyedShots,
     draw_group,
@@ -131,6 +132,20 @@ def test_canvases_are_bytes_of_the_size_asked_for() -> None:
     assert set(np.unique(made.flags)) <= {0, 1}
 
 
+def test_twins_are_one_shot_with_other_grain_and_matted_each_by_itself() -> None:
+    for number in (0, 1):
+        made = shots(number)
+        for first, second in TWINS:
+            for name in ("clean_plate", "alpha", "foreground", "alpha_hint", "scene_linear"):
+                plane = getattr(made, name)
+                assert torch.equal(plane[first], plane[second]), name
+            away = (made.plate[first] - made.plate[second]).abs().mean()
+            assert 0.001 < away < 0.03
+            assert (made.keyed_alpha[first] - made.keyed_alpha[second]).abs().mean() < 0.1
+            again = canvases._keyed(made, second)
+            assert np.abs(again.alpha - made.keyed_alpha[second, 0].numpy()).mean() < 0.02
+
+
 def test_a_canvas_comes_with_what_the_keyer_makes_of_the_whole_of_it() -> None:
     made = shots()
     for shot in range(4):
@@ -183,6 +198,34 @@ def test_crops_are_squares_of_a_canvas_some_mirrored() -> None:
     found = np.array([[(part == side).all((3, 4)).any() for side in windows] for part in made])
     assert found.any(1).all()
     assert not found.all(0).any()
+
+
+def test_twins_come_last_in_a_batch_and_are_cropped_and_changed_alike() -> None:
+    class Numbered(Farm):
+        """What each canvas shows, and where: its row and column, and its place in the group."""
+
+        def next(self, *, wait: bool = True) -> Group:
+            made = super().next(wait=wait)
+            rows, columns = np.indices((8, 8), np.uint8)
+            for place, canvas in enumerate(made.planes):
+                canvas[:3] = [10 * rows + columns, 100 + 10 * rows, 200 + columns]
+                canvas[6] = 20 * self.number + place
+            return made
+
+    held = CanvasPool(3 * GROUP, size=8)
+    held.refill(Numbered(), 0, 3)  # type: ignore[arg-type]
+    held.take(Numbered())  # type: ignore[arg-type]
+    seen = set()
+    for step in range(40):
+        made = held.crops(5, step, 10, 4, 3)
+        places = (made.alpha[:, 0, 0, 0] * 255).round().int()
+        group, place = places // 20, places % 20
+        assert torch.equal(group[4:7], group[7:])
+        pairs = set(zip(place[4:7].tolist(), place[7:].tolist()))
+        assert pairs <= set(TWINS)
+        seen |= pairs
+        assert torch.equal(made.plate[4:7], made.plate[7:])
+    assert seen == set(TWINS)
 
 
 def test_a_batch_follows_from_seed_and_step_alone() -> None:

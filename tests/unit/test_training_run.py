@@ -11,8 +11,17 @@ import pytest
 import safetensors.torch
 import torch
 from training import curve, state, train, windows
+from training.canvases import GROUP
 from training.export import exported
-from training.losses import PARTS, inputs_from, keyer_loss, losses, steep, weights
+from training.losses import (
+    PARTS,
+    change_loss,
+    inputs_from,
+    keyer_loss,
+    losses,
+    steep,
+    weights,
+)
 from training.optimiser import AdamW
 from training.plan import PRESETS, Plan
 from training.trainer import Trainer
@@ -189,6 +198,30 @@ def test_windows_lie_where_there_is_something_to_do() -> None:
     assert windows.chosen(shots, 96, rng) == [(0, 0)] * len(alpha)
 
 
+def test_twins_are_looked_at_in_the_same_place() -> None:
+    made = trainer(replace(TINY, canvas=96, crop=96, batch=8))
+    assert made.plan.twins == 2
+    made.fill()
+    corners = windows.chosen(made.shots(), 32, np.random.default_rng(3), 2)
+    assert len(corners) == 8
+    assert corners[4:6] == corners[6:]
+
+
+def test_twins_are_to_get_the_same_alpha_and_other_shots_are_not_compared() -> None:
+    logit = torch.tensor([[0.5], [3.0], [-1.0], [3.0]])[..., None, None].requires_grad_()
+    matte = Matte(logit, opened(logit), torch.zeros(4, 3, 1, 1))
+    change = change_loss(matte, 1)
+    assert change[:2].tolist() == [0, 0]
+    away = float((opened(logit[3]) - opened(logit[2])).detach())
+    assert change[2:].tolist() == pytest.approx([1.5 * away] * 2)
+    change.sum().backward()
+    assert logit.grad is not None
+    other, another, lower, higher = logit.grad.flatten().tolist()
+    assert other == another == 0
+    assert lower < 0 < higher
+    assert change_loss(matte, 0).tolist() == [0] * 4
+
+
 def test_shots_that_the_keyer_gets_nearly_right_count_more() -> None:
     made = trainer()
     made.fill()
@@ -218,7 +251,7 @@ def test_new_canvases_come_in_groups_as_often_as_planned() -> None:
     plan = replace(PRESETS["cpu"], fresh=1.5)
     groups = [plan.fresh_groups(step) for step in range(800)]
     assert set(groups) == {0, 1}
-    assert sum(groups) == 100
+    assert sum(groups) == 1.5 * 800 / GROUP
 
 
 def test_weights_of_another_network_are_refused() -> None:

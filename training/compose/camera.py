@@ -44,13 +44,22 @@ def grainy(dice: Dice, plate: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
     )
     strengths = (sigma, sigma * share[:, None, None, None])
     return tuple(  # type: ignore[return-value]
-        picture
-        + strength
-        * tint
-        * (0.4 + 0.9 * picture.clamp(0, 1).sqrt())
-        * _grain(dice, picture, grey, clump, size)
+        picture + strength * tint * _by_light(picture) * _grain(dice, picture, grey, clump, size)
         for picture, strength in zip((plate, clean), strengths)
     )
+
+
+def regrained(dice: Dice, plate: Tensor) -> Tensor:
+    """The plate of another frame of a still shot: as before, with more grain on it, in bytes."""
+    noisy = plate + dice.log_uniform(0.004, 0.016) * _by_light(plate) * _grain(
+        dice, plate, dice.uniform(0, 0.8), dice.uniform(0, 0.5), dice.uniform(0.6, 1.0)
+    )
+    return torch.round(noisy.clamp(0, 1) * 255) / 255
+
+
+def _by_light(picture: Tensor) -> Tensor:
+    """How strong grain is where the picture is as light as this."""
+    return 0.4 + 0.9 * picture.clamp(0, 1).sqrt()
 
 
 def _grain(dice: Dice, picture: Tensor, grey: Tensor, clump: Tensor, size: Tensor) -> Tensor:
