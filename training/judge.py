@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,38 @@ def prepared_sets(per_kind: int, *, workers: int = 0) -> dict[str, list[Prepared
 
 def _prepared_one(job: validation.Wanted) -> Prepared:
     return prepared(validation.drawn(job))
+
+
+def prepared_stills(per_kind: int, *, workers: int = 0) -> list[tuple[Prepared, Prepared]]:
+    """The plain frames of both sets, each twice with other grain, ready for the network."""
+    jobs = [
+        job for s in validation.SETS for job in validation.wanted(s, per_kind) if job[1] == "clean"
+    ]
+    return list(validation.each(_prepared_still, jobs, workers))
+
+
+def _prepared_still(job: validation.Wanted) -> tuple[Prepared, Prepared]:
+    frame = validation.drawn(job)
+    first, second = (
+        prepared(replace(frame, plate=validation.regrained(frame.plate, seed))) for seed in (1, 2)
+    )
+    return first, second
+
+
+@torch.no_grad()
+def change(network: TwoPlate, stills: Sequence[tuple[Prepared, Prepared]]) -> float:
+    """Mean change of alpha, e-3, from one frame of a still picture to the next."""
+    network.eval()
+    return _mean_change([(alpha_of(network, a), alpha_of(network, b)) for a, b in stills])
+
+
+def keyer_change(stills: Sequence[tuple[Prepared, Prepared]]) -> float:
+    """The same of the keyer alone."""
+    return _mean_change([(a.keyed_alpha, b.keyed_alpha) for a, b in stills])
+
+
+def _mean_change(alphas: Sequence[tuple[Any, Any]]) -> float:
+    return float(np.mean([np.abs(first - second).mean() * 1e3 for first, second in alphas]))
 
 
 @torch.no_grad()

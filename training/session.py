@@ -58,7 +58,8 @@ class Session:
         self._stop_after = stop_after if stop_after is not None else sys.maxsize
         self._small_state = small_state
         self._frames: dict[str, list[judge.Prepared]] = {}
-        self._keyer: dict[str, dict[str, float]] = {}
+        self._stills: list[tuple[judge.Prepared, judge.Prepared]] = []
+        self._keyer: dict[str, float] = {}
         self._preparing: threading.Thread | None = None
         self._judging_s = 10.0
         self._saving_s = 5.0
@@ -111,7 +112,9 @@ class Session:
 
     def _prepare_frames(self) -> None:
         self._frames = judge.prepared_sets(self._per_kind, workers=self._workers)
-        self._keyer = {name: judge.keyer_errors(frames) for name, frames in self._frames.items()}
+        self._stills = judge.prepared_stills(self._per_kind, workers=self._workers)
+        keyer = {name: judge.keyer_errors(frames) for name, frames in self._frames.items()}
+        self._keyer = _summary(keyer, judge.keyer_change(self._stills))
         self._say(f"{sum(map(len, self._frames.values()))} validation frames ready")
 
     # --- the loop ---------------------------------------------------------------------------------
@@ -188,7 +191,7 @@ class Session:
         start, progress = time.monotonic(), trainer.progress
         network = trainer.averaged()
         found = {name: judge.errors(network, frames) for name, frames in self._frames.items()}
-        errors, keyer = _summary(found), _summary(self._keyer)
+        errors = _summary(found, judge.change(network, self._stills))
         row = {"step": float(progress.step), "samples": float(progress.samples), **errors}
         progress.history.append(row)
         score = (row["all"] + row.get("quality", row["all"])) / 2
@@ -196,7 +199,7 @@ class Session:
             progress.best, progress.best_step = score, progress.step
             self._keep_best(trainer)
         self._judging_s = time.monotonic() - start
-        figures = ", ".join(f"{k} {v:.1f} ({keyer[k]:.1f})" for k, v in errors.items())
+        figures = ", ".join(f"{k} {v:.1f} ({self._keyer[k]:.1f})" for k, v in errors.items())
         self._say(f"step {progress.step} (keyer): {figures}; best at {progress.best_step}")
 
     def _keep_best(self, trainer: Trainer) -> None:
@@ -231,10 +234,10 @@ class Session:
         print(f"[{time.monotonic() - self._begun:7.1f} s] {text}", flush=True)
 
 
-def _summary(by_set: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Of the frozen set every kind, of the other one the mean."""
+def _summary(by_set: dict[str, dict[str, float]], change: float) -> dict[str, float]:
+    """Of the frozen set every kind, of the other one the mean; and the change of still pictures."""
     quality = {"quality": by_set["quality"]["all"]} if "quality" in by_set else {}
-    return {**by_set["frozen"], **quality}
+    return {**by_set["frozen"], **quality, "change": change}
 
 
 class _Window:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -78,6 +79,20 @@ def test_a_network_is_judged_by_kind() -> None:
     assert found["all"] == pytest.approx((found["clean"] + found["similar"]) / 2)
     # A network that has learned nothing gives the keyer's matte.
     assert judge.keyer_errors(frames) == pytest.approx(found, rel=0.02)
+
+
+def test_the_change_of_a_still_picture_is_that_between_two_grains() -> None:
+    made = frame("clean")
+    first, second = (
+        judge.prepared(replace(made, plate=validation.regrained(made.plate, seed)))
+        for seed in (1, 2)
+    )
+    away = float(np.abs(first.keyed_alpha - second.keyed_alpha).mean() * 1e3)
+    assert away > 0
+    assert judge.keyer_change([(first, second)]) == pytest.approx(away)
+    assert judge.keyer_change([(first, first), (first, second)]) == pytest.approx(away / 2)
+    network = Trainer(Plan(widths=(8, 8, 8))).averaged()
+    assert judge.change(network, [(first, second)]) == pytest.approx(away, rel=0.05)
 
 
 def test_the_table_has_a_line_for_every_kind_and_the_means() -> None:
