@@ -23,7 +23,7 @@ from training.compose.shots import Shots
 
 # Every part there is.
 PARTS = (
-    *("coarse_alpha", "coarse_cross", "coarse_slope", "coarse_colour", "doubt"),
+    *("coarse_alpha", "coarse_cross", "coarse_slope", "coarse_colour", "coarse_change", "doubt"),
     *("alpha", "slope", "colour", "band", "confidence", "change"),
 )
 # What the keyer's own matte would give for the part `alpha`: written down beside it.
@@ -34,7 +34,8 @@ _COARSE = 0.25
 # alpha's gradient to its logit gets this much more everywhere; it is at most a quarter by itself.
 _LEAK = 0.1
 _ALPHA = 1.5
-_CHANGE = 1.5
+# Most of what flickers is where alpha is off anyway, by more: there nothing else holds it.
+_CHANGE = 5.0
 # Doubt is only told where to look again: it must not steer what is seen.
 _DOUBT = 0.05
 # Colour counts where at least this much of it is seen.
@@ -56,7 +57,8 @@ def losses(
     """
     weight = weights(shots)
     coarse = coarse_matte(inputs_from(shots), change, factor)
-    first = {name: _COARSE * part for name, part in coarse_loss(coarse, shots, factor).items()}
+    first = {**coarse_loss(coarse, shots, factor), "coarse_change": change_loss(coarse, twins)}
+    first = {name: _COARSE * part for name, part in first.items()}
     doubt = {"doubt": _DOUBT * doubt_loss(change, shots, factor)}
     parts = {**first, **doubt, **refined_loss(matte, seen), "change": change_loss(matte, twins)}
     return {name: (weight * part).mean() for name, part in parts.items()}

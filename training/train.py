@@ -9,6 +9,7 @@ plan: `--steps`, or `--total-minutes`, from which the steps are worked out once 
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -112,4 +113,6 @@ def planned(changes: dict[str, Any]) -> Any:
 
 
 if __name__ == "__main__":
+    # Threads that spin while they wait take the cores from the processes beside them.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     raise SystemExit(main())

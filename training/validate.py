@@ -8,6 +8,7 @@ The frames go through the engine, alignment and all, as a user's would. A model 
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -151,4 +152,6 @@ def _save(folder: Path, number: int, frame: Any, out: Mapping[str, Any]) -> None
 
 
 if __name__ == "__main__":
+    # Threads that spin while they wait take the cores from the processes beside them.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     raise SystemExit(main())
