@@ -137,8 +137,9 @@ class TwoPlateModel(MattingModel):
         )
 
     def _picture(self, image: FloatImage) -> Tensor:
-        """(H, W, 3) as (1, 3, H, W) in the same memory, clipped to what the network knows."""
-        return tensor_of(image, self._device).permute(2, 0, 1)[None].clamp(0, 1)
+        """(H, W, 3) as (1, 3, H, W), plane by plane, clipped to what the network knows."""
+        picture = tensor_of(image, self._device).permute(2, 0, 1)[None]
+        return torch.clamp(picture, 0, 1, out=torch.empty(picture.shape, device=self._device))
 
     def _plane(self, plane: Optional[np.ndarray]) -> Optional[Tensor]:
         return None if plane is None else tensor_of(plane, self._device)[None, None]
