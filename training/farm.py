@@ -20,7 +20,7 @@ import numpy as np
 
 from training.canvases import CANVAS, CHANNELS, FLAGS, GROUP, Group, draw_group
 
-# How many groups each worker may be ahead; one takes 50 MB.
+# How many groups each worker may be ahead; one takes 63 MB.
 _AHEAD = 2
 # Workers take what training leaves: at 5 they took so much of two cores that a step on both was
 # slower than on one.
