@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.contact", description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--groups", type=int, default=2, help="a dozen shots in each")
+    parser.add_argument("--groups", type=int, default=2, help="fifteen canvases in each")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--size", type=int, default=512)
     return parser
