@@ -70,16 +70,15 @@ def _prepared_one(job: validation.Wanted) -> Prepared:
     return prepared(validation.drawn(job))
 
 
-def prepared_stills(per_kind: int, *, workers: int = 0) -> list[tuple[Prepared, Prepared]]:
-    """The plain frames of both sets, each twice with other grain, ready for the network."""
-    jobs = [
-        job for s in validation.SETS for job in validation.wanted(s, per_kind) if job[1] == "clean"
-    ]
-    return list(validation.each(_prepared_still, jobs, workers))
+def prepared_stills(
+    frames: Sequence[Prepared], *, workers: int = 0
+) -> list[tuple[Prepared, Prepared]]:
+    """The plain ones of the frames, each twice with other grain, ready for the network."""
+    plain = [one.frame for one in frames if one.frame.kind == "clean"]
+    return validation.each(_prepared_still, plain, workers)
 
 
-def _prepared_still(job: validation.Wanted) -> tuple[Prepared, Prepared]:
-    frame = validation.drawn(job)
+def _prepared_still(frame: Frame) -> tuple[Prepared, Prepared]:
     first, second = (
         prepared(replace(frame, plate=validation.regrained(frame.plate, seed))) for seed in (1, 2)
     )

@@ -112,10 +112,11 @@ class Session:
 
     def _prepare_frames(self) -> None:
         self._frames = judge.prepared_sets(self._per_kind, workers=self._workers)
-        self._stills = judge.prepared_stills(self._per_kind, workers=self._workers)
+        every = [one for frames in self._frames.values() for one in frames]
+        self._stills = judge.prepared_stills(every, workers=self._workers)
         keyer = {name: judge.keyer_errors(frames) for name, frames in self._frames.items()}
         self._keyer = _summary(keyer, judge.keyer_change(self._stills))
-        self._say(f"{sum(map(len, self._frames.values()))} validation frames ready")
+        self._say(f"{len(every)} validation frames ready")
 
     # --- the loop ---------------------------------------------------------------------------------
 

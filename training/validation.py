@@ -109,7 +109,7 @@ def drawn(one: Wanted) -> Frame:
     return Frame(made.name, kind, blend, *values)
 
 
-def each(make: Callable[[Wanted], Any], jobs: Sequence[Wanted], workers: int) -> list[Any]:
+def each(make: Callable[[Any], Any], jobs: Sequence[Any], workers: int) -> list[Any]:
     """What `make` gives for every job, by that many processes."""
     if workers < 2:
         return [make(job) for job in jobs]
