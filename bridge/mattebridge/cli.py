@@ -787,10 +787,10 @@ def run_stop(options: argparse.Namespace) -> int:
     from mattebridge.daemon import control
 
     if options.if_unused:
-        print(f"mattebridge: {_one_line(control.leave(options.instance))}")
+        said = _one_line(control.leave(options.instance))
     else:
-        control.stop(options.instance)
-        print("mattebridge: no daemon runs")
+        said = control.stop(options.instance).value
+    print(f"mattebridge: {said}")
     return 0
 
 

@@ -286,7 +286,7 @@ def test_the_first_session_to_end_leaves_the_daemon_to_one_that_is_between_its_t
     assert farm.daemon_pid() == pid
     assert farm.mattebridge(*matte, "--frames", "1003-1004", **other).returncode == 0
     left = farm.mattebridge("stop", "--if-unused", "--instance", farm.instance, **other)
-    assert (left.returncode, left.stdout) == (0, "mattebridge: no daemon runs\n")
+    assert (left.returncode, left.stdout) == (0, "mattebridge: the daemon has stopped\n")
     assert not is_alive(pid)
 
 
@@ -296,10 +296,10 @@ def test_a_session_stops_what_its_own_task_has_started_and_nothing_of_anybody_el
     here = ("--instance", farm.instance)
     matte = ("matte", "plate.1001.exr", "--clean-plate", "clean.exr", "-o", "out", *here)
     assert farm.mattebridge(*matte, **session).returncode == 0
-    assert "no daemon runs" in farm.mattebridge("stop", "--if-unused", *here, **session).stdout
+    assert "has stopped" in farm.mattebridge("stop", "--if-unused", *here, **session).stdout
     assert _serve(farm).returncode == 0  # by hand
     assert "goes on" in farm.mattebridge("stop", "--if-unused", *here, **session).stdout
-    assert "no daemon runs" in farm.mattebridge("stop", "--if-unused", *here).stdout
+    assert "has stopped" in farm.mattebridge("stop", "--if-unused", *here).stdout
 
 
 def test_sessions_that_never_end_are_forgotten_one_by_one(start_daemon):

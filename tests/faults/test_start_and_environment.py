@@ -676,6 +676,24 @@ def test_f49_a_stopped_daemon_keeps_no_client_waiting_for_ever(start_abused: Sta
         assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
 
 
+def test_f49_stopping_tells_a_daemon_that_hangs_from_one_that_is_not_there(
+    start_abused: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = start_abused()
+    monkeypatch.setattr(control, "STOP_LIMIT_S", 0.5)
+    monkeypatch.setattr(control, "LEAVE_LIMIT_S", 0.5)
+    instance = str(daemon.folder)
+    os.kill(daemon.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(ConnectionFailed, match=rf"still runs: .*pid {daemon.pid}\b"):
+            control.stop(instance)
+        assert control.leave(instance).startswith("left to its idle limit: ")
+    finally:
+        os.kill(daemon.pid, signal.SIGCONT)
+    assert control.stop(instance) is control.Outcome.STOPPED
+    assert control.stop(instance) is control.Outcome.NONE
+
+
 # -- F50: forbidden calls ------------------------------------------------------------------------
 
 FORBIDDEN = {

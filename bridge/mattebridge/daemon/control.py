@@ -9,7 +9,9 @@ is just stopping is waited out and followed by a new one.
 
 from __future__ import annotations
 
+import enum
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -159,27 +161,38 @@ def _last_words(folder: Path) -> str:
     return lines[-1] if lines else "its log is empty"
 
 
-def stop(instance: Optional[str] = None, *, if_unused: bool = False) -> bool:
-    """Ask the daemon to drain and wait until it is gone; True when none runs afterwards.
+class Outcome(enum.Enum):
+    """What came of asking a daemon to stop; the value says it to a user."""
 
-    False only when `if_unused` is given and others use it: somebody holds arenas, or joined it and
-    has not left. A daemon that is not running is success. Raises `ConnectionFailed` when it does
-    not go in time.
+    STOPPED = "the daemon has stopped"
+    NONE = "no daemon runs"
+    IN_USE = "the daemon is in use and goes on"
+
+
+def stop(instance: Optional[str] = None, *, if_unused: bool = False) -> Outcome:
+    """Ask the daemon to drain and wait until it is gone; one that stops already is waited for.
+
+    `IN_USE` only when `if_unused` is given and others use it: somebody holds arenas, or joined it
+    and has not left. Raises `ConnectionFailed` when it does not go in time, or hangs.
     """
+    folder, why = transport.runtime_folder(instance), "it is stopping, but has not yet"
     try:
-        client = MatteClient.connect(instance, name="stop")
-    except ConnectionFailed:
-        return True
-    with client:
-        folder = client.folder
-        if not client.shutdown(if_unused=if_unused, user=user_name()):
-            return False
+        with MatteClient.connect(instance, name="stop") as client:
+            if not client.shutdown(if_unused=if_unused, user=user_name()):
+                return Outcome.IN_USE
+    except (ConnectionFailed, DaemonLost, DrainingError) as error:
+        if not _lock_is_held(folder):
+            return Outcome.NONE
+        why = error.message  # it is about to go, or it hangs
     until = time.monotonic() + (LEAVE_LIMIT_S if if_unused else STOP_LIMIT_S)
     while time.monotonic() < until:
         if not _lock_is_held(folder):
-            return True
+            return Outcome.STOPPED
         time.sleep(POLL_S)
-    raise ConnectionFailed(f"the daemon in {folder} is stopping, but has not yet: see its log")
+    raise ConnectionFailed(
+        f"the daemon in {folder} still runs: {why}. See {folder / transport.LOG}; "
+        f"`kill -9` ends it{_known_pid(folder)}"
+    )
 
 
 def leave(instance: Optional[str] = None) -> str:
@@ -188,10 +201,17 @@ def leave(instance: Optional[str] = None) -> str:
     All frames are made by then; a daemon that does not answer must not make the session a failure.
     """
     try:
-        gone = stop(instance, if_unused=True)
+        return stop(instance, if_unused=True).value
     except MattebridgeError as error:
         return f"left to its idle limit: {error.message}"
-    return "no daemon runs" if gone else "the daemon is in use and goes on"
+
+
+def _known_pid(folder: Path) -> str:
+    """Which process that is, as far as the daemon wrote it down."""
+    try:
+        return f" (pid {int(json.loads((folder / transport.STATUS).read_text('utf-8'))['pid'])})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _lock_is_held(folder: Path) -> bool:
