@@ -11,9 +11,11 @@ import torch
 
 from mattebridge.alignment import match_clean_plate
 from mattebridge.metrics import Figures, mean_figures, measure
+from mattebridge.models._twoplate_grain import without_grain
 from mattebridge.models.base import ModelInput, no_checkpoint
 from mattebridge.models.difference import keyed
-from mattebridge.models.twoplate import TwoPlate, clamped, factor_for, inputs_of
+from mattebridge.models.twoplate import Matte, TwoPlate, clamped, factor_for, inputs_of
+from mattebridge.models.twoplate_model import grain_of
 from training import validation
 from training.validation import BLENDS, KINDS, Frame
 
@@ -45,16 +47,19 @@ class Prepared:
 def prepared(frame: Frame) -> Prepared:
     """The frame after alignment, exposure fit and keyer."""
     match = match_clean_plate(frame.plate, frame.clean_plate, alignment="auto", match_exposure=True)
-    given = ModelInput(
+    first = keyed(_given(frame, match.clean_plate, match.outside), no_checkpoint)
+    return Prepared(frame, match.clean_plate, match.outside, first.alpha, first.foreground)
+
+
+def _given(frame: Frame, clean_plate: Any, outside: Any) -> ModelInput:
+    return ModelInput(
         plate=frame.plate,
-        clean_plate=match.clean_plate,
+        clean_plate=clean_plate,
         alpha_hint=None,
-        outside=match.outside,
+        outside=outside,
         scene_linear=frame.blend == "linear",
         settings={},
     )
-    first = keyed(given, no_checkpoint)
-    return Prepared(frame, match.clean_plate, match.outside, first.alpha, first.foreground)
 
 
 def prepared_sets(per_kind: int, *, workers: int = 0) -> dict[str, list[Prepared]]:
@@ -147,7 +152,11 @@ def alpha_of(network: TwoPlate, one: Prepared) -> Any:
     )
     factor = factor_for(*one.frame.plate.shape[:2])
     _, matte = network(given, factor)
-    return clamped(matte).alpha[0, 0].float().cpu().numpy()
+    matte = clamped(Matte(*(plane.float() for plane in matte)))
+    noise = grain_of(
+        _given(one.frame, one.clean_plate, one.outside), matte.alpha[0, 0].cpu().numpy()
+    )
+    return without_grain(matte, given.clean_plate, noise).alpha[0, 0].cpu().numpy()
 
 
 @dataclass(frozen=True)

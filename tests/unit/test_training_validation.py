@@ -77,8 +77,8 @@ def test_a_network_is_judged_by_kind() -> None:
     assert set(found) == {"clean", "similar", "all", "without_similar"}
     assert found["without_similar"] == found["clean"]
     assert found["all"] == pytest.approx((found["clean"] + found["similar"]) / 2)
-    # A network that has learned nothing gives the keyer's matte.
-    assert judge.keyer_errors(frames) == pytest.approx(found, rel=0.02)
+    # A network that has learned nothing gives the keyer's matte, less its grain.
+    assert judge.keyer_errors(frames) == pytest.approx(found, rel=0.05)
 
 
 def test_the_change_of_a_still_picture_is_that_between_two_grains() -> None:
@@ -92,7 +92,8 @@ def test_the_change_of_a_still_picture_is_that_between_two_grains() -> None:
     assert judge.keyer_change([(first, second)]) == pytest.approx(away)
     assert judge.keyer_change([(first, first), (first, second)]) == pytest.approx(away / 2)
     network = Trainer(Plan(widths=(8, 8, 8))).averaged()
-    assert judge.change(network, [(first, second)]) == pytest.approx(away, rel=0.05)
+    # A network that has learned nothing gives the keyer's matte, less its grain.
+    assert 0.5 * away < judge.change(network, [(first, second)]) < 0.95 * away
 
 
 def test_the_table_has_a_line_for_every_kind_and_the_means() -> None:

@@ -16,11 +16,13 @@ import torch
 from mattebridge.engine import Engine, RenderParams
 from mattebridge.errors import InputsError, ModelError
 from mattebridge.models import _twoplate_tiles, twoplate_card, twoplate_model
+from mattebridge.models._twoplate_grain import without_grain
 from mattebridge.models.base import ModelInput, ModelOutput, no_checkpoint
 from mattebridge.models.difference import keyed
 from mattebridge.models.registry import Entry, Registry
 from mattebridge.models.twoplate import (
     Inputs,
+    Matte,
     TwoPlate,
     clamped,
     factor_for,
@@ -29,8 +31,8 @@ from mattebridge.models.twoplate import (
     set_showing,
 )
 from mattebridge.models.twoplate_card import card_of
-from mattebridge.models.twoplate_model import TwoPlateModel, describe_state
-from mattebridge.models.twoplate_onnx import INPUTS, export_onnx
+from mattebridge.models.twoplate_model import TwoPlateModel, describe_state, grain_of
+from mattebridge.models.twoplate_onnx import INPUTS, export_onnx, with_noise
 from mattebridge.models.weights_file import digest_of
 
 SIZES = [(16, 16), (17, 25), (33, 64), (61, 47), (120, 1003)]
@@ -78,23 +80,24 @@ def inputs(frame: ModelInput) -> Inputs:
     return inputs_of(plate, clean, (torch.from_numpy(first.alpha)[None, None], colour))
 
 
-def plain(frame: ModelInput) -> tuple[np.ndarray, np.ndarray]:
-    """The same by the network's own forward, norms and all."""
+def plain(frame: ModelInput) -> tuple[Matte, float]:
+    """What the network's own forward makes of it, norms and all, and the grain that is left in."""
     network = from_state(weights()).to_empty(device="cpu").eval()
     network.load_state_dict(weights())
     with torch.inference_mode():
-        seen, factor = inputs(frame), factor_for(*frame.plate.shape[:2])
-        made = clamped(network(seen, factor)[1])
-    return made.alpha[0, 0].numpy(), made.foreground[0].permute(1, 2, 0).numpy()
+        made = clamped(network(inputs(frame), factor_for(*frame.plate.shape[:2]))[1])
+    return made, grain_of(frame, made.alpha[0, 0].numpy())
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_every_size_is_taken_and_matted_as_by_the_plain_network(height: int, width: int) -> None:
     made = matte(given(height, width))
-    alpha, foreground = plain(given(height, width))
+    grainy, noise = plain(given(height, width))
+    expected = without_grain(grainy, inputs(given(height, width)).clean_plate, noise)
     assert made.alpha.shape == (height, width)
-    assert np.abs(made.alpha - alpha).max() < 1e-5
-    assert np.abs(made.foreground - foreground).max() < 1e-5
+    assert np.abs(made.alpha - expected.alpha[0, 0].numpy()).max() < 1e-5
+    colour = expected.foreground[0].permute(1, 2, 0).numpy()
+    assert np.abs(made.foreground - colour).max() < 1e-5
 
 
 def test_weights_of_zero_leave_the_keyers_matte() -> None:
@@ -286,7 +289,8 @@ def test_the_onnx_file_gives_the_same_matte(tmp_path: Path, height: int, width: 
     network.load_state_dict(weights())
     export_onnx(network, tmp_path / "twoplate.onnx", height=height, width=width)
     frame = given(height, width)
-    feeds = {name: plane.contiguous().numpy() for name, plane in zip(INPUTS, inputs(frame))}
+    planes = with_noise(inputs(frame), plain(frame)[1])
+    feeds = {name: plane.contiguous().numpy() for name, plane in zip(INPUTS, planes)}
     session = onnxruntime.InferenceSession(str(tmp_path / "twoplate.onnx"))
     alpha, foreground = session.run(None, feeds)
     made = matte(frame)

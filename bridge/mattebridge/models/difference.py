@@ -166,7 +166,7 @@ def _solved(
     shape = given.plate.shape[:2]
     subject, unknown = _full_masks(trimap, shape)
     palette = make_palette(small.plate, trimap.subject)
-    noise = _pixel_noise(given, ~(subject | unknown))
+    noise = pixel_noise(given.plate, given.clean_plate, ~(subject | unknown))
     alpha = subject.astype(np.float32)
     trust = np.ones(shape, np.float32)
     colour = _base_colour(given.plate, subject, palette)
@@ -202,15 +202,17 @@ def _full_masks(trimap: Trimap, shape: tuple[int, int]) -> tuple[Mask, Mask]:
     return subject, ~(subject | empty)
 
 
-def _pixel_noise(given: ModelInput, empty: Mask) -> float:
-    """Standard deviation of one channel of one pixel between plate and clean plate, encoded."""
-    assert given.clean_plate is not None
+def pixel_noise(plate: FloatImage, clean_plate: FloatImage, empty: Mask) -> float:
+    """Standard deviation of one channel of one pixel between plate and clean plate, encoded.
+
+    empty: (H, W), where the plate shows nothing but the set.
+    """
     rows, columns = np.nonzero(empty)
     every = max(1, len(rows) // 100_000)
     rows, columns = rows[::every], columns[::every]
     measured = 0.01
     if len(rows) >= 100:
-        apart = np.abs(given.plate[rows, columns] - given.clean_plate[rows, columns])
+        apart = np.abs(plate[rows, columns] - clean_plate[rows, columns])
         measured = min(float(np.median(apart)) / 0.6745, 0.2)
     return float(np.hypot(max(measured, LEAST_NOISE), CODING_NOISE))
 

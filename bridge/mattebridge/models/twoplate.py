@@ -457,11 +457,15 @@ def finished(given: Inputs, logit: Tensor, coarse: Tensor, fine: Optional[Tensor
     """
     alpha = opened(logit)
     share, colour = alpha.clamp(0, 1), given.keyed_foreground + coarse
-    pull = 1.1 * share / (share.square() + 0.1)
-    colour = colour + pull * unexplained(given, share, colour)
+    colour = colour + pull(share) * unexplained(given, share, colour)
     if fine is not None:
         colour = colour + (4 * (1 - share)).clamp_max(1) * fine
     return Matte(logit, alpha, colour)
+
+
+def pull(alpha: Tensor) -> Tensor:
+    """How much of what is unexplained the colour gets: about 1 / alpha where that is not small."""
+    return 1.1 * alpha / (alpha.square() + 0.1)
 
 
 def clamped(matte: Matte) -> Matte:

@@ -1,6 +1,7 @@
 """`twoplate` as a model of the engine: one frame, plate and clean plate, perhaps a hint.
 
     `difference` --> coarse net, whole frame --> refiner, in the tiles where something is unsure
+                 --> alpha without the plate's grain
 
 `exact` refines the whole frame, at once.
 """
@@ -23,6 +24,7 @@ from mattebridge.models._torch_frames import (
     memory_translated,
     tensor_of,
 )
+from mattebridge.models._twoplate_grain import without_grain
 from mattebridge.models._twoplate_tiles import refined_in_tiles, small_inputs_by_rows
 from mattebridge.models.base import (
     Checkpoint,
@@ -31,8 +33,9 @@ from mattebridge.models.base import (
     ModelInput,
     ModelOutput,
 )
-from mattebridge.models.difference import keyed
+from mattebridge.models.difference import keyed, pixel_noise
 from mattebridge.models.twoplate import (
+    SURE,
     Inputs,
     Matte,
     TwoPlate,
@@ -106,7 +109,8 @@ class TwoPlateModel(MattingModel):
         factor = factor_for(height, width)
         first = keyed(given, checkpoint)
         with memory_translated(self.name, (height, width), _SMALLER), torch.inference_mode():
-            grown = padded(self._inputs(given, clean_plate, first), factor)
+            inputs = self._inputs(given, clean_plate, first)
+            grown = padded(inputs, factor)
             checkpoint("coarse")
             change = self._network.coarse(small_inputs_by_rows(grown, factor))
             if given.exact:
@@ -114,6 +118,9 @@ class TwoPlateModel(MattingModel):
             else:
                 made, share = refined_in_tiles(self._network, grown, change, factor, checkpoint)
             made = Matte(*(plane[:, :, :height, :width] for plane in made))
+            checkpoint("finish")
+            noise = grain_of(given, array_of(made.alpha[0, 0]))
+            made = without_grain(made, inputs.clean_plate, noise)
             alpha = array_of(made.alpha[0, 0])
             foreground = array_of(made.foreground[0].permute(1, 2, 0))
         # What the network does not see above 1 belongs to the foreground where that is.
@@ -122,6 +129,7 @@ class TwoPlateModel(MattingModel):
             **first.notes,
             "alpha_hint_used": given.alpha_hint is not None,
             "refined_share": round(share, 3),
+            "noise": round(noise, 4),
         }
         return ModelOutput(alpha, foreground, degraded=first.degraded, notes=notes)
 
@@ -143,6 +151,16 @@ class TwoPlateModel(MattingModel):
 
     def _plane(self, plane: Optional[np.ndarray]) -> Optional[Tensor]:
         return None if plane is None else tensor_of(plane, self._device)[None, None]
+
+
+def grain_of(given: ModelInput, alpha: FloatImage) -> float:
+    """The deviation between plate and clean plate where `alpha` (H, W) has nothing of a subject."""
+    assert given.clean_plate is not None
+    empty = alpha < SURE
+    if given.outside is not None:
+        empty &= ~given.outside
+    rows = slice(None, None, max(1, alpha.size // 400_000))
+    return pixel_noise(given.plate[rows], given.clean_plate[rows], empty[rows])
 
 
 def folded(network: TwoPlate) -> TwoPlate:

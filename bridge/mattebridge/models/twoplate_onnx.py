@@ -3,8 +3,10 @@
 Inputs: plate and clean_plate (1, 3, H, W), display-encoded RGB 0..1; keyed_alpha (1, 1, H, W) and
 keyed_foreground (1, 3, H, W), the matte of model `difference`, which the network corrects;
 alpha_hint and outside (1, 1, H, W), 0 where absent; hint_given and scene_linear (1, 1, 1, 1), 0 or
-1. Outputs: alpha (1, 1, H, W) and straight foreground (1, 3, H, W). All float32, top-down. `keyed`,
-alignment and the exposure fit of the clean plate are not in it: they come before.
+1; noise (1, 1, 1, 1), the standard deviation of one channel of one pixel between plate and clean
+plate where there is no subject, 0 to leave grain in alpha. Outputs: alpha (1, 1, H, W) and straight
+foreground (1, 3, H, W). All float32, top-down. The keyer, alignment and the exposure fit of the
+clean plate are not in it: they come before.
 """
 
 from __future__ import annotations
@@ -21,9 +23,10 @@ from torch import Tensor, nn
 
 from mattebridge.errors import ModelError
 from mattebridge.models._bgm_precision import test_picture
+from mattebridge.models._twoplate_grain import without_grain
 from mattebridge.models.twoplate import Inputs, TwoPlate, clamped, factor_for, inputs_of
 
-INPUTS = Inputs._fields
+INPUTS = (*Inputs._fields, "noise")
 OUTPUTS = ("alpha", "foreground")
 OPSET = 18
 # Another runtime adds up in another order; more than this is another network.
@@ -58,7 +61,7 @@ def _difference(file: bytes, network: TwoPlate, height: int, width: int) -> floa
     plate, clean_plate = (p.permute(2, 0, 1)[None] for p in test_picture(height, width))
     # Any matte will do: opaque, empty and half parts, and a colour of its own.
     alpha = (4 * (plate - clean_plate).mean(1, keepdim=True)).clamp(0, 1)
-    given = inputs_of(plate, clean_plate, (alpha, plate.flip(1)))
+    given = with_noise(inputs_of(plate, clean_plate, (alpha, plate.flip(1))), 0.01)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     feeds = {name: plane.contiguous().numpy() for name, plane in zip(INPUTS, given)}
     found = session.run(list(OUTPUTS), feeds)
@@ -86,13 +89,18 @@ def export_onnx(
         warnings.simplefilter("ignore")
         torch.onnx.export(
             _OneFrame(network, factor_for(height, width)).eval(),
-            tuple(inputs_of(plate, clean_plate, (alpha, foreground))),
+            with_noise(inputs_of(plate, clean_plate, (alpha, foreground)), 0.01),
             os.fspath(path),
             input_names=list(INPUTS),
             output_names=list(OUTPUTS),
             opset_version=OPSET,
             dynamo=False,
         )
+
+
+def with_noise(given: Inputs, noise: float) -> tuple[Tensor, ...]:
+    """What the file is given: `INPUTS`, in their order."""
+    return (*given, torch.full((1, 1, 1, 1), noise))
 
 
 class _OneFrame(nn.Module):
@@ -103,7 +111,9 @@ class _OneFrame(nn.Module):
         self.network, self.factor = network, factor
 
     def forward(self, *planes: Tensor) -> tuple[Tensor, Tensor]:
-        """The planes of `Inputs`, in their order."""
-        given = Inputs(*planes)
-        matte = clamped(self.network(given, self.factor)[1])
+        """The planes of `Inputs`, in their order, and the noise."""
+        given = Inputs(*planes[:-1])
+        grainy = clamped(self.network(given, self.factor)[1])
+        noise = planes[-1].flatten()
+        matte = without_grain(grainy, given.clean_plate, noise, at_once=None)
         return matte.alpha, matte.foreground
