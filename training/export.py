@@ -3,6 +3,9 @@
 Writes `data/twoplate.safetensors` (half precision) and `data/twoplate.json` into the package, from
 when on the registry offers `twoplate`. Do so only once it beats `difference`
 (`python -m training.validate`), and write docs/model_card.md with it.
+
+Of several weights the mean is shipped: runs that began from one another lie near enough for that,
+and their mean is often better than each ("model soups", Wortsman et al. 2022).
 """
 
 from __future__ import annotations
@@ -10,8 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # No weights larger than this are shipped.
 LARGEST_BYTES = 10_000_000
@@ -21,9 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     from mattebridge.models import twoplate_card
 
-    weights = options.weights or options.run / "best.safetensors"
     folder = options.out or twoplate_card.DATA
-    description = exported(weights, options.run, folder)
+    description = exported(options.weights, options.run, folder)
     print(json.dumps(description, indent=1))
     return 0
 
@@ -31,13 +37,19 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__)
     parser.add_argument("run", type=Path, help="folder of the run")
-    parser.add_argument("--weights", type=Path, help="other weights than RUN/best.safetensors")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="other weights than RUN/best.safetensors; of several the mean",
+    )
     parser.add_argument("--out", type=Path, help="folder to write to; by default the package's")
     return parser
 
 
-def exported(weights: Path, run: Path, folder: Path) -> dict[str, Any]:
-    """Write weights and description into `folder`; the description.
+def exported(weights: Sequence[Path], run: Path, folder: Path) -> dict[str, Any]:
+    """Write the mean of the weights, or the run's best, and description into `folder`; the latter.
 
     Raises `ModelError` where the weights do not fit, `ValueError` where they are too large.
     """
@@ -45,20 +57,15 @@ def exported(weights: Path, run: Path, folder: Path) -> dict[str, Any]:
 
     from mattebridge.models.twoplate_card import DESCRIPTION, WEIGHTS
     from mattebridge.models.twoplate_model import describe_state
-    from mattebridge.models.weights import read_state_dict
     from mattebridge.models.weights_file import digest_of
 
-    state = read_state_dict(weights)
+    state = mean_of(weights or [run / "best.safetensors"])
     facts = describe_state(state)
-    halves = {
-        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
-        for name, tensor in state.items()
-        if not name.endswith("num_batches_tracked")
-    }
+    halves = {name: tensor.half().contiguous() for name, tensor in state.items()}
     data = safetensors.torch.save(halves)
     if len(data) > LARGEST_BYTES:
         raise ValueError(f"the weights take {len(data)} bytes, more than {LARGEST_BYTES}")
-    description = {"digest": digest_of(data), "bytes": len(data), **facts, **_history(run)}
+    description = {"digest": digest_of(data), "bytes": len(data), **facts, **_history(run, weights)}
     folder.mkdir(parents=True, exist_ok=True)
     _replace(folder / WEIGHTS.name, data)
     # The description makes the registry offer the model: last.
@@ -67,7 +74,33 @@ def exported(weights: Path, run: Path, folder: Path) -> dict[str, Any]:
     return description
 
 
-def _history(run: Path) -> dict[str, Any]:
+def mean_of(weights: Sequence[Path]) -> dict[str, Tensor]:
+    """The mean of every tensor, in single precision; the norms' counts of batches are left out.
+
+    Raises `ModelError` where shapes differ.
+    """
+    from mattebridge.errors import ModelError
+    from mattebridge.models.weights import read_state_dict
+
+    states = [
+        {
+            name: tensor.float()
+            for name, tensor in read_state_dict(path).items()
+            if tensor.is_floating_point()
+        }
+        for path in weights
+    ]
+    shapes = [{name: tensor.shape for name, tensor in state.items()} for state in states]
+    for path, found in zip(weights, shapes):
+        if found != shapes[0]:
+            raise ModelError(
+                f"{path} and {weights[0]} are weights of two networks: they have no mean",
+                reason="shape",
+            )
+    return {name: sum(state[name] for state in states) / len(states) for name in states[0]}
+
+
+def _history(run: Path, weights: Sequence[Path]) -> dict[str, Any]:
     """What the run's own notes say of the weights: where they come from, for the model card."""
     notes = run / "state" / "run.json"
     if not notes.exists():
@@ -77,15 +110,19 @@ def _history(run: Path) -> dict[str, Any]:
     told = json.loads(notes.read_text(encoding="utf-8"))
     plan, progress = told["plan"], told["progress"]
     judged = [row for row in progress["history"] if row["step"] == progress["best_step"]]
+    # Of weights that the run itself did not judge it knows no figures.
+    steps = progress["step"] if weights else progress["best_step"]
+    figures = {} if weights else (judged[-1] if judged else {})
     return {
         "seed": plan["seed"],
-        "steps": progress["best_step"],
-        "samples": progress["best_step"] * plan["batch"],
+        "steps": steps,
+        "samples": steps * plan["batch"],
         "canvases": progress["next_group"] * GROUP,
         "training_minutes": round(progress["seconds"] / 60, 1),
         "device": progress["device"],
         "initial": progress["initial"],
-        "validation": {k: round(v, 2) for k, v in (judged[-1] if judged else {}).items()},
+        "mean_of": max(1, len(weights)),
+        "validation": {k: round(v, 2) for k, v in figures.items()},
     }
 
 

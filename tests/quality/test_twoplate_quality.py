@@ -16,19 +16,20 @@ from quality.composites import BLENDS, KINDS
 from quality.judging import Result, change_of_a_still, judged_set, mean
 
 # Other weights need other bounds, and a line in docs/model_card.md.
-DIGEST = "sha256:c532d26be69e52d29754f497b529e26b175e2a65b556d52f5991e53af3c80837"
-# Measured, with a tenth to spare; drift with less, as those before it had to be within.
+DIGEST = "sha256:6b5937ef51261b1d1155528a1b068f60ea3ebf474c38f6f04c3100991fa9a605"
+# Measured, with a tenth to spare; drift, noisy and motion with less, since the weights before these
+# were better there (36.9, 51.5 and 15.8).
 LARGEST_BY_KIND = {
-    "clean": 16.9,
-    "shadow": 71.9,
+    "clean": 15.3,
+    "shadow": 70.6,
     "drift": 38.1,
-    "similar": 40.5,
+    "similar": 38.8,
     "noisy": 56.7,
-    "motion": 17.4,
+    "motion": 18.0,
 }
 LARGEST_FOREGROUND = 6.7
-# The goal is 2, and is met on the sample shot.
-LARGEST_CHANGE = 2.7
+# The goal.
+LARGEST_CHANGE = 2.0
 
 
 @pytest.fixture(scope="module")

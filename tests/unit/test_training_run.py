@@ -306,13 +306,30 @@ def test_the_log_is_read_back_and_drawn(tmp_path: Path) -> None:
 def test_the_export_writes_half_precision_with_its_digest_and_history(tmp_path: Path) -> None:
     run, shipped = tmp_path / "run", tmp_path / "data"
     state.save(run, uninterrupted())
-    safetensors.torch.save_file(uninterrupted().average, tmp_path / "best.safetensors")
-    told = exported(tmp_path / "best.safetensors", run, shipped)
+    safetensors.torch.save_file(uninterrupted().average, run / "best.safetensors")
+    told = exported([], run, shipped)
     assert told["digest"].startswith("sha256:")
+    assert told["mean_of"] == 1
     assert told["seed"] == TINY.seed
     found = read_state_dict(shipped / "twoplate.safetensors")
     assert found["refiner.enter.weight"].dtype == torch.float16
     load_strictly(from_state(found), found, looks_like="")
+
+
+def test_of_several_weights_the_mean_is_exported(tmp_path: Path) -> None:
+    first = uninterrupted().average
+    second = {k: v + 1 for k, v in first.items()}
+    paths = [tmp_path / name for name in ("first.safetensors", "second.safetensors")]
+    for path, tensors in zip(paths, (first, second)):
+        safetensors.torch.save_file(tensors, path)
+    told = exported(paths, tmp_path / "no run", tmp_path / "data")
+    found = read_state_dict(tmp_path / "data" / "twoplate.safetensors")
+    name = "refiner.enter.weight"
+    assert torch.allclose(found[name].float(), first[name] + 0.5, atol=1e-3)
+    assert "validation" not in told
+    safetensors.torch.save_file({**first, name: first[name][:, :1].contiguous()}, paths[1])
+    with pytest.raises(ModelError, match=r"second.safetensors and .*first.safetensors"):
+        exported(paths, tmp_path, tmp_path / "data")
 
 
 def test_the_first_step_of_the_optimiser_is_as_long_as_its_rate() -> None:
