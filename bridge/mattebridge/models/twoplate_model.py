@@ -109,8 +109,7 @@ class TwoPlateModel(MattingModel):
         factor = factor_for(height, width)
         first = keyed(given, checkpoint)
         with memory_translated(self.name, (height, width), _SMALLER), torch.inference_mode():
-            inputs = self._inputs(given, clean_plate, first)
-            grown = padded(inputs, factor)
+            grown = padded(self._inputs(given, clean_plate, first), factor)
             checkpoint("coarse")
             change = self._network.coarse(small_inputs_by_rows(grown, factor))
             if given.exact:
@@ -120,7 +119,7 @@ class TwoPlateModel(MattingModel):
             made = Matte(*(plane[:, :, :height, :width] for plane in made))
             checkpoint("finish")
             noise = grain_of(given, array_of(made.alpha[0, 0]))
-            made = without_grain(made, inputs.clean_plate, noise)
+            made = without_grain(made, grown.clean_plate, noise)
             alpha = array_of(made.alpha[0, 0])
             foreground = array_of(made.foreground[0].permute(1, 2, 0))
         # What the network does not see above 1 belongs to the foreground where that is.
