@@ -35,9 +35,9 @@ def without_grain(
 ) -> Matte:
     """The matte of one frame with a steadier alpha, and the colour that goes with it; both 0..1.
 
-    matte: alpha (1, 1, H, W) and straight foreground (1, 3, H, W), 0..1. clean_plate: (1, 3, ...), of
-    that size at least. noise: standard deviation of one channel of one pixel between plate and
-    clean plate, display-encoded. at_once: pixels; None for a graph that takes any number.
+    matte: alpha (1, 1, H, W) and straight foreground (1, 3, H, W), 0..1. clean_plate: of that size
+    at least. noise: standard deviation of one channel of one pixel between plate and clean plate,
+    display-encoded. at_once: pixels; None for a graph that takes any number.
     """
     alpha, foreground = matte.alpha[0, 0].clone(), matte.foreground[0].clone()
     near = functional.pad(matte.alpha, (1, 1, 1, 1), mode="replicate")[0, 0]
