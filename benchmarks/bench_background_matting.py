@@ -42,9 +42,9 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from fakes.generated_weights import generated_state
-from mattebridge.models._bgm_fast import FastMatte, FastMatting
-from mattebridge.models._bgm_refiner import CELL
-from mattebridge.models.background_matting import BACKBONES, MattingRefine
+from mattebridge.models.background_matting.fast import FastMatte, FastMatting
+from mattebridge.models.background_matting.networks import BACKBONES, MattingRefine
+from mattebridge.models.background_matting.refiner import CELL
 
 # Height, width and the documented settings of that resolution.
 SIZES = {"hd": (1080, 1920, 0.25, 80_000), "uhd": (2160, 3840, 0.125, 320_000)}

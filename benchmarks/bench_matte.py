@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from benchmarks.daemon import running
-from mattebridge.sample import render_shot
+from mattebridge_sample import render_shot
 
 
 def main(arguments: list[str]) -> None:

@@ -31,8 +31,8 @@ def main(arguments: list[str]) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
-    from mattebridge.engine import Engine
-    from mattebridge.sample import render_frames
+    from mattebridge.engine.engine import Engine
+    from mattebridge_sample import render_frames
 
     torch.set_num_threads(THREADS)
     engine = Engine("cpu")
@@ -70,7 +70,7 @@ class _Turn(NamedTuple):
 
 
 def _timed(engine: Any, frame: Any, model: str) -> _Turn:
-    from mattebridge.engine import RenderParams
+    from mattebridge.wire.params import RenderParams
 
     height, width = frame.plate.shape[:2]
     out = {

@@ -55,12 +55,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.bench_background_matting import make_network
 from benchmarks.daemon import running
-from mattebridge.batch import run_job
 from mattebridge.image_io import read_frame, write_frame
-from mattebridge.job import MatteJob, preflight
-from mattebridge.models.installed import InstalledModels
-from mattebridge.outputs import Finish, write_output
-from mattebridge.pictures import Pictures
+from mattebridge.image_io.sources import Pictures
+from mattebridge.models.weights.installed import InstalledModels
+from mattebridge.shot.job import MatteJob
+from mattebridge.shot.pictures import Finish, write_output
+from mattebridge.shot.plan import preflight
+from mattebridge.shot.run import run_job
 
 MODEL = "bench-mobilenetv2"
 PRESET = "background-matting"

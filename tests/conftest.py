@@ -6,14 +6,12 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Callable
 
 import pytest
 
 from fakes.daemon_process import DaemonProcess
-
-ROOT = Path(__file__).parents[1]
+from fakes.places import ROOT
 
 
 def _make_importable(name: str) -> None:

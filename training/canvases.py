@@ -22,8 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mattebridge.models.base import ModelInput, ModelOutput, no_checkpoint
-from mattebridge.models.difference import keyed
+from mattebridge.checkpoint import no_checkpoint
+from mattebridge.models.base import ModelInput, ModelOutput
+from mattebridge.models.difference.keyer import keyed
 from training.compose.camera import regrained
 from training.compose.dice import Dice
 from training.compose.shots import Layers, Shots, composed

@@ -26,9 +26,9 @@ LARGEST_BYTES = 10_000_000
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    from mattebridge.models import twoplate_card
+    from mattebridge.models.twoplate.card import DATA
 
-    folder = options.out or twoplate_card.DATA
+    folder = options.out or DATA
     description = exported(options.weights, options.run, folder)
     print(json.dumps(description, indent=1))
     return 0
@@ -55,9 +55,9 @@ def exported(weights: Sequence[Path], run: Path, folder: Path) -> dict[str, Any]
     """
     import safetensors.torch
 
-    from mattebridge.models.twoplate_card import DESCRIPTION, WEIGHTS
-    from mattebridge.models.twoplate_model import describe_state
-    from mattebridge.models.weights_file import digest_of
+    from mattebridge.models.twoplate.card import DESCRIPTION, WEIGHTS
+    from mattebridge.models.twoplate.model import describe_state
+    from mattebridge.models.weights.file import digest_of
 
     state = mean_of(weights or [run / "best.safetensors"])
     facts = describe_state(state)
@@ -80,7 +80,7 @@ def mean_of(weights: Sequence[Path]) -> dict[str, Tensor]:
     Raises `ModelError` where shapes differ.
     """
     from mattebridge.errors import ModelError
-    from mattebridge.models.weights import read_state_dict
+    from mattebridge.models.weights.state_dict import read_state_dict
 
     states = [
         {

@@ -9,13 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from mattebridge.alignment import match_clean_plate
-from mattebridge.metrics import Figures, mean_figures, measure
-from mattebridge.models._twoplate_grain import without_grain
-from mattebridge.models.base import ModelInput, no_checkpoint
-from mattebridge.models.difference import keyed
-from mattebridge.models.twoplate import Matte, TwoPlate, clamped, factor_for, inputs_of
-from mattebridge.models.twoplate_model import grain_of
+from mattebridge.checkpoint import no_checkpoint
+from mattebridge.clean_plate.match import match_clean_plate
+from mattebridge.evaluate.metrics import Figures, mean_figures, measure
+from mattebridge.models.base import ModelInput
+from mattebridge.models.difference.keyer import keyed
+from mattebridge.models.twoplate.grain import without_grain
+from mattebridge.models.twoplate.model import grain_of
+from mattebridge.models.twoplate.network import (
+    NetworkMatte,
+    TwoPlate,
+    clamped,
+    factor_for,
+    inputs_of,
+)
 from training import validation
 from training.validation import BLENDS, KINDS, Frame
 
@@ -152,7 +159,7 @@ def alpha_of(network: TwoPlate, one: Prepared) -> Any:
     )
     factor = factor_for(*one.frame.plate.shape[:2])
     _, matte = network(given, factor)
-    matte = clamped(Matte(*(plane.float() for plane in matte)))
+    matte = clamped(NetworkMatte(*(plane.float() for plane in matte)))
     noise = grain_of(
         _given(one.frame, one.clean_plate, one.outside), matte.alpha[0, 0].cpu().numpy()
     )

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mattebridge.models.twoplate import (
+from mattebridge.models.twoplate.network import (
     WRONG,
     Change,
     Inputs,
-    Matte,
+    NetworkMatte,
     closed,
     coarse_matte,
     opened,
@@ -48,7 +48,12 @@ _LOWEST, _HIGHEST = 0.3, 5.0
 
 
 def losses(
-    change: Change, matte: Matte, shots: KeyedShots, seen: KeyedShots, factor: int, twins: int = 0
+    change: Change,
+    matte: NetworkMatte,
+    shots: KeyedShots,
+    seen: KeyedShots,
+    factor: int,
+    twins: int = 0,
 ) -> dict[str, Tensor]:
     """The parts of the loss, means over the shots; their sum is what is minimised.
 
@@ -81,7 +86,7 @@ def weights(shots: KeyedShots) -> Tensor:
     return (_USUAL_ERROR / (_LEAST_ERROR + error)).clamp(_LOWEST, _HIGHEST)
 
 
-def coarse_loss(coarse: Matte, shots: Shots, factor: int) -> dict[str, Tensor]:
+def coarse_loss(coarse: NetworkMatte, shots: Shots, factor: int) -> dict[str, Tensor]:
     """The parts of the coarse net's loss, weighted."""
     alpha, foreground = shrunk_truth(shots, factor)
     found = steep(coarse)
@@ -107,7 +112,7 @@ def doubt_loss(change: Change, shots: KeyedShots, factor: int) -> Tensor:
     return _mean(cross)
 
 
-def refined_loss(matte: Matte, shots: Shots) -> dict[str, Tensor]:
+def refined_loss(matte: NetworkMatte, shots: Shots) -> dict[str, Tensor]:
     """The parts of the loss at full size, weighted.
 
     Beside the errors: slopes at full and half size, the unknown region once more, and a cross
@@ -127,7 +132,7 @@ def refined_loss(matte: Matte, shots: Shots) -> dict[str, Tensor]:
     }
 
 
-def change_loss(matte: Matte, twins: int) -> Tensor:
+def change_loss(matte: NetworkMatte, twins: int) -> Tensor:
     """How far apart the alphas of twins are, weighted; 0 for all other shots, (N,)."""
     found = steep(matte)
     alone = found.new_zeros(len(found) - 2 * twins)
@@ -136,7 +141,7 @@ def change_loss(matte: Matte, twins: int) -> Tensor:
     return torch.cat([alone, away, away])
 
 
-def steep(matte: Matte) -> Tensor:
+def steep(matte: NetworkMatte) -> Tensor:
     """Alpha 0..1 whose gradient does not vanish where it is certain.
 
     An absolute error's best alpha stays the same, the median: only the length of its gradient is
@@ -167,7 +172,7 @@ def colour_error(found: Tensor, truth: Tensor, alpha: Tensor) -> Tensor:
     return _mean_where((found - truth).abs().mean(1, keepdim=True), seen)
 
 
-def _cross(matte: Matte, alpha: Tensor) -> Tensor:
+def _cross(matte: NetworkMatte, alpha: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(matte.logit.float(), alpha, reduction="none")
 
 

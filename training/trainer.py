@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mattebridge.models.twoplate import (
+from mattebridge.models.twoplate.network import (
     Change,
     Inputs,
-    Matte,
+    NetworkMatte,
     TwoPlate,
     enlarged,
     small_inputs,
 )
-from mattebridge.models.weights import load_strictly
+from mattebridge.models.weights.state_dict import load_strictly
 from training import windows
 from training.canvases import KeyedShots
 from training.farm import CanvasFarm
@@ -131,7 +131,7 @@ class Trainer:
 
     def _asked(
         self, given: Inputs, factor: int, corners: windows.Corners, window: int
-    ) -> tuple[Change, Matte]:
+    ) -> tuple[Change, NetworkMatte]:
         """The coarse change of the crops, and the refined matte of their windows."""
         change = self.network.coarse(small_inputs(given, factor))
         half = windows.change_in(enlarged(change, factor // 2), corners, window)

@@ -20,7 +20,8 @@ def main() -> int:
     import numpy as np
     import torch
 
-    from mattebridge.engine import Engine, RenderParams
+    from mattebridge.engine.engine import Engine
+    from mattebridge.wire.params import RenderParams
     from training import judge, validation
 
     if options.write:
@@ -92,13 +93,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _registry(model: str) -> Any:
     """The usual models, and a weights file under the name of a candidate."""
-    from mattebridge.models.registry import Entry, Registry, built_in
+    from mattebridge.models.entry import Entry
+    from mattebridge.models.registry import Registry, built_in
 
     if not Path(model).is_file():
         return Registry(built_in)
-    from mattebridge.models.twoplate_card import card_of
-    from mattebridge.models.twoplate_model import TwoPlateModel
-    from mattebridge.models.weights import read_state_dict
+    from mattebridge.models.twoplate.card import card_of
+    from mattebridge.models.twoplate.model import TwoPlateModel
+    from mattebridge.models.weights.state_dict import read_state_dict
 
     def candidate() -> Mapping[str, Entry]:
         def make(card: Any) -> TwoPlateModel:

@@ -16,19 +16,17 @@ Everything is display-encoded float32, 8-bit values; alpha linear coverage; fore
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import multiprocessing
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mattebridge_sample import composites
 from training.frozen import Rng
 from training.frozen.sets import draw_set
 from training.frozen.subjects import draw_subject
@@ -45,7 +43,6 @@ SETS = ("frozen", "quality")
 # First of five seed numbers; training's streams have three.
 _SEED = 20_260
 _GRAIN = 0.008
-_QUALITY = Path(__file__).parents[1] / "tests" / "quality" / "composites.py"
 
 
 @dataclass(frozen=True)
@@ -89,13 +86,11 @@ def frame(kind: str, number: int, blend: str, *, side: int = SIDE) -> Frame:
 
 
 def wanted(name: str, per_kind: int, *, side: int = SIDE) -> list[Wanted]:
-    """The frames of a set: `per_kind` of each kind in each blend; none where it is not there.
+    """The frames of a set: `per_kind` of each kind in each blend.
 
     `frozen` is the set of this module; `quality` are the frames that the project's tests judge by:
     drawn by other code, so nothing that was learned here fits them by chance.
     """
-    if name == "quality" and not _QUALITY.exists():
-        return []
     return [(name, k, n, b, side) for k in KINDS for n in range(per_kind) for b in BLENDS]
 
 
@@ -104,7 +99,7 @@ def drawn(one: Wanted) -> Frame:
     name, kind, number, blend, side = one
     if name == "frozen":
         return frame(kind, number, blend, side=side)
-    made = _quality_module().composite(kind, number, blend=blend, long_side=side)
+    made = composites.composite(kind, number, blend=blend, long_side=side)
     values = (made.plate, made.clean_plate, made.alpha, made.foreground)
     return Frame(made.name, kind, blend, *values)
 
@@ -115,17 +110,6 @@ def each(make: Callable[[Any], Any], jobs: Sequence[Any], workers: int) -> list[
         return [make(job) for job in jobs]
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         return pool.map(make, jobs, chunksize=1)
-
-
-def _quality_module() -> Any:
-    name = "mattebridge_quality_composites"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, _QUALITY)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[name]
 
 
 # --- the parts of a frame -------------------------------------------------------------------------

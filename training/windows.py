@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mattebridge.models.twoplate import Change, Inputs, each_plane
+from mattebridge.models.twoplate.network import Change, Inputs, each_plane
 from training.canvases import PLANES, KeyedShots
 
 # Windows lie on a grid this wide: a multiple of every factor of the coarse net.

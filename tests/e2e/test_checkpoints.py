@@ -13,12 +13,12 @@ import pytest
 import safetensors.torch
 import torch
 
-import mattebridge
 from fakes.daemon_process import DaemonProcess
 from fakes.generated_weights import generated_state, plate_pair
+from fakes.places import BRIDGE
 from mattebridge.errors import MessageError, ModelError
-from mattebridge.models.background_matting import MattingRefine
-from mattebridge.models.installed import InstalledModels
+from mattebridge.models.background_matting.networks import MattingRefine
+from mattebridge.models.weights.installed import InstalledModels
 
 HEIGHT, WIDTH = 96, 128
 LIMIT_S = 60
@@ -36,7 +36,7 @@ class Shelf:
             [sys.executable, "-m", "mattebridge", "models", *arguments],
             env={
                 **self.daemon.environment,
-                "PYTHONPATH": str(Path(mattebridge.__file__).parents[1]),
+                "PYTHONPATH": str(BRIDGE),
                 "MATTEBRIDGE_RUNTIME_DIR": str(self.daemon.folder),
             },
             capture_output=True,

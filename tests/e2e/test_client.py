@@ -20,6 +20,7 @@ import pytest
 
 from fakes.daemon_process import DaemonProcess, is_alive, slot_maps, wait_for
 from fakes.pictures import CHANNELS, PLAIN, matted_here, same, shot
+from fakes.places import BRIDGE
 from mattebridge.client import MatteClient
 from mattebridge.errors import (
     Cancelled,
@@ -34,7 +35,6 @@ from mattebridge.errors import (
     PlateError,
 )
 
-BRIDGE = Path(__file__).parents[2] / "bridge"
 SOON_S = 30.0
 SHOT = shot(seed=5)
 

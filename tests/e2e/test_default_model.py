@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from fakes.daemon_process import DaemonProcess
-from mattebridge import metrics
 from mattebridge.client import MatteClient
+from mattebridge.evaluate import metrics
 from mattebridge.image_io import read_frame
 from mattebridge.models.registry import DEFAULT_MODEL, Registry
-from mattebridge.sample import SampleFrame, render_frames, render_shot
+from mattebridge_sample import SampleFrame, render_frames, render_shot
 
 Start = Callable[..., DaemonProcess]
 SIZE = {"width": 320, "height": 180}

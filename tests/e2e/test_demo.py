@@ -8,7 +8,7 @@ import numpy as np
 import psutil
 import pytest
 
-from mattebridge import demo
+from mattebridge.commands import demo
 from mattebridge.errors import FrameWriteError
 from mattebridge.image_io import read_frame
 

@@ -20,9 +20,9 @@ import pytest
 from fakes.daemon_process import DaemonProcess, is_alive, wait_for
 from fakes.farm import ROOT, TEMPLATE, Farm, paint_shot
 from mattebridge.client import MatteClient
+from mattebridge.client.session import Session
 from mattebridge.image_io import read_frame
-from mattebridge.sequences import parse_frames
-from mattebridge.session import Session
+from mattebridge.image_io.sequences import parse_frames
 
 FRAMES = range(1001, 1007)
 OUTPUTS = ("alpha", "foreground", "premultiplied")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from fakes.daemon_process import DaemonProcess
-from mattebridge.batch import run_job
 from mattebridge.client import MatteClient
 from mattebridge.image_io import write_frame
-from mattebridge.job import MatteJob
+from mattebridge.shot.job import MatteJob
+from mattebridge.shot.run import run_job
 
 WIDTH, HEIGHT = 320, 208
 FRAMES = range(1, 7)

@@ -12,10 +12,11 @@ import pytest
 from fakes.daemon_process import DaemonProcess
 from fakes.fusion_host import Comp, Tool
 from fakes.host_shot import make_shot
+from fakes.places import ROOT
 
 # The Lua of Resolve: LuaJIT.
 lupa = pytest.importorskip("lupa.luajit21", reason="there is no LuaJIT (the wheel lupa) here")
-SCRIPT = Path(__file__).parents[2] / "resolve" / "MatteBridge.lua"
+SCRIPT = ROOT / "resolve" / "MatteBridge.lua"
 
 
 class LuaTool:

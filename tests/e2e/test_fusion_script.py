@@ -19,11 +19,12 @@ from fakes.daemon_process import DaemonProcess
 from fakes.fusion_host import Comp
 from fakes.host_shot import HostShot, make_shot
 from fakes.nuke_host import load
+from fakes.places import ROOT
 from mattebridge import cli
 from mattebridge.client import MatteClient
 from mattebridge.hosts import route
 
-FOLDER = Path(__file__).parents[2] / "resolve"
+FOLDER = ROOT / "resolve"
 
 
 @pytest.fixture(scope="module")

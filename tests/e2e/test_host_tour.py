@@ -9,8 +9,7 @@ import pytest
 
 from fakes import host_tour
 from fakes.interpreters import SUPPORTED, packages, run
-
-ROOT = Path(__file__).parents[2]
+from fakes.places import ROOT
 
 
 @pytest.mark.parametrize("version", SUPPORTED)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-import mattebridge
-from mattebridge.models.background_matting_card import REFINE_BYTES_PER_PIXEL
+from fakes.places import BRIDGE, TESTS
+from mattebridge.models.background_matting.card import REFINE_BYTES_PER_PIXEL
 
 HEIGHT, WIDTH = 4320, 7680
 # Two float pictures in, alpha and foreground out.
@@ -47,7 +46,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 @pytest.mark.slow
 def test_an_8k_frame_stays_within_what_its_card_says() -> None:
-    paths = [Path(mattebridge.__file__).parents[1], Path(__file__).parents[1]]
+    paths = [BRIDGE, TESTS]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))},

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import mattebridge
+from fakes.places import BRIDGE
 from mattebridge.image_io import display_codes, read_frame, write_frame
-from mattebridge.video_in import VideoReader, probe
-from mattebridge.video_out import VIDEO_FORMATS, VideoTimes, open_video
+from mattebridge.image_io.video_read import VideoReader, probe
+from mattebridge.image_io.video_write import VIDEO_FORMATS, VideoTimes, open_video
 
 WIDTH, HEIGHT = 96, 64
 FRAMES = range(1001, 1007)
@@ -49,7 +49,7 @@ class Command:
         self.started: list[subprocess.Popen[str]] = []
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("MATTEBRIDGE_")},
-            "PYTHONPATH": str(Path(mattebridge.__file__).parents[1]),
+            "PYTHONPATH": str(BRIDGE),
             "MATTEBRIDGE_RUNTIME_DIR": str(self.runtime / "run"),
             "XDG_CONFIG_HOME": str(self.runtime / "config"),
         }

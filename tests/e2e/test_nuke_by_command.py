@@ -13,8 +13,8 @@ from fakes.daemon_process import DaemonProcess
 from fakes.host_shot import make_shot
 from fakes.interpreters import run
 from fakes.nuke_comp import Comp, assert_same, offline
+from fakes.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 SRGB = ("--colorspace", "srgb", "--output-colorspace", "srgb")
 
 

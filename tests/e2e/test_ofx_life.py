@@ -31,7 +31,7 @@ from fakes.ofx_host import (
     blank,
 )
 from fakes.ofx_scene import matted, scene
-from mattebridge import transport
+from mattebridge.wire.folder import runtime_folder
 
 # The first test of a run waits for the compiler.
 pytestmark = pytest.mark.timeout(400)
@@ -152,9 +152,9 @@ def test_the_folder_is_found_as_the_python_client_finds_it(
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(short))
     for name in ("", "v7", "Farm Job 4711"):
         monkeypatch.setenv("MATTEBRIDGE_INSTANCE", name)
-        assert str(transport.runtime_folder()) + ":" in failed(node)
+        assert str(runtime_folder()) + ":" in failed(node)
         if name:
-            assert str(transport.runtime_folder(name)) + ":" in failed(connected(host, name))
+            assert str(runtime_folder(name)) + ":" in failed(connected(host, name))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(short / ("long" * 30)))
     (short / ("long" * 30)).mkdir()
     assert "too long a path" in failed(node)

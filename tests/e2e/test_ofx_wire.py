@@ -5,21 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import msgpack
 import pytest
 
 from fakes import ofx_build
-from mattebridge import protocol
+from fakes.places import TESTS
 from mattebridge.errors import MessageError
-from mattebridge.slots import HEADER
+from mattebridge.wire import protocol
+from mattebridge.wire.slots import HEADER
 
 # The first test of a run waits for the compiler.
 pytestmark = pytest.mark.timeout(400)
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "protocol"
+GOLDEN = TESTS / "golden" / "protocol"
 
 
 def ask(*arguments: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:

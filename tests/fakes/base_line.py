@@ -19,12 +19,7 @@ from typing import Any
 from fakes.daemon_process import DaemonProcess, is_alive, slot_maps, wait_for
 from fakes.pictures import PLAIN, matted_here, same, shot
 from mattebridge.client import MatteClient
-from mattebridge.errors import (
-    BusyError,
-    DeadlineError,
-    MattebridgeError,
-    WorkerLostError,
-)
+from mattebridge.errors import BusyError, DeadlineError, MattebridgeError, WorkerLostError
 
 # What may lie in a runtime folder after any death.
 SMALL_FILES = {"door", "ctl", "lock", "status.json", "log"}

@@ -17,11 +17,10 @@ from typing import Any, Optional
 
 import numpy as np
 
-import mattebridge
 from fakes.daemon_process import is_alive, wait_for
+from fakes.places import BRIDGE, ROOT
 from mattebridge.image_io import write_frame
 
-ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / "farm" / "openjd" / "template.yaml"
 WIDTH, HEIGHT = 64, 48
 LIMIT_S = 120.0
@@ -101,7 +100,7 @@ class Farm:
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("MATTEBRIDGE_", "OPENJD"))},
             "PATH": f"{self.home / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-            "PYTHONPATH": str(Path(mattebridge.__file__).parents[1]),
+            "PYTHONPATH": str(BRIDGE),
             "XDG_RUNTIME_DIR": str(self.home / "run"),
             "XDG_CONFIG_HOME": str(self.home / "config"),
             "XDG_DATA_HOME": str(self.home / "data"),

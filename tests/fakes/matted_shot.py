@@ -8,9 +8,10 @@ from typing import Any, Optional
 import numpy as np
 
 from fakes.inprocess_client import FakeMatte, InProcessClient
-from mattebridge.batch import Summary, run_job
 from mattebridge.image_io import write_frame
-from mattebridge.job import MatteJob
+from mattebridge.shot.job import MatteJob
+from mattebridge.shot.run import run_job
+from mattebridge.shot.summary import Summary
 
 WIDTH, HEIGHT = 64, 36
 RED = (0.6, 0.02, 0.02)

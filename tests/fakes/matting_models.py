@@ -14,7 +14,8 @@ from mattebridge.models.base import (
     SettingsSchema,
     SizeRule,
 )
-from mattebridge.models.registry import Entry, Registry
+from mattebridge.models.entry import Entry
+from mattebridge.models.registry import Registry
 
 KEYER_CARD = ModelCard(
     name="keyer",

@@ -9,8 +9,9 @@ import numpy as np
 
 from fakes.host_shot import HostShot
 from fakes.nuke_host import NukeHost, Picture, load
+from fakes.places import ROOT
 
-NUKE_FOLDER = Path(__file__).parents[2] / "nuke"
+NUKE_FOLDER = ROOT / "nuke"
 
 
 class Comp:

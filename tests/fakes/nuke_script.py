@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
+
+from fakes.places import ROOT, TESTS
 
 if TYPE_CHECKING:
     from fakes.nuke_host import Knob, Node, NukeHost
 
-NUKE_FOLDER = Path(__file__).parents[2] / "nuke"
+NUKE_FOLDER = ROOT / "nuke"
 TOOLSET = NUKE_FOLDER / "ToolSets" / "mattebridge" / "MatteBridge.nk"
 # The numbers by which addUserKnob names the kinds of knobs.
 NUMBERS = {
@@ -313,6 +314,6 @@ def toolset_text() -> str:
 if __name__ == "__main__":
     import sys
 
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    sys.path.insert(0, str(TESTS))
     TOOLSET.parent.mkdir(parents=True, exist_ok=True)
     TOOLSET.write_text(toolset_text(), "utf-8")

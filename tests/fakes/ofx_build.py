@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
-ROOT = Path(__file__).parents[2]
+from fakes.places import ROOT
+
 SHIM = ROOT / "plugin_shim"
 BUILD = ROOT / "build" / "plugin"
 TOOLS = BUILD / "tools"

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
-from mattebridge.engine import Engine, RenderParams
+from mattebridge.engine.engine import Engine
+from mattebridge.wire.params import RenderParams
 
 Image = np.ndarray[Any, Any]
 

@@ -20,8 +20,8 @@ import msgpack
 import numpy as np
 import zmq
 
-from mattebridge import oslayer, protocol
-from mattebridge.slots import PlaneSpec, SlotMap, place
+from mattebridge.wire import oslayer, protocol
+from mattebridge.wire.slots import PlaneSpec, SlotMap, place
 
 
 def knock(folder: Path) -> socket.socket:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from fakes.places import ROOT
 
 
 def _register() -> None:

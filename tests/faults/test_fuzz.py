@@ -18,12 +18,15 @@ import msgpack
 import pytest
 
 from fakes.base_line import AbusedDaemon, resident_bytes
+from fakes.places import TESTS
 from fakes.raw_client import RawClient, knock
-from mattebridge import protocol, session, transport
+from mattebridge.client import session
 from mattebridge.errors import MattebridgeError, MessageError
-from mattebridge.slots import HEADER_BYTES
+from mattebridge.wire import planes, protocol
+from mattebridge.wire.door import check_slots, check_welcome
+from mattebridge.wire.slots import HEADER_BYTES
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "protocol"
+GOLDEN = TESTS / "golden" / "protocol"
 CORPUS = {path.stem: path.read_bytes() for path in sorted(GOLDEN.glob("*.bin"))}
 # How long the slow ones go on; FUZZ_SECONDS=600 for the ten minutes that a release deserves.
 LONG_S = float(os.environ.get("FUZZ_SECONDS", "90"))
@@ -100,14 +103,14 @@ def _read_as_everybody_would(data: bytes) -> None:
             hello = protocol.validate_door(message, expected)
             protocol.negotiate(hello.get("proto", [1, 1]))
     with contextlib.suppress(MattebridgeError):
-        transport._check_slots(message, [], None)  # type: ignore[arg-type]
+        check_slots(message, [], None)  # type: ignore[arg-type]
     with contextlib.suppress(MattebridgeError):
-        transport.check_welcome(message, Path("/nowhere"))
+        check_welcome(message, Path("/nowhere"))
     if message.get("op") == "error":
         assert isinstance(session.error_of(message), MattebridgeError)
     request = protocol.validate_request(message)
     if request["op"] == "render":
-        protocol.check_planes(request["in"], request["out"], 4 << 20, HEADER_BYTES)
+        planes.check_planes(request["in"], request["out"], 4 << 20, HEADER_BYTES)
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,7 @@ from fakes.host_process import HostProcess
 from fakes.pictures import PLAIN, matted_here, same, shot
 from fakes.raw_client import RawClient
 from mattebridge.client import MatteClient
-from mattebridge.errors import (
-    ConnectionFailed,
-    DaemonLost,
-    DeadlineError,
-    WorkerLostError,
-)
+from mattebridge.errors import ConnectionFailed, DaemonLost, DeadlineError, WorkerLostError
 
 SOON_S = 60.0
 SHOT = shot(seed=7)

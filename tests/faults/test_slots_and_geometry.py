@@ -23,7 +23,6 @@ from fakes.base_line import AbusedDaemon, arena_descriptors
 from fakes.daemon_process import wait_for
 from fakes.pictures import PLAIN, matted_here, same, shot
 from fakes.raw_client import RawClient, ask_door, hello, knock
-from mattebridge import oslayer, protocol
 from mattebridge.errors import (
     DtypeError,
     GeometryError,
@@ -32,8 +31,9 @@ from mattebridge.errors import (
     QuotaError,
     TooLargeError,
 )
-from mattebridge.protocol import ITEM_BYTES, Plane
-from mattebridge.slots import HEADER_BYTES, SlotMap
+from mattebridge.wire import oslayer
+from mattebridge.wire.planes import ITEM_BYTES, Plane, check_planes
+from mattebridge.wire.slots import HEADER_BYTES, SlotMap
 
 SOON_S = 60.0
 SHOT = shot(seed=7)
@@ -307,7 +307,7 @@ def test_f12_whatever_geometry_passes_lies_inside_its_arena_alone(
     inputs: list[Plane], outputs: list[Plane]
 ) -> None:
     try:
-        protocol.check_planes(inputs, outputs, ARENA, HEADER_BYTES)
+        check_planes(inputs, outputs, ARENA, HEADER_BYTES)
     except (GeometryError, DtypeError, TooLargeError) as refused:
         assert refused.details["field"]  # noqa: PT017 - most examples are refused, all may be
         return

@@ -25,10 +25,11 @@ from fakes.daemon_process import DaemonProcess, children, is_alive, slot_maps, w
 from fakes.host_process import HostProcess
 from fakes.pictures import PLAIN, matted_here, same, shot
 from fakes.raw_client import RawClient, ask_door, hello, knock
-from mattebridge import autostart, protocol, transport
-from mattebridge.client import MatteClient
+from mattebridge.client import MatteClient, autostart
 from mattebridge.daemon import control
 from mattebridge.errors import ConnectionFailed, MattebridgeError, QuotaError, UnsafeRuntimeError
+from mattebridge.wire import protocol
+from mattebridge.wire.door import Door
 
 SOON_S = 60.0
 SHOT = shot(seed=7)
@@ -667,7 +668,7 @@ def test_f49_a_stopped_daemon_keeps_no_client_waiting_for_ever(start_abused: Sta
             started = time.monotonic()
             with pytest.raises(ConnectionFailed, match="did not answer"):
                 client.ping(timeout_s=0.5)
-            door = transport.Door.knock(daemon.folder)
+            door = Door.knock(daemon.folder)
             with contextlib.closing(door), pytest.raises(ConnectionFailed, match="at the door"):
                 door.ask(hello(), timeout_s=0.5)
             assert time.monotonic() - started < 10

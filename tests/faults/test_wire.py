@@ -24,8 +24,7 @@ from fakes.daemon_process import wait_for
 from fakes.host_process import HostProcess
 from fakes.pictures import PLAIN, matted_here, same, shot
 from fakes.raw_client import RawClient, ask_door, hello, knock
-from mattebridge import oslayer, protocol, session, transport
-from mattebridge.client import MatteClient
+from mattebridge.client import MatteClient, session
 from mattebridge.errors import (
     BusyError,
     Cancelled,
@@ -37,6 +36,8 @@ from mattebridge.errors import (
     QuotaError,
     VersionError,
 )
+from mattebridge.wire import oslayer, protocol
+from mattebridge.wire.door import Door, close_all
 
 SOON_S = 60.0
 SHOT = shot(seed=7)
@@ -252,7 +253,7 @@ def test_f19_two_hellos_in_one_visit_get_one_lease_at_most(daemon: AbusedDaemon)
         with contextlib.suppress(OSError):
             while answers.count("error") < 19:
                 answer, fds = ask_door(door, b"")
-                transport.close_all(fds)
+                close_all(fds)
                 if not answer:
                     break
                 answers.append(answer["op"])
@@ -379,7 +380,7 @@ IMPOSTORS = {
 def test_f20_another_program_at_the_door_is_a_failed_connection_in_bounded_time(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, impostor: str
 ) -> None:
-    monkeypatch.setitem(transport.Door.ask.__kwdefaults__, "timeout_s", 0.5)
+    monkeypatch.setitem(Door.ask.__kwdefaults__, "timeout_s", 0.5)
     folder = tmp_path_factory.mktemp("i") / "r"
     program = _Impostor(folder, IMPOSTORS[impostor])
     try:
@@ -505,7 +506,7 @@ def test_f22_one_session_too_many_is_refused_until_another_leaves(
         for door in doors[:-1]:
             answer, fds = ask_door(door, hello(1, TWO_MIB))
             assert answer["op"] == "welcome"
-            transport.close_all(fds)
+            close_all(fds)
         answer, fds = ask_door(doors[-1], hello(1, TWO_MIB))
         assert (answer["code"], answer["limit"], fds) == ("E_QUOTA", "sessions", [])
         assert "MATTEBRIDGE_MAX_SESSIONS" in answer["message"]
@@ -964,7 +965,7 @@ def test_f46_descriptors_that_were_cut_off_are_noticed_and_those_that_came_close
     before = len(os.listdir("/proc/self/fd"))
     welcome = msgpack.packb({"op": "welcome", "slots": []})
     with _pair() as (ours, theirs):
-        door = transport.Door(ours, oslayer.current())
+        door = Door(ours, oslayer.current())
         fds = (0,) * (oslayer.MAX_FDS + 4)
         rights = array.array("i", fds)
         theirs.sendmsg([welcome], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
@@ -988,4 +989,4 @@ def test_f46_a_record_longer_than_the_limit_is_noticed_at_both_ends(
     with _pair() as (ours, theirs):
         theirs.close()
         with pytest.raises(DaemonLost):
-            transport.Door(ours, oslayer.current()).ask({"op": "hello"})
+            Door(ours, oslayer.current()).ask({"op": "hello"})

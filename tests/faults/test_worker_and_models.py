@@ -13,9 +13,9 @@ from fakes.base_line import AbusedDaemon
 from fakes.daemon_process import is_alive, wait_for
 from fakes.pictures import PLAIN, matted_here, same, shot
 from fakes.raw_client import RawClient
-from mattebridge import protocol
 from mattebridge.daemon import mailbox, worker
 from mattebridge.errors import InternalError, MessageError, ModelError, OutOfMemoryError
+from mattebridge.wire import protocol
 
 SOON_S = 60.0
 SHOT = shot(seed=7)

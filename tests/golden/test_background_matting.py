@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from fakes.generated_weights import generated_state, plate_pair
-from mattebridge.models._bgm_fast import FastMatting
-from mattebridge.models.background_matting import make_network
+from mattebridge.models.background_matting.fast import FastMatting
+from mattebridge.models.background_matting.networks import make_network
 
 FOLDER = Path(__file__).parent / "background_matting"
 STATE_DICTS = json.loads((FOLDER / "state_dict.json").read_text())

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mattebridge.alignment import match_clean_plate
-from mattebridge.models.base import MattingModel, ModelInput, no_checkpoint
-from quality.composites import (
+from mattebridge.checkpoint import no_checkpoint
+from mattebridge.clean_plate.match import match_clean_plate
+from mattebridge.models.base import MattingModel, ModelInput
+from mattebridge_sample.composites import (
     BLENDS,
     KINDS,
     Composite,

@@ -9,11 +9,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mattebridge import metrics
 from mattebridge.color import srgb_encode
-from mattebridge.engine import Engine, RenderParams
-from mattebridge.evaluation import change_where_still
-from mattebridge.sample import SampleFrame, render_frames
+from mattebridge.engine.engine import Engine
+from mattebridge.evaluate import metrics
+from mattebridge.evaluate.judge import change_where_still
+from mattebridge.wire.params import RenderParams
+from mattebridge_sample import SampleFrame, render_frames
 
 MODELS = ("twoplate", "difference")
 # Mean absolute error e-3 over the frame and inside the unknown region, frames 1001 to 1003.

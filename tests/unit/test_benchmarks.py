@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
+from fakes.places import ROOT
+
+FOLDER = ROOT / "benchmarks"
 
 
 def tree(name: str) -> ast.Module:

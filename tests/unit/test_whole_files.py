@@ -8,11 +8,11 @@ import resource
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fakes.places import BRIDGE
 from mattebridge import whole_files
 from mattebridge.errors import FrameWriteError
 from mattebridge.image_io import check_frame, write_frame
@@ -152,7 +152,7 @@ def tiny_disk(tmp_path):
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_full_disk_is_an_error_and_every_file_on_it_is_whole(tmp_path, tiny_disk, name):
     command = [*tiny_disk, sys.executable, "-c", FULL_DISK, str(tmp_path), name]
-    source = str(Path(whole_files.__file__).parents[1])
+    source = str(BRIDGE)
     environment = {**os.environ, "PYTHONPATH": source}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr
@@ -217,7 +217,7 @@ write_frame(sys.argv[1], np.ones((40, 40, 3), np.float32))
 
 def test_a_writer_killed_half_way_leaves_no_final_and_is_swept(tmp_path):
     target = tmp_path / "a.exr"
-    environment = {**os.environ, "PYTHONPATH": str(Path(whole_files.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(BRIDGE)}
     subprocess.run([sys.executable, "-c", KILLED, str(target)], env=environment, timeout=60)
     assert not target.exists()
     assert len(os.listdir(tmp_path)) == 1

@@ -10,11 +10,11 @@ from typing import Optional
 
 def main(arguments: Optional[list[str]] = None) -> int:
     """Run a front; the exit status is the daemon's (17: another one holds the lock)."""
-    from mattebridge import protocol
     from mattebridge.daemon.front import ALREADY_RUNNING, serve
     from mattebridge.daemon.limits import Limits
-    from mattebridge.daemon.pool import find_devices
+    from mattebridge.daemon.workers import find_devices
     from mattebridge.errors import MattebridgeError
+    from mattebridge.wire import protocol
 
     parser = argparse.ArgumentParser(prog="mattebridge.daemon")
     parser.add_argument("--folder", type=Path, required=True)

@@ -20,8 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Optional
 
-from mattebridge import autostart, protocol, transport
-from mattebridge.client import MatteClient
+from mattebridge.client import MatteClient, autostart
+from mattebridge.client.session import Session
 from mattebridge.daemon.runtime import Runtime
 from mattebridge.errors import (
     ConnectionFailed,
@@ -30,7 +30,9 @@ from mattebridge.errors import (
     MattebridgeError,
     UidError,
 )
-from mattebridge.session import Session
+from mattebridge.wire import protocol
+from mattebridge.wire.door import Door
+from mattebridge.wire.folder import LOCK, LOG, STATUS, runtime_folder
 
 LAUNCH_LIMIT_S = autostart.LAUNCH_LIMIT_S
 POLL_S = 0.005
@@ -55,7 +57,7 @@ def serve(
     start joins it instead. `auto` marks a start by a client: an idle limit, nothing remembered.
     Raises `ConnectionFailed` with the daemon's last words when it ends before it accepts.
     """
-    folder = transport.runtime_folder(instance)
+    folder = runtime_folder(instance)
     if auto and idle_exit_s is None:
         idle_exit_s = AUTO_IDLE_EXIT_S
     if not auto:
@@ -133,7 +135,7 @@ def _join(folder: Path, user: str) -> bool:
 
 def _accepts(folder: Path) -> bool:
     try:
-        transport.Door.knock(folder, timeout_s=1.0).close()
+        Door.knock(folder, timeout_s=1.0).close()
     except (ConnectionFailed, UidError):
         return False
     return True
@@ -148,14 +150,14 @@ def _early_words(folder: Path) -> int:
         os.umask(mask)  # the daemon's mask is not the caller's
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        return os.open(folder / transport.LOG, flags, 0o600)
+        return os.open(folder / LOG, flags, 0o600)
     except OSError:
         return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
 
 def _last_words(folder: Path) -> str:
     try:
-        lines = (folder / transport.LOG).read_text("utf-8", "replace").strip().splitlines()
+        lines = (folder / LOG).read_text("utf-8", "replace").strip().splitlines()
     except OSError:
         return "it left no log"
     return lines[-1] if lines else "its log is empty"
@@ -175,7 +177,7 @@ def stop(instance: Optional[str] = None, *, if_unused: bool = False) -> Outcome:
     `IN_USE` only when `if_unused` is given and others use it: somebody holds arenas, or joined it
     and has not left. Raises `ConnectionFailed` when it does not go in time, or hangs.
     """
-    folder, why = transport.runtime_folder(instance), "it is stopping, but has not yet"
+    folder, why = runtime_folder(instance), "it is stopping, but has not yet"
     try:
         with MatteClient.connect(instance, name="stop") as client:
             if not client.shutdown(if_unused=if_unused, user=user_name()):
@@ -190,7 +192,7 @@ def stop(instance: Optional[str] = None, *, if_unused: bool = False) -> Outcome:
             return Outcome.STOPPED
         time.sleep(POLL_S)
     raise ConnectionFailed(
-        f"the daemon in {folder} still runs: {why}. See {folder / transport.LOG}; "
+        f"the daemon in {folder} still runs: {why}. See {folder / LOG}; "
         f"`kill -9` ends it{_known_pid(folder)}"
     )
 
@@ -209,7 +211,7 @@ def leave(instance: Optional[str] = None) -> str:
 def _known_pid(folder: Path) -> str:
     """Which process that is, as far as the daemon wrote it down."""
     try:
-        return f" (pid {int(json.loads((folder / transport.STATUS).read_text('utf-8'))['pid'])})"
+        return f" (pid {int(json.loads((folder / STATUS).read_text('utf-8'))['pid'])})"
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 
@@ -218,7 +220,7 @@ def _lock_is_held(folder: Path) -> bool:
     import fcntl
 
     try:
-        fd = os.open(folder / transport.LOCK, os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return False
     try:

@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import logging
 import os
 import resource
 import socket
 import time
-from collections import OrderedDict, deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
-from mattebridge import oslayer, protocol, transport
+from mattebridge.daemon.leases import ArenaRecord, Lease
 from mattebridge.daemon.limits import RESERVED_BYTES, Limits, available_memory_bytes
 from mattebridge.errors import (
     BusyError,
@@ -32,11 +30,14 @@ from mattebridge.errors import (
     QuotaError,
     UidError,
 )
-from mattebridge.slots import ROUND_BYTES
+from mattebridge.wire import oslayer, protocol
+from mattebridge.wire.door import close_all
+from mattebridge.wire.folder import DOOR
+from mattebridge.wire.slots import ROUND_BYTES
+from mattebridge.wire.transport import endpoint
 
 if TYPE_CHECKING:
     from mattebridge.daemon.loop import Helper, Loop
-    from mattebridge.daemon.requests import Request
 
 log = logging.getLogger(__name__)
 
@@ -46,62 +47,9 @@ MAX_UNGREETED = 64
 # Descriptors kept free for log, status, workers and the like, and for each visitor's own
 # connection to the control socket.
 SPARE_FDS = 32
-REMEMBERED_REPLIES = 64
 REMEMBERED_USERS = 64
 # Sessions without arenas (status, stop) are exempt from the limit, but not without number.
 SESSIONS_FOR_EACH_WITH_ARENAS = 4
-
-_arena_keys = itertools.count(1)
-
-
-def next_memory_key() -> int:
-    """A number for one piece of memory, unique in this daemon run (arenas and held plates)."""
-    return next(_arena_keys)
-
-
-class ArenaRecord:
-    """One arena as the front sees it: memory, owner, and the request it is lent to."""
-
-    def __init__(self, number: int, fd: int, size_bytes: int) -> None:
-        self.key = next_memory_key()
-        self.number = number
-        self.fd = fd
-        self.size_bytes = size_bytes
-        self.generation = 0
-        self.lent_to: Optional[Request] = None
-
-
-class Lease:
-    """One session: a door connection and everything that ends with it."""
-
-    def __init__(self, connection: socket.socket, peer: oslayer.Peer) -> None:
-        self.connection = connection
-        self.peer = peer
-        self.opened = time.monotonic()
-        self.greeted = False
-        self.closed = False
-        self.allocating = False
-        self.sid = os.urandom(protocol.ID_BYTES)
-        self.client: dict[str, Any] = {}
-        self.arenas: dict[int, ArenaRecord] = {}
-        self.retired: list[ArenaRecord] = []
-        self.next_arena = 0
-        self.routing_id: Optional[bytes] = None
-        self.active: dict[bytes, Request] = {}
-        self.finished: OrderedDict[bytes, tuple[bytes, dict[str, Any]]] = OrderedDict()
-        self.outbox: deque[tuple[float, bytes]] = deque()
-        self.frames = 0
-
-    @property
-    def arena_bytes(self) -> int:
-        """Memory lent to this session, retired arenas included."""
-        return sum(arena.size_bytes for arena in [*self.arenas.values(), *self.retired])
-
-    def remember(self, request_id: bytes, fingerprint: bytes, reply: dict[str, Any]) -> None:
-        """Keep a final reply, so that a repeated request gets the same one."""
-        self.finished[request_id] = (fingerprint, reply)
-        while len(self.finished) > REMEMBERED_REPLIES:
-            self.finished.popitem(last=False)
 
 
 class Doorkeeper:
@@ -134,7 +82,7 @@ class Doorkeeper:
         self._spare_fd: Optional[int] = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)
-        self._socket.bind(str(folder / transport.DOOR))
+        self._socket.bind(str(folder / DOOR))
 
     def open(self) -> None:
         """Begin to accept."""
@@ -232,7 +180,7 @@ class Doorkeeper:
         except OSError:
             self.end(lease)
             return
-        transport.close_all(fds)  # nobody's descriptors are ever accepted
+        close_all(fds)  # nobody's descriptors are ever accepted
         if not data:
             self.end(lease)
             return
@@ -271,7 +219,7 @@ class Doorkeeper:
             "proto": version,
             "server": self._describe(),
             "sid": lease.sid,
-            "ctl": transport.endpoint(self._folder),
+            "ctl": endpoint(self._folder),
         }
         self._allocate(lease, want["slots"], want["bytes"], welcome)
 
@@ -339,7 +287,7 @@ class Doorkeeper:
                 log.error("allocating arenas failed: %r", result)
                 self._refuse(lease, QuotaError("no memory for arenas", limit="memory"))
             elif lease.closed:
-                transport.close_all(result)
+                close_all(result)
             else:
                 self._hand_over(lease, result, size_bytes, answer)
 
@@ -351,7 +299,7 @@ class Doorkeeper:
             for _ in range(slots):
                 fds.append(self._layer.create_memory(size_bytes))
         except BaseException:
-            transport.close_all(fds)
+            close_all(fds)
             raise
         return fds
 

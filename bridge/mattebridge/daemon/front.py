@@ -24,23 +24,22 @@ from collections import Counter, deque
 from pathlib import Path
 from typing import Any, Callable, ClassVar, Optional
 
-from mattebridge import protocol, transport
-from mattebridge.daemon.doorkeeper import (
+from mattebridge.daemon.doorkeeper import Doorkeeper, free_descriptors, reserved_descriptors
+from mattebridge.daemon.held_plates import HeldPlate, HeldPlates, copy_plate
+from mattebridge.daemon.leases import (
     ArenaRecord,
-    Doorkeeper,
+    Group,
     Lease,
-    free_descriptors,
+    Request,
+    fingerprint,
     next_memory_key,
-    reserved_descriptors,
 )
 from mattebridge.daemon.limits import Limits
 from mattebridge.daemon.loop import Helper, Loop
 from mattebridge.daemon.mailbox import Letter, Mailbox
-from mattebridge.daemon.plates import HeldPlate, HeldPlates, copy_plate
-from mattebridge.daemon.pool import Worker
-from mattebridge.daemon.requests import Group, Request, fingerprint
+from mattebridge.daemon.queue import FairQueue
 from mattebridge.daemon.runtime import Runtime, check_reader, raise_descriptor_limit
-from mattebridge.daemon.scheduler import FairQueue
+from mattebridge.daemon.workers import Worker
 from mattebridge.errors import (
     BusyError,
     DeadlineError,
@@ -54,8 +53,10 @@ from mattebridge.errors import (
     SlotBusyError,
     WorkerLostError,
 )
-from mattebridge.slots import HEADER_BYTES
 from mattebridge.version import __version__
+from mattebridge.wire import planes, protocol
+from mattebridge.wire.folder import LOG
+from mattebridge.wire.slots import HEADER_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -302,7 +303,7 @@ class Front:
         if self._repeated(lease, message):
             return
         arena = self._arena(lease, message)
-        protocol.check_planes(message["in"], message["out"], arena.size_bytes, HEADER_BYTES)
+        planes.check_planes(message["in"], message["out"], arena.size_bytes, HEADER_BYTES)
         self._check_can_work(lease)
         now = time.monotonic()
         request = Request(lease, message, now, arena=arena)
@@ -478,10 +479,10 @@ class Front:
         if self._repeated(lease, message):
             return
         arena = self._arena(lease, message)
-        plane: protocol.Plane = message["plane"]
+        plane: planes.Plane = message["plane"]
         if plane.role != "clean_plate":
             raise MessageError("a held plate has the role clean_plate", field="plane.role")
-        protocol.check_planes([plane], [], arena.size_bytes, HEADER_BYTES)
+        planes.check_planes([plane], [], arena.size_bytes, HEADER_BYTES)
         self._plates.check_fits(plane)
         if self._draining_until is not None:
             raise _stopping()
@@ -735,7 +736,7 @@ class Front:
             "pid": os.getpid(),
             "instance": self._runtime.folder.name,
             "folder": str(self._runtime.folder),
-            "log": str(self._runtime.folder / transport.LOG),
+            "log": str(self._runtime.folder / LOG),
             "uptime_s": round(now - self._started, 1),
             "workers": [worker.describe(now) for worker in self._workers],
             "models": next((worker.models for worker in self._workers if worker.models), []),

@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 import zmq
 
-from mattebridge import protocol, transport
 from mattebridge.errors import InternalError, MattebridgeError
+from mattebridge.wire import protocol
+from mattebridge.wire.folder import CTL
+from mattebridge.wire.transport import router
 
 if TYPE_CHECKING:
-    from mattebridge.daemon.doorkeeper import Lease
+    from mattebridge.daemon.leases import Lease
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +50,9 @@ class Mailbox:
 
     def __init__(self, folder: Path, *, epoch: int, patience_s: float) -> None:
         self._context: zmq.Context[Any] = zmq.Context(io_threads=1)
-        self.socket = transport.router(self._context, folder)
+        self.socket = router(self._context, folder)
         self._arrivals = self.socket.get_monitor_socket(zmq.EVENT_ACCEPTED)
-        self._path = folder / transport.CTL
+        self._path = folder / CTL
         self.listening = True
         self._epoch = epoch
         self._patience_s = patience_s

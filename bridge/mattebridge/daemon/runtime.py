@@ -21,8 +21,8 @@ from typing import Any, Optional
 
 import msgpack
 
-from mattebridge import transport
 from mattebridge.errors import UnsafeRuntimeError
+from mattebridge.wire.folder import CTL, DOOR, LOCK, LOG, STATUS, check_folder, check_path_length
 
 LOG_BYTES = 4 << 20
 LOG_FILES = 3
@@ -63,7 +63,7 @@ class Runtime:
         """Create the folder as 0700 and check that it is ours alone; `UnsafeRuntimeError`."""
         # Process-wide on purpose: whatever the host's mask was, our sockets and log are private.
         os.umask(0o177)
-        transport.check_path_length(self.folder)
+        check_path_length(self.folder)
         missing = [self.folder, *self.folder.parents]
         missing = [path for path in missing if not os.path.lexists(path)]
         try:
@@ -71,7 +71,7 @@ class Runtime:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(path, 0o700)
                     os.chmod(path, 0o700)
-            transport.check_folder(self.folder)
+            check_folder(self.folder)
         except OSError as error:
             raise UnsafeRuntimeError(
                 f"cannot make the runtime folder {self.folder}: {error.strerror}; set "
@@ -92,7 +92,7 @@ class Runtime:
     def acquire(self) -> bool:
         """Take the lock for life; False when another daemon holds it."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        path = self.folder / transport.LOCK
+        path = self.folder / LOCK
         try:
             fd = os.open(path, flags, 0o600)
         except OSError as error:
@@ -120,8 +120,8 @@ class Runtime:
         And whatever stands where the log belongs and is no plain file.
         """
         for name in os.listdir(self.folder):
-            stale = name in (transport.DOOR, transport.CTL) or name.endswith(".tmp")
-            planted = name == transport.LOG and not self._is_plain_file(name)
+            stale = name in (DOOR, CTL) or name.endswith(".tmp")
+            planted = name == LOG and not self._is_plain_file(name)
             if stale or planted:
                 with contextlib.suppress(OSError):
                     os.unlink(self.folder / name)
@@ -131,19 +131,19 @@ class Runtime:
 
     def bound(self) -> None:
         """Remember the door as it was bound, to notice when the folder is taken away."""
-        self._door_inode = os.lstat(self.folder / transport.DOOR).st_ino
+        self._door_inode = os.lstat(self.folder / DOOR).st_ino
 
     def still_there(self) -> bool:
         """Whether our door is still the one in the folder (the user may have logged out)."""
         try:
-            return os.lstat(self.folder / transport.DOOR).st_ino == self._door_inode
+            return os.lstat(self.folder / DOOR).st_ino == self._door_inode
         except OSError:
             return False
 
     def write_status(self, status: dict[str, Any]) -> None:
         """Replace status.json in one step; a full disk is not the daemon's death."""
-        target = self.folder / transport.STATUS
-        temporary = self.folder / f".{transport.STATUS}.{os.getpid()}.tmp"
+        target = self.folder / STATUS
+        temporary = self.folder / f".{STATUS}.{os.getpid()}.tmp"
         try:
             temporary.write_text(json.dumps(status, indent=1) + "\n", encoding="utf-8")
             os.replace(temporary, target)
@@ -156,7 +156,7 @@ class Runtime:
         if self._lock_fd is None:
             return
         if self.still_there():
-            for name in (transport.DOOR, transport.CTL):
+            for name in (DOOR, CTL):
                 with contextlib.suppress(OSError):
                     os.unlink(self.folder / name)
         os.close(self._lock_fd)
@@ -174,7 +174,7 @@ class Runtime:
         with contextlib.suppress(OSError):
             handlers.append(
                 logging.handlers.RotatingFileHandler(
-                    self.folder / transport.LOG,
+                    self.folder / LOG,
                     maxBytes=LOG_BYTES,
                     backupCount=LOG_FILES,
                     encoding="utf-8",

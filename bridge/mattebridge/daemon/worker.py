@@ -12,37 +12,29 @@ and looks whether it was asked to stop.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import faulthandler
 import logging
 import math
 import os
-import select
 import signal
 import socket
 import sys
 import time
 import traceback
-from collections import deque
 from collections.abc import Mapping
 from typing import Any, Optional
 
 import msgpack
 
-from mattebridge import oslayer, protocol
 from mattebridge.daemon.hooks import PROBE_MODEL, Hooks
-from mattebridge.errors import (
-    Cancelled,
-    InternalError,
-    MattebridgeError,
-    OutOfMemoryError,
-)
-from mattebridge.protocol import Plane
-from mattebridge.slots import SlotMap
+from mattebridge.daemon.link import Link, plain
+from mattebridge.errors import Cancelled, InternalError, MattebridgeError, OutOfMemoryError
+from mattebridge.wire import oslayer, protocol
+from mattebridge.wire.planes import Plane
+from mattebridge.wire.slots import SlotMap
 
 log = logging.getLogger(__name__)
 
-LINK_BYTES = 1 << 17
 # Exit status after a CUDA error that poisons the context: the front starts a fresh process.
 STICKY_ERROR = 86
 WARM_UP_SIZE = 64
@@ -58,7 +50,7 @@ class Worker:
     """The main thread's side: one message at a time."""
 
     def __init__(self, link: Link, device: str) -> None:
-        from mattebridge.engine import Engine
+        from mattebridge.engine.engine import Engine
 
         self.link = link
         self._engine = Engine(device)
@@ -88,7 +80,7 @@ class Worker:
     def _first_frame(self) -> None:
         import numpy as np
 
-        from mattebridge.engine import RenderParams
+        from mattebridge.wire.params import RenderParams
 
         size = WARM_UP_SIZE
         ramp = np.linspace(0.1, 0.9, size * size * 3, dtype=np.float32).reshape(size, size, 3)
@@ -157,7 +149,7 @@ class Worker:
     # -- a frame ----------------------------------------------------------------------------------
 
     def _render(self, message: dict[str, Any]) -> dict[str, Any]:
-        from mattebridge.engine import RenderParams
+        from mattebridge.wire.params import RenderParams
 
         arena = self._memories[message["arena"]]
         generation, frame, job = message["gen"], message["frame"], message["job"]
@@ -208,7 +200,7 @@ class Worker:
         loaded = {model["name"]: model for model in self._engine.loaded_models()}
         described = self._engine.registry.describe()[:MAX_LISTED_MODELS]
         listed = [{**card, "loaded": card["name"] in loaded} for card in described]
-        if len(msgpack.packb(listed, default=_plain)) > MODEL_LIST_BYTES:
+        if len(msgpack.packb(listed, default=plain)) > MODEL_LIST_BYTES:
             # Settings are what makes a card long, and a name that is left out looks unknown.
             for card in listed:
                 del card["settings"]
@@ -254,74 +246,9 @@ def _readable(value: Any, depth: int = 1) -> Any:
     return protocol.clean_text(str(value), MAX_NOTE_TEXT)
 
 
-def _plain(value: Any) -> Any:
-    """numpy's scalars and other plain things, for msgpack."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, (set, frozenset)):
-        return sorted(value)
-    return str(value)
-
-
 def _resident_bytes() -> int:
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-class Link:
-    """The worker's end of the socket to the front; only the main thread touches it.
-
-    While a frame is computed nobody listens, except at each checkpoint, which is the only place
-    where a cancel could take effect. The end of the front needs no listener: the kernel kills us.
-    """
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-        self._layer = oslayer.current()
-        self._waiting: deque[tuple[dict[str, Any], list[int]]] = deque()
-        self._cancelled: set[int] = set()
-
-    def next(self) -> tuple[dict[str, Any], list[int]]:
-        """The next message with its descriptors; waits for it."""
-        while not self._waiting:
-            self._receive()
-        return self._waiting.popleft()
-
-    def is_cancelled(self, job: int) -> bool:
-        """Whether the front has asked for this job to stop; never waits."""
-        while select.select([self._connection], [], [], 0)[0]:
-            self._receive()
-        return job in self._cancelled
-
-    def finished(self, job: int) -> None:
-        """A cancel of this job has no meaning any more."""
-        self._cancelled.discard(job)
-
-    def say(self, **message: Any) -> None:
-        """One message to the front; its end is our end."""
-        self.send(msgpack.packb(message, default=_plain, use_bin_type=True))
-
-    def send(self, data: bytes) -> None:
-        """One record to the front."""
-        with contextlib.suppress(OSError):
-            self._connection.sendall(data)
-
-    def _receive(self) -> None:
-        try:
-            data, fds, _cut = self._layer.receive(self._connection, LINK_BYTES)
-        except OSError:
-            data, fds = b"", []
-        if not data:
-            os._exit(0)  # the front is gone, and with it the reason to be
-        message = msgpack.unpackb(data, raw=False, strict_map_key=False)
-        if message["op"] == "cancel":
-            self._cancelled.add(message["job"])
-        elif message["op"] == "exit":
-            os._exit(0)
-        else:
-            self._waiting.append((message, fds))
 
 
 def main(arguments: Optional[list[str]] = None) -> int:

@@ -28,7 +28,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from mattebridge.autostart import clean_environment, daemon_command
+from mattebridge.client.autostart import clean_environment, daemon_command
 from mattebridge.errors import (
     Cancelled,
     ConnectionFailed,

@@ -26,13 +26,7 @@ from typing import Any, Optional, Union
 import numpy as np
 
 from mattebridge.errors import FrameReadError, FrameWriteError
-from mattebridge.hosts.exr_header import (
-    LONG_NAMES,
-    MAGIC,
-    WrongHeader,
-    read_attributes,
-    read_name,
-)
+from mattebridge.hosts.exr_header import LONG_NAMES, MAGIC, WrongHeader, read_attributes, read_name
 
 Pixels = np.ndarray[Any, Any]
 Window = tuple[int, int, int, int]

@@ -1,1 +1,1 @@
-"""Matting models: one file a family, found by name through `mattebridge.models.registry`."""
+"""Matting models: one folder a family, found by name through `mattebridge.models.registry`."""

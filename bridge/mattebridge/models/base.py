@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Optional, Protocol, Union
 
+from mattebridge.checkpoint import Checkpoint
 from mattebridge.errors import MessageError, ModelError
 
 if TYPE_CHECKING:
@@ -28,16 +29,6 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
 
 SettingValue = Union[bool, int, float, str]
-
-
-class Checkpoint(Protocol):
-    """Called at stage boundaries: reports progress, raises `errors.Cancelled` to stop the frame."""
-
-    def __call__(self, stage: str, done: int = 0, total: int = 0) -> None: ...
-
-
-def no_checkpoint(stage: str, done: int = 0, total: int = 0) -> None:
-    """The checkpoint of a caller that neither wants progress nor can cancel."""
 
 
 @dataclass(frozen=True)

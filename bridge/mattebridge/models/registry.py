@@ -2,56 +2,30 @@
 
     name --alias--> Entry(card, factory) --make()--> model, not yet loaded
 
-Entries come from sources, functions asked again at every look-up: the built-in table below, and
-the user's folder of weights (`installed`), whose additions are thus seen without a restart. A
-source may say in `problem` why models are missing from it. A factory is written as
-`module:attribute` and imported only when the model is made; it is called with the card.
+Entries come from sources, functions asked again at every look-up: the families' own (`families`),
+and the user's folder of weights (`weights/installed`), whose additions are thus seen without a
+restart. A source may say in `problem` why models are missing from it. A factory is written as
+`module:attribute` and imported only when the model is made; it is called with the card, and with
+the record of the user's weights where there is one.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Callable, Optional, Union, cast
+from typing import Any, Callable, Optional, cast
 
 from mattebridge.errors import MessageError, ModelError
-from mattebridge.models import cards
 from mattebridge.models.base import MattingModel, ModelCard
+from mattebridge.models.entry import DEFAULT, NAME_PATTERN, Entry, place
+from mattebridge.models.families import built_in
+from mattebridge.models.weights.installed import users_models
 
-NAME_PATTERN = re.compile(r"[a-z0-9._-]{1,64}")
-# What a request that names no model gets, unless the machine's owner says otherwise.
-DEFAULT = "default"
 DEFAULT_MODEL = "twoplate"
 VARIABLE = "MATTEBRIDGE_DEFAULT_MODEL"
 
-Factory = Union[str, Callable[[ModelCard], MattingModel]]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One model: its card, and its factory as a callable or as `module:attribute`."""
-
-    card: ModelCard
-    factory: Factory
-
 
 Source = Callable[[], Mapping[str, Entry]]
-
-_BUILT_IN = {
-    entry.card.name: entry
-    for entry in (Entry(cards.DIFFERENCE, "mattebridge.models.difference:DifferenceModel"),)
-}
-
-
-def built_in() -> Mapping[str, Entry]:
-    """The models that need nothing but this package, its trained network if that is there."""
-    # Imported here: a card of a family needs `Entry`.
-    from mattebridge.models.twoplate_card import shipped
-
-    return {**_BUILT_IN, **shipped()}
 
 
 def usual_aliases() -> Mapping[str, str]:
@@ -66,7 +40,7 @@ class Registry:
     """
 
     def __init__(self, *sources: Source, aliases: Optional[Mapping[str, str]] = None) -> None:
-        self._sources = sources or (built_in, _users_models())
+        self._sources = sources or (built_in, users_models())
         self._aliases = usual_aliases() if aliases is None else aliases
 
     def names(self) -> list[str]:
@@ -97,7 +71,7 @@ class Registry:
     def make(self, name: str) -> MattingModel:
         """A new, unloaded model; raises `ModelError` when its parts cannot be imported."""
         entry = self._entry(name)
-        return _factory(entry)(entry.card)
+        return _factory(entry)(*entry.arguments())
 
     def describe(self) -> list[dict[str, Any]]:
         """What `models_list` reports: every card, with the aliases that lead to it."""
@@ -135,23 +109,15 @@ class Registry:
         return sorted(alias for alias, target in self._aliases.items() if target == name)
 
 
-def _users_models() -> Source:
-    # Not at the top: that module makes entries, which are defined here.
-    from mattebridge.models.installed import users_models
-
-    return users_models()
-
-
-def _factory(entry: Entry) -> Callable[[ModelCard], MattingModel]:
+def _factory(entry: Entry) -> Callable[..., MattingModel]:
     if not isinstance(entry.factory, str):
         return entry.factory
-    module, attribute = entry.factory.split(":")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        found = place(entry.factory)
     except ImportError as error:
         raise ModelError(
             f"model '{entry.card.name}' cannot run here: {error}"
             " - install the daemon half with: pip install 'mattebridge[daemon]'",
             reason="import",
         ) from error
-    return cast("Callable[[ModelCard], MattingModel]", found)
+    return cast("Callable[..., MattingModel]", found)

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mattebridge import protocol, slots
+from mattebridge.wire import protocol, slots
 
 HERE = Path(__file__).parent
 ID, SID, TARGET = bytes(range(16)), bytes(range(16, 32)), bytes(range(32, 48))

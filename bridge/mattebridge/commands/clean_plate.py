@@ -1,0 +1,312 @@
+"""`mattebridge clean-plate`: a clean plate from the shot itself, written whole or not at all."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+from mattebridge.errors import Cancelled, InputsError, OutputExistsError, UsageError
+from mattebridge.wire.params import COLORSPACES
+
+if TYPE_CHECKING:
+    from mattebridge.checkpoint import Checkpoint
+    from mattebridge.clean_plate.estimate import CleanPlate
+    from mattebridge.color import FloatImage
+    from mattebridge.image_io import Frame
+    from mattebridge.image_io.sequences import FrameInputs
+
+# Enough to see past a subject that covers a pixel half of the time; more only takes longer.
+DEFAULT_SAMPLES = 41
+DEFAULT_MAX_HIDDEN = 0.5
+DEFAULT_MEMORY_MIB = 1024
+
+EPILOG = """\
+examples:
+  mattebridge clean-plate plate.####.exr -o clean.exr
+  mattebridge clean-plate plate.####.exr -o clean.exr --frames 1001-1200 --samples 61
+  mattebridge matte plate.####.exr --clean-plate clean.exr --alignment auto -o mattes
+
+The plate is the set as it looks in most of the frames in which a pixel shows anything at rest, in
+register with one of them. An EXR holds the confidence (0 to 1) as the layer `confidence`; for other
+types it is written beside the plate. A subject that does not move at all is taken for the set.
+
+exit status: 0 the plate is on disk; 2 wrong options, or the subject never leaves more of the frame
+than --max-hidden allows; 3 a frame is unreadable, or the plate cannot be written; 4 cancelled.
+"""
+
+
+def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
+    """The grammar of `mattebridge clean-plate`."""
+    command = commands.add_parser(
+        "clean-plate",
+        parents=[shared],
+        usage="mattebridge clean-plate SHOT -o PLATE [options]",
+        help="make a clean plate from a shot whose subject moves",
+        description="Make a clean plate from the shot itself, where none was shot.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run_clean_plate)
+    command.add_argument("shot", metavar="SHOT", help="a folder, or a pattern: plate.####.exr")
+    command.add_argument(
+        "-o", "--output", metavar="PLATE", type=Path, required=True, help="the file to write"
+    )
+    command.add_argument("--frames", metavar="RANGE", help="1001-1100, 1001-1100x2 (default: all)")
+    command.add_argument(
+        "--samples",
+        metavar="N",
+        type=int,
+        default=DEFAULT_SAMPLES,
+        help="at most so many frames, evenly taken (default: %(default)s)",
+    )
+    command.add_argument(
+        "--reference", metavar="F", type=int, help="the frame to be in register with (the middle)"
+    )
+    command.add_argument(
+        "--alpha-hint", metavar="P", help="rough mattes: what they cover takes no part"
+    )
+    command.add_argument(
+        "--no-align", action="store_true", help="the camera is known to stand still"
+    )
+    command.add_argument(
+        "--colorspace",
+        choices=COLORSPACES,
+        help="of the shot (default: EXR and float TIFF linear, 8- and 16-bit srgb)",
+    )
+    command.add_argument(
+        "--max-hidden",
+        metavar="PERCENT",
+        type=_percent,
+        default=DEFAULT_MAX_HIDDEN,
+        help="refuse where more of the frame was never seen (default: %(default)s)",
+    )
+    command.add_argument(
+        "--existing",
+        choices=("error", "overwrite"),
+        default="error",
+        help="a plate that is there: refuse (default), or make it again",
+    )
+    command.add_argument(
+        "--memory",
+        metavar="MIB",
+        type=int,
+        default=DEFAULT_MEMORY_MIB,
+        help="for samples; with less, frames are read more often (default: %(default)s)",
+    )
+
+
+def _percent(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"'{text}' is no share from 0 to 100")
+    return value
+
+
+def run_clean_plate(options: argparse.Namespace) -> int:
+    """`mattebridge clean-plate`: nothing is written unless the set was seen."""
+    from mattebridge.clean_plate.estimate import make_clean_plate
+    from mattebridge.image_io.sources import path_of
+
+    files = _files(options)
+    used = [source for entry in files for source in entry.files.values()]
+    _check_output(options, [path_of(source) for source in used])
+    shot = _ShotOnDisk(files, options.colorspace)
+    numbers = [entry.frame for entry in files]
+    reference = None if options.reference is None else numbers.index(options.reference)
+    with _ends_on_sigterm():
+        made = make_clean_plate(
+            shot.light,
+            len(files),
+            reference=reference,
+            subject=shot.hint if options.alpha_hint else None,
+            align=not options.no_align,
+            memory_bytes=max(1, options.memory) << 20,
+            checkpoint=_progress(),
+        )
+        _refuse_hidden(made, options.max_hidden)
+        _write(made, options.output, shot.header(made.reference))
+    _report(made, options, numbers)
+    return 0
+
+
+# ------------------------------------------------------------------------------------- the inputs
+
+
+def _files(options: argparse.Namespace) -> list[FrameInputs]:
+    """The frames to use, evenly taken from those asked for, the reference among them."""
+    from mattebridge.image_io.sequences import find_frames, match_frames, parse_frames
+
+    inputs = {"plate": find_frames(options.shot)}
+    if options.alpha_hint:
+        inputs["alpha_hint"] = find_frames(options.alpha_hint, role="alpha_hint")
+    wanted = parse_frames(options.frames) if options.frames else list(inputs["plate"].files)
+    must = [] if options.reference is None else [options.reference]
+    if must and options.reference not in wanted:
+        raise UsageError(f"--reference {options.reference} is not among the frames")
+    chosen = set(_evenly(wanted, options.samples, must))
+    return [entry for entry in match_frames(inputs, frames=wanted) if entry.frame in chosen]
+
+
+def _evenly(frames: Sequence[int], most: int, must: Sequence[int]) -> list[int]:
+    """At most `most` of the frames, first and last among them, and those that must be."""
+    if most < 1:
+        raise UsageError(f"--samples takes a number of frames, not {most}")
+    if len(frames) <= most:
+        return list(frames)
+    step = (len(frames) - 1) / max(1, most - 1)
+    return sorted({frames[round(index * step)] for index in range(most)} | set(must))
+
+
+class _ShotOnDisk:
+    """Frames and hints from disk as `make_clean_plate` wants them, read when they are asked for."""
+
+    def __init__(self, files: Sequence[FrameInputs], colorspace: Optional[str]) -> None:
+        from mattebridge.image_io.sources import Pictures
+
+        self._files, self._colorspace, self._pictures = files, colorspace, Pictures()
+
+    def light(self, index: int) -> FloatImage:
+        """(H, W, 3) float32, scene-linear."""
+        from mattebridge import color
+
+        frame = self._pictures.frame(self._files[index].plate)
+        pixels = frame.pixels[..., :3] if frame.pixels.shape[2] > 1 else frame.pixels.repeat(3, 2)
+        if self._space_of(frame, index) == "srgb":
+            return color.srgb_decode(pixels)
+        return color.to_float(pixels)
+
+    def hint(self, index: int) -> FloatImage:
+        """(H, W) float32 coverage."""
+        from mattebridge import color
+
+        hint = self._pictures.matte(self._files[index].files["alpha_hint"])
+        return color.to_float(hint[..., 0])
+
+    def header(self, index: int) -> Any:
+        from mattebridge.image_io.sources import read_header
+
+        return read_header(self._files[index].plate)
+
+    def _space_of(self, frame: Frame, index: int) -> str:
+        space = self._colorspace or frame.colorspace
+        if space == "unknown":
+            raise InputsError(
+                f"{self._files[index].plate} does not say its colour space; say --colorspace linear"
+                " or srgb (convert log footage first)",
+                field="plate",
+            )
+        return space
+
+
+# ------------------------------------------------------------------------------------- the output
+
+
+def _check_output(options: argparse.Namespace, inputs: Sequence[Path]) -> None:
+    from mattebridge.image_io import EXTENSIONS
+
+    path: Path = options.output
+    if path.suffix.lower() not in EXTENSIONS:
+        raise UsageError(f"-o takes a file of type {', '.join(EXTENSIONS)}; got {path.name}")
+    written = {path, _beside(path)}
+    if any(given.resolve() in {each.resolve() for each in written} for given in inputs):
+        raise UsageError(f"{path} is a frame of the shot; choose another -o")
+    there = [each for each in written if each.exists()]
+    if there and options.existing == "error":
+        raise OutputExistsError(
+            f"{there[0]} is there already; use --existing overwrite to make it again, or another -o"
+        )
+
+
+def _beside(path: Path) -> Path:
+    """Where the confidence goes: into an EXR itself, else into a picture beside it."""
+    if path.suffix.lower() == ".exr":
+        return path
+    suffix = ".png" if path.suffix.lower() in (".jpg", ".jpeg") else path.suffix
+    return path.with_name(f"{path.stem}.confidence{suffix}")
+
+
+def _write(made: CleanPlate, path: Path, header: Any) -> None:
+    from mattebridge.image_io import write_frame
+
+    confidence = made.confidence[..., None]
+    layers = {"confidence": confidence} if _beside(path) == path else None
+    if layers is None:
+        write_frame(_beside(path), confidence)
+    # Last: a plate on disk means that everything is.
+    write_frame(path, made.pixels, alpha="opaque", layers=layers, pixel_aspect=header.pixel_aspect)
+
+
+def _refuse_hidden(made: CleanPlate, max_hidden: float) -> None:
+    if made.hidden_share * 100 <= max_hidden:
+        return
+    rows, columns = made.hidden.nonzero()
+    box = f"x {columns.min()}-{columns.max()}, y {rows.min()}-{rows.max()} from the top"
+    share = made.hidden_share * 100
+    raise InputsError(
+        f"the set behind {share:.1f} % of the frame was never seen (within {box}): the subject, or"
+        " something else that moves, never leaves there - take more of the shot, or rough mattes"
+        f" with --alpha-hint, or accept a guess there with --max-hidden {math.ceil(share)}",
+        field="plate",
+        share=round(made.hidden_share, 5),
+    )
+
+
+def _report(made: CleanPlate, options: argparse.Namespace, numbers: Sequence[int]) -> None:
+    from mattebridge.image_io.sequences import format_frames
+
+    path = options.output
+    print(
+        f"mattebridge: {path} is the set of {len(made.used)} frames, as frame"
+        f" {numbers[made.reference]} shows it"
+    )
+    share = made.hidden_share * 100
+    if share >= 0.005:
+        print(f"  {share:.2f} % of the frame was never seen and is a guess")
+    if made.left_out:
+        frames = format_frames([numbers[index] for index in made.left_out])
+        print(f"  not in register with it, and left out: {frames}")
+    if _beside(path) != path:
+        print(f"  how sure each pixel is: {_beside(path)}")
+    print(f"  mattebridge matte {options.shot} --clean-plate {path} --alignment auto -o mattes")
+
+
+def _progress() -> Checkpoint:
+    from mattebridge.shot.progress import counter
+
+    counters = {
+        "align": counter("frames aligned", sys.stdout),
+        "read": counter("frames read for a band", sys.stdout),
+    }
+
+    def checkpoint(stage: str, done: int = 0, total: int = 0) -> None:
+        if stage in counters:
+            counters[stage](done + 1, total)
+
+    return checkpoint
+
+
+@contextlib.contextmanager
+def _ends_on_sigterm() -> Iterator[None]:
+    """A queue that ends the command gets exit status 4, and no half-written file."""
+
+    def end(number: int, frame: Any) -> None:
+        raise Cancelled("the command was ended")
+
+    try:
+        before = signal.signal(signal.SIGTERM, end)
+    except ValueError:  # not the main thread: nobody signals us there
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

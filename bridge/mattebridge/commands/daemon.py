@@ -1,0 +1,138 @@
+"""`mattebridge serve`, `status` and `stop`: the daemon from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from mattebridge.commands.options import seconds
+from mattebridge.commands.terminal import one_line, print_json
+from mattebridge.errors import ConnectionFailed, MattebridgeError
+
+SERVE_EPILOG = """\
+examples:
+  mattebridge serve                 the daemon in this terminal; Ctrl-C stops it
+  mattebridge serve --detach        in the background; returns when it accepts
+  mattebridge serve --devices cuda:0,cuda:1
+"""
+
+
+def add_parsers(commands: Any, reached: argparse.ArgumentParser) -> None:
+    """The grammar of `mattebridge serve`, `status` and `stop`."""
+    _add_serve(commands, reached)
+    _add_status(commands, reached)
+    _add_stop(commands, reached)
+
+
+def _add_serve(commands: Any, reached: argparse.ArgumentParser) -> None:
+    command = commands.add_parser(
+        "serve",
+        parents=[reached],
+        help="run the daemon",
+        description="Run the daemon that holds the models and serves frames.",
+        epilog=SERVE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run_serve)
+    command.add_argument("--detach", action="store_true", help="in the background")
+    command.add_argument(
+        "--devices", default="auto", metavar="D", help="cpu, cuda:0,cuda:1 or auto (default)"
+    )
+    command.add_argument(
+        "--idle-exit", metavar="S", type=seconds, help="stop after S seconds without work"
+    )
+    command.add_argument(
+        "--progress",
+        choices=("plain", "openjd"),
+        default="plain",
+        help="openjd: tell an Open Job Description session which instance its tasks use",
+    )
+    # A start by a client: an idle limit of its own, and nothing is remembered.
+    command.add_argument("--auto", action="store_true", help=argparse.SUPPRESS)
+
+
+def _add_status(commands: Any, reached: argparse.ArgumentParser) -> None:
+    command = commands.add_parser(
+        "status",
+        parents=[reached],
+        help="what the daemon is doing",
+        description="State, workers, queue, sessions, frames, timings and memory of the daemon.",
+    )
+    command.set_defaults(run=run_status)
+    command.add_argument("--json", action="store_true", help="everything, for programs")
+
+
+def _add_stop(commands: Any, reached: argparse.ArgumentParser) -> None:
+    command = commands.add_parser(
+        "stop",
+        parents=[reached],
+        help="stop the daemon",
+        description="Let the daemon finish its frames and stop. No daemon is a success too.",
+    )
+    command.set_defaults(run=run_stop)
+    command.add_argument(
+        "--if-unused", action="store_true", help="leave it running while others use it"
+    )
+
+
+def run_serve(options: argparse.Namespace) -> int:
+    """`mattebridge serve`: the daemon, or its start in the background."""
+    from mattebridge.daemon import control
+
+    try:
+        status = control.serve(
+            options.instance,
+            detach=options.detach,
+            devices=options.devices,
+            idle_exit_s=options.idle_exit,
+            auto=options.auto,
+        )
+    except MattebridgeError as error:
+        if options.progress == "openjd":
+            print(f"openjd_fail: {one_line(error.message)}", flush=True)
+        raise
+    if options.detach and status == 0 and not options.auto:
+        _say_where_it_serves(options)
+    return status
+
+
+def _say_where_it_serves(options: argparse.Namespace) -> None:
+    from mattebridge.wire.folder import DEFAULT_INSTANCE, runtime_folder
+
+    if options.progress == "openjd":
+        named = options.instance or os.environ.get("MATTEBRIDGE_INSTANCE") or DEFAULT_INSTANCE
+        print(f"openjd_env: MATTEBRIDGE_INSTANCE={one_line(named)}")
+    print(f"mattebridge: the daemon accepts in {runtime_folder(options.instance)}")
+
+
+def run_status(options: argparse.Namespace) -> int:
+    """`mattebridge status`: a table, or JSON."""
+    from mattebridge.client import MatteClient
+
+    try:
+        with MatteClient.connect(options.instance, name="status") as client:
+            status = client.status()
+    except ConnectionFailed:
+        if options.json:
+            print_json({"state": "not running"})
+        raise
+    if options.json:
+        print_json({key: value for key, value in status.items() if key not in ("op", "id")})
+    else:
+        from mattebridge.commands.tables import status_table
+
+        print(status_table(status))
+    return 0
+
+
+def run_stop(options: argparse.Namespace) -> int:
+    """`mattebridge stop`: 0 also when none runs, or when it is left to others."""
+    from mattebridge.daemon import control
+
+    if options.if_unused:
+        said = one_line(control.leave(options.instance))
+    else:
+        said = control.stop(options.instance).value
+    print(f"mattebridge: {said}")
+    return 0

@@ -1,0 +1,168 @@
+"""`mattebridge eval`: the figures of models on a set of frames whose truth is known."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+from mattebridge.errors import UsageError
+
+if TYPE_CHECKING:
+    from mattebridge.engine.engine import Engine
+    from mattebridge.evaluate.judge import Judged, Matte, Pictures, TrueFrame
+
+EPILOG = """\
+examples:
+  mattebridge eval --set shots
+  mattebridge eval --set shots --model difference --model portrait -o eval.png
+  mattebridge sample demo/shot && mattebridge eval --set demo/shot
+
+A set is a folder of NAME_plate, NAME_clean, NAME_alpha and, for the colour, NAME_foreground; or has
+folders plate, clean_plate, alpha and foreground, as `mattebridge sample` makes them. The kind of a
+frame is the first part of its name without digits; frames named by numbers are a shot, of which
+the change of alpha from frame to frame is told, too.
+
+Figures are means over frames, less is better: MAD, MSE, and MAD in the unknown region (true alpha
+between 0 and 1) in thousandths; SAD, Grad and Conn by 1000: they grow with the size of the frames;
+fg MSE, of the straight foreground where the true alpha is over 0.02, in thousandths.
+"""
+
+
+def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
+    """The grammar of `mattebridge eval`."""
+    command = commands.add_parser(
+        "eval",
+        parents=[shared],
+        help="how good models are on frames whose truth is known",
+        description="Matte a set of frames with known alpha, and print the usual figures by kind.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run_eval)
+    command.add_argument("--set", metavar="DIR", type=Path, required=True, help="the set's folder")
+    command.add_argument(
+        "--model",
+        metavar="NAME",
+        action="append",
+        dest="models",
+        help="see `mattebridge models`; may be given several times (default: default)",
+    )
+    command.add_argument(
+        "-o", "--output", metavar="PICTURE", type=Path, help="draw the figures and some mattes"
+    )
+    command.add_argument("--json", action="store_true", help="figures by frame, for programs")
+    command.add_argument("--device", default="cpu", metavar="D", help="cpu (default) or cuda:0")
+
+
+def run_eval(options: argparse.Namespace) -> int:
+    """`mattebridge eval`: frames go through the engine here, without a daemon."""
+    from mattebridge.engine.engine import Engine
+    from mattebridge.evaluate.judge import figures_table, find_set
+
+    picture: Optional[Path] = options.output
+    if picture is not None and picture.suffix.lower() not in (".png", ".jpg"):
+        raise UsageError(f"-o takes a .png or .jpg; got {picture.name}")
+    frames = find_set(options.set)
+    engine = Engine(options.device)
+    names = [engine.registry.card(name).name for name in options.models or ["default"]]
+    # A frame is read once for all models; the mattes of one of each kind are kept for the picture.
+    judged: dict[str, list[Judged]] = {name: [] for name in names}
+    shown = _Shown(frames) if picture is not None else None
+    _judge_all(engine, frames, judged, shown)
+    if options.json:
+        _print_json(judged)
+    else:
+        print("\n\n".join(figures_table(name, results) for name, results in judged.items()))
+    if picture is not None and shown is not None:
+        _draw(picture, options.set, judged, shown)
+        print(f"mattebridge: drawn in {picture}", file=sys.stderr)
+    return 0
+
+
+class _Shown:
+    """One frame of each kind, the middle one, with what every model made of it."""
+
+    def __init__(self, frames: Sequence[TrueFrame]) -> None:
+        by_kind: dict[str, list[str]] = {}
+        for frame in frames:
+            by_kind.setdefault(frame.kind, []).append(frame.name)
+        self._names = {names[len(names) // 2] for names in by_kind.values()}
+        self.pictures: dict[str, Any] = {}
+
+    def keep(self, frame: TrueFrame, truth: Pictures, mattes: Sequence[Matte]) -> None:
+        from mattebridge.color import srgb_encode
+
+        if frame.name not in self._names:
+            return
+        pair = [truth.plate, truth.clean_plate]
+        if truth.colorspace == "linear":
+            pair = [srgb_encode(image) for image in pair]
+        self.pictures[frame.name] = (*pair, [truth.alpha, *(made.alpha for made in mattes)])
+
+
+def _judge_all(
+    engine: Engine,
+    frames: Sequence[TrueFrame],
+    judged: dict[str, list[Judged]],
+    shown: Optional[_Shown],
+) -> None:
+    from dataclasses import replace
+
+    from mattebridge.evaluate.judge import SHOT, change_where_still, judge, matte, read
+    from mattebridge.shot.progress import counter
+
+    count = counter("frames", sys.stderr)
+    before: Optional[tuple[Pictures, list[Matte]]] = None
+    for done, frame in enumerate(frames, 1):
+        truth = read(frame)
+        mattes = [matte(engine, name, truth) for name in judged]
+        for number, (name, made) in enumerate(zip(judged, mattes)):
+            one = judge(frame, made, truth)
+            if before is not None and frame.kind == SHOT:
+                earlier, others = before
+                change = change_where_still(
+                    made.alpha, others[number].alpha, truth.alpha, earlier.alpha
+                )
+                one = replace(one, change=change)
+            judged[name].append(one)
+        if shown is not None:
+            shown.keep(frame, truth, mattes)
+        before = (truth, mattes)
+        count(done, len(frames))
+
+
+def _print_json(judged: dict[str, list[Judged]]) -> None:
+    import json
+
+    rows = {
+        name: [
+            {"frame": one.frame.name, "kind": one.frame.kind, **one.figures.as_dict()}
+            | ({} if one.change is None else {"change": one.change})
+            for one in results
+        ]
+        for name, results in judged.items()
+    }
+    print(json.dumps(rows, indent=1))
+
+
+def _draw(path: Path, folder: Path, judged: dict[str, list[Judged]], shown: _Shown) -> None:
+    from mattebridge.evaluate.sheet import SheetRow, evaluation_sheet
+    from mattebridge.image_io import write_frame
+
+    errors = {
+        one.frame.name: ", ".join(
+            f"{results[place].figures.mad:.1f}" for results in judged.values()
+        )
+        for place, one in enumerate(next(iter(judged.values())))
+    }
+    rows = [
+        SheetRow(f"{name}: MAD {errors[name]} e-3", plate, clean_plate, alphas)
+        for name, (plate, clean_plate, alphas) in shown.pictures.items()
+    ]
+    count = len(errors)
+    title = f"{folder.name or folder}: {count} frame{'s' if count > 1 else ''}"
+    sheet = evaluation_sheet(title, judged, rows)
+    write_frame(path, sheet, colorspace="srgb", alpha="opaque")

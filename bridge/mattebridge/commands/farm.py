@@ -1,0 +1,506 @@
+"""`mattebridge farm submit`: a shot for a render queue, as files that every queue can be given.
+
+    DIR/template.yaml             the Open Job Description job, with the options of this shot
+    DIR/parameters.json           its values, for `openjd run`
+    DIR/parameter_values.json     its values, for AWS Deadline Cloud
+    DIR/deadline10.txt            what `deadlinecommand` is given
+    DIR/opencue.py                submits to OpenCue
+    DIR/royalrender.cfg           the command line for Royal Render
+
+All of them call `mattebridge matte`; the templates they are made from lie in farm/. The job is
+looked at as `matte` would do it before anything is written, and then, where a queue's own tool is
+installed, it is handed over. Where none is, what to do is said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from mattebridge.commands.options import (
+    add_inputs,
+    add_keying,
+    add_outputs,
+    add_pace,
+    make_job,
+)
+from mattebridge.errors import FrameError, UsageError
+
+PACKAGE = Path(__file__).resolve().parents[1]
+DEFAULT_CHUNK = 20
+DEFAULT_CHUNK_LIMIT_S = 3600
+SUBMIT_LIMIT_S = 300.0
+# What the template passes as parameters or sets itself; all else stands in it as text.
+IN_TEMPLATE = ("clean_plate", "alpha_hint", "output", "model")
+OF_THE_TASK = ("frames", "within", "existing")
+INPUTS = ("plate", "clean_plate", "alpha_hint", "garbage_matte", "core_matte")
+MORE_OPTIONS = "            # Further options of `mattebridge matte`, one a line.\n"
+CHUNK_LIMIT = "          timeout: 3600\n"
+GPU = """\
+    # One daemon fills one GPU. Take this out for models that need none.
+    hostRequirements:
+      amounts:
+        - name: amount.worker.gpu
+          min: 1
+"""
+
+EPILOG = """\
+examples:
+  mattebridge farm submit plate.####.exr --clean-plate clean.exr -o mattes
+      writes the job to mattes/farm/ and hands it to the queue whose tool is installed here
+  mattebridge farm submit plate.####.exr --clean-plate clean.exr -o mattes \\
+      --frames 1001-1100x2 --chunk 10 --queue none
+  mattebridge farm submit plate.####.exr --clean-plate clean.exr -o mattes --queue openjd
+      runs the job here and now, as a farm would
+
+docs/farm.md has a page on each queue, and the exit statuses.
+"""
+
+
+def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
+    """The grammar of `mattebridge farm`; a submission takes the options of `matte` too."""
+    farm = commands.add_parser(
+        "farm", parents=[shared], help="hand a shot to a render queue", description="Render farms."
+    )
+    actions = farm.add_subparsers(title="actions", metavar="ACTION", required=True)
+    matting = argparse.ArgumentParser(add_help=False)
+    for add in (add_inputs, add_outputs, add_keying, add_pace):
+        add(matting)
+    command = actions.add_parser(
+        "submit",
+        parents=[matting],
+        usage="mattebridge farm submit PLATE [--clean-plate CLEAN] -o OUT [options]",
+        help="write a shot as a job, and hand it over where a queue's tool is installed",
+        description="Write a shot as a job for a render queue, and hand it over.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run_submit, matting=matting)
+    command.add_argument(
+        "--traceback", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
+    _add_farm(command)
+
+
+def _add_farm(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("farm")
+    group.add_argument("--to", metavar="DIR", type=Path, help="the job's files (default: OUT/farm)")
+    group.add_argument("--name", metavar="NAME", help="of the job (default: that of the plate)")
+    group.add_argument(
+        "--queue",
+        choices=("auto", *QUEUES, "none"),
+        default="auto",
+        help="whom to hand the job to (default: the one whose tool is installed)",
+    )
+    group.add_argument(
+        "--chunk",
+        metavar="N",
+        type=_count,
+        default=DEFAULT_CHUNK,
+        help="frames a task (default: %(default)s)",
+    )
+    group.add_argument(
+        "--chunk-limit",
+        metavar="S",
+        type=_count,
+        default=DEFAULT_CHUNK_LIMIT_S,
+        help="a task that takes longer is cancelled (default: %(default)s)",
+    )
+    group.add_argument(
+        "--instance",
+        metavar="NAME",
+        help="the daemon that tasks share (default: one for this job on each host)",
+    )
+    group.add_argument("--cpu", action="store_true", help="ask for no GPU")
+    group.add_argument(
+        "--unchecked", action="store_true", help="the frames cannot be seen from this machine"
+    )
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d{0,8}", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1")
+    return int(text)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A job as every queue's recipe is filled in from it.
+
+    values: the parameters of the template. matte: the whole command after `mattebridge`, without
+    what names the task's frames. more: its options that the template has no parameter for.
+    """
+
+    name: str
+    folder: Path
+    values: dict[str, Any]
+    matte: Sequence[str]
+    more: Sequence[str]
+    frames: Sequence[int]
+    chunk: int
+    chunk_limit_s: int
+    cpu: bool
+
+
+def run_submit(options: argparse.Namespace) -> int:
+    """`mattebridge farm submit`: 0 when the job is written, and handed over where asked."""
+    submission = describe(options)
+    queue = _chosen_queue(options.queue)
+    write_bundle(submission)
+    print(f"mattebridge: {len(submission.frames)} frames, {submission.chunk} a task, written to")
+    print(f"  {submission.folder}")
+    if queue is None:
+        _say_what_to_do(submission.folder)
+        return 0
+    command = QUEUES[queue].command(submission.folder)
+    print(f"handing it to {QUEUES[queue].title}: {command[0]}", flush=True)
+    _hand_over(queue, command)
+    return 0
+
+
+# ------------------------------------------------------------------------------- what the job is
+
+
+def describe(options: argparse.Namespace) -> Submission:
+    """The job that the options mean, after a look at its frames. Raises `UsageError`, its kin."""
+    if options.existing == "error":
+        # A task that is tried again must find what it made the first time.
+        options.existing = "verify"
+    frames = _seen_frames(options) if not options.unchecked else _named_frames(options)
+    _make_absolute(options)
+    name = options.name or _default_name(options.plate)
+    shared = ["--no-spawn", f"--instance={options.instance}"] if options.instance else ["--private"]
+    overwrite = ["--existing=overwrite"] if options.existing == "overwrite" else []
+    return Submission(
+        name=name,
+        folder=Path(os.path.abspath(options.to or options.output / "farm")),
+        values={
+            "JobName": name,
+            "Frames": _ranges(frames, ":"),
+            "Plate": options.plate,
+            "CleanPlate": options.clean_plate or "",
+            "AlphaHint": options.alpha_hint or "",
+            "Output": str(options.output),
+            "Model": options.model,
+            "ChunkSize": options.chunk,
+            "Instance": options.instance or _instance(name, options.output),
+        },
+        matte=[
+            "matte",
+            options.plate,
+            *matte_arguments(options, leave_out=OF_THE_TASK),
+            f"--existing={options.existing}",
+            *shared,
+        ],
+        more=[*matte_arguments(options, leave_out=OF_THE_TASK + IN_TEMPLATE), *overwrite],
+        frames=frames,
+        chunk=options.chunk,
+        chunk_limit_s=options.chunk_limit,
+        cpu=options.cpu,
+    )
+
+
+def _seen_frames(options: argparse.Namespace) -> list[int]:
+    """The frames, looked at as `matte` would before its first one."""
+    from mattebridge.shot.plan import preflight
+    from mattebridge.shot.progress import clean
+
+    plan = preflight(make_job(options))
+    if plan.videos and len(plan.tasks) > options.chunk:
+        video = plan.videos[0].path.name
+        raise UsageError(
+            f"{video} is one file, and tasks would write over each other's; choose a --format of"
+            f" single frames, or one task for all: --chunk {len(plan.tasks)}"
+        )
+    bad = [task for task in plan.tasks if task.problem is not None]
+    for task in bad[:5]:
+        print(f"note: frame {task.frame} will fail: {clean(str(task.problem))}", file=sys.stderr)
+    return [task.frame for task in plan.tasks]
+
+
+def _named_frames(options: argparse.Namespace) -> list[int]:
+    from mattebridge.image_io.sequences import parse_frames
+
+    if options.frames is None:
+        raise UsageError("--unchecked looks at no file, so say which frames: --frames 1001-1100")
+    frames = set(parse_frames(options.frames))
+    if options.within is not None:
+        frames &= set(parse_frames(options.within))
+    if not frames:
+        raise UsageError(f"no frame of {options.frames} lies within {options.within}")
+    return sorted(frames)
+
+
+def _make_absolute(options: argparse.Namespace) -> None:
+    """Workers run elsewhere: every path as seen from the root."""
+    from mattebridge.shot.background import parse_background
+
+    paths = [name for name in (*INPUTS, "output") if getattr(options, name)]
+    if options.background and parse_background(options.background).pictures:
+        paths.append("background")
+    for name in paths:
+        given = getattr(options, name)
+        setattr(options, name, type(given)(os.path.abspath(given)))
+
+
+def _ranges(frames: Sequence[int], mark: str) -> str:
+    from mattebridge.image_io.sequences import frame_ranges
+
+    return frame_ranges(frames, mark)
+
+
+def matte_arguments(options: argparse.Namespace, *, leave_out: Sequence[str]) -> list[str]:
+    """The options of `matte` that differ from their defaults, as arguments."""
+    found: list[str] = []
+    for action in options.matting._actions:
+        value = getattr(options, action.dest)
+        wanted = action.option_strings and action.dest not in leave_out
+        if wanted and value != action.default:
+            found += _spelled(action, value)
+    return found
+
+
+def _spelled(action: argparse.Action, value: Any) -> list[str]:
+    option = next(each for each in action.option_strings if each.startswith("--"))
+    if isinstance(action, argparse.BooleanOptionalAction):
+        return [option if value else f"--no-{option[2:]}"]
+    if action.nargs == 0:
+        return [option] if value == action.const else []
+    values = value if isinstance(value, list) else [value]
+    return [f"{option}={each}" for each in values]
+
+
+def _default_name(plate: str) -> str:
+    stem = re.split(r"[#@%$]", Path(plate).name)[0] or Path(plate).parent.name
+    return (re.sub(r"[._ -]*\d*$", "", Path(stem).stem) or "shot") + " mattes"
+
+
+def _instance(name: str, output: Path) -> str:
+    """One daemon a job and host: a name that instances may have, unlike that of another shot."""
+    digest = hashlib.sha256(f"{name}\0{output}".encode("utf-8", "surrogateescape")).hexdigest()
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] + f"-{digest[:8]}"
+
+
+# ------------------------------------------------------------------------------------- the files
+
+
+def farm_folder() -> Path:
+    """The templates: in the repository, or beside an installed package."""
+    places = [PACKAGE.parents[1] / "farm"]
+    places += [parent / "share" / "mattebridge" / "farm" for parent in PACKAGE.parents]
+    for folder in places:
+        if (folder / "openjd" / "template.yaml").is_file():
+            return folder
+    raise UsageError("the templates for farms are not part of this installation of mattebridge")
+
+
+def write_bundle(submission: Submission) -> None:
+    """All files of the job, each whole or absent."""
+    from mattebridge.whole_files import replace_file
+
+    values = submission.values
+    listed = [{"name": name, "value": value} for name, value in values.items()]
+    texts = {
+        "template.yaml": fill_template(submission),
+        "parameters.json": _json(values),
+        "parameter_values.json": _json({"parameterValues": listed}),
+        "deadline10.txt": fill_deadline10(submission),
+        "opencue.py": fill_opencue(submission),
+        "royalrender.cfg": fill_royalrender(submission),
+    }
+    for name, text in texts.items():
+        replace_file(submission.folder / name, text.encode("utf-8", "surrogateescape"))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1) + "\n"
+
+
+def fill_template(submission: Submission) -> str:
+    """The Open Job Description template with this job's options, limits and needs."""
+    text = _template("openjd/template.yaml")
+    for word in [*submission.more, *map(str, submission.values.values())]:
+        if "{{" in word or "\n" in word:
+            raise UsageError(
+                f"a job cannot hold {word!r}: braces and line ends mean something else"
+            )
+    # A JSON string is a YAML string.
+    lines = "".join(f"            - {json.dumps(word)}\n" for word in submission.more)
+    text = _once(text, MORE_OPTIONS, lines or MORE_OPTIONS)
+    text = _once(text, CHUNK_LIMIT, CHUNK_LIMIT.replace("3600", str(submission.chunk_limit_s)))
+    return _once(text, GPU, "") if submission.cpu else text
+
+
+def _once(text: str, old: str, new: str) -> str:
+    if text.count(old) != 1:
+        raise UsageError(
+            "farm/openjd/template.yaml was changed: take it from the installation again"
+        )
+    return text.replace(old, new)
+
+
+def fill_deadline10(submission: Submission) -> str:
+    """The arguments of `deadlinecommand`, one a line. Its quote is the word <QUOTE>."""
+    for word in submission.matte:
+        if re.search(r"[\n\"<>]", word):
+            raise UsageError(f"Deadline cannot be given {word!r}: it has a quote or < > in it")
+    quoted = [f"<QUOTE>{word}<QUOTE>" if " " in word else word for word in submission.matte]
+    return _fill("deadline10/submit.txt", submission, " ".join(quoted), submission.name)
+
+
+def fill_opencue(submission: Submission) -> str:
+    """A script that submits the job by pyoutline; the command is for a POSIX shell."""
+    command = shlex.join(["mattebridge", *submission.matte])
+    matte, name = (json.dumps(text)[1:-1] for text in (command, submission.name))
+    return _fill("opencue/submit.py", submission, matte, name)
+
+
+def fill_royalrender(submission: Submission) -> str:
+    """A command line for a render configuration, an option a line."""
+    lines = "\n".join(f'"{word}"' if " " in word else word for word in submission.matte)
+    return _fill("royalrender/mattebridge.cfg", submission, lines, submission.name)
+
+
+def _fill(path: str, submission: Submission, matte: str, name: str) -> str:
+    values = {
+        "@MATTE@": matte,
+        "@NAME@": name,
+        "@FRAMES@": _ranges(submission.frames, "x"),
+        "@CHUNK@": str(submission.chunk),
+    }
+    return re.sub(r"@[A-Z]+@", lambda found: values[found.group()], _template(path))
+
+
+def _template(path: str) -> str:
+    return (farm_folder() / path).read_text("utf-8")
+
+
+# ------------------------------------------------------------------------------------ handing over
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A queue's own tool and how it is given the job; by_hand: how a person does it."""
+
+    title: str
+    tool: str
+    command: Callable[[Path], list[str]]
+    by_hand: str
+
+
+def _deadline10_arguments(folder: Path) -> list[str]:
+    lines = (folder / "deadline10.txt").read_text("utf-8", "surrogateescape").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _python_beside(tool: str) -> str:
+    """The interpreter of an installed script: it has what the script imports."""
+    found = shutil.which(tool)
+    beside = Path(found).parent / "python3" if found else Path("python3")
+    return str(beside) if beside.is_file() else "python3"
+
+
+QUEUES = {
+    "openjd": Queue(
+        "this machine",
+        "openjd",
+        lambda folder: [
+            "openjd",
+            "run",
+            str(folder / "template.yaml"),
+            "--step=Matte",
+            f"--job-param=file://{folder / 'parameters.json'}",
+        ],
+        "openjd run {folder}/template.yaml --step Matte -p file://{folder}/parameters.json",
+    ),
+    "deadline-cloud": Queue(
+        "AWS Deadline Cloud",
+        "deadline",
+        lambda folder: ["deadline", "bundle", "submit", str(folder), "--yes"],
+        "deadline bundle submit {folder}",
+    ),
+    "deadline10": Queue(
+        "Deadline 10",
+        "deadlinecommand",
+        lambda folder: ["deadlinecommand", *_deadline10_arguments(folder)],
+        "deadlinecommand, with the lines of {folder}/deadline10.txt as its arguments",
+    ),
+    "opencue": Queue(
+        "OpenCue",
+        "pycuerun",
+        lambda folder: [_python_beside("pycuerun"), str(folder / "opencue.py")],
+        "python3 {folder}/opencue.py, where pyoutline is installed",
+    ),
+    "royalrender": Queue(
+        "Royal Render",
+        "",
+        lambda folder: [],
+        "put the command line of {folder}/royalrender.cfg into a render configuration",
+    ),
+}
+
+
+def _chosen_queue(wanted: str) -> Optional[str]:
+    """The queue to hand over to; None: nobody. Raises `UsageError` where that cannot be told."""
+    if wanted == "none":
+        return None
+    if wanted != "auto":
+        queue = QUEUES[wanted]
+        if not queue.tool:
+            raise UsageError(
+                f"{queue.title} has no tool that could be given the job; say --queue none and "
+                + queue.by_hand.format(folder="DIR")
+            )
+        if shutil.which(queue.tool) is None:
+            raise UsageError(
+                f"`{queue.tool}`, the tool of {queue.title}, is not installed here; say --queue "
+                "none to write the job's files only, and take them where it is"
+            )
+        return wanted
+    # Running it on this machine is nobody's wish who says nothing.
+    found = [
+        name
+        for name, queue in QUEUES.items()
+        if name != "openjd" and queue.tool and shutil.which(queue.tool)
+    ]
+    if len(found) > 1:
+        raise UsageError(f"the tools of several queues are installed here; say --queue {found[0]}"
+                         f" or another of {', '.join(found)}")  # fmt: skip
+    return found[0] if found else None
+
+
+def _say_what_to_do(folder: Path) -> None:
+    print("Nothing was handed over. To do so:")
+    for queue in QUEUES.values():
+        words = queue.by_hand.format(folder=shlex.quote(str(folder)))
+        print(f"  {queue.title + ':':<20} {words}")
+
+
+def _hand_over(name: str, command: Sequence[str]) -> None:
+    """Run the queue's tool, its words going where ours go.
+
+    Raises `UsageError` when it refuses the job, `FrameError` when it ran it and that failed.
+    """
+    try:
+        limit_s = None if name == "openjd" else SUBMIT_LIMIT_S
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, timeout=limit_s, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UsageError(f"{command[0]} could not be run: {error}") from error
+    if done.returncode and name == "openjd":
+        raise FrameError("the job did not end well; the words of its first failure stand above")
+    if done.returncode:
+        raise UsageError(
+            f"{QUEUES[name].title} did not take the job: {command[0]} ended with status"
+            f" {done.returncode}"
+        )

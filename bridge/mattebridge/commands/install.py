@@ -1,0 +1,367 @@
+"""`mattebridge install nuke|resolve|ofx`: put the node where the host finds it, and take it away.
+
+    <to>/mattebridge/          the node's module, and vendor/cp310/... with what it imports
+    <to>/init.py               (Nuke) one marked line more
+    <to>/Scripts/Comp, Tool    (Resolve) the scripts in the host's menu
+    <to>/mattebridge-nuke.json what was put there: `--undo` removes exactly that
+
+A host has its own Python and its users no right to install into it, so the client's three wheels
+and the client itself go into a folder for each version of Python, for the node to find. Every step
+is said before it is done; with `--dry-run` nothing is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from mattebridge.client import autostart
+from mattebridge.errors import UsageError
+
+PACKAGE = Path(__file__).resolve().parents[1]
+REQUIREMENTS = ("numpy>=1.22", "pyzmq>=25", "msgpack>=1.0.5")
+PYTHONS = {"nuke": ("3.9", "3.10", "3.11"), "resolve": ("3.10", "3.11", "3.12"), "ofx": ()}
+BUNDLE = "MatteBridge.ofx.bundle"
+# Modules that a host loads; what they import is found from here.
+HOST_MODULES = ("client", "hosts.route", "hosts.shot", "hosts.scratch")
+NUKE_LINE = 'nuke.pluginAddPath("./mattebridge")  # mattebridge install nuke\n'
+PIP_LIMIT_S = 900.0
+
+EPILOG = """\
+examples:
+  mattebridge install nuke                        into ~/.nuke
+  mattebridge install nuke --to /studio/nuke --host-python 3.11
+  mattebridge install resolve --dry-run           say what would be done
+  mattebridge install nuke --wheels wheels/       without a network
+  mattebridge install nuke --undo                 take it all away again
+"""
+
+
+def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
+    """The grammar of `mattebridge install`."""
+    command = commands.add_parser(
+        "install",
+        parents=[shared],
+        help="put the node into Nuke, Resolve or an OFX host",
+        description="Put the node where a host finds it, with the packages it needs.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run_install)
+    command.add_argument("host", choices=("nuke", "resolve", "ofx"))
+    command.add_argument("--to", metavar="DIR", type=Path, help="another folder than the usual one")
+    command.add_argument(
+        "--dry-run", action="store_true", help="say what would be done, do nothing"
+    )
+    command.add_argument("--undo", action="store_true", help="remove what was installed")
+    command.add_argument(
+        "--host-python",
+        metavar="X.Y",
+        action="append",
+        help="the host's Python; may be given several times (default: those of current versions)",
+    )
+    command.add_argument(
+        "--wheels", metavar="DIR", type=Path, help="take packages from this folder, not the network"
+    )
+    command.add_argument(
+        "--no-packages",
+        action="store_true",
+        help="the host has numpy, pyzmq and msgpack, or the command line will do",
+    )
+
+
+def run_install(options: argparse.Namespace) -> int:
+    """`mattebridge install`: says every step; 0 when all are done."""
+    to = (options.to or default_folder(options.host)).expanduser().absolute()
+    work = _Steps(options.host, to, dry=options.dry_run)
+    if options.undo:
+        work.undo()
+        return 0
+    work.refuse_unwritable()
+    {"nuke": _install_nuke, "resolve": _install_resolve, "ofx": _install_ofx}[options.host](work)
+    if options.host != "ofx":
+        versions = options.host_python or PYTHONS[options.host]
+        for version in versions:
+            _lay_packages(work, version, options.wheels, bare=options.no_packages)
+        work.do(
+            f"note {sys.executable} as the Python that starts the daemon",
+            lambda: autostart.remember_interpreter(sys.executable),
+        )
+    work.finish()
+    return 0
+
+
+def default_folder(host: str) -> Path:
+    """Where a host of this user looks, by system; only OFX's needs an administrator."""
+    home = Path.home()
+    if host == "nuke":
+        return home / ".nuke"
+    system = sys.platform
+    if host == "ofx":
+        return Path(
+            {"darwin": "/Library/OFX/Plugins", "win32": "C:/Program Files/Common Files/OFX/Plugins"}
+            .get(system, "/usr/OFX/Plugins")
+        )  # fmt: skip
+    if system == "darwin":
+        return home / "Library/Application Support/Blackmagic Design/DaVinci Resolve/Fusion"
+    if system == "win32":
+        roaming = Path(os.environ.get("APPDATA", str(home)))
+        return roaming / "Blackmagic Design/DaVinci Resolve/Support/Fusion"
+    return home / ".local/share/DaVinciResolve/Fusion"
+
+
+# ---------------------------------------------------------------------------------------- the hosts
+
+
+def _install_nuke(work: _Steps) -> None:
+    source = source_folder("nuke")
+    for path in sorted([*source.glob("*.py"), *source.glob("ToolSets/*/*.nk")]):
+        work.copy(path, work.to / "mattebridge" / path.relative_to(source))
+    work.add_line(work.to / "init.py", NUKE_LINE)
+
+
+def _install_resolve(work: _Steps) -> None:
+    source = source_folder("resolve")
+    folder = work.to / "mattebridge"
+    work.copy(source / "mattebridge_fusion.py", folder / "mattebridge_fusion.py")
+    for kind in ("comp", "tool"):
+        work.write(
+            work.to / "Scripts" / kind.capitalize() / "MatteBridge.py",
+            (source / f"matte_{kind}.py").read_text("utf-8").replace("@FOLDER@", str(folder)),
+        )
+    quote = '"' if sys.platform == "win32" else "'"
+    command = f"{quote}{sys.executable}{quote} -m mattebridge"
+    work.write(
+        work.to / "Scripts" / "Comp" / "MatteBridge (free edition).lua",
+        (source / "MatteBridge.lua").read_text("utf-8").replace("@COMMAND@", command),
+    )
+
+
+def _install_ofx(work: _Steps) -> None:
+    built = sorted(
+        (PACKAGE.parents[1] / "build").glob(f"*/{BUNDLE}"), key=lambda path: path.stat().st_mtime
+    )
+    if not built:
+        raise UsageError("the OFX plugin is not built: run `make plugin` in the repository first")
+    work.tree(work.to / BUNDLE, lambda target: shutil.copytree(built[-1], target))
+
+
+def source_folder(name: str) -> Path:
+    """The host scripts: in the repository, or beside an installed package."""
+    for folder in (PACKAGE.parents[1] / name, Path(sys.prefix) / "share" / "mattebridge" / name):
+        if any(folder.glob("mattebridge_*.py")):
+            return folder
+    raise UsageError(f"the scripts for {name} are not part of this installation of mattebridge")
+
+
+def _lay_packages(work: _Steps, version: str, wheels: Optional[Path], *, bare: bool) -> None:
+    parts = version.split(".")
+    if len(parts) != 2 or not all(part.isdigit() for part in parts) or parts[0] != "3":
+        raise UsageError(f"--host-python takes a version such as 3.10, not {version}")
+    if int(parts[1]) < 9:
+        raise UsageError(f"Python {version} is too old: the node needs 3.9 or newer")
+
+    def lay(target: Path) -> None:
+        target.mkdir(parents=True)
+        if not bare:
+            _pip(version, target, wheels)
+        copy_client_half(target / "mattebridge")
+
+    work.tree(work.to / "mattebridge" / "vendor" / f"cp{''.join(parts)}", lay)
+
+
+def _pip(version: str, target: Path, wheels: Optional[Path]) -> None:
+    command = [
+        sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+        "--no-compile", "--target", str(target), "--python-version", version,
+        "--implementation", "cp", "--only-binary=:all:",
+    ]  # fmt: skip
+    if wheels is not None:
+        command += ["--no-index", "--find-links", str(wheels.absolute())]
+    try:
+        done = subprocess.run(
+            [*command, *REQUIREMENTS],
+            capture_output=True,
+            text=True,
+            timeout=PIP_LIMIT_S,
+            check=False,
+        )
+        trouble = done.stderr.strip().splitlines() if done.returncode else []
+    except subprocess.TimeoutExpired:
+        done, trouble = None, ["pip took too long"]
+    if done is not None and done.returncode == 0:
+        return
+    said = next((line for line in trouble if line.startswith("ERROR")), "pip failed")
+    raise UsageError(
+        f"cannot get numpy, pyzmq and msgpack for Python {version} ({said}). Where there is no "
+        "network: on a machine that has one, run `python -m pip download --only-binary=:all: "
+        f"--python-version {version} -d wheels numpy pyzmq msgpack`, bring the folder here, and "
+        "say `--wheels wheels`; or say --no-packages: if the host has none of them either, the "
+        "node calls the mattebridge command instead"
+    )
+
+
+def copy_client_half(target: Path) -> None:
+    """The modules that a host loads, and no other: no torch, no images, no daemon."""
+    for path in client_half():
+        place = target / path.relative_to(PACKAGE)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
+
+
+def client_half() -> list[Path]:
+    """Our own files that the host modules import, straight or by way of others."""
+    found: set[Path] = set()
+    waiting = [path for name in HOST_MODULES for path in _files_of(name)]
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found.add(path)
+        waiting += [other for name in _imports_of(path) for other in _files_of(name)]
+    return sorted(found)
+
+
+def _files_of(name: str) -> list[Path]:
+    """What importing a module of ours runs: its folders' `__init__.py` files and its own."""
+    path = PACKAGE.joinpath(*name.split("."))
+    folders = [path, *path.parents]
+    files = [folder / "__init__.py" for folder in folders[: folders.index(PACKAGE) + 1]]
+    return [file for file in (*files, path.with_suffix(".py")) if file.is_file()]
+
+
+def _imports_of(path: Path) -> list[str]:
+    names: list[str] = []
+    for item in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(item, ast.ImportFrom) and item.module and item.level == 0:
+            top, _, rest = item.module.partition(".")
+            if top == "mattebridge":
+                names += [rest] if rest else []
+                names += [".".join(filter(None, (rest, alias.name))) for alias in item.names]
+        elif isinstance(item, ast.Import):
+            names += [a.name[12:] for a in item.names if a.name.startswith("mattebridge.")]
+    return names
+
+
+# ---------------------------------------------------------------------------------------- the steps
+
+
+class _Steps:
+    """Says each step and does it, unless this is a dry run; remembers what was made."""
+
+    def __init__(self, host: str, to: Path, *, dry: bool) -> None:
+        self.host, self.to, self.dry = host, to, dry
+        self.list = to / f"mattebridge-{host}.json"
+        self.made: dict[str, list[str]] = {"files": [], "trees": [], "lines": []}
+
+    def refuse_unwritable(self) -> None:
+        place = self.to
+        while not place.exists():
+            place = place.parent
+        if not self.dry and not os.access(place, os.W_OK):
+            raise UsageError(f"{place} may not be written; choose another folder with --to")
+        with contextlib.suppress(OSError, ValueError):
+            self.made.update(json.loads(self.list.read_text("utf-8")))
+
+    def do(self, words: str, action: Callable[[], Any]) -> None:
+        print(f"{'would ' if self.dry else ''}{words}", flush=True)
+        if not self.dry:
+            action()
+
+    def copy(self, source: Path, target: Path) -> None:
+        self.write(target, source.read_text("utf-8"))
+
+    def write(self, target: Path, text: str) -> None:
+        def action() -> None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_name(f".{target.name}.tmp")
+            temporary.write_text(text, "utf-8")
+            os.replace(temporary, target)
+            self._note("files", target)
+
+        self.do(f"write {target}", action)
+
+    def tree(self, target: Path, fill: Callable[[Path], Any]) -> None:
+        """A folder that is whole or absent; the one that is there stays until the new one is."""
+
+        def action() -> None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".mattebridge-", dir=target.parent) as place:
+                new = Path(place) / target.name
+                fill(new)
+                if target.exists():
+                    target.rename(Path(place) / "old")
+                new.rename(target)
+            self._note("trees", target)
+
+        self.do(f"fill {target}", action)
+
+    def add_line(self, target: Path, line: str) -> None:
+        def action() -> None:
+            text = target.read_text("utf-8") if target.exists() else ""
+            if line not in text:
+                text += "" if text.endswith("\n") or not text else "\n"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(text + line, "utf-8")
+            self._note("lines", target)
+
+        self.do(f"add one line to {target}", action)
+
+    def _note(self, kind: str, target: Path) -> None:
+        if str(target) not in self.made[kind]:
+            self.made[kind].append(str(target))
+        # At every step: an installation that breaks off can be undone.
+        self.list.write_text(json.dumps(self.made, indent=1) + "\n", "utf-8")
+
+    def finish(self) -> None:
+        words = "nothing was done" if self.dry else "done; start the host again to see it"
+        print(f"mattebridge: {words}. Take it away with `mattebridge install {self.host} --undo"
+              f"{'' if self.to == default_folder(self.host) else f' --to {self.to}'}`")  # fmt: skip
+
+    def undo(self) -> None:
+        """Remove what the list names, and folders that are empty then."""
+        try:
+            made = json.loads(self.list.read_text("utf-8"))
+        except (OSError, ValueError):
+            raise UsageError(
+                f"nothing of `mattebridge install {self.host}` is in {self.to}"
+            ) from None
+        for name in made.get("trees", []):
+            self.do(f"remove {name}", partial(shutil.rmtree, name, ignore_errors=True))
+        for name in made.get("files", []):
+            self.do(f"remove {name}", partial(Path(name).unlink, missing_ok=True))
+        for name in made.get("lines", []):
+            self.do(f"remove one line from {name}", partial(_drop_line, Path(name)))
+        self.do(f"remove {self.list}", lambda: self.list.unlink(missing_ok=True))
+        if not self.dry:
+            _remove_empty(self.to, [*made.get("trees", []), *made.get("files", [])])
+
+
+def _drop_line(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        text = path.read_text("utf-8").replace(NUKE_LINE, "")
+        if text:
+            path.write_text(text, "utf-8")
+        else:
+            path.unlink()
+
+
+def _remove_empty(to: Path, names: Sequence[str]) -> None:
+    for name in names:
+        folder = Path(name).parent
+        shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+        while folder != to and to in folder.parents:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+            folder = folder.parent

@@ -1,0 +1,204 @@
+"""`mattebridge matte`: frames and whole shots through the daemon."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mattebridge.commands.options import add_inputs, add_keying, add_outputs, add_pace, make_job
+from mattebridge.commands.terminal import (
+    kind_and_words,
+    one_line,
+    print_traceback,
+    wants_traceback,
+)
+from mattebridge.errors import Cancelled, MattebridgeError, UsageError
+
+if TYPE_CHECKING:
+    from mattebridge.client import MatteClient
+    from mattebridge.shot.progress import Progress
+    from mattebridge.shot.summary import Summary
+
+# A cancelled job is gone this long after the signal, even with a read that hangs in the kernel.
+CANCEL_LIMIT_S = 4.5
+# For the daemon of a command that is killed before it can stop it.
+PRIVATE_IDLE_EXIT_S = 120.0
+MATTE_EPILOG = """\
+examples:
+  mattebridge matte plate.####.exr --clean-plate clean.exr -o mattes
+      every frame of the sequence; EXR alpha, foreground and premultiplied below mattes/
+  mattebridge matte plates/ --clean-plate clean.%04d.exr --frames 1001-1024 \\
+      --outputs alpha,comp --format exr,comp=jpg -o mattes
+      a folder of frames, a clean plate for each frame, a comp over a checker as JPEG
+  mattebridge matte take.png --clean-plate empty.png --alpha-hint rough.png -o out --format png
+      one picture
+  mattebridge matte take.mov --clean-plate empty.png -o out --outputs alpha,premultiplied \\
+      --format exr,premultiplied=prores4444
+      a video; alpha as EXR pictures, and one ProRes 4444 with alpha
+  mattebridge matte plate.####.exr --clean-plate clean.exr -o mattes --resume
+      after an interruption: makes only what is missing or damaged
+
+exit status: 0 every frame is on disk and was checked; 2 wrong options or inputs; 3 some frames
+failed; 4 cancelled; 5 no daemon; 1 a bug.
+"""
+
+
+def add_parser(commands: Any, reached: argparse.ArgumentParser) -> None:
+    """The grammar of `mattebridge matte`."""
+    command = commands.add_parser(
+        "matte",
+        parents=[reached],
+        usage="mattebridge matte PLATE [--clean-plate CLEAN] -o OUT [options]",
+        help="matte frames or whole shots",
+        description="Matte a picture, a folder, a sequence or a video.",
+        epilog=MATTE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run_matte)
+    add_inputs(command)
+    add_outputs(command)
+    add_keying(command)
+    add_pace(command)
+    _add_running(command)
+
+
+def _add_running(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("running")
+    group.add_argument(
+        "--no-spawn", action="store_true", help="do not start a daemon when none runs"
+    )
+    group.add_argument(
+        "--private",
+        action="store_true",
+        help="a daemon for this command alone, stopped at its end: for queues that keep none",
+    )
+    group.add_argument(
+        "--progress",
+        choices=("auto", "bar", "plain", "json", "openjd", "deadline", "none"),
+        default="auto",
+        help="auto: a bar on a terminal, a line a frame elsewhere",
+    )
+    group.add_argument("--report", metavar="FILE", type=Path, help="write a JSON line a frame here")
+
+
+def run_matte(options: argparse.Namespace) -> int:
+    """`mattebridge matte`: the exit status is that of the job."""
+    from mattebridge.shot.progress import make_progress
+
+    progress = make_progress(options.progress)
+    # First of all: a queue may cancel while we are still importing.
+    with _cancel_on_signal() as cancelled:
+        try:
+            summary = _matte(options, progress, cancelled)
+        except MattebridgeError as error:
+            progress.refuse(error.exit_status, error.message)
+            raise
+        except Exception as error:
+            progress.refuse(1, f"a bug: {kind_and_words(error)}")
+            raise
+    if options.report is not None:
+        from mattebridge.shot.summary import write_report
+
+        write_report(options.report, summary.records)
+    _say_failure(summary, options)
+    return summary.exit_status
+
+
+def _matte(options: argparse.Namespace, progress: Progress, cancelled: threading.Event) -> Summary:
+    job = make_job(options)
+    from mattebridge.shot.run import run_job
+
+    with _private_daemon(options) if options.private else contextlib.nullcontext(options) as chosen:
+        return run_job(
+            job,
+            lambda: _connect(chosen, name="matte", in_flight=job.in_flight),
+            progress=progress,
+            cancelled=cancelled,
+        )
+
+
+@contextlib.contextmanager
+def _private_daemon(options: argparse.Namespace) -> Iterator[argparse.Namespace]:
+    """The options with an instance of this command's own, of which nothing is left afterwards."""
+    if options.no_spawn or options.instance:
+        raise UsageError("--private starts a daemon of its own; leave out --no-spawn, --instance")
+    from mattebridge.daemon import control
+    from mattebridge.wire.folder import runtime_folder
+
+    folder = runtime_folder(f"private-{os.getpid()}-{os.urandom(4).hex()}")
+    try:
+        yield argparse.Namespace(**{**vars(options), "instance": str(folder)})
+    finally:
+        with contextlib.suppress(MattebridgeError):
+            control.stop(str(folder))
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _connect(options: argparse.Namespace, *, name: str, in_flight: int) -> MatteClient:
+    from mattebridge.client import MatteClient
+
+    if options.private:
+        from mattebridge.daemon import control
+
+        control.serve(options.instance, detach=True, auto=True, idle_exit_s=PRIVATE_IDLE_EXIT_S)
+    return MatteClient.connect(
+        options.instance,
+        start=not options.no_spawn,
+        # We are the command line of the package with the daemon half; a host never passes this.
+        daemon_python=sys.executable,
+        in_flight=in_flight,
+        name=name,
+        host="mattebridge",
+    )
+
+
+def _say_failure(summary: Summary, options: argparse.Namespace) -> None:
+    if not summary.exit_status:
+        return
+    if summary.cause is not None and wants_traceback(options):
+        print_traceback(summary.cause)
+    print(f"mattebridge: {one_line(summary.first_failure)}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _cancel_on_signal() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; further signals change nothing."""
+    cancelled = threading.Event()
+
+    def on_signal(number: int, frame: Any) -> None:
+        if not cancelled.is_set():
+            cancelled.set()
+            threading.Thread(target=_leave_in_time, daemon=True).start()
+
+    ended = threading.Event()
+    before = {
+        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+
+    def _leave_in_time() -> None:
+        if not ended.wait(CANCEL_LIMIT_S):
+            _leave_now()
+
+    try:
+        yield cancelled
+    finally:
+        ended.set()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave_now() -> None:
+    """For a read or write that hangs in the kernel: no temporaries, exit status 4."""
+    from mattebridge.whole_files import remove_open_temporaries
+
+    remove_open_temporaries()
+    print("mattebridge: cancelled; something did not let go in time", file=sys.stderr, flush=True)
+    os._exit(Cancelled.exit_status)

@@ -1,0 +1,152 @@
+"""`mattebridge plates`: clean plates that the daemon holds under a name, for hosts to refer to."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mattebridge.commands.options import shared_again
+from mattebridge.errors import ConnectionFailed, InputsError, UsageError
+from mattebridge.wire.params import COLORSPACES
+
+if TYPE_CHECKING:
+    from mattebridge.client import MatteClient
+
+EPILOG = """\
+examples:
+  mattebridge plates add loft clean.exr
+      then `loft` in the plugin's knob "Held clean plate", or client.matte(plate, "loft")
+  mattebridge plates add loft clean.png --hold linear
+      for a host that sends scene-linear pixels
+  mattebridge plates
+  mattebridge plates remove loft
+
+A held plate is taken for pixels in the colour space of the request that names it, and must have the
+size of its frames. It is the daemon's: gone when that ends, and dropped, least recently used first,
+when MATTEBRIDGE_PLATE_BYTES are full. `mattebridge matte` holds the plates it needs by itself.
+"""
+
+
+def add_parser(commands: Any, reached: argparse.ArgumentParser) -> None:
+    """The grammar of `mattebridge plates`."""
+    command = commands.add_parser(
+        "plates",
+        parents=[reached],
+        help="clean plates that the daemon holds by name",
+        description="Leave a clean plate with the daemon under a name; list or drop those it has.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run_list)
+    command.add_argument("--json", action="store_true", help="for programs")
+    actions = command.add_subparsers(title="actions", metavar="ACTION")
+    again = shared_again()
+    listed = actions.add_parser("list", parents=[again], help="what is held (the default)")
+    listed.set_defaults(run=run_list)
+    _add_add(actions, again)
+    removed = actions.add_parser("remove", parents=[again], help="drop a held plate")
+    removed.set_defaults(run=run_remove)
+    removed.add_argument("name", metavar="NAME")
+
+
+def _add_add(actions: Any, again: argparse.ArgumentParser) -> None:
+    command = actions.add_parser(
+        "add",
+        parents=[again],
+        help="hold a picture as a clean plate",
+        description="Read a picture and leave it with the daemon; one of that name is replaced.",
+    )
+    command.set_defaults(run=run_add)
+    command.add_argument("name", metavar="NAME", help="1 to 64 of a-z 0-9 . _ -")
+    command.add_argument("file", metavar="FILE", type=Path)
+    command.add_argument(
+        "--colorspace",
+        choices=COLORSPACES,
+        help="of the file (default: EXR and float TIFF linear, 8- and 16-bit srgb)",
+    )
+    command.add_argument(
+        "--hold",
+        choices=COLORSPACES,
+        help="the colour space of the requests that will name it (default: the file's own)",
+    )
+    command.add_argument(
+        "--no-spawn", action="store_true", help="do not start a daemon when none runs"
+    )
+
+
+def run_list(options: argparse.Namespace) -> int:
+    """`mattebridge plates`: what the daemon holds; without a daemon, nothing."""
+    try:
+        with _connect(options) as client:
+            plates = client.held_clean_plates()
+    except ConnectionFailed:
+        plates = []
+    if options.json:
+        import json
+
+        print(json.dumps(plates, indent=2))
+    elif plates:
+        from mattebridge.commands.tables import plates_table
+
+        print(plates_table(plates))
+    else:
+        print("mattebridge: no clean plate is held")
+    return 0
+
+
+def run_add(options: argparse.Namespace) -> int:
+    """`mattebridge plates add NAME FILE`."""
+    from mattebridge.wire.protocol import NAME
+
+    if not NAME.match(options.name):
+        raise UsageError(f"a held plate's name has 1 to 64 of a-z 0-9 . _ -, not '{options.name}'")
+    pixels, held_as = _read(options)
+    with _connect(options, start=not options.no_spawn) as client:
+        client.hold_clean_plate(options.name, pixels)
+    height, width = pixels.shape[:2]
+    light = "scene-linear" if held_as == "linear" else "display-encoded (srgb)"
+    print(f"mattebridge: '{options.name}' is held: {width}x{height}, for {light} plates")
+    return 0
+
+
+def run_remove(options: argparse.Namespace) -> int:
+    """`mattebridge plates remove NAME`."""
+    with _connect(options) as client:
+        client.drop_clean_plate(options.name)
+    print(f"mattebridge: '{options.name}' is held no more")
+    return 0
+
+
+def _read(options: argparse.Namespace) -> tuple[Any, str]:
+    """The picture as RGB, and the colour space that it is in now."""
+    from mattebridge import color
+    from mattebridge.image_io import read_frame
+
+    frame = read_frame(options.file)
+    space = options.colorspace or frame.colorspace
+    if space not in COLORSPACES:
+        raise InputsError(
+            f"{options.file} does not say its colour space; say --colorspace linear or srgb"
+            " (convert log footage first)",
+            field="clean_plate",
+        )
+    pixels = frame.pixels[..., :3] if frame.pixels.shape[2] > 1 else frame.pixels.repeat(3, 2)
+    held_as = options.hold or space
+    if held_as != space:
+        pixels = color.srgb_encode(pixels) if held_as == "srgb" else color.srgb_decode(pixels)
+    return pixels, held_as
+
+
+def _connect(options: argparse.Namespace, *, start: bool = False) -> MatteClient:
+    from mattebridge.client import MatteClient
+
+    return MatteClient.connect(
+        options.instance,
+        start=start,
+        # We are the command line of the package with the daemon half; a host never passes this.
+        daemon_python=sys.executable,
+        name="plates",
+        host="mattebridge",
+    )

@@ -1,0 +1,75 @@
+"""`mattebridge sample` and `demo`: a shot with known alpha, and what the mattes of it look like."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from mattebridge.commands.options import size
+
+
+def add_parsers(commands: Any, shared: argparse.ArgumentParser) -> None:
+    """The grammar of `mattebridge sample` and `demo`."""
+    _add_sample(commands, shared)
+    _add_demo(commands, shared)
+
+
+def _add_sample(commands: Any, shared: argparse.ArgumentParser) -> None:
+    command = commands.add_parser(
+        "sample",
+        parents=[shared],
+        help="render the sample shot",
+        description="Render a short shot with its clean plate, true alpha and true foreground.",
+    )
+    command.set_defaults(run=run_sample)
+    command.add_argument("directory", metavar="DIR", type=Path)
+    command.add_argument("--frames", metavar="N", type=int, default=24, help="how many (24)")
+    command.add_argument("--first-frame", metavar="F", type=int, default=1001, help="(1001)")
+    command.add_argument("--size", metavar="WxH", type=size, default=(960, 540), help="(960x540)")
+    command.add_argument("--seed", metavar="N", type=int, default=1, help="another shot (1)")
+    command.add_argument(
+        "--drift",
+        action="store_true",
+        help="a clean plate for each frame, as from a camera that was moved and reset",
+    )
+
+
+def _add_demo(commands: Any, shared: argparse.ArgumentParser) -> None:
+    command = commands.add_parser(
+        "demo",
+        parents=[shared],
+        help="sample shot, mattes, figures and a contact sheet in one go",
+        description="Render the sample shot, matte it, and say how good the mattes are.",
+    )
+    command.set_defaults(run=run_demo)
+    command.add_argument("directory", metavar="DIR", type=Path, nargs="?", default=Path("demo"))
+
+
+def run_sample(options: argparse.Namespace) -> int:
+    """`mattebridge sample`: render the sample shot."""
+    from mattebridge.shot.progress import counter
+    from mattebridge_sample import render_shot
+
+    width, height = options.size
+    shot = render_shot(
+        options.directory,
+        frames=options.frames,
+        first_frame=options.first_frame,
+        width=width,
+        height=height,
+        seed=options.seed,
+        drift=options.drift,
+        on_frame=counter("frames", sys.stdout),
+    )
+    print(f"mattebridge: {options.frames} frames in {options.directory}")
+    print(f"  mattebridge matte {shot.plate} --clean-plate {shot.clean_plate} -o mattes")
+    return 0
+
+
+def run_demo(options: argparse.Namespace) -> int:
+    """`mattebridge demo`: what `make demo` runs."""
+    from mattebridge.commands.demo import run_demo as run
+
+    return int(run(options.directory))

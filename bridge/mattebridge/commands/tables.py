@@ -1,0 +1,168 @@
+"""What `mattebridge status` and `mattebridge models` show: plain tables of what the daemon says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mattebridge.shot.progress import clean, duration
+
+
+def status_table(status: Mapping[str, Any]) -> str:
+    """The daemon's status for people; unknown or missing parts are left out."""
+    lines = [_headline(status)]
+    for label in ("folder", "log"):
+        if status.get(label):
+            lines.append(f"  {label:<9} {clean(str(status[label]))}")
+    lines.append(f"  {'frames':<9} {_frames(status.get('frames', {}))}")
+    lines.append(f"  {'queue':<9} {_queue(status.get('queue', {}))}")
+    if status.get("users", ["by-hand"]) != ["by-hand"]:
+        # Whom `stop --if-unused` waits for: sessions of a farm, between their tasks too.
+        lines.append(f"  {'users':<9} {clean(', '.join(map(str, status['users'])))}")
+    if status.get("timings"):
+        lines.append(f"  {'timings':<9} {_timings(status['timings'])}")
+    lines.append(f"  {'memory':<9} {_memory(status.get('memory', {}))}")
+    lines.append(f"  {'models':<9} {_models(status.get('models', []))}")
+    lines += ["", *_workers(status.get("workers", []))]
+    lines += ["", *_sessions(status.get("sessions", []))]
+    if status.get("plates"):
+        lines += ["", plates_table(status["plates"])]
+    return "\n".join(lines)
+
+
+def models_table(models: Sequence[Mapping[str, Any]]) -> str:
+    """The models there are, with what each needs."""
+    rows = [["MODEL", "NEEDS", "LICENCE", "WHAT IT IS"]]
+    for card in models:
+        name = str(card.get("name", ""))
+        aliases = ", ".join(card.get("aliases", ()))
+        needs = ", ".join(str(need).replace("_", " ") for need in card.get("needs", ()))
+        shown = f"{name} ({aliases})" if aliases else name
+        rows.append([shown, needs, str(card.get("licence", "")), str(card.get("summary", ""))])
+    return "\n".join(table(rows))
+
+
+def model_text(card: Mapping[str, Any]) -> str:
+    """One model in full, with its settings."""
+    lines = [models_table([card]), "", f"digest     {clean(str(card.get('digest', '')))}"]
+    lines.append(f"alignment  {card.get('default_alignment', '')}")
+    extra = ", ".join(card.get("extra_outputs", ())) or "none"
+    lines.append(f"outputs    alpha, foreground, premultiplied, comp; further: {extra}")
+    settings = card.get("settings", {})
+    if settings:
+        rows = [["SETTING", "DEFAULT", "VALUES", "WHAT IT DOES"]]
+        for name, setting in settings.items():
+            rows.append(
+                [name, str(setting.get("default")), _range(setting), setting.get("help", "")]
+            )
+        lines += ["", *table(rows)]
+    return "\n".join(lines)
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows in columns, each as wide as its widest cell."""
+    cleaned = [[clean(str(cell)) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in cleaned) for column in range(len(cleaned[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cleaned
+    ]
+
+
+def megabytes(size: Any) -> str:
+    """`12 MB`, `3.1 GB`."""
+    value = float(size or 0) / 1e6
+    return f"{value / 1000:.1f} GB" if value >= 1000 else f"{value:.0f} MB"
+
+
+def _headline(status: Mapping[str, Any]) -> str:
+    uptime = duration(float(status.get("uptime_s") or 0))
+    return (
+        f"mattebridge {status.get('version', '?')}: {status.get('state', '?')}"
+        f" (instance {clean(str(status.get('instance', '?')))}, pid {status.get('pid', '?')},"
+        f" up {uptime})"
+    )
+
+
+def _frames(counts: Mapping[str, Any]) -> str:
+    return ", ".join(f"{value} {name}" for name, value in counts.items()) or "none"
+
+
+def _queue(queue: Mapping[str, Any]) -> str:
+    waiting = f"{queue.get('interactive', 0)} interactive, {queue.get('batch', 0)} batch"
+    return f"{waiting} (at most {queue.get('limit', '?')})"
+
+
+def _timings(timings: Mapping[str, Any]) -> str:
+    shown = [f"{name.removesuffix('_ms')} {value} ms" for name, value in timings.items()]
+    return ", ".join(shown) + " (medians of the last frames)"
+
+
+def _memory(memory: Mapping[str, Any]) -> str:
+    arenas = (
+        f"arenas {megabytes(memory.get('arena_bytes'))} of {megabytes(memory.get('arena_limit'))}"
+    )
+    plates = f"plates {megabytes(memory.get('plate_bytes'))}"
+    return f"{arenas}, {plates}, front {megabytes(memory.get('front_bytes'))}"
+
+
+def _models(models: Sequence[Any]) -> str:
+    names = [
+        str(entry.get("name", entry)) if isinstance(entry, Mapping) else str(entry)
+        for entry in models
+    ]
+    return clean(", ".join(names)) or "known once a worker is up"
+
+
+def _workers(workers: Sequence[Mapping[str, Any]]) -> list[str]:
+    rows = [["WORKER", "STATE", "PID", "FRAMES", "NOW", "MEMORY", "RESTARTS"]]
+    for worker in workers:
+        frame = worker.get("frame")
+        rows.append(
+            [
+                str(worker.get("device", "?")),
+                str(worker.get("state", "?")),
+                str(worker.get("pid") or "-"),
+                str(worker.get("frames", 0)),
+                "-" if frame is None else f"frame {frame}",
+                megabytes(worker.get("memory", {}).get("resident_bytes")),
+                str(worker.get("restarts", 0)),
+            ]
+        )
+    return table(rows)
+
+
+def _sessions(sessions: Sequence[Mapping[str, Any]]) -> list[str]:
+    rows = [["CLIENT", "HOST", "PID", "ARENAS", "MEMORY", "OUT", "FRAMES"]]
+    for session in sessions:
+        rows.append(
+            [
+                str(session.get("client") or "-"),
+                str(session.get("host") or "-"),
+                str(session.get("pid", "-")),
+                str(session.get("arenas", 0)),
+                megabytes(session.get("bytes")),
+                str(session.get("out", 0)),
+                str(session.get("frames", 0)),
+            ]
+        )
+    return table(rows)
+
+
+def plates_table(plates: Sequence[Mapping[str, Any]]) -> str:
+    """The held clean plates with size and memory."""
+    rows = [["HELD CLEAN PLATE", "SIZE", "MEMORY"]]
+    for plate in plates:
+        size = (
+            f"{plate.get('w', plate.get('width', '?'))}x{plate.get('h', plate.get('height', '?'))}"
+        )
+        rows.append([str(plate.get("name", "?")), size, megabytes(plate.get("bytes"))])
+    return "\n".join(table(rows))
+
+
+def _range(setting: Mapping[str, Any]) -> str:
+    if setting.get("choices"):
+        return " | ".join(map(str, setting["choices"]))
+    limits = [setting.get("min"), setting.get("max")]
+    if limits != [None, None]:
+        return " .. ".join("" if limit is None else f"{limit:g}" for limit in limits)
+    return str(setting.get("type", ""))

@@ -1,0 +1,160 @@
+"""Leases, the arenas lent under them, and the requests that are out: they know each other.
+
+    Lease --arenas--> ArenaRecord --lent_to--> Request --lease--> Lease
+
+A lease is one open door connection; closing it ends everything that hangs on it. A request goes
+from the message that brought it to its one final reply.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Any, Optional
+
+import msgpack
+
+from mattebridge.wire.planes import Plane
+
+if TYPE_CHECKING:
+    from mattebridge.daemon.held_plates import HeldPlate
+
+
+import os
+import socket
+import time
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING
+
+from mattebridge.wire import oslayer, protocol
+
+REMEMBERED_REPLIES = 64
+_arena_keys = itertools.count(1)
+
+
+_jobs = itertools.count(1)
+
+# What makes two messages with one id the same request: everything but the moment of sending.
+_IGNORED = ("deadline_ms", "v", "sid")
+
+
+def next_memory_key() -> int:
+    """A number for one piece of memory, unique in this daemon run (arenas and held plates)."""
+    return next(_arena_keys)
+
+
+class ArenaRecord:
+    """One arena as the front sees it: memory, owner, and the request it is lent to."""
+
+    def __init__(self, number: int, fd: int, size_bytes: int) -> None:
+        self.key = next_memory_key()
+        self.number = number
+        self.fd = fd
+        self.size_bytes = size_bytes
+        self.generation = 0
+        self.lent_to: Optional[Request] = None
+
+
+class Lease:
+    """One session: a door connection and everything that ends with it."""
+
+    def __init__(self, connection: socket.socket, peer: oslayer.Peer) -> None:
+        self.connection = connection
+        self.peer = peer
+        self.opened = time.monotonic()
+        self.greeted = False
+        self.closed = False
+        self.allocating = False
+        self.sid = os.urandom(protocol.ID_BYTES)
+        self.client: dict[str, Any] = {}
+        self.arenas: dict[int, ArenaRecord] = {}
+        self.retired: list[ArenaRecord] = []
+        self.next_arena = 0
+        self.routing_id: Optional[bytes] = None
+        self.active: dict[bytes, Request] = {}
+        self.finished: OrderedDict[bytes, tuple[bytes, dict[str, Any]]] = OrderedDict()
+        self.outbox: deque[tuple[float, bytes]] = deque()
+        self.frames = 0
+
+    @property
+    def arena_bytes(self) -> int:
+        """Memory lent to this session, retired arenas included."""
+        return sum(arena.size_bytes for arena in [*self.arenas.values(), *self.retired])
+
+    def remember(self, request_id: bytes, fingerprint: bytes, reply: dict[str, Any]) -> None:
+        """Keep a final reply, so that a repeated request gets the same one."""
+        self.finished[request_id] = (fingerprint, reply)
+        while len(self.finished) > REMEMBERED_REPLIES:
+            self.finished.popitem(last=False)
+
+
+class Request:
+    """One piece of work for a worker, its owner and its state.
+
+    `answered` and `released` are two facts: a deadline answers a running request while its arena
+    stays lent until the worker lets go.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        message: Mapping[str, Any],
+        now: float,
+        *,
+        arena: Optional[ArenaRecord] = None,
+        device: Optional[str] = None,
+    ) -> None:
+        self.job = next(_jobs)
+        self.lease = lease
+        self.message = message
+        self.id: bytes = message["id"]
+        self.op: str = message["op"]
+        self.arena = arena
+        self.generation: int = message.get("gen") or 0
+        self.device = device
+        self.priority: str = message.get("priority") or "interactive"
+        self.frame: Optional[int] = message.get("frame")
+        self.arrived = now
+        self.started: Optional[float] = None
+        self.deadline: Optional[float] = None
+        if message.get("deadline_ms"):
+            self.deadline = now + message["deadline_ms"] / 1000
+        self.plate: Optional[HeldPlate] = None
+        self.group: Optional[Group] = None
+        self.answered = False
+        self.cancel_sent = False
+        self.last_progress_sent = 0.0
+        self.fingerprint = fingerprint(message)
+
+    @property
+    def owner(self) -> Hashable:
+        """Whose line it stands in."""
+        return self.lease.sid
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the frame; (0, 0) for what has none."""
+        planes: list[Plane] = self.message.get("in") or []
+        return (planes[0].w, planes[0].h) if planes else (0, 0)
+
+
+class Group:
+    """One request of a client that every worker must carry out (loading a model, say)."""
+
+    def __init__(self, devices: int) -> None:
+        self.left = devices
+        self.answered = False
+        self.failure: Optional[dict[str, Any]] = None
+        self.result: dict[str, Any] = {}
+
+
+def fingerprint(message: Mapping[str, Any]) -> bytes:
+    """A digest of what was asked, to tell a repeated request from a reused id."""
+    kept = {key: value for key, value in sorted(message.items()) if key not in _IGNORED}
+    packed = msgpack.packb(kept, default=_plain, use_bin_type=True)
+    return hashlib.blake2b(packed, digest_size=16).digest()
+
+
+def _plain(value: Any) -> Any:
+    return value.to_wire() if isinstance(value, Plane) else repr(value)

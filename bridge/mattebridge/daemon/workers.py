@@ -1,0 +1,351 @@
+"""The workers: one child process a device, started, watched, killed and replaced.
+
+    absent -> starting -> idle <-> busy          a worker that ends for whatever reason is first
+                 |          |        |           reaped and only then answered for: before that it
+                 +----------+--------+-> dying   could still write into the frame it was given
+
+A worker dies alone: its sessions and arenas live in the front. After `restarts` failures in a row,
+with no good frame between them, a device is given up (`failed`) instead of looping. Workers are
+started by exec from the front's main thread, with one socket and nothing else of ours open; the
+kernel kills them when the front dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Callable, Optional
+
+import msgpack
+
+from mattebridge.wire import oslayer, protocol
+
+if TYPE_CHECKING:
+    from mattebridge.daemon.leases import Request
+    from mattebridge.daemon.limits import Limits
+    from mattebridge.daemon.loop import Loop
+
+log = logging.getLogger(__name__)
+
+# The link carries our own messages only; a model list may be longer than a client's message.
+LINK_BYTES = 1 << 17
+LINK_BUFFER_BYTES = 4 << 20
+BACKOFF_S = 0.1
+BACKOFF_LIMIT_S = 5.0
+REMEMBERED_TIMES = 32
+
+
+# torch's threads wait for each other hundreds of times a frame. By default they do so spinning,
+# which on processors that anything else uses too (the clients that read and encode frames) takes
+# ten times the frame's own time; asleep it costs next to nothing.
+WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+class Worker:
+    """One device's worker, through all its lives."""
+
+    def __init__(
+        self,
+        device: str,
+        limits: Limits,
+        loop: Loop,
+        *,
+        on_message: Callable[[Worker, dict[str, Any]], None],
+        on_death: Callable[[Worker, Optional[Request]], None],
+    ) -> None:
+        self.device = device
+        self.state = "absent"
+        self.request: Optional[Request] = None
+        self.failures = 0
+        self.restarts = -1
+        self.frames = 0
+        self.memory: dict[str, Any] = {}
+        self.models: list[dict[str, Any]] = []
+        self.last_sign = time.monotonic()
+        self._limits, self._loop = limits, loop
+        self._on_message, self._on_death = on_message, on_death
+        self._process: Optional[subprocess.Popen[bytes]] = None
+        self._link: Optional[socket.socket] = None
+        self._stderr = -1
+        self._known: set[int] = set()
+        self._unsent: list[int] = []  # memory to forget, once it listens again
+        self._not_before = 0.0
+        self._times: dict[tuple[Any, ...], deque[float]] = {}
+
+    @property
+    def pid(self) -> int:
+        """Of the process, 0 when there is none."""
+        return self._process.pid if self._process is not None else 0
+
+    # -- life -----------------------------------------------------------------------------------
+
+    def start(self, now: float) -> None:
+        """Start the process, unless there is one, or it must wait after a failure."""
+        if self.state != "absent" or now < self._not_before:
+            return
+        try:
+            self._spawn()
+        except OSError as error:
+            log.error("worker %s cannot be started: %s", self.device, error)
+            self._not_before = now + BACKOFF_LIMIT_S
+            return
+        self._known, self._unsent = set(), []
+        self.state, self.last_sign = "starting", now
+        self.restarts += 1
+        log.info("worker %s started: pid=%d", self.device, self.pid)
+
+    def _spawn(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (ours, theirs):
+            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                end.setsockopt(socket.SOL_SOCKET, option, LINK_BUFFER_BYTES)
+        ours.setblocking(False)
+        try:
+            read_end, write_end = os.pipe()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
+        try:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "mattebridge.daemon.worker",
+                    f"--link={theirs.fileno()}",
+                    f"--parent={os.getpid()}",
+                    f"--device={self.device}",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=write_end,
+                stderr=write_end,
+                pass_fds=[theirs.fileno()],
+                cwd="/",
+                env={**WORKER_ENVIRONMENT, **os.environ},
+            )
+        except OSError:
+            ours.close()
+            os.close(read_end)
+            raise
+        finally:
+            theirs.close()
+            os.close(write_end)
+        self._link, self._stderr = ours, read_end
+        os.set_blocking(read_end, False)
+        self._loop.watch(ours.fileno(), self._hear)
+        self._loop.watch(read_end, self._read_stderr)
+
+    def kill(self, why: str) -> None:
+        """End the process now; its request is answered once it is reaped."""
+        if self._process is None or self.state == "dying":
+            return
+        log.warning("worker %s is ended: %s", self.device, why)
+        self.state = "dying"
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGKILL)
+
+    def tick(self, now: float) -> None:
+        """Reap a dead process; kill one that makes no progress."""
+        if self._process is None:
+            return
+        if self._process.poll() is not None:
+            self._reaped(now)
+        elif self.state in ("busy", "starting") and now - self.last_sign > self.patience_s():
+            self.kill(f"no progress for {now - self.last_sign:.0f} s")
+
+    def _reaped(self, now: float) -> None:
+        process, request = self._process, self.request
+        assert process is not None
+        self._read_stderr()
+        self._close_link()
+        asked_to_go = self.state == "retiring"
+        self._process, self.request, self.state = None, None, "absent"
+        if asked_to_go:
+            log.info("worker %s released", self.device)
+            return
+        self.failures += 1
+        pause_s = min(BACKOFF_LIMIT_S, BACKOFF_S * 2 ** (self.failures - 1))
+        self._not_before = now + (pause_s if self.failures > 1 else 0.0)
+        log.error("worker %s died: status=%d", self.device, process.returncode)
+        if self.failures >= self._limits.restarts:
+            self.state = "failed"
+            log.error(
+                "worker %s failed %d times in a row and stays down", self.device, self.failures
+            )
+        self._on_death(self, request)
+
+    def retire(self) -> None:
+        """Let an idle worker go; the next request starts another."""
+        if self.state == "idle":
+            self.state = "retiring"
+            self.send({"op": "exit"})
+
+    def patience_s(self) -> float:
+        """How long a stage may take before the worker counts as wedged."""
+        if self.state == "starting" or self.request is None:
+            return self._limits.watchdog_first_s
+        times = self._times.get(self._kind(self.request))
+        if not times:
+            return self._limits.watchdog_first_s
+        usual_s = statistics.median(times)
+        return max(self._limits.watchdog_s, self._limits.watchdog_factor * usual_s)
+
+    def _kind(self, request: Request) -> tuple[Any, ...]:
+        return (request.op, request.message.get("model"), request.size)
+
+    # -- work -----------------------------------------------------------------------------------
+
+    def give(
+        self, request: Request, message: dict[str, Any], memories: list[tuple[int, int]]
+    ) -> None:
+        """Hand over a request. `memories` are (key, descriptor) of what it looks at."""
+        new = [(key, fd) for key, fd in memories if key not in self._known]
+        self._known.update(key for key, _fd in new)
+        self.request, self.state = request, "busy"
+        self.last_sign = time.monotonic()
+        self.send({**message, "keys": [key for key, _fd in new]}, tuple(fd for _key, fd in new))
+
+    def finished(self, now: float, *, good: bool) -> None:
+        """The request is over and the worker has let go of its arena."""
+        if self.request is not None and self.request.started is not None and good:
+            kind = self._kind(self.request)
+            times = self._times.setdefault(kind, deque(maxlen=REMEMBERED_TIMES))
+            times.append(now - self.request.started)
+            if self.request.op == "render":
+                self.frames += 1
+            self.failures = 0
+        self.request, self.state = None, "idle"
+        self.forget([])
+
+    def cancel(self, request: Request) -> None:
+        """Ask for the running request to stop at its next stage; asking again changes nothing."""
+        if self.request is request and not request.cancel_sent:
+            request.cancel_sent = True
+            self.send({"op": "cancel", "job": request.job})
+
+    def forget(self, keys: list[int]) -> None:
+        """Memory that will not be named again: the worker unmaps it.
+
+        A worker that computes does not read: what it would be told meanwhile must not pile up.
+        """
+        known = [key for key in keys if key in self._known]
+        self._known.difference_update(known)
+        self._unsent += known
+        if self._unsent and self.state == "idle":
+            self.send({"op": "forget", "keys": self._unsent})
+            self._unsent = []
+
+    def send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
+        """One record to the worker; a link that does not take it means a wedge."""
+        if self._link is None:
+            return
+        data = msgpack.packb(message, default=_plane_to_wire, use_bin_type=True)
+        try:
+            oslayer.send_record(self._link, data, fds)
+        except BlockingIOError:
+            self.kill("it does not read its messages")
+        except OSError:
+            self.kill("its link is broken")
+
+    def _hear(self) -> None:
+        assert self._link is not None
+        try:
+            data = self._link.recv(LINK_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._loop.forget(self._link.fileno())
+            if self.state != "retiring":
+                self.kill("it closed its link")
+            return
+        self.last_sign = time.monotonic()
+        try:
+            self._on_message(self, msgpack.unpackb(data, raw=False))
+        except Exception:
+            log.exception("worker %s said something that makes no sense", self.device)
+            self.kill("what it says makes no sense")
+
+    def _read_stderr(self) -> None:
+        """Whatever a worker prints goes into the one log, line by line, made printable."""
+        if self._stderr < 0:
+            return
+        try:
+            data = os.read(self._stderr, 65536)
+        except BlockingIOError:
+            return
+        if not data:
+            self._loop.forget(self._stderr)
+            os.close(self._stderr)
+            self._stderr = -1
+            return
+        for line in data.decode("utf-8", "replace").splitlines():
+            log.info("worker %s: %s", self.device, protocol.clean_text(line))
+
+    def _close_link(self) -> None:
+        if self._link is not None:
+            self._loop.forget(self._link.fileno())
+            self._link.close()
+            self._link = None
+        if self._stderr >= 0:
+            self._loop.forget(self._stderr)
+            os.close(self._stderr)
+            self._stderr = -1
+
+    def stop(self) -> None:
+        """Kill and reap at once: the front is leaving."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            self._process.wait()
+            self._close_link()
+            self._process, self.state = None, "absent"
+
+    def describe(self, now: float) -> dict[str, Any]:
+        """For the status."""
+        return {
+            "device": self.device,
+            "state": self.state,
+            "pid": self.pid,
+            "age_since_progress_ms": int((now - self.last_sign) * 1000),
+            "restarts": max(0, self.restarts),
+            "failures": self.failures,
+            "frames": self.frames,
+            "frame": self.request.frame if self.request is not None else None,
+            "memory": self.memory,
+        }
+
+
+def _plane_to_wire(value: Any) -> Any:
+    return value.to_wire()
+
+
+def find_devices(wanted: str) -> list[str]:
+    """The devices to serve from `cpu`, `cuda:0,cuda:1` or `auto`.
+
+    `auto` asks a child process for the CUDA devices, and only where a driver is installed: the
+    front itself never loads torch.
+    """
+    if wanted != "auto":
+        return [name.strip() for name in wanted.split(",") if name.strip()]
+    if not any(os.path.exists(path) for path in ("/dev/nvidiactl", "/dev/dxg")):
+        return ["cpu"]
+    ask = "import torch; print(torch.cuda.device_count())"
+    try:
+        answer = subprocess.run(
+            [sys.executable, "-c", ask], capture_output=True, timeout=60, check=True, cwd="/"
+        )
+        count = int(answer.stdout.split()[-1])
+    except (OSError, ValueError, IndexError, subprocess.SubprocessError):
+        log.warning("the CUDA driver is there, but torch cannot use it: serving on the CPU")
+        count = 0
+    return [f"cuda:{index}" for index in range(count)] or ["cpu"]

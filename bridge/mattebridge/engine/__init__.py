@@ -1,0 +1,1 @@
+"""One frame on the device: inputs, model, finish."""

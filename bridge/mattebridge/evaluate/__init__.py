@@ -1,0 +1,1 @@
+"""Mattes judged by known alpha: metrics, judge, sheet."""

@@ -1,0 +1,56 @@
+"""Pictures on disk <-> arrays: EXR, PNG, JPEG, TIFF and DPX; sequences, folders and videos.
+
+    read:   file -> OpenImageIO (EXR, DPX, TIFF) or OpenCV (PNG, JPEG) -> channels by NAME
+            -> data window placed in the display window -> Frame, in the file's own sample type
+    write:  array -> colour and alpha as the file type wants them -> encoded in memory
+            -> temporary name in the same folder, fsync, rename (whole_files.py)
+
+Arrays are (height, width, channels), top row first, RGB order. A file type has one colour
+convention: EXR, float and half TIFF hold scene-linear light with premultiplied alpha; PNG, JPEG,
+8/16-bit TIFF and DPX hold sRGB-encoded pixels with straight alpha (a tag in the file may say
+otherwise when reading). A matte of one channel is linear coverage everywhere and no curve is
+applied to it.
+
+`frame` holds the types, `read`, `write`, `metadata` and `check` do what their names say; what the
+rest of the house takes from them is listed below. `sequences`, `sources`, `timecodes`,
+`video_read` and `video_write` are imported by their own names.
+"""
+
+from mattebridge.image_io.check import check_frame
+from mattebridge.image_io.frame import (
+    MAX_PIXELS,
+    MAX_SIDE_PX,
+    Attribute,
+    Frame,
+    FrameHeader,
+    PathLike,
+    Window,
+)
+from mattebridge.image_io.read import matte_of, read_frame, read_header, read_matte
+from mattebridge.image_io.write import (
+    EXTENSIONS,
+    JPEG_QUALITY,
+    display_codes,
+    encode_frame,
+    write_frame,
+)
+
+__all__ = [
+    "EXTENSIONS",
+    "JPEG_QUALITY",
+    "MAX_PIXELS",
+    "MAX_SIDE_PX",
+    "Attribute",
+    "Frame",
+    "FrameHeader",
+    "PathLike",
+    "Window",
+    "check_frame",
+    "display_codes",
+    "encode_frame",
+    "matte_of",
+    "read_frame",
+    "read_header",
+    "read_matte",
+    "write_frame",
+]

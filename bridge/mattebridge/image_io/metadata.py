@@ -1,0 +1,92 @@
+"""Metadata of a picture: which of it is carried from the plate to the outputs, and how."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Optional
+
+import OpenImageIO as oiio  # noqa: N813 - the name its own documentation uses
+
+from mattebridge.image_io.frame import Attribute
+
+# Structure of the file itself, and what this module carries in fields of its own.
+_NOT_CARRIED = {
+    "compression",
+    "planarconfig",
+    "orientation",
+    "pixelaspectratio",
+    "colorinteropid",
+    "screenwindowcenter",
+    "screenwindowwidth",
+    "name",
+    "view",
+    "type",
+    "chunkcount",
+    "version",
+    "software",
+    "resolutionunit",
+    "xresolution",
+    "yresolution",
+    "iccprofile",
+    "nuke/node_hash",
+}
+_NOT_CARRIED_PREFIXES = ("oiio:", "openexr:", "tiff:", "jpeg:", "png:", "dpx:", "exif:", "icc")
+# Values whose type their Python form does not show; any other is an `Attribute`.
+_KNOWN_KINDS = {
+    "smpte:TimeCode": "timecode",
+    "smpte:KeyCode": "keycode",
+    "FramesPerSecond": "rational",
+    "chromaticities": "float[8]",
+}
+
+
+def carried_metadata(spec: Any, kind: str) -> dict[str, Any]:
+    """What is worth carrying to the outputs: timecode, frame rate, camera, capture date, ..."""
+    carried: dict[str, Any] = {}
+    for entry in spec.extra_attribs:
+        name = entry.name
+        if name.lower() in _NOT_CARRIED or name.lower().startswith(_NOT_CARRIED_PREFIXES):
+            continue
+        plain = isinstance(entry.value, (str, int, float))
+        if plain or _KNOWN_KINDS.get(name) == str(entry.type):
+            carried[name] = entry.value
+        elif isinstance(entry.value, tuple):
+            carried[name] = Attribute(entry.value, str(entry.type))
+    tag = spec.get_string_attribute("oiio:ColorSpace")
+    if tag and kind == "openexr":
+        carried["oiio:ColorSpace"] = tag
+    rate = _dpx_rate(spec) if kind == "dpx" else None
+    if rate is not None:
+        carried["FramesPerSecond"] = rate
+    return carried
+
+
+def _dpx_rate(spec: Any) -> Optional[tuple[int, int]]:
+    """Frames a second as the fraction that is meant: a DPX has it as a float only."""
+    for name in ("dpx:FrameRate", "dpx:TemporalFrameRate"):
+        rate = float(spec.get_float_attribute(name, 0.0))
+        for numerator, denominator in ((round(rate), 1), (round(rate * 1.001) * 1000, 1001)):
+            if numerator > 0 and abs(rate - numerator / denominator) < 0.002:
+                return numerator, denominator
+    return None
+
+
+def set_metadata(spec: Any, metadata: Mapping[str, Any]) -> None:
+    for name, value in metadata.items():
+        if isinstance(value, Attribute):
+            spec.attribute(name, oiio.TypeDesc(value.kind), value.value)
+        elif name in _KNOWN_KINDS:
+            spec.attribute(name, oiio.TypeDesc(_KNOWN_KINDS[name]), tuple(value))
+        else:
+            spec.attribute(name, value)
+
+
+def our_texts(metadata: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(text) for name, text in metadata.items() if name.startswith("mattebridge:")}
+
+
+def as_description(texts: Mapping[str, str]) -> str:
+    """Our texts as the one that a JPEG or TIFF holds."""
+    named = {name.partition(":")[2]: text for name, text in texts.items()}
+    return f"mattebridge: {json.dumps(named, sort_keys=True)}" if named else ""

@@ -1,0 +1,593 @@
+"""Sequences of frames on disk: which files an input means, and which of them belong together.
+
+An input is a FILE, a FOLDER, a PATTERN (`plate.####.exr`, `%04d`, `@@@@`, `$F4`) or a VIDEO. It
+becomes a mapping from frame number to picture, and inputs are matched by that NUMBER, never by
+position: frame 1005 of the plate meets frame 1005 of the clean plate, whichever file comes first.
+The pictures of a video are numbered from 0. Folders of pictures without numbers, and folders that
+are taken with all folders in them, meet by name: `sub/ada.png` of one, `sub/ada.jpg` of the other.
+
+`####` means four digits, as in Nuke (fileseq's HASH1 style). A file with digits in its name is one
+file: nothing is guessed from `plate.1001.exr`. Nothing here opens an image; of a video it learns
+how many pictures it holds.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Optional, Union
+
+from mattebridge.errors import SequenceError, UsageError
+from mattebridge.image_io.video_read import is_video, probe
+from mattebridge.image_io.write import EXTENSIONS
+
+# A range with more frames than this (11 hours at 24 frames/s) is a slip of the finger.
+MAX_FRAMES = 1_000_000
+
+_TOKEN = re.compile(r"#+|@+|%0?\d*d|\$F\d*|<UDIM>|%[vV]")
+# The sign counts only after a separator: in plate-0001.exr the dash belongs to the name.
+_NUMBER_AT_END = re.compile(r"(?:(?:(?<=[._ ])|^)-)?\d+$")
+_LONE_NUMBER = re.compile(r"(?:^|[._ ])(-?\d+)$")
+
+
+# Digits of a frame number in the name of what is made from a video.
+VIDEO_DIGITS = 6
+
+
+@dataclass(frozen=True, order=True)
+class VideoPicture:
+    """One picture of a video by its position; 0 is the first."""
+
+    path: Path
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.path} picture {self.index}"
+
+
+Source = Union[Path, VideoPicture]
+
+
+@dataclass(frozen=True)
+class FrameFiles:
+    """One input: its pictures by frame number, ascending.
+
+    numbered: the numbers are the artist's; otherwise they are positions 1..N in name order.
+    still: one picture that stands for every frame. root: the folder to which names are relative,
+    for folders of folders. pattern: what stands before the number, its digits, and what follows.
+    """
+
+    source: str
+    files: Mapping[int, Source]
+    numbered: bool = True
+    still: bool = False
+    root: Optional[Path] = None
+    pattern: Optional[tuple[str, int, str]] = None
+
+    @property
+    def first(self) -> Source:
+        return next(iter(self.files.values()))
+
+    @property
+    def video(self) -> Optional[Path]:
+        """The video that the pictures are in, if they are in one."""
+        return self.first.path if isinstance(self.first, VideoPicture) else None
+
+    def name(self, frame: int) -> str:
+        """What the results of a frame are called: the picture's own name, without its suffix."""
+        source = self.files.get(frame)
+        if self.video is not None:
+            return f"{self.video.stem}.{frame:0{VIDEO_DIGITS}d}"
+        if isinstance(source, Path):
+            return str(source.relative_to(self.root).with_suffix("")) if self.root else source.stem
+        assert self.pattern is not None, "only numbered frames are filled in"
+        prefix, digits, suffix = self.pattern
+        return Path(f"{prefix}{frame:0{digits}d}{suffix}").stem
+
+    def shifted(self, offset: int) -> FrameFiles:
+        """The same pictures under numbers that are larger by `offset`."""
+        files = {number + offset: source for number, source in self.files.items()}
+        return replace(self, files=files)
+
+
+@dataclass(frozen=True)
+class FrameInputs:
+    """The pictures of one frame by role, and what its results are called.
+
+    held: roles where an earlier frame stands in. black: roles that are missing and count as black;
+    their picture here is another frame's, for its size.
+    """
+
+    frame: int
+    files: Mapping[str, Source]
+    held: tuple[str, ...] = ()
+    black: tuple[str, ...] = ()
+    name: str = ""
+
+    @property
+    def plate(self) -> Source:
+        return self.files["plate"]
+
+
+# ---------------------------------------------------------------------------- which files are meant
+
+
+def find_frames(
+    source: Union[str, Path],
+    *,
+    role: str = "plate",
+    recursive: bool = False,
+    leave_out: Optional[Path] = None,
+) -> FrameFiles:
+    """The pictures that a path, folder, pattern or video means; `role` names the input in errors.
+
+    recursive: a folder is taken with all folders in it and by names, numbers or not. leave_out: a
+    folder whose pictures do not count, such as that of the results.
+    Raises `SequenceError` when there is none, and says what is there instead.
+    """
+    path, role = Path(source), _words(role)
+    if path.is_dir():
+        return _from_tree(path, role, leave_out) if recursive else _from_folder(path, role)
+    if path.exists() and is_video(path):
+        return _from_video(path)
+    if path.exists() or not _TOKEN.search(path.name):
+        return _from_file(path, role)
+    return _from_pattern(path, role)
+
+
+def _from_video(path: Path) -> FrameFiles:
+    count = probe(path).frames
+    return FrameFiles(str(path), {index: VideoPicture(path, index) for index in range(count)})
+
+
+def _words(role: str) -> str:
+    return role.replace("_", " ")
+
+
+def _from_file(path: Path, role: str) -> FrameFiles:
+    if not path.exists():
+        raise SequenceError(f"{role} {path} does not exist{_what_is_there(path.parent)}")
+    match = _LONE_NUMBER.search(path.stem)
+    number = int(match.group(1)) if match else 1
+    return FrameFiles(str(path), {number: path}, numbered=match is not None, still=True)
+
+
+def _from_folder(folder: Path, role: str) -> FrameFiles:
+    sequences, unnumbered = _group(folder)
+    count = len(unnumbered) + sum(len(files) for files in sequences.values())
+    if len(sequences) == 1 and not unnumbered and count > 1:
+        files = next(iter(sequences.values()))
+        return FrameFiles(str(folder), _by_number(files, role), pattern=_naming(files))
+    if count == 0:
+        inside = _what_is_there(folder, or_folders=True)
+        hint = "; say --recursive to take what is in them" if inside.endswith("/") else ""
+        raise SequenceError(f"{role} folder {folder} holds no frames{inside}{hint}")
+    if count == 1:
+        path = unnumbered[0] if unnumbered else next(iter(sequences.values()))[0][1]
+        return FrameFiles(str(folder), _from_file(path, role).files, still=True)
+    if any(len(files) > 1 for files in sequences.values()):
+        raise SequenceError(
+            f"{role} folder {folder} is not one sequence{_what_is_there(folder)};"
+            " name one of them as a pattern"
+        )
+    paths = [*unnumbered, *(files[0][1] for files in sequences.values())]
+    paths.sort(key=lambda path: natural_key(path.name))
+    return FrameFiles(str(folder), dict(enumerate(paths, 1)), numbered=False)
+
+
+def _from_tree(folder: Path, role: str, leave_out: Optional[Path]) -> FrameFiles:
+    found = list(_pictures_below(folder, leave_out))
+    if not found:
+        raise SequenceError(f"{role} folder {folder} and the folders in it hold no frames")
+    return FrameFiles(str(folder), dict(enumerate(found, 1)), numbered=False, root=folder)
+
+
+def _pictures_below(folder: Path, leave_out: Optional[Path]) -> Iterator[Path]:
+    """Pictures of a folder and of all folders in it, in natural order; each folder once."""
+    seen = {leave_out.resolve()} if leave_out is not None else set()
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        real = here.resolve()
+        if real in seen:
+            continue
+        seen.add(real)
+        yield from _pictures(here)
+        inside = [path for path in _entries(here) if path.is_dir() and path.name[0] not in "._"]
+        waiting += sorted(inside, key=lambda path: natural_key(path.name), reverse=True)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _naming(files: _Numbered) -> tuple[str, int, str]:
+    """Before the number, its digits, behind it: for frames that are filled in."""
+    path = files[0][1]
+    match = _NUMBER_AT_END.search(path.stem)
+    assert match is not None
+    return path.stem[: match.start()], len(match.group()), path.suffix
+
+
+def _from_pattern(pattern: Path, role: str) -> FrameFiles:
+    prefix, width, suffix = _split_pattern(pattern, role)
+    found = []
+    for path in _pictures(pattern.parent):
+        name = path.name
+        if not (name.startswith(prefix) and name.endswith(suffix)):
+            continue
+        digits = name[len(prefix) : len(name) - len(suffix)]
+        if re.fullmatch(r"-?\d+", digits) and f"{int(digits):0{width}d}" == digits:
+            found.append((int(digits), path))
+    if not found:
+        raise SequenceError(f"no {role} frames match {pattern}{_what_is_there(pattern.parent)}")
+    naming = (prefix, width, suffix)
+    return FrameFiles(str(pattern), _by_number(found, role), pattern=naming)
+
+
+def _split_pattern(pattern: Path, role: str) -> tuple[str, int, str]:
+    """What stands before and after the frame number, and its number of digits."""
+    tokens = list(_TOKEN.finditer(pattern.name))
+    for token in tokens:
+        if token.group() == "<UDIM>" or token.group().lower() == "%v":
+            what = f"{role} {pattern} has {token.group()}"
+            raise UsageError(f"{what}; give one tile or view at a time")
+    if len(tokens) > 1:
+        raise UsageError(f"{role} {pattern} has more than one place for the frame number")
+    from fileseq.constants import PAD_STYLE_HASH1
+    from fileseq.filesequence import FileSequence
+
+    width = FileSequence.getPaddingNum(tokens[0].group(), pad_style=PAD_STYLE_HASH1)
+    return pattern.name[: tokens[0].start()], width, pattern.name[tokens[0].end() :]
+
+
+_Numbered = list[tuple[int, Path]]
+
+
+def _group(folder: Path) -> tuple[dict[tuple[str, str], _Numbered], list[Path]]:
+    """The pictures of a folder as sequences (same name but for the number), and the rest."""
+    sequences: dict[tuple[str, str], _Numbered] = {}
+    unnumbered = []
+    for path in _pictures(folder):
+        match = _NUMBER_AT_END.search(path.stem)
+        if match is None:
+            unnumbered.append(path)
+            continue
+        key = (path.stem[: match.start()], path.suffix.lower())
+        sequences.setdefault(key, []).append((int(match.group()), path))
+    return sequences, unnumbered
+
+
+def _pictures(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:  # its is_file() costs no round trip on a network
+            names = [entry.name for entry in entries if _is_picture(entry)]
+    except OSError:
+        return []
+    return [folder / name for name in sorted(names, key=natural_key)]
+
+
+def _is_picture(entry: os.DirEntry[str]) -> bool:
+    hidden = entry.name.startswith(".")
+    known = os.path.splitext(entry.name)[1].lower() in EXTENSIONS
+    return known and not hidden and entry.is_file()
+
+
+def _by_number(found: _Numbered, role: str) -> dict[int, Source]:
+    files: dict[int, Path] = {}
+    for number, path in sorted(found, key=lambda entry: (entry[0], entry[1].name)):
+        if number in files:
+            twice = f"{files[number].name} and {path.name}"
+            raise SequenceError(f"{role} frame {number} is there twice: {twice}; remove one")
+        files[number] = path
+    return dict(files)
+
+
+def _what_is_there(folder: Path, *, or_folders: bool = False) -> str:
+    """ "; the folder holds plate.####.exr (24 frames)": the sentence that ends most searches."""
+    if not folder.is_dir():
+        return f": there is no folder {folder}"
+    sequences, unnumbered = _group(folder)
+    names = [f"{_pattern_of(files)} ({len(files)} frames)" for files in sequences.values()]
+    names += [path.name for path in unnumbered]
+    if not names and or_folders:
+        inside = (path for path in folder.iterdir() if path.is_dir())
+        names = sorted(f"{path.name}/" for path in inside if not path.name.startswith("."))
+    if not names:
+        return "; the folder is empty of pictures"
+    shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return f"; the folder holds {shown}"
+
+
+def _pattern_of(files: _Numbered) -> str:
+    if len(files) == 1:
+        return files[0][1].name
+    path = files[0][1]
+    match = _NUMBER_AT_END.search(path.stem)
+    assert match is not None
+    return f"{path.stem[: match.start()]}{'#' * len(match.group())}{path.suffix}"
+
+
+def natural_key(name: str) -> tuple[object, ...]:
+    """Sorts f_2 before f_10, as people do."""
+    parts = re.split(r"(\d+)", name)
+    numbers = [(int(part), part) if index % 2 else part for index, part in enumerate(parts)]
+    return (tuple(numbers), name)
+
+
+# ---------------------------------------------------------------------------------- frame ranges
+
+
+def parse_frames(text: str) -> list[int]:
+    """Sorted frame numbers of a range as artists and queues write it.
+
+    `1001-1100`, `1001-1100x2` (every second), `1-20y3` (all but every third), lists with commas,
+    negative numbers. A prefix names another grammar, because the same text means other frames
+    there: `openjd:1-9:2` and `nuke:1-10x2 20`. Raises `UsageError`.
+    """
+    grammar, _, body = text.partition(":")
+    if grammar not in ("openjd", "nuke"):
+        grammar, body = "", text
+    chosen = _GRAMMARS[grammar]
+    items = list(chosen.items(body))
+    frames: set[int] = set()
+    for item in items:
+        match = chosen.item.fullmatch(item)
+        if match is None:
+            raise UsageError(f"frames '{text}': '{item}' is no frame or range; {chosen.example}")
+        frames.update(_expand(text, **match.groupdict()))
+        if len(frames) > MAX_FRAMES:
+            raise UsageError(f"frames '{text}' are more than {MAX_FRAMES}; is a digit too many?")
+    if not frames:
+        raise UsageError(f"frames '{text}' name no frame; {chosen.example}")
+    return sorted(frames)
+
+
+@dataclass(frozen=True)
+class _Grammar:
+    item: re.Pattern[str]
+    separator: str
+    example: str
+
+    def items(self, body: str) -> Iterator[str]:
+        if body.strip():
+            yield from re.split(self.separator, body.strip())
+
+
+_RANGE = r"(?P<first>-?\d+)(?:-(?P<last>-?\d+)"
+_GRAMMARS = {
+    "": _Grammar(
+        re.compile(_RANGE + r"(?:(?P<mode>[xy])(?P<step>\d+))?)?"),
+        ",",
+        "write 1001-1100, 1001-1100x2 or 1001,1005-1010, without blanks",
+    ),
+    "openjd": _Grammar(
+        re.compile(_RANGE + r"(?::(?P<step>-?\d+))?)?"), r"\s*,\s*", "write openjd:1-9:2,20"
+    ),
+    "nuke": _Grammar(
+        re.compile(_RANGE + r"(?:x(?P<step>\d+))?)?"), r"[\s,]+", "write nuke:1-10x2 20"
+    ),
+}
+
+
+def _expand(
+    text: str,
+    first: str,
+    last: Optional[str],
+    step: Optional[str] = None,
+    mode: Optional[str] = None,
+) -> Iterable[int]:
+    start, end = int(first), int(first if last is None else last)
+    stride = int(step) if step else 0
+    if step and (stride == 0 or (stride < 0 and end > start)):
+        raise UsageError(f"frames '{text}': a step of {stride} leads from {start} nowhere")
+    count = abs(end - start) + 1
+    if count > MAX_FRAMES:
+        raise UsageError(f"frames '{text}' are more than {MAX_FRAMES}; is a digit too many?")
+    direction = 1 if end >= start else -1
+    every = range(start, end + direction, direction * (abs(stride) or 1))
+    if mode != "y":
+        return every
+    left_out = set(every)
+    return (n for n in range(start, end + direction, direction) if n not in left_out)
+
+
+def format_frames(frames: Collection[int]) -> str:
+    """Frames as people write them: `1001-1010, 1015`."""
+    runs: list[list[int]] = []
+    for number in sorted(frames):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    shown = [f"{first}-{last}" if last > first else f"{first}" for first, last in runs]
+    return ", ".join(shown[:20]) + (", ..." if len(shown) > 20 else "")
+
+
+def frame_ranges(frames: Collection[int], step_mark: str = "x") -> str:
+    """The same frames in the text of a range that a machine reads: `1-9x2,20`.
+
+    step_mark is "x" for `parse_frames` and most queues and ":" for Open Job Description, which
+    refuses ranges that overlap: these never do.
+    """
+    numbers = sorted(set(frames))
+    ranges, at = [], 0
+    while at < len(numbers):
+        end = at + 1
+        step = numbers[end] - numbers[at] if end < len(numbers) else 1
+        while end < len(numbers) and numbers[end] - numbers[end - 1] == step:
+            end += 1
+        if end - at == 1 or (step > 1 and end - at == 2):
+            ranges.append(str(numbers[at]))
+            end = at + 1
+        else:
+            by = f"{step_mark}{step}" if step > 1 else ""
+            ranges.append(f"{numbers[at]}-{numbers[end - 1]}{by}")
+        at = end
+    return ",".join(ranges)
+
+
+# ------------------------------------------------------------------------------------- matching
+
+
+def match_frames(
+    inputs: Mapping[str, FrameFiles],
+    *,
+    frames: Optional[Sequence[int]] = None,
+    hold: Collection[str] = (),
+    black: Collection[str] = (),
+) -> list[FrameInputs]:
+    """The pictures of every frame, in frame order.
+
+    inputs: by role, "plate" among them. frames: which; by default all of the plate, which then
+    must have no holes. hold: roles where the last earlier frame stands in for a missing one.
+    black: roles whose missing frames count as black.
+    Raises `SequenceError` that names every missing frame of every input.
+    """
+    plate = inputs["plate"]
+    wanted = list(frames) if frames is not None else _all_of(plate, "plate" in {*hold, *black})
+    chosen: dict[str, dict[int, Source]] = {}
+    gaps: list[str] = []
+    stood_in: dict[str, dict[int, list[str]]] = {"hold": {}, "black": {}}
+    for role, given in inputs.items():
+        by_frame = _seen_from(plate, given, role, wanted)
+        if role in hold:
+            _fill(by_frame, given, role, wanted, stood_in["hold"])
+        elif role in black:
+            _fill(by_frame, given, role, wanted, stood_in["black"], also_before=True)
+        missing = [number for number in wanted if number not in by_frame]
+        if missing:
+            gaps.append(_gap(role, given, missing))
+        chosen[role] = by_frame
+    if gaps:
+        raise SequenceError("; ".join(gaps))
+    return [
+        FrameInputs(
+            number,
+            {role: by_frame[number] for role, by_frame in chosen.items()},
+            tuple(stood_in["hold"].get(number, ())),
+            tuple(stood_in["black"].get(number, ())),
+            plate.name(number),
+        )
+        for number in wanted
+    ]
+
+
+def _all_of(plate: FrameFiles, filled: bool) -> list[int]:
+    numbers = list(plate.files)
+    if filled and plate.numbered:
+        return list(_expand(str(plate.source), str(numbers[0]), str(numbers[-1])))
+    holes = numbers[-1] - numbers[0] + 1 - len(numbers)
+    if holes:
+        missing = (
+            sorted(set(range(numbers[0], numbers[-1])) - set(numbers)) if holes < 10**5 else []
+        )
+        raise SequenceError(
+            f"plate {plate.source} has holes: no frame {format_frames(missing) or 'between'};"
+            " render them, or say with --frames which ones you want"
+        )
+    return numbers
+
+
+def _seen_from(
+    plate: FrameFiles, given: FrameFiles, role: str, wanted: Sequence[int]
+) -> dict[int, Source]:
+    """The input's pictures under the plate's frame numbers."""
+    if given is plate:
+        return dict(given.files)
+    if given.still:
+        return dict.fromkeys(wanted, given.first)
+    if plate.numbered and given.numbered:
+        return dict(given.files)
+    if plate.numbered != given.numbered:
+        bare, other = ("plate", given) if given.numbered else (_words(role), plate)
+        raise SequenceError(
+            f"the {bare} has no frame numbers while {other.source} has; number its files, or give"
+            " a single picture"
+        )
+    return _by_picture_name(plate, given, role)
+
+
+def _by_picture_name(plate: FrameFiles, given: FrameFiles, role: str) -> dict[int, Source]:
+    """Pictures of the same relative name; where no name is shared, those at the same place."""
+    partners = {given.name(number): source for number, source in given.files.items()}
+    names = {number: plate.name(number) for number in plate.files}
+    found = {number: partners[name] for number, name in names.items() if name in partners}
+    if len(found) == len(names):
+        return found
+    if found:
+        lacking = [name for number, name in names.items() if number not in found]
+        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+        raise SequenceError(
+            f"{_words(role)} {given.source} has no picture named {', '.join(lacking[:3])}{more}"
+        )
+    if len(plate.files) != len(given.files):
+        raise SequenceError(
+            f"{_words(role)} {given.source} has {len(given.files)} pictures and the plate"
+            f" {len(plate.files)}: without frame numbers or shared names the counts must agree"
+        )
+    return dict(zip(plate.files, given.files.values()))
+
+
+def _fill(
+    by_frame: dict[int, Source],
+    given: FrameFiles,
+    role: str,
+    wanted: Sequence[int],
+    stood_in: dict[int, list[str]],
+    *,
+    also_before: bool = False,
+) -> None:
+    """Put an earlier picture where one is missing; the first one too, before it, if so wanted."""
+    numbers = sorted(by_frame)
+    if given.still or not given.numbered or not numbers:
+        return
+    for number in wanted:
+        before = bisect_right(numbers, number)
+        if number not in given.files and (before or also_before):
+            by_frame[number] = by_frame[numbers[max(0, before - 1)]]
+            stood_in.setdefault(number, []).append(role)
+
+
+def _gap(role: str, given: FrameFiles, missing: Sequence[int]) -> str:
+    there = f"{given.source} holds {format_frames(given.files)}"
+    noun = "frame" if len(missing) == 1 else "frames"
+    return f"{_words(role)} has no {noun} {format_frames(missing)} ({there})"
+
+
+# ---------------------------------------------------------------------------------- output names
+
+
+def output_path(folder: Path, output: str, name: str, suffix: str) -> Path:
+    """`OUT/alpha/plate.1001.exr`: the plate's own name and padding in the output's folder."""
+    return folder / output / f"{name}{suffix}"
+
+
+def refuse_collisions(outputs: Iterable[Path], inputs: Collection[Path]) -> None:
+    """No output twice, and none on top of an input. Raises `SequenceError` naming the file."""
+    counts = Counter(outputs)
+    for path, count in counts.items():
+        if count > 1:
+            raise SequenceError(
+                f"{count} plates would be written to {path}: they differ only in their type;"
+                " name them as separate patterns"
+            )
+    folders: dict[Path, Path] = {}
+
+    def real(path: Path) -> Path:
+        if path.parent not in folders:
+            folders[path.parent] = path.parent.resolve()
+        return folders[path.parent] / path.name
+
+    taken = {real(path) for path in inputs}
+    for path in counts:
+        if real(path) in taken:
+            raise SequenceError(f"{path} is an input of this job; choose another -o")

@@ -1,0 +1,82 @@
+"""Any picture of an input, whether it is a file or stands in a video.
+
+    Source = a path, or a position in a video --> FrameHeader | Frame | matte
+
+What asks for pictures need not know where they are. Videos stay open between pictures, so that
+reading on is cheap; `close` lets go of them.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from mattebridge.image_io import read, timecodes
+from mattebridge.image_io.frame import Frame, FrameHeader
+from mattebridge.image_io.sequences import Source, VideoPicture
+from mattebridge.image_io.video_read import VideoReader, probe
+
+Pixels = NDArray[Any]
+
+
+def read_header(source: Source) -> FrameHeader:
+    """Size, channels, type, colour and metadata of a picture. Raises `FrameReadError`."""
+    if isinstance(source, VideoPicture):
+        header = probe(source.path).header
+        return replace(header, metadata=_metadata_at(header, source.index))
+    return read.read_header(source)
+
+
+def path_of(source: Source) -> Path:
+    """The file that a picture is in."""
+    return source.path if isinstance(source, VideoPicture) else source
+
+
+class Pictures:
+    """Reads pictures for any number of threads."""
+
+    def __init__(self) -> None:
+        self._readers: dict[Path, VideoReader] = {}
+        self._lock = threading.Lock()
+
+    def frame(self, source: Source) -> Frame:
+        """One picture, RGB(A) or a single channel. Raises `FrameReadError`."""
+        if not isinstance(source, VideoPicture):
+            return read.read_frame(source)
+        frame = self._reader(source.path).frame(source.index)
+        header = read_header(source)
+        return replace(frame, metadata=dict(header.metadata))
+
+    def matte(self, source: Source, *, channel: str = "auto") -> Pixels:
+        """A hint or matte as (H, W, 1), by the rules of `image_io.read_matte`."""
+        return read.matte_of(self.frame(source), path_of(source), channel=channel)
+
+    def close(self) -> None:
+        """Let go of the videos."""
+        with self._lock:
+            readers, self._readers = list(self._readers.values()), {}
+        for reader in readers:
+            reader.close()
+
+    def _reader(self, path: Path) -> VideoReader:
+        with self._lock:
+            if path not in self._readers:
+                self._readers[path] = VideoReader(path)
+            return self._readers[path]
+
+
+def _metadata_at(header: FrameHeader, index: int) -> dict[str, Any]:
+    """The video's metadata as one picture has it: with its own timecode, packed as in an EXR."""
+    carried = dict(header.metadata)
+    text = carried.pop("timecode", None)
+    if text:
+        rate = Fraction(*carried["FramesPerSecond"])
+        packed = timecodes.pack(timecodes.later(text, index, rate))
+        if packed is not None:
+            carried["smpte:TimeCode"] = packed
+    return carried

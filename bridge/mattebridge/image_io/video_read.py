@@ -1,0 +1,464 @@
+"""Videos in: the pictures of a file by their position, each exactly the one that was asked for.
+
+    probe:  the time stamp of every picture, in the order in which they are shown: out of a mov's
+            index where that tells, else by reading the packets once
+    read:   seek back to a key frame -> decode forward to that very time stamp -> RGB(A) -> upright
+
+A position is an index into that list of time stamps: 0 is the first picture shown, whatever the
+container numbers it, and pictures that an edit list hides do not count. Seeking by frame number or
+by seconds misses on files of variable rate; time stamps do not.
+
+Pictures come in the codec's own depth (8 bits as uint8, more as uint16), display-encoded, straight
+alpha, top row first, turned upright once. YUV is decoded with the matrix and range that the file
+tells; an untagged file is Rec.601 up to 576 rows and Rec.709 above. The rule that must not be
+broken: a position gives its own picture or an error, never a neighbour.
+
+PyAV is imported only inside functions: it is the optional extra `video`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mattebridge.errors import FrameReadError, UsageError
+from mattebridge.image_io.frame import Frame, FrameHeader
+
+Pixels = NDArray[Any]
+
+VIDEO_EXTENSIONS = (".mov", ".mp4", ".m4v", ".mkv", ".webm", ".avi", ".mxf")
+INSTALL = "pip install 'mattebridge[video]'"
+# Decoded pictures kept for readers that come a little out of order.
+KEPT_PICTURES = 8
+# Further ahead than this, seeking is cheaper than decoding what lies between.
+SEEK_AHEAD = 48
+# Standard definition, which is Rec.601 where nothing is said.
+_SD_ROWS = 576
+
+# Codecs without reordering, besides those that FFmpeg calls intra-only.
+_IN_ORDER = ("png", "cfhd", "qtrle")
+# Numbers of ISO 23001-8.
+_TRANSFER_LINEAR = 8
+_DISPLAY_TRANSFERS = (1, 2, 6, 7, 13, 14, 15)  # Rec.709 and its kin, unspecified, sRGB, Rec.2020
+_RGB_MATRIX, _UNKNOWN_MATRIX = 0, 2
+_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}  # to swscale's names
+_SWS_709, _SWS_601 = 1, 5
+_FULL_RANGE = 2
+_LANCZOS, _FULL_CHROMA, _FULL_CHROMA_INPUT, _ACCURATE = 0x200, 0x2000, 0x4000, 0x40000
+_SCALING = _LANCZOS | _FULL_CHROMA | _FULL_CHROMA_INPUT | _ACCURATE
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video is, without its pictures.
+
+    width, height: upright. times: of every picture, in ticks of `clock` seconds. rate: frames a
+    second, the average one where the rate varies (`is_constant` is False). rotation: degrees that
+    stored pictures are turned counter-clockwise. dtype: "uint8" or "uint16".
+    """
+
+    path: Path
+    width: int
+    height: int
+    times: tuple[int, ...]
+    clock: Fraction
+    rate: Fraction
+    is_constant: bool
+    dtype: str
+    colorspace: str
+    has_alpha: bool
+    pixel_aspect: float
+    rotation: int
+    codec: str
+    has_audio: bool
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def frames(self) -> int:
+        return len(self.times)
+
+    def seconds(self, index: int) -> float:
+        """When a picture is shown; the end of the last one for an index past it."""
+        if index < self.frames:
+            return float(self.times[index] * self.clock)
+        return float(self.times[-1] * self.clock + 1 / self.rate)
+
+    @property
+    def header(self) -> FrameHeader:
+        """The header that each of its pictures would have as a file."""
+        window = (0, 0, self.width, self.height)
+        return FrameHeader(
+            path=self.path,
+            width=self.width,
+            height=self.height,
+            channels=tuple("RGBA" if self.has_alpha else "RGB"),
+            dtype=self.dtype,
+            colorspace=self.colorspace,
+            alpha="straight" if self.has_alpha else "opaque",
+            data_window=window,
+            display_window=window,
+            pixel_aspect=self.pixel_aspect,
+            metadata=self.metadata,
+        )
+
+
+def is_video(path: Path) -> bool:
+    """Whether a name is that of a video."""
+    return path.suffix.lower() in VIDEO_EXTENSIONS
+
+
+def probe(path: Path) -> VideoInfo:
+    """Everything about a video but its pictures; decodes one, and may read the file through once.
+
+    Raises `FrameReadError` for a file that is damaged or unfinished, `UsageError` without PyAV.
+    """
+    try:
+        status = path.stat()
+    except OSError as failure:
+        raise _unreadable(path, (failure.strerror or "no access").lower()) from failure
+    return _probed(path, status.st_size, status.st_mtime_ns)
+
+
+class VideoReader:
+    """The pictures of one video, for any number of threads; in order is quickest."""
+
+    def __init__(self, path: Path) -> None:
+        self.info = probe(path)
+        self._file: Any = None
+        self._decoded: Iterator[Any] = iter(())
+        self._next = 0
+        self._kept: OrderedDict[int, Any] = OrderedDict()
+        self._positions = {time: index for index, time in enumerate(self.info.times)}
+        self._lock = threading.Lock()
+
+    def frame(self, index: int) -> Frame:
+        """One picture. Raises `FrameReadError` naming file and position."""
+        if not 0 <= index < self.info.frames:
+            raise _unreadable(self.info.path, f"it has no picture {index}, only {self._range}")
+        with self._lock, _translated(self.info.path, index):
+            decoded = self._find(index)
+        with _translated(self.info.path, index):
+            pixels = _pixels(decoded, self.info)
+        header = self.info.header
+        return Frame(
+            pixels=pixels,
+            colorspace=header.colorspace,
+            alpha=header.alpha,
+            data_window=header.data_window,
+            display_window=header.display_window,
+            pixel_aspect=header.pixel_aspect,
+            metadata=dict(header.metadata),
+        )
+
+    def close(self) -> None:
+        """Let go of the file; the next picture opens it again."""
+        with self._lock:
+            self._kept.clear()
+            self._decoded = iter(())
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+
+    @property
+    def _range(self) -> str:
+        return f"0 to {self.info.frames - 1}"
+
+    def _find(self, index: int) -> Any:
+        if index in self._kept:
+            return self._kept[index]
+        if self._file is not None and self._next <= index < self._next + SEEK_AHEAD:
+            # A damaged picture on the way is the trouble of who asks for that one.
+            with contextlib.suppress(FrameReadError, OSError, ValueError):
+                return self._onward(index)
+        self._seek(index)
+        return self._onward(index)
+
+    def _onward(self, index: int) -> Any:
+        # Whatever goes wrong on the way, the next picture is sought anew.
+        self._next = self.info.frames
+        for decoded in self._decoded:
+            position = self._positions[decoded.pts]
+            if position > index or decoded.is_corrupt:
+                break
+            self._kept[position] = decoded
+            while len(self._kept) > KEPT_PICTURES:
+                self._kept.popitem(last=False)
+            if position == index:
+                self._next = position + 1
+                return decoded
+        raise _damaged(self.info.path, index)
+
+    def _seek(self, index: int) -> None:
+        import av
+
+        if self._file is None:
+            self._file = av.open(str(self.info.path))
+            self._file.streams.video[0].thread_type = "AUTO"
+        stream = self._file.streams.video[0]
+        self._file.seek(self.info.times[index], stream=stream, backward=True)
+        self._decoded = self._shown(_decoded(self._file, stream))
+        self._next = index
+
+    def _shown(self, decoded: Iterator[Any]) -> Iterator[Any]:
+        """Decoded pictures without those that no time stamp of the list stands for."""
+        return (picture for picture in decoded if picture.pts in self._positions)
+
+
+# ----------------------------------------------------------------------------------------- probing
+
+
+class _Packets(NamedTuple):
+    """What a file holds: times of what is shown, and how many pictures there are in all."""
+
+    times: tuple[int, ...]
+    untimed: int = 0
+    stored: int = 0
+
+
+@lru_cache(maxsize=64)
+def _probed(path: Path, size: int, mtime_ns: int) -> VideoInfo:
+    av = _av()
+    with _translated(path), av.open(str(path)) as source:
+        if not source.streams.video:
+            raise _unreadable(path, "it holds no video")
+        stream = source.streams.video[0]
+        packets = _packets(source, stream)
+        if not packets.times or packets.untimed:
+            raise _unreadable(path, "its pictures have no time stamps; convert it to mov or mkv")
+        _refuse_cut_short(path, stream, packets)
+        source.seek(packets.times[0], stream=stream, backward=True)
+        decoded = _decoded(source, stream)
+        first = next((each for each in decoded if each.pts == packets.times[0]), None)
+        if first is None:
+            raise _damaged(path, 0)
+        return _info(path, source, stream, packets.times, first)
+
+
+def _decoded(source: Any, stream: Any) -> Iterator[Any]:
+    """Pictures from where the file stands, in the order in which they are shown."""
+    if stream.metadata.get("alpha_mode") != "1":
+        yield from source.decode(stream)
+        return
+    import av
+
+    # FFmpeg's own VP9 decoder leaves alpha out; only libvpx gives it.
+    decoder: Any = av.CodecContext.create(
+        f"libvpx{'' if stream.codec_context.name == 'vp8' else '-vp9'}", "r"
+    )
+    for packet in source.demux(stream):
+        yield from decoder.decode(packet if packet.size else None)
+
+
+def _packets(source: Any, stream: Any) -> _Packets:
+    times = _indexed(source, stream)
+    if times is not None:
+        return _Packets(times, stored=stream.frames)
+    return _read_through(source, stream)
+
+
+def _indexed(source: Any, stream: Any) -> Optional[tuple[int, ...]]:
+    """The times out of the index of a mov, without reading the file through.
+
+    Only for codecs that store pictures in the order in which they are shown: the index has the
+    times of decoding. None where there is no such index, or the file ends before a picture of it.
+    """
+    codec, entries = stream.codec_context.codec, stream.index_entries
+    if "mov" not in source.format.name.split(",") or not (
+        codec.intra_only or codec.name in _IN_ORDER
+    ):
+        return None
+    if not stream.frames or len(entries) != stream.frames:
+        return None
+    if any(entry.pos + entry.size > source.size for entry in entries):
+        return None
+    return tuple(sorted({entry.timestamp for entry in entries if not entry.is_discard}))
+
+
+def _read_through(source: Any, stream: Any) -> _Packets:
+    times, untimed, count = set(), 0, 0
+    for packet in source.demux(stream):
+        count += bool(packet.size)
+        if packet.pts is not None and not packet.is_discard:
+            times.add(packet.pts)
+        elif packet.size and packet.pts is None:
+            untimed += 1
+    return _Packets(tuple(sorted(times)), untimed, count)
+
+
+def _refuse_cut_short(path: Path, stream: Any, packets: _Packets) -> None:
+    """A file that was copied while it was written has fewer pictures than it says."""
+    if packets.stored < stream.frames:
+        why = f"it says to hold {stream.frames} pictures and holds {packets.stored}"
+        raise _unreadable(path, f"{why}: it is cut short; render or copy it again")
+    said = _said_duration_s(stream)
+    if not said or len(packets.times) < 2:
+        return
+    shown = float((packets.times[-1] - packets.times[0]) * stream.time_base)
+    step = shown / (len(packets.times) - 1)
+    if said > shown + max(3 * step, 0.5):
+        raise _unreadable(
+            path,
+            f"it says to last {said:.2f} s and its pictures end after {shown + step:.2f} s:"
+            " it is cut short; render or copy it again",
+        )
+
+
+def _said_duration_s(stream: Any) -> float:
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
+    minutes, _, seconds = rest.partition(":")
+    with contextlib.suppress(ValueError):
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    return 0.0
+
+
+def _info(path: Path, source: Any, stream: Any, times: tuple[int, ...], first: Any) -> VideoInfo:
+    clock = Fraction(stream.time_base)
+    rate, is_constant = _rate(stream, times, clock)
+    rotation = int(first.rotation) % 360
+    width, height = first.width, first.height
+    aspect = float(stream.sample_aspect_ratio or 1) or 1.0
+    if rotation in (90, 270):
+        width, height, aspect = height, width, 1 / aspect
+    return VideoInfo(
+        path=path,
+        width=width,
+        height=height,
+        times=times,
+        clock=clock,
+        rate=rate,
+        is_constant=is_constant,
+        dtype="uint16" if max(part.bits for part in first.format.components) > 8 else "uint8",
+        colorspace=_colorspace(first),
+        has_alpha=_has_alpha(first.format.name),
+        pixel_aspect=aspect,
+        rotation=rotation,
+        codec=stream.codec_context.name,
+        has_audio=bool(source.streams.audio),
+        metadata=_metadata(source, stream, rate),
+    )
+
+
+def _rate(stream: Any, times: tuple[int, ...], clock: Fraction) -> tuple[Fraction, bool]:
+    """Frames a second, and whether every picture lies where that rate puts it."""
+    rate = stream.guessed_rate or stream.average_rate
+    if len(times) < 2:
+        return Fraction(rate or 24), True
+    # Containers round times to their clock, Matroska to milliseconds.
+    for candidate in (stream.guessed_rate, stream.average_rate, _mean_rate(times, clock)):
+        if candidate and _fits(Fraction(candidate), times, clock):
+            return Fraction(candidate), True
+    return _mean_rate(times, clock), False
+
+
+def _mean_rate(times: tuple[int, ...], clock: Fraction) -> Fraction:
+    return Fraction(len(times) - 1) / ((times[-1] - times[0]) * clock)
+
+
+def _fits(rate: Fraction, times: tuple[int, ...], clock: Fraction) -> bool:
+    ticks = 1 / (rate * clock)
+    return all(abs(time - times[0] - index * ticks) <= 1 for index, time in enumerate(times))
+
+
+def _colorspace(first: Any) -> str:
+    transfer = int(first.color_trc)
+    if transfer == _TRANSFER_LINEAR:
+        return "linear"
+    return "srgb" if transfer in _DISPLAY_TRANSFERS else "unknown"
+
+
+def _has_alpha(pixel_format: str) -> bool:
+    return pixel_format.startswith(
+        ("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16", "pal8")
+    )
+
+
+def _metadata(source: Any, stream: Any, rate: Fraction) -> dict[str, Any]:
+    """What travels into the outputs, under the names that EXR has for it."""
+    carried: dict[str, Any] = {"FramesPerSecond": (rate.numerator, rate.denominator)}
+    everywhere = {**source.metadata, **stream.metadata}
+    for other in source.streams:
+        everywhere.setdefault("timecode", other.metadata.get("timecode", ""))
+    if everywhere.get("timecode"):
+        carried["timecode"] = everywhere["timecode"]
+    return carried
+
+
+# ---------------------------------------------------------------------------------------- pictures
+
+
+def _pixels(decoded: Any, info: VideoInfo) -> Pixels:
+    """(H, W, 3|4) uint8 or uint16, full range, upright."""
+    wide, alpha = info.dtype == "uint16", info.has_alpha
+    name = {(False, False): "rgb24", (False, True): "rgba"}
+    name |= {(True, False): "rgb48le", (True, True): "rgba64le"}
+    wanted = name[wide, alpha]
+    if decoded.format.name == wanted:
+        pixels = decoded.to_ndarray()
+    elif decoded.format.is_rgb:
+        pixels = decoded.reformat(format=wanted).to_ndarray()
+    else:
+        pixels = decoded.reformat(
+            format=wanted,
+            src_colorspace=_matrix(decoded),
+            src_color_range=_FULL_RANGE if _is_full(decoded) else 1,
+            dst_color_range=_FULL_RANGE,
+            interpolation=_SCALING,
+        ).to_ndarray()
+    return np.ascontiguousarray(np.rot90(pixels, info.rotation // 90))
+
+
+def _matrix(decoded: Any) -> int:
+    tagged = _MATRICES.get(int(decoded.colorspace))
+    if tagged is not None:
+        return tagged
+    return _SWS_601 if decoded.height <= _SD_ROWS else _SWS_709
+
+
+def _is_full(decoded: Any) -> bool:
+    return int(decoded.color_range) == _FULL_RANGE or decoded.format.name.startswith("yuvj")
+
+
+# ------------------------------------------------------------------------------------------ errors
+
+
+def _av() -> Any:
+    try:
+        import av
+    except ImportError as failure:
+        raise UsageError(f"reading videos needs PyAV: {INSTALL}") from failure
+    return av
+
+
+@contextlib.contextmanager
+def _translated(path: Path, index: Optional[int] = None) -> Iterator[None]:
+    try:
+        yield
+    except FrameReadError:
+        raise
+    except (OSError, ValueError) as failure:
+        if index is not None:
+            raise _damaged(path, index) from failure
+        reason = " ".join(str(failure).split())[:160]
+        raise _unreadable(
+            path, f"no finished video ({reason}); render or copy it again"
+        ) from failure
+
+
+def _damaged(path: Path, index: int) -> FrameReadError:
+    return _unreadable(path, f"picture {index} is damaged or missing; render or copy it again")
+
+
+def _unreadable(path: Path, why: str) -> FrameReadError:
+    return FrameReadError(f"cannot read {path}: {why}", path=str(path))

@@ -1,0 +1,1 @@
+"""The BackgroundMattingV2 family: the published networks, their fast path, their checkpoints."""

@@ -1,0 +1,104 @@
+"""What can be said of a BackgroundMattingV2 checkpoint without opening it, and without torch.
+
+A checkpoint is told once what it is (`model.describe_state`) and remembered as a
+`WeightsRecord`; from that the daemon makes cards, and the model when it is wanted.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mattebridge.models.base import ModelCard, Setting, SettingsSchema, SizeRule
+from mattebridge.models.entry import Entry
+from mattebridge.models.weights.file import WeightsRecord
+
+FAMILY = "background_matting"
+FACTORY = "mattebridge.models.background_matting.model:BackgroundMattingModel.from_record"
+# The setting that stands for "as recommended for the frame's size".
+RECOMMENDED = 0
+# The documentation knows HD and 4K; everything up to 2560 x 1440 counts as HD.
+HD_PIXELS = 2560 * 1440
+# More than any frame has.
+MOST_PIXELS = 2**30
+# Measured peaks of one frame beyond its planes, rounded up. MattingRefine works in tiles;
+# MattingBase holds whole maps at half of the frame's size.
+REFINE_BYTES_PER_PIXEL = 128
+BASE_BYTES_PER_PIXEL = 600
+# The plain forward, which holds whole maps at every size, takes this many times more.
+EXACT_FACTOR = 2.5
+
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+PRECISION = Setting(
+    "auto",
+    "numbers that the network computes in; auto: float32. The halves are for CUDA, bfloat16 also "
+    "for CPUs with AMX, and refused where these weights do not hold in them",
+    choices=PRECISIONS,
+)
+BASE_SETTINGS = SettingsSchema(precision=PRECISION)
+REFINE_SETTINGS = SettingsSchema(
+    backbone_scale=Setting(
+        float(RECOMMENDED),
+        "size of the first, small look at the frame; 0: as recommended for the frame's size",
+        minimum=0.0,
+        maximum=0.5,
+    ),
+    refine_mode=Setting(
+        "sampling",
+        "which cells of 4x4 pixels to look at again: the worst, those above a threshold, or all",
+        choices=("sampling", "thresholding", "full"),
+    ),
+    refine_sample_pixels=Setting(
+        RECOMMENDED,
+        "sampling: pixels to look at again; 0: as recommended for the frame's size",
+        minimum=0,
+        maximum=MOST_PIXELS,
+    ),
+    refine_threshold=Setting(
+        0.1,
+        "thresholding: look again where the expected error is above this",
+        minimum=0.0,
+        maximum=1.0,
+    ),
+    precision=PRECISION,
+)
+
+
+class Recommendation(NamedTuple):
+    backbone_scale: float
+    refine_sample_pixels: int
+
+
+def recommended(height: int, width: int) -> Recommendation:
+    """The documented settings for a frame of that size."""
+    if height * width <= HD_PIXELS:
+        return Recommendation(1 / 4, 80_000)
+    return Recommendation(1 / 8, 320_000)
+
+
+def card_of(weights: WeightsRecord) -> ModelCard:
+    """The card of a checkpoint: what it needs, gives and can be told.
+
+    Raises `KeyError` where its record lacks what `describe_state` gives.
+    """
+    network = str(weights.settings["class"])
+    refines = {"MattingBase": False, "MattingRefine": True}[network]
+    return ModelCard(
+        name=weights.name,
+        family=FAMILY,
+        summary=f"{network} with {weights.settings['backbone']}: plate and clean plate",
+        digest=weights.digest,
+        licence=weights.licence,
+        accepts_hdr=True,
+        # The published numbers are those of the clean plate as it was given.
+        default_alignment="off",
+        needs_torch=True,
+        extra_outputs=("error", "refinement") if refines else ("error",),
+        settings_schema=REFINE_SETTINGS if refines else BASE_SETTINGS,
+        size_rule=SizeRule(multiple=4 if refines else 1),
+        bytes_per_pixel=REFINE_BYTES_PER_PIXEL if refines else BASE_BYTES_PER_PIXEL,
+    )
+
+
+def entry_of(weights: WeightsRecord) -> Entry:
+    """The checkpoint as a source of models lists it; the file is opened when it is loaded."""
+    return Entry(card_of(weights), FACTORY, weights)

@@ -1,0 +1,215 @@
+"""The fast way through the BackgroundMattingV2 networks: the same matte, several times sooner.
+
+`FastMatting` takes a plain network and gives what its forward gives, within rounding:
+
+    plates (H, W, 3) --shrink--> small pair --CoarsePass--> alpha, residual, error (h, w)
+        |                                                     |-- enlarged to (H, W)
+        |                                                     `-- error picks cells
+        `--windows of chosen tiles--> TileRefiner --> alpha, residual of those cells
+                                                      foreground = plate + residual
+
+Images are (rows, columns, channels), as frames lie in memory, so nothing is transposed. What each
+step saves is told in its module; `benchmarks/bench_background_matting.py` measures it. Rounding of
+the folded convolutions may pick other cells where errors are all but equal; where both ways chose
+a cell, alpha and foreground agree to 1e-3 at worst and to 1e-5 and 2e-5 on average.
+
+Values above 1 in the plate: the network sees them as 1, and what was cut off is added back to the
+foreground, so that highlights keep their light and every other pixel is the published one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mattebridge.checkpoint import Checkpoint, no_checkpoint
+from mattebridge.models.background_matting.coarse import CoarsePass
+from mattebridge.models.background_matting.networks import (
+    MattingBase,
+    MattingRefine,
+    pad_to_cells,
+    small_size,
+)
+from mattebridge.models.background_matting.refiner import CELL, choose_cells
+from mattebridge.models.background_matting.resize import Enlargement
+from mattebridge.models.background_matting.tiles import TileRefiner, Tiles
+
+
+@dataclass(frozen=True)
+class Look:
+    """How closely to look: the settings of `MattingRefine` that need no other weights."""
+
+    backbone_scale: float = 1 / 4
+    refine_mode: str = "sampling"
+    refine_sample_pixels: int = 80_000
+    refine_threshold: float = 0.1
+    refine_prevent_oversampling: bool = True
+
+    @classmethod
+    def of(cls, network: MattingRefine) -> Look:
+        """The settings that a network was made with."""
+        refiner = network.refiner
+        return cls(
+            network.backbone_scale,
+            refiner.mode,
+            refiner.sample_pixels,
+            refiner.threshold,
+            refiner.prevent_oversampling,
+        )
+
+    def apply_to(self, network: MattingRefine) -> None:
+        """Make a plain network look as closely."""
+        network.backbone_scale = self.backbone_scale
+        refiner = network.refiner
+        refiner.mode = self.refine_mode
+        refiner.sample_pixels = self.refine_sample_pixels
+        refiner.threshold = self.refine_threshold
+        refiner.prevent_oversampling = self.refine_prevent_oversampling
+
+    def choose_cells(self, error: Tensor) -> Tensor:
+        """(N, 1, H/4, W/4), 1 or 0, from the error of each cell."""
+        return choose_cells(
+            error,
+            self.refine_mode,
+            self.refine_sample_pixels,
+            self.refine_threshold,
+            self.refine_prevent_oversampling,
+        )
+
+
+@dataclass(frozen=True)
+class FastMatte:
+    """alpha (H, W), foreground (H, W, 3) straight, error (h, w) at the size of the small look.
+
+    cells: (H/4, W/4), rounded up, 1 where a cell was refined, else 0; `None` without a refiner.
+    """
+
+    alpha: Tensor
+    foreground: Tensor
+    error: Tensor
+    cells: Optional[Tensor]
+
+
+class FastMatting:
+    """A network, folded and rearranged for use; the network itself is left as it is.
+
+    Holds buffers between frames: one frame at a time. Results are new memory.
+    """
+
+    def __init__(self, network: MattingBase, dtype: torch.dtype = torch.float32) -> None:
+        """`dtype` is that of the small look; the refiner computes in float32 always."""
+        self._coarse = CoarsePass(network, dtype)
+        self._look: Optional[Look] = None
+        if isinstance(network, MattingRefine):
+            self._look = Look.of(network)
+            self._tiles = TileRefiner(network.refiner)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are, and the plates must be."""
+        return self._coarse.device
+
+    @property
+    def memory_bytes(self) -> int:
+        """What weights and kept buffers take."""
+        refiner = 0 if self._look is None else self._tiles.memory_bytes
+        return self._coarse.memory_bytes + refiner
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        plate: Tensor,
+        clean_plate: Tensor,
+        look: Optional[Look] = None,
+        checkpoint: Checkpoint = no_checkpoint,
+    ) -> FastMatte:
+        """The matte of one frame.
+
+        plate, clean_plate: (H, W, 3) float32, display-encoded, at least 0; never written to.
+        `look`: other settings than the network's own. Any size; sizes that are no multiple of 4
+        are padded by edge replication and cropped.
+        """
+        seen, seen_clean = _within_range(plate), _within_range(clean_plate)
+        if self._look is None:
+            matte = self._everywhere(seen, seen_clean, checkpoint)
+        else:
+            matte = self._refined(seen, seen_clean, look or self._look, checkpoint)
+        if seen is not plate:
+            matte.foreground.add_((plate - 1).clamp_(min=0))
+        return matte
+
+    def choose_tiles(self, chosen: Tensor) -> Tiles:
+        """The tiles in which a selection of cells, (H/4, W/4) bool, would be refined."""
+        return self._tiles.choose_tiles(chosen)
+
+    def _everywhere(self, plate: Tensor, clean_plate: Tensor, checkpoint: Checkpoint) -> FastMatte:
+        checkpoint("coarse")
+        found = self._coarse.in_bands(_batch_of(plate), _batch_of(clean_plate))
+        checkpoint("finish")
+        alpha, error = found[..., 0].clamp(0, 1), found[..., 4].clamp(0, 1)
+        return FastMatte(alpha, _foreground(found[..., 1:4].contiguous(), plate), error, None)
+
+    def _refined(
+        self, plate: Tensor, clean_plate: Tensor, look: Look, checkpoint: Checkpoint
+    ) -> FastMatte:
+        height, width, _ = plate.shape
+        full, full_clean = _padded(plate), _padded(clean_plate)
+        rows, columns, _ = full.shape
+        checkpoint("shrink")
+        size = small_size(rows, columns, look.backbone_scale)
+        small, small_clean = (_shrunk(image, size) for image in (full, full_clean))
+        checkpoint("coarse")
+        maps = self._coarse.whole(small, small_clean)
+        checkpoint("enlarge")
+        alpha = Enlargement(maps.coarse[..., :1].contiguous(), rows, columns).into(
+            plate.new_empty(rows, columns, 1)
+        )
+        residual = Enlargement(maps.coarse[..., 1:].contiguous(), rows, columns).into(
+            plate.new_empty(rows, columns, 3)
+        )
+        checkpoint("refine")
+        cells = _chosen(maps.error, look, rows, columns)
+        self._tiles.refine(cells > 0, maps, full, full_clean, alpha, residual, checkpoint)
+        checkpoint("finish")
+        if (rows, columns) != (height, width):
+            alpha = alpha[:height, :width].contiguous()
+            residual = residual[:height, :width].contiguous()
+        alpha = alpha[..., 0].clamp_(0, 1)
+        return FastMatte(alpha, _foreground(residual, plate), maps.error, cells)
+
+
+def _chosen(error: Tensor, look: Look, rows: int, columns: int) -> Tensor:
+    by_cell = functional.interpolate(
+        error[None, None], size=(rows // CELL, columns // CELL), mode="bilinear"
+    )
+    return look.choose_cells(by_cell)[0, 0]
+
+
+def _within_range(image: Tensor) -> Tensor:
+    """The image as a network sees it, 0..1; the image itself where that changes nothing."""
+    lowest, highest = image.aminmax()
+    return image if lowest >= 0 and highest <= 1 else image.clamp(0, 1)
+
+
+def _batch_of(image: Tensor) -> Tensor:
+    """(1, 3, H, W), channels last, of (H, W, 3); the same memory."""
+    return image.permute(2, 0, 1)[None]
+
+
+def _padded(image: Tensor) -> Tensor:
+    if image.shape[0] % CELL == 0 and image.shape[1] % CELL == 0:
+        return image
+    return pad_to_cells(_batch_of(image))[0].permute(1, 2, 0).contiguous()
+
+
+def _shrunk(image: Tensor, size: tuple[int, int]) -> Tensor:
+    return functional.interpolate(_batch_of(image), size=size, mode="bilinear")
+
+
+def _foreground(residual: Tensor, plate: Tensor) -> Tensor:
+    """clamp(plate + residual), written into the residual."""
+    return residual.add_(plate).clamp_(0, 1)

@@ -1,0 +1,194 @@
+"""The BackgroundMattingV2 networks as a model of the engine: one frame, plate and clean plate.
+
+    WeightsRecord.read --> state dict --network_from--> plain network --FastMatting--> matte
+                                              `-- exact=True: the plain forward itself
+
+Alpha and foreground are the published ones. A plate brighter than 1 is shown to the network as 1,
+and what was cut off is added back to the foreground, so highlights keep their light.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Callable, Optional
+
+import torch
+from torch import Tensor
+
+from mattebridge.checkpoint import Checkpoint
+from mattebridge.color import FloatImage
+from mattebridge.errors import ModelError, TooLargeError
+from mattebridge.models.background_matting.card import EXACT_FACTOR, RECOMMENDED, recommended
+from mattebridge.models.background_matting.fast import FastMatte, FastMatting, Look
+from mattebridge.models.background_matting.networks import MattingBase, MattingRefine
+from mattebridge.models.background_matting.precision import check_holds, dtype_for
+from mattebridge.models.background_matting.recognise import network_from, recognise
+from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
+from mattebridge.models.pytorch.frames import array_of, clean_plate_of, memory_translated, tensor_of
+from mattebridge.models.weights.file import WeightsRecord
+from mattebridge.models.weights.state_dict import parse_state_dict
+
+Weights = Callable[[], Mapping[str, Tensor]]
+
+_SMALLER = "use a smaller backbone_scale, MattingRefine instead of MattingBase, or a smaller frame"
+
+
+class BackgroundMattingModel(MattingModel):
+    """One checkpoint, loaded; recommended settings by resolution unless the request has others."""
+
+    def __init__(self, card: ModelCard, weights: Weights) -> None:
+        """`weights` gives the state dict; it is asked at each load, and once more for `exact`."""
+        self.card = card
+        self._weights = weights
+        self._device = torch.device("cpu")
+        self._fast: Optional[FastMatting] = None
+        self._halves: dict[torch.dtype, FastMatting] = {}
+        self._plain: Optional[MattingBase] = None
+
+    @classmethod
+    def from_record(cls, card: ModelCard, weights: WeightsRecord) -> BackgroundMattingModel:
+        """The model of a file, which must still have the recorded digest when it is loaded."""
+        return cls(card, lambda: parse_state_dict(weights.read(), weights.label))
+
+    def load(self, device: str) -> None:
+        """Read the weights and rearrange them for `device`; raises `ModelError` if they do not fit.
+
+        The unfolded weights are not kept: few requests want `exact`.
+        """
+        self._device = torch.device(device)
+        if self._device.type == "cuda":
+            # By default float32 convolutions on CUDA round to 10 bits: that is no float32.
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cudnn.deterministic = True
+        self._fast = FastMatting(self._network())
+
+    def unload(self) -> None:
+        self._fast = self._plain = None
+        self._halves.clear()
+
+    @property
+    def memory_bytes(self) -> int:
+        fast = [self._fast] if self._fast is not None else []
+        plain = {} if self._plain is None else self._plain.state_dict()
+        held = sum(matting.memory_bytes for matting in (*fast, *self._halves.values()))
+        return held + sum(int(tensor.nbytes) for tensor in plain.values())
+
+    def matte(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
+        """Alpha and straight foreground; extra `error` and, with a refiner, `refinement`.
+
+        Raises `InputsError` without a clean plate of the plate's size, `OutOfMemoryError` where the
+        device cannot hold the frame.
+        """
+        plate, clean_plate = self._pair(given)
+        settings = self.settings_schema.validate(given.settings, model=self.name)
+        precision, look = str(settings.pop("precision")), self._look(settings, given.plate)
+        with memory_translated(self.name, given.plate.shape, _SMALLER), torch.inference_mode():
+            matting = self._matting(precision, given.exact)
+            if given.exact:
+                made = self._exactly(plate, clean_plate, look, checkpoint)
+            else:
+                made = matting(plate, clean_plate, look, checkpoint)
+            ran = "float32" if precision == "auto" else precision
+            return _output(made, look, {"exact": given.exact, "precision": ran})
+
+    def _matting(self, precision: str, exact: bool) -> FastMatting:
+        """The weights in a precision, prepared on first use; `ModelError` where they cannot be."""
+        assert self._fast is not None, "load() comes before matte()"
+        dtype = dtype_for(precision, self._device, self.name)
+        if dtype == torch.float32:
+            return self._fast
+        if exact:
+            raise ModelError(
+                f"exact means float32, and precision is {precision}: leave out one of them",
+                field="params.settings.precision",
+                reason="precision",
+            )
+        if dtype not in self._halves:
+            half = FastMatting(self._network(), dtype)
+            check_holds(self._fast, half, precision, self.name)
+            self._halves = {dtype: half}
+        return self._halves[dtype]
+
+    def _network(self) -> MattingBase:
+        return network_from(self._weights()).to(self._device)
+
+    def _pair(self, given: ModelInput) -> tuple[Tensor, Tensor]:
+        clean_plate = clean_plate_of(given, self.name)
+        return tensor_of(given.plate, self._device), tensor_of(clean_plate, self._device)
+
+    @staticmethod
+    def _look(settings: dict[str, Any], plate: FloatImage) -> Optional[Look]:
+        """The request's settings over the recommended ones; `None` without a refiner."""
+        if not settings:
+            return None
+        advice = recommended(*plate.shape[:2])
+        for name, value in advice._asdict().items():
+            if settings[name] == RECOMMENDED:
+                settings[name] = value
+        return Look(**settings)
+
+    def _exactly(
+        self, plate: Tensor, clean_plate: Tensor, look: Optional[Look], checkpoint: Checkpoint
+    ) -> FastMatte:
+        """The plain forward, channels first as published."""
+        self._check_exact_fits(plate)
+        if self._plain is None:
+            self._plain = self._network()
+        network = self._plain
+        if look is not None:
+            assert isinstance(network, MattingRefine)
+            look.apply_to(network)
+        checkpoint("coarse")
+        pair = (
+            image.permute(2, 0, 1)[None].clamp(0, 1).contiguous() for image in (plate, clean_plate)
+        )
+        returned = network(*pair)
+        checkpoint("finish")
+        refined = look is not None
+        foreground = returned[1][0].permute(1, 2, 0) + (plate - 1).clamp_(min=0)
+        error = returned[4 if refined else 2][0, 0]
+        return FastMatte(
+            returned[0][0, 0], foreground, error, returned[5][0, 0] if refined else None
+        )
+
+    def _check_exact_fits(self, plate: Tensor) -> None:
+        """Refuse in time what would bring the machine down: the plain forward is not tiled."""
+        height, width, _ = plate.shape
+        needed = int(height * width * self.card.bytes_per_pixel * EXACT_FACTOR)
+        if plate.device.type == "cpu" and needed > _machine_memory_bytes() / 2:
+            raise TooLargeError(
+                f"the exact forward of model '{self.name}' needs about {needed / 1e9:.0f} GB for "
+                f"a frame of {width}x{height}, more than half of this machine's memory - leave "
+                "out exact: the faster path works in tiles",
+                needed_bytes=needed,
+            )
+
+
+def _machine_memory_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def describe_state(state: Mapping[str, Tensor]) -> dict[str, str | int]:
+    """Class, backbone and kernel of weights, for their record.
+
+    Raises `ModelError` where they are of another network, or do not fill the one they are of.
+    """
+    architecture = recognise(state)
+    network_from(state)
+    found: dict[str, str | int] = {"class": architecture.family, "backbone": architecture.backbone}
+    if architecture.kernel_size is not None:
+        found["kernel"] = architecture.kernel_size
+    return found
+
+
+def _output(made: FastMatte, look: Optional[Look], notes: dict[str, Any]) -> ModelOutput:
+    extra = {"error": array_of(made.error)}
+    if look is not None and made.cells is not None:
+        extra["refinement"] = array_of(made.cells)
+        notes |= {
+            "backbone_scale": look.backbone_scale,
+            "refine_mode": look.refine_mode,
+            "refined_pixels": int(made.cells.sum()) * 16,
+        }
+    return ModelOutput(array_of(made.alpha), array_of(made.foreground), extra, notes=notes)

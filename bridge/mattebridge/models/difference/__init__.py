@@ -1,0 +1,1 @@
+"""`difference`: the classical keyer from plate and clean plate, without weights."""

@@ -1,0 +1,66 @@
+"""The card of `difference`: the keyer described without importing it, nor torch or cv2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mattebridge.models.base import ModelCard, Setting, SettingsSchema, SizeRule
+from mattebridge.models.entry import Entry
+
+DIFFERENCE = ModelCard(
+    name="difference",
+    family="difference",
+    summary="Classical keyer from plate and clean plate; needs no weights",
+    # No weights: the digest names the algorithm, and changes whenever its pixels do.
+    digest="difference:3",
+    licence="MIT",
+    default_alignment="auto",
+    accepts_hdr=True,
+    uses_alpha_hint=True,
+    # Smaller frames hold no neighbourhood to judge by.
+    size_rule=SizeRule(minimum=16),
+    settings_schema=SettingsSchema(
+        method=Setting(
+            "projection",
+            "projection: fast; closed_form: slow, for stills, needs the extra 'closed-form'",
+            choices=("projection", "closed_form"),
+        ),
+        shadow=Setting(
+            0.65,
+            "share of the light that a shadow on the set may take; 0 keeps shadows in the matte",
+            minimum=0.0,
+            maximum=0.9,
+        ),
+        band=Setting(
+            1.0,
+            "width of the solved edge, as a multiple of the width measured",
+            minimum=0.25,
+            maximum=4.0,
+        ),
+        fill=Setting(
+            1.0,
+            "how far parts of the subject that match the set are filled in; 0 fills nothing",
+            minimum=0.0,
+            maximum=10.0,
+        ),
+        edge_tolerance=Setting(
+            0.3,
+            "misalignment in pixels (at 960 wide) that counts as no difference",
+            minimum=0.0,
+            maximum=4.0,
+        ),
+        specks=Setting(
+            0.0002,
+            "islands below this share of the frame are dropped",
+            minimum=0.0,
+            maximum=0.05,
+        ),
+    ),
+)
+
+_FACTORY = "mattebridge.models.difference.keyer:DifferenceModel"
+
+
+def shipped() -> Mapping[str, Entry]:
+    """The keyer as a source of the registry; it needs no weights."""
+    return {DIFFERENCE.name: Entry(DIFFERENCE, _FACTORY)}

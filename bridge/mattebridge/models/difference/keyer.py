@@ -1,0 +1,267 @@
+"""The classical keyer: what differs from the clean plate is the subject. No weights.
+
+    evidence --> trimap --> palette --> mixtures --> neighbours --> foreground
+    working size (long side at most 960)  |  full size, unknown pixels only
+
+1. `evidence`: how far each pixel is from the set, shadows forgiven; where it shows through.
+2. `trimap`: what is subject, set or unknown, judged with the neighbours.
+3. `mixture`: unknown pixels as mixtures of the set with colours of the subject nearby.
+4. Here: doubtful pixels ask their neighbours (`smoothing`), then the foreground is unmixed.
+
+With `method="closed_form"` step 3 and 4 are closed-form matting instead: slow, for stills.
+
+Deterministic, and the same for any number of threads. The set's light above white takes part as
+`BRIGHTEST`; the foreground keeps the plate's own values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Optional
+
+import cv2
+import numpy as np
+
+from mattebridge.checkpoint import Checkpoint
+from mattebridge.color import srgb_decode, srgb_encode
+from mattebridge.errors import InputsError
+from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
+from mattebridge.models.difference.card import DIFFERENCE
+from mattebridge.models.difference.closed_form import closed_form
+from mattebridge.models.difference.evidence import WORK_SIDE, Evidence, gather
+from mattebridge.models.difference.mixture import (
+    BRIGHTEST,
+    CODING_NOISE,
+    LEAST_NOISE,
+    Palette,
+    make_palette,
+    solve,
+)
+from mattebridge.models.difference.smoothing import smoothed
+from mattebridge.models.difference.trimap import Trimap, links, make_trimap
+
+if TYPE_CHECKING:
+    from mattebridge.models.base import FloatImage, Mask
+
+# A pixel in doubt follows neighbours over about this many pixels squared; steps part them.
+NEIGHBOUR_STRENGTH, NEIGHBOUR_ROUNDS, NEIGHBOUR_STEP = 5.0, 2, 0.03
+# How much the region's likelihood says where neither pixel nor neighbours do.
+REGION_TRUST = 0.1
+# Without any sure subject: the distance that counts as opaque.
+RAMP = 0.15
+# Unmixed colour counts from the first alpha, alone from the second; below, the palette's does.
+UNMIX_FROM, UNMIX_FULL, UNMIX_LEAST = 0.3, 0.8, 0.1
+# Encoded; beyond it a value means nothing and decoding would leave float32.
+LARGEST = 1e6
+# Labels of `degraded`.
+NO_SET = "no_set_visible"
+
+
+class DifferenceModel(MattingModel):
+    """See the module; the card holds settings and ranges.
+
+    alpha_hint, if given: where it is 1, likeness to the set counts little (a subject of the set's
+    colour is kept if its surroundings agree); farther than a twentieth of the frame outside it
+    there is no subject. A hint that shows nothing is no hint.
+    """
+
+    def __init__(self, card: ModelCard) -> None:
+        self.card = card
+
+    def matte(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
+        """Alpha and straight foreground of one frame. See `MattingModel.matte`."""
+        if given.clean_plate is None:
+            raise InputsError("model 'difference' needs a clean plate; got none - connect one")
+        settings = given.settings
+        small = _Small(given)
+        checkpoint("difference")
+        evidence = gather(
+            small.plate,
+            small.clean_plate,
+            small.outside,
+            edge_tolerance=float(settings["edge_tolerance"]),
+            deepest_shadow=float(settings["shadow"]),
+        )
+        checkpoint("trimap")
+        trimap = make_trimap(
+            small.plate,
+            small.clean_plate,
+            evidence,
+            small.hint,
+            small.outside,
+            fill=float(settings["fill"]),
+            band=float(settings["band"]),
+            speck_share=float(settings["specks"]),
+        )
+        degraded = () if trimap.empty.any() else (NO_SET,)
+        if not trimap.subject.any():
+            return _nothing_sure(given, evidence, trimap)
+        checkpoint("alpha")
+        if settings["method"] == "closed_form":
+            masks = _full_masks(trimap, given.plate.shape[:2])
+            alpha, colour = closed_form(given.plate, *masks, checkpoint)
+        else:
+            alpha, colour = _solved(given, small, evidence, trimap, checkpoint)
+        checkpoint("foreground")
+        foreground = _foreground(given, colour, alpha)
+        notes = {"unknown_share": round(float(trimap.unknown.mean()), 4)}
+        return ModelOutput(alpha, foreground, degraded=degraded, notes=notes)
+
+
+def keyed(given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
+    """What the model with its own settings makes of a frame, for models that start from it."""
+    settings = DIFFERENCE.settings_schema.validate({}, model=DIFFERENCE.name)
+    return DifferenceModel(DIFFERENCE).matte(replace(given, settings=settings), checkpoint)
+
+
+class _Small:
+    """The inputs at working size, with light above `BRIGHTEST` cut."""
+
+    def __init__(self, given: ModelInput) -> None:
+        assert given.clean_plate is not None
+        self.plate = _shrunk(np.minimum(given.plate, BRIGHTEST))
+        self.clean_plate = _shrunk(np.minimum(given.clean_plate, BRIGHTEST))
+        self.hint = None if given.alpha_hint is None else _shrunk(given.alpha_hint)
+        self.outside: Optional[Mask] = None
+        if given.outside is not None and given.outside.any():
+            self.outside = _shrunk(given.outside.astype(np.float32)) > 0
+
+
+def _shrunk(picture: FloatImage) -> FloatImage:
+    height, width = picture.shape[:2]
+    scale = WORK_SIDE / max(height, width)
+    if scale >= 1:
+        return picture
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+
+def _enlarged(picture: FloatImage, shape: tuple[int, ...]) -> FloatImage:
+    if picture.shape[:2] == shape[:2]:
+        return picture
+    return cv2.resize(picture, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def _nothing_sure(given: ModelInput, evidence: Evidence, trimap: Trimap) -> ModelOutput:
+    """No pixel is subject for sure: what there is follows the difference, usually nothing, or,
+    where the set shows through, the coverage that its detail tells."""
+    ramp = np.clip(evidence.distance / np.float32(RAMP), 0, 1)
+    ramp = np.where(evidence.through, evidence.covered_by, ramp)
+    alpha = _enlarged(np.where(trimap.unknown, ramp, 0), given.plate.shape).copy()
+    degraded = () if trimap.empty.any() else (NO_SET,)
+    return ModelOutput(alpha, _foreground(given, given.plate.copy(), alpha), degraded=degraded)
+
+
+# --- alpha ----------------------------------------------------------------------------------------
+
+
+def _solved(
+    given: ModelInput,
+    small: _Small,
+    evidence: Evidence,
+    trimap: Trimap,
+    checkpoint: Checkpoint,
+) -> tuple[FloatImage, FloatImage]:
+    """Alpha (H, W) and the subject's colour (H, W, 3): known pixels as they are, others solved."""
+    assert given.clean_plate is not None
+    shape = given.plate.shape[:2]
+    subject, unknown = _full_masks(trimap, shape)
+    palette = make_palette(small.plate, trimap.subject)
+    noise = pixel_noise(given.plate, given.clean_plate, ~(subject | unknown))
+    alpha = subject.astype(np.float32)
+    trust = np.ones(shape, np.float32)
+    colour = _base_colour(given.plate, subject, palette)
+    rows, columns = np.nonzero(unknown)
+    chunks = solve(
+        given.plate,
+        given.clean_plate,
+        unknown,
+        palette,
+        evidence,
+        trimap,
+        noise,
+        given.scene_linear,
+    )
+    for part, found in chunks:
+        checkpoint("alpha", part.stop, len(rows))
+        y, x = rows[part], columns[part]
+        alpha[y, x], trust[y, x], colour[y, x] = found.alpha, found.trust, found.colour
+    if given.outside is not None:
+        trust[given.outside & unknown] = 0
+    near = _neighbours(alpha, trust, small, evidence, trimap)
+    own, others = trust[unknown], _enlarged(near, shape)[unknown]
+    alpha[unknown] = np.clip(own * alpha[unknown] + (1 - own) * others, 0, 1)
+    return alpha, colour
+
+
+def _full_masks(trimap: Trimap, shape: tuple[int, int]) -> tuple[Mask, Mask]:
+    """Sure subject and unknown at full size; what falls between the two sizes is unknown."""
+    if trimap.subject.shape == shape:
+        return trimap.subject, trimap.unknown
+    subject = _enlarged(trimap.subject.astype(np.float32), shape) > 0.999
+    empty = _enlarged(trimap.empty.astype(np.float32), shape) > 0.999
+    return subject, ~(subject | empty)
+
+
+def pixel_noise(plate: FloatImage, clean_plate: FloatImage, empty: Mask) -> float:
+    """Standard deviation of one channel of one pixel between plate and clean plate, encoded.
+
+    empty: (H, W), where the plate shows nothing but the set.
+    """
+    rows, columns = np.nonzero(empty)
+    every = max(1, len(rows) // 100_000)
+    rows, columns = rows[::every], columns[::every]
+    measured = 0.01
+    if len(rows) >= 100:
+        apart = np.abs(plate[rows, columns] - clean_plate[rows, columns])
+        measured = min(float(np.median(apart)) / 0.6745, 0.2)
+    return float(np.hypot(max(measured, LEAST_NOISE), CODING_NOISE))
+
+
+def _base_colour(plate: FloatImage, subject: Mask, palette: Palette) -> FloatImage:
+    """The plate where the subject is sure, elsewhere what the subject nearby looks like."""
+    colour = _enlarged(palette.mean, plate.shape)
+    if colour is palette.mean:
+        colour = colour.copy()
+    cv2.copyTo(plate, subject.astype(np.uint8), colour)
+    return colour
+
+
+def _neighbours(
+    alpha: FloatImage, trust: FloatImage, small: _Small, evidence: Evidence, trimap: Trimap
+) -> FloatImage:
+    """Alpha at working size as trusted neighbours and the region have it."""
+    value, weight = _shrunk(alpha), np.square(_shrunk(trust)) + np.float32(1e-3)
+    unknown = trimap.unknown
+    mixed = value * weight + REGION_TRUST * trimap.likelihood
+    value = np.where(unknown, mixed / (weight + REGION_TRUST), value)
+    weight = np.where(unknown, weight + np.float32(REGION_TRUST), weight)
+    between = links(small.plate, small.clean_plate, evidence.light, NEIGHBOUR_STEP)
+    return smoothed(value, weight, between, NEIGHBOUR_STRENGTH, NEIGHBOUR_ROUNDS)
+
+
+# --- foreground -----------------------------------------------------------------------------------
+
+
+def _foreground(given: ModelInput, colour: FloatImage, alpha: FloatImage) -> FloatImage:
+    """Straight colour: the plate where alpha is 1, unmixed where there is enough of it, else
+    `colour`, which is written into."""
+    assert given.clean_plate is not None
+    opaque = alpha >= 1
+    cv2.copyTo(given.plate, opaque.astype(np.uint8), colour)
+    soft = ~opaque & (alpha > UNMIX_FROM)
+    if not soft.any():
+        return colour
+    part, near = alpha[soft][:, None], colour[soft]
+    seen: FloatImage = np.minimum(given.plate[soft], np.float32(LARGEST))
+    empty: FloatImage = np.minimum(given.clean_plate[soft], np.float32(LARGEST))
+    ceiling = np.maximum(1, seen.max(axis=1, keepdims=True))
+    if given.scene_linear:
+        seen, empty = srgb_decode(seen), srgb_decode(empty)
+    unmixed: FloatImage = np.maximum(seen - (1 - part) * empty, 0)
+    unmixed /= np.maximum(part, UNMIX_LEAST)
+    if given.scene_linear:
+        unmixed = srgb_encode(unmixed)
+    weight = np.clip((part - UNMIX_FROM) / (UNMIX_FULL - UNMIX_FROM), 0, 1)
+    colour[soft] = weight * np.minimum(unmixed, ceiling) + (1 - weight) * near
+    return colour

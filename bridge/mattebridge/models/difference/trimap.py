@@ -1,0 +1,218 @@
+"""Which pixels are subject for sure, which are set, and where alpha has to be solved.
+
+    evidence --> region (likely, judged with the neighbours) --> core --> edge width --> trimap
+
+The region settles what no pixel can tell alone: a patch of the subject that happens to match the
+set, a shadow on a bare wall. Clear pixels speak for unclear ones, except across an edge of the
+plate that the clean plate does not have: that is where a subject ends. The unknown band is as wide
+as the edge is soft: narrow on a sharp outline, wide where motion or defocus spread it, and open
+where hair or a veil lets the set through.
+
+Method of the edge term: background cut (Sun et al. 2006), which takes the set's own edges out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Optional
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mattebridge.models.difference.evidence import Evidence, length
+from mattebridge.models.difference.smoothing import smoothed
+
+if TYPE_CHECKING:
+    from mattebridge.models.base import FloatImage, Mask
+
+Bytes = NDArray[np.uint8]
+
+# How much a pixel's own evidence counts: set, a shadow, a shadow that keeps the set's detail.
+TRUST_SET, TRUST_SET_KEPT, TRUST_SHADOW, TRUST_SHADOW_KEPT = 0.4, 0.3, 0.2, 0.4
+TRUST_LEAST = 0.02
+# Links between neighbours: blur before slopes, and the step (a colour length) that parts them.
+LINK_BLUR_PX, LINK_STEP = 0.8, 0.02
+# About 10 pixels: what one subject's patch of the set's colour may measure and still be filled.
+REGION_STRENGTH, REGION_ROUNDS = 100.0, 3
+# Edge width: where contrast and steepness are looked for, what it is smoothed over, its bounds.
+CONTRAST_RADIUS_PX, STEEP_RADIUS_PX, WIDTH_BLUR_PX = 14, 5, 10.0
+LEAST_STEEPNESS, WIDEST_PX, USUAL_PX = 0.003, 25.0, 5.0
+# The band in edge widths: inwards (the core's outline lies on the outer foot of an edge), outwards.
+INWARDS, OUTWARDS = 1.2, 0.6
+LEAST_INWARDS_PX, LEAST_OUTWARDS_PX = 4.0, 4.0
+# A pixel that is not clearly subject by itself is sure only this many bands inside the core.
+DEEP_BANDS, CLEAR = 2.0, 1.3
+# Doubtful pixels outside the core stay unknown up to this many bands.
+FAR_BANDS = 3.0
+# An alpha hint: inside it likeness to the set counts this much; beyond this share of the long side
+# outside it there is no subject.
+HINT_INSIDE, HINT_TRUST, HINT_REACH = 0.2, 0.3, 0.05
+
+
+@dataclass(frozen=True)
+class Trimap:
+    """Three masks (h, w) that share out the frame, and the region's likelihood of subject 0..1."""
+
+    subject: Mask
+    empty: Mask
+    unknown: Mask
+    likelihood: FloatImage
+
+
+def make_trimap(
+    plate: FloatImage,
+    clean_plate: FloatImage,
+    evidence: Evidence,
+    hint: Optional[FloatImage],
+    outside: Optional[Mask],
+    *,
+    fill: float,
+    band: float,
+    speck_share: float,
+) -> Trimap:
+    """The trimap at working size from pictures (h, w, 3) and their evidence.
+
+    fill: strength of the region's smoothing, 1 as usual, 0 for none. band: factor on the width of
+    the unknown band. speck_share: islands below this share of the frame are dropped.
+    """
+    said = _Hint.of(hint)
+    likelihood = _region(plate, clean_plate, evidence, said, outside, fill)
+    core = _without_specks((likelihood > 0.5).astype(np.uint8), speck_share)
+    width = _edge_width(plate, clean_plate, evidence, core)
+    inwards = np.maximum(1 + INWARDS * width, LEAST_INWARDS_PX) * np.float32(band)
+    outwards = np.maximum(2 + OUTWARDS * width, LEAST_OUTWARDS_PX) * np.float32(band)
+    inside = cv2.distanceTransform(core, cv2.DIST_L2, 5)
+    clear = (core > 0) & (
+        (evidence.distance > CLEAR * evidence.high) | (inside > DEEP_BANDS * inwards)
+    )
+    closed = cv2.morphologyEx(clear.astype(np.uint8), cv2.MORPH_CLOSE, disc(2))
+    subject = cv2.distanceTransform(closed, cv2.DIST_L2, 5) > inwards
+    subject &= cv2.dilate(evidence.through.astype(np.uint8), disc(2)) == 0
+    away = cv2.distanceTransform(1 - core, cv2.DIST_L2, 5)
+    if not core.any():
+        away[:] = np.inf
+    empty = ((evidence.distance < evidence.low) & (away > outwards)) | (away > FAR_BANDS * outwards)
+    if said is not None:
+        empty |= said.far
+        subject &= ~said.far
+    return Trimap(subject, empty, ~(subject | empty), likelihood)
+
+
+def disc(radius: int) -> Bytes:
+    side = 2 * radius + 1
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), np.uint8)
+
+
+def links(
+    plate: FloatImage, clean_plate: FloatImage, light: FloatImage, step: float
+) -> tuple[FloatImage, FloatImage]:
+    """How closely neighbours belong together, to the right and below: edges of the plate part
+    them, except edges that the (shaded) clean plate has as well."""
+    seen = cv2.GaussianBlur(plate, (0, 0), LINK_BLUR_PX, borderType=cv2.BORDER_REPLICATE)
+    empty = cv2.GaussianBlur(clean_plate, (0, 0), LINK_BLUR_PX, borderType=cv2.BORDER_REPLICATE)
+    shade = light[..., None]
+    beside = _link(seen[:, 1:] - seen[:, :-1], empty[:, 1:] - empty[:, :-1], shade[:, 1:], step)
+    below = _link(seen[1:] - seen[:-1], empty[1:] - empty[:-1], shade[1:], step)
+    return beside, below
+
+
+def _link(seen: FloatImage, empty: FloatImage, shade: FloatImage, step: float) -> FloatImage:
+    if not seen.size:
+        return np.zeros(seen.shape[:2], np.float32)
+    new = np.minimum(length(seen), length(seen - shade * empty))
+    return np.exp(new * np.float32(-1 / step))
+
+
+# --- the region -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Hint:
+    """What an alpha hint says: surely subject inside, nothing far outside."""
+
+    inside: Mask
+    far: Mask
+
+    @classmethod
+    def of(cls, hint: Optional[FloatImage]) -> Optional[_Hint]:
+        """None without a hint, or for one that shows no subject: that is no statement."""
+        if hint is None or not (hint >= 0.5).any():
+            return None
+        reach = max(2, int(HINT_REACH * max(hint.shape)))
+        away = cv2.distanceTransform((hint < 0.1).astype(np.uint8), cv2.DIST_L2, 5)
+        return cls(inside=hint >= 0.9, far=away > reach)
+
+
+def _region(
+    plate: FloatImage,
+    clean_plate: FloatImage,
+    evidence: Evidence,
+    hint: Optional[_Hint],
+    outside: Optional[Mask],
+    fill: float,
+) -> FloatImage:
+    """Likelihood of subject 0..1: each pixel's own evidence, smoothed up to edges."""
+    span = np.float32(evidence.high - evidence.low)
+    value = np.clip((evidence.distance - np.float32(evidence.low)) / span, 0, 1)
+    trust = np.abs(2 * value - 1) + np.float32(TRUST_LEAST)
+    # On a bare wall a shadow could as well be a subject of the wall's hue: little trust. So could
+    # a patch that matches the set; where the set's detail is there, or missing, that tells.
+    alike = evidence.distance < evidence.low
+    trust = np.where(alike, TRUST_SET + TRUST_SET_KEPT * evidence.kept, trust)
+    shaded = TRUST_SHADOW + TRUST_SHADOW_KEPT * np.maximum(evidence.kept, 0)
+    trust = np.where(evidence.shadow, shaded, trust)
+    value[evidence.shadow] = 0
+    if hint is not None:
+        alike = hint.inside & (value < 0.5)
+        trust[alike] *= HINT_INSIDE
+        value = np.where(alike, (value * trust + HINT_TRUST) / (trust + HINT_TRUST), value)
+        trust[alike] += HINT_TRUST
+        value[hint.far], trust[hint.far] = 0, 2
+    if outside is not None:
+        trust[outside] = 1e-3
+    if fill <= 0:
+        return value
+    between = links(plate, clean_plate, evidence.light, LINK_STEP)
+    return smoothed(value, trust, between, REGION_STRENGTH * fill, REGION_ROUNDS)
+
+
+def _without_specks(core: Bytes, share: float) -> Bytes:
+    _count, labels, stats, _ = cv2.connectedComponentsWithStats(core, connectivity=8)
+    kept = stats[:, cv2.CC_STAT_AREA] >= share * core.size
+    kept[0] = False
+    return kept[labels].astype(np.uint8)
+
+
+# --- the width of edges ---------------------------------------------------------------------------
+
+
+def _edge_width(
+    plate: FloatImage, clean_plate: FloatImage, evidence: Evidence, core: Bytes
+) -> FloatImage:
+    """How many pixels the transition from set to subject takes, along the core's outline and near.
+
+    Contrast over steepness: a step of contrast c that rises by g a pixel is c / g wide. Only slopes
+    that the clean plate does not have count.
+    """
+    contrast = cv2.GaussianBlur(evidence.distance, (0, 0), 1.5)
+    side = 2 * CONTRAST_RADIUS_PX + 1
+    contrast = cv2.dilate(contrast, np.ones((side, side), np.uint8))
+    steepness = cv2.dilate(_new_slope(plate, clean_plate), disc(STEEP_RADIUS_PX))
+    width = np.minimum(contrast / np.maximum(steepness, LEAST_STEEPNESS), 40.0)
+    outline = cv2.morphologyEx(core, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+    weight = (outline & (contrast > evidence.high)).astype(np.float32)
+    total = cv2.GaussianBlur(weight, (0, 0), WIDTH_BLUR_PX)
+    mean = cv2.GaussianBlur(weight * width, (0, 0), WIDTH_BLUR_PX) / np.maximum(total, 1e-6)
+    return np.where(total > 1e-4, np.minimum(mean, WIDEST_PX), USUAL_PX).astype(np.float32)
+
+
+def _new_slope(plate: FloatImage, clean_plate: FloatImage) -> FloatImage:
+    """Slope of the plate per pixel, less what is the clean plate's."""
+    slopes = []
+    for picture in (plate, plate - clean_plate):
+        soft = cv2.GaussianBlur(picture, (0, 0), 1.0, borderType=cv2.BORDER_REPLICATE)
+        x = length(cv2.Sobel(soft, cv2.CV_32F, 1, 0, scale=1 / 8, borderType=cv2.BORDER_REPLICATE))
+        y = length(cv2.Sobel(soft, cv2.CV_32F, 0, 1, scale=1 / 8, borderType=cv2.BORDER_REPLICATE))
+        slopes.append(cv2.magnitude(x, y))
+    return cv2.min(*slopes)

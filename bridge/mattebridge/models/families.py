@@ -1,0 +1,65 @@
+"""The families of models: one row each, in the order in which weights are tried.
+
+    family --shipped--> models that this package brings     (built_in)
+           --describe--> what a state dict tells of itself   (weights/installed, when adding)
+           --entry-----> the model that a user's file is     (weights/installed, when listing)
+
+A row holds places (`module:attribute`), imported when they are used: listing models costs neither
+torch nor cv2. A new family adds its folder and its row here, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Callable, Optional, cast
+
+from mattebridge.models.entry import Entry, place
+from mattebridge.models.weights.file import WeightsRecord
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where the parts of one family are; None for what it does not have."""
+
+    shipped: Optional[str] = None
+    describe: Optional[str] = None
+    entry: Optional[str] = None
+
+    def shipped_models(self) -> Mapping[str, Entry]:
+        """The models of this family that need nothing but this package."""
+        return {} if self.shipped is None else place(self.shipped)()
+
+    def described(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        """From a state dict, what is worth remembering; raises `ModelError` if it does not fit.
+
+        Imports torch. Only for a family with `describe`.
+        """
+        describe = cast("Callable[[Mapping[str, Any]], Mapping[str, Any]]", place(self.describe))
+        return describe(state)
+
+    def entry_of(self, record: WeightsRecord) -> Entry:
+        """The model that a record stands for. Only for a family with `entry`."""
+        return cast("Callable[[WeightsRecord], Entry]", place(self.entry))(record)
+
+
+FAMILIES = {
+    "difference": Family(shipped="mattebridge.models.difference.card:shipped"),
+    "background_matting": Family(
+        describe="mattebridge.models.background_matting.model:describe_state",
+        entry="mattebridge.models.background_matting.card:entry_of",
+    ),
+    "twoplate": Family(
+        shipped="mattebridge.models.twoplate.card:shipped",
+        describe="mattebridge.models.twoplate.model:describe_state",
+        entry="mattebridge.models.twoplate.card:entry_of",
+    ),
+}
+
+
+def built_in() -> Mapping[str, Entry]:
+    """The models that need nothing but this package, its trained network if that is there."""
+    found: dict[str, Entry] = {}
+    for family in FAMILIES.values():
+        found.update(family.shipped_models())
+    return found

@@ -1,0 +1,1 @@
+"""`twoplate`: the network of our own that corrects the keyer, with its weights in `data/`."""

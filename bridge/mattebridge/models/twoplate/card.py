@@ -1,0 +1,69 @@
+"""What can be said of `twoplate` without torch, and whether its weights are there at all.
+
+The weights lie in the package's `data` folder, with a small description written by the export
+(`python -m training.export`). Without both the model is not offered: a network with random weights
+would look busy and matte nonsense.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+from mattebridge.models.base import ModelCard
+from mattebridge.models.difference.card import DIFFERENCE
+from mattebridge.models.entry import Entry
+from mattebridge.models.weights.file import WeightsRecord
+
+NAME = "twoplate"
+FAMILY = "twoplate"
+DATA = Path(__file__).with_name("data")
+WEIGHTS = DATA / f"{NAME}.safetensors"
+DESCRIPTION = DATA / f"{NAME}.json"
+# Measured peak of one frame beyond its planes, rounded up.
+BYTES_PER_PIXEL = 160
+_FACTORY = "mattebridge.models.twoplate.model:shipped_model"
+_RECORD_FACTORY = "mattebridge.models.twoplate.model:TwoPlateModel.from_record"
+
+
+def card_of(digest: str, *, name: str = NAME, licence: str = "MIT") -> ModelCard:
+    """The card of weights with that digest (`sha256:<hex>` of their file)."""
+    return ModelCard(
+        name=name,
+        family=FAMILY,
+        summary="The project's own network: corrects the matte of `difference`",
+        digest=digest,
+        licence=licence,
+        uses_alpha_hint=True,
+        accepts_hdr=True,
+        # Its training saw what this alignment and exposure fit leave, not what they find.
+        default_alignment="auto",
+        needs_torch=True,
+        size_rule=DIFFERENCE.size_rule,
+        bytes_per_pixel=BYTES_PER_PIXEL,
+    )
+
+
+def shipped() -> Mapping[str, Entry]:
+    """The model as a source of the registry; nothing where no weights are shipped."""
+    description = _description()
+    if description is None or not WEIGHTS.is_file():
+        return {}
+    return {NAME: Entry(card_of(str(description["digest"])), _FACTORY)}
+
+
+def entry_of(record: WeightsRecord) -> Entry:
+    """Weights of this network that the user added; the file is opened when it is loaded."""
+    card = card_of(record.digest, name=record.name, licence=record.licence)
+    return Entry(card, _RECORD_FACTORY, record)
+
+
+def _description() -> Optional[dict[str, Any]]:
+    try:
+        text = DESCRIPTION.read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found: dict[str, Any] = json.loads(text)
+    return found

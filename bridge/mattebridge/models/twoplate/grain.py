@@ -1,0 +1,72 @@
+"""Grain taken out of alpha, so that it stands still where nothing moves.
+
+    grain of the plate / |F - B| ------> what grain alone would make alpha vary by
+    alpha, mean and variance of 3x3 ---> the mean where it varies by no more than that,
+                                         alpha itself where it varies by much more
+
+What is 0 or 1, edges, and strands that stand out of the grain stay as they are. What alpha loses
+the colour gets, so that the grain is in the foreground, where it belongs, and the composite keeps
+it.
+
+Method: filtering by local statistics (Lee 1980), with the noise of every pixel known.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mattebridge.models.twoplate.network import SURE, NetworkMatte, pull
+
+# Alpha's variance for the plate's, against that of the projection onto F - B: the network is
+# steeper where it is unsure.
+_GAIN = 5.0
+# Where the colours are as near as this, |F - B|**2, they tell nothing.
+_LEAST_APART = 1e-4
+# More than this deviation is not put down to grain.
+_MOST = 0.1
+# Pixels at a time: bounds the memory.
+_AT_ONCE = 1 << 18
+
+
+def without_grain(
+    matte: NetworkMatte,
+    clean_plate: Tensor,
+    noise: float | Tensor,
+    *,
+    at_once: int | None = _AT_ONCE,
+) -> NetworkMatte:
+    """The matte of one frame with a steadier alpha, and the colour that goes with it; both 0..1.
+
+    matte: alpha (1, 1, H, W) and straight foreground (1, 3, H, W), 0..1. clean_plate: of that size
+    at least. noise: standard deviation of one channel of one pixel between plate and clean plate,
+    display-encoded. at_once: pixels; None for a graph that takes any number.
+    """
+    alpha, foreground = matte.alpha[0, 0].clone(), matte.foreground[0].clone()
+    near = functional.pad(matte.alpha, (1, 1, 1, 1), mode="replicate")[0, 0]
+    rows, columns = torch.nonzero((alpha > 0) & (alpha < 1), as_tuple=True)
+    parts = [(rows, columns)]
+    if at_once is not None:
+        parts = list(zip(torch.split(rows, at_once), torch.split(columns, at_once)))
+    for y, x in parts:
+        seen = torch.stack([near[y + down, x + right] for down in range(3) for right in range(3)])
+        colour = matte.foreground[0, :, y, x]
+        made = _steadied(seen, colour, colour - clean_plate[0, :, y, x], noise)
+        alpha[y, x], foreground[:, y, x] = made
+    return NetworkMatte(matte.logit, alpha[None, None], foreground[None])
+
+
+def _steadied(
+    seen: Tensor, foreground: Tensor, apart: Tensor, noise: float | Tensor
+) -> tuple[Tensor, Tensor]:
+    """Alpha (N,) and colour (3, N) of pixels from the alphas around them (9, N) and F - B."""
+    distance = apart.square().sum(0).clamp_min(_LEAST_APART)
+    grain = (_GAIN * noise**2 / distance).clamp_max(_MOST**2)
+    alpha, mean = seen[4], seen.mean(0)
+    variance = (seen - mean).square().mean(0)
+    grainy = grain.minimum(variance) / variance.clamp_min(1e-12)
+    # What is nearly 0 or 1 nearly stays.
+    soft = (alpha.minimum(1 - alpha) / SURE).clamp_max(1)
+    steady = alpha + soft * grainy * (mean - alpha)
+    return steady, (foreground + pull(steady) * (alpha - steady) * apart).clamp(0, 1)

@@ -1,0 +1,199 @@
+"""`twoplate` as a model of the engine: one frame, plate and clean plate, perhaps a hint.
+
+    `difference` --> coarse net, whole frame --> refiner, in the tiles where something is unsure
+                 --> alpha without the plate's grain
+
+`exact` refines the whole frame, at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Callable, Optional
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from mattebridge.checkpoint import Checkpoint
+from mattebridge.color import FloatImage
+from mattebridge.errors import ModelError
+from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
+from mattebridge.models.difference.keyer import keyed, pixel_noise
+from mattebridge.models.pytorch.frames import array_of, clean_plate_of, memory_translated, tensor_of
+from mattebridge.models.twoplate.card import WEIGHTS
+from mattebridge.models.twoplate.grain import without_grain
+from mattebridge.models.twoplate.network import (
+    SURE,
+    Inputs,
+    NetworkMatte,
+    TwoPlate,
+    clamped,
+    factor_for,
+    from_state,
+    inputs_of,
+    padded,
+)
+from mattebridge.models.twoplate.tiles import refined_in_tiles, small_inputs_by_rows
+from mattebridge.models.weights.file import WeightsRecord, digest_of, read_whole
+from mattebridge.models.weights.state_dict import load_strictly, parse_state_dict
+
+Weights = Callable[[], Mapping[str, Tensor]]
+
+_SMALLER = "use a smaller proxy or crop"
+_LOOKS_LIKE = "They look like those of another network, or of another version of this one."
+
+
+class TwoPlateModel(MattingModel):
+    """The network with one set of weights."""
+
+    def __init__(self, card: ModelCard, weights: Weights) -> None:
+        """`weights` gives the state dict; it is asked at each load."""
+        self.card = card
+        self._weights = weights
+        self._device = torch.device("cpu")
+        self._network: Optional[TwoPlate] = None
+
+    @classmethod
+    def from_record(cls, card: ModelCard, record: WeightsRecord) -> TwoPlateModel:
+        """The model of a file, which must still have the recorded digest when it is loaded."""
+        return cls(card, lambda: parse_state_dict(record.read(), record.label))
+
+    def load(self, device: str) -> None:
+        """Read the weights and fold the norms into the convolutions.
+
+        Raises `ModelError` if they are not there, were changed or do not fit.
+        """
+        self._device = torch.device(device)
+        self._network = folded(self.plain_network()).to(self._device)
+        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def plain_network(self) -> TwoPlate:
+        """The network as it was trained, norms and all, in evaluation, on the CPU.
+
+        Raises `ModelError` like `load`.
+        """
+        state = self._weights()
+        network = from_state(state)
+        load_strictly(network, state, looks_like=_LOOKS_LIKE)
+        return network.float().eval()
+
+    def unload(self) -> None:
+        self._network = None
+
+    @property
+    def memory_bytes(self) -> int:
+        state = {} if self._network is None else self._network.state_dict()
+        return sum(int(tensor.nbytes) for tensor in state.values())
+
+    def matte(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
+        """Alpha and straight foreground.
+
+        Raises `InputsError` without a clean plate of the plate's size, `OutOfMemoryError` where the
+        device cannot hold the frame.
+        """
+        assert self._network is not None, "load() comes before matte()"
+        clean_plate = clean_plate_of(given, self.name)
+        height, width = given.plate.shape[:2]
+        factor = factor_for(height, width)
+        first = keyed(given, checkpoint)
+        with memory_translated(self.name, (height, width), _SMALLER), torch.inference_mode():
+            grown = padded(self._inputs(given, clean_plate, first), factor)
+            checkpoint("coarse")
+            change = self._network.coarse(small_inputs_by_rows(grown, factor))
+            if given.exact:
+                made, share = clamped(self._network.refiner(grown, change, factor)), 1.0
+            else:
+                made, share = refined_in_tiles(self._network, grown, change, factor, checkpoint)
+            made = NetworkMatte(*(plane[:, :, :height, :width] for plane in made))
+            checkpoint("finish")
+            noise = grain_of(given, array_of(made.alpha[0, 0]))
+            made = without_grain(made, grown.clean_plate, noise)
+            alpha = array_of(made.alpha[0, 0])
+            foreground = array_of(made.foreground[0].permute(1, 2, 0))
+        # What the network does not see above 1 belongs to the foreground where that is.
+        foreground += _above_one(given.plate)
+        notes = {
+            **first.notes,
+            "alpha_hint_used": given.alpha_hint is not None,
+            "refined_share": round(share, 3),
+            "noise": round(noise, 4),
+        }
+        return ModelOutput(alpha, foreground, degraded=first.degraded, notes=notes)
+
+    def _inputs(self, given: ModelInput, clean_plate: FloatImage, first: ModelOutput) -> Inputs:
+        alpha = tensor_of(first.alpha, self._device)[None, None]
+        return inputs_of(
+            self._picture(given.plate),
+            self._picture(clean_plate),
+            (alpha, self._picture(first.foreground)),
+            self._plane(given.alpha_hint),
+            self._plane(given.outside),
+            scene_linear=given.scene_linear,
+        )
+
+    def _picture(self, image: FloatImage) -> Tensor:
+        """(H, W, 3) as (1, 3, H, W), plane by plane, clipped to what the network knows."""
+        picture = tensor_of(image, self._device).permute(2, 0, 1)[None]
+        return torch.clamp(picture, 0, 1, out=torch.empty(picture.shape, device=self._device))
+
+    def _plane(self, plane: Optional[np.ndarray]) -> Optional[Tensor]:
+        return None if plane is None else tensor_of(plane, self._device)[None, None]
+
+
+def grain_of(given: ModelInput, alpha: FloatImage) -> float:
+    """The deviation between plate and clean plate where `alpha` (H, W) has nothing of a subject."""
+    assert given.clean_plate is not None
+    empty = alpha < SURE
+    if given.outside is not None:
+        empty &= ~given.outside
+    rows = slice(None, None, max(1, alpha.size // 400_000))
+    return pixel_noise(given.plate[rows], given.clean_plate[rows], empty[rows])
+
+
+def folded(network: TwoPlate) -> TwoPlate:
+    """The same network in evaluation with every norm folded into the convolution before it."""
+    for module in list(network.modules()):
+        if isinstance(module, nn.Sequential):
+            _fold_pairs(module)
+    return network
+
+
+def _fold_pairs(sequence: nn.Sequential) -> None:
+    for place in range(len(sequence) - 1):
+        first, second = sequence[place], sequence[place + 1]
+        if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+            sequence[place] = fuse_conv_bn_eval(first, second)
+            sequence[place + 1] = nn.Identity()
+
+
+def shipped_model(card: ModelCard) -> TwoPlateModel:
+    """The model with the package's own weights, which must have the card's digest."""
+
+    def weights() -> Mapping[str, Tensor]:
+        label = f"the weights of model '{card.name}'"
+        data = read_whole(WEIGHTS, label)
+        found = digest_of(data)
+        if found != card.digest:
+            raise ModelError(
+                f"{label} in {WEIGHTS} have the digest {found}, not {card.digest} - install "
+                "mattebridge again",
+                reason="digest",
+            )
+        return parse_state_dict(data, label)
+
+    return TwoPlateModel(card, weights)
+
+
+def describe_state(state: Mapping[str, Tensor]) -> dict[str, str | int]:
+    """What there is to remember of weights; raises `ModelError` for those of other networks."""
+    if "coarse.down.0.0.weight" not in state or "refiner.enter.weight" not in state:
+        raise ModelError("these are no weights of twoplate", reason="family")
+    network = from_state(state)
+    load_strictly(network, state, looks_like=_LOOKS_LIKE)
+    return {"parameters": sum(tensor.numel() for tensor in network.parameters())}
+
+
+def _above_one(plate: FloatImage) -> FloatImage:
+    return np.maximum(plate - np.float32(1), 0, dtype=np.float32)

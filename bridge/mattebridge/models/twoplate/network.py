@@ -1,0 +1,497 @@
+"""The network of `twoplate`: it corrects the classical keyer's matte, trained by this project.
+
+    plate, clean plate, hint, the keyer's matte
+        --area shrink 1/2 or 1/4--> coarse U-net ----> change of alpha and colour, hidden
+        --pixels in groups of four, with all that----> refiner --> change at every pixel
+
+`difference` (see `models/difference.py`) mattes the frame first; its alpha and colour are inputs
+here, and what the network gives is added to them: with weights of zero the keyer's matte comes out
+as it went in. The coarse net sees the whole frame small and decides what belongs to the subject;
+the refiner sees every pixel, and is told which alpha would explain it if the colour were right: the
+projection of plate - clean plate onto foreground - clean plate, in display and in (about) linear
+values. It works on groups of 2x2 pixels laid out as channels, which costs a quarter of the places.
+
+All images: (N, C, H, W) float, display-encoded RGB 0..1, any size. Letters below: I plate, B clean
+plate, F foreground, a alpha.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Callable, NamedTuple, Optional
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+# Channels of the encoder at 1/2, 1/4, ... of the coarse size, and residual blocks at each.
+WIDTHS = (24, 48, 80, 128, 160)
+BLOCKS = (1, 2, 2, 3, 3)
+# Channels that the coarse net hands to the refiner beside alpha and colour.
+HIDDEN = 12
+REFINER_WIDTH = 32
+# Frames up to this long side are looked at in half size, larger ones in a quarter.
+HALF_SIZE_UP_TO = 1000
+_INPUTS = 29
+# What the refiner sees of each 2x2 group: plate, difference, two projections, the keyer's alpha and
+# what the coarse net made of it, the keyer's colour around the group's mean, coarse results.
+_REFINER_INPUTS = 12 + 12 + 4 + 4 + 4 + 4 + 12 + 1 + 3 + HIDDEN
+# The coarse net's last layer counts this often in the logit of alpha, the refiner's likewise.
+_LOGIT_STEP = 4.0
+# Alpha nearer to 0 or 1 than this is sure; an error above `WRONG` is one that can be seen.
+SURE = 0.004
+WRONG = 0.02
+_REFINER_MIDDLE = 3
+# How far (in groups) a pixel's neighbours have a say in it: one per 3x3 convolution.
+REFINER_REACH = _REFINER_MIDDLE + 2
+
+
+class Inputs(NamedTuple):
+    """What the network is given. Flags: (N, 1, 1, 1), 0 or 1; other planes (N, 1, H, W).
+
+    keyed_alpha, keyed_foreground (N, 3, H, W): the keyer's matte of this frame, straight. Without a
+    hint `alpha_hint` is 0 and `hint_given` is 0. outside: 1 where the warped clean plate does not
+    cover. scene_linear: the plate is known to have been mixed in linear light.
+    """
+
+    plate: Tensor
+    clean_plate: Tensor
+    keyed_alpha: Tensor
+    keyed_foreground: Tensor
+    alpha_hint: Tensor
+    hint_given: Tensor
+    outside: Tensor
+    scene_linear: Tensor
+
+
+class Change(NamedTuple):
+    """The coarse net's answer at its size: what to add to logit and colour (3), hidden, and doubt.
+
+    doubt: the logit of how likely the alpha that comes of it is wrong by more than `WRONG`.
+    """
+
+    logit: Tensor
+    foreground: Tensor
+    hidden: Tensor
+    doubt: Tensor
+
+
+class NetworkMatte(NamedTuple):
+    """The result at full size: logit, alpha and straight foreground."""
+
+    logit: Tensor
+    alpha: Tensor
+    foreground: Tensor
+
+
+def factor_for(height: int, width: int) -> int:
+    """By how much the coarse net's picture is smaller."""
+    return 2 if max(height, width) <= HALF_SIZE_UP_TO else 4
+
+
+def opened(logit: Tensor) -> Tensor:
+    """Alpha from its logit; reaches 0 and 1, and a little beyond while training."""
+    return torch.sigmoid(logit) * 1.01 - 0.005
+
+
+def closed(alpha: Tensor) -> Tensor:
+    """The logit of an alpha 0..1: `opened` takes it back."""
+    alpha = alpha.clamp(0, 1)
+    return torch.log((alpha + 0.005) / (1.005 - alpha))
+
+
+class TwoPlate(nn.Module):
+    """The whole network; `forward` is what training and the ONNX export use."""
+
+    def __init__(
+        self, widths: tuple[int, ...] = WIDTHS, refiner_width: int = REFINER_WIDTH
+    ) -> None:
+        super().__init__()
+        self.coarse = CoarseNet(widths)
+        self.refiner = Refiner(refiner_width)
+
+    def forward(self, given: Inputs, factor: int) -> tuple[NetworkMatte, NetworkMatte]:
+        """The coarse matte (at 1/factor) and the matte, of the size of the input."""
+        height, width = given.plate.shape[2:]
+        given = padded(given, factor)
+        change = self.coarse(small_inputs(given, factor))
+        matte = self.refiner(given, change, factor)
+        return coarse_matte(given, change, factor), NetworkMatte(
+            *(plane[:, :, :height, :width] for plane in matte)
+        )
+
+
+def from_state(state: Mapping[str, Tensor]) -> TwoPlate:
+    """An empty network of the shape that the weights have, on the meta device."""
+    stages = 0
+    while f"coarse.down.{stages}.0.weight" in state:
+        stages += 1
+    widths = tuple(len(state[f"coarse.down.{stage}.0.weight"]) for stage in range(stages))
+    refiner = state.get("refiner.enter.weight")
+    with torch.device("meta"):
+        return TwoPlate(widths or WIDTHS, REFINER_WIDTH if refiner is None else len(refiner))
+
+
+# --- coarse ---------------------------------------------------------------------------------------
+
+
+def padded(given: Inputs, multiple: int) -> Inputs:
+    """Right and bottom edges repeated to a multiple; flags stay."""
+    height, width = given.plate.shape[2:]
+    bottom, right = -height % multiple, -width % multiple
+    if not bottom and not right:
+        return given
+
+    def grown(plane: Tensor) -> Tensor:
+        return functional.pad(plane, (0, right, 0, bottom), mode="replicate")
+
+    return each_plane(given, grown)
+
+
+def each_plane(given: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
+    """The inputs with every plane changed; flags are a single pixel, and stay."""
+    return Inputs(*(plane if plane.shape[2] == 1 else change(plane) for plane in given))
+
+
+def is_unsure(alpha: Tensor) -> Tensor:
+    """Where alpha is neither 0 nor 1, nor nearly."""
+    return (alpha > SURE) & (alpha < 1 - SURE)
+
+
+def small_inputs(given: Inputs, factor: int) -> Tensor:
+    """The 29 channels that the coarse net looks at, (N, 29, H / factor, W / factor)."""
+    return looked_at(given, shrunk(given, factor))
+
+
+def shrunk(given: Inputs, factor: int) -> Tensor:
+    """The planes that the coarse net's channels are made of, shrunk by area, (N, 15, ...)."""
+    alpha, colour = given.keyed_alpha, given.keyed_foreground
+    full = torch.cat(
+        [
+            given.plate,
+            given.clean_plate,
+            (given.plate - given.clean_plate).abs().mean(1, keepdim=True),
+            alpha,
+            is_unsure(alpha).float(),
+            alpha * (colour - given.plate),
+            unexplained(given, alpha, colour).abs().mean(1, keepdim=True),
+            given.alpha_hint,
+            given.outside,
+        ],
+        1,
+    )
+    return functional.avg_pool2d(full, factor)
+
+
+def looked_at(given: Inputs, small: Tensor) -> Tensor:
+    """The coarse net's channels, from all of a frame's planes as `shrunk` has them.
+
+    The logarithm of I / B is the same in all channels where a shadow falls; the mean of |I - B|
+    tells fine texture and grain, which shrinking has removed, from a real difference. Of the
+    keyer's matte: alpha, where it was unsure, what it took away from the plate's colour, and how
+    much of the plate it does not explain. Last, whether the set's texture shows.
+    """
+    plate, clean, detail = small[:, :3], small[:, 3:6], small[:, 6:7]
+    keyed, unsure, taken, left = small[:, 7:8], small[:, 8:9], small[:, 9:12], small[:, 12:13]
+    away = plate - clean
+    flat = torch.ones_like(plate[:, :1])
+    return torch.cat(
+        [
+            plate,
+            clean,
+            3 * away,
+            3 * (away.square().mean(1, keepdim=True) + 1e-8).sqrt().clamp_max(1),
+            torch.log((plate + 0.04) / (clean + 0.04)).clamp(-2, 2),
+            3 * detail,
+            small[:, 13:14],
+            flat * given.hint_given,
+            small[:, 14:15],
+            flat * given.scene_linear,
+            keyed,
+            unsure,
+            3 * taken,
+            5 * left,
+            set_showing(plate, clean),
+        ],
+        1,
+    )
+
+
+def set_showing(plate: Tensor, clean_plate: Tensor) -> Tensor:
+    """Whether the set's texture is in the plate, (N, 5, h, w): what convolutions cannot multiply.
+
+    Over 5x5: the slope of plate over clean plate, one less the coverage whatever the colour in
+    front, and how much texture there is to tell by. Over 3x3 and 7x7: their correlation. Over 3x3:
+    the logarithm of their difference against the texture of both; low only where both are one.
+    """
+    seen, empty = (picture - _around(picture, 5) for picture in (plate, clean_plate))
+    both, of_seen, of_empty = (
+        (first * second).sum(1, keepdim=True)
+        for first, second in ((seen, empty), (seen, seen), (empty, empty))
+    )
+    apart = (plate - clean_plate).square().sum(1, keepdim=True)
+
+    def correlation(size: int) -> Tensor:
+        power = (_around(of_seen, size) + 1e-5) * (_around(of_empty, size) + 1e-5)
+        return _around(both, size) / power.sqrt()
+
+    texture = _around(of_empty, 5)
+    slope = (_around(both, 5) / (texture + 1e-4)).clamp(-0.5, 1.5)
+    unlike = (_around(apart, 3) + 1e-4) / (_around(of_seen + of_empty, 3) + 1e-4)
+    return torch.cat(
+        [
+            slope,
+            5 * (texture + 1e-8).sqrt(),
+            correlation(3),
+            correlation(7),
+            0.5 * unlike.log().clamp(-4, 4),
+        ],
+        1,
+    )
+
+
+def _around(planes: Tensor, size: int) -> Tensor:
+    """The mean of `size` x `size` places about each; at the frame's edge, of those in it."""
+    return functional.avg_pool2d(planes, size, 1, size // 2, count_include_pad=False)
+
+
+def unexplained(given: Inputs, alpha: Tensor, colour: Tensor) -> Tensor:
+    """What is left of the plate: I - a F - (1 - a) B."""
+    return given.plate - alpha * colour - (1 - alpha) * given.clean_plate
+
+
+def coarse_matte(given: Inputs, change: Change, factor: int) -> NetworkMatte:
+    """The keyer's matte, shrunk, with the coarse net's change; for training."""
+    alpha, colour = (
+        functional.avg_pool2d(plane, factor)
+        for plane in (given.keyed_alpha, given.keyed_foreground)
+    )
+    logit = closed(alpha) + change.logit
+    return NetworkMatte(logit, opened(logit), colour + change.foreground)
+
+
+class CoarseNet(nn.Module):
+    """A U-net over the small picture, with a branch that sees its mean."""
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.depth = len(widths)
+        self.down = nn.ModuleList()
+        self.up, self.merge = nn.ModuleList(), nn.ModuleList()
+        above = _INPUTS
+        for width, blocks in zip(widths, BLOCKS):
+            self.down.append(_stage(above, width, blocks))
+            above = width
+        self.everywhere = nn.Conv2d(above, above, 1)
+        for width in reversed(widths[:-1]):
+            self.up.append(_conv(above, width, 1))
+            self.merge.append(_conv(2 * width, width, 3))
+            above = width
+        answer = nn.Conv2d(32, 1 + 3 + HIDDEN + 1, 3, padding=1)
+        with torch.no_grad():
+            answer.weight[:4].zero_()
+            answer.bias[:4].zero_()  # type: ignore[index]
+        self.last = nn.Sequential(_conv(above + _INPUTS, 32, 3), answer)
+
+    def forward(self, inputs: Tensor) -> Change:
+        """From 29 channels of any size; the size inside is a multiple of 2**depth."""
+        height, width = inputs.shape[2:]
+        multiple = 2**self.depth
+        inputs = functional.pad(
+            inputs, (0, -width % multiple, 0, -height % multiple), mode="replicate"
+        )
+        skips, x = [], inputs
+        for stage in self.down:
+            x = stage(x)
+            skips.append(x)
+        x = x + functional.relu(self.everywhere(x.mean((2, 3), keepdim=True)))
+        for up, merge, skip in zip(self.up, self.merge, reversed(skips[:-1])):
+            x = merge(torch.cat([twice(up(x)), skip], 1))
+        # In full precision: half of it could not tell .996 from 1.
+        out = self.last(torch.cat([twice(x), inputs], 1))[:, :, :height, :width].float()
+        return Change(_LOGIT_STEP * out[:, :1], out[:, 1:4], out[:, 4:-1], out[:, -1:])
+
+
+def _conv(
+    above: int, width: int, size: int, stride: int = 1, *, rectified: bool = True
+) -> nn.Sequential:
+    layers = [nn.Conv2d(above, width, size, stride, size // 2, bias=False), nn.BatchNorm2d(width)]
+    return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if rectified else []))
+
+
+def _stage(above: int, width: int, blocks: int) -> nn.Sequential:
+    return nn.Sequential(*_conv(above, width, 3, 2), *(_Residual(width) for _ in range(blocks)))
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = _conv(width, width, 3)
+        self.second = _conv(width, width, 3, rectified=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(x + self.second(self.first(x)))
+
+
+def twice(x: Tensor) -> Tensor:
+    return functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+# --- full size ------------------------------------------------------------------------------------
+
+
+class Refiner(nn.Module):
+    """Corrects alpha and colour at every pixel; starts by changing nothing."""
+
+    def __init__(self, width: int = REFINER_WIDTH) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(_REFINER_INPUTS, width, 3, padding=1)
+        self.middle = nn.ModuleList(
+            nn.Conv2d(width, width, 3, padding=1) for _ in range(_REFINER_MIDDLE)
+        )
+        self.leave = nn.Conv2d(width, 16, 3, padding=1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
+
+    def forward(self, given: Inputs, change: Change, factor: int) -> NetworkMatte:
+        """All of the frame at once; sizes are multiples of the factor."""
+        return self.of_rows(given, enlarged(change, factor // 2))
+
+    def of_rows(self, given: Inputs, half: Change) -> NetworkMatte:
+        """The matte of some rows, or all; `half` is the coarse change at half of their size."""
+        logit = closed(given.keyed_alpha) + twice(half.logit)
+        x = functional.relu(self.enter(refiner_inputs(given, half, opened(logit))))
+        for conv in self.middle:
+            x = x + functional.relu(conv(x))
+        fine = functional.pixel_shuffle(self.leave(x), 2).float()
+        logit = self.added(logit, fine)
+        return finished(given, logit, twice(half.foreground), fine[:, 1:])
+
+    def inner(self, x: Tensor, inside: Tensor) -> Tensor:
+        """What the layers give of windows that have `REFINER_REACH` groups too many on each side.
+
+        x: (N, C, S, S), as `refiner_inputs` has it. inside: (N, 1, S, S), 1 in the frame and 0
+        beyond it, where nothing is seen.
+        """
+
+        def seen(values: Tensor, margin: int) -> Tensor:
+            size = inside.shape[2]
+            return values * inside[:, :, margin : size - margin, margin : size - margin]
+
+        x = seen(functional.relu(_without_edge(self.enter, seen(x, 0))), 1)
+        for done, conv in enumerate(self.middle, 2):
+            x = seen(x[:, :, 1:-1, 1:-1] + functional.relu(_without_edge(conv, x)), done)
+        return _without_edge(self.leave, x)
+
+    @staticmethod
+    def added(logit: Tensor, fine: Tensor) -> Tensor:
+        """The logit with the refiner's change, the first channel of `fine`."""
+        return logit + _LOGIT_STEP * fine[:, :1]
+
+
+def _without_edge(conv: nn.Module, x: Tensor) -> Tensor:
+    """A 3x3 convolution of what has all its neighbours; a pixel less on each side."""
+    assert isinstance(conv, nn.Conv2d)
+    return functional.conv2d(x, conv.weight, conv.bias)
+
+
+def enlarged(change: Change, times: int) -> Change:
+    """The coarse change at half of the frame's size."""
+    if times == 1:
+        return change
+    return Change(
+        *(
+            functional.interpolate(
+                plane, scale_factor=float(times), mode="bilinear", align_corners=False
+            )
+            for plane in change
+        )
+    )
+
+
+def refiner_inputs(given: Inputs, half: Change, coarse_alpha: Tensor) -> Tensor:
+    """The channels of each 2x2 group, (N, 68, H / 2, W / 2)."""
+    plate, clean_plate = given.plate, given.clean_plate
+    keyed_alpha, keyed_colour = (
+        functional.avg_pool2d(plane, 2) for plane in (given.keyed_alpha, given.keyed_foreground)
+    )
+    # Group first, colour second: (N, 3, 4, h, w) keeps the four pixels of a group apart.
+    shape = (plate.shape[0], 3, 4, plate.shape[2] // 2, plate.shape[3] // 2)
+    groups = functional.pixel_unshuffle(plate, 2)
+    clean_groups = functional.pixel_unshuffle(clean_plate, 2)
+    colour = keyed_colour + half.foreground
+    seen, clean = groups.reshape(shape), clean_groups.reshape(shape)
+    aim = colour.clamp(0, 1)[:, :, None]
+    around = functional.pixel_unshuffle(given.keyed_foreground, 2).reshape(shape)
+    around = (around - keyed_colour[:, :, None]).flatten(1, 2)
+    return torch.cat(
+        [
+            groups,
+            groups - clean_groups,
+            projected(seen, clean, aim),
+            # Squares are close enough to linear light.
+            projected(seen.square(), clean.square(), aim.square()),
+            opened(closed(keyed_alpha) + half.logit),
+            colour,
+            half.hidden,
+            functional.pixel_unshuffle(given.keyed_alpha, 2),
+            functional.pixel_unshuffle(coarse_alpha, 2),
+            3 * around,
+        ],
+        1,
+    )
+
+
+def projected(plate: Tensor, clean_plate: Tensor, foreground: Tensor) -> Tensor:
+    """The alpha that explains the plate best, given both colours: <I-B, F-B> / |F-B|**2."""
+    toward = foreground - clean_plate
+    along = ((plate - clean_plate) * toward).sum(1)
+    return (along / (toward.square().sum(1) + 0.003)).clamp(-0.2, 1.2)
+
+
+def finished(given: Inputs, logit: Tensor, coarse: Tensor, fine: Optional[Tensor]) -> NetworkMatte:
+    """The matte from its logit and the two changes of colour; `fine` may be absent.
+
+    The colour is first moved to where I = a F + (1 - a) B holds as far as a allows: where a is 1 it
+    is the plate's, where a is 0 it stays what it was.
+    """
+    alpha = opened(logit)
+    share, colour = alpha.clamp(0, 1), given.keyed_foreground + coarse
+    colour = colour + pull(share) * unexplained(given, share, colour)
+    if fine is not None:
+        colour = colour + (4 * (1 - share)).clamp_max(1) * fine
+    return NetworkMatte(logit, alpha, colour)
+
+
+def pull(alpha: Tensor) -> Tensor:
+    """How much of what is unexplained the colour gets: about 1 / alpha where that is not small."""
+    return 1.1 * alpha / (alpha.square() + 0.1)
+
+
+def clamped(matte: NetworkMatte) -> NetworkMatte:
+    """Alpha and colour within 0..1: what leaves the network when it is not trained."""
+    return matte._replace(alpha=matte.alpha.clamp(0, 1), foreground=matte.foreground.clamp(0, 1))
+
+
+def inputs_of(
+    plate: Tensor,
+    clean_plate: Tensor,
+    keyed: tuple[Tensor, Tensor],
+    alpha_hint: Optional[Tensor] = None,
+    outside: Optional[Tensor] = None,
+    *,
+    scene_linear: bool = False,
+) -> Inputs:
+    """Inputs of (N, 3, H, W) plates and the keyer's alpha and foreground, with what is absent
+    filled in."""
+    nothing = torch.zeros_like(plate[:, :1])
+    flag = torch.ones_like(plate[:, :1, :1, :1])
+    return Inputs(
+        plate,
+        clean_plate,
+        *keyed,
+        nothing if alpha_hint is None else alpha_hint,
+        flag * float(alpha_hint is not None),
+        nothing if outside is None else outside,
+        flag * float(scene_linear),
+    )

@@ -1,0 +1,189 @@
+"""The refiner of `twoplate` only where it is needed: in tiles where something is unsure.
+
+    coarse change --rows--> matte everywhere --unsure?--> tiles --> refiner --> put back
+                                      `--sure------------------------------------> stays
+
+Most of a frame is certainly set or certainly subject, by the coarse net and by the keyer, and the
+coarse net does not doubt it. There the refiner, which sees every pixel and takes most of the time,
+has nothing to decide. A tile comes with as many neighbours as the refiner can see, so what it
+gives is what the refiner gives of the whole frame, to rounding. Rows and batches of tiles bound the
+memory and keep it in the processor's cache.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mattebridge.checkpoint import Checkpoint
+from mattebridge.models.twoplate.network import (
+    REFINER_REACH,
+    Change,
+    Inputs,
+    NetworkMatte,
+    TwoPlate,
+    clamped,
+    closed,
+    each_plane,
+    enlarged,
+    finished,
+    is_unsure,
+    looked_at,
+    opened,
+    refiner_inputs,
+    shrunk,
+    twice,
+)
+
+# Side of a tile in groups of 2x2 pixels: smaller ones fit edges better, but have more neighbours.
+TILE = 32
+# A tile with a place whose alpha is wrong with this probability, by the coarse net's own word, is
+# looked at again: the highest tried at which frames are what refining all of them gives.
+DOUBTFUL = 0.05
+# Tiles at a time: what fits in a cache, and enough for a GPU.
+_CPU_TILES, _GPU_TILES = 16, 512
+# One group more than the refiner sees, for what is enlarged.
+_MARGIN = REFINER_REACH + 1
+
+
+def small_inputs_by_rows(given: Inputs, factor: int) -> Tensor:
+    """What `small_inputs` gives for the whole frame."""
+    height = given.plate.shape[2]
+    rows = [slice(top, min(height, top + 2 * TILE)) for top in range(0, height, 2 * TILE)]
+    return looked_at(given, torch.cat([shrunk(_rows(given, part), factor) for part in rows], 2))
+
+
+def refined_in_tiles(
+    network: TwoPlate, given: Inputs, change: Change, factor: int, checkpoint: Checkpoint
+) -> tuple[NetworkMatte, float]:
+    """The matte, clamped, and the share of tiles that were refined.
+
+    Sizes are multiples of the factor. In tiles where keyer and coarse net are sure of every pixel
+    the coarse matte stands.
+    """
+    height, width = given.plate.shape[2:]
+    half = enlarged(change, factor // 2)
+    frame, busy = _unrefined(given, half)
+    corners = torch.nonzero(busy | _doubtful(half))
+    batch = _CPU_TILES if half.logit.device.type == "cpu" else _GPU_TILES
+    for first in range(0, len(corners), batch):
+        checkpoint("refine", first, len(corners))
+        some = corners[first : first + batch]
+        _put(frame, _refined(network, given, half, some), some)
+    return NetworkMatte(*(p[:, :, :height, :width] for p in frame)), len(corners) / busy.numel()
+
+
+def _unrefined(given: Inputs, half: Change) -> tuple[NetworkMatte, Tensor]:
+    """The matte that the coarse net alone gives, in a frame of whole tiles, and in which tiles
+    (rows, columns) it or the keyer's is unsure."""
+    height, width = given.plate.shape[2:]
+    grown = [length + -length % (2 * TILE) for length in (height, width)]
+    frame = NetworkMatte(*(given.plate.new_zeros(1, channels, *grown) for channels in (1, 1, 3)))
+    busy = []
+    for top in range(0, height // 2, TILE):
+        rows = slice(2 * top, min(height, 2 * (top + TILE)))
+        part = _rows(given, rows)
+        logit, colour = _enlarged_rows(half, top, part.plate.shape[2])
+        made = clamped(finished(part, closed(part.keyed_alpha) + logit, colour, None))
+        for whole, strip in zip(frame, made):
+            whole[:, :, rows, :width] = strip
+        here = (is_unsure(made.alpha) | is_unsure(part.keyed_alpha)).any(2)[0, 0]
+        here = functional.pad(here, (0, grown[1] - width))
+        busy.append(here.reshape(-1, 2 * TILE).any(1))
+    return frame, torch.stack(busy)
+
+
+def _doubtful(half: Change) -> Tensor:
+    """The tiles (rows, columns) in which the coarse net doubts its own alpha somewhere."""
+    doubt = torch.sigmoid(half.doubt)
+    bottom, right = (-length % TILE for length in doubt.shape[2:])
+    doubt = functional.pad(doubt, (0, right, 0, bottom))
+    return functional.max_pool2d(doubt, TILE)[0, 0] > DOUBTFUL
+
+
+def _enlarged_rows(half: Change, top: int, height: int) -> tuple[Tensor, Tensor]:
+    """Changes of logit and colour at full size, for `height` pixel rows from group `top` on."""
+    above = min(top, 1)
+    rows = slice(top - above, top + TILE + 1)
+    return tuple(  # type: ignore[return-value]
+        twice(plane[:, :, rows])[:, :, 2 * above : 2 * above + height]
+        for plane in (half.logit, half.foreground)
+    )
+
+
+# --- tiles ----------------------------------------------------------------------------------------
+
+
+def _refined(network: TwoPlate, given: Inputs, half: Change, corners: Tensor) -> NetworkMatte:
+    """The refined matte of the tiles in these rows and columns, (N, 2): (N, C, 2 TILE, 2 TILE)."""
+    around = _inputs_of_tiles(given, corners)
+    around_half = Change(*(_windows(plane, corners, 1) for plane in half))
+    logit = closed(around.keyed_alpha) + twice(around_half.logit)
+    x = _trimmed(refiner_inputs(around, around_half, opened(logit)), 1)
+    fine = functional.pixel_shuffle(network.refiner.inner(x, _inside(half, corners)), 2).float()
+    # Back to the tiles themselves.
+    tiles = each_plane(around, lambda plane: _trimmed(plane, 2 * _MARGIN))
+    colour = _trimmed(twice(around_half.foreground), 2 * _MARGIN)
+    logit = network.refiner.added(_trimmed(logit, 2 * _MARGIN), fine)
+    return clamped(finished(tiles, logit, colour, fine[:, 1:]))
+
+
+def _inputs_of_tiles(given: Inputs, corners: Tensor) -> Inputs:
+    """What the refiner is told of; the planes that only the coarse net looks at stay away."""
+    nothing = torch.zeros((1, 1, 1, 1), device=given.plate.device)
+    return given._replace(
+        plate=_windows(given.plate, corners, 2),
+        clean_plate=_windows(given.clean_plate, corners, 2),
+        keyed_alpha=_windows(given.keyed_alpha, corners, 2),
+        keyed_foreground=_windows(given.keyed_foreground, corners, 2),
+        alpha_hint=nothing,
+        outside=nothing,
+    )
+
+
+def _windows(plane: Tensor, corners: Tensor, scale: int) -> Tensor:
+    """The tiles of a plane (1, C, H, W) with their margins; the frame's edge is repeated."""
+    rows, columns = (
+        (scale * at).add(_along(_MARGIN * scale, scale, at)).clamp(0, length - 1)
+        for at, length in zip(_places(corners), plane.shape[2:])
+    )
+    return plane[0][:, rows[:, :, None], columns[:, None, :]].transpose(0, 1)
+
+
+def _places(corners: Tensor) -> tuple[Tensor, Tensor]:
+    """Tops and lefts, (N, 1) each, in groups."""
+    return corners[:, :1] * TILE, corners[:, 1:] * TILE
+
+
+def _along(margin: int, scale: int, like: Tensor) -> Tensor:
+    """The offsets of a tile's rows or columns from its corner, margins included."""
+    return torch.arange(-margin, TILE * scale + margin, device=like.device)
+
+
+def _inside(half: Change, corners: Tensor) -> Tensor:
+    """1 where the groups that the refiner sees of each tile lie in the frame, (N, 1, S, S)."""
+    rows, columns = (
+        ((places >= 0) & (places < length)).float()
+        for at, length in zip(_places(corners), half.logit.shape[2:])
+        for places in [at + _along(REFINER_REACH, 1, at)]
+    )
+    return rows[:, None, :, None] * columns[:, None, None, :]
+
+
+def _put(frame: NetworkMatte, tiles: NetworkMatte, corners: Tensor) -> None:
+    """The tiles into the frame, whose sides are whole tiles."""
+    side = 2 * TILE
+    for whole, part in zip(frame, tiles):
+        rows, columns = (length // side for length in whole.shape[2:])
+        cells = whole.view(whole.shape[1], rows, side, columns, side)
+        cells[:, corners[:, 0], :, corners[:, 1]] = part
+
+
+def _trimmed(planes: Tensor, margin: int) -> Tensor:
+    return planes[:, :, margin:-margin, margin:-margin]
+
+
+def _rows(given: Inputs, rows: slice) -> Inputs:
+    """Some rows of every plane."""
+    return each_plane(given, lambda plane: plane[:, :, rows])

@@ -1,0 +1,1 @@
+"""Weights on disk: one file, a state dict, the user's folder."""

@@ -1,0 +1,407 @@
+"""The user's own checkpoints: a folder of weights, and the registry that says what they are.
+
+    $MATTEBRIDGE_MODELS, or <the user's data folder>/mattebridge/models/
+        models.json         by name: digest, family, what the weights told, licence, size
+        weights/<sha256>    the files, copied in, called after their content
+        lock                held while something is added or removed
+
+A file is copied, recognised and written under its digest before its name appears in `models.json`,
+which is replaced in one step: a reader sees a model whole or not at all, and a command that is
+killed leaves at most a file that no name leads to, which the next one sweeps. The daemon looks at
+the time stamp of `models.json` at every request, so additions and removals need no restart.
+
+The rule that must not be broken: nothing is parsed whose digest is not the recorded one, and a
+damaged registry or file costs the models in it and no other. Imports neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Optional, Union
+
+from mattebridge.errors import FrameWriteError, ModelError, UsageError
+from mattebridge.models.entry import DEFAULT, NAME_PATTERN, Entry
+from mattebridge.models.families import FAMILIES, built_in
+from mattebridge.models.weights.file import UNKNOWN_LICENCE, WeightsRecord, digest_of, read_whole
+from mattebridge.whole_files import replace_file, sweep_temporaries
+
+log = logging.getLogger(__name__)
+
+VARIABLE = "MATTEBRIDGE_MODELS"
+VERSION = 1
+REGISTRY = "models.json"
+WEIGHTS = "weights"
+LOCK = "lock"
+# Names of a few thousand models; a larger file is damage.
+MAX_REGISTRY_BYTES = 1 << 20
+MAX_TEXT = 200
+
+_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+_STORED = re.compile("[0-9a-f]{64}")
+
+Settings = Mapping[str, Union[str, int]]
+
+
+def models_folder() -> Path:
+    """The folder of the user's weights; raises `UsageError` where the setting names none."""
+    given = os.environ.get(VARIABLE)
+    if given:
+        folder = Path(given).expanduser()
+        if not folder.is_absolute():
+            raise UsageError(f"{VARIABLE} is '{given}'; it must be the full path of a folder")
+        return folder
+    home = os.environ.get("XDG_DATA_HOME") or os.path.join(
+        os.path.expanduser("~"), ".local", "share"
+    )
+    return Path(home) / "mattebridge" / "models"
+
+
+class NoModels:
+    """A source that has none, because the setting that names the folder is wrong."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+
+    def __call__(self) -> Mapping[str, Entry]:
+        return {}
+
+
+def users_models() -> Union[InstalledModels, NoModels]:
+    """The models of the user's folder; a daemon with a wrong setting still has its own."""
+    try:
+        return InstalledModels(models_folder())
+    except UsageError as error:
+        return NoModels(error.message)
+
+
+class InstalledModels:
+    """The models of a folder: a source for `Registry`, and what changes the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._seen: Any = "nothing yet"
+        self._records: dict[str, WeightsRecord] = {}
+        self._entries: dict[str, Entry] = {}
+        # Why models may be missing, as a sentence; empty when all is well.
+        self.problem = ""
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def __call__(self) -> Mapping[str, Entry]:
+        """The models as entries; read again when the registry file has changed."""
+        self._look()
+        return self._entries
+
+    def records(self) -> dict[str, WeightsRecord]:
+        """What was added, by name; of families that this version does not know, too."""
+        self._look()
+        return dict(self._records)
+
+    def check(self, name: str) -> WeightsRecord:
+        """Read the file of a model again; raises `ModelError` unless it is what was added."""
+        record = self.records().get(name)
+        if record is None:
+            raise self._unknown(name)
+        record.read()
+        return record
+
+    def _unknown(self, name: str) -> ModelError:
+        if name in built_in() or name == DEFAULT:
+            return ModelError(f"model '{name}' is built in and has no file", reason="built_in")
+        added = ", ".join(sorted(self._records)) or "none"
+        why = f" ({self.problem})" if self.problem else ""
+        return ModelError(
+            f"no model '{_one_line(name)}' was added; those that were: {added}{why}",
+            reason="unknown",
+        )
+
+    def _look(self) -> None:
+        seen = _stamp(self.folder / REGISTRY)
+        if seen == self._seen:
+            return
+        self._seen = seen
+        problems: list[str] = []
+        try:
+            self._records = _records(self.folder, _read_registry(self.folder), problems)
+        except ModelError as error:
+            self._records = {}
+            problems.append(error.message)
+        self._entries = _entries(self._records, problems)
+        self.problem = "; ".join(problems)
+        for problem in problems:
+            log.warning("%s", problem)
+
+    # -- changing ---------------------------------------------------------------------------------
+
+    def add(
+        self, file: Path, name: str, *, licence: str = "", replace: bool = False
+    ) -> WeightsRecord:
+        """Copy a checkpoint in under a name, once it is known to be one.
+
+        The same file under the same name again changes nothing but the licence. Raises
+        `UsageError` for a name that cannot be had, `ModelError` for a file that is no checkpoint,
+        is damaged, or does not fit any network here.
+        """
+        check_name(name)
+        label = f"weights file {file}"
+        data = read_whole(file, label)
+        family, settings = _recognised(data, label, file.name)
+        digest = digest_of(data)
+        with self._locked():
+            models = _read_registry(self.folder)
+            old = _records(self.folder, models, []).get(name)
+            if old is not None and old.digest != digest and not replace:
+                raise UsageError(
+                    f"a model '{name}' was added already, from {old.file_name or 'another file'}; "
+                    "choose another --name, or say --replace"
+                )
+            record = WeightsRecord(
+                name=name,
+                path=str(_stored(self.folder, digest)),
+                digest=digest,
+                family=family,
+                settings=settings,
+                licence=_one_line(licence) or (old.licence if old else UNKNOWN_LICENCE),
+                size_bytes=len(data),
+                file_name=_one_line(file.name),
+                added=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            )
+            self._store(record, data)
+            self._write({**models, name: _to_json(record)})
+        return record
+
+    def remove(self, name: str) -> None:
+        """Forget a model, and delete its file unless another name leads to it.
+
+        Raises `ModelError` for a name that was not added.
+        """
+        with self._locked():
+            models = _read_registry(self.folder)
+            if name not in models:
+                self._look()
+                raise self._unknown(name)
+            del models[name]
+            self._write(models)
+
+    def _store(self, record: WeightsRecord, data: bytes) -> None:
+        """Put the file under its digest; one that is there and whole is left alone."""
+        try:
+            record.read()
+        except ModelError:
+            _written(Path(record.path), data)
+
+    def _write(self, models: Mapping[str, Any]) -> None:
+        text = json.dumps({"version": VERSION, "models": models}, indent=2, sort_keys=True) + "\n"
+        _written(self.folder / REGISTRY, text.encode())
+        # Of entries that make no sense, too: whoever repairs them by hand still has the file.
+        self._sweep(set(_STORED.findall(text)))
+
+    def _sweep(self, kept: set[str]) -> None:
+        """Remove weights that no name leads to, and what killed commands left unfinished."""
+        sweep_temporaries([self.folder, self.folder / WEIGHTS])
+        for name in os.listdir(self.folder / WEIGHTS):
+            if _STORED.fullmatch(name) and name not in kept:
+                with contextlib.suppress(OSError):
+                    os.unlink(self.folder / WEIGHTS / name)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One command at a time changes the folder; made on first use."""
+        import fcntl
+
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (self.folder / WEIGHTS).mkdir(mode=0o700, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(self.folder / LOCK, flags, 0o600)
+        except OSError as failure:
+            raise _not_writable(self.folder, failure) from failure
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def check_name(name: str) -> None:
+    """Raise `UsageError` for what cannot be the name of a user's model."""
+    if not NAME_PATTERN.fullmatch(name) or not re.search("[a-z0-9]", name):
+        raise UsageError(
+            f"'{_one_line(name)}' is no model name; one has 1 to 64 of a-z 0-9 . _ -, and a letter "
+            "or digit among them"
+        )
+    if name in built_in() or name == DEFAULT:
+        raise UsageError(f"'{name}' is the name of a built-in model; choose another --name")
+
+
+# ------------------------------------------------------------------------------------ the registry
+
+
+def _stamp(path: Path) -> Optional[tuple[int, ...]]:
+    """What changes when the file is replaced or edited; None when it is not there."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _read_registry(folder: Path) -> dict[str, Any]:
+    """What stands in a registry file, by name; no file is no models.
+
+    Raises `ModelError` for one that cannot be read, and must not be written over.
+    """
+    path = folder / REGISTRY
+    text = _registry_text(path)
+    if text is None:
+        return {}
+    try:
+        found = json.loads(text)
+        version, models = found["version"], found["models"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise _damaged(path, "it is not what `mattebridge models add` wrote") from error
+    if not isinstance(version, int) or not isinstance(models, dict):
+        raise _damaged(path, "it is not what `mattebridge models add` wrote")
+    if version > VERSION:
+        raise _damaged(path, f"it was written by a newer mattebridge (version {version})")
+    return models
+
+
+def _records(
+    folder: Path, models: Mapping[str, Any], problems: list[str]
+) -> dict[str, WeightsRecord]:
+    """The entries that make sense; the others go to `problems` as sentences."""
+    records = {}
+    for name, fields in models.items():
+        try:
+            records[name] = _from_json(folder, name, fields)
+        except (TypeError, ValueError, KeyError, AttributeError):
+            problems.append(
+                f"'{_one_line(name)}' in {folder / REGISTRY} makes no sense: remove it and add "
+                "the model again"
+            )
+    return records
+
+
+def _registry_text(path: Path) -> Optional[str]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as failure:
+        raise _damaged(path, f"it cannot be read ({failure.strerror})") from failure
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_REGISTRY_BYTES:
+            raise _damaged(path, "it is no file of a sensible size")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_REGISTRY_BYTES).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as failure:
+        raise _damaged(path, "it cannot be read") from failure
+    finally:
+        os.close(descriptor)
+
+
+def _damaged(path: Path, why: str) -> ModelError:
+    return ModelError(
+        f"{path} cannot be used: {why}; move it away and add your models again", reason="registry"
+    )
+
+
+def _from_json(folder: Path, name: str, fields: Mapping[str, Any]) -> WeightsRecord:
+    if not NAME_PATTERN.fullmatch(name) or not _DIGEST.fullmatch(fields["digest"]):
+        raise ValueError("name or digest")
+    settings = fields["settings"]
+    if not all(isinstance(k, str) and isinstance(v, (str, int)) for k, v in settings.items()):
+        raise TypeError("settings")
+    texts = {key: fields[key] for key in ("family", "licence", "file_name", "added")}
+    if not all(isinstance(text, str) for text in texts.values()):
+        raise TypeError("texts")
+    return WeightsRecord(
+        name=name,
+        path=str(_stored(folder, fields["digest"])),
+        digest=fields["digest"],
+        settings=dict(settings),
+        size_bytes=int(fields["size_bytes"]),
+        **texts,
+    )
+
+
+def _to_json(record: WeightsRecord) -> dict[str, Any]:
+    kept = ("digest", "size_bytes", "family", "settings", "licence", "file_name", "added")
+    fields = {name: getattr(record, name) for name in kept}
+    return {**fields, "settings": dict(record.settings)}
+
+
+def _entries(records: Mapping[str, WeightsRecord], problems: list[str]) -> dict[str, Entry]:
+    entries = {}
+    for name, record in records.items():
+        family = FAMILIES.get(record.family)
+        if name in built_in() or name == DEFAULT:
+            problems.append(f"the added model '{name}' has the name of a built-in one: remove it")
+        elif family is None or family.entry is None:
+            problems.append(f"model '{name}' is of a family that this version does not know")
+        else:
+            try:
+                entries[name] = family.entry_of(record)
+            except (KeyError, TypeError, ValueError):
+                problems.append(f"the entry of model '{name}' is incomplete: add it again")
+    return entries
+
+
+# ------------------------------------------------------------------------------------------ helpers
+
+
+def _recognised(data: bytes, label: str, file_name: str) -> tuple[str, Settings]:
+    """The family of a file and what its keys tell; raises `ModelError`. Imports torch."""
+    try:
+        from mattebridge.models.weights.state_dict import parse_state_dict
+    except ImportError as error:
+        raise ModelError(
+            "weights can be added where torch is: pip install 'mattebridge[daemon]'",
+            reason="import",
+        ) from error
+    state = parse_state_dict(data, label, file_name=file_name)
+    refusals = []
+    for name, family in FAMILIES.items():
+        if family.describe is None:
+            continue
+        try:
+            return name, family.described(state)
+        except ModelError as error:
+            refusals.append(error)
+    # The one that came nearest: a family that is not meant at all says only that.
+    raise next((e for e in refusals if e.details.get("reason") != "family"), refusals[0])
+
+
+def _stored(folder: Path, digest: str) -> Path:
+    return folder / WEIGHTS / digest.removeprefix("sha256:")
+
+
+def _written(path: Path, data: bytes) -> None:
+    try:
+        replace_file(path, data)
+    except FrameWriteError as failure:
+        cause = failure.__cause__
+        raise _not_writable(path, cause if isinstance(cause, OSError) else OSError()) from failure
+
+
+def _not_writable(path: Path, failure: OSError) -> ModelError:
+    return ModelError(
+        f"cannot write {path}: {failure.strerror or 'unknown reason'}; make room there, or set "
+        f"{VARIABLE} to another folder",
+        reason="write",
+    )
+
+
+def _one_line(text: str) -> str:
+    shown = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(shown.split())[:MAX_TEXT]

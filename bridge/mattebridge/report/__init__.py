@@ -1,0 +1,1 @@
+"""The page of a shot: what was recorded, its pictures, one HTML file."""

@@ -1,0 +1,1 @@
+"""A whole shot: job, plan, run, outputs, ledger, progress."""

@@ -1,0 +1,80 @@
+"""What lies under a comp: a checker, a colour, a picture or a sequence."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mattebridge import color
+from mattebridge.errors import UsageError
+
+FloatImage = NDArray[np.float32]
+CHECKER_PX = 32
+# Two greys of linear light, dark enough to show a light fringe and light enough to show a dark one.
+CHECKER = (0.12, 0.24)
+
+
+@dataclass(frozen=True)
+class Background:
+    """What the comp stands over: a flat colour of linear light, a checker, or pictures.
+
+    pictures: the file, pattern, folder or video, in place of colours. encoded: the comp is mixed
+    in sRGB-encoded values, as the published scripts do, and not in light.
+    """
+
+    text: str
+    colours: tuple[tuple[float, float, float], ...] = ()
+    pictures: str = ""
+    encoded: bool = False
+
+    def render(self, height: int, width: int) -> FloatImage:
+        """(height, width, 3) float32, linear; not for pictures."""
+        palette = np.asarray(self.colours, np.float32)
+        if len(palette) == 1:
+            return np.broadcast_to(palette[0], (height, width, 3))
+        rows = np.arange(height)[:, None] // CHECKER_PX
+        columns = np.arange(width)[None, :] // CHECKER_PX
+        squares: FloatImage = palette[(rows + columns) % 2]
+        return squares
+
+
+def parse_background(text: str) -> Background:
+    """`checker`, `#rrggbb` (sRGB), `0.18,0.18,0.18` (linear), or pictures. Raises `UsageError`."""
+    if text.startswith("encoded:"):
+        return Background(text, parse_background(text.partition(":")[2]).colours, encoded=True)
+    if text == "checker":
+        return Background(text, tuple((grey, grey, grey) for grey in CHECKER))
+    hexadecimal = re.fullmatch(r"#([0-9a-fA-F]{6})", text)
+    if hexadecimal:
+        codes = np.frombuffer(bytes.fromhex(hexadecimal.group(1)), np.uint8)
+        red, green, blue = (float(value) for value in color.srgb_decode(codes))
+        return Background(text, ((red, green, blue),))
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+        if np.isfinite((red, green, blue)).all():
+            return Background(text, ((red, green, blue),))
+    except ValueError:
+        pass
+    if re.search(r"[./\\#%@$]", text):
+        return Background(text, pictures=text)
+    raise UsageError(
+        f"no background '{text}'; say checker, '#204080', linear 0.1,0.2,0.3, or a picture or video"
+    )
+
+
+def fitted(picture: FloatImage, height: int, width: int) -> FloatImage:
+    """A background picture at the size of the plate: scaled to cover it, the rest cut evenly."""
+    import cv2
+
+    have_height, have_width = picture.shape[:2]
+    if (have_height, have_width) == (height, width):
+        return picture
+    scale = max(height / have_height, width / have_width)
+    size = (max(width, round(have_width * scale)), max(height, round(have_height * scale)))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    scaled = np.asarray(cv2.resize(picture, size, interpolation=method), np.float32)
+    top, left = (size[1] - height) // 2, (size[0] - width) // 2
+    return np.ascontiguousarray(scaled[top : top + height, left : left + width])

@@ -1,0 +1,242 @@
+"""The record that lies beside the frames: how each was made, so that a resumed job never mixes.
+
+    OUT/plate.mattebridge.jsonl        one JSON object a line, only ever appended to
+
+    {"job": "3f2a...", "settings": {...}, "model": {...}, "version": "0.1.0"}
+    {"frame": 1001, "job": "3f2a...", "inputs": {...}, "outputs": {"alpha": ["exr", 246810]}}
+    {"stale": [1001, 1002]}
+    {"record": {"frame": 1001, "status": "done", "ms": 412.0, ...}}
+
+Records are for `mattebridge report` and decide nothing.
+A frame on disk is good when its last line names this job's digest, its inputs are unchanged (size
+and time), every output has its recorded length, and the cheap check of image_io passes. Several
+farm chunks append to one ledger: each line is written in one piece under a lock, and begins with a
+newline, so that a line torn by a killed process spoils only itself. The rule that must not be
+broken: a frame whose line is missing or different is never taken for good.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from mattebridge.errors import FrameReadError, FrameWriteError, OutputExistsError
+from mattebridge.image_io import check_frame
+from mattebridge.image_io.video_read import is_video
+from mattebridge.version import __version__
+from mattebridge.whole_files import write_error
+
+# A digest of this many hex digits tells jobs apart and stays readable.
+DIGEST_DIGITS = 32
+
+
+def job_digest(settings: Mapping[str, Any], model_digest: str) -> str:
+    """One name for everything that decides the pixels besides the inputs' own."""
+    text = json.dumps([settings, model_digest], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_DIGITS]
+
+
+def sequence_name(frame: Path) -> str:
+    """The name of a sequence without the frame number: `plate` of plate.1001.exr."""
+    return re.sub(r"[._ -]*-?\d+$", "", frame.stem) or "frames"
+
+
+def ledger_path(folder: Path, plate: str) -> Path:
+    """`OUT/plate.mattebridge.jsonl`, named after the sequence, folder or video."""
+    return folder / f"{plate}.mattebridge.jsonl"
+
+
+def identity(path: Path) -> list[int]:
+    """Size and time of an input: a plate rendered again makes its matte stale."""
+    try:
+        status = path.stat()
+    except OSError:
+        return []
+    return [status.st_size, status.st_mtime_ns]
+
+
+@dataclass
+class _Line:
+    job: str
+    inputs: Mapping[str, Any]
+    outputs: Mapping[str, Sequence[Any]]
+
+
+@dataclass
+class Ledger:
+    """What is known of the frames of one sequence in one folder."""
+
+    path: Path
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    job: str = ""
+    known: bool = False
+    _lines: dict[int, _Line] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: Path) -> Ledger:
+        """Read what earlier runs recorded; a missing file is an empty ledger."""
+        ledger = cls(path)
+        try:
+            text = path.read_text("utf-8", "replace")
+        except OSError:
+            return ledger
+        for line in text.splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+                ledger._take(json.loads(line))
+        return ledger
+
+    def _take(self, line: Mapping[str, Any]) -> None:
+        if "settings" in line:
+            self.known, self.job, self.settings = True, str(line["job"]), dict(line["settings"])
+        elif "record" in line:
+            return
+        elif "stale" in line:
+            for frame in line["stale"]:
+                self._lines.pop(int(frame), None)
+        else:
+            entry = _Line(str(line["job"]), dict(line["inputs"]), dict(line["outputs"]))
+            self._lines[int(line["frame"])] = entry
+
+    def is_good(
+        self,
+        frame: int,
+        *,
+        job: str,
+        inputs: Mapping[str, Any],
+        outputs: Mapping[str, tuple[str, Path]],
+        size_px: tuple[int, int],
+    ) -> bool:
+        """Whether every output of a frame stands on disk, whole, and made in exactly this way."""
+        line = self._lines.get(frame)
+        if line is None or line.job != job or line.inputs != inputs:
+            return False
+        for output, (form, path) in outputs.items():
+            recorded = line.outputs.get(output)
+            if recorded is None or recorded[0] != form:
+                return False
+            if not _is_whole(path, int(recorded[1]), size_px):
+                return False
+        return True
+
+    def refuse_mixture(
+        self,
+        outputs: Mapping[int, Mapping[str, tuple[str, Path]]],
+        *,
+        job: str,
+        settings: Mapping[str, Any],
+    ) -> None:
+        """Raise `OutputExistsError` where frames on disk were made with other settings.
+
+        outputs: of each requested frame, by output, the format and path.
+        """
+        for frame, wanted in outputs.items():
+            present = [path for _, path in wanted.values() if path.exists()]
+            if not present:
+                continue
+            if not self.known:
+                raise OutputExistsError(
+                    f"{present[0]} is there, and nothing says how it was made"
+                    f" ({self.path.name} is missing); use --existing overwrite or another -o"
+                )
+            if self._was_made_otherwise(frame, wanted, job):
+                raise OutputExistsError(
+                    f"frame {frame} is there, made with other settings"
+                    f"{self._difference(settings)}; use --existing overwrite or another -o"
+                )
+
+    def _was_made_otherwise(
+        self, frame: int, wanted: Mapping[str, tuple[str, Path]], job: str
+    ) -> bool:
+        line = self._lines.get(frame)
+        if line is None:
+            # A run that was killed between writing the frame and noting it: made again, not mixed,
+            # if that run was of this very job.
+            return self.job != job
+        forms = {output: recorded[0] for output, recorded in line.outputs.items()}
+        return line.job != job or any(
+            forms.get(output, form) != form and path.exists()
+            for output, (form, path) in wanted.items()
+        )
+
+    def _difference(self, settings: Mapping[str, Any]) -> str:
+        now = json.loads(json.dumps(settings, sort_keys=True, default=str))
+        names = [name for name in now if now[name] != self.settings.get(name)]
+        if not names:
+            return ""
+        shown = ", ".join(
+            f"{name}: {self.settings.get(name)} then, {now[name]} now" for name in names
+        )
+        return f" ({shown[:300]})"
+
+    def begin(
+        self, job: str, settings: Mapping[str, Any], model: Mapping[str, Any], stale: Sequence[int]
+    ) -> None:
+        """Note the job, and that these frames are about to be made again."""
+        if stale:
+            self._append({"stale": list(stale)})
+        if self.job != job:
+            record = {"job": job, "settings": settings, "model": model, "version": __version__}
+            self._append(record)
+
+    def note(
+        self,
+        frame: int,
+        *,
+        job: str,
+        inputs: Mapping[str, Any],
+        outputs: Mapping[str, tuple[str, int]],
+    ) -> None:
+        """Note a frame whose outputs stand on disk: by output, the format and size in bytes."""
+        self._append({"frame": frame, "job": job, "inputs": inputs, "outputs": outputs})
+
+    def remember(self, record: Mapping[str, Any]) -> None:
+        """Keep how a frame ended, for people; a disk that is full for it is no failure."""
+        with contextlib.suppress(FrameWriteError):
+            self._append({"record": record})
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        text = json.dumps(record, default=str)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "ab", buffering=0) as stream, _locked(stream.fileno()):
+                data = f"\n{text}\n".encode()
+                if stream.write(data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as failure:
+            raise write_error(self.path, failure) from failure
+        self._take(json.loads(text))
+
+
+def _is_whole(path: Path, size_bytes: int, size_px: tuple[int, int]) -> bool:
+    """By the cheap check; of a video, which was counted when it was made, by its length."""
+    try:
+        if is_video(path):
+            return path.stat().st_size == size_bytes
+        check_frame(path, size_bytes=size_bytes, size_px=size_px)
+    except (FrameReadError, OSError):
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _locked(descriptor: int) -> Any:
+    """Alone among the processes that append; a file system without locks must do without."""
+    lock: Optional[Any] = None
+    with contextlib.suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock = fcntl
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.flock(descriptor, lock.LOCK_UN)

@@ -1,0 +1,474 @@
+"""A shot to be matted, and the look at everything before the first frame is touched.
+
+    MatteJob (what was asked) --preflight--> Plan (every frame: its files, sizes, outputs)
+
+Preflight opens headers only. It refuses what cannot work at all (a missing frame, an output that
+is in the way) so that nothing is rendered and no daemon is started in vain; a single frame that is
+unreadable or of another size is noted in its task, and the others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+
+from mattebridge.errors import (
+    FrameReadError,
+    InputsError,
+    MattebridgeError,
+    OutputExistsError,
+    SequenceError,
+    UsageError,
+)
+from mattebridge.image_io import EXTENSIONS, FrameHeader
+from mattebridge.image_io.sequences import (
+    FrameFiles,
+    FrameInputs,
+    Source,
+    VideoPicture,
+    find_frames,
+    format_frames,
+    match_frames,
+    output_path,
+    parse_frames,
+    refuse_collisions,
+)
+from mattebridge.image_io.sources import path_of, read_header
+from mattebridge.shot.background import Background, parse_background
+from mattebridge.shot.job import MAY_BE_BLACK, NUMBERINGS, PUBLISHED_DIGITS, ROLES, MatteJob
+from mattebridge.shot.ledger import Ledger, identity, ledger_path, sequence_name
+from mattebridge.shot.outputs import (
+    COLOURS,
+    LAYERS,
+    PRESETS,
+    OutputFormat,
+    Preset,
+    needed_from_daemon,
+    parse_formats,
+)
+from mattebridge.shot.videos import VideoPlan, plan_videos
+from mattebridge.whole_files import can_write
+from mattebridge.wire.params import OUTPUT_CHANNELS
+
+# Readers of headers: on a network file system each costs a round trip, not work.
+HEADER_THREADS = 8
+
+
+@dataclass(frozen=True)
+class FrameTask:
+    """One frame: where it comes from, where it goes, and what is wrong with it already.
+
+    colorspaces: of the plate and clean plate. identity: size and time of every input. size_bytes:
+    memory the frame takes on its way through. outputs: the files that are this frame's alone.
+    backdrop: the picture behind its comp.
+    """
+
+    inputs: FrameInputs
+    outputs: Mapping[str, Path]
+    backdrop: Optional[Source] = None
+    header: Optional[FrameHeader] = None
+    colorspaces: Mapping[str, str] = field(default_factory=dict)
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    size_bytes: int = 0
+    problem: Optional[MattebridgeError] = None
+
+    @property
+    def frame(self) -> int:
+        return self.inputs.frame
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job that can be run: its frames in order, and what they have in common."""
+
+    job: MatteJob
+    tasks: Sequence[FrameTask]
+    formats: Mapping[str, OutputFormat]
+    background: Background
+    stills: frozenset[str]
+    sources: Mapping[str, str]
+    ledger: Ledger
+    videos: Sequence[VideoPlan] = ()
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The planes to ask the daemon for."""
+        return needed_from_daemon(self.formats, self.background)
+
+    @property
+    def output_dtype(self) -> str:
+        return output_dtype(self.formats)
+
+    @property
+    def space(self) -> str:
+        """Of the colours that the daemon is to give: as they are stored, where all agree."""
+        if self.job.output_colorspace is not None:
+            return self.job.output_colorspace
+        stored = {
+            self.formats[name].is_linear for name in (*COLOURS, LAYERS) if name in self.formats
+        }
+        return "srgb" if stored == {False} else "linear"
+
+    @property
+    def render_params(self) -> dict[str, Any]:
+        """What goes with every request, besides the colour space of the frame."""
+        return {"output_colorspace": self.space, **self.job.render_params}
+
+    @property
+    def folders(self) -> list[Path]:
+        paths = {path.parent for task in self.tasks for path in task.outputs.values()}
+        return sorted(paths | {video.path.parent for video in self.videos})
+
+    def settings(self, model: str) -> dict[str, Any]:
+        """Everything that decides the pixels, by name, for the ledger and the files."""
+        job = self.job
+        params = {
+            "output_colorspace": job.output_colorspace or "linear",
+            **job.render_params,
+            "colorspace": job.colorspace or "of the file",
+        }
+        shared = {"model": model, "hint_channel": job.hint_channel, "missing": job.missing}
+        given = {**params, **shared, **self.sources, "keep_data_window": job.keep_data_window}
+        if job.truncate:
+            given["quantise"] = "truncate"
+        if job.offsets:
+            given["offsets"] = dict(job.offsets)
+        return given
+
+    def form_of(self, output: str) -> str:
+        """The format of an output as the ledger notes it."""
+        name = self.formats[output].name
+        for video in self.videos:
+            if video.output == output:
+                sound = " with sound" if video.audio is not None else ""
+                name = f"{name} at {video.times.rate}{sound}"
+        return f"{name} over {self.background.text}" if output == "comp" else name
+
+    def wanted(self, task: FrameTask) -> dict[str, tuple[str, Path]]:
+        """By output, the format and path of all that this frame goes into."""
+        paths = {**task.outputs, **{video.output: video.path for video in self.videos}}
+        return {name: (self.form_of(name), path) for name, path in paths.items()}
+
+
+def output_dtype(formats: Mapping[str, OutputFormat]) -> str:
+    """half where nothing finer is written: half the memory on the way."""
+    only_half = all(form.dtype == "half" for form in formats.values())
+    return "float16" if only_half and "comp" not in formats else "float32"
+
+
+def preflight(job: MatteJob) -> Plan:
+    """Look at everything the job needs, without rendering and without a daemon.
+
+    Raises `UsageError` and its kin for what makes the whole job impossible, naming every missing
+    frame. Frames that are unreadable or do not fit come back as tasks with a `problem`.
+    """
+    preset = _preset(job)
+    inputs = {role: _found(job, role, preset) for role in _given(job)}
+    plate = inputs["plate"]
+    job = _with_preset(job, preset, plate)
+    background = parse_background(job.background or "checker")
+    formats = parse_formats(job.formats or "exr", job.written)
+    _check_options(job, formats)
+    matched = _matched(job, inputs)
+    videos = _video_paths(job, preset, plate, formats)
+    images = {name: form for name, form in formats.items() if form.video is None}
+    outputs = {e.frame: _output_paths(job, preset, plate, e, images) for e in matched}
+    refuse_collisions(
+        [*(path for paths in outputs.values() for path in paths.values()), *videos.values()],
+        {path_of(source) for entry in matched for source in entry.files.values()},
+    )
+    _check_folder(job, [path for paths in (*outputs.values(), videos) for path in paths.values()])
+    backdrops = _backdrops(background, plate, matched) if "comp" in formats else {}
+    results_bytes = _bytes_per_pixel(needed_from_daemon(formats, background), formats)
+    tasks = _tasks(job, matched, outputs, results_bytes, backdrops)
+    return Plan(
+        job=job,
+        tasks=tasks,
+        formats=formats,
+        background=background,
+        stills=frozenset(role for role, files in inputs.items() if files.still and role != "plate"),
+        sources={role: _name_of(files) for role, files in inputs.items()},
+        ledger=Ledger.open(ledger_path(job.output, _name_of(plate))),
+        videos=plan_videos(
+            videos,
+            formats,
+            plate,
+            {task.frame: task.header for task in tasks if task.header is not None},
+            rate=job.frame_rate,
+            audio=job.audio,
+        ),
+    )
+
+
+def _preset(job: MatteJob) -> Optional[Preset]:
+    if job.numbering not in NUMBERINGS:
+        raise UsageError(f"no numbering '{job.numbering}'; there are {', '.join(NUMBERINGS)}")
+    if job.preset is None:
+        return None
+    if job.preset not in PRESETS:
+        raise UsageError(f"no preset '{job.preset}'; there are {', '.join(PRESETS)}")
+    return PRESETS[job.preset]
+
+
+def _found(job: MatteJob, role: str, preset: Optional[Preset]) -> FrameFiles:
+    whole_folders = job.recursive or (preset is not None and preset.recursive)
+    files = find_frames(
+        str(getattr(job, role)),
+        role=role,
+        recursive=whole_folders and Path(job.plate).is_dir(),
+        leave_out=job.output,
+    )
+    offset = job.offsets.get(role, 0)
+    if offset and (files.still or not files.numbered):
+        raise UsageError(f"--offset {role}={offset}: {files.source} has no frame numbers to move")
+    if offset and role == "plate" and files.video is None:
+        raise UsageError("--offset plate= is for videos; move the other inputs to meet this plate")
+    return files.shifted(offset) if offset else files
+
+
+def _with_preset(job: MatteJob, preset: Optional[Preset], plate: FrameFiles) -> MatteJob:
+    """The job with what the preset says wherever the job itself says nothing."""
+    if preset is None:
+        return job
+    as_video = plate.video is not None and job.numbering == "source"
+    outputs = job.outputs
+    if as_video and job.formats is None:
+        # There is no alpha in an mp4: what the scripts call com is a comp there.
+        outputs = tuple("comp" if name == "premultiplied" else name for name in outputs)
+    return replace(
+        job,
+        outputs=outputs,
+        formats=job.formats or (preset.video_formats if as_video else preset.image_formats),
+        background=job.background or preset.background,
+    )
+
+
+def _matched(job: MatteJob, inputs: Mapping[str, FrameFiles]) -> list[FrameInputs]:
+    frames = _chosen_frames(job, inputs["plate"])
+    hold = ROLES if job.missing == "hold" else ()
+    black = MAY_BE_BLACK if job.missing == "black" else ()
+    return match_frames(inputs, frames=frames, hold=hold, black=black)
+
+
+def _video_paths(
+    job: MatteJob,
+    preset: Optional[Preset],
+    plate: FrameFiles,
+    formats: Mapping[str, OutputFormat],
+) -> dict[str, Path]:
+    """`OUT/comp/take.mov`, or as the preset has it `OUT/com.mp4`."""
+    paths = {}
+    for name, form in formats.items():
+        if form.video is not None:
+            inside = f"{name}/{_name_of(plate)}" if preset is None else preset.folders[name]
+            paths[name] = job.output / f"{inside}{form.suffix}"
+    return paths
+
+
+def _backdrops(
+    background: Background, plate: FrameFiles, matched: Sequence[FrameInputs]
+) -> dict[int, Source]:
+    """The picture behind each frame: a sequence or video runs along, and begins again at its end.
+
+    Counted from the plate's first frame on disk, so that chunks of a farm agree.
+    """
+    if not background.pictures:
+        return {}
+    pictures = list(find_frames(background.pictures, role="background").files.values())
+    first = min(plate.files)
+    return {entry.frame: pictures[(entry.frame - first) % len(pictures)] for entry in matched}
+
+
+def _given(job: MatteJob) -> list[str]:
+    # Queues hand an option that was left empty as an empty argument.
+    return [role for role in ROLES if getattr(job, role)]
+
+
+def _name_of(files: FrameFiles) -> str:
+    """The same name however the sequence was asked for, and on every machine of a farm."""
+    first = path_of(files.first)
+    if files.video is None and files.numbered:
+        return sequence_name(first)
+    return first.stem if files.still or files.video is not None else Path(files.source).name
+
+
+def _check_options(job: MatteJob, formats: Mapping[str, OutputFormat]) -> None:
+    for name, form in formats.items():
+        if (
+            job.output_colorspace == "linear"
+            and not form.is_linear
+            and name in ("foreground", "comp")
+        ):
+            raise UsageError(f"{form.name} holds sRGB pixels; choose exr for linear ones")
+    name = job.output.name
+    looks_like_file = job.output.suffix.lower() in EXTENSIONS or "#" in name or "%0" in name
+    if looks_like_file and not job.output.is_dir():
+        raise UsageError(f"-o takes a folder, not a file or pattern such as {name}")
+
+
+def _chosen_frames(job: MatteJob, plate: FrameFiles) -> Optional[list[int]]:
+    if job.frames is None and job.within is None:
+        return None
+    frames = parse_frames(job.frames) if job.frames is not None else list(plate.files)
+    if job.within is not None:
+        frames = sorted(set(frames) & set(parse_frames(job.within)))
+    if not frames:
+        raise SequenceError(f"no frame of {job.frames} lies within {job.within}")
+    return frames
+
+
+def _output_paths(
+    job: MatteJob,
+    preset: Optional[Preset],
+    plate: FrameFiles,
+    entry: FrameInputs,
+    formats: Mapping[str, OutputFormat],
+) -> dict[str, Path]:
+    folders = {} if preset is None else preset.folders
+    name = entry.name
+    if job.numbering == "image_sequences":
+        name = f"{entry.frame - min(plate.files):0{PUBLISHED_DIGITS}d}"
+    return {
+        output: output_path(job.output, folders.get(output, output), name, form.suffix)
+        for output, form in formats.items()
+    }
+
+
+def _check_folder(job: MatteJob, paths: Collection[Path]) -> None:
+    if not can_write(job.output):
+        raise UsageError(f"nothing can be written to {job.output}; choose another -o")
+    if job.existing != "error":
+        return
+    present = [path for path in paths if path.exists()]
+    if present:
+        others = f" and {len(present) - 1} more" if len(present) > 1 else ""
+        raise OutputExistsError(
+            f"{present[0]}{others} is there already; use --resume to keep good frames,"
+            " --existing overwrite to make them again, or another -o"
+        )
+
+
+# ------------------------------------------------------------------------------- headers, per frame
+
+
+def _tasks(
+    job: MatteJob,
+    matched: Sequence[FrameInputs],
+    outputs: Mapping[int, Mapping[str, Path]],
+    results_bytes: int,
+    backdrops: Mapping[int, Source],
+) -> list[FrameTask]:
+    used = {source for entry in matched for source in entry.files.values()}
+    headers = _headers(used | set(backdrops.values()))
+    tasks = [
+        _task(job, entry, outputs[entry.frame], headers, results_bytes, backdrops.get(entry.frame))
+        for entry in matched
+    ]
+    problems = [task.problem for task in tasks if task.problem is not None]
+    if len(problems) == len(tasks) and all(problem.exit_status == 2 for problem in problems):
+        # Nothing fits anywhere: that is the job, not a frame.
+        raise problems[0]
+    return tasks
+
+
+def _headers(sources: Collection[Source]) -> dict[Source, Any]:
+    def look(source: Source) -> Any:
+        try:
+            return read_header(source)
+        except FrameReadError as problem:
+            return problem
+
+    ordered = sorted(sources, key=str)
+    with ThreadPoolExecutor(HEADER_THREADS, thread_name_prefix="headers") as pool:
+        return dict(zip(ordered, pool.map(look, ordered)))
+
+
+def _task(
+    job: MatteJob,
+    entry: FrameInputs,
+    outputs: Mapping[str, Path],
+    headers: Mapping[Source, Any],
+    results_bytes: int,
+    backdrop: Optional[Source],
+) -> FrameTask:
+    found = {role: headers[path] for role, path in entry.files.items()}
+    behind = {} if backdrop is None else {"background": headers[backdrop]}
+    looked_at = [*found.values(), *behind.values()]
+    problem = next((each for each in looked_at if isinstance(each, MattebridgeError)), None)
+    if problem is not None:
+        return FrameTask(entry, outputs, problem=problem)
+    plate = found["plate"]
+    try:
+        _check_sizes(entry, found)
+        colorspaces = _colorspaces(job, {**found, **behind})
+    except MattebridgeError as mismatch:
+        return FrameTask(entry, outputs, header=plate, problem=mismatch)
+    sources = entry.files if backdrop is None else {**entry.files, "background": backdrop}
+    return FrameTask(
+        entry,
+        outputs,
+        backdrop=backdrop,
+        header=plate,
+        colorspaces=colorspaces,
+        identity={role: _identity(source) for role, source in sources.items()},
+        size_bytes=_size_bytes(found, results_bytes),
+    )
+
+
+def _identity(source: Source) -> list[int]:
+    index = [source.index] if isinstance(source, VideoPicture) else []
+    return [*identity(path_of(source)), *index]
+
+
+def _check_sizes(entry: FrameInputs, found: Mapping[str, FrameHeader]) -> None:
+    plate = found["plate"]
+    for role, header in found.items():
+        if (header.width, header.height) != (plate.width, plate.height):
+            raise InputsError(
+                f"{role.replace('_', ' ')} {header.path} is {header.width}x{header.height} and"
+                f" plate {plate.path.name} {plate.width}x{plate.height}; bring both to one size",
+                field=role,
+                frame=entry.frame,
+            )
+
+
+def _colorspaces(job: MatteJob, found: Mapping[str, FrameHeader]) -> dict[str, str]:
+    """Colour spaces by role: as said for the plate, and for a clean plate of its kind."""
+    plate = found["plate"]
+    spaces = {}
+    for role in ("plate", "clean_plate", "background"):
+        header = found.get(role)
+        if header is None:
+            continue
+        space = header.colorspace
+        if job.colorspace is not None and space == plate.colorspace and role != "background":
+            space = job.colorspace
+        if space == "unknown":
+            advice = "say --colorspace linear or srgb (convert log footage first)"
+            if role == "background":
+                advice = "convert it to one that does, such as EXR, PNG or a Rec.709 video"
+            raise InputsError(f"{header.path} does not say its colour space; {advice}", field=role)
+        spaces[role] = space
+    return spaces
+
+
+def _bytes_per_pixel(asked: Sequence[str], formats: Mapping[str, OutputFormat]) -> int:
+    sample = np.dtype(output_dtype(formats)).itemsize
+    return sum(OUTPUT_CHANNELS[name][0] for name in asked) * sample
+
+
+def _size_bytes(found: Mapping[str, FrameHeader], results_bytes: int) -> int:
+    """What a frame takes at most: its results, and beside them the inputs, or what is encoded."""
+    plate = found["plate"]
+    results = plate.width * plate.height * results_bytes
+    return results + max(sum(header.size_bytes for header in found.values()), results)
+
+
+def describe_frames(tasks: Sequence[FrameTask]) -> str:
+    """The frames of some tasks as people write them."""
+    return format_frames([task.frame for task in tasks])

@@ -1,0 +1,258 @@
+"""The videos of a job: planned before the first frame, filled in frame order, whole or absent.
+
+    frame threads: ... matte --> codes --> wait for the turn --> encode --> next turn
+    main thread:   when every frame is in: close all, rename
+
+Frames finish in any order and a video takes them in one, so each frame waits for its turn outside
+all rooms; the earliest frame never waits, so the queue always moves. The rule that must not be
+broken: a video with a frame missing would put every later frame at a wrong time, so a frame that
+failed means that no video appears.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Optional
+
+from numpy.typing import NDArray
+
+from mattebridge.errors import InputsError, MattebridgeError, UsageError
+from mattebridge.image_io import FrameHeader, timecodes
+from mattebridge.image_io.sequences import FrameFiles, VideoPicture
+from mattebridge.image_io.video_read import probe
+from mattebridge.image_io.video_write import (
+    VideoTimes,
+    VideoWriter,
+    check_size,
+    check_sound,
+    open_video,
+    require,
+)
+from mattebridge.shot.outputs import COLOURS, OutputFormat
+
+Codes = NDArray[Any]
+
+# Of a sequence that does not say.
+DEFAULT_RATE = Fraction(24)
+# Rates that people write as decimals, which they are not.
+_DECIMALS = {"23.976": (24000, 1001), "23.98": (24000, 1001), "29.97": (30000, 1001)}
+_DECIMALS |= {"47.952": (48000, 1001), "59.94": (60000, 1001), "119.88": (120000, 1001)}
+# How long a frame waits for its turn before it looks whether the job was stopped.
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class VideoPlan:
+    """One video to be made; `ticks`: by frame, when it is shown, where the rate varies."""
+
+    output: str
+    path: Path
+    form: OutputFormat
+    width: int
+    height: int
+    times: VideoTimes
+    pixel_aspect: float = 1.0
+    ticks: Optional[Mapping[int, int]] = None
+    timecode: str = ""
+    audio: Optional[tuple[Path, float, float]] = None
+
+
+def parse_rate(text: str) -> Fraction:
+    """`24`, `30000/1001`, or a usual decimal such as 29.97. Raises `UsageError`."""
+    try:
+        rate = Fraction(*_DECIMALS[text]) if text in _DECIMALS else Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not 0 < rate <= 1000:
+        raise UsageError(f"'{text}' is no frame rate; say 24, 30000/1001 or 29.97")
+    return rate
+
+
+def plan_videos(
+    paths: Mapping[str, Path],
+    formats: Mapping[str, OutputFormat],
+    plate: FrameFiles,
+    headers: Mapping[int, FrameHeader],
+    *,
+    rate: Optional[Fraction] = None,
+    audio: bool = True,
+) -> list[VideoPlan]:
+    """The videos of a job, checked as far as that goes without writing.
+
+    paths: by output. headers: of the plate, by frame, in the order of the video. Raises
+    `UsageError` for a codec that is missing or a size that it does not take.
+    """
+    if not paths or not headers:
+        return []
+    first = next(iter(headers.values()))
+    _refuse_mixed_sizes(headers)
+    times, ticks = _times(plate, list(headers), first, rate)
+    plans = []
+    for output, path in paths.items():
+        form = formats[output]
+        assert form.video is not None
+        require(form.video)
+        check_size(form.video, first.width, first.height)
+        heard = _audio(plate, list(headers)) if audio and output in COLOURS else None
+        if heard is not None:
+            check_sound(form.video, heard[0])
+        plans.append(
+            VideoPlan(
+                output=output,
+                path=path,
+                form=form,
+                width=first.width,
+                height=first.height,
+                times=times,
+                ticks=ticks,
+                pixel_aspect=first.pixel_aspect,
+                timecode=_timecode(first),
+                audio=heard,
+            )
+        )
+    return plans
+
+
+def _refuse_mixed_sizes(headers: Mapping[int, FrameHeader]) -> None:
+    sizes: dict[tuple[int, int], int] = {}
+    for frame, header in headers.items():
+        sizes.setdefault((header.width, header.height), frame)
+    if len(sizes) > 1:
+        (one, frame), (two, other) = list(sizes.items())[:2]
+        raise InputsError(
+            f"a video has one size, and frame {frame} is {one[0]}x{one[1]} but frame {other}"
+            f" {two[0]}x{two[1]}; choose an image format, or --frames of one size",
+            field="plate",
+        )
+
+
+def _times(
+    plate: FrameFiles, frames: Sequence[int], first: FrameHeader, rate: Optional[Fraction]
+) -> tuple[VideoTimes, Optional[dict[int, int]]]:
+    if rate is not None:
+        return VideoTimes(rate), None
+    if plate.video is None:
+        return VideoTimes(_told_rate(first)), None
+    info = probe(plate.video)
+    indices = [_index(plate, frame) for frame in frames]
+    if info.is_constant or not _are_successive(indices):
+        return VideoTimes(info.rate), None
+    start = info.times[indices[0]]
+    ticks = {frame: info.times[index] - start for frame, index in zip(frames, indices)}
+    return VideoTimes(info.rate, info.clock), ticks
+
+
+def _told_rate(first: FrameHeader) -> Fraction:
+    told = first.metadata.get("FramesPerSecond")
+    if isinstance(told, tuple) and len(told) == 2 and told[0] > 0 and told[1] > 0:
+        return Fraction(int(told[0]), int(told[1]))
+    return DEFAULT_RATE
+
+
+def _index(plate: FrameFiles, frame: int) -> int:
+    source = plate.files.get(frame)
+    return source.index if isinstance(source, VideoPicture) else -1
+
+
+def _are_successive(indices: Sequence[int]) -> bool:
+    return list(indices) == list(range(indices[0], indices[0] + len(indices)))
+
+
+def _audio(plate: FrameFiles, frames: Sequence[int]) -> Optional[tuple[Path, float, float]]:
+    """The sound of the frames that are taken, where they follow each other."""
+    if plate.video is None:
+        return None
+    info, indices = probe(plate.video), [_index(plate, frame) for frame in frames]
+    if not info.has_audio or not _are_successive(indices):
+        return None
+    return plate.video, info.seconds(indices[0]), info.seconds(indices[-1] + 1)
+
+
+def _timecode(first: FrameHeader) -> str:
+    packed = first.metadata.get("smpte:TimeCode")
+    return timecodes.unpack(int(packed[0])) if isinstance(packed, tuple) else ""
+
+
+class VideoSinks:
+    """The videos of a running job. One lock orders the frames; encoding happens under it."""
+
+    def __init__(
+        self,
+        plans: Sequence[VideoPlan],
+        order: Sequence[int],
+        texts: Mapping[str, str],
+        leave_if_stopped: Callable[[], None],
+    ) -> None:
+        self.outputs = tuple(plan.output for plan in plans)
+        self.given_up: Optional[MattebridgeError] = None
+        self._plans = {plan.output: plan for plan in plans}
+        self._writers: dict[str, VideoWriter] = {}
+        self._order = list(order)
+        self._turn = 0
+        self._texts = texts
+        self._leave_if_stopped = leave_if_stopped
+        self._changed = threading.Condition()
+
+    def put(self, frame: int, codes: Mapping[str, Codes]) -> None:
+        """Encode a frame once all earlier ones are in. Raises `FrameWriteError`."""
+        with self._changed:
+            while self.given_up is None and self._order[self._turn] != frame:
+                self._changed.wait(_POLL_S)
+                self._leave_if_stopped()
+            if self.given_up is None:
+                for output, pixels in codes.items():
+                    ticks = self._plans[output].ticks
+                    self._writer(output).add(pixels, None if ticks is None else ticks[frame])
+                self._turn += 1
+                self._changed.notify_all()
+
+    def give_up(self, why: MattebridgeError) -> None:
+        """A frame will not come: no video can be whole any more."""
+        with self._changed:
+            self.given_up = self.given_up or why
+            self._changed.notify_all()
+            self._discard()
+
+    def close(self) -> dict[Path, int]:
+        """Put every video under its name; sizes in bytes by path. Raises `FrameWriteError`."""
+        with self._changed:
+            sizes = {}
+            while self._writers:
+                output, writer = self._writers.popitem()
+                sizes[self._plans[output].path] = writer.close()
+            return sizes
+
+    def discard(self) -> None:
+        """Leave nothing of what is not closed."""
+        with self._changed:
+            self._discard()
+
+    def _discard(self) -> None:
+        while self._writers:
+            self._writers.popitem()[1].discard()
+
+    def _writer(self, output: str) -> VideoWriter:
+        if output not in self._writers:
+            self._writers[output] = self._open(self._plans[output])
+        return self._writers[output]
+
+    def _open(self, plan: VideoPlan) -> VideoWriter:
+        assert plan.form.video is not None
+        texts = dict(self._texts)
+        if plan.timecode:
+            texts["timecode"] = plan.timecode
+        return open_video(
+            plan.path,
+            plan.form.video,
+            width=plan.width,
+            height=plan.height,
+            times=plan.times,
+            alpha=plan.output == "premultiplied",
+            pixel_aspect=plan.pixel_aspect,
+            metadata=texts,
+            audio=plan.audio,
+        )
