@@ -1,1 +1,1 @@
-"""What is claimed about speed and quality, each runnable by one command."""
+"""Measurements of the speed and memory figures that README states, each run by one command."""

@@ -1,17 +1,18 @@
-"""Every figure that README states, measured here: `python -m benchmarks [NAME ...]`, `make bench`.
+"""Measures the figures in README: `python -m benchmarks [NAME ...]`, `make bench`.
 
-Each benchmark prints a table with its method above it. Figures are ratios within one run wherever
-that is possible, because machines differ and are busy; quote the ratio, not the milliseconds.
+Each benchmark prints its method and a table. Figures are ratios within one run wherever that is
+possible, because machines differ and are busy; quote the ratio, not the milliseconds.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import platform
 import sys
 
-# In the order in which README tells them.
+# In the order of README's table.
 NAMES = (
     "bridge",
     "ofx",
@@ -23,11 +24,12 @@ NAMES = (
     "shot",
     "loader",
     "background_matting",
+    "gpu",
 )
 
 
 def machine() -> str:
-    """A line about the machine, to stand beside the figures."""
+    """A line about the machine, printed with the figures."""
     model = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
@@ -41,8 +43,11 @@ def machine() -> str:
     )
 
 
-def main(names: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Run the benchmarks named, or all of them."""
+    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(NAMES)}")
+    names = parser.parse_args(arguments).names
     unknown = sorted(set(names) - set(NAMES))
     if unknown:
         print(f"no benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}", file=sys.stderr)

@@ -1,9 +1,9 @@
 """The bridge alone: a frame to the daemon and back, against memcpy in + memcpy out.
 
-Method: a float RGBA plate goes through `MatteClient.matte` to a worker that answers without
-looking at the pixels (the `bridge_probe` hook), and a float RGBA result of the same size comes
-back into an array that is reused: exactly one copy into the arena and one out of it. The limit is
-the same two copies, numpy to warm shared memory and (from where a result would lie) back, in this
+Method: a float RGBA plate goes through `MatteClient.matte` to a worker that replies without reading
+the pixels (the `bridge_probe` hook), and a float RGBA result of the same size comes back into an
+array that is reused: exactly one copy into the arena and one out of it. It is compared with the
+same two copies, numpy to warm shared memory and (from where a result would lie) back, in this
 process. Both are run in turn, after warm-up, and compared by their best and by their median.
 Goal: at most 1.3 at UHD and 1.5 at HD, on an otherwise idle machine, best of N.
 """

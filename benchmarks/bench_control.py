@@ -1,8 +1,8 @@
-"""The control channel: a `ping` there and back.
+"""The control channel: round trip of a `ping`.
 
-Method: `MatteClient.ping` in a loop against an idle daemon; beside it a bare DEALER-ROUTER echo
-of two frames between two processes, which is what ZeroMQ itself costs here. Rounds of both in
-turn; the best round's median is given.
+Method: `MatteClient.ping` in a loop against an idle daemon; in comparison a bare DEALER-ROUTER echo
+of two frames between two processes, which is the time of ZeroMQ itself. Rounds of both in turn; the
+median of the best round is given.
 Goal: p50 at most 0.15 ms on an otherwise idle machine.
 """
 

@@ -1,12 +1,12 @@
 """The batch loader against SPDL's `load_image_batch` and against a plain loop, on the same files.
 
-Method: 16 synthetic HD pictures of each type (smooth shapes with grain). Each way runs in a process
-of its own and answers turn by turn, so that all meet the same load: a batch each, the page cache
-warm, the first turn left out. Wall and CPU are milliseconds a picture, medians of the turns; the
-ratios are SPDL's or the loop's figures over ours, above 1 where ours is quicker.
-SPDL (0.8) loads on one thread, from FFmpeg's shared libraries, which it needs on the machine; it is
-installed into a throw-away environment (`--spdl PYTHON` names one that has it). Where that fails
-the reason is printed and the loop remains: `read_frame` and `cv2.resize`, one file after another.
+Method: 16 synthetic HD pictures of each type (smooth shapes with grain). Each loader runs in its
+own process, and they take turns, so that all have the same load: one batch each, the page cache
+warm, the first turn not counted. Wall and CPU are milliseconds per picture, medians of the turns;
+the ratios are SPDL's or the loop's figures over ours, above 1 where ours is faster.
+SPDL (0.8) loads on one thread and needs FFmpeg's shared libraries on the machine; it is installed
+into a temporary environment (`--spdl PYTHON` names one that has it). If that fails, the reason is
+printed and only the loop is compared: `read_frame` and `cv2.resize`, one file after another.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any, Optional
 import cv2
 import numpy as np
 
-from mattebridge.image_io import write_frame
+from mattebridge.image_io import Encoding, write_frame
 
 WIDTH, HEIGHT = 1920, 1080
 PICTURES = 16
@@ -100,7 +100,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _paint(home: Path) -> dict[str, list[str]]:
-    """Pictures of every type; the same content in all."""
+    """Pictures of every type, all with the same content."""
     rng = np.random.default_rng(1)
     coarse = rng.random((18, 32, 3), dtype=np.float32)
     smooth = cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
@@ -110,13 +110,13 @@ def _paint(home: Path) -> dict[str, list[str]]:
         picture = np.clip(np.roll(smooth, 60 * number, axis=1) + grain, 0, 1)
         for suffix, dtype in {(case[1], case[2]) for case in CASES}:
             path = home / f"{number:02d}{suffix}"
-            write_frame(path, picture, colorspace="srgb", alpha="opaque", dtype=dtype)
+            write_frame(path, picture, Encoding(colorspace="srgb", alpha="opaque", dtype=dtype))
             files.setdefault(suffix, []).append(str(path))
     return files
 
 
 def _install(home: Path) -> Optional[str]:
-    """An environment with SPDL in it, or None and the reason why there is none."""
+    """The Python of an environment with SPDL; None, with a printed reason, if there is none."""
     python = home / "spdl" / "bin" / "python"
     try:
         subprocess.run([sys.executable, "-m", "venv", str(home / "spdl")], check=True, timeout=120)
@@ -134,7 +134,7 @@ def _install(home: Path) -> Optional[str]:
 
 
 def _try(python: str, home: Path) -> None:
-    """One picture: without FFmpeg SPDL installs and imports, and fails at the first call."""
+    """Load one picture: without FFmpeg SPDL installs and imports, but its first call fails."""
     way = _Way(python, SPDL)
     try:
         answer = way.ask([str(home / "00.jpg")], {})
@@ -145,7 +145,7 @@ def _try(python: str, home: Path) -> None:
 
 
 class _Way:
-    """A way of loading, in its own process."""
+    """A loader in its own process."""
 
     def __init__(self, python: str, setup: str) -> None:
         environment = {**os.environ, "PYTHONWARNINGS": "ignore"}

@@ -3,8 +3,7 @@
 Method: the sample shot (960x540 scene-linear half EXR) is rendered once; then the command mattes
 it through a daemon that is already warm: alpha, foreground and premultiplied as half EXR (ZIP).
 Frames/s are those of the command itself, start-up included, best and median of the turns; beside
-it the daemon's own median time for a frame, which is what is left when reading and writing overlap
-perfectly.
+them the daemon's own median time for a frame, the limit if reading and writing overlapped fully.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Memory over a long shot: does anything grow with the number of frames?
+"""Memory over a long shot: whether any process grows with the number of frames.
 
 Method: 2,000 small frames of changing content through one client, two in flight; resident memory
 of the client, the front and the worker after 200 frames and at the end.
-Goal: flat (growth of a few MB at most, from allocators that settle).
+Goal: flat (growth of a few MB at most, from the allocators).
 """
 
 from __future__ import annotations

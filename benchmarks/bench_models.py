@@ -1,10 +1,10 @@
-"""What a frame costs with the models that need no download: `twoplate` against `difference`.
+"""The time of a frame with the models that need no download: `twoplate` against `difference`.
 
 Method: the first frame of the sample shot at the given sizes, scene-linear, goes through the engine
 (alignment and exposure fit, model, finish, in one process), the models in turns. Seconds are the
-best turn on two threads; processor seconds stand beside them, how many of the seconds the network
-alone took (coarse net and refiner, without the keyer before them), and the share of tiles of the
-frame that its refiner looked at.
+best turn on two threads; beside them are the processor seconds, the seconds of the network alone
+(coarse network and refiner, without the keyer before them), and the share of the frame's tiles that
+the refiner processed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--sizes", nargs="*", default=["960x540", "1920x1080"])
     options = parser.parse_args(arguments)
-    # As the daemon's workers have it; torch reads it when it is loaded.
+    # As in the daemon's workers; torch reads it when it is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 

@@ -1,10 +1,10 @@
-"""The plugin's own time: a whole render call less what the daemon says it took, against memcpy.
+"""The plugin's own time: a whole render call minus the daemon's time, against memcpy.
 
-Method: the compiled plugin renders in a host of our own (ctypes), float RGBA, plate and clean plate
-in and one premultiplied picture out, by a worker that answers without looking at the pixels (the
-`bridge_probe` hook). Its own time is the render call less the daemon's `total_ms`, which is read
-from the daemon's log. The limit is memcpy of the same three planes, numpy into warm shared memory
-and back, in this process, in turn with the renders. Goal: at most 1.5 at UHD and 2 at HD.
+Method: the compiled plugin renders in the tests' host (ctypes), float RGBA, plate and clean plate
+in and one premultiplied picture out, with a worker that replies without reading the pixels (the
+`bridge_probe` hook). Its own time is the render call minus the daemon's `total_ms`, which is read
+from the daemon's log. It is compared with memcpy of the same three planes, numpy into warm shared
+memory and back, in this process, in turn with the renders. Goal: at most 1.5 at UHD and 2 at HD.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _measure(
         np.ndarray(pixels.shape, pixels.dtype, shared, index * pixels.nbytes) for index in range(3)
     ]
     plate, clean, output = HostImage(pixels), HostImage(pixels), blank(height, width)
-    # The same memory both ways: bottom-up rows of the host, one memcpy a plane here.
+    # Both use the same memory: the host's bottom-up rows, here one memcpy per plane.
     planes = [image.rows.reshape(-1).view(np.float32) for image in (plate, clean, output)]
     flat = [plane.reshape(-1) for plane in arena]
     own, copies = [], []
@@ -93,7 +93,7 @@ def _frames(folder: Path) -> int:
 
 
 def _total_ms(folder: Path, before: int) -> float:
-    """What the daemon's log says of the frame after so many."""
+    """The `total_ms` in the daemon's log of the first frame after the first `before` frames."""
     until = time.monotonic() + 5
     while time.monotonic() < until:
         found = re.findall(r"total_ms=([\d.]+)", (folder / "log").read_text("utf-8", "replace"))

@@ -1,4 +1,4 @@
-"""A shot from PNG to PNG and JPEG: the pipeline, its slowest stage, and the published way.
+"""A shot from PNG to PNG and JPEG: the pipeline, its slowest stage, and the published script.
 
     python benchmarks/bench_shot.py [--frames 8] [--turns 3] [--size 1920x1080]
 
@@ -9,23 +9,23 @@ image script stores them: composite as PNG with alpha, alpha and foreground as J
 
     matte       `mattebridge matte --preset background-matting` against a daemon that is warm;
                 from the call to the last file on disk, checked
-    published   the way of working of the published script, written here: read plate and clean
-                plate with PIL one frame after the other, convert, the plain forward of the same
-                network with the same weights, then one thread a file that saves with PIL; from the
-                first frame until the last thread has ended. A process of its own, which has loaded
-                the network before.
+    published   the procedure of the published script, re-implemented here: read plate and clean
+                plate with PIL one frame after the other, convert, the plain forward pass of the
+                same network with the same weights, then one thread per file that saves with PIL;
+                from the first frame until the last thread has ended. A separate process, which
+                has loaded the network before.
 
-Both take turns, so that other load meets them alike; compare the ratio of the medians. CPU seconds
-a frame stand beside it, of all processes that take part. torch has its usual number of threads in
-both, and in both they wait asleep (OMP_WAIT_POLICY=PASSIVE, which the daemon sets for its worker):
-spinning, they bring either way to a stop on a machine that is busy.
+Both take turns, so that other load affects them equally; compare the ratio of the medians. CPU
+seconds per frame are those of all processes involved. torch has its default number of threads in
+both, and in both its threads sleep while they wait (OMP_WAIT_POLICY=PASSIVE, which the daemon sets
+for its worker): spinning threads bring either of them to a standstill on a busy machine.
 
 `slowest stage`: reading, the daemon and writing are run one at a time over the same frames, each
-alone, in turns with the whole; what the pipeline makes of them when they overlap is shown as a
-share of the slowest. With all stages on the same cores they cannot overlap fully: the daemon's CPU
-seconds a frame over those of the whole are the most that can be. The last line has a device of its
-own in place of the daemon: a stand-in that only waits, as long a frame as the slower of reading and
-writing takes. With the same stand-in the memory of the command is followed over a longer shot.
+alone, in turns with the whole pipeline, whose rate is shown as a share of the slowest stage. With
+all stages on the same cores they cannot overlap fully: the limit is the daemon's CPU seconds per
+frame over those of the whole. The last line replaces the daemon by a device of its own: a fake that
+only waits, for each frame as long as the slower of reading and writing takes. With the same fake
+the memory of the command is measured over a longer shot.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -55,11 +56,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.bench_background_matting import make_network
 from benchmarks.daemon import running
-from mattebridge.image_io import read_frame, write_frame
+from mattebridge.image_io import Encoding, read_frame, write_frame
 from mattebridge.image_io.sources import Pictures
 from mattebridge.models.weights.installed import InstalledModels
-from mattebridge.shot.job import MatteJob
-from mattebridge.shot.pictures import Finish, write_output
+from mattebridge.shot.job import DEFAULT_PARAMS, MatteJob
+from mattebridge.shot.pictures import PictureStyle, write_output
 from mattebridge.shot.plan import preflight
 from mattebridge.shot.run import run_job
 
@@ -105,7 +106,9 @@ def make_shot(folder: Path, frames: int, width: int, height: int) -> None:
     ramp = np.stack([0.25 + 0.3 * u, 0.3 + 0.2 * v, 0.4 - 0.2 * u * v], axis=2)
     detail = cv2.resize(rng.random((height // 6, width // 6, 3), dtype=np.float32), (width, height))
     clean = ramp + 0.1 * (detail - 0.5)
-    write_frame(folder / "clean.png", _grain(clean, rng), alpha="opaque", colorspace="srgb")
+    write_frame(
+        folder / "clean.png", _grain(clean, rng), Encoding(alpha="opaque", colorspace="srgb")
+    )
     for number in range(1, frames + 1):
         across = (u - 0.4 - 0.01 * number) * width / (0.28 * height)
         distance = np.hypot(across, (v - 0.55) / 0.37)
@@ -117,8 +120,7 @@ def make_shot(folder: Path, frames: int, width: int, height: int) -> None:
         write_frame(
             folder / f"plate/{number:04d}.png",
             _grain(plate, rng),
-            alpha="opaque",
-            colorspace="srgb",
+            Encoding(alpha="opaque", colorspace="srgb"),
         )
 
 
@@ -142,7 +144,7 @@ class Bench:
             "output": self.home / "matte",
             "model": MODEL,
             "preset": PRESET,
-            "alignment": "off",
+            "params": replace(DEFAULT_PARAMS, alignment="off"),
             "existing": "overwrite",
             "in_flight": 2,
         }
@@ -184,7 +186,7 @@ class Bench:
     def writing(self) -> tuple[float, float]:
         """The three files of every frame, one after the other."""
         plan = preflight(self.job())
-        finish = Finish(space=plan.space, background=plan.background)
+        style = PictureStyle(space=plan.space, background=plan.background)
         mattes = [_matte_of(path) for path in self.plates[:2]]
 
         def run() -> None:
@@ -192,7 +194,7 @@ class Bench:
                 for output, path in task.outputs.items():
                     assert task.header is not None
                     write_output(
-                        path, output, mattes[index % 2], form=plan.formats[output], finish=finish,
+                        path, output, mattes[index % 2], form=plan.formats[output], style=style,
                         header=task.header,
                     )  # fmt: skip
 
@@ -212,7 +214,7 @@ class Bench:
 
 
 class Published:
-    """The published way of working, in a process that does nothing else."""
+    """The published script's procedure, in a separate process."""
 
     def __init__(self, home: Path) -> None:
         self._process = subprocess.Popen(
@@ -240,7 +242,7 @@ class Published:
 
 
 def as_published(home: Path) -> None:
-    """What `Published` runs: once for every line that comes, then the seconds it took."""
+    """The process of `Published`: mattes the shot once for every input line, prints the seconds."""
     network = make_network("mobilenetv2", "hd", "clustered")
     network.load_state_dict(safetensors.torch.load_file(home / WEIGHTS))
     print("ready", flush=True)
@@ -271,7 +273,7 @@ def _matte_as_published(home: Path, network: Any) -> None:
 
 
 def compare(bench: Bench, turns: int) -> None:
-    """`matte` against the published way, in turns."""
+    """`matte` against the published script's procedure, in turns."""
     published = Published(bench.home)
     ways = {"matte": bench.matte, "published": published.run}
     results: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
@@ -280,7 +282,7 @@ def compare(bench: Bench, turns: int) -> None:
             results[name].append(run())
     published.close()
     frames = len(bench.plates)
-    print("| way of working | frames/s, median | best | CPU s a frame |")
+    print("| program | frames/s, median | best | CPU s a frame |")
     print("|---|---|---|---|")
     for name, taken in results.items():
         walls = [wall for wall, _ in taken]
@@ -292,14 +294,14 @@ def compare(bench: Bench, turns: int) -> None:
         for index in (0, 1)
     )
     print(
-        f"\n`matte` makes **{wall[1] / wall[0]:.2f} x** the frames/s of the published way"
+        f"\n`matte` makes **{wall[1] / wall[0]:.2f} x** the frames/s of the published procedure"
         f" (goal 2.5), with {cpu[0] / cpu[1]:.2f} x its CPU time\n",
         flush=True,
     )
 
 
 def stages(bench: Bench, turns: int) -> None:
-    """Each stage alone and all of them overlapped, in turns."""
+    """Each stage alone, and all of them overlapped, in turns."""
     runs = {
         "reading": bench.reading,
         "the daemon": bench.network_alone,
@@ -329,7 +331,7 @@ def stages(bench: Bench, turns: int) -> None:
 
 
 def memory(bench: Bench, frames: int = 240) -> None:
-    """Resident memory of the command over a long shot: links to the same few pictures."""
+    """Resident memory of the command over a long shot, made of links to the same few pictures."""
     folder = bench.home / "long"
     folder.mkdir()
     for number in range(1, frames + 1):
@@ -368,7 +370,7 @@ def _matte_of(plate: Path) -> Any:
 
 
 class _Shared:
-    """The benchmark's client, which a job must not close."""
+    """The benchmark's client; a job's `close` does not close it."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -381,7 +383,7 @@ class _Shared:
 
 
 class _Waiting:
-    """A device that works beside the processor: a frame takes its time, one after the other."""
+    """A fake device of its own: each frame takes `seconds`, one after the other."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds, self._lock, self._free = seconds, threading.Lock(), 0.0

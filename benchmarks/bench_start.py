@@ -1,4 +1,4 @@
-"""How long until something happens: the front's start, the worker's, and the client's import.
+"""Start-up times: of the front, of the worker, and of the client's import.
 
 Method: best of N, each in fresh processes. "First client" is the time from starting the front's
 process to the first accepted hello; "ready" is until a worker has rendered its warm-up frame;

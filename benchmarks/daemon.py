@@ -1,4 +1,4 @@
-"""A daemon of our own for a benchmark: a folder in the temporary directory, ended by pid."""
+"""A daemon for a benchmark: its folder is in the temporary directory; it is ended by its pid."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mattebridge.errors import ConnectionFailed
 LIMIT_S = 60.0
 
 
-def start(folder: Path, **environment: str) -> subprocess.Popen[bytes]:
-    """A front in this folder; it may not accept yet."""
+def start(folder: Path, devices: str = "cpu", **environment: str) -> subprocess.Popen[bytes]:
+    """A front in this folder with workers on these devices; it may not accept yet."""
     return subprocess.Popen(
-        [sys.executable, "-m", "mattebridge.daemon", f"--folder={folder}", "--devices=cpu"],
+        [sys.executable, "-m", "mattebridge.daemon", f"--folder={folder}", f"--devices={devices}"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -29,12 +29,12 @@ def start(folder: Path, **environment: str) -> subprocess.Popen[bytes]:
     )
 
 
-def connect(folder: Path, process: subprocess.Popen[bytes]) -> MatteClient:
-    """The first client that is let in."""
+def connect(folder: Path, process: subprocess.Popen[bytes], in_flight: int = 2) -> MatteClient:
+    """The first client that is accepted."""
     until = time.monotonic() + LIMIT_S
     while True:
         try:
-            return MatteClient.connect(str(folder))
+            return MatteClient.connect(str(folder), in_flight=in_flight)
         except ConnectionFailed:
             if time.monotonic() > until or process.poll() is not None:
                 raise
@@ -42,12 +42,14 @@ def connect(folder: Path, process: subprocess.Popen[bytes]) -> MatteClient:
 
 
 @contextmanager
-def running(**environment: str) -> Iterator[tuple[MatteClient, subprocess.Popen[bytes]]]:
-    """A client of a daemon whose worker has warmed up; both are gone afterwards."""
+def running(
+    devices: str = "cpu", in_flight: int = 2, **environment: str
+) -> Iterator[tuple[MatteClient, subprocess.Popen[bytes]]]:
+    """A client of a daemon whose worker has warmed up; both are ended afterwards."""
     home = Path(tempfile.mkdtemp(prefix="mb-bench-"))
-    process = start(home / "run", **environment)
+    process = start(home / "run", devices, **environment)
     try:
-        with connect(home / "run", process) as client:
+        with connect(home / "run", process, in_flight) as client:
             until = time.monotonic() + LIMIT_S
             while client.ping()["state"] == "starting" and time.monotonic() < until:
                 time.sleep(0.02)
