@@ -1,5 +1,5 @@
-# Nuke runs this at every start, also on the farm and under Pythons that we do not support:
-# it must parse on 3.7, and a failure prints one line and never breaks the start.
+# Nuke runs this at every start, also on farms and with unsupported versions of Python:
+# it must parse on 3.7, and on failure it prints one line and Nuke starts normally.
 try:
     import mattebridge_nuke
 

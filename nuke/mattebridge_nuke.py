@@ -1,4 +1,4 @@
-"""The MatteBridge node in Nuke: a Group that sends its inputs to the daemon and reads mattes back.
+"""The MatteBridge node in Nuke: a Group that sends its inputs to the daemon and reads the mattes.
 
     Plate, CleanPlate, Hint --> (while matting: Writes of scratch EXR) --> daemon
                                                                              |
@@ -6,15 +6,15 @@
                  ^------ Live  (the OFX plugin, where it is installed and chosen)
 
 The Read gives premultiplied RGBA, `matte.alpha` and `foreground.red/green/blue`. Where Nuke cannot
-load numpy, pyzmq and msgpack, the `mattebridge` command takes the client's place. A script that
-holds the node opens, shows its knobs, saves and renders what is matted without this file, without
+load numpy, pyzmq and msgpack, the `mattebridge` command is used in place of the client. A script
+with the node opens, shows its knobs, saves and renders finished mattes without this file, without
 the mattebridge package and without a daemon: the node is a plain Group, its buttons are guarded
 one-liners, and nothing here is imported by Nuke's own render.
 
-With a window, a frame's inputs are rendered on the main thread and everything else happens on a
-thread of ours, so that the interface lives between frames; without one, all of it happens here.
-Rules: every call of Nuke on the main thread; every wait looks at the cancel of this request; a
-thread never outlives its request by more than one poll.
+In the graphical Nuke, a frame's inputs are rendered on the main thread and everything else runs on
+a separate thread, so that the interface responds between frames; in a terminal session, all of it
+runs on the main thread. Rules: Nuke is called on the main thread only; every wait checks whether
+the request was cancelled; a thread never outlives its request by more than one poll interval.
 
 As a program, in Nuke's Python or under `nuke -t`:
 
@@ -38,7 +38,7 @@ import nuke
 
 VERSION = 1
 PLUGIN_CLASS = "OFXorg.mattebridge.MatteBridge_v1"
-# In the order of the node's arrows, with what each is to the daemon.
+# In the order of the node's arrows, with the role of each in a request.
 INPUTS = {
     "Plate": "plate",
     "CleanPlate": "clean_plate",
@@ -48,11 +48,11 @@ INPUTS = {
 }
 MATTES = ("Hint", "GarbageMatte", "CoreMatte")
 MARKER = "bridge_version"
-# Never a picture: a Read of it is an error that says what to do.
+# A file that never exists: the Read's error message then says what to do.
 NOT_YET = "press_Matte_Range_first.%04d.exr"
 READY = "not matted yet"
 CHANGED = "the inputs or knobs have changed since this was matted: matte it again"
-AS_MATTED = "matted as it is now"
+AS_MATTED = "the mattes are up to date"
 ANY_FRAME = 1000000
 ON_KNOB = """try:
     import mattebridge_nuke
@@ -60,9 +60,9 @@ except ImportError:
     pass
 else:
     mattebridge_nuke.knob_changed(nuke.thisNode(), nuke.thisKnob().name())"""
-# A look at the graph above the node may hold the interface up no longer.
+# The longest time that checking the graph above the node may block the interface.
 LOOK_LIMIT_S = 0.04
-# Knobs of any node that decide no pixel.
+# Knobs of any node that do not affect pixels.
 NO_PIXELS = re.compile(
     r"xpos|ypos|selected|name|label|note_font.*|tile_color|gl_color|hide_input|help|icon|bookmark"
     r"|indicators|postage_stamp.*|cached|dope_sheet|autolabel|knobChanged|updateUI|on[A-Z]\w*"
@@ -83,12 +83,12 @@ class HostError(Exception):
 
 
 def set_up() -> None:
-    """What `init.py` does: the way to our packages, and our callbacks. Loads nothing heavy."""
+    """Called by `init.py`: adds the packages' folder and the callbacks. Imports nothing heavy."""
     if sys.version_info < (3, 9):  # noqa: UP036 - Nuke 13 runs this too
         raise HostError("needs Nuke 14 or newer (Python 3.9)")
     here = os.path.dirname(os.path.abspath(__file__))
     vendored = os.path.join(here, "vendor", "cp{}{}".format(*sys.version_info[:2]))
-    # At the end: Nuke's own numpy wins, whose binaries it was built with.
+    # At the end, so that Nuke's own numpy is found first: Nuke was built with it.
     if os.path.isdir(vendored) and vendored not in sys.path:
         sys.path.append(vendored)
     nuke.addOnCreate(_on_create, nodeClass="Group")
@@ -98,13 +98,13 @@ def set_up() -> None:
 
 
 def set_up_menu() -> None:
-    """What `menu.py` does."""
+    """Called by `menu.py`: adds the menu entry."""
     menu = nuke.menu("Nodes").addMenu("mattebridge")
     menu.addCommand("MatteBridge", "import mattebridge_nuke; mattebridge_nuke.create()")
 
 
 def _on_create() -> None:
-    """A pasted copy gets an id, and so a folder, of its own."""
+    """A pasted copy gets its own id, and so its own folder."""
     node = nuke.thisNode()
     if not is_ours(node):
         return
@@ -126,10 +126,10 @@ def _on_script_close() -> None:
 
 
 def _on_render() -> None:
-    """Before a Write: say which mattes are older than what they were made of. Never an error."""
+    """Before a Write: print which mattes are older than their inputs. Never an error."""
     parent = nuke.thisNode().parent()
     if parent is not None and is_ours(parent):
-        return  # the scratch Write of a node of ours
+        return  # the scratch Write of a MatteBridge node
     for node in _our_nodes():
         if check_upstream(node) and not nuke.GUI:
             print(f"mattebridge: {node.fullName()}: {CHANGED}", flush=True)
@@ -148,7 +148,7 @@ def _our_nodes() -> list[nuke.Node]:
 
 
 def create() -> nuke.Node:
-    """A MatteBridge node, connected to what is selected."""
+    """A MatteBridge node, connected to the selected nodes."""
     selected = nuke.selectedNodes()
     node = nuke.nodes.Group()
     node.setName("MatteBridge1", uncollide=True)
@@ -170,7 +170,7 @@ def _fill(node: Any) -> None:
         _set(read, raw=True, premultiplied=True, on_error="error")
         _set(read, origset=True, **dict.fromkeys(("first", "origfirst"), -ANY_FRAME))
         _set(read, **dict.fromkeys(("last", "origlast"), ANY_FRAME))
-        # Reports what is matted; the Read itself takes any frame, and a missing one is an error.
+        # Reports the range of the mattes. The Read takes any frame; a missing file is an error.
         shown = nuke.nodes.FrameRange(name="Matted", inputs=[read])
         route = nuke.nodes.Switch(name="Route", inputs=[shown])
         output = nuke.nodes.Output(inputs=[route])
@@ -193,60 +193,60 @@ def _button(function: str) -> str:
 
 
 def _knobs() -> Iterator[nuke.Knob]:
-    """Every knob, in order. Names stand in saved scripts: they are never changed."""
+    """Every knob, in order. Saved scripts contain the names, so they never change."""
     yield nuke.Tab_Knob("mattebridge", "MatteBridge")
-    yield _told(nuke.Text_Knob("status", "Status", READY), "What happened last.")
+    yield _tip(nuke.Text_Knob("status", "Status", READY), "The result of the last action.")
     for function, label, tip in (
         ("matte_frame", "Matte frame", "Matte the current frame, in all views."),
-        ("matte_range", "Matte range", "Matte First to Last. Frames that are the same as before "
-         "cost no more than their render."),
-        ("cancel", "Cancel", "Stop what this node is matting; frames that are done stay."),
+        ("matte_range", "Matte range", "Matte First to Last. Frames that have not changed are "
+         "rendered, but not matted again."),
+        ("cancel", "Cancel", "Stop matting; frames that are finished stay."),
         ("clear", "Clear", "Remove every matte of this node from disk."),
-        ("open_status", "Daemon status", "What the daemon is doing."),
+        ("open_status", "Daemon status", "Show what the daemon is doing."),
     ):  # fmt: skip
-        yield _told(nuke.PyScript_Knob(function, label, _button(function)), tip)
-    yield _told(nuke.Int_Knob("first", "First"), "First frame of Matte range.")
-    yield _told(nuke.Int_Knob("last", "Last"), "Last frame of Matte range.")
+        yield _tip(nuke.PyScript_Knob(function, label, _button(function)), tip)
+    yield _tip(nuke.Int_Knob("first", "First"), "First frame of Matte range.")
+    yield _tip(nuke.Int_Knob("last", "Last"), "Last frame of Matte range.")
     step = nuke.Int_Knob("increment", "Every")
     step.setValue(1)
-    yield _told(step, "Every how many frames: 2 leaves out each second one.")
-    yield _told(
+    yield _tip(step, "Step of the range: 2 mattes every second frame.")
+    yield _tip(
         nuke.PyScript_Knob("set_input_range", "Input range", _button("set_input_range")),
         "Set First and Last to the range of Plate.",
     )
-    yield _told(nuke.String_Knob("model", "Model", "default"), "Name of a model; the command "
+    yield _tip(nuke.String_Knob("model", "Model", "default"), "Name of a model; the command "
                 "`mattebridge models` lists them.")  # fmt: skip
     for name, label, choices, tip in _CHOICES:
-        yield _told(nuke.Enumeration_Knob(name, label, list(choices)), tip)
-    yield _told(nuke.String_Knob("hint_channel", "Hint channel", "rgba.alpha"), "The channel of "
+        yield _tip(nuke.Enumeration_Knob(name, label, list(choices)), tip)
+    yield _tip(nuke.String_Knob("hint_channel", "Hint channel", "rgba.alpha"), "The channel of "
                 "Hint, GarbageMatte and CoreMatte that is the matte.")  # fmt: skip
-    yield _told(nuke.String_Knob("held_clean_plate", "Held clean plate", ""), "Name of a clean "
-                "plate that was left with the daemon. Used where CleanPlate is not connected; such "
-                "frames are always computed again.")  # fmt: skip
-    yield _told(nuke.Boolean_Knob("overscan", "Overscan"), "Matte all pixels of Plate, also those "
+    yield _tip(nuke.String_Knob("held_clean_plate", "Held clean plate", ""), "Name of a clean "
+                "plate that the daemon holds. Used if CleanPlate is not connected; such frames are "
+                "always computed again.")  # fmt: skip
+    yield _tip(nuke.Boolean_Knob("overscan", "Overscan"), "Matte all pixels of Plate, also those "
                 "outside the format.")  # fmt: skip
-    yield _told(nuke.Multiline_Eval_String_Knob("settings", "Settings"), "Settings of the model, "
-                "one a line: key=value.")  # fmt: skip
+    yield _tip(nuke.Multiline_Eval_String_Knob("settings", "Settings"), "Settings of the model, "
+                "one per line: key=value.")  # fmt: skip
     yield nuke.Tab_Knob("advanced", "Advanced")
-    yield _told(nuke.File_Knob("store", "Folder"), "Where mattes are kept. Empty: a folder "
+    yield _tip(nuke.File_Knob("store", "Folder"), "Where mattes are kept. Empty: a folder "
                 "`mattebridge` beside the script, else a temporary one.")  # fmt: skip
-    yield _told(nuke.File_Knob("scratch", "Scratch folder"), "Where pixels pass through. Empty: "
-                "memory where a frame fits, else the temporary folder.")  # fmt: skip
+    yield _tip(nuke.File_Knob("scratch", "Scratch folder"), "Where scratch files are written. "
+                "Empty: memory if a frame fits, else the temporary folder.")  # fmt: skip
     limit = nuke.Double_Knob("timeout_s", "Time limit (s)")
     limit.setValue(600.0)
-    yield _told(limit, "The longest wait for one frame.")
-    yield _told(nuke.String_Knob("instance", "Daemon", ""), "Which daemon: a name, or the folder "
-                "it runs in. Empty: the usual one.")  # fmt: skip
+    yield _tip(limit, "The longest wait for one frame.")
+    yield _tip(nuke.String_Knob("instance", "Daemon", ""), "Which daemon: a name, or the folder "
+                "it runs in. Empty: the default one.")  # fmt: skip
     for name, value in ((MARKER, str(VERSION)), ("node_uid", ""), ("matted_from", "")):
         hidden = nuke.String_Knob(name, name, value)
         hidden.setVisible(False)
-        yield _told(hidden, "Used by the node itself.")
+        yield _tip(hidden, "Used internally by the node.")
 
 
 _CHOICES: Sequence[tuple[str, str, Sequence[str], str]] = (
     ("route", "Route", ("pre-render", "live (OFX)"), "Pre-render: mattes are made by the buttons "
      "and read from disk. Live: the OFX plugin mattes each frame as the viewer asks for it."),
-    ("colorspace", "Colour", ("linear", "srgb"), "The light of Plate and CleanPlate in this "
+    ("colorspace", "Colour", ("linear", "srgb"), "Colour space of Plate and CleanPlate in this "
      "script: scene-linear, as Nuke works, or display-encoded."),
     ("foreground", "Foreground from", ("model", "unmix", "plate"), "Where the subject's colour "
      "comes from: the model, the plate with the clean plate taken out, or the plate as it is."),
@@ -255,15 +255,15 @@ _CHOICES: Sequence[tuple[str, str, Sequence[str], str]] = (
     ("match_exposure", "Match exposure", ("as the model wants", "on", "off"), "Fit CleanPlate's "
      "exposure and white balance to Plate."),
     ("plate_alpha", "Plate alpha", ("opaque", "straight", "premultiplied"), "What the alpha of "
-     "Plate means; opaque: nothing."),
+     "Plate means; opaque: it is ignored."),
     ("nonfinite", "NaN and infinity", ("error", "zero"), "In Plate or CleanPlate: refuse the "
-     "frame, or take them for black."),
-    ("precision", "Files", ("16 bit half", "32 bit float"), "Of the mattes on disk."),
+     "frame, or treat them as black."),
+    ("precision", "Files", ("16 bit half", "32 bit float"), "Sample type of the mattes on disk."),
 )  # fmt: skip
 
 
-def _told(knob: nuke.Knob, tip: str) -> nuke.Knob:
-    knob.setTooltip(tip)
+def _tip(knob: nuke.Knob, text: str) -> nuke.Knob:
+    knob.setTooltip(text)
     return knob
 
 
@@ -281,13 +281,13 @@ def matte_range(node: nuke.Node) -> None:
 
 
 def cancel(node: nuke.Node) -> None:
-    """Button: stop this node's request; one that is over already is left alone."""
+    """Button: stop this node's request, if one is running."""
     if not _cancel_job(node["node_uid"].value()):
         _say(node, "nothing is being matted")
 
 
 def clear(node: nuke.Node) -> None:
-    """Button: forget this node's mattes, on disk too."""
+    """Button: remove this node's mattes, also from disk."""
 
     def work() -> None:
         if node["node_uid"].value() in _jobs:
@@ -301,16 +301,16 @@ def clear(node: nuke.Node) -> None:
 
 
 def set_input_range(node: nuke.Node) -> None:
-    """Button: the range of Plate, or of the script where nothing is connected."""
+    """Button: the range of Plate, or of the script if nothing is connected."""
     source = node.input(0) or nuke.root()
     node["first"].setValue(int(source.firstFrame()))
     node["last"].setValue(int(source.lastFrame()))
 
 
 def knob_changed(node: Any, knob: str) -> None:
-    """For each knob, and when the node is opened or connected. No network, no files."""
+    """Called for each knob, and when the node is opened or connected. No network, no files."""
     if not is_ours(node):
-        return  # in the middle of being made
+        return  # it is not complete yet
     if knob == "route":
         choose_route(node)
     elif node["route"].value() == LIVE:
@@ -321,7 +321,7 @@ def knob_changed(node: Any, knob: str) -> None:
 
 
 def choose_route(node: Any) -> None:
-    """Called when the Route knob changes: the plugin's node appears when it is first chosen."""
+    """Called when the Route knob changes; makes the plugin's node the first time it is chosen."""
 
     def work() -> None:
         live = node["route"].value() == LIVE
@@ -338,7 +338,7 @@ def choose_route(node: Any) -> None:
 
 
 def check_upstream(node: nuke.Node) -> bool:
-    """Whether the mattes are older than what is above the node now; says so on the node."""
+    """Whether the nodes above or the knobs have changed since matting; sets the node's status."""
     before, node_is_live = node["matted_from"].value(), node["route"].value() == LIVE
     if not before or node_is_live or node["node_uid"].value() in _jobs:
         return False
@@ -352,7 +352,7 @@ def check_upstream(node: nuke.Node) -> bool:
 
 
 def open_status(node: nuke.Node) -> None:
-    """Button: what the daemon says of itself, asked on a thread."""
+    """Button: show the daemon's status; asked for on a separate thread."""
     instance = node["instance"].value() or None
     name = node.fullName()
 
@@ -367,21 +367,19 @@ def open_status(node: nuke.Node) -> None:
     if nuke.GUI:
         _run_aside(ask)
     else:
-        ask()  # nobody would run what a thread hands to the main thread
+        ask()  # without a window Nuke does not run what a thread hands to the main thread
 
 
 def _range_of(node: nuke.Node) -> list[int]:
     first, last, step = (int(node[name].value()) for name in ("first", "last", "increment"))
     if step < 1:
         raise HostError("Every must be 1 or more")
-    frames = list(range(first, last + 1, step))
-    if not frames:
-        raise HostError(f"the range is empty: First is {first} and Last is {last}")
+    frames: list[int] = _package("frame_range").frame_range(first, last, step)
     return frames
 
 
 def _add_plugin(node: Any) -> None:
-    """The plugin twice: as it is, and for the layers, which Nuke only computes when asked for."""
+    """The plugin twice: for RGBA, and for the layers, which Nuke computes only when needed."""
     nuke.Layer("foreground", [f"foreground.{colour}" for colour in ("red", "green", "blue")])
     nuke.Layer("matte", ["matte.alpha"])
     with node:
@@ -414,7 +412,7 @@ def _one_plugin(node: Any, name: str, output: int) -> nuke.Node:
 
 
 def _pass_on(node: Any) -> None:
-    """Give the plugin what stands on the group; name what it has no knob for."""
+    """Set the plugin's knobs from the group's; the status names those that it does not have."""
     plugins = [node.node(name) for name in ("Live", "LiveForeground")]
     if None in plugins:
         raise HostError("the plugin is no longer in this group: make a new MatteBridge node")
@@ -424,7 +422,7 @@ def _pass_on(node: Any) -> None:
         for ours, (theirs, numbers) in _LIVE_CHOICES.items():
             live[theirs].setValue(numbers[str(node[ours].value())])
         live["timeout"].setValue(float(node["timeout_s"].value()))
-        # Inside the group an arrow always leads somewhere, also where outside there is nothing.
+        # Inside the group an input is always connected, even if the group's own is not.
         live["useBackground"].setValue(node.input(1) is not None)
         live["useHint"].setValue(node.input(2) is not None)
         live["hintChannel"].setValue(_LIVE_HINTS.get(str(node["hint_channel"].value()), 0))
@@ -440,7 +438,7 @@ def _is_as_made(node: nuke.Node, name: str) -> bool:
 
 
 LIVE = "live (OFX)"
-# Our knobs and the plugin's; it has choices by number.
+# Knobs of the group and of the plugin, whose choices are numbers.
 _LIVE_TEXTS = {"model": "model", "held_clean_plate": "cleanPlate", "instance": "endpoint"}
 _LIVE_CHOICES: dict[str, tuple[str, dict[str, int]]] = {
     "colorspace": ("inputColor", {"linear": 0, "srgb": 1}),
@@ -452,7 +450,7 @@ _LIVE_CHOICES: dict[str, tuple[str, dict[str, int]]] = {
 }
 _LIVE_HINTS = {"rgba.alpha": 0, "rgba.red": 1}
 _NOT_LIVE = ("match_exposure", "plate_alpha", "nonfinite", "settings", "overscan")
-# Knobs of ours that decide pixels.
+# Knobs of the group that affect pixels.
 PIXEL_KNOBS = (
     "model", "colorspace", "foreground", "alignment", "match_exposure", "plate_alpha", "nonfinite",
     "precision", "hint_channel", "held_clean_plate", "overscan", "settings",
@@ -460,10 +458,10 @@ PIXEL_KNOBS = (
 
 
 def graph_signature(node: nuke.Node) -> str:
-    """A digest of the knobs of all nodes above ours, and of our own that decide pixels.
+    """A digest of the knobs of all nodes above the node, and of its own that affect pixels.
 
-    Says nothing of files that were written again under their old names. Empty for a graph too
-    large to look at while somebody waits.
+    Files that were overwritten under their old names are not noticed. Empty for a graph that takes
+    longer than `LOOK_LIMIT_S`.
     """
     until = time.monotonic() + LOOK_LIMIT_S
     digest = hashlib.sha256()
@@ -473,7 +471,7 @@ def graph_signature(node: nuke.Node) -> str:
     seen: dict[str, int] = {}
     while waiting:
         above = waiting.pop()
-        # By the order of the walk, not by name: a renamed node is the same node.
+        # Numbered in the order of the walk, not by name: a renamed node is the same node.
         name = "" if above is None else above.fullName()
         new = name not in seen
         digest.update(f"{seen.setdefault(name, len(seen))}\n".encode())
@@ -494,7 +492,7 @@ def graph_signature(node: nuke.Node) -> str:
 # ------------------------------------------------------------------------------------ one request
 
 
-class _Request:
+class _NodeRequest:
     """What a request needs of the node, taken once, on the main thread."""
 
     def __init__(self, node: nuke.Node, frames: Sequence[int]) -> None:
@@ -514,7 +512,7 @@ class _Request:
             raise HostError("connect a plate to the Plate input")
         plate = node.input(0)
         assert plate is not None
-        # Half again for a bounding box larger than the format.
+        # Half as much again, for a bounding box larger than the format.
         self.frame_bytes = int(plate.width() * plate.height() * 4 * 4 * len(self.inputs) * 1.5)
 
     def run(
@@ -578,7 +576,7 @@ class _Request:
         if missing:
             raise HostError(f"frame {frame} of {missing[0]} was not rendered")
         by_role = {INPUTS[name]: path for name, path in files.items()}
-        return request.FrameInputs(**by_role, hint_channel=self.hint_name)
+        return request.ScratchFiles(**by_role, hint_channel=self.hint_name)
 
     def _set_write(self, write: nuke.Node, name: str, path: str) -> None:
         channels = "rgb"
@@ -590,7 +588,7 @@ class _Request:
         _set(write, datatype="32 bit float", compression="none", autocrop=False, raw=True)
 
     def _show(self, made: Sequence[Any]) -> None:
-        """Let the Read in the group show the new set. On the main thread."""
+        """Point the Read in the group at the new set. On the main thread."""
         store = _package("store")
         node = _by_name(self.name)
         read = _read_of(node)
@@ -600,7 +598,7 @@ class _Request:
         folder = store.update_set(self.store, before, made, self.settings, self.source)
         numbers = [int(name.split(".")[-1]) for name in store.read_set(folder).get("frames", {})]
         read["file"].setValue((folder / store.PATTERN).as_posix())
-        # Frames of several sources are as good as changed: some of them are.
+        # Frames made from different states of the graph count as changed, because some of them are.
         source = store.source_of(folder)
         node["matted_from"].setValue("several" if source is None else source)
         _set(node.node("Matted"), first_frame=min(numbers), last_frame=max(numbers))
@@ -614,7 +612,7 @@ class _Request:
 
 
 class _Quiet:
-    """Full size, and nothing for the undo list, while we add and remove our own nodes."""
+    """No proxy and no entries in the undo list, while scratch Writes are added and removed."""
 
     def __enter__(self) -> None:
         nuke.Undo.disable()
@@ -637,48 +635,31 @@ def _execute(writes: Sequence[nuke.Node], frame: int, view: str) -> None:
         raise HostError(f"frame {frame} could not be rendered: {error}") from error
 
 
+# Knobs that hold a value of the render parameter of the same name.
+_PARAMS = ("colorspace", "foreground", "alignment", "plate_alpha", "nonfinite")
+
+
 def _settings_of(node: nuke.Node, kind: Callable[..., Any]) -> Any:
     def chosen(name: str) -> Any:
         value = node[name].value()
         return None if value == "as the model wants" else value
 
     exposure = chosen("match_exposure")
-    plain = ("colorspace", "foreground", "alignment", "plate_alpha", "nonfinite")
     return kind(
         model=str(node["model"].value()).strip() or "default",
         match_exposure=None if exposure is None else exposure == "on",
-        settings=parse_settings(str(node["settings"].value() or "")),
+        settings=_package("settings_text").parse_settings_knob(
+            str(node["settings"].value() or ""), where="Settings"
+        ),
         precision="float32" if node["precision"].value() == "32 bit float" else "float16",
         overscan=bool(node["overscan"].value()),
         held_clean_plate=_held(node),
-        **{name: chosen(name) for name in plain},
+        **{name: chosen(name) for name in _PARAMS},
     )
 
 
 def _held(node: nuke.Node) -> str:
     return "" if node.input(1) is not None else str(node["held_clean_plate"].value()).strip()
-
-
-def parse_settings(text: str) -> dict[str, Any]:
-    """`key=value` a line, as typed values."""
-    settings: dict[str, Any] = {}
-    for line in filter(None, (line.strip() for line in text.splitlines())):
-        name, equals, value = (part.strip() for part in line.partition("="))
-        if not equals or not name:
-            raise HostError(f"Settings takes key=value, not '{line}'")
-        settings[name] = _typed(value)
-    return settings
-
-
-def _typed(text: str) -> Any:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def _hint_channel(name: str) -> tuple[str, str]:
@@ -707,14 +688,14 @@ def _store_of(node: nuke.Node) -> Any:
 
 
 def _path_on(node: nuke.Node, name: str) -> Optional[str]:
-    """A folder on the node, as it is called on this machine."""
+    """A folder on the node, with its path on this machine."""
     knob: Any = node[name]
     path = knob.getEvaluatedValue()
     return _here(path) if path else None
 
 
 def _here(path: str) -> str:
-    """A path by the studio's own rules, which may differ from machine to machine."""
+    """A path after the studio's filename filter, which may differ from machine to machine."""
     rules: Any = nuke.filenameFilter
     return rules(path) or path
 
@@ -741,9 +722,9 @@ def _by_name(name: str) -> Any:
 
 
 class _Job:
-    """A request on a thread, with a progress bar; only where Nuke has a window."""
+    """A request on a thread, with a progress bar; only if Nuke has a window."""
 
-    def __init__(self, request: _Request) -> None:
+    def __init__(self, request: _NodeRequest) -> None:
         self.request = request
         self.stop = threading.Event()
         self.done = 0
@@ -774,7 +755,7 @@ class _Job:
         self.done, self.words = done, words
 
     def _watch(self) -> None:
-        """Move the bar, and look whether it was cancelled, ten times a second."""
+        """Update the progress bar and check for cancellation, ten times a second."""
         while not self.ended.wait(POLL_S):
             _on_main(self._poll)
 
@@ -787,7 +768,7 @@ class _Job:
             self.stop.set()
 
     def _finish(self, text: str) -> None:
-        # A bar closes when nothing holds it any more.
+        # Nuke closes the progress bar when the object is deleted.
         self.task = None
         if _jobs.get(self.request.uid) is self:
             del _jobs[self.request.uid]
@@ -798,7 +779,7 @@ def _start(node: nuke.Node, frames: Sequence[int]) -> None:
     def work() -> None:
         if node["node_uid"].value() in _jobs:
             raise HostError("this node is being matted; press Cancel first")
-        request = _Request(node, frames)
+        request = _NodeRequest(node, frames)
         if nuke.GUI:
             _say(node, f"matting {len(request.frames)} frames")
             _Job(request).start()
@@ -808,8 +789,10 @@ def _start(node: nuke.Node, frames: Sequence[int]) -> None:
     _guarded(node, work)
 
 
-def matte_here(request: _Request, report: Callable[[int, str], None] = lambda n, text: None) -> str:
-    """Matte on this thread: where there is no window."""
+def matte_here(
+    request: _NodeRequest, report: Callable[[int, str], None] = lambda n, text: None
+) -> str:
+    """Matte on this thread; used without a window."""
     return request.run(lambda call: call(), lambda: False, report)
 
 
@@ -822,7 +805,7 @@ def _cancel_job(uid: str) -> bool:
 
 
 def _guarded(node: nuke.Node, work: Callable[[], None]) -> None:
-    """Run a button; what goes wrong becomes one sentence on the node, or an error on a farm."""
+    """Run a button; an error is shown in the node's status, or raised if there is no window."""
     try:
         work()
     except Exception as error:
@@ -847,7 +830,7 @@ def _on_main(call: Callable[[], Any]) -> Any:
         return call()
     outcome = _with_result(guarded)
     if outcome is None:
-        raise HostError("Nuke did not run a part of the matte; see its terminal")
+        raise HostError("Nuke did not run a step of the matte; see its terminal")
     good, value = outcome
     if not good:
         raise value
@@ -860,7 +843,7 @@ def _with_result(call: Callable[[], Any]) -> Any:
 
 
 def _run_aside(work: Callable[[], None]) -> None:
-    # A daemon thread: Nuke can quit in the middle of a frame.
+    # A daemon thread, so that Nuke can quit during a frame.
     threading.Thread(target=work, name="mattebridge", daemon=True).start()
 
 
@@ -875,12 +858,17 @@ def _say_by_name(name: str, text: str) -> None:
 
 
 def _sentence(error: BaseException) -> str:
-    message = getattr(error, "message", None) or str(error) or type(error).__name__
-    return re.sub(r"\s+", " ", str(message))
+    """An error as one line, also where mattebridge cannot be imported."""
+    message = str(getattr(error, "message", None) or str(error) or type(error).__name__)
+    try:
+        from mattebridge.errors import one_line
+    except ImportError:
+        return " ".join(message.split())
+    return one_line(message)
 
 
 def _package(name: str) -> Any:
-    """A module of `mattebridge.hosts`, or one sentence on what is missing."""
+    """A module of `mattebridge.hosts`; `HostError` says what is missing."""
     try:
         import importlib
 
@@ -910,7 +898,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("script")
     parser.add_argument("--frames", help="1001-1010, 1-20x2; default: as on the node")
     parser.add_argument("--node", help="one node; default: every MatteBridge in the script")
-    # Nuke takes a last argument that is a number for a frame range of its own.
+    # Nuke takes a last argument that is a number as its own frame range.
     options = parser.parse_args([word for word in arguments if word != "end"])
     try:
         nuke.scriptOpen(options.script)
@@ -920,8 +908,8 @@ def main(arguments: Sequence[str]) -> int:
             wanted = options.node or "MatteBridge"
             raise HostError(f"there is no node {wanted} in {options.script}")
         for node in nodes:
-            frames = parse_frames(options.frames) if options.frames else _range_of(node)
-            request = _Request(node, frames)
+            frames = _frames_of(options.frames) if options.frames else _range_of(node)
+            request = _NodeRequest(node, frames)
             total = len(request.frames)
             text = matte_here(request, _print_progress(total))
             print(f"{node.fullName()}: {text}", flush=True)
@@ -935,27 +923,16 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _frames_of(text: str) -> list[int]:
+    frames: list[int] = _package("frame_range").parse_frames(text)
+    return frames
+
+
 def _print_progress(total: int) -> Callable[[int, str], None]:
     def report(done: int, words: str) -> None:
         print(f"mattebridge: {words} ({done}/{total})", flush=True)
 
     return report
-
-
-def parse_frames(text: str) -> list[int]:
-    """`1-10x2 20` or `-5--3`, as Nuke and we write them; sorted, each once."""
-    frames: set[int] = set()
-    for part in re.split(r"[,\s]+", text.strip()):
-        match = re.match(r"^(-?\d+)(?:-(-?\d+)(?:x(\d+))?)?$", part)
-        if match is None:
-            raise HostError(f"'{part}' is no frame range; say 1001-1010 or 1-20x2")
-        first = int(match.group(1))
-        last = first if match.group(2) is None else int(match.group(2))
-        step = int(match.group(3) or 1)
-        if step < 1 or last < first:
-            raise HostError(f"'{part}' is an empty frame range")
-        frames.update(range(first, last + 1, step))
-    return sorted(frames)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-# Nuke runs this where it has a window. It must parse on 3.7; see init.py.
+# Nuke runs this at the start of the graphical program. It must parse on 3.7; see init.py.
 try:
     import mattebridge_nuke
 

@@ -1,4 +1,4 @@
-"""Build the release plugin with compilers out of Python wheels, look at it, install it.
+"""Build the release plugin with compilers from Python wheels, check it, and install it.
 
     python plugin_shim/build.py --tools VENV --build DIR [--install DIR] [--target TARGET]
 
@@ -31,7 +31,7 @@ PARALLEL = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", "2")
 
 
 class Symbols(NamedTuple):
-    """What a Linux library gives and takes."""
+    """The symbols that a Linux library exports and needs."""
 
     exported: set[str]
     undefined: set[str]
@@ -50,7 +50,7 @@ def main() -> int:
     print(f"built {binary} ({binary.stat().st_size // 1024} KB)")
     trouble = check(binary, options.target)
     if trouble:
-        print(f"mattebridge: the plugin is not as it must be: {trouble}", file=sys.stderr)
+        print(f"mattebridge: the plugin cannot be released: {trouble}", file=sys.stderr)
         return 1
     if options.install:
         print(f"installed {install(bundle, options.install.expanduser().absolute())}")
@@ -58,13 +58,13 @@ def main() -> int:
 
 
 def build(tools: Path, target: str, folder: Path) -> Path:
-    """Configure and build; the bundle."""
+    """Configure and build; returns the bundle."""
     folder.mkdir(parents=True, exist_ok=True)
     system = SYSTEMS[target.split("-")[1].split(".")[0]]
     cxx, c = _wrapper(folder, tools, target, "c++"), _wrapper(folder, tools, target, "cc")
     environment = {
         **os.environ,
-        # zig compiles its C++ library once a target; kept beside the builds.
+        # zig compiles its C++ library once for each target; the result is kept beside the builds.
         "ZIG_GLOBAL_CACHE_DIR": os.environ.get(
             "ZIG_GLOBAL_CACHE_DIR", str(folder.parent / "zig-cache")
         ),
@@ -83,7 +83,7 @@ def build(tools: Path, target: str, folder: Path) -> Path:
 
 
 def _wrapper(folder: Path, tools: Path, target: str, tool: str) -> Path:
-    """zig as one program, because CMake and its caches want one."""
+    """A script that runs `zig c++` or `zig cc`: CMake and its caches expect one program."""
     path = folder / f"zig-{tool}"
     python = tools / "bin" / "python"
     path.write_text(f'#!/bin/sh\nexec "{python}" -m ziglang {tool} -target {target} "$@"\n')
@@ -92,7 +92,7 @@ def _wrapper(folder: Path, tools: Path, target: str, tool: str) -> Path:
 
 
 def check(binary: Path, target: str) -> Optional[str]:
-    """What is wrong with a binary, or None. Only Linux binaries are looked into."""
+    """What is wrong with a binary, or None. Only Linux binaries are checked."""
     if "linux" not in target:
         return None
     found = symbols(binary)
@@ -110,7 +110,7 @@ def symbols(binary: Path) -> Symbols:
     """The dynamic symbols of a 64-bit little-endian ELF library and its highest glibc version."""
     data = binary.read_bytes()
     if data[:6] != b"\x7fELF\x02\x01":
-        raise ValueError(f"{binary} is no 64-bit ELF file")
+        raise ValueError(f"{binary} is not a 64-bit ELF file")
     start, size, count = struct.unpack_from("<Q10xHH", data, 40)
     headers = [struct.unpack_from("<IIQQQQIIQQ", data, start + size * n) for n in range(count)]
     exported, undefined, versions = set(), set(), {(0,)}
@@ -121,7 +121,7 @@ def symbols(binary: Path) -> Symbols:
             for at in range(offset + entry, offset + length, entry):
                 name, info, _other, section = struct.unpack_from("<IBBH", data, at)
                 text = names[name : names.index(b"\0", name)].decode()
-                if info >> 4 != 0:  # local ones are nobody's business
+                if info >> 4 != 0:  # local symbols are neither exported nor needed
                     (exported if section else undefined).add(text)
         elif kind == 0x6FFFFFFE:  # SHT_GNU_verneed
             names = data[headers[link][4] : headers[link][4] + headers[link][5]]
@@ -131,7 +131,7 @@ def symbols(binary: Path) -> Symbols:
 
 
 def install(bundle: Path, folder: Path) -> Path:
-    """Put the bundle into a plugin folder; a host that runs an older one keeps that."""
+    """Put the bundle into a plugin folder; a host that has loaded an older one keeps using it."""
     folder.mkdir(parents=True, exist_ok=True)
     new, old = folder / "@MatteBridge.new", folder / "@MatteBridge.old"
     place = folder / bundle.name

@@ -1,6 +1,6 @@
 -- MatteBridge for the free edition of Resolve, whose scripts are Lua: the same steps as
--- mattebridge_fusion.py, by the `mattebridge` command. `mattebridge install resolve` fills in the
--- command.
+-- mattebridge_fusion.py, with the `mattebridge` command, which `mattebridge install resolve` fills
+-- in.
 
 local COMMAND = [[@COMMAND@]]
 local QUIET = 524288
@@ -11,7 +11,7 @@ local LOADERS = {
 }
 local CHANNEL_INPUTS = { "RedName", "GreenName", "BlueName", "AlphaName" }
 
--- What each tool is to the command, in the order of the dialog.
+-- The role of each tool, in the order of the dialog.
 local ROLES = { "plate", "clean_plate", "alpha_hint", "garbage_matte", "core_matte" }
 local MATTES = { alpha_hint = true, garbage_matte = true, core_matte = true }
 
@@ -19,18 +19,18 @@ local M = { windows = package.config:sub(1, 1) == "\\" }
 
 local function quoted(text)
   text = tostring(text)
-  -- No name on Windows holds a quote.
+  -- File names on Windows contain no quotes.
   if M.windows then return '"' .. text:gsub('"', "") .. '"' end
   return "'" .. text:gsub("'", "'\\''") .. "'"
 end
 
--- A path out of its parts, as the system writes it.
+-- A path joined from its parts, with the system's separator.
 function M.path(...)
   local path = table.concat({ ... }, "/")
   return M.windows and path:gsub("/", "\\") or path
 end
 
--- A line for the system's shell; cmd takes the first and the last quote away.
+-- A line for the system's shell; cmd removes the first and the last quote.
 function M.shell(line)
   return M.windows and '"' .. line .. '"' or line
 end
@@ -65,7 +65,7 @@ function M.command_line(command, scratch, out, given)
   return M.shell(table.concat(words, " ") .. " 2>&1")
 end
 
--- What one JSON line of the command says, for people; nil for what is not worth a line.
+-- The text to print for one JSON line of the command; nil for lines that are not printed.
 function M.describe(line)
   local event = line:match('"event": "(%a+)"')
   if event == "frame" then
@@ -78,8 +78,8 @@ function M.describe(line)
   end
 end
 
--- Where a frame is, below the output folder; nil for lines about something else. The folder itself
--- is known: JSON writes its letters in another way.
+-- The file of a frame, relative to the output folder; nil for other lines. The folder itself is
+-- known, and JSON may escape its characters.
 function M.file_of(line)
   if line:match('"status": "done"') then
     local folder, file = line:match('[/\\]+([%w_]+)[/\\]+(frame%.[^/\\"]+)"}')
@@ -87,7 +87,7 @@ function M.file_of(line)
   end
 end
 
--- The last status that the command gave; nil when it ended without one.
+-- The exit status in the command's last line; nil for other lines.
 function M.status_of(line)
   if line:match('"event": "finish"') then return tonumber(line:match('"status": (%d+)')) end
 end
@@ -103,7 +103,7 @@ local function set_saver(made, tool, path)
   end
 end
 
--- A function that selects again what is selected now.
+-- A function that restores the present selection.
 function M.selection(comp)
   local active, tools = comp.ActiveTool, comp:GetToolList(true)
   return function()
@@ -116,7 +116,7 @@ function M.selection(comp)
   end
 end
 
--- Render the inputs; true when the host says that it did. The composition is as before.
+-- Render the inputs; the host's result, true on success. Leaves the composition unchanged.
 function M.render(comp, tools, scratch, given)
   comp:Lock()
   comp:StartUndo("MatteBridge render")
@@ -127,7 +127,7 @@ function M.render(comp, tools, scratch, given)
     before[#before + 1] = { other, other:GetAttrs().TOOLB_PassThrough }
     other:SetAttrs({ TOOLB_PassThrough = true })
   end
-  local good, said = pcall(function()
+  local good, result = pcall(function()
     for role, tool in pairs(tools) do
       os.execute(M.make_folder(M.path(scratch, role)))
       ours[#ours + 1] = comp:AddTool("Saver", AUTOMATIC, AUTOMATIC)
@@ -144,8 +144,8 @@ function M.render(comp, tools, scratch, given)
   selected()
   comp:EndUndo(false)
   comp:Unlock()
-  if not good then error(said, 0) end
-  return said
+  if not good then error(result, 0) end
+  return result
 end
 
 function M.show(comp, first_file, given)
@@ -169,7 +169,7 @@ function M.show(comp, first_file, given)
   comp:Unlock()
 end
 
--- Everything; a sentence, or an error that is one.
+-- Matte and add the Loaders; returns a sentence, or raises one.
 function M.matte(comp, given, folder)
   local tools = {}
   for _, role in ipairs(ROLES) do
@@ -182,7 +182,7 @@ function M.matte(comp, given, folder)
   local stamp = tostring(os.time()) .. "-" .. tostring(math.random(1000000))
   local scratch, out = M.path(folder, "scratch-" .. stamp), M.path(folder, "mattes-" .. stamp)
   os.execute(M.make_folder(out))
-  local good, said = pcall(function()
+  local good, result = pcall(function()
     if not M.render(comp, tools, scratch, given) then error("Fusion did not render", 0) end
     local status, words, first_file
     local pipe = io.popen(M.command_line(given.command or COMMAND, scratch, out, given))
@@ -197,13 +197,13 @@ function M.matte(comp, given, folder)
     end
     pipe:close()
     if status ~= 0 then error(words or "the mattebridge command did not run", 0) end
-    if not first_file then error("the mattebridge command names no file", 0) end
+    if not first_file then error("the mattebridge command reported no output file", 0) end
     M.show(comp, M.path(out, first_file), given)
     return words
   end)
   os.execute(M.remove_folder(scratch))
-  if not good then error(said, 0) end
-  return said
+  if not good then error(result, 0) end
+  return result
 end
 
 function M.main(comp, tool)
@@ -225,8 +225,8 @@ function M.main(comp, tool)
   if not given then return end
   given.first, given.last = attributes.COMPN_RenderStart, attributes.COMPN_RenderEnd
   local home = os.getenv("HOME") or os.getenv("USERPROFILE") or "/tmp"
-  local good, said = pcall(M.matte, comp, given, M.path(home, "mattebridge"))
-  print("mattebridge: " .. tostring(said))
+  local good, result = pcall(M.matte, comp, given, M.path(home, "mattebridge"))
+  print("mattebridge: " .. tostring(result))
 end
 
 if comp then M.main(comp, tool) end

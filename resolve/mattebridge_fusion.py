@@ -1,17 +1,16 @@
-"""Mattes in Fusion and in Resolve's Fusion page: Savers -> daemon -> Loaders, by a script.
+"""Mattes in Fusion and on Resolve's Fusion page: Savers -> daemon -> Loaders, by a script.
 
     plate, clean plate, hint --Saver, float EXR--> scratch --> daemon --> mattes/<set>/...
                                                                                |
                              MatteBridge (Loader), MatteBridgeForeground <-----+
 
-`main(fusion, comp, tool)` asks what to do and does it; `matte` does it without asking. Of the
-composition nothing is different afterwards but the two Loaders, which are one undo step: render
-range, current time, selection, and the pass-through of the other Savers are put back whatever
-happens; where the host is killed meanwhile, by the next run, from a note in the composition.
-The host renders a few frames at a time, so that scratch stays small; between, the composition is
-not locked.
+`main(fusion, comp, tool)` shows a dialog and mattes; `matte` mattes without a dialog. The only
+change to the composition is the two Loaders, which are one undo step: render range, current time,
+selection, and the pass-through of the other Savers are restored in any case. If the host is killed
+during a run, the next run restores them from a note in the composition. The host renders a few
+frames at a time, so that the scratch folder stays small; in between, the composition is not locked.
 
-Nothing is imported from the host: it hands its objects over.
+Nothing is imported from the host: it passes its objects to `main`.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 QUIET = 524288  # REQF_Quiet: no dialogs while rendering
-AUTOMATIC = -32768  # AddTool: where Fusion thinks best
+AUTOMATIC = -32768  # AddTool: Fusion chooses the position
 ROLES = ("plate", "clean_plate", "alpha_hint", "garbage_matte", "core_matte")
-# In place of a tool's name: a clean plate that was left with the daemon.
+# In place of a tool's name: a clean plate that the daemon holds.
 HELD = "held:"
 NOTE = "mattebridge.restore"
 OURS = "mattebridge.scratch"
-# Frames of one Render call; more only fill the scratch folder.
+# Frames of one Render call; more would only enlarge the scratch folder.
 CHUNK_FRAMES = 8
 EXR_FLOAT = 2
 EXR_UNCOMPRESSED = 0
@@ -55,7 +54,7 @@ class HostError(Exception):
 @dataclass(frozen=True)
 class Options:
     """What to matte: tools by name (`held:NAME` for a clean plate that the daemon holds), an
-    inclusive range, and the artist's settings."""
+    inclusive frame range, and the artist's settings."""
 
     plate: str
     clean_plate: str = ""
@@ -76,7 +75,7 @@ class Options:
 
 
 def main(fusion: Any, comp: Any, tool: Any = None) -> int:
-    """Ask, matte, add Loaders. What goes wrong is printed as one sentence; an exit status."""
+    """Show the dialog, matte, add the Loaders. Prints an error as one sentence; an exit status."""
     try:
         options = _ask(comp, _proposal(comp, tool))
         if options is None:
@@ -97,7 +96,7 @@ def _print(text: str) -> None:
 
 
 def _proposal(comp: Any, tool: Any) -> Options:
-    """The selected tool as plate, tools called clean... and ...hint for the others."""
+    """The selected tool as plate; tools with `clean` and `hint` in their names for the others."""
     if comp is None:
         raise HostError("open a composition first")
     plate = tool if tool is not None else comp.ActiveTool
@@ -167,13 +166,11 @@ def matte(
     report: Callable[[str], None] = lambda text: None,
     cancelled: Callable[[], bool] = bool,
 ) -> str:
-    """Matte the range and add the Loaders; a sentence about it. Raises what went wrong."""
+    """Matte the range and add the Loaders; returns a sentence about the result."""
     request, store, scratch = _package("request"), _package("store"), _package("scratch")
-    route = _package("route")
+    route, ranges = _package("route"), _package("frame_range")
     _recover(comp)
-    frames = list(range(options.first, options.last + 1, max(1, options.increment)))
-    if not frames:
-        raise HostError(f"the range is empty: {options.first} to {options.last}")
+    frames = ranges.frame_range(options.first, options.last, max(1, options.increment))
     tools = _tools_of(comp, options)
     held = options.clean_plate.startswith(HELD)
     settings = request.ShotSettings(
@@ -197,7 +194,7 @@ def matte(
 
             def inputs_of(frame: int, view: str, files: Any = files) -> Any:
                 found = {role: files[role][frame] for role in files}
-                return request.FrameInputs(**found, hint_channel=options.hint_channel)
+                return request.ScratchFiles(**found, hint_channel=options.hint_channel)
 
             made += way.matte(
                 [(frame, "main") for frame in chunk],
@@ -211,7 +208,7 @@ def matte(
             )
             for paths in files.values():
                 for path in paths.values():
-                    path.unlink(missing_ok=True)  # the command line takes them away
+                    path.unlink(missing_ok=True)  # the command line has deleted them already
         words = way.words
     _show(comp, tools["plate"], store.update_set(place, None, made, settings), frames)
     found = sum(one.found for one in made)
@@ -252,7 +249,7 @@ def _store_of(comp: Any, options: Options) -> Path:
 def _render(
     comp: Any, tools: Mapping[str, Any], frames: Sequence[int], folder: Path
 ) -> dict[str, dict[int, Path]]:
-    """Scratch EXRs of some frames: role -> frame -> file. The composition is as before."""
+    """Scratch EXRs of some frames: role -> frame -> file. Leaves the composition unchanged."""
     with _undisturbed(comp):
         ours: list[Any] = []
         try:
@@ -269,7 +266,7 @@ def _render(
             with contextlib.ExitStack() as steps:
                 for saver in ours:
                     steps.callback(saver.Delete)
-    # True is no proof that the files are there.
+    # Fusion may return True although files are missing.
     return {role: _files_of(folder / role, role, frames) for role in tools}
 
 
@@ -299,7 +296,7 @@ def _files_of(folder: Path, role: str, frames: Sequence[int]) -> dict[int, Path]
 
 @contextlib.contextmanager
 def _undisturbed(comp: Any) -> Iterator[None]:
-    """Other Savers do not write meanwhile; range and time are put back; nothing to undo."""
+    """Other Savers do not write meanwhile; range and time are restored; no undo step remains."""
     attributes = comp.GetAttrs()
     kept = {name: attributes[name] for name in ("COMPN_RenderStart", "COMPN_RenderEnd")}
     time = comp.CurrentTime
@@ -313,8 +310,8 @@ def _undisturbed(comp: Any) -> Iterator[None]:
                 saver.SetAttrs({"TOOLB_PassThrough": True})
             yield
         finally:
-            # Each for itself: what cannot be put back must not keep the rest from it. The note
-            # stays then, and the next run tries again.
+            # Each on its own, so that a failure does not prevent restoring the rest. The note then
+            # stays, and the next run tries again.
             with contextlib.ExitStack() as steps:
                 steps.push(lambda kind, *_: None if kind else comp.SetData(NOTE, ""))
                 steps.callback(setattr, comp, "CurrentTime", time)
@@ -325,7 +322,7 @@ def _undisturbed(comp: Any) -> Iterator[None]:
 
 
 def _recover(comp: Any) -> None:
-    """Put back what a run that was killed in the middle of a render left behind."""
+    """Restore what a run that was killed during a render has changed."""
     try:
         note = json.loads(comp.GetData(NOTE) or "")
     except (TypeError, ValueError):
@@ -343,7 +340,7 @@ def _recover(comp: Any) -> None:
 
 @contextlib.contextmanager
 def _one_step(comp: Any, name: str, *, keep: bool) -> Iterator[None]:
-    """Locked, and one step to undo if any; what is selected stays selected."""
+    """The composition locked, and at most one undo step; keeps the selection."""
     active, selected = comp.ActiveTool, list(comp.GetToolList(True).values())
     comp.Lock()
     try:
@@ -394,8 +391,13 @@ def _show(comp: Any, plate: Any, folder: Path, frames: Sequence[int]) -> None:
 
 
 def _sentence(error: BaseException) -> str:
-    message = getattr(error, "message", None) or str(error) or type(error).__name__
-    return re.sub(r"\s+", " ", str(message))
+    """An error as one line, also where mattebridge cannot be imported."""
+    message = str(getattr(error, "message", None) or str(error) or type(error).__name__)
+    try:
+        from mattebridge.errors import one_line
+    except ImportError:
+        return " ".join(message.split())
+    return one_line(message)
 
 
 def _cancelled() -> Exception:
@@ -405,7 +407,7 @@ def _cancelled() -> Exception:
 
 
 def _package(name: str) -> Any:
-    """A module of `mattebridge.hosts`, or one sentence on what is missing."""
+    """A module of `mattebridge.hosts`; `HostError` says what is missing."""
     if sys.version_info < (3, 9):  # noqa: UP036 - Fusion runs what the user has installed
         raise HostError("needs Python 3.9 or newer; choose one in Fusion's preferences")
     try:
@@ -421,7 +423,7 @@ def _package(name: str) -> Any:
 
 
 def set_up(folder: str) -> None:
-    """The way to the packages that `mattebridge install` laid beside this file."""
+    """Add the packages that `mattebridge install` put beside this file to the import path."""
     vendored = os.path.join(folder, "vendor", "cp{}{}".format(*sys.version_info[:2]))
     if os.path.isdir(vendored) and vendored not in sys.path:
         sys.path.append(vendored)

@@ -23,8 +23,9 @@ from mattebridge.models.twoplate.network import (
     factor_for,
     inputs_of,
 )
+from mattebridge_sample.composites.shoot import BLENDS, KINDS
 from training import validation
-from training.validation import BLENDS, KINDS, Frame
+from training.validation import Frame
 
 # Columns of the table: name, and the figure it shows.
 _COLUMNS = (

@@ -22,6 +22,7 @@ def main() -> int:
 
     from mattebridge.engine.engine import Engine
     from mattebridge.wire.params import RenderParams
+    from mattebridge_sample.composites import shoot
     from training import judge, validation
 
     if options.write:
@@ -36,7 +37,7 @@ def main() -> int:
         linear = frame.blend == "linear"
         planes = {"plate": plate, "clean_plate": frame.clean_plate}
         if linear:
-            planes = {role: validation.decode(picture) for role, picture in planes.items()}
+            planes = {role: shoot.decode(picture) for role, picture in planes.items()}
         size = plate.shape[:2]
         out = {
             "alpha": np.zeros((*size, 1), np.float32),
@@ -113,7 +114,8 @@ def _registry(model: str) -> Any:
 
 def _write_set(options: argparse.Namespace) -> int:
     """The set as files: PNG where the blend is of display values, EXR where it is of light."""
-    from mattebridge.image_io import write_frame
+    from mattebridge.image_io import Encoding, write_frame
+    from mattebridge_sample.composites import shoot
     from training import validation
 
     folder = Path(options.write)
@@ -122,18 +124,20 @@ def _write_set(options: argparse.Namespace) -> int:
         for role, picture in (("plate", frame.plate), ("clean", frame.clean_plate)):
             path = folder / f"{frame.name}_{role}"
             if frame.blend == "linear":
-                light = validation.decode(picture)
-                write_frame(path.with_suffix(".exr"), light, dtype="float32", alpha="opaque")
+                light = shoot.decode(picture)
+                write_frame(
+                    path.with_suffix(".exr"), light, Encoding(dtype="float32", alpha="opaque")
+                )
             else:
-                write_frame(path.with_suffix(".png"), picture, colorspace="srgb", alpha="opaque")
+                write_frame(
+                    path.with_suffix(".png"), picture, Encoding(colorspace="srgb", alpha="opaque")
+                )
         truth = folder / frame.name
-        write_frame(f"{truth}_alpha.png", frame.alpha, dtype="uint16")
+        write_frame(f"{truth}_alpha.png", frame.alpha, Encoding(dtype="uint16"))
         write_frame(
             f"{truth}_foreground.png",
             frame.foreground,
-            dtype="uint16",
-            colorspace="srgb",
-            alpha="opaque",
+            Encoding(dtype="uint16", colorspace="srgb", alpha="opaque"),
         )
     print(f"{len(jobs)} frames of the set {options.set} in {folder}")
     return 0

@@ -1,8 +1,8 @@
 """The command line: `mattebridge matte | clean-plate | models | sample | demo | serve | ...`.
 
 Each command imports what it needs when it runs, so that `--help` answers at once and never loads
-torch or OpenCV. Errors are one sentence on standard error with the exit status of their class;
-`--traceback` or MATTEBRIDGE_TRACEBACK=1 shows where they came from.
+torch or OpenCV. An error is one sentence on standard error with the exit status of its class;
+`--traceback` or MATTEBRIDGE_TRACEBACK=1 adds the traceback.
 """
 
 from __future__ import annotations
@@ -27,13 +27,12 @@ from mattebridge.commands import (
     sample,
 )
 from mattebridge.commands.terminal import (
-    kind_and_words,
     make_output_safe,
-    one_line,
     print_traceback,
     wants_traceback,
+    with_class,
 )
-from mattebridge.errors import Cancelled, MattebridgeError
+from mattebridge.errors import Cancelled, MattebridgeError, one_line
 from mattebridge.version import __version__
 
 
@@ -45,45 +44,17 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     try:
         return int(options.run(options))
     except MattebridgeError as error:
-        return _refuse(error, options)
+        return _fail(error, options)
     except KeyboardInterrupt:
-        return _refuse(Cancelled("interrupted"), options)
+        return _fail(Cancelled("interrupted"), options)
     except BrokenPipeError:
-        # Whoever read our output has gone; there is nobody to tell.
+        # The reader of our output has gone. Its end must not fail again when Python flushes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
         print_traceback(error)
-        print(f"mattebridge: a bug: {one_line(kind_and_words(error))}", file=sys.stderr)
+        print(f"mattebridge: a bug: {one_line(with_class(error))}", file=sys.stderr)
         return 1
-
-
-def _refuse(error: MattebridgeError, options: argparse.Namespace) -> int:
-    if wants_traceback(options):
-        print_traceback(error)
-    print(f"mattebridge: {one_line(str(error))}", file=sys.stderr)
-    return error.exit_status
-
-
-def _join_negative_frames(arguments: list[str]) -> list[str]:
-    """`--frames -3--1` as `--frames=-3--1`: argparse takes a leading dash for an option."""
-    joined: list[str] = []
-    for argument in arguments:
-        if joined and joined[-1] in ("--frames", "--within") and re.match(r"-\d", argument):
-            joined[-1] = f"{joined[-1]}={argument}"
-        else:
-            joined.append(argument)
-    return joined
-
-
-# --------------------------------------------------------------------------------------- the parser
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, without a screenful of usage."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"mattebridge: {one_line(message)}; see `{self.prog} --help`\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -112,6 +83,31 @@ def build_parser() -> argparse.ArgumentParser:
     install.add_parser(commands, shared)
     farm.add_parser(commands, shared)
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports an error in one sentence, without the usage of all options."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"mattebridge: {one_line(message)}; see `{self.prog} --help`\n")
+
+
+def _join_negative_frames(arguments: list[str]) -> list[str]:
+    """`--frames -3--1` as `--frames=-3--1`: argparse takes a leading dash for an option."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] in ("--frames", "--within") and re.match(r"-\d", argument):
+            joined[-1] = f"{joined[-1]}={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def _fail(error: MattebridgeError, options: argparse.Namespace) -> int:
+    if wants_traceback(options):
+        print_traceback(error)
+    print(f"mattebridge: {one_line(str(error))}", file=sys.stderr)
+    return error.exit_status
 
 
 if __name__ == "__main__":

@@ -21,10 +21,18 @@ from functools import lru_cache
 from typing import Any, Callable, Optional
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatImage = NDArray[np.float32]
+# An image or a plane of any sample type, one that has been decoded, and (H, W) yes or no.
+# Without numpy.typing: importing it would take hosts longer than importing this file.
+Pixels = np.ndarray[Any, Any]
+FloatImage = np.ndarray[Any, np.dtype[np.float32]]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
+# The largest finite value of a half float.
+HALF_MAX = 65504.0
+# Rec.709, the primaries of every picture here: on light this gives luminance, on encoded values
+# luma.
+LUMINANCE_WEIGHTS = (0.2126, 0.7152, 0.0722)
 # Below this much coverage an unmixed colour is noise divided by nearly nothing: it is 0 instead.
 UNMIX_MIN_ALPHA = 1.0 / 1024.0
 # Straight colour is recovered only between these: at 0 there is no colour to recover (and hosts
@@ -39,7 +47,7 @@ _GAIN = np.float32(1.055)
 _STRIP_VALUES = 96 * 1024
 
 
-def srgb_encode(linear: NDArray[Any], out: Optional[FloatImage] = None) -> FloatImage:
+def srgb_encode(linear: Pixels, out: Optional[FloatImage] = None) -> FloatImage:
     """Display-encoded values of scene-linear light; integers count as fractions of their maximum.
 
     `out` may be `linear` itself.
@@ -47,7 +55,7 @@ def srgb_encode(linear: NDArray[Any], out: Optional[FloatImage] = None) -> Float
     return _through(linear, out, _encode_strip, "encode")
 
 
-def srgb_decode(encoded: NDArray[Any], out: Optional[FloatImage] = None) -> FloatImage:
+def srgb_decode(encoded: Pixels, out: Optional[FloatImage] = None) -> FloatImage:
     """Scene-linear light of display-encoded values; integers count as fractions of their maximum.
 
     `out` may be `encoded` itself.
@@ -55,7 +63,17 @@ def srgb_decode(encoded: NDArray[Any], out: Optional[FloatImage] = None) -> Floa
     return _through(encoded, out, _decode_strip, "decode")
 
 
-def to_float(pixels: NDArray[Any], out: Optional[FloatImage] = None) -> FloatImage:
+def converted(pixels: Pixels, space: str, wanted: str) -> Pixels:
+    """Colours of one space in another, each `linear` or `srgb`; in the same one, the array itself.
+
+    Decoded or encoded they are float32, as from `srgb_decode` and `srgb_encode`.
+    """
+    if space == wanted:
+        return pixels
+    return srgb_encode(pixels) if wanted == "srgb" else srgb_decode(pixels)
+
+
+def to_float(pixels: Pixels, out: Optional[FloatImage] = None) -> FloatImage:
     """A float32 copy; uint8 and uint16 are divided by 255 and 65535."""
     out = np.empty(pixels.shape, np.float32) if out is None else out
     if pixels.dtype.kind == "u":
@@ -110,7 +128,7 @@ def _as_plane(alpha: FloatImage, image: FloatImage) -> FloatImage:
 
 
 def _through(
-    pixels: NDArray[Any],
+    pixels: Pixels,
     out: Optional[FloatImage],
     curve: Callable[[FloatImage, FloatImage], None],
     direction: str,

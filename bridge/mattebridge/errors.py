@@ -1,17 +1,17 @@
-"""Every way in which mattebridge says no, as one tree.
+"""The errors of mattebridge, as one tree.
 
-Each class carries the stable wire code that the daemon sends and `docs/protocol.md` lists, or, for
-what never crosses the wire, a code of its own. A message is one sentence for the artist: what was
-asked, what was found, what to do. `details` holds the machine-readable rest (sizes, limits, the
-name of the offending field), `retry` says whether the same request may succeed later.
+Each class has a stable code: the one that the daemon sends and `docs/protocol.md` lists, or, for
+errors that never cross the wire, another. A message is one sentence for the artist: what was asked,
+what was found, what to do. `details` holds the rest for programs (sizes, limits, the name of the
+field at fault), `retry` says whether the same request may succeed later.
 
     MattebridgeError
     ├── RequestError        the request cannot be served as it is       (exit status 2)
     ├── FrameError          this frame failed, others may not            (exit status 3)
-    ├── Cancelled           somebody asked to stop                       (exit status 4)
+    ├── Cancelled           the caller asked to stop                     (exit status 4)
     └── DaemonError         the daemon is gone, full or unreachable      (exit status 5)
 
-Imports nothing of ours; runs on Python 3.9.
+Imports nothing else of mattebridge; runs on Python 3.9.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Optional
 
 
 class MattebridgeError(Exception):
-    """Root of the tree; `code` is stable, the sentence is for people."""
+    """Root of the tree; `code` is for programs and stable, `message` is for people."""
 
     code: ClassVar[str] = "E_INTERNAL"
     exit_status: ClassVar[int] = 1
@@ -37,11 +37,11 @@ class MattebridgeError(Exception):
 
 
 class InternalError(MattebridgeError):
-    """A bug of ours; `details['ref']` finds it in the daemon's log."""
+    """A bug in mattebridge; `details['ref']` finds it in the daemon's log."""
 
 
 class RequestError(MattebridgeError):
-    """The request is wrong as it stands: sending it again changes nothing."""
+    """The request is wrong: sending it again changes nothing."""
 
     exit_status = 2
 
@@ -53,7 +53,7 @@ class MessageError(RequestError):
 
 
 class MessageTooLarge(RequestError):
-    """A control message is over 65,536 bytes; refused before it is sent (client side only)."""
+    """A control message has over 65,536 bytes; refused before it is sent (client side only)."""
 
     code = "E_MESSAGE_TOO_LARGE"
 
@@ -89,7 +89,7 @@ class TooLargeError(RequestError):
 
 
 class ModelError(RequestError):
-    """The model is unknown, its weights are unusable, or a setting is not one of its own."""
+    """The model is unknown, its weights are unusable, or it has no such setting."""
 
     code = "E_MODEL"
 
@@ -107,13 +107,13 @@ class PlateError(RequestError):
 
 
 class UsageError(RequestError):
-    """The command line or a folder of frames does not say what to do."""
+    """The command line or a folder of frames leaves open what to do, or contradicts itself."""
 
     code = "E_USAGE"
 
 
 class ArgumentError(UsageError, ValueError):
-    """An argument of a Python call makes no sense; a `ValueError` too."""
+    """An argument of a Python call is invalid; a `ValueError` too."""
 
 
 class SequenceError(UsageError):
@@ -123,13 +123,13 @@ class SequenceError(UsageError):
 
 
 class OutputExistsError(UsageError):
-    """Output is already there and the caller did not say what to do with it."""
+    """The output exists already and the caller chose neither to keep nor to replace it."""
 
     code = "E_EXISTS"
 
 
 class FrameError(MattebridgeError):
-    """One frame failed; the daemon and the other frames are well."""
+    """One frame failed; the daemon and the other frames are not affected."""
 
     exit_status = 3
 
@@ -141,7 +141,7 @@ class FrameReadError(FrameError):
 
 
 class FrameWriteError(FrameError):
-    """A frame could not be written whole; nothing partial was left in its place."""
+    """A frame could not be written completely; no part of it was left in its place."""
 
     code = "E_WRITE"
 
@@ -180,7 +180,7 @@ class Cancelled(MattebridgeError):
 
 
 class DaemonError(MattebridgeError):
-    """Something between the host and a working daemon is missing, full or stopped."""
+    """The daemon, or the way to it, is missing, full or stopped."""
 
     exit_status = 5
 
@@ -231,7 +231,7 @@ class LeaseError(DaemonError):
 
 
 class BusyError(DaemonError):
-    """The queue is full; `retry_after_ms` says when to come back."""
+    """The queue is full; `retry_after_ms` says when to try again."""
 
     code = "E_BUSY"
     default_retry = True
@@ -245,10 +245,26 @@ class SlotBusyError(DaemonError):
 
 
 class WorkerLostError(DaemonError):
-    """The process that computed the frame died or was killed; it is being replaced."""
+    """The process that computed the frame ended or was killed; it is being replaced."""
 
     code = "E_WORKER_LOST"
     default_retry = True
+
+
+def one_line(text: str, limit: Optional[int] = None) -> str:
+    """Text as one printable line, for a message, a log or a terminal.
+
+    Line breaks and tabs become spaces, anything else that is not printable is escaped, and what is
+    longer than `limit` characters ends in three dots.
+    """
+    line = "".join(char if char.isprintable() else _printable(char) for char in text.strip())
+    return line if limit is None or len(line) <= limit else line[: limit - 3] + "..."
+
+
+def _printable(char: str) -> str:
+    if char.isspace():
+        return " "
+    return char.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def _rebuild(

@@ -1,11 +1,13 @@
-"""Files that are either whole or absent: what every frame and every sidecar is written through.
+"""Write files so that they are whole or absent: every frame, every sidecar, every settings file.
 
     bytes in memory --write, fsync--> OUT/.plate.1001.exr.<host>-<pid>.<n>.tmp --replace--> final
 
-The temporary stands in the same folder, so the rename stays on one file system; its leading dot
-keeps it out of sequence scans. A process that is killed half-way leaves only such a temporary,
-and the next run on the same host sweeps it. The rule that must not be broken: nothing ever writes
-to a final name.
+The temporary file is in the same folder, so that the rename stays on one file system; its leading
+dot keeps it out of sequence scans. A process that is killed half-way leaves only such a file, and
+the next run on the same host removes it. The rule that must not be broken: nothing ever writes to a
+final name.
+
+Runs on Python 3.9; standard library only: the host half uses it too.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import hashlib
 import itertools
 import os
 import re
+import shutil
 import socket
 import stat
 from collections.abc import Iterable
@@ -29,7 +32,7 @@ MAX_NAME_BYTES = 255
 # One os.write moves at most this much, so that an interrupt is answered soon.
 CHUNK_BYTES = 32 << 20
 
-# What an artist can do about the usual refusals of a file system.
+# What an artist can do about the usual errors of a file system.
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space, then run again with --resume",
     errno.EDQUOT: "the disk quota is used up; free some space, then run again with --resume",
@@ -47,26 +50,61 @@ _open_temporaries: set[str] = set()
 
 
 def replace_file(path: Union[str, Path], data: Union[bytes, memoryview]) -> int:
-    """Put `data` on disk under `path`, whole or not at all; gives the number of bytes.
+    """Write `data` to `path`, whole or not at all; returns the number of bytes.
 
-    Missing folders are made. Raises `FrameWriteError` naming the file, with nothing left behind.
+    Missing folders are made. Raises `FrameWriteError` naming the file; then nothing is left behind.
     """
     path = Path(path)
     try:
         _refuse_special(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / temporary_name(path.name)
-        _write_and_rename(temporary, path, memoryview(data))
+        write_whole(path, data)
     except OSError as failure:
         raise write_error(path, failure) from failure
     return len(data)
+
+
+def write_whole(path: Path, data: Union[bytes, bytearray, memoryview]) -> None:
+    """`replace_file` into a folder that exists, for callers with advice of their own.
+
+    Raises `OSError`.
+    """
+    _refuse_special(path)
+    _write_and_rename(path.parent / temporary_name(path.name), path, memoryview(data))
+
+
+def link_whole(source: Path, path: Path) -> None:
+    """Put a whole file under a second name: as a hard link where the file system has them.
+
+    Raises `OSError`.
+    """
+    temporary = path.parent / temporary_name(path.name)
+    _open_temporaries.add(str(temporary))
+    try:
+        link_or_copy(source, temporary)
+        os.replace(temporary, path)
+    finally:
+        # Also after the replace: where both names are links to one file, it leaves the temporary.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        _open_temporaries.discard(str(temporary))
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A new name for a file; a copy where the file system has no hard links. Raises `OSError`."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 class GrowingFile:
     """A file that another library writes piece by piece, such as a video: whole or absent.
 
     `temporary` is where to write; `commit` gives it its name, `discard` removes it. Raises
-    `FrameWriteError` where the folder takes no file.
+    `FrameWriteError` where no file can be made in the folder.
     """
 
     def __init__(self, path: Union[str, Path]) -> None:
@@ -83,12 +121,12 @@ class GrowingFile:
         _open_temporaries.add(str(self.temporary))
 
     def also(self, path: Path) -> None:
-        """Another file in the same folder that goes away with the temporary."""
+        """Another file in the same folder, to be removed with the temporary one."""
         self._others.append(path)
         _open_temporaries.add(str(path))
 
     def commit(self) -> int:
-        """Put what was written under the final name; its size in bytes. Raises `OSError`."""
+        """Give what was written its final name; its size in bytes. Raises `OSError`."""
         descriptor = os.open(self.temporary, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -100,7 +138,7 @@ class GrowingFile:
         return size
 
     def discard(self) -> None:
-        """Leave nothing behind; after a commit, nothing but the file."""
+        """Remove everything that was written; after a commit, everything but the file."""
         for path in (self.temporary, *self._others):
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -114,7 +152,7 @@ def can_write(folder: Path) -> bool:
         place = place.parent
     probe = place / temporary_name("probe")
     try:
-        # Asking the file system: permission bits know nothing of read-only mounts.
+        # By trying: the permission bits do not show a read-only mount.
         os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         probe.unlink()
     except OSError:
@@ -123,13 +161,13 @@ def can_write(folder: Path) -> bool:
 
 
 def write_error(path: Path, failure: OSError) -> FrameWriteError:
-    """The sentence for a refusal of the file system."""
+    """The error of the file system as a sentence for the artist."""
     why = _ADVICE.get(failure.errno or 0, failure.strerror or str(failure))
     return FrameWriteError(f"cannot write {path}: {why}", path=str(path), errno=failure.errno)
 
 
 def temporary_name(name: str) -> str:
-    """A name for the unfinished `name`, unlike that of any other process or thread."""
+    """A name for the unfinished `name` that no other process or thread uses."""
     ending = f".{_host()}-{os.getpid()}.{next(_serial)}.tmp"
     if len(f".{name}{ending}".encode()) > MAX_NAME_BYTES:
         name = hashlib.sha256(name.encode()).hexdigest()[:16]
@@ -137,9 +175,9 @@ def temporary_name(name: str) -> str:
 
 
 def sweep_temporaries(folders: Iterable[Union[str, Path]]) -> list[Path]:
-    """Remove what dead processes of this host left unfinished in `folders`; gives the names.
+    """Remove what killed processes of this host left unfinished in `folders`; returns the names.
 
-    Other hosts may be writing into the same folder, so theirs are left alone; finals never match.
+    Other hosts may be writing into the same folder: their files stay. Final names never match.
     """
     owner = re.compile(rf"^\..+\.{re.escape(_host())}-(\d+)(?:\.\d+)?\.tmp(?:\.mp4)?$")
     swept = []
@@ -154,7 +192,7 @@ def sweep_temporaries(folders: Iterable[Union[str, Path]]) -> list[Path]:
 
 
 def remove_open_temporaries() -> None:
-    """Remove what this process is writing at this moment; for a process that must end at once."""
+    """Remove what this process is writing now; for a process that must end at once."""
     for name in list(_open_temporaries):
         with contextlib.suppress(OSError):
             os.unlink(name)
@@ -208,7 +246,7 @@ def _entries(folder: Path) -> list[Path]:
 
 def _is_abandoned(path: Path, pid: int) -> bool:
     if pid == os.getpid():
-        # A container gives the same small pids again: ours are only those that are open now.
+        # In a container another process had this number before: ours are those that are open now.
         return str(path) not in _open_temporaries
     if os.name != "posix":
         return False

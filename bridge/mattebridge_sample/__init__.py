@@ -3,16 +3,16 @@
 A woman waves toward the window of a loft at evening. 24 frames of 960x540, scene-linear half EXR,
 with what makes matting hard: thousands of hairs, motion blur, a sheer scarf, depth of field, light
 far above 1, a cast shadow, contact shadow and grain in the plate that the clean plate does not
-have, and places where subject and set are alike. Nothing is downloaded and no picture is read: the
-shot is its own source, and the same on every run of a machine.
+have, and places where subject and set are alike. Nothing is downloaded and no picture is read, and
+every run on one machine gives the same pixels.
 
     room.py     the set, lit once          subject.py  posed, lit and exposed for each frame
-    shadow.py   what she takes from it     optics.py   camera, defocus, grain
+    shadow.py   her shadows on it          optics.py   camera, defocus, grain
 
     plate = grain(foreground * alpha + (1 - alpha) * set * shadow)      clean plate = grain(set)
 
 The truth is exact by construction: alpha is measured coverage over the open shutter, foreground
-the straight colour with it, and both have passed the same lens as the plate.
+the straight colour with it, and both went through the same lens as the plate.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import cv2
 import numpy as np
 
 from mattebridge.errors import OutputExistsError, UsageError
-from mattebridge.image_io import write_frame
+from mattebridge.image_io import Encoding, write_frame
 from mattebridge.whole_files import replace_file
 from mattebridge_sample import room, shadow, subject
 from mattebridge_sample.arrays import Array, vec
@@ -40,7 +40,7 @@ __all__ = ["SampleFrame", "SampleShot", "render_frames", "render_shot"]
 
 
 DEFAULT_SEED = 1
-# Enough for hair that reads as hair at 540 lines.
+# Enough to look like hair at 540 lines.
 STRANDS = 7000
 # Rows and columns around the frame that a drifting clean plate may reach into, at 960x540.
 MARGIN_PX = 16
@@ -58,7 +58,7 @@ DESCRIPTION = "mattebridge sample shot"
 
 @dataclass(frozen=True)
 class SampleShot:
-    """Where a rendered shot lies: patterns with #### for the frame number, or a single file."""
+    """The files of a rendered shot: patterns with #### for the frame number, or a single file."""
 
     directory: Path
     plate: Path
@@ -82,7 +82,7 @@ class SampleFrame:
 
     plate, clean_plate: (H, W, 3) with grain. alpha: (H, W, 1), coverage 0..1. foreground:
     (H, W, 3), straight. behind: (H, W, 3), the set with her shadows in it and without grain:
-    what really is behind the subject.
+    what is really behind the subject.
     """
 
     frame: int
@@ -104,7 +104,7 @@ def render_shot(
     drift: bool = False,
     on_frame: Callable[[int, int], None] | None = None,
 ) -> SampleShot:
-    """Render the sample shot into a folder, as half EXR, and say where everything lies.
+    """Render the sample shot into a folder, as half EXR; the files that were written.
 
     `directory` gets plate/, clean_plate/, truth/alpha/, truth/foreground/ and shot.json. The clean
     plate is one still; with `drift` one a frame, as if filmed hand-held a little later: shifted by
@@ -114,7 +114,7 @@ def render_shot(
     """
     _check(frames, first_frame, width, height)
     shot = _layout(Path(directory), frames, first_frame, width, height, drift)
-    _make_room(shot)
+    _prepare_folders(shot)
     _describe(shot, seed, complete=False)
     pictures = render_frames(
         frames=frames,
@@ -198,7 +198,7 @@ class _Stage:
         alpha = np.clip(rgba[..., 3:], 0, 1)
         alpha = np.where(alpha < LEAST_ALPHA, 0, alpha)
         foreground = np.where(alpha > 0, rgba[..., :3] / np.maximum(alpha, LEAST_ALPHA), 0)
-        # Mixed from what is written, so that the truth explains the plate to the last bit.
+        # Mixed from the values that are written, so that the truth gives the plate to the last bit.
         alpha, foreground = _as_half(alpha), _as_half(foreground)
         plate = foreground * alpha + (1 - alpha) * behind
         plate = add_grain(plate, np.random.default_rng([self.seed, 6, index]))
@@ -268,8 +268,8 @@ def _layout(
     )
 
 
-def _make_room(shot: SampleShot) -> None:
-    """Make the folders; clear an earlier sample shot, and touch nothing else."""
+def _prepare_folders(shot: SampleShot) -> None:
+    """Make the folders, and remove the frames of an earlier sample shot, but no others."""
     folders = [
         shot.plate.parent,
         shot.clean_plate.parent,
@@ -279,7 +279,7 @@ def _make_room(shot: SampleShot) -> None:
     old = [path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.exr"))]
     if old and not _is_ours(shot.directory / "shot.json"):
         raise OutputExistsError(
-            f"{old[0].parent} holds frames that are no sample shot; choose another folder"
+            f"{old[0].parent} holds frames that are not a sample shot; choose another folder"
         )
     for path in old:
         path.unlink()
@@ -296,11 +296,11 @@ def _is_ours(path: Path) -> bool:
 
 
 def _write(path: Path, pixels: Array) -> None:
-    write_frame(path, pixels.astype(np.float16), colorspace="linear", alpha="opaque")
+    write_frame(path, pixels.astype(np.float16), Encoding(colorspace="linear", alpha="opaque"))
 
 
 def _describe(shot: SampleShot, seed: int, *, complete: bool) -> None:
-    """Write shot.json; while the frames are being made it says that they are not complete."""
+    """Write shot.json; complete: whether all frames are written."""
 
     def inside(path: Path) -> str:
         return path.relative_to(shot.directory).as_posix()

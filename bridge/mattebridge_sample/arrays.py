@@ -18,8 +18,8 @@ def vec(values: Any) -> Array:
 def turned(points: Array, matrix: Array) -> Array:
     """Points (..., 3) multiplied by a 3x3 matrix.
 
-    Spelled out: a product with so small a matrix wakes the threads of the linear algebra library,
-    which then spin for longer than the product takes.
+    Written out: for a product with so small a matrix, the threads of the linear algebra library
+    start and then spin for longer than the product takes.
     """
     result = np.empty(points.shape, np.float32)
     for row, weights in enumerate(matrix):

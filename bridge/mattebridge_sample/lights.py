@@ -1,7 +1,7 @@
-"""The light of the set: evening sun, two windows of sky, a floor lamp, and what bounces.
+"""The light of the set: evening sun, two windows of sky, a floor lamp, and bounced light.
 
 Points and normals are (3, N). Strengths are set so that sunlit brick lies a little below white and
-her shadow on it keeps a quarter of the light: a shadow that a keyer can tell from a subject.
+her shadow on it keeps a quarter of the light, so that a keyer can tell it from a subject.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SKY = np.array([3.75, 3.65, 3.65], np.float32)  # mean radiance of the windows
 SKY_SHARE = (0.9, 1.0)
 LAMP = np.array([2.1, 1.15, 0.50], np.float32)  # intensity of the floor lamp
 LAMP_AT = np.array([0.62, 1.58, 5.35], np.float32)
-AMBIENT = np.array([0.40, 0.365, 0.34], np.float32)  # what further bounces leave everywhere
+AMBIENT = np.array([0.40, 0.365, 0.34], np.float32)  # light of all further bounces
 
 
 def sun_through_window(points: Array, soften: float = 0.010) -> Array:
@@ -120,7 +120,7 @@ def lamp_light(
 def bounced_light(
     p: Array, n: Array, things: list[Solid], tint: Array, rng: np.random.Generator, samples: int
 ) -> Array:
-    """Irradiance (N, 3) of what the walls and things around throw back, one bounce."""
+    """Irradiance (N, 3) from the walls and things around after one bounce."""
     total = np.zeros((p.shape[1], 3), np.float32)
     a = np.where(np.abs(n[0]) > 0.8, vec([[0], [1], [0]]), vec([[1], [0], [0]]))
     tangent = np.cross(n, a, axis=0)

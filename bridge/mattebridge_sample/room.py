@@ -6,8 +6,8 @@ What is built here, once for all frames:
     sun | window sky | lamps | bounced light, each kept apart, per pixel
     radiance = reflectance / pi * (sum of the four) + gloss + what shines itself -> lens
 
-The four kinds of light are kept apart because the subject takes each of them away on its own: the
-sun gives the hard shadow on the bricks, the sky a soft one, the bounced light the darkening where
+The four kinds of light are kept apart because the subject blocks each of them separately: the sun
+gives the hard shadow on the bricks, the sky a soft one, the bounced light the darkening where
 a hand touches the wood (`shadow.py`).
 """
 

@@ -1,4 +1,4 @@
-"""What the subject takes from the light on the set: cast shadow, soft shadow, contact shadow."""
+"""The subject's shadows on the set: cast shadow, soft shadow, contact shadow."""
 
 from __future__ import annotations
 

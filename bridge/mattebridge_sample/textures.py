@@ -68,7 +68,7 @@ def brick(width_m: float, height_m: float, per_metre: int, seed: int) -> tuple[A
     column = np.floor(shifted / length)
     edge_v = course / 2 - np.abs((v + wobble) % course - course / 2)
     edge_u = length / 2 - np.abs(shifted % length - length / 2)
-    # The corners of old bricks are knocked off.
+    # Old bricks have broken corners.
     corner = np.minimum(edge_u, edge_v) - 0.6 * np.maximum(0, 0.014 - edge_u - edge_v)
     grit = look_up(rough, u / 0.35, v / 0.35)
     stain = look_up(blotch, u / 2.6, v / 2.6)

@@ -1,8 +1,8 @@
-# OpenCue: run this with the Python that has pyoutline, where Cuebot can be reached.
+# OpenCue: run this with the Python that has pyoutline, on a machine that can reach Cuebot.
 #
-# #FRAMESPEC# names the frames of a chunk as they are; #FRAME_END# of the last chunk may lie behind
-# the end of the range, which is why --within stands there as well. The command goes to Cuebot as it
-# is: wrapped by pycuerun it would be run once a frame. RQD refuses to run frames as root.
+# #FRAMESPEC# is the exact list of frames of a chunk; #FRAME_END# of the last chunk may lie behind
+# the end of the range, so --within is given as well. The command is sent to Cuebot unchanged:
+# wrapped by pycuerun it would be run once for each frame. RQD refuses to run frames as root.
 import outline
 from outline import cuerun
 from outline.modules.shell import Shell

@@ -41,7 +41,7 @@ OfxPropertySetHandle define_clip(OfxImageEffectHandle effect, const char *name,
   return set;
 }
 
-// A host that describes one descriptor twice refuses the second time: it has the clips already.
+// A host that describes one descriptor twice refuses the second call, because the clips exist.
 void define_clips(OfxImageEffectHandle effect, bool general) {
   define_clip(effect, kOutput, {kRgba});
   // In a filter the output always has the source's components: an RGB one would lose the matte.
@@ -129,7 +129,7 @@ class Parameters {
   OfxPropertySetHandle define(const char *type, const Words &words, const char *parent) {
     OfxPropertySetHandle set = nullptr;
     if (host.parameter->paramDefine(set_, type, words.name, &set) != kOfxStatOK || !set)
-      return nullptr;  // this knob is missing then; its default is used
+      return nullptr;  // the knob is missing then, and its default is used
     set_labels(set, words.label);
     set_text(set, "OfxParamPropScriptName", words.name);
     set_text(set, "OfxParamPropHint", words.hint);
@@ -148,20 +148,20 @@ class Parameters {
   std::vector<const char *> defined_;
 };
 
-// In the order of the panel. A name never changes and is never used for anything else: scripts and
-// projects hold it.
+// In the order of the panel. A name never changes and is never used for anything else, because
+// scripts and projects contain it.
 void define_parameters(OfxParamSetHandle set) {
   Parameters made(set);
   made.text({"model", "Model",
              "Name of a model that the daemon knows: `mattebridge models` lists "
-             "them. `default` is the one the daemon was set up with."},
+             "them. `default` is the daemon's default model."},
             "default");
   made.choice({"outputMode", "Output",
-               "What to give: the subject over black, its straight colour "
+               "What the node gives: the subject over black, its straight colour "
                "with the matte in alpha, or the matte in all channels."},
               {"Premultiplied RGBA", "Foreground + alpha (straight)", "Matte"}, 0);
   made.choice({"inputColor", "Input colour",
-               "The light of Source and Background: scene-linear, or "
+               "Colour space of Source and Background: scene-linear, or "
                "display-encoded sRGB. A wrong choice gives a plausible, wrong matte."},
               {"Linear Rec.709", "sRGB display"}, default_input_color());
   made.choice({"foregroundSource", "Foreground from",
@@ -170,39 +170,38 @@ void define_parameters(OfxParamSetHandle set) {
               {"Model", "Unmix", "Plate"}, 0);
   made.choice({"alignment", "Align clean plate",
                "Fit the clean plate to the plate before keying: "
-               "off, automatic, always by homography, or as the model wants it."},
+               "off, automatic, always by homography, or the model's default."},
               {"Off", "Automatic", "Homography", "Model's own"}, 3);
   made.truth({"useBackground", "Use Background",
-              "Off: as if nothing were connected to Background, "
+              "Off: Background counts as not connected, "
               "for hosts that send black for an unconnected input."});
-  made.truth({"useHint", "Use AlphaHint", "Off: as if nothing were connected to AlphaHint."});
+  made.truth({"useHint", "Use AlphaHint", "Off: AlphaHint counts as not connected."});
   made.text({"cleanPlate", "Held clean plate",
-             "Name of a clean plate that was left with the daemon. "
-             "Used when Background is not there, for hosts with one input."},
+             "Name of a clean plate that the daemon holds. "
+             "Used when Background is not connected, for hosts with one input."},
             "");
-  made.group({kAdvanced, "Advanced", "Errors, time limit, which daemon."});
+  made.group({kAdvanced, "Advanced", "Errors, time limit, and which daemon to use."});
   made.choice({"hintChannel", "Hint channel",
-               "Which channel of AlphaHint is the hint, where it has "
-               "several."},
+               "Which channel of AlphaHint is the hint, if it has several."},
               {"Alpha", "Red", "Luma"}, 0, kAdvanced);
   made.choice({"onError", "On error",
-               "Fail stops the render with a message. The other two go on "
-               "with a picture that is not the one asked for, and warn."},
+               "Fail stops the render with a message. The other two continue "
+               "with a picture that is not a matte, and a warning."},
               {"Fail", "Pass source", "Transparent black"}, 0, kAdvanced);
   made.seconds({"timeout", "Time limit (s)",
-                "How long one frame may take from the moment its inputs "
-                "are here, waiting for other frames included."},
+                "How long one frame may take after its inputs are rendered, "
+                "including the time it waits for other frames."},
                kDefaultTimeout, kAdvanced);
   made.text({"endpoint", "Daemon",
              "Instance name, or absolute path of the daemon's folder. Empty: "
-             "MATTEBRIDGE_RUNTIME_DIR, else MATTEBRIDGE_INSTANCE, else the usual one."},
+             "MATTEBRIDGE_RUNTIME_DIR, else MATTEBRIDGE_INSTANCE, else the default one."},
             "", kAdvanced);
   made.button({"refresh", "Render again",
-               "Forget what the host has cached for this node and ask the "
-               "daemon again."},
+               "Drop the frames that the host has cached for this node and "
+               "render them again."},
               kAdvanced);
-  made.counter({"refreshCount", "Refresh count", "Counted up by the button."}, kAdvanced);
-  made.page({"Controls", "Controls", "All of it."});
+  made.counter({"refreshCount", "Refresh count", "Incremented by the button."}, kAdvanced);
+  made.page({"Controls", "Controls", "All knobs."});
 }
 
 }  // namespace
@@ -233,7 +232,7 @@ OfxStatus describe(OfxImageEffectHandle descriptor) {
             {"OfxBitDepthFloat", "OfxBitDepthHalf", "OfxBitDepthShort", "OfxBitDepthByte"});
   set_text(set, "OfxImageEffectPluginRenderThreadSafety", "OfxImageEffectRenderInstanceSafe");
   set_int(set, "OfxImageEffectPropSupportsMultiResolution", 1);
-  // Everything else is what hosts would assume to be on where a plugin says nothing.
+  // Hosts assume that these are on unless a plugin sets them.
   for (const char *name :
        {"OfxImageEffectPluginPropSingleInstance", "OfxImageEffectPluginPropHostFrameThreading",
         "OfxImageEffectPropSupportsTiles", "OfxImageEffectPropTemporalClipAccess",

@@ -11,7 +11,7 @@ OfxStatus clip_preferences(OfxImageEffectHandle effect, OfxPropertySetHandle out
 OfxStatus regions_of_interest(OfxImageEffectHandle effect, OfxPropertySetHandle in,
                               OfxPropertySetHandle out);
 
-// The meaning of inputColor, outputMode, ... by number. Projects store the number: append only.
+// The choices of inputColor, hintChannel, ... by number. Projects store the number: append only.
 enum InputColor { kLinear, kSrgb };
 enum HintChannel { kHintAlpha, kHintRed, kHintLuminance };
 enum OnError { kFail, kPassSource, kTransparentBlack };

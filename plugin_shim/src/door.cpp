@@ -8,10 +8,10 @@ namespace mb {
 namespace {
 
 constexpr double kConnect = 2.0, kAnswer = 5.0;
-// Allocating is the slow part of an answer: about a second a gigabyte on a busy machine.
+// Allocating the arena dominates the time of an answer: about 1 s per GiB on a busy machine.
 constexpr double kAnswerPerGiB = 5.0;
 
-os::Fd knock(const std::string &folder, const Watch &watch) {
+os::Fd connect_to_door(const std::string &folder, const Watch &watch) {
   os::check_folder(folder);
   const Watch own(std::min(kConnect, watch.left_s()), [&] { return watch.check(), false; });
   try {
@@ -19,7 +19,8 @@ os::Fd knock(const std::string &folder, const Watch &watch) {
   } catch (const Failure &failure) {
     if (failure.code != "E_DEADLINE") throw;
     throw Failure("E_CONNECTION",
-                  "the daemon in " + folder + " accepts nobody: it may hang; stop and start it");
+                  "the daemon in " + folder +
+                      " does not accept connections: it may hang; stop and start it");
   }
 }
 
@@ -32,7 +33,7 @@ Failure refusal(const mpack::Value &answer) {
 }  // namespace
 
 Door::Door(const std::string &folder, const Watch &watch)
-    : folder_(folder), connection_(knock(folder, watch)) {
+    : folder_(folder), connection_(connect_to_door(folder, watch)) {
   os::close_after_fork(connection_.number());
 }
 
@@ -52,7 +53,7 @@ mpack::Value Door::hello(const std::string &host, int64_t bytes, Arena &arena, c
   if (!welcome.whole("proto", &version) || version != 1 || welcome.binary_at("sid").size() != 16)
     throw Failure("E_VERSION", "the daemon in " + folder_ + " speaks protocol " +
                                    std::to_string(version) +
-                                   " and this plugin 1: install the same mattebridge");
+                                   " and this plugin protocol 1: install the same version of both");
   return welcome;
 }
 
@@ -82,12 +83,12 @@ mpack::Value Door::ask(const mpack::Value &message, int64_t bytes, Arena &arena,
       if (found.text("op") == "error") throw refusal(found);
       const mpack::Value *slots = found.find("slots");
       if (!slots || slots->items.size() != 1 || answer.memory.size() != 1)
-        throw Failure("E_CONNECTION", "the daemon announced one number of arenas and sent another");
+        throw Failure("E_CONNECTION", "the daemon did not send exactly one arena");
       int64_t size = 0;
       Arena made;
       if (!slots->items[0].whole("id", &made.number) || !slots->items[0].whole("bytes", &size) ||
           size < bytes)
-        throw Failure("E_CONNECTION", "the daemon handed out a smaller arena than asked for");
+        throw Failure("E_CONNECTION", "the daemon sent a smaller arena than requested");
       made.memory = os::Map(answer.memory[0], size);
       arena = std::move(made);
       return found;

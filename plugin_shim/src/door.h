@@ -1,4 +1,4 @@
-// The door: the open connection is the lease of one session; it hands out one arena.
+// The door: the open connection is the lease of one session. The daemon sends one arena over it.
 #pragma once
 
 #include <string>
@@ -20,9 +20,9 @@ class Door {
   Door(const Door &) = delete;
   ~Door();
 
-  // Says hello and asks for one arena of so many bytes. Returns the welcome.
+  // Sends the hello and asks for one arena of `bytes`. Returns the welcome.
   mpack::Value hello(const std::string &host, int64_t bytes, Arena &arena, const Watch &watch);
-  // Exchanges the arena for a larger one.
+  // Replaces the arena by a larger one.
   void resize(int64_t bytes, Arena &arena, const Watch &watch);
 
   bool lost() const { return os::hung_up(connection_); }

@@ -7,7 +7,7 @@
 namespace mb {
 namespace {
 
-// Shorter than the 50 ms within which an abort must be seen, for machines that are busy.
+// Less than the 50 ms within which an abort must be noticed, as a margin for busy machines.
 constexpr double kSlice = 0.02;
 
 double now() {

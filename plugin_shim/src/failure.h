@@ -1,4 +1,4 @@
-// How a render ends when it does not end with a picture, and how it is watched meanwhile.
+// How a render ends without a picture, and the time limit and abort check of its waits.
 #pragma once
 
 #include <functional>
@@ -17,28 +17,29 @@ struct Failure : std::runtime_error {
   double retry_after_s = 0.1;  // for E_BUSY
 };
 
-// The daemon went away, or speaks nonsense: one more try on a new session is worth it.
+// The connection was lost or what arrived is not the protocol: try once more on a new session.
 struct DaemonLost : Failure {
   explicit DaemonLost(const std::string &sentence) : Failure("E_DAEMON_LOST", sentence, true) {}
 };
 
-// The other end of a connection closed it.
+// The peer closed the connection.
 struct HungUp : DaemonLost {
   using DaemonLost::DaemonLost;
 };
 
-// The host does not want this frame any more.
+// The host aborted this render.
 struct Aborted {};
 
-// The patience of one render: every wait and every long copy asks it, at least every 50 ms.
+// Time limit and abort of one render: every wait and every long copy checks it, at least every
+// 50 ms.
 class Watch {
  public:
   Watch(double timeout_s, std::function<bool()> aborted);
   void check() const;  // throws Aborted, or Failure when the time is up
   double left_s() const;
-  int slice_ms() const;  // how long a wait may sleep before it asks again
+  int slice_ms() const;  // how long a wait may sleep before it checks again
   void pause(double seconds) const;
-  Failure expired() const;  // what an artist is told when the time is up
+  Failure expired() const;  // the error shown when the time is up
 
  private:
   double timeout_s_, until_;

@@ -1,5 +1,5 @@
-// The host as this plugin sees it: suites that may be missing, properties that may be missing,
-// strings that live until the next call.
+// The OpenFX host: suites and properties may be missing, and a host's strings are valid only until
+// the next call.
 #pragma once
 
 #include <atomic>
@@ -14,7 +14,7 @@ namespace mb {
 inline constexpr const char *kSource = "Source", *kBackground = "Background";
 inline constexpr const char *kAlphaHint = "AlphaHint", *kOutput = "Output";
 
-// Set by Load, read by everything else.
+// Set by the action Load, only read afterwards.
 struct Host {
   OfxHost *given = nullptr;
   const OfxPropertySuiteV1 *property = nullptr;
@@ -36,17 +36,17 @@ double get_double(OfxPropertySetHandle set, const char *name, double otherwise, 
 void *get_pointer(OfxPropertySetHandle set, const char *name);
 bool get_rectangle(OfxPropertySetHandle set, const char *name, OfxRectI &rectangle);
 
-// Writing: a host that refuses a property goes without it.
+// Writing: a property that the host refuses is left out.
 void set_text(OfxPropertySetHandle set, const char *name, const std::string &value, int index = 0);
 void set_int(OfxPropertySetHandle set, const char *name, int value, int index = 0);
 void set_double(OfxPropertySetHandle set, const char *name, double value, int index = 0);
 
-// What one node holds: handles of its parameters, and whether it shows a message. Several renders
-// may share one, so everything else of a render lives on its stack.
+// One node: handles of its parameters, and whether it shows a message. Several renders may use it
+// at once, so everything else of a render is on its stack.
 class Instance {
  public:
   explicit Instance(OfxImageEffectHandle effect);
-  static Instance *of(OfxImageEffectHandle effect);  // null where the host lost it
+  static Instance *of(OfxImageEffectHandle effect);  // null if the host did not keep the pointer
 
   OfxImageEffectHandle effect() const { return effect_; }
   OfxPropertySetHandle properties() const { return properties_; }
@@ -56,7 +56,7 @@ class Instance {
   double real(const char *parameter, OfxTime time, double otherwise) const;
   std::string text(const char *parameter, OfxTime time) const;
 
-  // Shown at the node until cleared; on stderr, once, where the host shows none.
+  // Shows a message at the node until it is cleared; prints it once to stderr if the host cannot.
   void show(const char *type, const std::string &text);
   void clear_message();
   void refresh();  // adds 1 to refreshCount, so that the host renders again
@@ -72,7 +72,7 @@ class Instance {
   std::string last_words_;
 };
 
-// An image fetched from a clip; released by its end.
+// An image fetched from a clip; the destructor releases it.
 class FetchedImage {
  public:
   FetchedImage() = default;

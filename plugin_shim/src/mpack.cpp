@@ -79,10 +79,10 @@ void put_value(std::string &out, const Value &value) {
 }
 
 [[noreturn]] void refuse(const char *why) {
-  throw Failure("E_MESSAGE", std::string("the daemon sent what is no message: ") + why);
+  throw Failure("E_MESSAGE", std::string("the daemon sent an invalid message: ") + why);
 }
 
-// The length of the UTF-8 character at `at`, 0 where there is none.
+// The length of the UTF-8 character at `at`, 0 if there is none.
 size_t character(const std::string &text, size_t at) {
   const auto byte = [&](size_t index) {
     return index < text.size() ? static_cast<unsigned char>(text[index]) : 0;
@@ -131,7 +131,7 @@ class Reader {
       case 0xda: return text(natural(2));
       case 0xdc: return array(natural(2), depth);
       case 0xde: return map(natural(2), depth);
-      default: refuse("a type that is not used here");
+      default: refuse("a type that the protocol does not use");
     }
   }
 
@@ -150,7 +150,7 @@ class Reader {
   }
 
   std::string take(uint64_t length) {
-    if (length > kMaxText) refuse("a text too long");
+    if (length > kMaxText) refuse("a text is too long");
     if (length > data_.size() - at_) refuse("it ends too early");
     at_ += length;
     return data_.substr(at_ - length, length);
@@ -280,8 +280,8 @@ Value unpack(const std::string &data, size_t limit) {
   if (data.size() > limit) refuse("it is too long");
   Reader reader(data);
   Value message = reader.value(1);
-  if (message.kind != Value::Dict) refuse("it is no map");
-  if (!reader.at_end()) refuse("there is something behind it");
+  if (message.kind != Value::Dict) refuse("it is not a map");
+  if (!reader.at_end()) refuse("there are bytes behind the map");
   return message;
 }
 

@@ -1,4 +1,4 @@
-// The subset of msgpack that the wire uses (docs/protocol.md, chapter 4), and its limits.
+// The subset of msgpack that the protocol uses (docs/protocol.md, section 4), and its limits.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@ struct Value;
 using Array = std::vector<Value>;
 using Map = std::vector<std::pair<std::string, Value>>;
 
-// One value. Integers keep their sign apart, so that the whole range of 64 bits round-trips.
+// One value. Negative integers are stored apart, so that the whole range of 64 bits round-trips.
 struct Value {
   enum Kind { Nil, Bool, Int, Uint, Float, Text, Binary, List, Dict };
   Kind kind = Nil;
@@ -36,11 +36,11 @@ struct Value {
   Value(Map value) : kind(Dict), pairs(std::move(value)) {}
   static Value binary(const std::string &value);
 
-  const Value *find(const char *key) const;  // null where this is no map or has no such key
-  std::string text(const char *key) const;   // "" where missing or not text
+  const Value *find(const char *key) const;  // null if this is not a map or has no such key
+  std::string text(const char *key) const;   // "" if missing or not text
   std::string binary_at(const char *key) const;
   bool truth(const char *key) const;
-  bool whole(const char *key, int64_t *out) const;  // false where missing or no integer
+  bool whole(const char *key, int64_t *out) const;  // false if missing or not an integer
   double number(const char *key, double otherwise) const;
   bool operator==(const Value &other) const;
 };
@@ -51,11 +51,13 @@ inline constexpr size_t kMaxRecord = 4096;
 // The bytes of one map. Throws Failure when they are more than `limit`.
 std::string pack(const Value &message, size_t limit = kMaxMessage);
 
-// One map from bytes that anybody may have sent; throws Failure on anything else: bombs, extension
-// types, duplicate keys, numbers that are not finite, trailing bytes, invalid text.
+// One map from untrusted bytes; throws Failure on anything else: too many or too deeply nested
+// items, extension types, duplicate keys, numbers that are not finite, trailing bytes, invalid
+// text.
 Value unpack(const std::string &data, size_t limit = kMaxMessage);
 
-// Text as it may travel: invalid UTF-8 replaced, cut at a character to at most `limit` bytes.
+// Text that may be sent: invalid UTF-8 is replaced, and it is cut at a character to at most `limit`
+// bytes.
 std::string clean_text(const std::string &text, size_t limit);
 
 }  // namespace mb::mpack

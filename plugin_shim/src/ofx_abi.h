@@ -1,9 +1,9 @@
 // The part of the OpenFX C interface that this plugin uses, written from the specification.
 //
 // OpenFX is a standard of the OpenFX project, an Academy Software Foundation project
-// (https://openfx.readthedocs.io). Names, field order and numbers are the standard's; the text is
-// ours. Strings are not declared here: a macro kXxx of the standard has the value "Xxx", and the
-// few exceptions stand where they are used.
+// (https://openfx.readthedocs.io). Names, field order and numbers are those of the standard; the
+// text is not. Strings are not declared here: a macro kXxx of the standard has the value "Xxx", and
+// the few exceptions are noted where they are used.
 #pragma once
 
 #include <cstddef>
@@ -132,7 +132,7 @@ struct OfxMessageSuiteV2 {
 
 }  // extern "C"
 
-// What the specification's own headers give on every 64-bit system.
+// The layout that the specification's own headers give on every 64-bit system.
 static_assert(sizeof(void *) == 8, "OpenFX hosts are 64-bit");
 static_assert(sizeof(OfxHost) == 16 && offsetof(OfxHost, fetchSuite) == 8);
 static_assert(sizeof(OfxPlugin) == 48 && offsetof(OfxPlugin, apiVersion) == 8);

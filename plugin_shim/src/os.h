@@ -1,5 +1,5 @@
-// The few things that differ between operating systems. os_linux.cpp answers all of them;
-// os_other.cpp refuses with a sentence (docs/protocol.md, "Other systems").
+// What differs between operating systems. os_linux.cpp implements all of it; in os_other.cpp every
+// function fails with an error message (docs/protocol.md, "Other systems").
 #pragma once
 
 #include <cstddef>
@@ -11,7 +11,7 @@
 
 namespace mb::os {
 
-// A descriptor that is closed when its owner goes.
+// An owned descriptor; the destructor closes it.
 class Fd {
  public:
   explicit Fd(int number = -1) : number_(number) {}
@@ -30,7 +30,7 @@ class Fd {
 class Map {
  public:
   Map() = default;
-  Map(const Fd &memory, int64_t bytes);  // throws Failure where it could shrink or is too small
+  Map(const Fd &memory, int64_t bytes);  // throws Failure if it could shrink or is too small
   Map(Map &&other) noexcept { swap(other); }
   Map &operator=(Map &&other) noexcept;
   Map(const Map &) = delete;
@@ -54,27 +54,28 @@ int process_id();
 std::string random_bytes(size_t count);
 std::string environment(const char *name);
 
-// Where an instance lives: transport.py's rule. `endpoint` is a name, an absolute path, or "".
+// The runtime folder of an instance, by the rule of wire/folder.py. `endpoint` is a name, an
+// absolute path, or "".
 std::string runtime_folder(const std::string &endpoint);
-// Throws Failure unless the folder is the user's own and nobody else's.
+// Throws Failure unless the folder is owned by the user and closed to others.
 void check_folder(const std::string &folder);
 // Whether the file at `path` lies directly in this folder.
 bool lies_in(const std::string &path, const std::string &folder);
 
-// A connection that never blocks; the daemon behind the door must be the user's own.
+// A non-blocking connection; throws Failure if the peer's user is not the user of this process.
 Fd connect_to(const std::string &path, const std::string &folder, bool records, const Watch &watch);
-// One record, with room for `expected` descriptors. False: nothing there yet. An empty record: end.
+// One record with its descriptors. False: nothing has arrived yet. Empty record: the peer closed.
 bool receive_record(const Fd &door, size_t limit, Record &record);
 bool send_record(const Fd &door, const std::string &data);
-// Bytes read or written, 0 when it would block; throws HungUp when the other end is gone.
+// Bytes read or written, 0 if it would block; throws HungUp when the peer has closed.
 size_t read_some(const Fd &stream, char *buffer, size_t size);
 size_t write_some(const Fd &stream, const char *data, size_t size);
-// Whether the other end hung up (or sent what nobody asked for).
+// Whether the peer closed the connection (or sent something unexpected).
 bool hung_up(const Fd &door);
-// Sleeps until one of them can be read (or `a` written), at most so long.
+// Waits until one of them can be read (or `a` written), at most `timeout_ms`.
 void wait_for(const Fd *a, const Fd *b, bool a_write, int timeout_ms);
 
-// From now on a forked child closes this door first thing: its copy would keep the lease alive.
+// From now on a forked child closes its copy of this door at once, as it would keep the lease open.
 void close_after_fork(int door);
 void forget_after_fork(int door);
 // Called in a forked child after its doors were closed.

@@ -21,8 +21,8 @@
 #define F_GET_SEALS 1034
 #endif
 
-// What pthread_atfork is made of. The function itself, bound dynamically to an old glibc, forgets
-// whose hook it is, and calls it in every fork after a host has unloaded this library.
+// What pthread_atfork calls. pthread_atfork itself, bound dynamically to an old glibc, does not
+// record which library registered the hook, and would call it after the host has unloaded it.
 extern "C" int __register_atfork(void (*prepare)(), void (*parent)(), void (*child)(), void *dso);
 extern "C" __attribute__((visibility("hidden"))) void *__dso_handle;
 
@@ -87,7 +87,7 @@ std::string tidy(const std::string &path) {
   return clean;
 }
 
-Failure nobody(const std::string &folder) {
+Failure no_daemon(const std::string &folder) {
   return Failure("E_NO_DAEMON", "no daemon is running in " + folder +
                                     ": start one with `mattebridge serve --detach`");
 }
@@ -98,7 +98,7 @@ void check_peer(const Fd &connection, const std::string &folder) {
   const int status = getsockopt(connection.number(), SOL_SOCKET, SO_PEERCRED, &peer, &size);
   if (status != 0 || peer.uid != geteuid())
     throw Failure("E_UID", "the daemon in " + folder + " belongs to user " +
-                               std::to_string(peer.uid) + ", not to you: start your own");
+                               std::to_string(peer.uid) + ", not to you: start one of your own");
 }
 
 }  // namespace
@@ -120,8 +120,8 @@ Map::Map(const Fd &memory, int64_t bytes) {
   if (fstat(memory.number(), &found) != 0 || !S_ISREG(found.st_mode) || seals < 0 ||
       (seals & kSeals) != kSeals || bytes < 64 || found.st_size < bytes)
     throw Failure("E_GEOMETRY",
-                  "the daemon handed out memory that is too small or not sealed: "
-                  "install the same mattebridge on both sides");
+                  "the daemon sent memory that is too small or not sealed: "
+                  "install the same version of daemon and plugin");
   void *data = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_SHARED,
                     memory.number(), 0);
   if (data == MAP_FAILED)
@@ -152,7 +152,7 @@ std::string random_bytes(size_t count) {
   std::string bytes(count, '\0');
   const Fd source(open("/dev/urandom", O_RDONLY | O_CLOEXEC));
   if (read(source.number(), &bytes[0], count) != static_cast<ssize_t>(count))
-    throw Failure("E_INTERNAL", "the system gives no random numbers");
+    throw Failure("E_INTERNAL", "cannot read random numbers from /dev/urandom");
   return bytes;
 }
 
@@ -185,8 +185,8 @@ std::string runtime_folder(const std::string &endpoint) {
 void check_folder(const std::string &folder) {
   struct stat found{};
   if (lstat(folder.c_str(), &found) != 0) {
-    if (errno == ENOENT || errno == ENOTDIR) throw nobody(folder);
-    throw Failure("E_UNSAFE_RUNTIME", "cannot look at " + folder + ": " + strerror(errno));
+    if (errno == ENOENT || errno == ENOTDIR) throw no_daemon(folder);
+    throw Failure("E_UNSAFE_RUNTIME", "cannot check " + folder + ": " + strerror(errno));
   }
   if (!S_ISDIR(found.st_mode))
     throw Failure("E_UNSAFE_RUNTIME",
@@ -213,14 +213,14 @@ Fd connect_to(const std::string &path, const std::string &folder, bool records,
   memcpy(address.sun_path, path.c_str(), path.size());
   Fd connection(socket(AF_UNIX, (records ? SOCK_SEQPACKET : SOCK_STREAM) | kSocketFlags, 0));
   if (connection.number() < 0)
-    throw Failure("E_CONNECTION", std::string("no socket to be had: ") + strerror(errno));
+    throw Failure("E_CONNECTION", std::string("cannot create a socket: ") + strerror(errno));
   while (connect(connection.number(), reinterpret_cast<sockaddr *>(&address), sizeof address) !=
          0) {
-    if (errno == ENOENT || errno == ECONNREFUSED) throw nobody(folder);
+    if (errno == ENOENT || errno == ECONNREFUSED) throw no_daemon(folder);
     if (errno != EAGAIN && errno != EINTR)
       throw Failure("E_CONNECTION",
                     "cannot reach the daemon in " + folder + ": " + strerror(errno));
-    watch.pause(0.01);  // the backlog is full: somebody else is being served
+    watch.pause(0.01);  // the daemon's backlog is full
   }
   check_peer(connection, folder);
   return connection;
@@ -249,7 +249,7 @@ bool receive_record(const Fd &door, size_t limit, Record &record) {
       record.memory.emplace_back(number);
     }
   }
-  // By mask: the flags carry MSG_CMSG_CLOEXEC back as well.
+  // By mask, because the flags returned contain MSG_CMSG_CLOEXEC as well.
   record.cut = (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || static_cast<size_t>(size) > limit;
   record.data = buffer.substr(0, static_cast<size_t>(size));
   return true;

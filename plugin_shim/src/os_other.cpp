@@ -1,5 +1,5 @@
-// Systems whose transport is not written yet: the plugin loads, declares its knobs, and says why a
-// frame cannot be rendered.
+// Systems without a transport so far: the plugin loads and declares its knobs, and each frame fails
+// with an error message.
 #include "os.h"
 
 #include <stdlib.h>

@@ -12,9 +12,9 @@
 namespace mb {
 namespace {
 
-// Pictures larger than this leave the cache anyway. Their rows are written past it: a plain copy
-// would first read every line that it is about to overwrite, half as much traffic again. (One
-// memcpy of a whole picture does the same by itself, but rows are turned over on the way.)
+// Pictures larger than this do not stay in the cache. Their rows are written with non-temporal
+// stores: a plain copy would first read every cache line that it overwrites, half as much traffic
+// again. (memcpy of a whole picture does so by itself, but here rows are flipped, one by one.)
 constexpr int64_t kStreamBytes = 8 << 20;
 
 void copy_row(uint8_t *to, const uint8_t *from, size_t bytes, bool stream) {
@@ -35,7 +35,7 @@ void copy_row(uint8_t *to, const uint8_t *from, size_t bytes, bool stream) {
   std::memcpy(to, from, bytes);
 }
 
-// What was written past the cache is there for everybody before anything else is.
+// Makes the non-temporal stores visible before any later store.
 void finish_rows(bool stream) {
 #if defined(__SSE2__)
   if (stream) _mm_sfence();
@@ -43,21 +43,21 @@ void finish_rows(bool stream) {
   static_cast<void>(stream);
 }
 
-// Copying this much takes a few milliseconds.
-constexpr int64_t kPatienceBytes = 4 << 20;
+// How many bytes are copied between two checks: a few milliseconds.
+constexpr int64_t kCheckBytes = 4 << 20;
 
 class Steps {
  public:
-  explicit Steps(const Patience &patience) : patience_(patience) {}
+  explicit Steps(const AbortCheck &check) : check_(check) {}
   void step(int64_t bytes) {
     done_ += bytes;
-    if (done_ < kPatienceBytes) return;
+    if (done_ < kCheckBytes) return;
     done_ = 0;
-    patience_();
+    check_();
   }
 
  private:
-  const Patience &patience_;
+  const AbortCheck &check_;
   int64_t done_ = 0;
 };
 
@@ -78,7 +78,7 @@ float load_sample(const uint8_t *at, Sample sample) {
   return 0;
 }
 
-// To a whole number of 0..maximum, rounded; what is no number becomes 0.
+// To an integer of 0..maximum, rounded; NaN becomes 0.
 unsigned whole(float value, float maximum) {
   const float scaled = std::isnan(value) ? 0.0f : std::clamp(value, 0.0f, 1.0f) * maximum;
   return static_cast<unsigned>(scaled + 0.5f);
@@ -96,7 +96,7 @@ void store_sample(uint8_t *at, Sample sample, float value) {
   }
 }
 
-// The samples of one type, moved without looking at them.
+// Copies samples of one type unchanged.
 template <typename T>
 void pick_row(const uint8_t *from, int components, Pick pick, T one, uint8_t *to, int count) {
   const int first = pick == Pick::Alpha ? components - 1 : 0;
@@ -169,7 +169,7 @@ void give_row(const Result &result, int64_t row, int64_t from, int count, const 
     return reinterpret_cast<const float *>(start) + from * plane->channels;
   };
   const auto samples = static_cast<size_t>(count) * static_cast<size_t>(output.components);
-  // A host's rows may start anywhere; whole floats only where they are aligned.
+  // A host's rows may start at any address; floats are written directly only if it is aligned.
   const bool direct =
       output.sample == Sample::Float && reinterpret_cast<uintptr_t>(to) % alignof(float) == 0;
   if (!direct) scratch.resize(samples);
@@ -218,12 +218,12 @@ Plane plane_for(const char *role, const Image &image, Pick pick) {
 }
 
 void copy_in(const Image &image, const OfxRectI &rectangle, Pick pick, const Plane &plane,
-             uint8_t *rows, const Patience &patience) {
+             uint8_t *rows, const AbortCheck &check) {
   const OfxRectI covered = intersection(rectangle, image.bounds);
   const size_t pixel = static_cast<size_t>(plane.channels) * sample_bytes(plane.sample);
   const size_t row_bytes = pixel * static_cast<size_t>(plane.width);
   const bool stream = plane.stride * plane.height > kStreamBytes;
-  Steps steps(patience);
+  Steps steps(check);
   for (int64_t row = 0; row < plane.height; ++row, rows += plane.stride) {
     const int y = static_cast<int>(rectangle.y2 - 1 - row);
     const bool inside = y >= covered.y1 && y < covered.y2;
@@ -238,13 +238,13 @@ void copy_in(const Image &image, const OfxRectI &rectangle, Pick pick, const Pla
 }
 
 void copy_out(const Result &result, const OfxRectI &window, const Image &output,
-              const Patience &patience) {
+              const AbortCheck &check) {
   const OfxRectI inside = intersection(window, output.bounds);
   const OfxRectI filled = intersection(inside, result.rectangle);
   const int64_t row_bytes = (int64_t{filled.x2} - filled.x1) * output.pixel_bytes();
   const bool stream = row_bytes * (int64_t{filled.y2} - filled.y1) > kStreamBytes;
   std::vector<float> scratch;
-  Steps steps(patience);
+  Steps steps(check);
   for (int y = inside.y2 - 1; y >= inside.y1; --y) {
     if (y < filled.y1 || y >= filled.y2) {
       zero(output, inside.x1, inside.x2, y);

@@ -1,4 +1,5 @@
-// Between a host's images (bottom-up, any bounds, any row bytes) and slot planes (top-down, tight).
+// Copies between a host's images (bottom-up, any bounds, any row bytes) and the planes of an arena
+// (top-down).
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,7 @@
 
 namespace mb {
 
-// An image of the host: `data` is the pixel at (x1, y1), the lower left; rows go up.
+// An image of the host: `data` is the pixel at (x1, y1), the lower left; rows are bottom-up.
 struct Image {
   uint8_t *data = nullptr;
   OfxRectI bounds{0, 0, 0, 0};
@@ -36,8 +37,8 @@ enum class Pick {
 
 enum class Output { Premultiplied, Straight, Matte };
 
-// Asked every few megabytes of copying; throws when the frame is not wanted any more.
-using Patience = std::function<void()>;
+// Called every few megabytes of copying; throws when the host has aborted the frame.
+using AbortCheck = std::function<void()>;
 
 bool empty(const OfxRectI &rectangle);
 bool contains(const OfxRectI &outer, const OfxRectI &inner);
@@ -47,11 +48,11 @@ std::string text_of(const OfxRectI &rectangle);
 // The plane's channels and sample type for an image taken in this way.
 Plane plane_for(const char *role, const Image &image, Pick pick);
 
-// Copies `rectangle` of the image into the rows of a plane; 0 where the image does not reach.
+// Copies `rectangle` of the image into the rows of a plane; 0 outside the image.
 void copy_in(const Image &image, const OfxRectI &rectangle, Pick pick, const Plane &plane,
-             uint8_t *rows, const Patience &patience);
+             uint8_t *rows, const AbortCheck &check);
 
-// What the daemon gave for `rectangle`, in the planes of an output mode.
+// The daemon's result for `rectangle`, in the planes of an output mode.
 struct Result {
   Output mode = Output::Premultiplied;
   OfxRectI rectangle{0, 0, 0, 0};
@@ -61,9 +62,9 @@ struct Result {
 
 // Writes a window of the output image from a result: 0 outside the result's rectangle.
 void copy_out(const Result &result, const OfxRectI &window, const Image &output,
-              const Patience &patience);
+              const AbortCheck &check);
 
-// Writes a window from another image of the host (converted), or 0 where there is none.
+// Writes a window from another image of the host (converted), 0 outside that image.
 void copy_across(const Image &image, const OfxRectI &window, const Image &output);
 void clear(const OfxRectI &window, const Image &output);
 

@@ -1,4 +1,4 @@
-// The two functions of OpenFX, and the actions behind them. Nothing escapes main_entry.
+// The two functions of OpenFX, and the actions behind them. No exception leaves main_entry.
 #include <cstring>
 #include <new>
 
@@ -14,7 +14,7 @@ OfxStatus create_instance(OfxImageEffectHandle effect) {
   Instance *made = new Instance(effect);
   if (host.property->propSetPointer(made->properties(), "OfxPropInstanceData", 0, made) !=
       kOfxStatOK)
-    delete made;  // each action makes its own then
+    delete made;  // each action then makes its own
   return kOfxStatOK;
 }
 

@@ -17,7 +17,7 @@ namespace {
 constexpr int kMaxSide = 32768;
 constexpr const char *kPremultiplied = "OfxImageAlphaPremultiplied";
 
-// What the host asks of this render.
+// The arguments of this render call.
 struct Ask {
   OfxTime time = 0;
   OfxRectI window{0, 0, 0, 0};
@@ -25,7 +25,7 @@ struct Ask {
   bool windowed = false, interactive = false, draft = false;
 };
 
-// The node's knobs at this time; text is copied at once.
+// The values of the node's knobs at this time.
 struct Knobs {
   std::string model, endpoint, clean_plate;
   Output mode = Output::Premultiplied;
@@ -34,7 +34,7 @@ struct Knobs {
   double timeout = kDefaultTimeout;
 };
 
-// An input that is really there.
+// An input that is connected and has an image.
 struct Input {
   FetchedImage fetched;
   Image image;
@@ -94,7 +94,7 @@ std::optional<Sample> sample_of(const std::string &name) {
   return std::nullopt;
 }
 
-// The image of a property set; Failure where it cannot be addressed safely.
+// The image of a property set; Failure if it cannot be addressed safely.
 Image image_of(OfxPropertySetHandle set, OfxPropertySetHandle clip, const char *clip_name) {
   const auto named = [&](const char *property) {
     const std::string found = get_text(set, property);
@@ -110,17 +110,17 @@ Image image_of(OfxPropertySetHandle set, OfxPropertySetHandle clip, const char *
   if (!image.components || !sample)
     throw Failure("E_DTYPE", who + " has components '" + named("OfxImageEffectPropComponents") +
                                  "' of depth '" + named("OfxImageEffectPropPixelDepth") +
-                                 "', which this plugin does not know");
+                                 "', which this plugin does not support");
   image.sample = *sample;
   const int64_t width = int64_t{image.bounds.x2} - image.bounds.x1;
   const int64_t height = int64_t{image.bounds.y2} - image.bounds.y1;
   if (!bounded || width < 1 || height < 1 || width > kMaxSide || height > kMaxSide)
     throw Failure("E_GEOMETRY", who + " has the bounds " + text_of(image.bounds) +
-                                    ": sides from 1 to 32768 are possible");
+                                    ": sides may be from 1 to 32768");
   if (std::abs(image.row_bytes) < width * image.pixel_bytes() && height > 1)
     throw Failure("E_GEOMETRY", who + " has rows of " + std::to_string(image.row_bytes) +
                                     " bytes for " + std::to_string(width) +
-                                    " pixels: the host is mistaken");
+                                    " pixels: this is a fault of the host");
   return image;
 }
 
@@ -131,11 +131,11 @@ bool premultiplied(OfxPropertySetHandle set, OfxPropertySetHandle clip, int comp
   return state == kPremultiplied;
 }
 
-// Fetches a clip; nothing where the host has nothing, in any of the ways hosts have to say so.
+// Fetches a clip; nothing if the host has no image for it, in any of the ways hosts report that.
 std::optional<Input> fetch(const Instance &node, const char *name, OfxTime time, bool optional) {
   OfxPropertySetHandle clip_set = nullptr;
   const OfxImageClipHandle clip = node.clip(name, &clip_set);
-  // MLT leaves Connected out for inputs that are not there, and for its one Source means it.
+  // MLT never sets Connected: an optional input then counts as not connected; Source is fetched.
   if (!clip || (optional && !get_int(clip_set, "OfxImageClipPropConnected", 0)))
     return std::nullopt;
   Input input;
@@ -145,7 +145,7 @@ std::optional<Input> fetch(const Instance &node, const char *name, OfxTime time,
   OfxRectI whole{0, 0, 0, 0};
   const bool known = get_rectangle(input.fetched.set(), "OfxImagePropRegionOfDefinition", whole);
   if (known && !contains(input.image.bounds, whole) && !empty(whole)) {
-    // Half a frame would be keyed as another picture: ask for the whole one by name.
+    // A model keys half a frame as another picture: ask for the whole region explicitly.
     OfxRectD region{0, 0, 0, 0};
     if (host.effect->clipGetRegionOfDefinition(clip, time, &region) == kOfxStatOK) {
       FetchedImage again(clip, time, &region);
@@ -199,7 +199,7 @@ struct Source {
   Pick pick;
 };
 
-// How plate and clean plate travel, so that one word says what their fourth channel means.
+// How plate and clean plate are sent, so that one `plate_alpha` is right for both.
 void pick_colours(const Inputs &inputs, Pick &plate, Pick &clean, const char *&meaning) {
   const bool source = inputs.source.premultiplied;
   const bool background = inputs.background && inputs.background->premultiplied;
@@ -216,7 +216,7 @@ Pick hint_pick(const Image &image, int channel) {
   return channel == kHintRed || image.components == 3 ? Pick::Red : Pick::Alpha;
 }
 
-// Always float: a half product of a half foreground and a half alpha would be rounded three times.
+// Always float: in half, foreground, alpha and their product would each be rounded.
 std::vector<Plane> outputs_of(Output mode) {
   const auto plane = [](const char *role, int channels) {
     Plane made;
@@ -251,7 +251,7 @@ mpack::Map fields_of(const Ask &ask, const Knobs &knobs, const Inputs &inputs,
   return fields;
 }
 
-// A longer or stranger text would be dropped by the daemon as no message at all.
+// The daemon would drop a request with a longer text as an invalid message.
 void check_name(const std::string &name, const char *knob) {
   bool good = !name.empty() && name.size() <= 64;
   for (const char c : name)
@@ -259,10 +259,11 @@ void check_name(const std::string &name, const char *knob) {
   if (!good)
     throw Failure("E_MESSAGE",
                   std::string(knob) + " '" + name.substr(0, 64) +
-                      "' is no name: use a to z, 0 to 9, dots, dashes, at most 64 of them");
+                      "' is not a valid name: use a to z, 0 to 9, dot, dash and underscore, "
+                      "at most 64 characters");
 }
 
-// The frame, whole: what to send, how to fill it, where to put what comes back.
+// The whole frame: sends the inputs, and writes the result into the output.
 std::vector<std::string> matte(const Ask &ask, const Knobs &knobs, const Inputs &inputs,
                                const Image &output, const Watch &watch) {
   check_name(knobs.model, "Model");
@@ -279,7 +280,7 @@ std::vector<std::string> matte(const Ask &ask, const Knobs &knobs, const Inputs 
                          Source{&inputs.hint->image, hint_pick(inputs.hint->image, knobs.hint)});
 
   const OfxRectI rectangle = inputs.source.image.bounds;
-  const Patience patience = [&] { watch.check(); };
+  const AbortCheck check = [&] { watch.check(); };
   Frame frame;
   frame.folder = os::runtime_folder(knobs.endpoint);
   frame.host = host.name;
@@ -293,12 +294,12 @@ std::vector<std::string> matte(const Ask &ask, const Knobs &knobs, const Inputs 
   frame.fill = [&](const Plane &plane, uint8_t *rows) {
     for (const auto &source : sources)
       if (source.first == plane.role)
-        copy_in(*source.second.image, rectangle, source.second.pick, plane, rows, patience);
+        copy_in(*source.second.image, rectangle, source.second.pick, plane, rows, check);
   };
   frame.collect = [&](const std::vector<Plane> &planes, const uint8_t *arena) {
     Result result{knobs.mode, rectangle, &planes[0], planes.size() > 1 ? &planes[1] : nullptr,
                   arena};
-    copy_out(result, ask.window, output, patience);
+    copy_out(result, ask.window, output, check);
   };
   return render(frame, watch);
 }
@@ -309,7 +310,7 @@ std::string listed(const std::vector<std::string> &words) {
   return text;
 }
 
-// A frame that failed: what is in the window, what the artist reads, what the host is told.
+// A frame that failed: fills the window, shows the message, returns the status for the host.
 OfxStatus fail(Instance &node, const Ask &ask, const Knobs &knobs, const Image *output,
                const std::string &sentence) {
   if (output) clear(ask.window, *output);
@@ -322,7 +323,7 @@ OfxStatus fail(Instance &node, const Ask &ask, const Knobs &knobs, const Image *
       if (const auto source = fetch(node, kSource, ask.time, false))
         copy_across(source->image, ask.window, *output);
     } catch (const Failure &) {
-      clear(ask.window, *output);  // a source that cannot be read stays black
+      clear(ask.window, *output);  // the source cannot be read
     }
   }
   node.show("OfxMessageWarning", sentence);
@@ -338,11 +339,12 @@ OfxStatus render_node(Instance &node, OfxPropertySetHandle in) {
   std::optional<Image> output;
   try {
     if (!get_pointer(fetched.set(), "OfxImagePropData"))
-      throw Failure("E_INPUTS", "the host gives no image to write to");
+      throw Failure("E_INPUTS", "the host provides no output image");
     output = image_of(fetched.set(), clip_set, kOutput);
     if (!ask.windowed) ask.window = output->bounds;
     if (empty(ask.window)) return kOfxStatOK;
-    // Upstream nodes render in here, before a session is taken: chained nodes never starve.
+    // Upstream nodes render here, before a session is taken, so chained nodes never wait for a
+    // session that a node below them holds.
     const Inputs inputs = fetch_inputs(node, knobs, ask.time);
     const OfxImageEffectHandle effect = node.effect();
     const Watch watch(knobs.timeout, [effect] { return host.effect->abort(effect) != 0; });
@@ -351,7 +353,7 @@ OfxStatus render_node(Instance &node, OfxPropertySetHandle in) {
     else node.show("OfxMessageWarning", "less than asked for: " + listed(degraded));
     return kOfxStatOK;
   } catch (const Aborted &) {
-    return kOfxStatOK;  // nobody looks at this frame
+    return kOfxStatOK;  // the host drops this frame
   } catch (const Failure &failure) {
     return fail(node, ask, knobs, output ? &*output : nullptr, failure.what());
   } catch (const std::bad_alloc &) {
@@ -364,7 +366,7 @@ OfxStatus render_node(Instance &node, OfxPropertySetHandle in) {
 
 OfxStatus render_action(OfxImageEffectHandle effect, OfxPropertySetHandle in) {
   if (Instance *known = Instance::of(effect)) return render_node(*known, in);
-  Instance node(effect);  // the host lost our pointer
+  Instance node(effect);  // the host did not keep the pointer
   return render_node(node, in);
 }
 

@@ -20,15 +20,16 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr auto kIdle = std::chrono::seconds(MATTEBRIDGE_IDLE_S);
-// Waiting for another render's session; short, because nobody is told when one is given back.
+// Poll interval while waiting for another render's session; short, because there is no notification
+// when one is given back.
 constexpr double kTurn = 0.005;
-// How long a reply may be behind the news that the daemon closed the door.
-constexpr int kLastWordsMs = 20;
-constexpr int kKnocks = 5;
-constexpr double kKnockAgain = 0.02;
-constexpr double kCancelPatience = 0.02;
-// The daemon's answer should come before the host's patience ends: nine tenths of it, but where
-// that is long, no more than this before it (both sit on one machine).
+// How much later than the closing of the door the last reply may arrive.
+constexpr int kLastReplyMs = 20;
+constexpr int kConnectTries = 5;
+constexpr double kConnectPause = 0.02;
+constexpr double kCancelLimit = 0.02;
+// The daemon's deadline error should arrive before the node's time limit: at nine tenths of it, but
+// at most this long before it (both are on one machine).
 constexpr double kDeadlineShare = 0.9, kDeadlineMargin = 0.04;
 
 size_t session_limit() {
@@ -40,7 +41,8 @@ std::string control_path(const mpack::Value &welcome, const std::string &folder)
   const std::string address = welcome.text("ctl");
   if (address.compare(0, 6, "ipc://") != 0 || !os::lies_in(address.substr(6), folder))
     throw Failure("E_CONNECTION", "the daemon in " + folder +
-                                      " names a control socket elsewhere: stop and start it");
+                                      " names a control socket outside its folder: "
+                                      "stop and start it");
   return address.substr(6);
 }
 
@@ -61,8 +63,8 @@ class Session {
   bool lost() const { return door_.lost(); }
 
   void grow(int64_t bytes, const Watch &watch) {
-    // A refusal leaves the old arena good; anything else leaves an answer behind that would be
-    // taken for the next one's.
+    // After a refusal the old arena is still valid; after anything else an answer may still arrive
+    // that would be taken for that of the next request.
     broken = true;
     try {
       door_.resize(bytes, arena_, watch);
@@ -89,35 +91,35 @@ class Session {
     id_ = id;
     fields.emplace_back("slot", arena_.number);
     fields.emplace_back("gen", generation_);
-    broken = true;  // half a request would be the end of this connection
+    broken = true;  // a partly sent request makes the connection unusable
     dealer_.send(enveloped("render", id, std::move(fields)), watch);
     broken = false;
     lent = true;
   }
 
-  // The final reply to the request; every slice asks the watch.
+  // The final reply to the request; checks the watch in every slice.
   mpack::Value reply(const Watch &watch) {
     mpack::Value found;
     for (;;) {
       watch.check();
       if (next(found)) return found;
       if (lost()) {
-        // The last reply and the end of the door come by two ways.
-        os::wait_for(&dealer_.socket(), nullptr, false, kLastWordsMs);
+        // The last reply and the closing of the door arrive on two connections.
+        os::wait_for(&dealer_.socket(), nullptr, false, kLastReplyMs);
         if (next(found)) return found;
-        throw DaemonLost("the daemon went away while it had a frame");
+        throw DaemonLost("the connection to the daemon was lost while it computed a frame");
       }
       os::wait_for(&dealer_.socket(), &door_.connection(), false, watch.slice_ms());
     }
   }
 
   void cancel() {
-    const Watch brief(kCancelPatience, [] { return false; });
+    const Watch brief(kCancelLimit, [] { return false; });
     mpack::Map fields{{"target", mpack::Value::binary(id_)}};
     dealer_.send(enveloped("cancel", os::random_bytes(16), std::move(fields)), brief);
   }
 
-  // Reads what has come for a parked session; true when its arena is back.
+  // Reads the replies that have arrived for a parked session; true when its arena was returned.
   bool returned() {
     mpack::Value found;
     while (lent && next(found)) continue;
@@ -138,7 +140,7 @@ class Session {
     return mpack::pack(message);
   }
 
-  // The next final reply to the request that is out; others are dropped.
+  // The next final reply to the outstanding request; others are dropped.
   bool next(mpack::Value &found) {
     std::string message;
     while (dealer_.receive(message)) {
@@ -147,17 +149,17 @@ class Session {
       } catch (const Failure &failure) {
         throw DaemonLost(failure.what());
       }
-      if (concerns_us(found)) return true;
+      if (is_final_reply(found)) return true;
     }
     return false;
   }
 
-  bool concerns_us(const mpack::Value &found) {
+  bool is_final_reply(const mpack::Value &found) {
     const mpack::Value *epoch = found.find("epoch");
     const std::string op = found.text("op");
     if (!epoch || !(*epoch == epoch_) || found.binary_at("id") != id_) return false;
     const bool final = op == "done" || op == "error" || op == "cancelled";
-    // A lost lease is told without an arena; everything else must name ours.
+    // The error of a lost lease names no arena; every other reply must name this one.
     const bool arena_less = op == "error" && !found.find("slot") && !found.find("gen");
     if ((!final && op != "released") || (!arena_less && !names_arena(found))) return false;
     if (op == "released" || !found.truth("held")) lent = false;
@@ -182,7 +184,7 @@ class Session {
 
 using SessionPointer = std::unique_ptr<Session>;
 
-// All sessions of this process that no render is using at the moment.
+// All sessions of this process that are not used by a render at the moment.
 class Pool {
  public:
   SessionPointer take(const Frame &frame, int64_t bytes, const Watch &watch) {
@@ -207,9 +209,9 @@ class Pool {
     }
   }
 
-  // Back from a render: idle, parked while its arena is lent, or gone.
+  // After a render: the session becomes idle, is parked while its arena is lent, or is closed.
   void give_back(SessionPointer session) {
-    std::vector<SessionPointer> leaving;  // unmapped after the lock is free
+    std::vector<SessionPointer> leaving;  // closed after the lock is released
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       --in_use_;
@@ -230,10 +232,10 @@ class Pool {
   }
 
  private:
-  // A daemon that dies or stops accepts for a moment what it will not serve: the next look shows
-  // whether there is one.
+  // A daemon that dies or stops may accept a connection and then close it: trying again shows
+  // whether a daemon runs.
   static SessionPointer open(const Frame &frame, int64_t bytes, const Watch &watch) {
-    for (int tries = kKnocks; tries-- > 0; watch.pause(kKnockAgain)) {
+    for (int tries = kConnectTries; tries-- > 0; watch.pause(kConnectPause)) {
       try {
         return std::make_unique<Session>(frame.folder, frame.host, bytes, watch);
       } catch (const HungUp &) {
@@ -243,7 +245,8 @@ class Pool {
       }
     }
     throw Failure("E_CONNECTION", "the daemon in " + frame.folder +
-                                      " closes the door on us: see its log, or stop and start it");
+                                      " closes each new connection: see its log, or stop and start "
+                                      "it");
   }
 
   SessionPointer pick(const std::string &folder, int64_t bytes, bool &may_open) {
@@ -286,7 +289,7 @@ class Pool {
     }
   }
 
-  // What our own idle sessions hold may be what the daemon lacks. False: there were none.
+  // Closes the idle sessions, because their arenas count against the quota. False: there were none.
   bool drop_idle() {
     std::vector<SessionPointer> leaving;
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -294,7 +297,7 @@ class Pool {
     return !leaving.empty();
   }
 
-  // A quota is worth waiting for only while a session of this process may come back.
+  // A quota is worth waiting for only while other renders of this process hold sessions.
   bool worth_waiting(const Failure &failure) {
     if (failure.code == "E_BUSY" || failure.code == "E_DRAINING") return true;
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -320,7 +323,7 @@ Pool &pool() {
   return *found;
 }
 
-// A session for the time of one attempt; it goes back whatever happens.
+// A session for the time of one attempt; the destructor gives it back.
 class Turn {
  public:
   Turn(Pool &owner, const Frame &frame, int64_t bytes, const Watch &watch)
@@ -357,7 +360,7 @@ mpack::Array on_wire(const std::vector<Plane> &planes, size_t from, size_t to) {
 
 Failure as_failure(const mpack::Value &reply) {
   if (reply.text("op") == "cancelled")
-    return Failure("E_CANCELLED", "the daemon dropped the frame");
+    return Failure("E_CANCELLED", "the daemon cancelled the frame");
   Failure failure(reply.text("code"), reply.text("message"), reply.truth("retry"));
   failure.held = reply.truth("held");
   failure.retry_after_s = std::max(1.0, reply.number("retry_after_ms", 100)) / 1000;
@@ -391,7 +394,7 @@ std::vector<std::string> attempt(const Frame &frame, const std::string &id, cons
   } catch (const DaemonLost &) {
     session->broken = true;
     throw;
-  } catch (...) {  // the host, or its patience, is at an end: the arena stays with the daemon
+  } catch (...) {  // aborted, or the time is up: the arena stays lent to the daemon
     try {
       session->cancel();
     } catch (const Failure &) {

@@ -5,8 +5,8 @@
 //
 // A *session* is a lease (door), one arena and one DEALER. It belongs to exactly one render at a
 // time, so nothing in it is locked and no thread waits for another. The rule that must not be
-// broken: an arena that is lent to the daemon is never written; a render that gives up parks its
-// session until the daemon has returned the arena.
+// broken: an arena that is lent to the daemon is never written; a render that stops waiting parks
+// its session until the daemon has returned the arena.
 #pragma once
 
 #include <functional>
@@ -19,8 +19,8 @@
 
 namespace mb {
 
-// A frame as the host has it. `fill` writes an input into its place, `collect` reads the outputs;
-// both may be called again when the daemon was replaced meanwhile.
+// A frame of the host. `fill` writes an input into its plane, `collect` reads the outputs; both may
+// be called again when the daemon was replaced meanwhile.
 struct Frame {
   std::string folder, host;
   int64_t width = 0, height = 0;
@@ -30,11 +30,11 @@ struct Frame {
   std::function<void(const std::vector<Plane> &, const uint8_t *arena)> collect;
 };
 
-// Renders, retrying once what is worth it. Returns what is less than was asked for (words).
+// Renders, retrying once where a second try may succeed. Returns the `degraded` words of the reply.
 // Throws Failure or Aborted.
 std::vector<std::string> render(const Frame &frame, const Watch &watch);
 
-// Gives every session back; the next render opens new ones.
+// Closes every session; the next render opens new ones.
 void close_sessions();
 
 }  // namespace mb

@@ -8,8 +8,8 @@ namespace {
 
 uint32_t rotate(uint32_t value, int bits) { return value >> bits | value << (32 - bits); }
 
-// The first 32 bits of the fractional parts of the roots of the first primes, as the standard has
-// them: computed, because a table of 72 numbers is easy to get wrong. long double carries them.
+// The first 32 bits of the fractional parts of the roots of the first primes, as the standard
+// defines them. Computed, because a table of 72 numbers is easy to get wrong.
 struct Constants {
   uint32_t start[8], round[64];
   Constants() {
@@ -21,7 +21,7 @@ struct Constants {
       round[count++] = root(prime, 3);
     }
   }
-  // floor(2^32 * prime^(1/power)) modulo 2^32, in whole numbers: exact on every compiler.
+  // floor(2^32 * prime^(1/power)) modulo 2^32, in integers: exact on every compiler.
   static uint32_t root(uint64_t prime, int power) {
     uint64_t low = 0, high = uint64_t{1} << 36;
     while (high - low > 1) {

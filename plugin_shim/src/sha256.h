@@ -1,4 +1,4 @@
-// SHA-256 (FIPS 180-4), for the folder of an instance whose name cannot be a file name.
+// SHA-256 (FIPS 180-4), for the folder name of an instance whose own name cannot be used.
 #pragma once
 
 #include <string>

@@ -53,8 +53,8 @@ int64_t arena_bytes(int64_t width, int64_t height, const std::vector<Plane> &pla
   return round_up(std::max(exact, in_class), kRoundBytes);
 }
 
-// The message that names the generation orders the pixels between the processes; these two only let
-// a reader see that it looked too early or too late.
+// Memory order between the processes is given by the message that names the generation; these two
+// stores only let a reader detect that it read too early or too late.
 void write_begin(uint8_t *arena, uint64_t generation) {
   const uint32_t version = 1;
   std::memcpy(arena, "MTB1", 4);

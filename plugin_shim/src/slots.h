@@ -1,4 +1,4 @@
-// Where the planes of a request lie in an arena: the twin of bridge/mattebridge/slots.py.
+// Where the planes of a request lie in an arena: the C++ twin of bridge/mattebridge/wire/slots.py.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,7 @@ namespace mb {
 
 enum class Sample { Byte, Short, Half, Float };
 
-// The wire's word for a sample type, and its size.
+// The name of a sample type on the wire, and its size.
 const char *wire_name(Sample sample);
 int sample_bytes(Sample sample);
 
@@ -21,7 +21,7 @@ struct Plane {
   int64_t offset = 0, width = 0, height = 0, stride = 0;
 };
 
-// Gives each plane its place behind the 64-byte header, one behind the other.
+// Places the planes behind the 64-byte header, one behind the other.
 void place(int64_t width, int64_t height, std::vector<Plane> &planes);
 
 // Bytes to ask for, so that every frame of this size class fits with these planes.

@@ -27,15 +27,15 @@ std::string framed(int flags, const std::string &body) {
 }
 
 std::string ready() {
-  // Without an identity: a second peer of the same name would be ignored.
+  // Without an identity: ZeroMQ would ignore a second peer of the same identity.
   return std::string(
       "\x05READY\x0bSocket-Type\0\0\0\x06"
       "DEALER",
       28);
 }
 
-[[noreturn]] void nonsense() {
-  throw DaemonLost("the daemon's control socket speaks another language");
+[[noreturn]] void not_zmtp() {
+  throw DaemonLost("the daemon's control socket does not speak the expected protocol");
 }
 
 }  // namespace
@@ -46,10 +46,10 @@ Dealer::Dealer(const std::string &path, const std::string &folder, const Watch &
 }
 
 void Dealer::shake_hands(const Watch &whole) {
-  // Slow or silent is as bad as wrong: a handshake on one machine takes microseconds.
+  // A handshake on one machine takes microseconds; a slow one is an error.
   const double limit = whole.left_s() < kHandshake ? whole.left_s() : kHandshake;
   const Watch own(limit, [] { return false; });
-  const auto patience = [&] {
+  const auto check_limits = [&] {
     whole.check();
     if (own.left_s() <= 0)
       throw DaemonLost("the daemon's control socket did not answer within 2 s");
@@ -60,21 +60,21 @@ void Dealer::shake_hands(const Watch &whole) {
   std::string body;
   bool greeted = false;
   for (;;) {
-    patience();
+    check_limits();
     if (sent < hello.size())
       sent += os::write_some(socket_, hello.data() + sent, hello.size() - sent);
     pump();
     if (!greeted && incoming_.size() >= 12) {
       const auto byte = [&](size_t at) { return static_cast<unsigned char>(incoming_[at]); };
-      if (byte(0) != 0xff || !(byte(9) & 1) || byte(10) < 3) nonsense();
+      if (byte(0) != 0xff || !(byte(9) & 1) || byte(10) < 3) not_zmtp();
     }
     if (!greeted && incoming_.size() >= kGreeting) {
-      if (incoming_.compare(12, 20, greeting(), 12, 20) != 0) nonsense();
+      if (incoming_.compare(12, 20, greeting(), 12, 20) != 0) not_zmtp();
       incoming_.erase(0, kGreeting);
       greeted = true;
     }
     if (greeted && frame(flags, body)) {
-      if (!(flags & kCommand) || body.compare(0, 6, "\x05READY") != 0) nonsense();
+      if (!(flags & kCommand) || body.compare(0, 6, "\x05READY") != 0) not_zmtp();
       if (sent == hello.size()) return;
     }
     os::wait_for(&socket_, nullptr, sent < hello.size(), whole.slice_ms());
@@ -92,7 +92,7 @@ void Dealer::write(const std::string &data, const Watch &watch) {
   while (!outgoing_.empty()) {
     outgoing_.erase(0, os::write_some(socket_, outgoing_.data(), outgoing_.size()));
     if (outgoing_.empty()) return;
-    // Half a message must not stay behind: whoever gives up here gives the session up.
+    // A partly sent message makes the connection unusable: if this throws, the session is closed.
     watch.check();
     os::wait_for(&socket_, nullptr, true, watch.slice_ms());
   }
@@ -108,9 +108,9 @@ bool Dealer::receive(std::string &message) {
       continue;
     }
     parts_.push_back(std::move(body));
-    if (parts_.size() > kMaxParts) nonsense();
+    if (parts_.size() > kMaxParts) not_zmtp();
     if (flags & kMore) continue;
-    if (parts_.size() != 2 || parts_[0] != "MTB1") nonsense();
+    if (parts_.size() != 2 || parts_[0] != "MTB1") not_zmtp();
     message = std::move(parts_[1]);
     parts_.clear();
     return true;
@@ -120,7 +120,7 @@ bool Dealer::receive(std::string &message) {
 
 bool Dealer::pump() {
   char buffer[16384];
-  // One frame at most waits here; the rest stays with the kernel.
+  // At most one frame is buffered here; the rest stays in the socket.
   if (incoming_.size() > kMaxBody + 9) return true;
   const size_t got = os::read_some(socket_, buffer, sizeof buffer);
   incoming_.append(buffer, got);
@@ -132,12 +132,12 @@ bool Dealer::frame(int &flags, std::string &body) {
     if (incoming_.size() >= 2) {
       flags = static_cast<unsigned char>(incoming_[0]);
       if (flags & ~(kMore | kLong | kCommand) || ((flags & kCommand) && (flags & kMore)))
-        nonsense();
+        not_zmtp();
       const size_t head = flags & kLong ? 9 : 2;
       uint64_t size = 0;
       for (size_t at = 1; at < head && at < incoming_.size(); ++at)
         size = size << 8 | static_cast<unsigned char>(incoming_[at]);
-      if (incoming_.size() >= head && size > kMaxBody) nonsense();
+      if (incoming_.size() >= head && size > kMaxBody) not_zmtp();
       if (incoming_.size() >= head && incoming_.size() - head >= size) {
         body = incoming_.substr(head, size);
         incoming_.erase(0, head + size);
@@ -152,11 +152,11 @@ void Dealer::command(const std::string &body) {
   if (body.compare(0, 6,
                    "\x05"
                    "ERROR") == 0)
-    nonsense();
+    not_zmtp();
   if (body.compare(0, 5, "\x04PING") != 0 || body.size() < 7) return;
-  // TTL, then at most 16 bytes that come back; lost where the socket is full, which a ping may be.
+  // TTL, then at most 16 bytes that are echoed. If the socket is full, the answer waits.
   outgoing_ += framed(kCommand, "\x04PONG" + body.substr(7, 16));
-  if (outgoing_.size() > kMaxBody) nonsense();
+  if (outgoing_.size() > kMaxBody) not_zmtp();
   outgoing_.erase(0, os::write_some(socket_, outgoing_.data(), outgoing_.size()));
 }
 

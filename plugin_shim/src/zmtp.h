@@ -10,7 +10,7 @@ namespace mb {
 
 class Dealer {
  public:
-  // Connects and shakes hands, within the watch and 2 s.
+  // Connects and completes the handshake, within the watch's limit and 2 s.
   Dealer(const std::string &path, const std::string &folder, const Watch &watch);
 
   // Sends "MTB1" and one message of at most 65,536 bytes.
@@ -30,7 +30,7 @@ class Dealer {
   bool pump();
 
   os::Fd socket_;
-  std::string incoming_;  // a partial frame survives between two looks
+  std::string incoming_;  // keeps a partial frame between two calls
   std::string outgoing_;  // answers to pings, where the socket was full
   std::vector<std::string> parts_;
 };

@@ -1,4 +1,3 @@
-// The session pool of a plugin to which a session is idle after a second: a test does not wait for
-// a minute.
+// The session pool with an idle limit of one second instead of a minute, for a test.
 #define MATTEBRIDGE_IDLE_S 1
 #include "../src/session.cpp"

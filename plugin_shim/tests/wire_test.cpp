@@ -1,8 +1,9 @@
-// The wire in this language: reads every golden message and packs it to the same bytes, and answers
-// questions that pytest puts, so that both languages are held to one set of files.
+// Tests the C++ implementation of the wire: reads every golden message and packs it to the same
+// bytes, and has commands that pytest calls, so that both languages are tested against one set of
+// files.
 //
 //   wire_test FOLDER                       round-trips FOLDER/*.bin
-//   wire_test unpack < message             0: read and packed alike; 3: refused
+//   wire_test unpack < message             status 0: packed to the same bytes; 3: refused
 //   wire_test layout W H role:c:dtype ...  the arena's size, then `off stride` of each plane
 //   wire_test header GENERATION            the header of a whole arena, in hexadecimal
 //   wire_test halves                       round-trips all 65,536 halves
@@ -42,7 +43,7 @@ int round_trip(const char *folder) {
     ++count;
     if (unpack(slurp(file)) == 0) continue;
     ++bad;
-    std::fprintf(stderr, "%s is read or packed otherwise\n", entry.path().c_str());
+    std::fprintf(stderr, "%s does not round-trip\n", entry.path().c_str());
   }
   std::printf("%d golden messages\n", count);
   return bad || !count;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -33,7 +34,7 @@ def _pair(height: int = 48, width: int = 64) -> tuple[np.ndarray, np.ndarray]:
     return plate, clean_plate
 
 
-def test_the_first_client_is_let_in_before_any_worker_is_ready(start_daemon: Start) -> None:
+def test_the_first_client_is_accepted_before_any_worker_is_ready(start_daemon: Start) -> None:
     daemon = start_daemon()
     client = daemon.client()
     assert client.ping()["state"] in ("starting", "ready")
@@ -91,7 +92,7 @@ def test_the_status_is_plain_values_and_lies_in_the_folder_too(start_daemon: Sta
     daemon = start_daemon().wait_ready()
     client = daemon.client(name="looker", host="a test")
     plate, clean_plate = _pair()
-    client.matte(plate, clean_plate, frame=7)
+    matte = client.matte(plate, clean_plate, frame=7)
     status = json.loads(json.dumps(client.status()))
     assert status["state"] == "ready"
     assert status["frames"]["done"] == 1
@@ -100,7 +101,14 @@ def test_the_status_is_plain_values_and_lies_in_the_folder_too(start_daemon: Sta
     assert (looker["host"], looker["arenas"], looker["frames"]) == ("a test", 2, 1)
     on_disk = json.loads((daemon.folder / "status.json").read_text())
     assert on_disk["pid"] == daemon.pid
-    assert "frame=7 model=default size=64x48 status=done" in daemon.log()
+    (line,) = _frames(daemon)
+    assert "frame=7 model=default size=64x48 status=done queue_ms=" in line
+    times = {name: float(value) for name, value in re.findall(r"(\w+_ms)=([\d.]+)", line)}
+    assert list(times) == ["queue_ms", "infer_ms", "render_ms", "total_ms"]
+    # What the model alone took, and the whole in the worker.
+    for logged, timing in (("infer_ms", "model_ms"), ("render_ms", "render_ms")):
+        assert times[logged] == pytest.approx(matte.timings[timing], abs=0.051)
+    assert times["infer_ms"] <= times["render_ms"] <= times["total_ms"]
 
 
 def test_an_idle_worker_is_released_and_comes_back_for_the_next_frame(

@@ -176,7 +176,7 @@ def test_a_task_over_its_time_is_cancelled_with_four_and_the_daemon_serves_on(fa
     assert run.endings == [("enter", 0), ("1001-1003", 4), ("exit", 0)]
     assert "openjd_fail: " in run["1001-1003"].words
     assert run.seconds_between('Sending signal "term"', "exited with code: 4") < 5
-    assert "in use and goes on" in run["exit"].words
+    assert "in use and keeps running" in run["exit"].words
     assert farm.leftovers() == []
     for name in farm.made():
         read_frame(farm.folder / "out" / name)
@@ -282,7 +282,7 @@ def test_the_first_session_to_end_leaves_the_daemon_to_one_that_is_between_its_t
     assert farm.mattebridge(*matte, "--frames", "1001-1002", **other).returncode == 0
     run = farm.job("-p", "Frames=1001-1006")
     assert run.status == 0, run.log
-    assert "in use and goes on" in run["exit"].words
+    assert "in use and keeps running" in run["exit"].words
     assert farm.daemon_pid() == pid
     assert farm.mattebridge(*matte, "--frames", "1003-1004", **other).returncode == 0
     left = farm.mattebridge("stop", "--if-unused", "--instance", farm.instance, **other)
@@ -298,7 +298,7 @@ def test_a_session_stops_what_its_own_task_has_started_and_nothing_of_anybody_el
     assert farm.mattebridge(*matte, **session).returncode == 0
     assert "has stopped" in farm.mattebridge("stop", "--if-unused", *here, **session).stdout
     assert _serve(farm).returncode == 0  # by hand
-    assert "goes on" in farm.mattebridge("stop", "--if-unused", *here, **session).stdout
+    assert "keeps running" in farm.mattebridge("stop", "--if-unused", *here, **session).stdout
     assert "has stopped" in farm.mattebridge("stop", "--if-unused", *here).stdout
 
 

@@ -174,7 +174,7 @@ def test_a_render_that_says_false_is_an_error_and_everything_is_put_back(
     [
         ({"plate": "Nobody"}, "there is no tool Nobody"),
         ({"plate": ""}, "name the tool that gives the plate"),
-        ({"first": 3, "last": 1}, "the range is empty"),
+        ({"first": 3, "last": 1}, "the frame range is empty"),
         ({"clean_plate": ""}, "needs a clean plate"),
     ],
 )
@@ -324,7 +324,7 @@ def test_the_fake_and_the_script_use_no_name_that_is_not_in_the_table(script: An
         item.attr for item in ast.walk(tree) if isinstance(item, ast.Attribute)
         and item.attr[0].isupper()
     }  # fmt: skip
-    assert used - {"ExitStack", "FrameInputs", "ScratchFolder", "ShotSettings"} <= known
+    assert used - {"ExitStack", "ScratchFiles", "ScratchFolder", "ShotSettings"} <= known
     lua = (FOLDER / "MatteBridge.lua").read_text()
     assert set(re.findall(r":([A-Z]\w+)\(", lua)) <= known
 

@@ -22,11 +22,12 @@ import resource
 import numpy as np
 import torch
 from fakes.generated_weights import generated_state
-from mattebridge.models.background_matting import make_network
-from mattebridge.models.background_matting_card import card_of
-from mattebridge.models.background_matting_model import BackgroundMattingModel
-from mattebridge.models.base import ModelInput, no_checkpoint
-from mattebridge.models.weights_file import WeightsRecord
+from mattebridge.checkpoint import no_checkpoint
+from mattebridge.models.background_matting.card import card_of
+from mattebridge.models.background_matting.model import BackgroundMattingModel
+from mattebridge.models.background_matting.networks import make_network
+from mattebridge.models.base import ModelInput
+from mattebridge.models.weights.file import WeightsRecord
 
 settings = dict([("class", "MattingRefine"), ("backbone", "mobilenetv2"), ("kernel", 3)])
 card = card_of(WeightsRecord("large", "/", "sha256:0", "background_matting", settings))

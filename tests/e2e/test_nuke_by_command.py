@@ -144,14 +144,14 @@ import json, shutil, sys
 for name in ("numpy", "zmq", "msgpack"):
     sys.modules[name] = None
 from pathlib import Path
-from mattebridge.hosts.request import FrameInputs, ShotSettings
+from mattebridge.hosts.request import ScratchFiles, ShotSettings
 from mattebridge.hosts.route import open_route
 from mattebridge.hosts.scratch import ScratchFolder
 from mattebridge.hosts.store import update_set
 here = Path({str(tmp_path)!r})
 def render(frame, view):
     plate = shutil.copyfile({shot.plate!r}.replace("%V", view) % frame, here / "plate.exr")
-    return FrameInputs(plate, shutil.copyfile({shot.clean_plate!r}, here / "clean_plate.exr"))
+    return ScratchFiles(plate, shutil.copyfile({shot.clean_plate!r}, here / "clean_plate.exr"))
 with ScratchFolder({str(tmp_path)!r}) as folder:
     with open_route({str(shared_daemon.folder)!r}, host="nuke", folder=folder.path) as way:
         asked = ShotSettings(model="difference")

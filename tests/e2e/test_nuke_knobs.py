@@ -92,13 +92,13 @@ def test_scratch_files_that_only_the_command_can_read_go_that_way(
     shot = make_shot(tmp_path, (1, 2))
     comp = make_comp(shot, gui=True)
     monkeypatch.setenv("MATTEBRIDGE_DAEMON_PYTHON", sys.executable)
-    keep = comp.tool._Request._set_write
+    keep = comp.tool._NodeRequest._set_write
 
     def compressed(request: Any, write: Any, name: str, path: str) -> None:
         keep(request, write, name, path)
         write["compression"].setValue("Zip (16 scanlines)")
 
-    monkeypatch.setattr(comp.tool._Request, "_set_write", compressed)
+    monkeypatch.setattr(comp.tool._NodeRequest, "_set_write", compressed)
     comp.range(1, 2)
     assert comp.wait() == "2 frames matted; by the command line"
     comp.range(1, 2)
@@ -137,11 +137,11 @@ def test_a_change_above_the_node_is_said_when_it_is_opened_or_connected(
     assert comp.status == changed
     grade["white"].setValue(1.0)
     comp.host.open_panel(comp.node)
-    assert comp.status == "matted as it is now"
+    assert comp.status == "the mattes are up to date"
     grade["label"].setValue("says nothing about pixels")
     grade.setName("Renamed")
     comp.host.open_panel(comp.node)
-    assert comp.status == "matted as it is now"
+    assert comp.status == "the mattes are up to date"
     comp.node.setInput(0, comp.plate)
     assert comp.status == changed
     comp.range(1, 2)
@@ -156,9 +156,9 @@ def test_a_knob_of_the_node_that_decides_pixels_is_a_change_too(
     comp.node["foreground"].setValue("unmix")
     assert comp.status == comp.tool.CHANGED
     comp.node["foreground"].setValue("model")
-    assert comp.status == "matted as it is now"
+    assert comp.status == "the mattes are up to date"
     comp.node["timeout_s"].setValue(5.0)
-    assert comp.status == "matted as it is now"
+    assert comp.status == "the mattes are up to date"
 
 
 def test_frames_of_two_states_of_the_plate_are_said_to_be_so(

@@ -253,4 +253,4 @@ def test_what_nobody_asked_for_at_the_door_ends_the_session(host: OfxHost) -> No
         return []
 
     with FakeDaemon(answer=answer) as daemon:
-        assert "went away" in fails(connected(host, daemon))
+        assert "was lost" in fails(connected(host, daemon))

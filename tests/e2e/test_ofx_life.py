@@ -166,7 +166,7 @@ def test_a_name_that_is_none_is_refused_before_anything_is_sent(
     host: OfxHost, knob: str, name: str
 ) -> None:
     with FakeDaemon() as daemon:
-        assert "is no name" in failed(connected(host, daemon.folder, **{knob: name}))
+        assert "is not a valid name" in failed(connected(host, daemon.folder, **{knob: name}))
         assert daemon.hellos == []
 
 
@@ -748,7 +748,7 @@ listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 listener.bind(sys.argv[1])
 os.chmod(sys.argv[1], 0o777)
 os.setuid(65534)
-listener.listen(4)  # whose door it is, as the kernel tells the visitor
+listener.listen(4)  # the kernel reports the credentials of this moment to peers
 print("open", flush=True)
 time.sleep(60)
 """

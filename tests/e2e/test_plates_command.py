@@ -12,7 +12,7 @@ from fakes.daemon_process import DaemonProcess
 from fakes.pictures import PLAIN, matted_here, same, shot
 from mattebridge import cli, color
 from mattebridge.errors import PlateError
-from mattebridge.image_io import write_frame
+from mattebridge.image_io import Encoding, write_frame
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_a_plate_is_added_listed_named_by_a_frame_and_removed(
     plates, shared_daemon: DaemonProcess, tmp_path: Path
 ) -> None:
     plate, clean_plate = shot()
-    write_frame(tmp_path / "clean.exr", clean_plate, dtype="float32")
+    write_frame(tmp_path / "clean.exr", clean_plate, Encoding(dtype="float32"))
     status, out, _ = plates("add", "loft", str(tmp_path / "clean.exr"))
     assert (status, out) == (
         0,
@@ -81,7 +81,11 @@ def test_a_name_that_is_taken_holds_the_newer_plate(plates, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (("add", "Loft!", "clean.exr"), 2, "a held plate's name has 1 to 64 of a-z 0-9 . _ -"),
+        (
+            ("add", "Loft!", "clean.exr"),
+            2,
+            "the name of a held clean plate is 1 to 64 of a-z 0-9 . _ -",
+        ),
         (("add", "loft", "nowhere.exr"), 3, "nowhere.exr"),
         (("remove", "nobody"), 2, "the daemon holds no clean plate called 'nobody'"),
     ],

@@ -78,14 +78,14 @@ class AbusedDaemon(DaemonProcess):
             gate.open()
             self.misbehave()
 
-    def visit(self, **options: Any) -> MatteClient:
+    def connect(self, **options: Any) -> MatteClient:
         """A client for a `with` block."""
         return MatteClient.connect(str(self.folder), **options)
 
     def accepts_everything(self) -> bool:
         """Whether a new client is let in and gets its frame."""
         try:
-            with self.visit() as client:
+            with self.connect() as client:
                 return same(client.matte(*shot(), **PLAIN), matted_here(*shot()))
         except MattebridgeError:
             return False

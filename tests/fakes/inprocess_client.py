@@ -1,9 +1,9 @@
 """A stand-in for `MatteClient` that really mattes, in this process, without a daemon.
 
 Alpha is the largest channel difference between plate and clean plate, stretched; the foreground is
-the plate. So a test sees from the pixels which clean plate met which plate. `fail` makes chosen
-frames answer with an error, `delay_s` makes them take time, and the figures at the end say how the
-client was used.
+the plate. So a test sees from the pixels which clean plate went with which plate. `fail` makes
+chosen frames end with an error, `delay_s` (one, or a function of the frame) makes them take time,
+and the figures at the end tell how the client was used.
 """
 
 from __future__ import annotations
@@ -50,9 +50,8 @@ class FakeHandle:
         self.finished = threading.Event()
         self._client = client
         self._outcome: Any = None
-        # As it is now: a test may have another delay ready before the thread runs.
-        arguments = (make, client.delay_s)
-        self._thread = threading.Thread(target=self._run, args=arguments, daemon=True)
+        delay_s = client.delay_s(frame) if callable(client.delay_s) else client.delay_s
+        self._thread = threading.Thread(target=self._run, args=(make, delay_s), daemon=True)
         self._thread.start()
 
     def _run(self, make: Callable[[], FakeMatte], delay_s: float) -> None:
@@ -82,7 +81,7 @@ class InProcessClient:
         self,
         *,
         fail: Optional[Mapping[int, MattebridgeError]] = None,
-        delay_s: float = 0.0,
+        delay_s: float | Callable[[int], float] = 0.0,
         card: Optional[Mapping[str, Any]] = None,
         forgets: int = 0,
     ) -> None:

@@ -8,8 +8,8 @@ from typing import Any, Optional
 import numpy as np
 
 from fakes.inprocess_client import FakeMatte, InProcessClient
+from fakes.jobs import matte_job
 from mattebridge.image_io import write_frame
-from mattebridge.shot.job import MatteJob
 from mattebridge.shot.run import run_job
 from mattebridge.shot.summary import Summary
 
@@ -53,7 +53,7 @@ def matted_shot(
         left = 24 + 4 * (frame % 2)
         pixels[10 : 10 + side, left : left + side] = 1.0
         write_frame(folder / "in" / f"{name}.{frame}.exr", pixels)
-    job = MatteJob(
+    job = matte_job(
         plate=str(folder / "in" / f"{name}.####.exr"),
         clean_plate=str(folder / "in" / "clean.exr"),
         output=folder / "out",

@@ -1,10 +1,10 @@
-"""Scripts of the fake Nuke as text: the .nk of the real one, as far as our nodes go.
+"""Scripts of the fake Nuke as text: the part of the .nk format that the MatteBridge node needs.
 
-A .nk is Tcl: a command a line, words bare, "quoted" or {braced}. Nodes take their inputs from a
-stack and lay themselves on it; a group's contents follow it up to `end_group`; knobs that a user
+A .nk is Tcl: one command per line, words bare, "quoted" or {braced}. Nodes take their inputs from a
+stack and push themselves onto it; a group's contents follow it up to `end_group`; knobs that a user
 made are declared by `addUserKnob {type name l label t tooltip ...}`.
 
-    python tests/fakes/nuke_script.py      writes nuke/ToolSets/mattebridge/MatteBridge.nk anew
+    PYTHONPATH=tests python tests/fakes/nuke_script.py    # updates nuke/ToolSets/.../MatteBridge.nk
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Optional
 
-from fakes.places import ROOT, TESTS
+from fakes.places import ROOT
 
 if TYPE_CHECKING:
     from fakes.nuke_host import Knob, Node, NukeHost
@@ -312,8 +312,5 @@ def toolset_text() -> str:
 
 
 if __name__ == "__main__":
-    import sys
-
-    sys.path.insert(0, str(TESTS))
     TOOLSET.parent.mkdir(parents=True, exist_ok=True)
     TOOLSET.write_text(toolset_text(), "utf-8")

@@ -20,11 +20,12 @@ import msgpack
 import numpy as np
 import zmq
 
-from mattebridge.wire import oslayer, protocol
+from mattebridge.wire import protocol
+from mattebridge.wire.linux import RecordSocket
 from mattebridge.wire.slots import PlaneSpec, SlotMap, place
 
 
-def knock(folder: Path) -> socket.socket:
+def connect_to_door(folder: Path) -> socket.socket:
     """A bare connection to the door."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     connection.settimeout(10)
@@ -62,11 +63,12 @@ def ask_door(connection: socket.socket, message: Any) -> tuple[dict[str, Any], l
     data = message if isinstance(message, bytes) else msgpack.packb(message)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         connection.send(data)
+    door = RecordSocket(connection)
     try:
-        answer, fds, _cut = oslayer.current().receive(connection, 8192)
+        answer, fds, _cut = door.receive(8192)
     except ConnectionResetError:
         # It hung up before it read all; what it said comes next.
-        answer, fds, _cut = oslayer.current().receive(connection, 8192)
+        answer, fds, _cut = door.receive(8192)
     return (msgpack.unpackb(answer) if answer else {}), fds
 
 
@@ -75,7 +77,7 @@ class RawClient:
 
     def __init__(self, folder: Path, *, slots: int = 0, size_bytes: int = 4 << 20) -> None:
         self.folder = folder
-        self.door = knock(folder)
+        self.door = connect_to_door(folder)
         self.welcome, fds = ask_door(self.door, hello(slots, size_bytes if slots else 0))
         self.sid = self.welcome.get("sid", b"")
         self.epoch = self.welcome.get("server", {}).get("epoch")

@@ -19,11 +19,11 @@ import pytest
 
 from fakes.base_line import AbusedDaemon, resident_bytes
 from fakes.places import TESTS
-from fakes.raw_client import RawClient, knock
+from fakes.raw_client import RawClient, connect_to_door
 from mattebridge.client import session
 from mattebridge.errors import MattebridgeError, MessageError
 from mattebridge.wire import planes, protocol
-from mattebridge.wire.door import check_slots, check_welcome
+from mattebridge.wire.door import check_arenas, check_welcome
 from mattebridge.wire.slots import HEADER_BYTES
 
 GOLDEN = TESTS / "golden" / "protocol"
@@ -94,7 +94,7 @@ class Mutator:
 
 def _read_as_everybody_would(data: bytes) -> None:
     """All that any of our programs does with bytes that came in."""
-    assert session._decode([protocol.MAGIC, data], 0) is None or data
+    assert session.decode([protocol.MAGIC, data], 0) is None or data
     message = protocol.unpack(data)
     with contextlib.suppress(MessageError):
         protocol.nonce("id", message.get("id"))
@@ -103,11 +103,11 @@ def _read_as_everybody_would(data: bytes) -> None:
             hello = protocol.validate_door(message, expected)
             protocol.negotiate(hello.get("proto", [1, 1]))
     with contextlib.suppress(MattebridgeError):
-        check_slots(message, [], None)  # type: ignore[arg-type]
+        check_arenas(message, [])
     with contextlib.suppress(MattebridgeError):
         check_welcome(message, Path("/nowhere"))
     if message.get("op") == "error":
-        assert isinstance(session.error_of(message), MattebridgeError)
+        assert isinstance(protocol.error_of(message), MattebridgeError)
     request = protocol.validate_request(message)
     if request["op"] == "render":
         planes.check_planes(request["in"], request["out"], 4 << 20, HEADER_BYTES)
@@ -238,9 +238,9 @@ def test_f18_a_door_survives_every_broken_hello(
     )
     mutator = Mutator(seed, [*doors, small])
     for _turn in range(count):
-        with contextlib.closing(knock(daemon.folder)) as door:
+        with contextlib.closing(connect_to_door(daemon.folder)) as door:
             for data in (mutator.one(small), mutator.one()):
                 with contextlib.suppress(OSError):
                     door.send(data[:4096])
-    with daemon.visit() as client:
+    with daemon.connect() as client:
         assert client.ping()["state"] == "ready"

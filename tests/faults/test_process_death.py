@@ -44,7 +44,7 @@ def test_f01_a_killed_client_frees_its_queued_request(daemon: AbusedDaemon, turn
             client.submit(plate, clean_plate, frame=frame, **PLAIN)
         sleep()
     """
-    with daemon.visit() as client:
+    with daemon.connect() as client:
         for _turn in range(turns):
             with daemon.gate() as gate, HostProcess(daemon.folder, queue_two) as host:
                 blocker = client.submit(*SHOT, frame=13, **PLAIN)
@@ -59,10 +59,10 @@ def test_f01_a_killed_client_frees_its_queued_request(daemon: AbusedDaemon, turn
 
 
 @pytest.mark.parametrize("turns", A_FEW)
-def test_f02_arenas_of_a_client_killed_while_rendering_go_after_the_worker_let_go(
+def test_f02_arenas_of_a_client_killed_while_rendering_are_freed_when_the_worker_is_done(
     daemon: AbusedDaemon, turns: int
 ) -> None:
-    with daemon.visit() as client:
+    with daemon.connect() as client:
         for _turn in range(turns):
             before = arena_descriptors(daemon.pid)
             render = "client.submit(plate, clean_plate, frame=13, **PLAIN); sleep()"
@@ -83,18 +83,18 @@ def test_f02_arenas_of_a_client_killed_while_rendering_go_after_the_worker_let_g
 
 
 @pytest.mark.parametrize("turns", A_FEW)
-def test_f03_a_client_killed_while_it_writes_a_slot_leaves_nothing(
+def test_f03_a_client_killed_while_it_writes_an_arena_leaves_nothing(
     daemon: AbusedDaemon, turns: int
 ) -> None:
     write_half = """
         client.matte(plate, clean_plate, **PLAIN)
-        arena = client._session.free_arena(1)
+        arena = client._exchange.session.free_arena(1)
         arena.memory.write_begin(arena.generation + 1)
         say("writing")
         while True:
             arena.memory._map[64:100_000] = os.urandom(100_000 - 64)
     """
-    with daemon.visit() as client:
+    with daemon.connect() as client:
         before = arena_descriptors(daemon.pid)
         for _turn in range(turns):
             with HostProcess(daemon.folder, write_half) as host:
@@ -129,7 +129,7 @@ def test_f04_a_client_gets_its_frame_although_the_front_was_killed_mid_render(
     daemon = start_abused()
     monkeypatch.setenv("MATTEBRIDGE_DAEMON_PYTHON", os.sys.executable)
     monkeypatch.setenv("MATTEBRIDGE_TEST_HOOKS", f"@{daemon.hooks}")
-    with daemon.visit(start=True) as client:
+    with daemon.connect(start=True) as client:
         for turn in range(turns):
             _kill_mid_render(daemon, client)
             if turn == 0:
@@ -142,11 +142,11 @@ def test_f04_a_client_gets_its_frame_although_the_front_was_killed_mid_render(
     assert daemon.files() == {"lock", "status.json", "log"}
 
 
-def test_f04_a_client_that_may_not_start_a_daemon_is_told_once_that_it_is_lost(
+def test_f04_a_client_that_may_not_start_a_daemon_gets_one_error_that_it_is_lost(
     start_abused: Callable[..., AbusedDaemon],
 ) -> None:
     daemon, arenas = start_abused(), own_arenas()
-    with daemon.visit() as client, daemon.gate() as gate:
+    with daemon.connect() as client, daemon.gate() as gate:
         handle = client.submit(*SHOT, frame=13, **PLAIN)
         gate.wait_reached()
         workers = daemon.worker_pids()
@@ -169,7 +169,7 @@ def test_f04_frames_in_flight_survive_a_front_that_is_replaced_at_once(
 ) -> None:
     daemon, arenas = start_abused(), own_arenas()
     shots = [shot(seed=seed) for seed in (21, 22)]
-    with daemon.visit() as client, daemon.gate() as gate:
+    with daemon.connect() as client, daemon.gate() as gate:
         handles = [client.submit(*one, frame=13, **PLAIN) for one in shots]
         gate.wait_reached()
         daemon.kill()
@@ -185,7 +185,7 @@ def test_f04_a_second_loss_with_the_same_frame_is_an_error(
     start_abused: Callable[..., AbusedDaemon],
 ) -> None:
     daemon, arenas = start_abused(), own_arenas()
-    with daemon.visit() as client, daemon.gate() as gate:
+    with daemon.connect() as client, daemon.gate() as gate:
         handle = client.submit(*SHOT, frame=13, **PLAIN)
         for _loss in range(2):
             assert client.ping()["state"] in ("starting", "ready")
@@ -225,7 +225,7 @@ def test_f05_a_killed_worker_is_answered_for_once_reaped_and_replaced(
 def test_f05_a_client_sends_a_frame_again_when_its_worker_was_killed(
     daemon: AbusedDaemon,
 ) -> None:
-    with daemon.visit() as client:
+    with daemon.connect() as client:
         with daemon.gate("deaf") as gate:
             handle = client.submit(*SHOT, frame=13, **PLAIN)
             gate.wait_reached()
@@ -245,7 +245,7 @@ def test_f05_a_worker_that_dies_five_times_in_a_row_is_given_up_without_a_loop(
         reply = victim.terminal(victim.send(victim.render(gen=turn + 1)))
         codes.append((reply["code"], reply["retry"]))
     assert codes == [("E_WORKER_LOST", True)] * 4 + [("E_WORKER_LOST", False)]
-    with daemon.visit() as client:
+    with daemon.connect() as client:
         assert client.ping()["state"] == "failed"
         with pytest.raises(WorkerLostError, match="stop and start") as caught:
             client.matte(*SHOT, **PLAIN)
@@ -273,7 +273,7 @@ def test_f06_a_wedged_worker_keeps_no_client_waiting_and_is_killed_by_the_watchd
     victim = raw(daemon, slots=1)
     # The watchdog goes by what such a frame usually takes: show it one.
     assert victim.terminal(victim.send(victim.render(gen=1)))["op"] == "done"
-    with daemon.visit() as client:
+    with daemon.connect() as client:
         with daemon.gate("deaf" if wedge == "stopped" else "hang") as gate:
             request = victim.send(victim.render(frame=13, gen=2, deadline_ms=1500))
             gate.wait_reached()
@@ -316,7 +316,7 @@ def test_f06_a_frame_without_deadline_in_a_wedged_worker_ends_as_worker_lost(
 def test_f06_a_deadline_reaches_the_client_although_the_worker_hangs(
     daemon: AbusedDaemon,
 ) -> None:
-    with daemon.visit() as client:
+    with daemon.connect() as client:
         with daemon.gate("deaf"):
             with pytest.raises(DeadlineError) as caught:
                 client.matte(*SHOT, frame=13, deadline_s=2.0, **PLAIN)
@@ -335,7 +335,7 @@ def test_f07_a_stopped_client_with_full_queues_blocks_nobody_and_loses_its_lease
     daemon = start_abused(MATTEBRIDGE_OUTBOX_S="1")
     deaf = """
         for _ in range(450):
-            client._session.send({"op": "status", "id": os.urandom(16)})
+            client._exchange.session.send({"op": "status", "id": os.urandom(16)})
         say("sent")
         sys.stdin.readline()
         try:
@@ -346,7 +346,7 @@ def test_f07_a_stopped_client_with_full_queues_blocks_nobody_and_loses_its_lease
             say("told", "reattached", client.ping()["state"])
     """
     before = resident_bytes(daemon.pid)
-    with daemon.visit() as client, HostProcess(daemon.folder, deaf) as host:
+    with daemon.connect() as client, HostProcess(daemon.folder, deaf) as host:
         host.heard("sent")
         host.signal(signal.SIGSTOP)
         wait_for(lambda: _session_is_gone(client, host.pid), SOON_S, "its session is ended")

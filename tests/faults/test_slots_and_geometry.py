@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from fakes.base_line import AbusedDaemon, arena_descriptors
 from fakes.daemon_process import wait_for
 from fakes.pictures import PLAIN, matted_here, same, shot
-from fakes.raw_client import RawClient, ask_door, hello, knock
+from fakes.raw_client import RawClient, ask_door, connect_to_door, hello
 from mattebridge.errors import (
     DtypeError,
     GeometryError,
@@ -31,7 +31,7 @@ from mattebridge.errors import (
     QuotaError,
     TooLargeError,
 )
-from mattebridge.wire import oslayer
+from mattebridge.wire import linux
 from mattebridge.wire.planes import ITEM_BYTES, Plane, check_planes
 from mattebridge.wire.slots import HEADER_BYTES, SlotMap
 
@@ -45,7 +45,7 @@ Raw = Callable[..., RawClient]
 # -- F8-F10: whose turn it is --------------------------------------------------------------------
 
 
-def test_f08_a_half_written_slot_is_refused_and_the_next_frame_is_fine(
+def test_f08_a_half_written_arena_is_refused_and_the_next_frame_is_fine(
     daemon: AbusedDaemon, raw: Raw
 ) -> None:
     client = raw(daemon, slots=1)
@@ -57,7 +57,7 @@ def test_f08_a_half_written_slot_is_refused_and_the_next_frame_is_fine(
     assert client.terminal(client.send(client.render(gen=3)))["op"] == "done"
 
 
-def test_f08_a_slot_without_a_header_is_refused(daemon: AbusedDaemon, raw: Raw) -> None:
+def test_f08_an_arena_without_a_header_is_refused(daemon: AbusedDaemon, raw: Raw) -> None:
     client = raw(daemon, slots=1)
     reply = client.terminal(client.send(client.render(gen=1, write=False)))
     assert (reply["code"], reply["held"]) == ("E_TORN", False)
@@ -66,7 +66,7 @@ def test_f08_a_slot_without_a_header_is_refused(daemon: AbusedDaemon, raw: Raw) 
     assert (reply["code"], reply["held"]) == ("E_TORN", False)
 
 
-def test_f09_a_slot_that_changes_during_the_copy_gives_an_error_or_one_whole_frame(
+def test_f09_an_arena_that_changes_during_the_copy_gives_an_error_or_one_whole_frame(
     daemon: AbusedDaemon, raw: Raw
 ) -> None:
     size = 256
@@ -163,7 +163,7 @@ def test_f10_the_request_that_holds_an_arena_is_not_harmed_by_one_that_wants_it(
 
 @contextlib.contextmanager
 def _slot(daemon: AbusedDaemon) -> Iterator[tuple[socket.socket, dict[str, Any], int]]:
-    door = knock(daemon.folder)
+    door = connect_to_door(daemon.folder)
     fds: list[int] = []
     try:
         welcome, fds = ask_door(door, hello(1, FOUR_MIB))
@@ -174,7 +174,7 @@ def _slot(daemon: AbusedDaemon) -> Iterator[tuple[socket.socket, dict[str, Any],
         door.close()
 
 
-def test_f11_a_slot_can_be_neither_truncated_nor_grown_nor_resealed(daemon: AbusedDaemon) -> None:
+def test_f11_an_arena_can_be_neither_truncated_nor_grown_nor_resealed(daemon: AbusedDaemon) -> None:
     with _slot(daemon) as (_door, welcome, fd):
         size = welcome["slots"][0]["bytes"]
         attacks: list[Callable[[], Any]] = [
@@ -183,7 +183,7 @@ def test_f11_a_slot_can_be_neither_truncated_nor_grown_nor_resealed(daemon: Abus
             lambda: os.ftruncate(fd, size * 2),
             lambda: os.pwrite(fd, b"x", size),
             lambda: os.posix_fallocate(fd, 0, size * 2),
-            lambda: fcntl.fcntl(fd, oslayer.F_ADD_SEALS, 0x8),
+            lambda: fcntl.fcntl(fd, linux.F_ADD_SEALS, 0x8),
         ]
         for attack in attacks:
             with pytest.raises(PermissionError) as caught:
@@ -192,14 +192,14 @@ def test_f11_a_slot_can_be_neither_truncated_nor_grown_nor_resealed(daemon: Abus
         assert os.fstat(fd).st_size == size
 
 
-def test_f11_a_punched_slot_spoils_only_the_frame_of_the_one_who_punched(
+def test_f11_a_hole_punched_in_an_arena_spoils_only_the_frame_of_its_own_client(
     daemon: AbusedDaemon, raw: Raw
 ) -> None:
     keep_size_punch_hole = 0x01 | 0x02
     libc = ctypes.CDLL(None, use_errno=True)
     client = raw(daemon)
     client.door.close()
-    client.door = knock(daemon.folder)
+    client.door = connect_to_door(daemon.folder)
     client.welcome, fds = ask_door(client.door, hello(1, FOUR_MIB))
     client.sid, client.arenas = client.welcome["sid"], {0: SlotMap(os.dup(fds[0]), FOUR_MIB)}
 
@@ -355,7 +355,7 @@ def test_f13_half_floats_called_floats_do_not_fit_their_stride(
 
 
 def test_f13_a_client_refuses_types_that_the_wire_does_not_have(daemon: AbusedDaemon) -> None:
-    with daemon.visit() as client:
+    with daemon.connect() as client:
         for dtype in ("int32", "uint64", "complex64", ">f4", "bool"):
             with pytest.raises(DtypeError, match="plate has samples"):
                 client.matte(SHOT.plate.astype(dtype), SHOT.clean_plate.astype(dtype))
@@ -373,7 +373,7 @@ def test_f14_odd_sizes_come_back_in_their_size_and_as_rendered_offline(
     daemon: AbusedDaemon, width: int, height: int
 ) -> None:
     one = shot(width, height, seed=width + height)
-    with daemon.visit() as client:
+    with daemon.connect() as client:
         matte = client.matte(*one, **PLAIN)
     assert matte.alpha.shape == (height, width, 1)
     assert same(matte, matted_here(*one))
@@ -385,7 +385,7 @@ def test_f14_large_odd_sizes_come_back_as_rendered_offline(
     daemon: AbusedDaemon, width: int, height: int
 ) -> None:
     one = shot(width, height, seed=3)
-    with daemon.visit(in_flight=1) as client:
+    with daemon.connect(in_flight=1) as client:
         assert same(client.matte(*one, **PLAIN), matted_here(*one))
 
 
@@ -395,7 +395,7 @@ def test_f14_sizes_over_the_limits_are_refused_before_anything_is_allocated(
     nothing = np.zeros((0, 5, 3), np.float32)
     # No memory behind it: one pixel, seen 16384 x 16384 times.
     vast = np.broadcast_to(np.float32(0.5), (16384, 16384, 3))
-    with daemon.visit() as client:
+    with daemon.connect() as client:
         with pytest.raises(InputsError, match="empty"):
             client.matte(nothing, nothing)
         before = arena_descriptors(daemon.pid)
@@ -427,7 +427,7 @@ def test_f15_values_that_are_no_numbers_are_an_error_with_their_count_or_zero(
     daemon: AbusedDaemon, value: float
 ) -> None:
     plate = _extreme(value)
-    with daemon.visit() as client:
+    with daemon.connect() as client:
         with pytest.raises(NonFiniteError) as caught:
             client.matte(plate, SHOT.clean_plate, **PLAIN)
         assert caught.value.details["count"] == 4 * 4 * 3
@@ -445,7 +445,7 @@ def test_f15_extreme_numbers_give_an_alpha_from_zero_to_one(
     daemon: AbusedDaemon, value: float, output_dtype: str
 ) -> None:
     plate = _extreme(value)
-    with daemon.visit() as client:
+    with daemon.connect() as client:
         matte = client.matte(
             plate, SHOT.clean_plate, foreground="plate", output_dtype=output_dtype, **PLAIN
         )
@@ -463,7 +463,7 @@ def test_f16_inputs_that_do_not_fit_are_refused_with_both_sizes(
     daemon: AbusedDaemon, raw: Raw
 ) -> None:
     small = shot(32, 24).clean_plate
-    with daemon.visit() as client:
+    with daemon.connect() as client:
         with pytest.raises(InputsError, match=r"64x48.*32x24"):
             client.matte(SHOT.plate, small)
         with pytest.raises(InputsError, match="clean plate"):

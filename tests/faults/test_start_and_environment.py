@@ -24,16 +24,17 @@ from fakes.base_line import AbusedDaemon, assert_nothing_remains
 from fakes.daemon_process import DaemonProcess, children, is_alive, slot_maps, wait_for
 from fakes.host_process import HostProcess
 from fakes.pictures import PLAIN, matted_here, same, shot
-from fakes.raw_client import RawClient, ask_door, hello, knock
+from fakes.places import BRIDGE
+from fakes.raw_client import RawClient, ask_door, connect_to_door, hello
+from mattebridge import interpreter
 from mattebridge.client import MatteClient, autostart
 from mattebridge.daemon import control
 from mattebridge.errors import ConnectionFailed, MattebridgeError, QuotaError, UnsafeRuntimeError
-from mattebridge.wire import protocol
 from mattebridge.wire.door import Door
 
 SOON_S = 60.0
 SHOT = shot(seed=7)
-PACKAGE = Path(protocol.__file__).parent
+PACKAGE = BRIDGE / "mattebridge"
 
 Raw = Callable[..., RawClient]
 Start = Callable[..., AbusedDaemon]
@@ -108,14 +109,14 @@ def _intrude(folder: Path, sid: bytes) -> list[str]:
 
 
 @as_root
-def test_f28_another_user_is_kept_out_by_the_folder_and_by_the_kernels_word(
+def test_f28_another_user_is_kept_out_by_the_folder_and_by_the_peers_credentials(
     daemon: AbusedDaemon, raw: Raw
 ) -> None:
     client = raw(daemon)
     assert _intrude(daemon.folder, client.sid) == ["closed"]
     opened = [daemon.home, daemon.folder, daemon.folder / "door", daemon.folder / "ctl"]
     modes = [stat.S_IMODE(path.stat().st_mode) for path in opened]
-    with daemon.visit() as other:
+    with daemon.connect() as other:
         before = other.status()["refused"].get("E_UID", 0)
         try:
             for path in opened:
@@ -193,7 +194,7 @@ def _serve(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]
 @pytest.mark.parametrize(
     "turns", [2, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 )
-def test_f31_of_many_starters_one_wins_and_the_others_leave_with_status_17(
+def test_f31_of_many_starters_one_wins_and_the_others_exit_with_status_17(
     short_folder: Path, turns: int
 ) -> None:
     for _turn in range(turns):
@@ -236,7 +237,7 @@ def test_f31_of_many_starters_one_wins_and_the_others_leave_with_status_17(
 
 def test_f31_a_loser_takes_nothing_from_the_daemon_that_runs(daemon: AbusedDaemon) -> None:
     before = {name: (daemon.folder / name).lstat().st_ino for name in ("door", "ctl", "lock")}
-    with daemon.visit() as client:
+    with daemon.connect() as client:
         for _turn in range(3):
             assert _serve(daemon.folder).returncode == 17
         assert {name: (daemon.folder / name).lstat().st_ino for name in before} == before
@@ -263,7 +264,7 @@ def test_f32_a_disk_that_is_full_stops_the_log_and_the_status_but_no_frame(
     start_abused: Start,
 ) -> None:
     daemon = start_abused()
-    with daemon.visit() as client, daemon.visit() as late:
+    with daemon.connect() as client, daemon.connect() as late:
         assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
         _soft, hard = resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE)
         # Nothing that the front writes from now on fits: not a line, not a status.
@@ -289,6 +290,11 @@ def _modules() -> list[tuple[Path, ast.Module]]:
     return [(path, ast.parse(path.read_text("utf-8"))) for path in sorted(PACKAGE.rglob("*.py"))]
 
 
+def _room(path: Path) -> str:
+    """The folder or loose file of the package that a file belongs to."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
 @cache
 def _names(tree: ast.AST) -> list[str]:
     """Every dotted name that is mentioned, and every imported one."""
@@ -310,10 +316,8 @@ def _walk_names(tree: ast.AST) -> Iterator[str]:
 
 
 def test_f33_nothing_between_host_and_worker_goes_by_the_wall_clock() -> None:
-    files = ["client.py", "session.py", "transport.py", "autostart.py"]
-    daemon = {path.name for path in (PACKAGE / "daemon").glob("*.py")}
     for path, tree in _modules():
-        if path.name in files or (path.parent.name == "daemon" and path.name in daemon):
+        if _room(path) in {"wire", "client", "daemon"}:
             found = set(_names(tree)) & {"time.time", "time.time_ns", "datetime.now", "gmtime"}
             assert not found, (path, found)
 
@@ -335,7 +339,7 @@ def test_f34_a_host_that_quits_mid_render_is_gone_at_once(daemon: AbusedDaemon) 
         assert time.monotonic() - left < 5
 
 
-def test_f34_a_forked_child_is_told_to_connect_anew_and_leaves_its_parent_alone(
+def test_f34_a_forked_child_has_to_connect_itself_and_does_not_disturb_its_parent(
     daemon: AbusedDaemon,
 ) -> None:
     forks = """
@@ -368,7 +372,7 @@ def test_f34_a_forked_child_is_told_to_connect_anew_and_leaves_its_parent_alone(
 
 def test_f34_two_clients_in_one_host_do_not_disturb_each_other(daemon: AbusedDaemon) -> None:
     shots = [shot(seed=seed) for seed in (51, 52)]
-    with daemon.visit() as one, daemon.visit() as other:
+    with daemon.connect() as one, daemon.connect() as other:
         handles = [
             client.submit(*shots[index], **PLAIN) for index, client in enumerate((one, other))
         ]
@@ -382,7 +386,7 @@ def test_f34_two_clients_in_one_host_do_not_disturb_each_other(daemon: AbusedDae
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_f35_a_signal_finishes_what_runs_answers_what_waits_and_leaves_clean(
+def test_f35_a_signal_finishes_what_runs_answers_what_waits_and_exits_clean(
     start_abused: Start, raw: Raw, number: signal.Signals
 ) -> None:
     daemon = start_abused()
@@ -396,7 +400,7 @@ def test_f35_a_signal_finishes_what_runs_answers_what_waits_and_leaves_clean(
         os.kill(daemon.pid, number)
         reply = client.terminal(waiting)
         assert (reply["code"], reply["retry"], reply["held"]) == ("E_DRAINING", True, False)
-        with contextlib.closing(knock(daemon.folder)) as door:
+        with contextlib.closing(connect_to_door(daemon.folder)) as door:
             answer, _fds = ask_door(door, hello(1, 64))
             assert (answer["code"], answer["retry"]) == ("E_DRAINING", True)
         late = client.terminal(client.send(client.render(slot=1, gen=2)))
@@ -411,11 +415,11 @@ def test_f35_a_signal_finishes_what_runs_answers_what_waits_and_leaves_clean(
 
 
 def _queue(daemon: AbusedDaemon) -> int:
-    with daemon.visit() as client:
+    with daemon.connect() as client:
         return int(client.ping()["queue"])
 
 
-def test_f35_a_daemon_whose_folder_was_removed_leaves(start_abused: Start) -> None:
+def test_f35_a_daemon_whose_folder_was_removed_exits(start_abused: Start) -> None:
     daemon = start_abused()
     workers = daemon.worker_pids()
     shutil.rmtree(daemon.folder)
@@ -463,7 +467,7 @@ def test_f38_a_poisoned_environment_of_the_host_does_not_reach_the_daemon(
         pid = int(host.heard("pid"))
         environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         names = {entry.split(b"=")[0].decode() for entry in environment}
-        assert not names & set(autostart.HOST_VARIABLES)
+        assert not names & set(interpreter.HOST_VARIABLES)
         for path in [short_folder, *short_folder.iterdir()]:
             assert stat.S_IMODE(path.lstat().st_mode) & 0o077 == 0, path
         assert os.readlink(f"/proc/{pid}/cwd") == "/"
@@ -474,18 +478,18 @@ def test_f39_names_cannot_forge_lines_of_the_log_and_secrets_are_not_in_it(
     daemon: AbusedDaemon, raw: Raw
 ) -> None:
     nasty = "evil\n2026-01-01 00:00:00 INFO forged: line\x1b[31m\u202e"
-    with contextlib.closing(knock(daemon.folder)) as door:
+    with contextlib.closing(connect_to_door(daemon.folder)) as door:
         client = {"name": nasty, "ver": "0", "host": nasty}
         welcome, _fds = ask_door(door, hello(client=client))
         assert welcome["op"] == "welcome"
-        with daemon.visit() as other:
+        with daemon.connect() as other:
             assert "\n" not in str(other.status()["sessions"])
     victim = raw(daemon, slots=1)
     message = victim.render()
     victim.terminal(victim.send({**message, "clean_plate": "x" * 60}))
     victim.terminal(victim.send({**message, "model": nasty}))
     victim.terminal(victim.send({**message, nasty[:60]: 1}))
-    wait_for(lambda: "evil" in daemon.log(), SOON_S, "the visit is logged")
+    wait_for(lambda: "evil" in daemon.log(), SOON_S, "the connection is logged")
     log = daemon.log()
     assert "\x1b" not in log
     assert "\u202e" not in log
@@ -507,7 +511,7 @@ def test_f41_a_forked_child_does_not_keep_its_killed_parents_lease(daemon: Abuse
         say("child", pid)
         sleep()
     """
-    with daemon.visit() as client, HostProcess(daemon.folder, forks) as host:
+    with daemon.connect() as client, HostProcess(daemon.folder, forks) as host:
         child = int(host.heard("child"))
         try:
             wait_for(lambda: slot_maps(child) == 0, SOON_S, "the child has no arena mapped")
@@ -523,7 +527,7 @@ def test_f41_a_forked_child_does_not_keep_its_killed_parents_lease(daemon: Abuse
 
 
 def test_f41_a_worker_holds_its_link_and_nothing_else_of_the_fronts(daemon: AbusedDaemon) -> None:
-    with daemon.visit() as client:
+    with daemon.connect() as client:
         client.matte(*SHOT, **PLAIN)
         (worker,) = daemon.worker_pids()
         targets = []
@@ -567,7 +571,7 @@ def test_f47_without_the_c_msgpack_the_daemon_refuses_to_start(short_folder: Pat
     assert "Traceback" not in done.stderr
 
 
-def test_f49_without_a_daemon_a_client_that_may_not_start_one_says_so_at_once(
+def test_f49_without_a_daemon_a_client_that_may_not_start_one_fails_at_once(
     short_folder: Path, tmp_path: Path
 ) -> None:
     started = time.monotonic()
@@ -602,7 +606,7 @@ def _script(path: Path, body: str) -> str:
     return str(path)
 
 
-def test_f49_a_daemon_that_dies_at_its_start_is_noticed_at_once_with_its_last_words(
+def test_f49_a_daemon_that_dies_at_its_start_is_noticed_at_once_with_the_end_of_its_log(
     short_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dying = _script(tmp_path / "python", "echo 'no torch in here' >&2; exit 3")
@@ -661,14 +665,14 @@ def test_f49_an_interpreter_that_is_not_there_is_named(
 
 def test_f49_a_stopped_daemon_keeps_no_client_waiting_for_ever(start_abused: Start) -> None:
     daemon = start_abused()
-    with daemon.visit() as client:
+    with daemon.connect() as client:
         assert client.ping()["state"] == "ready"
         os.kill(daemon.pid, signal.SIGSTOP)
         try:
             started = time.monotonic()
             with pytest.raises(ConnectionFailed, match="did not answer"):
                 client.ping(timeout_s=0.5)
-            door = Door.knock(daemon.folder)
+            door = Door.connect(daemon.folder)
             with contextlib.closing(door), pytest.raises(ConnectionFailed, match="at the door"):
                 door.ask(hello(), timeout_s=0.5)
             assert time.monotonic() - started < 10
@@ -688,7 +692,9 @@ def test_f49_stopping_tells_a_daemon_that_hangs_from_one_that_is_not_there(
     try:
         with pytest.raises(ConnectionFailed, match=rf"still runs: .*pid {daemon.pid}\b"):
             control.stop(instance)
-        assert control.leave(instance).startswith("left to its idle limit: ")
+        assert control.leave(instance).startswith(
+            "the daemon is left running until its idle limit: "
+        )
     finally:
         os.kill(daemon.pid, signal.SIGCONT)
     assert control.stop(instance) is control.Outcome.STOPPED
@@ -707,26 +713,15 @@ FORBIDDEN = {
 }
 # Ours to start from our own command line alone; a host's executable is the host.
 MAY_NAME_THE_INTERPRETER = {
-    "cli.py",
-    "plates_command.py",
-    "install.py",
-    "control.py",
-    "pool.py",
-    "demo.py",
-    "batch.py",
+    "commands/demo.py",
+    "commands/install.py",
+    "commands/matte.py",
+    "commands/plates.py",
+    "daemon/control.py",
+    "daemon/workers.py",
 }
-CLIENT_HALF = {
-    "client.py",
-    "session.py",
-    "transport.py",
-    "autostart.py",
-    "protocol.py",
-    "slots.py",
-    "oslayer.py",
-    "params.py",
-    "errors.py",
-    "color.py",
-}
+# What runs inside a host before it chooses to run anything else.
+CLIENT_HALF = {"errors", "color", "whole_files", "interpreter", "wire", "client"}
 
 
 def test_f50_no_module_uses_what_was_found_to_leak_or_to_steal() -> None:
@@ -737,19 +732,24 @@ def test_f50_no_module_uses_what_was_found_to_leak_or_to_steal() -> None:
 
 
 def test_f50_code_that_runs_in_a_host_never_looks_at_the_hosts_executable() -> None:
-    users = {path.name for path, tree in _modules() if "sys.executable" in set(_names(tree))}
+    users = {
+        path.relative_to(PACKAGE).as_posix()
+        for path, tree in _modules()
+        if "sys.executable" in set(_names(tree))
+    }
     assert users <= MAY_NAME_THE_INTERPRETER
-    assert not users & CLIENT_HALF
+    assert not {_room(PACKAGE / name) for name in users} & {*CLIENT_HALF, "hosts"}
 
 
-def test_f50_only_the_front_binds_and_nobody_ends_a_context_in_atexit() -> None:
+def test_f50_only_the_front_binds_and_no_module_ends_a_context_in_atexit() -> None:
     binders = set()
     for path, tree in _modules():
         names = list(_names(tree))
-        assert "atexit" not in names or path.name not in CLIENT_HALF, path
+        assert "atexit" not in names or _room(path) not in CLIENT_HALF, path
         if any(name.endswith((".bind", ".bind_to_random_port")) for name in names):
-            binders.add(path.name)
-    assert binders <= {"transport.py", "doorkeeper.py"}
+            binders.add(path.relative_to(PACKAGE).as_posix())
+    # The layer binds for the doorkeeper, the transport for the mailbox.
+    assert binders == {"wire/linux.py", "wire/transport.py", "daemon/doorkeeper.py"}
     router = next(
         node
         for path, tree in _modules()

@@ -23,7 +23,7 @@ from fakes.base_line import AbusedDaemon, arena_descriptors, resident_bytes
 from fakes.daemon_process import wait_for
 from fakes.host_process import HostProcess
 from fakes.pictures import PLAIN, matted_here, same, shot
-from fakes.raw_client import RawClient, ask_door, hello, knock
+from fakes.raw_client import RawClient, ask_door, connect_to_door, hello
 from mattebridge.client import MatteClient, session
 from mattebridge.errors import (
     BusyError,
@@ -38,6 +38,7 @@ from mattebridge.errors import (
 )
 from mattebridge.wire import oslayer, protocol
 from mattebridge.wire.door import Door, close_all
+from mattebridge.wire.linux import MAX_DESCRIPTORS, RecordSocket
 
 SOON_S = 60.0
 SHOT = shot(seed=7)
@@ -48,7 +49,7 @@ Raw = Callable[..., RawClient]
 
 def refused(daemon: AbusedDaemon) -> dict[str, int]:
     """The daemon's refusal counters."""
-    with daemon.visit() as client:
+    with daemon.connect() as client:
         return dict(client.status()["refused"])
 
 
@@ -138,8 +139,8 @@ def test_f18_bombs_get_no_reply_are_counted_and_harm_not_even_their_sender(
 def test_f18_bombs_at_the_door_are_refused_and_the_door_closes(daemon: AbusedDaemon) -> None:
     for bomb in BOMBS.values():
         if not bomb:
-            continue  # an empty record is the end of a visit
-        with contextlib.closing(knock(daemon.folder)) as door:
+            continue  # an empty record ends the connection
+        with contextlib.closing(connect_to_door(daemon.folder)) as door:
             answer, fds = ask_door(door, bomb[: protocol.MAX_HELLO_BYTES])
             assert (answer["code"], fds) == ("E_MESSAGE", [])
             assert is_over(door)
@@ -223,10 +224,10 @@ def test_f19_a_message_of_twenty_thousand_parts_is_dropped(daemon: AbusedDaemon,
     assert refused(daemon)["not_ours"] == before + 4
 
 
-def test_f19_silent_and_slow_visitors_are_sent_away_while_others_are_served(
+def test_f19_silent_and_slow_connections_are_closed_while_others_are_served(
     daemon: AbusedDaemon,
 ) -> None:
-    silent = [knock(daemon.folder) for _ in range(40)]
+    silent = [connect_to_door(daemon.folder) for _ in range(40)]
     slow = []
     for greeting in (b"", b"\xff", b"\xff\x00\x00\x00\x00\x00\x00\x00\x01\x7f\x03"):
         peer = socket.socket(socket.AF_UNIX)
@@ -234,7 +235,7 @@ def test_f19_silent_and_slow_visitors_are_sent_away_while_others_are_served(
         peer.sendall(greeting)
         slow.append(peer)
     try:
-        with daemon.visit() as client:
+        with daemon.connect() as client:
             assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
         for connection in [*silent, *slow]:
             assert is_over(connection)
@@ -243,9 +244,9 @@ def test_f19_silent_and_slow_visitors_are_sent_away_while_others_are_served(
             connection.close()
 
 
-def test_f19_two_hellos_in_one_visit_get_one_lease_at_most(daemon: AbusedDaemon) -> None:
+def test_f19_two_hellos_on_one_connection_get_one_lease_at_most(daemon: AbusedDaemon) -> None:
     before = arena_descriptors(daemon.pid)
-    with contextlib.closing(knock(daemon.folder)) as door:
+    with contextlib.closing(connect_to_door(daemon.folder)) as door:
         for _hello in range(20):
             with contextlib.suppress(OSError):
                 door.send(msgpack.packb(hello(2, TWO_MIB)))
@@ -263,9 +264,9 @@ def test_f19_two_hellos_in_one_visit_get_one_lease_at_most(daemon: AbusedDaemon)
 
 def test_f19_descriptors_brought_to_the_door_are_not_taken(daemon: AbusedDaemon) -> None:
     before = daemon.descriptors()
-    with contextlib.closing(knock(daemon.folder)) as door:
-        oslayer.send_record(door, msgpack.packb(hello()), (0, 1, 2))
-        answer, _fds, _cut = oslayer.current().receive(door, 8192)
+    with contextlib.closing(connect_to_door(daemon.folder)) as door:
+        RecordSocket(door).send(msgpack.packb(hello()), (0, 1, 2))
+        answer, _fds, _cut = RecordSocket(door).receive(8192)
         assert msgpack.unpackb(answer)["code"] == "E_MESSAGE"
         assert is_over(door)
     wait_for(lambda: daemon.descriptors() <= before, SOON_S, "they are closed")
@@ -275,10 +276,10 @@ def test_f19_descriptors_brought_to_the_door_are_not_taken(daemon: AbusedDaemon)
 
 
 @pytest.mark.parametrize("offered", [[2, 3], [0, 0], [7, 2], [2**60, 2**62]])
-def test_f20_no_common_version_is_said_in_a_sentence_with_both(
+def test_f20_no_common_version_is_an_error_that_names_both(
     daemon: AbusedDaemon, offered: list[int]
 ) -> None:
-    with contextlib.closing(knock(daemon.folder)) as door:
+    with contextlib.closing(connect_to_door(daemon.folder)) as door:
         answer, fds = ask_door(door, hello(proto=offered))
         assert (answer["code"], answer["have"], answer["want"]) == ("E_VERSION", [1, 1], offered)
         assert f"{offered[0]}-{offered[1]}" in answer["message"]
@@ -288,21 +289,23 @@ def test_f20_no_common_version_is_said_in_a_sentence_with_both(
 
 
 @pytest.mark.parametrize("offered", [[1, 1], [0, 1], [1, 9]])
-def test_f20_older_and_newer_peers_meet_at_a_version_that_both_speak(
+def test_f20_older_and_newer_peers_agree_on_a_version_that_both_speak(
     daemon: AbusedDaemon, offered: list[int]
 ) -> None:
-    with contextlib.closing(knock(daemon.folder)) as door:
+    with contextlib.closing(connect_to_door(daemon.folder)) as door:
         answer, _fds = ask_door(door, hello(proto=offered))
         assert (answer["op"], answer["proto"]) == ("welcome", 1)
 
 
-def test_f20_a_client_reads_a_newer_daemon_that_says_more(daemon: AbusedDaemon, raw: Raw) -> None:
+def test_f20_a_client_reads_replies_with_keys_of_a_newer_daemon(
+    daemon: AbusedDaemon, raw: Raw
+) -> None:
     client = raw(daemon)
     ping = client.send({"op": "ping", "x-note": "later", "ext": {"also": 1}})
     assert client.terminal(ping)["op"] == "pong"
     more = {"op": "pong", "id": ping, "epoch": 5, "mood": "good"}
     parts = [protocol.MAGIC, protocol.pack(more)]
-    assert session._decode(parts, 5) == more
+    assert session.decode(parts, 5) == more
 
 
 def test_f20_a_client_of_another_version_is_refused_with_the_daemons_sentence(
@@ -323,24 +326,24 @@ class _Impostor:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.bind(str(folder / "door"))
         self._socket.listen(8)
-        self._visitors: list[socket.socket] = []
+        self._connections: list[socket.socket] = []
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     def _serve(self) -> None:
         with contextlib.suppress(OSError):
             while True:
-                visitor, _address = self._socket.accept()
-                self._visitors.append(visitor)
-                if visitor.recv(65536) and self._answer is not None:
-                    visitor.send(self._answer)
+                connection, _address = self._socket.accept()
+                self._connections.append(connection)
+                if connection.recv(65536) and self._answer is not None:
+                    connection.send(self._answer)
 
     def close(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._thread.join(5)
-        for visitor in self._visitors:
-            visitor.close()
+        for connection in self._connections:
+            connection.close()
 
 
 _SERVER = {"ver": "9", "pid": 1, "boot_id": "", "epoch": 1}
@@ -395,7 +398,7 @@ def test_f20_another_program_at_the_door_is_a_failed_connection_in_bounded_time(
 # -- F21: floods ----------------------------------------------------------------------------------
 
 
-def test_f21_a_full_queue_is_said_at_once(
+def test_f21_a_full_queue_is_an_error_at_once(
     start_abused: Callable[..., AbusedDaemon], raw: Raw
 ) -> None:
     daemon = start_abused(MATTEBRIDGE_QUEUE="2")
@@ -417,7 +420,7 @@ def test_f21_a_client_waits_for_a_full_queue_and_gives_up_at_its_limit(
     start_abused: Callable[..., AbusedDaemon],
 ) -> None:
     daemon = start_abused(MATTEBRIDGE_QUEUE="1")
-    with daemon.visit(in_flight=4) as client:
+    with daemon.connect(in_flight=4) as client:
         with daemon.gate() as gate:
             handles = [client.submit(*SHOT, frame=13, **PLAIN)]
             gate.wait_reached()
@@ -465,7 +468,7 @@ def test_f21_questions_about_models_do_not_fill_the_queue_of_all(
             client.send({"op": "models_list"})
         refused_ones = [client.next_reply() for _ in range(300 - 8)]
         assert {reply["code"] for reply in refused_ones} == {"E_BUSY"}
-        with daemon.visit() as other:
+        with daemon.connect() as other:
             assert other.ping()["queue"] < 20
     ops = sorted(client.next_reply()["op"] for _ in range(9))
     assert ops == ["done"] + ["models"] * 8
@@ -497,11 +500,11 @@ def test_f21_a_storm_of_cancels_neither_kills_nor_stops_the_worker(
 # -- F22, F23: too many, too much -----------------------------------------------------------------
 
 
-def test_f22_one_session_too_many_is_refused_until_another_leaves(
+def test_f22_one_session_too_many_is_refused_until_another_ends(
     start_abused: Callable[..., AbusedDaemon],
 ) -> None:
     daemon = start_abused(MATTEBRIDGE_MAX_SESSIONS="30")
-    doors = [knock(daemon.folder) for _ in range(31)]
+    doors = [connect_to_door(daemon.folder) for _ in range(31)]
     try:
         for door in doors[:-1]:
             answer, fds = ask_door(door, hello(1, TWO_MIB))
@@ -512,7 +515,7 @@ def test_f22_one_session_too_many_is_refused_until_another_leaves(
         assert "MATTEBRIDGE_MAX_SESSIONS" in answer["message"]
         assert is_over(doors[-1])
         # To look and to stop is always possible.
-        with daemon.visit() as client:
+        with daemon.connect() as client:
             assert len(client.status()["sessions"]) == 31
             doors[0].close()
             wait_for(
@@ -539,23 +542,23 @@ def _crowd() -> Iterator[list[socket.socket]]:
             connection.close()
 
 
-def test_f22_a_daemon_without_descriptors_refuses_visitors_and_does_not_spin(
+def test_f22_a_daemon_without_descriptors_refuses_connections_and_does_not_spin(
     start_abused: Callable[..., AbusedDaemon],
 ) -> None:
     daemon = start_abused()
-    with daemon.visit() as client, _crowd() as crowd:
+    with daemon.connect() as client, _crowd() as crowd:
         assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
         limit = daemon.descriptors() + 100
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (limit, limit))
         answer: dict[str, Any] = {}
         while answer.get("op") != "error" and len(crowd) < 100:
-            crowd.append(knock(daemon.folder))
+            crowd.append(connect_to_door(daemon.folder))
             answer, _fds = ask_door(crowd[-1], hello())
         assert (answer["code"], answer["limit"]) == ("E_QUOTA", "descriptors")
         # Now also those that it keeps free for itself.
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (daemon.descriptors(), limit))
-        for _visitor in range(10):
-            crowd.append(knock(daemon.folder))
+        for _ in range(10):
+            crowd.append(connect_to_door(daemon.folder))
             answer, _fds = ask_door(crowd[-1], hello())
             assert answer["code"] == "E_QUOTA"
         used = _cpu_s(daemon.pid)
@@ -565,14 +568,14 @@ def test_f22_a_daemon_without_descriptors_refuses_visitors_and_does_not_spin(
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (limit, limit))
         for connection in crowd:
             connection.close()
-        wait_for(daemon.accepts_everything, SOON_S, "visitors are welcome again")
+        wait_for(daemon.accepts_everything, SOON_S, "new clients are accepted again")
 
 
-def test_f22_a_crowd_at_the_control_socket_ends_nobody(
+def test_f22_many_connections_at_the_control_socket_end_no_session(
     start_abused: Callable[..., AbusedDaemon],
 ) -> None:
     daemon = start_abused()
-    with daemon.visit() as client, _crowd() as crowd:
+    with daemon.connect() as client, _crowd() as crowd:
         assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
         limit = daemon.descriptors() + 400
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (limit, limit))
@@ -607,7 +610,7 @@ def test_f23_memory_over_the_quota_is_refused_before_it_is_allocated(
     daemon: AbusedDaemon, slots: int, size: int, limit: str | None
 ) -> None:
     before = arena_descriptors(daemon.pid)
-    with contextlib.closing(knock(daemon.folder)) as door:
+    with contextlib.closing(connect_to_door(daemon.folder)) as door:
         answer, fds = ask_door(door, hello(slots, size))
         assert fds == []
         assert answer["code"] == ("E_MESSAGE" if limit is None else "E_QUOTA")
@@ -620,12 +623,12 @@ def test_f23_memory_that_the_machine_does_not_have_is_refused_by_name(
 ) -> None:
     plenty = str(1 << 60)
     daemon = start_abused(MATTEBRIDGE_SESSION_BYTES=plenty, MATTEBRIDGE_SLOT_BYTES=plenty)
-    with contextlib.closing(knock(daemon.folder)) as door:
+    with contextlib.closing(connect_to_door(daemon.folder)) as door:
         answer, fds = ask_door(door, hello(8, 1 << 40))
         assert (answer["code"], answer["limit"], fds) == ("E_QUOTA", "memory", [])
-    with daemon.visit() as client:
+    with daemon.connect() as client:
         with pytest.raises(QuotaError, match="MiB"):
-            client._session.resize(8, 1 << 40)
+            client._exchange.live_session().resize(8, 1 << 40)
         assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
 
 
@@ -651,7 +654,7 @@ def test_f23_memory_that_runs_out_while_it_is_allocated_is_an_answer(
 
 def test_f29_a_session_id_of_another_process_is_refused(daemon: AbusedDaemon, raw: Raw) -> None:
     thief = raw(daemon)
-    show = "say('sid', client._session.sid.hex()); sleep()"
+    show = "say('sid', client._exchange.session.sid.hex()); sleep()"
     with HostProcess(daemon.folder, show) as host:
         stolen = bytes.fromhex(host.heard("sid"))
         reply = thief.terminal(thief.send({"op": "ping"}, sid=stolen))
@@ -680,13 +683,12 @@ def test_f29_a_session_id_is_worth_nothing_once_its_door_is_closed(
 
 
 def test_f29_a_reply_of_another_daemon_run_is_dropped(daemon: AbusedDaemon) -> None:
-    with daemon.visit() as client:
-        current = client._session
-        assert current is not None
+    with daemon.connect() as client:
+        current = client._exchange.live_session()
         reply = {"op": "pong", "id": bytes(16), "epoch": current.epoch}
-        assert session._decode([protocol.MAGIC, protocol.pack(reply)], current.epoch) == reply
+        assert session.decode([protocol.MAGIC, protocol.pack(reply)], current.epoch) == reply
         foreign = {**reply, "epoch": current.epoch + 1}
-        assert session._decode([protocol.MAGIC, protocol.pack(foreign)], current.epoch) is None
+        assert session.decode([protocol.MAGIC, protocol.pack(foreign)], current.epoch) is None
 
 
 def test_f30_a_request_sent_twice_is_rendered_once_and_answered_alike(
@@ -710,7 +712,7 @@ def test_f30_a_request_sent_twice_is_rendered_once_and_answered_alike(
 
 
 def _frames(daemon: AbusedDaemon) -> int:
-    with daemon.visit() as client:
+    with daemon.connect() as client:
         return int(sum(worker["frames"] for worker in client.status()["workers"]))
 
 
@@ -759,7 +761,7 @@ def test_f30_a_remembered_reply_goes_when_its_arena_is_used_again(
 # -- F36: order, cancel, expiry ------------------------------------------------------------------
 
 
-def test_f36_a_waiting_request_is_cancelled_once_and_its_slot_comes_back(
+def test_f36_a_waiting_request_is_cancelled_once_and_its_arena_is_returned(
     daemon: AbusedDaemon, raw: Raw
 ) -> None:
     client = raw(daemon, slots=2)
@@ -842,10 +844,10 @@ def test_f36_replies_may_come_in_another_order_than_requests(
     assert order == [first, quick, batch]
 
 
-def test_f36_a_handle_that_is_cancelled_raises_and_gives_its_arena_back(
+def test_f36_a_handle_that_is_cancelled_raises_and_returns_its_arena(
     daemon: AbusedDaemon,
 ) -> None:
-    with daemon.visit(in_flight=1) as client:
+    with daemon.connect(in_flight=1) as client:
         with daemon.gate() as gate:
             handle = client.submit(*SHOT, frame=13, **PLAIN)
             gate.wait_reached()
@@ -864,7 +866,7 @@ def test_f43_a_message_that_is_too_long_is_refused_before_it_is_sent(
     daemon: AbusedDaemon,
 ) -> None:
     settings = {f"setting-{index}": "x" * 1024 for index in range(64)}
-    with daemon.visit() as client:
+    with daemon.connect() as client:
         with pytest.raises(MessageTooLarge, match="65536"):
             client.matte(*SHOT, settings=settings)
         for _frame in range(4):
@@ -872,7 +874,7 @@ def test_f43_a_message_that_is_too_long_is_refused_before_it_is_sent(
 
 
 def test_f43_what_no_message_can_hold_is_refused_before_it_is_sent(daemon: AbusedDaemon) -> None:
-    with daemon.visit() as client:
+    with daemon.connect() as client:
         for value in (np.float32(1.0), object(), 2**80, {1, 2}, "\udc80"):
             with pytest.raises(MessageError):
                 client.matte(*SHOT, settings={"softness": value})
@@ -901,7 +903,7 @@ def test_f44_a_reply_to_a_connection_that_is_gone_waits_for_the_next_one(
         request = client.send(client.render(frame=13))
         gate.wait_reached()
         client.ctl.close()
-        with daemon.visit() as other:
+        with daemon.connect() as other:
             gate.open()
             wait_for(
                 lambda: all(entry["out"] == 0 for entry in other.status()["sessions"][:2]),
@@ -915,7 +917,7 @@ def test_f44_a_reply_to_a_connection_that_is_gone_waits_for_the_next_one(
     assert request
 
 
-def test_f44_a_reply_that_nobody_fetches_ends_the_lease(
+def test_f44_a_reply_that_is_never_received_ends_the_lease(
     start_abused: Callable[..., AbusedDaemon], raw: Raw
 ) -> None:
     daemon = start_abused(MATTEBRIDGE_OUTBOX_S="1")
@@ -965,8 +967,8 @@ def test_f46_descriptors_that_were_cut_off_are_noticed_and_those_that_came_close
     before = len(os.listdir("/proc/self/fd"))
     welcome = msgpack.packb({"op": "welcome", "slots": []})
     with _pair() as (ours, theirs):
-        door = Door(ours, oslayer.current())
-        fds = (0,) * (oslayer.MAX_FDS + 4)
+        door = Door(RecordSocket(ours))
+        fds = (0,) * (MAX_DESCRIPTORS + 4)
         rights = array.array("i", fds)
         theirs.sendmsg([welcome], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
         with pytest.raises(ConnectionFailed, match="cut short"):
@@ -977,16 +979,16 @@ def test_f46_descriptors_that_were_cut_off_are_noticed_and_those_that_came_close
 def test_f46_a_record_longer_than_the_limit_is_noticed_at_both_ends(
     daemon: AbusedDaemon,
 ) -> None:
-    with contextlib.closing(knock(daemon.folder)) as door:
+    with contextlib.closing(connect_to_door(daemon.folder)) as door:
         padded = {**hello(), "ext": {"pad": "x" * 5000}}
         answer, _fds = ask_door(door, padded)
         assert answer["code"] == "E_MESSAGE"
         assert is_over(door)
     with _pair() as (ours, theirs):
         theirs.send(b"x" * 5000)
-        _data, _fds, cut = oslayer.current().receive(ours, 4096)
+        _data, _fds, cut = RecordSocket(ours).receive(4096)
         assert cut
     with _pair() as (ours, theirs):
         theirs.close()
         with pytest.raises(DaemonLost):
-            Door(ours, oslayer.current()).ask({"op": "hello"})
+            Door(RecordSocket(ours)).ask({"op": "hello"})

@@ -9,25 +9,17 @@ import numpy as np
 
 from mattebridge.checkpoint import no_checkpoint
 from mattebridge.clean_plate.match import match_clean_plate
+from mattebridge.evaluate import metrics
 from mattebridge.models.base import MattingModel, ModelInput
-from mattebridge_sample.composites import (
-    BLENDS,
-    KINDS,
-    Composite,
-    alpha_error,
-    composite,
-    difference_key,
-    foreground_error,
-    soft_error,
-)
+from mattebridge_sample.composites import Composite, composite
+from mattebridge_sample.composites.shoot import BLENDS, GRAIN_SIGMA, KINDS
 
 PER_KIND = 2
 LONG_SIDE = 480
-GRAIN = 0.008
 
 
 class Result(NamedTuple):
-    """Errors of one frame, and those of the plain key on the same matched clean plate."""
+    """Errors of one frame, e-3, and those of the plain key on the same matched clean plate."""
 
     frame: Composite
     alpha: float
@@ -52,7 +44,7 @@ def change_of_a_still(model: MattingModel, blend: str) -> float:
     frame = composite("clean", 0, blend=blend, long_side=LONG_SIDE)
     alphas = []
     for seed in (1, 2):
-        grain = np.random.default_rng(seed).normal(0, GRAIN, frame.plate.shape)
+        grain = np.random.default_rng(seed).normal(0, GRAIN_SIGMA, frame.plate.shape)
         plate = np.clip(frame.plate + grain, 0, 1).astype(np.float32)
         alphas.append(model.matte(matched_input(model, plate, frame), no_checkpoint).alpha)
     return float(np.abs(alphas[0] - alphas[1]).mean() * 1e3)
@@ -73,14 +65,14 @@ def matched_input(model: MattingModel, plate: np.ndarray, frame: Composite) -> M
 def judged(model: MattingModel, frame: Composite) -> Result:
     given = matched_input(model, frame.plate, frame)
     made = model.matte(given, no_checkpoint)
-    key = difference_key(frame.plate, given.clean_plate)
+    key = metrics.difference_key(frame.plate, given.clean_plate)
     return Result(
         frame,
-        alpha_error(made.alpha, frame.alpha),
-        soft_error(made.alpha, frame.alpha),
-        foreground_error(made.foreground, frame),
-        alpha_error(key, frame.alpha),
-        soft_error(key, frame.alpha),
+        metrics.mad(made.alpha, frame.alpha),
+        metrics.band_error(made.alpha, frame.alpha),
+        metrics.foreground_mse(made.foreground, frame.foreground, frame.alpha),
+        metrics.mad(key, frame.alpha),
+        metrics.band_error(key, frame.alpha),
     )
 
 

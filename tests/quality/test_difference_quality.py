@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 
 from mattebridge.models.registry import Registry
-from mattebridge_sample.composites import BLENDS, KINDS
+from mattebridge_sample.composites.shoot import BLENDS, KINDS
 from quality.judging import Result, change_of_a_still, mean
 
 

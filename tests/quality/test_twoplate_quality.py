@@ -12,7 +12,7 @@ import pytest
 
 from mattebridge.models.registry import DEFAULT_MODEL, Registry
 from mattebridge.models.twoplate.card import WEIGHTS
-from mattebridge_sample.composites import BLENDS, KINDS
+from mattebridge_sample.composites.shoot import BLENDS, KINDS
 from quality.judging import Result, change_of_a_still, judged_set, mean
 
 # Other weights need other bounds, and a line in docs/model_card.md.

@@ -20,6 +20,7 @@ ORDER = (
     "color",
     "checkpoint",
     "whole_files",
+    "interpreter",
     "wire",
     "client",
     "hosts",  # hosts stop here

@@ -16,7 +16,13 @@ from fakes.places import BRIDGE
 from mattebridge import whole_files
 from mattebridge.errors import FrameWriteError
 from mattebridge.image_io import check_frame, write_frame
-from mattebridge.whole_files import replace_file, sweep_temporaries, temporary_name
+from mattebridge.whole_files import (
+    link_whole,
+    replace_file,
+    sweep_temporaries,
+    temporary_name,
+    write_whole,
+)
 
 FORMATS = ["a.exr", "a.png", "a.jpg", "a.tif", "a.dpx"]
 
@@ -202,6 +208,31 @@ def test_a_temporary_that_is_being_written_by_this_process_is_not_swept(tmp_path
     assert sweep_temporaries([tmp_path]) == []
     go_on.set()
     writer.join()
+    assert os.listdir(tmp_path) == ["a.exr"]
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_second_name_is_whole_and_replaces_what_was_there(tmp_path, monkeypatch, has_links):
+    def no_links(*paths: object) -> None:
+        raise OSError("no hard links on this file system")
+
+    if not has_links:
+        monkeypatch.setattr(whole_files.os, "link", no_links)
+    (tmp_path / "a.exr").write_bytes(b"new")
+    (tmp_path / "b.exr").write_bytes(b"old")
+    for _ in range(2):  # the second time both names are one file
+        link_whole(tmp_path / "a.exr", tmp_path / "b.exr")
+        assert (tmp_path / "b.exr").read_bytes() == b"new"
+        assert sorted(os.listdir(tmp_path)) == ["a.exr", "b.exr"]
+    with pytest.raises(FileNotFoundError):
+        link_whole(tmp_path / "none.exr", tmp_path / "b.exr")
+    assert (tmp_path / "b.exr").read_bytes() == b"new"
+
+
+def test_writing_whole_makes_no_folder_and_leaves_its_advice_to_the_caller(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_whole(tmp_path / "none" / "a.exr", b"x")
+    write_whole(tmp_path / "a.exr", bytearray(b"x"))
     assert os.listdir(tmp_path) == ["a.exr"]
 
 

@@ -1,7 +1,7 @@
 """Gain and offset of the clean plate, fitted in batches: the engine's way in, for training.
 
-The engine fits one pair with OpenCV (`mattebridge.alignment`); here the same trimmed least squares
-run on a whole batch. What its alignment leaves is drawn by `geometry`.
+The engine fits one pair with OpenCV (`mattebridge.clean_plate.match`); here the same trimmed least
+squares run on a whole batch. What its alignment leaves is drawn by `geometry`.
 """
 
 from __future__ import annotations

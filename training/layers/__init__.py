@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.layers.fields import Rng
+from training.layers.recipe import TRAINING, Recipe
 from training.layers.sets import draw_set
 from training.layers.subjects import draw_subject
 
@@ -46,11 +47,13 @@ class LayerPair:
     is_screen: bool
 
 
-def draw_pair(seed: int, number: int, side: int = SIDE) -> LayerPair:
+def draw_pair(
+    seed: int, number: int, side: int = SIDE, recipe: Recipe = TRAINING
+) -> LayerPair:
     """The `number`-th pair of a seed."""
     # OpenCV's threads would fight with the processes that draw beside this one.
     cv2.setNumThreads(0)
-    subject = draw_subject(_stream(seed, number, _SUBJECT), side)
+    subject = draw_subject(_stream(seed, number, _SUBJECT), side, recipe)
     background, is_screen = _bright_enough(_stream(seed, number, _SET), side)
     return LayerPair(subject, background, is_screen)
 

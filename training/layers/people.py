@@ -28,11 +28,9 @@ from training.layers.strands import clumped, grow, paint
 
 Point = NDArray[np.float64]
 
-# Sheets of hair that one can see through, and how much of them stops the light at least: hairs are
-# far thinner than a pixel, so that a lock of them covers half of each.
-_WISPY, _LEAST_COVER = 0.45, 0.25
-# Long hair without an opaque core behind the neck: the set shows through.
-_THIN = 0.45
+# The least coverage of hair that one can see through: hairs are far thinner than a pixel, so a lock
+# of them covers about half of each pixel.
+_LEAST_COVER = 0.25
 
 _HAIR = np.array(
     [
@@ -90,7 +88,7 @@ def person(stack: Stack) -> None:
 
 def _framed(stack: Stack) -> _Person:
     rng, side = stack.rng, stack.side
-    kind = rng.choice(3, p=[0.3, 0.34, 0.36])
+    kind = rng.choice(3, p=stack.recipe.framing)
     if kind == 0:
         tall = side * rng.uniform(0.5, 0.98)
         top = side * rng.uniform(0.02, 0.9) if chance(rng, 0.1) else side * 0.99 - tall
@@ -300,7 +298,7 @@ def _sheet(
     picture, cover = paint(rng, stack.side, strands, colour, thickness_px=thickness, spread=spread)
     shine = fractal(rng, stack.side, stack.side, coarsest=12, roughness=0.4)[..., None]
     picture = np.clip(picture * (0.7 + 0.6 * shine), 0, 1)
-    if chance(rng, _WISPY):
+    if stack.recipe.wispy and chance(rng, stack.recipe.wispy):
         dense = np.clip(1.6 * fractal(rng, stack.side, stack.side, coarsest=5, roughness=0.5), 0, 1)
         cover = cover * (1 - dense * (1 - log_uniform(rng, _LEAST_COVER, 1.0)))
     else:
@@ -370,7 +368,7 @@ def _long(stack: Stack, figure: _Person, colour: Any, front: bool) -> None:
         keep |= np.abs(roots[:, 0] - figure.head[0]) > wide * 0.8
         roots, angle, length = roots[keep], angle[keep], length * 0.75
     else:
-        if not chance(rng, _THIN):
+        if not (stack.recipe.thin and chance(rng, stack.recipe.thin)):
             _mass(stack, figure, colour, length)
         roots, angle = _scalp(figure, _count(figure, 1.1), -math.pi - 0.4, 0.4)
     lengths = length * rng.uniform(0.55, 1.0, len(roots))

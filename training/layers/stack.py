@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.layers.fields import Field, Picture, Rng, log_uniform
+from training.layers.recipe import Recipe
 from training.layers.relief import Light, Relief
 
 
@@ -18,6 +19,7 @@ class Stack:
 
     rng: Rng
     side: int
+    recipe: Recipe
 
     def __post_init__(self) -> None:
         self.premultiplied = np.zeros((self.side, self.side, 3), np.float32)

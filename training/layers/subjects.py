@@ -10,30 +10,31 @@ from numpy.typing import NDArray
 from training.layers import creatures, people, things, veils
 from training.layers.fields import Rng, blurred, chance, fractal, to_bytes
 from training.layers.optics import photographed
+from training.layers.recipe import Recipe
 from training.layers.stack import Stack
 
-# Shares of what is drawn; whole, solid subjects first.
-_KINDS: tuple[tuple[float, Callable[[Stack], None]], ...] = (
-    (0.38, people.person),
-    (0.12, people.head_of_hair),
-    (0.15, creatures.animal),
-    (0.08, creatures.plant),
-    (0.03, creatures.foliage),
-    (0.13, things.thing),
-    (0.05, things.blob),
-    (0.03, veils.cloth),
-    (0.015, veils.glass),
-    (0.01, veils.smoke),
-    (0.005, veils.drops),
-)
+# What a recipe's kinds name.
+_KINDS: dict[str, Callable[[Stack], None]] = {
+    "person": people.person,
+    "head_of_hair": people.head_of_hair,
+    "animal": creatures.animal,
+    "plant": creatures.plant,
+    "foliage": creatures.foliage,
+    "thing": things.thing,
+    "blob": things.blob,
+    "cloth": veils.cloth,
+    "glass": veils.glass,
+    "smoke": veils.smoke,
+    "drops": veils.drops,
+}
 # A second subject beside or over the first.
 _SECOND = 0.14
 _EMPTY, _EVERYWHERE = 0.025, 0.015
 
 
-def draw_subject(rng: Rng, side: int) -> NDArray[np.uint8]:
+def draw_subject(rng: Rng, side: int, recipe: Recipe) -> NDArray[np.uint8]:
     """Straight colour and alpha, (side, side, 4) uint8, display-encoded."""
-    stack = Stack(rng, side)
+    stack = Stack(rng, side, recipe)
     everywhere = chance(rng, _EVERYWHERE)
     if everywhere or not chance(rng, _EMPTY):
         _one(stack)
@@ -50,9 +51,9 @@ def draw_subject(rng: Rng, side: int) -> NDArray[np.uint8]:
 
 
 def _one(stack: Stack) -> None:
-    shares = np.array([share for share, _ in _KINDS])
-    draw = _KINDS[int(stack.rng.choice(len(_KINDS), p=shares / shares.sum()))][1]
-    draw(stack)
+    shares, names = zip(*stack.recipe.kinds)
+    probabilities = np.array(shares) / np.sum(shares)
+    _KINDS[names[int(stack.rng.choice(len(names), p=probabilities))]](stack)
 
 
 def _fade(stack: Stack) -> None:

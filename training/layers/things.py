@@ -27,7 +27,8 @@ from training.layers.strands import clumped, grow, paint
 
 def thing(stack: Stack) -> None:
     """One of the below."""
-    _THINGS[int(stack.rng.integers(len(_THINGS)))](stack)
+    names = stack.recipe.things
+    _THINGS[names[int(stack.rng.integers(len(names)))]](stack)
 
 
 def blob(stack: Stack) -> None:
@@ -295,15 +296,15 @@ def _clutter(stack: Stack) -> None:
     stack.body(relief)
 
 
-_THINGS: tuple[Callable[[Stack], None], ...] = (
-    _furniture,
-    _wheel,
-    _lattice,
-    _cables,
-    _fringe,
-    _fringe,
-    _box,
-    _turned,
-    _letters,
-    _clutter,
-)
+# What a recipe's things name.
+_THINGS: dict[str, Callable[[Stack], None]] = {
+    "furniture": _furniture,
+    "wheel": _wheel,
+    "lattice": _lattice,
+    "cables": _cables,
+    "fringe": _fringe,
+    "box": _box,
+    "turned": _turned,
+    "letters": _letters,
+    "clutter": _clutter,
+}

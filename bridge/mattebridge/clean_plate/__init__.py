@@ -1,1 +1,1 @@
-"""The clean plate: laid under the plate (`match`), or made from a shot (`estimate`)."""
+"""The clean plate: aligned with the plate (`match`), or made from a shot (`estimate`)."""

@@ -1,22 +1,48 @@
-"""The arrays that a caller gives, checked, and where each plane lies in an arena."""
+"""The arrays that a caller gives: checked, and described as the planes of an arena.
+
+Everything that is wrong with an array is refused here, by its role's name, before an arena is taken
+and a byte is copied. The daemon checks what it gets again: it trusts no client.
+
+Needs numpy; runs on Python 3.9.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Optional
 
 import numpy as np
 
-from mattebridge.client.matte import Pixels
+from mattebridge.color import Pixels
 from mattebridge.errors import DtypeError, InputsError, MessageError
 from mattebridge.wire.params import INPUT_CHANNELS, OUTPUT_CHANNELS, OUTPUT_DTYPES
-from mattebridge.wire.planes import Plane
-from mattebridge.wire.slots import PlaneSpec, place
+from mattebridge.wire.slots import PlaneSpec
 
 WIRE_DTYPES = {"uint8": "u1", "uint16": "u2", "float16": "f2", "float32": "f4"}
 
 
+def as_images(given: Mapping[str, Optional[Pixels]]) -> dict[str, Pixels]:
+    """The inputs that are not None, checked, by role; all of one size, which is the plate's."""
+    images = {
+        role: as_image(role, pixels)  # type: ignore[arg-type]
+        for role, pixels in given.items()
+        if pixels is not None or role == "plate"
+    }
+    height, width = images["plate"].shape[:2]
+    for role, image in images.items():
+        if image.shape[:2] != (height, width):
+            raise InputsError(
+                f"the plate is {width}x{height} and the {role.replace('_', ' ')} is "
+                f"{image.shape[1]}x{image.shape[0]}: bring both to one size",
+                field=role,
+                plate=[width, height],
+                found=[image.shape[1], image.shape[0]],
+            )
+    return images
+
+
 def as_image(role: str, pixels: Pixels) -> Pixels:
-    """The pixels as (H, W, C) of a dtype the wire has; a view wherever possible."""
+    """The pixels as (H, W, C) of a dtype that the wire has; a view wherever possible."""
     image = np.asarray(pixels)
     if image.ndim == 2 and INPUT_CHANNELS[role] == (1,):
         image = image[..., np.newaxis]
@@ -40,7 +66,18 @@ def as_image(role: str, pixels: Pixels) -> Pixels:
     return image
 
 
+def wire_dtype(image: Pixels) -> str:
+    """The sample type of a checked image, by its name on the wire."""
+    return WIRE_DTYPES[image.dtype.name]
+
+
+def input_specs(images: Mapping[str, Pixels]) -> list[PlaneSpec]:
+    """The planes that checked images need."""
+    return [PlaneSpec(role, image.shape[2], wire_dtype(image)) for role, image in images.items()]
+
+
 def output_specs(outputs: Sequence[str], dtype: str, out: Mapping[str, Pixels]) -> list[PlaneSpec]:
+    """The planes of the outputs asked for; one that fills an array in `out` has its type."""
     if isinstance(outputs, str) or not outputs:
         raise MessageError(
             "outputs is a list of names out of " + ", ".join(OUTPUT_CHANNELS), field="outputs"
@@ -63,7 +100,7 @@ def output_specs(outputs: Sequence[str], dtype: str, out: Mapping[str, Pixels]) 
 def check_out(
     out: Mapping[str, Pixels], specs: Sequence[PlaneSpec], height: int, width: int
 ) -> None:
-    """Raise unless each array to fill can take its result as it is."""
+    """Raise `InputsError` unless each array to fill can take its result as it is."""
     channels = {spec.role: spec.channels for spec in specs}
     for role, target in out.items():
         if role not in channels:
@@ -80,23 +117,3 @@ def check_out(
             )
         if not target.flags.writeable:
             raise InputsError(f"the array for {role} is read-only", field=role)
-
-
-def place_each(
-    images: Mapping[str, Pixels],
-    specs: Sequence[PlaneSpec],
-    outputs: Sequence[PlaneSpec],
-    width: int,
-    height: int,
-) -> list[Plane]:
-    """Places for all planes; inputs of another size than the plate are refused here already."""
-    for role, image in images.items():
-        if image.shape[:2] != (height, width):
-            raise InputsError(
-                f"the plate is {width}x{height} and the {role.replace('_', ' ')} is "
-                f"{image.shape[1]}x{image.shape[0]}: bring both to one size",
-                field=role,
-                plate=[width, height],
-                found=[image.shape[1], image.shape[0]],
-            )
-    return place(width, height, [*specs, *outputs])

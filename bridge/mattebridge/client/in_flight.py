@@ -1,4 +1,13 @@
-"""One request that is out: its images, its arena, and what was answered."""
+"""One request that is out: what was sent, where its pixels lie, and what came back.
+
+    images --write--> arena --wire_message--> daemon --reply--> collect --> Matte, or an error
+
+A frame has an arena from the moment it is filled until its final reply has been read out of it (or
+until `released`, where the reply came before the worker had finished). A control request (`ping`,
+`models_list`...) has none. Nothing here waits or locks; exchange.py does both.
+
+Runs on Python 3.9.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +18,26 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 
-from mattebridge.client.matte import Matte, Pixels
-from mattebridge.client.session import Arena, Session, error_of
-from mattebridge.errors import Cancelled, DaemonLost, MattebridgeError
+from mattebridge.client.matte import Matte
+from mattebridge.client.session import Arena, Session
+from mattebridge.color import Pixels
+from mattebridge.errors import (
+    BusyError,
+    Cancelled,
+    DaemonLost,
+    MattebridgeError,
+    TornError,
+    WorkerLostError,
+)
 from mattebridge.wire import protocol
 from mattebridge.wire.planes import Plane
 from mattebridge.wire.slots import PlaneSpec
 
+Progress = Callable[[str, int, int], None]
+
 
 class InFlight:
-    """One request that is out: what was sent, where its pixels lie, what came back."""
+    """One request, from its making to its outcome."""
 
     def __init__(
         self,
@@ -29,7 +48,7 @@ class InFlight:
         outputs: Sequence[PlaneSpec] = (),
         out: Optional[dict[str, Pixels]] = None,
         frame: Optional[int] = None,
-        progress: Optional[Callable[[str, int, int], None]] = None,
+        progress: Optional[Progress] = None,
     ) -> None:
         self.id = os.urandom(protocol.ID_BYTES)
         self.until = until
@@ -45,15 +64,64 @@ class InFlight:
         self.results: list[Plane] = []
         self.timings: dict[str, float] = {}
         self.retries = 0
-        self.losses = 0
+        self.losses = 0  # how often the daemon was lost while this was out
         self.registered = False
         self.resend_at = 0.0
         self.sent_at = 0.0
         self.finished = False
         self.reply: dict[str, Any] = {}
         self.error: Optional[Exception] = None
-        self.trouble: Optional[Exception] = None  # what the progress function raised
+        self.progress_error: Optional[Exception] = None  # what the progress function raised
         self.matte: Optional[Matte] = None
+
+    def wire_message(self) -> dict[str, Any]:
+        """The request as it is sent now, from the arena that it has now."""
+        message = {**self.message, "id": self.id}
+        if self.arena is not None:
+            message.update(slot=self.arena.number, gen=self.arena.generation)
+        if message["op"] == "plate_put":
+            message["plane"] = self.inputs[0].to_wire()
+        elif message["op"] == "render":
+            message["in"] = [plane.to_wire() for plane in self.inputs]
+            message["out"] = [plane.to_wire() for plane in self.results]
+            left_ms = int((self.deadline_at - time.monotonic()) * 1000)
+            message["deadline_ms"] = min(max(1, left_ms), protocol.MAX_DEADLINE_MS)
+        return message
+
+    def is_answered_by(self, reply: Mapping[str, Any]) -> bool:
+        """Whether a final reply with this id is about what the arena holds now."""
+        if self.arena is None:
+            return True
+        found = (reply.get("slot"), reply.get("gen"))
+        return found == (self.arena.number, self.arena.generation)
+
+    def plan_retry(self, error: MattebridgeError, *, held: bool) -> bool:
+        """Whether this error is answered by sending the same frame again, at `resend_at`."""
+        if held or self.arena is None or not error.retry:
+            return False
+        if isinstance(error, BusyError):
+            pause_s = max(1, int(error.details.get("retry_after_ms", 100))) / 1000
+        elif isinstance(error, (WorkerLostError, TornError)) and self.retries == 0:
+            self.retries += 1
+            pause_s = 0.0
+        else:
+            return False
+        resend_at = time.monotonic() + pause_s
+        if resend_at >= min(self.until, self.deadline_at):
+            return False
+        self.resend_at = resend_at
+        return True
+
+    def move_to(self, session: Session) -> None:
+        """Take an arena of another session, with the inputs that lie in the present one."""
+        old = self.arena
+        assert old is not None
+        arena = session.free_arena(old.memory.size_bytes)
+        assert arena is not None
+        with arena.writing():
+            for plane in self.inputs:
+                arena.memory.copy_range(old.memory, plane.off, plane.size_bytes)
+        self.arena = arena
 
     def collect(self, reply: Mapping[str, Any], arena: Arena) -> None:
         """Copy the results out of the arena, so that it can serve the next frame."""
@@ -80,42 +148,28 @@ class InFlight:
         )
 
     def outcome(self) -> Matte:
-        """The matte, or the error raised."""
+        """The matte; raises the error where there is one."""
         if self.error is not None:
             raise self.error
         return self.matte or Matte()
 
 
-def copy_inputs(request: InFlight, old: Arena, session: Session) -> Arena:
-    """An arena of the new session with the inputs that lie in the old one."""
-    arena = session.free_arena(old.memory.size_bytes)
-    assert arena is not None
-    arena.generation = 1
-    arena.memory.write_begin(1)
-    for plane in request.inputs:
-        arena.memory.copy_range(old.memory, plane.off, plane.size_bytes)
-    arena.memory.write_end(1)
-    return arena
-
-
-def reply_error(reply: Mapping[str, Any]) -> Optional[MattebridgeError]:
+def error_in(reply: Mapping[str, Any]) -> Optional[MattebridgeError]:
+    """The exception that a final reply stands for; None where it is a result."""
     if reply["op"] == "error":
-        return error_of(reply)
+        return protocol.error_of(reply)
     if reply["op"] == "cancelled":
         return Cancelled("the frame was cancelled")
     return None
 
 
-def body(reply: Mapping[str, Any]) -> dict[str, Any]:
-    """A reply without its envelope: plain values that can be printed as JSON."""
-    return {key: value for key, value in reply.items() if key not in ("op", "id", "epoch")}
-
-
 def closed_meanwhile() -> DaemonLost:
+    """The outcome of a request whose client was closed."""
     return DaemonLost("the client was closed while the request was out", retry=False)
 
 
 def lost_twice(cause: DaemonLost) -> DaemonLost:
+    """The outcome of a request that lost its daemon, was sent to the next one, and lost that."""
     return DaemonLost(
         f"{cause.message}, for the second time with this frame: see the daemon's log", retry=False
     )

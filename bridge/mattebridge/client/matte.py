@@ -1,4 +1,7 @@
-"""What a client gives back: one finished frame."""
+"""One finished frame, as the client returns it.
+
+Runs on Python 3.9.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-import numpy as np
-
-DEFAULT_OUTPUTS = ("alpha", "foreground", "premultiplied")
-Pixels = np.ndarray[Any, Any]
+from mattebridge.color import Pixels
 
 
 @dataclass(frozen=True)
 class Matte:
-    """One finished frame. Arrays are the caller's own; those not asked for are None.
+    """One finished frame. Arrays belong to the caller; those not asked for are None.
 
     alpha: (H, W, 1), coverage 0..1. foreground: (H, W, 3), straight colour. premultiplied:
     (H, W, 4), foreground * alpha and alpha. error, refinement: (H, W, 1), where a model gives
     them. Top row first; float32 unless asked otherwise; colours in the plate's colour space
-    unless `output_colorspace` said another. `degraded` lists what is less than was asked for,
+    unless `output_colorspace` asked for another. `degraded` lists what is less than was asked for,
     `notes` what the engine did (alignment, exposure, non-finite counts), `timings` milliseconds.
     """
 

@@ -1,12 +1,12 @@
 """One lease of the daemon, seen from the client: a door, a few arenas, a control socket.
 
-A session is born with a hello at the door and dies with its door connection. It owns the maps of
-its arenas and knows whose turn each is (`Arena.lent`), sends requests and receives replies. It
-knows nothing of mattes; `client.py` does.
+A session begins with a hello at the door and ends with its door connection. It owns the maps of its
+arenas and knows which of them are in use (`Arena.busy`), sends requests and receives replies. It
+knows nothing of mattes; connection.py and exchange.py do.
 
-Threads: any number may send; one at a time receives (`client.py` elects it). The ZeroMQ socket is
-touched only under `_lock`, because it must not be used by two threads at once; waiting happens on
-plain descriptors, outside the lock.
+Threads: any number may send; one at a time receives (exchange.py chooses which). The rule that must
+not be broken: the ZeroMQ socket is touched only under `_lock`, because two threads must not use it
+at once. Waiting happens on plain descriptors, outside the lock.
 
 Runs on Python 3.9.
 """
@@ -15,26 +15,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional, cast
 
 import zmq
 
-from mattebridge.errors import (
-    ConnectionFailed,
-    DaemonLost,
-    LeaseError,
-    MattebridgeError,
-    MessageError,
-    from_wire,
-)
+from mattebridge.errors import ConnectionFailed, DaemonLost, LeaseError, MessageError
 from mattebridge.version import __version__
-from mattebridge.wire import protocol
+from mattebridge.wire import oslayer, protocol
 from mattebridge.wire.door import Door, check_welcome, close_all
 from mattebridge.wire.slots import SlotMap
 from mattebridge.wire.transport import dealer, endpoint
@@ -43,57 +35,43 @@ from mattebridge.wire.transport import dealer, endpoint
 EVENTS, POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
 NOBLOCK, SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)
 
-# How long a reply may be behind the news that the daemon closed the door.
-LAST_WORDS_S = 0.02
-# So long after a request is sent its reply is looked for without sleeping: waking up would cost as
-# much as a short answer takes.
+# How much later than the end of the door the last replies may arrive.
+LAST_REPLIES_S = 0.02
+# For this long after a request was sent its reply is looked for without sleeping: waking up would
+# take as long as a short reply does.
 EAGER_S = 0.0002
 
 _contexts: dict[int, Any] = {}
 _open_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
-def _context() -> zmq.Context[Any]:
-    """One ZeroMQ context a process; a forked child gets its own."""
-    pid = os.getpid()
-    if pid not in _contexts:
-        _contexts[pid] = zmq.Context(io_threads=1)
-    context: zmq.Context[Any] = _contexts[pid]
-    return context
-
-
-def _after_fork_in_child() -> None:
-    # A child that keeps the door open would keep its parent's lease alive after a kill -9.
-    # Its maps would keep the memory after the daemon has given it up.
-    for session in list(_open_sessions):
-        session.door.close()
-        for arena in session.arenas.values():
-            arena.memory.close()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
 class Arena:
-    """One arena of this session: its map, the generation last written, whose turn it is."""
+    """One arena of this session: its map, the generation last written, whether it is in use."""
 
     def __init__(self, number: int, memory: SlotMap) -> None:
         self.number = number
         self.memory = memory
         self.generation = 0
         self.busy = False  # being filled, lent to the daemon, or read out
-        self.lost = False  # its session is over; unmapped when it comes back
+        self.lost = False  # its session is over: unmapped when it is given back
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Around writing pixels: they get a new generation, complete at the end."""
+        self.generation += 1
+        self.memory.write_begin(self.generation)
+        yield
+        self.memory.write_end(self.generation)
 
     def give_back(self) -> None:
-        """The arena is the client's again."""
+        """The arena is free for another request."""
         self.busy = False
         if self.lost:
             self.memory.close()
 
 
 class Session:
-    """An open lease. Made by `open`; `close` gives everything back."""
+    """An open lease. Made by `open`; `close` ends it."""
 
     def __init__(self, folder: Path, door: Door, welcome: Mapping[str, Any]) -> None:
         self.folder = folder
@@ -106,12 +84,11 @@ class Session:
         self.arenas: dict[int, Arena] = {}
         self._lock = threading.RLock()
         self._socket = dealer(_context(), endpoint(folder))
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_write, False)
-        os.set_blocking(self._wake_read, False)
-        self._poller = select.poll()
-        for fd in (self._socket.getsockopt(zmq.FD), self.door.fileno(), self._wake_read):
-            self._poller.register(cast(int, fd), select.POLLIN)
+        self._layer = oslayer.current()
+        self._wake_up = self._layer.wake_up()
+        # Their numbers, not the objects: another thread may close those during a wait.
+        self._door_fd, self._wake_fd = door.fileno(), self._wake_up.fileno()
+        self._sources = {cast(int, self._socket.getsockopt(zmq.FD)), self._door_fd, self._wake_fd}
         self._closed = False
         self._door_lost = False
         self._eager = False
@@ -126,9 +103,9 @@ class Session:
     def open(cls, folder: Path, *, name: str, host: str, user: Optional[str] = None) -> Session:
         """A lease without arenas; `ConnectionFailed` when no daemon listens in this folder.
 
-        `user` is for who uses the daemon beyond this lease (docs/protocol.md, 2.1).
+        `user` uses the daemon beyond this lease (docs/protocol.md, 2.1).
         """
-        door = Door.knock(folder)
+        door = Door.connect(folder)
         try:
             hello = {
                 "op": "hello",
@@ -165,18 +142,18 @@ class Session:
         if self._closed:
             raise _over()
         try:
-            answer, fds = self.door.ask(
+            reply, fds = self.door.ask(
                 {"op": "resize", "want": {"slots": slots, "bytes": size_bytes}},
                 timeout_s=timeout_s,
             )
         except (ConnectionFailed, DaemonLost):
-            # An answer that comes late would be taken for the answer to the next question.
+            # A reply that comes late would be taken for the reply to the next record.
             self.close()
             raise
         for arena in self.arenas.values():
             arena.memory.close()
         self.arenas = {}
-        for entry, fd in zip(answer["slots"], fds):
+        for entry, fd in zip(reply["slots"], fds):
             self.arenas[entry["id"]] = Arena(entry["id"], SlotMap(fd, entry["bytes"]))
 
     def free_arena(self, size_bytes: int) -> Optional[Arena]:
@@ -191,7 +168,7 @@ class Session:
     # -- messages -------------------------------------------------------------------------
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Send one request; `MessageTooLarge` before, `DaemonLost` when nobody takes it."""
+        """Send one request; raises `MessageTooLarge`, or `DaemonLost` when it cannot be sent."""
         if self.pid != os.getpid():
             raise LeaseError(
                 "this client was made before a fork: connect again in the child process"
@@ -208,17 +185,17 @@ class Session:
             except zmq.ZMQError as error:
                 raise DaemonLost("the control connection broke: connect again") from error
             self._eager = True
-            # Sending may have swallowed the signal that a reply is there; pass it on.
+            # Sending may have taken the signal that a reply is there from the thread that waits.
             if self._readable():
-                self._wake()
+                self._wake_up.wake()
 
     def _send_tag(self) -> None:
         try:
             self._socket.send(protocol.MAGIC, NOBLOCK | SNDMORE)
         except zmq.Again:
-            # Not connected, or full. Waiting helps only where somebody is there.
+            # Not connected, or full. Waiting helps only while the daemon runs.
             if self.door.lost():
-                raise DaemonLost("the daemon went away") from None
+                raise DaemonLost("the daemon has ended") from None
             self._socket.send(protocol.MAGIC, SNDMORE)
 
     def receive(self, timeout_s: float) -> list[dict[str, Any]]:
@@ -232,28 +209,28 @@ class Session:
         if self._closed:
             raise _over()
         if self._door_lost:
-            timeout_s = LAST_WORDS_S
-        ready = dict(self._poller.poll(max(0.0, timeout_s) * 1000))
-        if self._wake_read in ready:
-            self._awake()
-        if self.door.fileno() in ready and self.door.lost():
-            # The last replies and the end of the door come by two ways; the replies may be slower.
-            self._poller.unregister(self.door.fileno())
+            timeout_s = LAST_REPLIES_S
+        ready = self._layer.wait(self._sources, timeout_s)
+        if self._wake_fd in ready:
+            self._clear_wake_up()
+        if self._door_fd in ready and self.door.lost():
+            # The end of the door and the last replies come by two ways; the replies may be slower.
+            self._sources.discard(self._door_fd)
             self._door_lost = True
-            return self.receive(LAST_WORDS_S)
+            return self.receive(LAST_REPLIES_S)
         replies = self._drain()
         if self._door_lost and not replies:
-            raise DaemonLost("the daemon went away while a request was out")
+            raise DaemonLost("the daemon ended while a request was out")
         return replies
 
-    def _awake(self) -> None:
-        with self._lock, contextlib.suppress(BlockingIOError):
+    def _clear_wake_up(self) -> None:
+        with self._lock:
             # Once closed, the number may be that of a file of the host's.
             if not self._closed:
-                os.read(self._wake_read, 512)
+                self._wake_up.clear()
 
     def _drain_eagerly(self, timeout_s: float) -> list[dict[str, Any]]:
-        """What comes at once after a request was sent."""
+        """The replies that come at once after a request was sent."""
         if not self._eager:
             return []
         self._eager = False
@@ -268,7 +245,7 @@ class Session:
         with self._lock:
             # One at a time: the caller comes back, and looks here before it waits.
             while not replies and not self._closed and self._readable():
-                reply = _decode(self._socket.recv_multipart(NOBLOCK), self.epoch)
+                reply = decode(self._socket.recv_multipart(NOBLOCK), self.epoch)
                 if reply is not None:
                     replies.append(reply)
         return replies
@@ -276,12 +253,8 @@ class Session:
     def _readable(self) -> bool:
         return bool(cast(int, self._socket.getsockopt(EVENTS)) & POLLIN)
 
-    def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._wake_write, b"!")
-
     def close(self, *, keep_maps: bool = False) -> None:
-        """Give the lease back. With `keep_maps` busy arenas stay readable (for a re-attach)."""
+        """End the lease. With `keep_maps` busy arenas stay readable (for a re-attach)."""
         with self._lock:
             if self._closed:
                 return
@@ -289,8 +262,7 @@ class Session:
             self.door.close()
             if self.pid == os.getpid():
                 self._socket.close(0)
-            os.close(self._wake_read)
-            os.close(self._wake_write)
+            self._wake_up.close()
         _open_sessions.discard(self)
         for arena in self.arenas.values():
             arena.lost = True
@@ -298,11 +270,7 @@ class Session:
                 arena.memory.close()
 
 
-def _over() -> DaemonLost:
-    return DaemonLost("the session is closed: connect again")
-
-
-def _decode(parts: list[bytes], epoch: Any) -> Optional[dict[str, Any]]:
+def decode(parts: list[bytes], epoch: Any) -> Optional[dict[str, Any]]:
     """A reply of this daemon run, or None for anything that is not one."""
     if len(parts) != 2 or parts[0] != protocol.MAGIC:
         return None
@@ -315,11 +283,27 @@ def _decode(parts: list[bytes], epoch: Any) -> Optional[dict[str, Any]]:
     return reply if isinstance(reply.get("id"), bytes) else None
 
 
-def error_of(reply: Mapping[str, Any]) -> MattebridgeError:
-    """The exception that an error reply stands for."""
-    return from_wire(
-        str(reply.get("code")),
-        str(reply.get("message")),
-        bool(reply.get("retry")),
-        protocol.error_details(reply),
-    )
+def _over() -> DaemonLost:
+    return DaemonLost("the session is closed: connect again")
+
+
+def _context() -> zmq.Context[Any]:
+    """One ZeroMQ context a process; a forked child gets its own."""
+    pid = os.getpid()
+    if pid not in _contexts:
+        _contexts[pid] = zmq.Context(io_threads=1)
+    context: zmq.Context[Any] = _contexts[pid]
+    return context
+
+
+def _after_fork_in_child() -> None:
+    # A child that keeps the door open would keep its parent's lease alive after a kill -9, and
+    # its maps would keep memory that the daemon has freed.
+    for session in list(_open_sessions):
+        session.door.close()
+        for arena in session.arenas.values():
+            arena.memory.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

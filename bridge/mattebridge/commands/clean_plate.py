@@ -32,12 +32,12 @@ examples:
   mattebridge clean-plate plate.####.exr -o clean.exr --frames 1001-1200 --samples 61
   mattebridge matte plate.####.exr --clean-plate clean.exr --alignment auto -o mattes
 
-The plate is the set as it looks in most of the frames in which a pixel shows anything at rest, in
-register with one of them. An EXR holds the confidence (0 to 1) as the layer `confidence`; for other
-types it is written beside the plate. A subject that does not move at all is taken for the set.
+Each pixel of the clean plate is what most of the frames show there, once they are aligned to one of
+them. An EXR has the confidence (0 to 1) as the layer `confidence`; for other types it is written
+beside the clean plate. A subject that does not move at all is taken for the set.
 
-exit status: 0 the plate is on disk; 2 wrong options, or the subject never leaves more of the frame
-than --max-hidden allows; 3 a frame is unreadable, or the plate cannot be written; 4 cancelled.
+exit status: 0 the clean plate is on disk; 2 wrong options, or more of the frame is never visible
+than --max-hidden allows; 3 a frame is unreadable, or a file cannot be written; 4 cancelled.
 """
 
 
@@ -69,11 +69,9 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
         "--reference", metavar="F", type=int, help="the frame to be in register with (the middle)"
     )
     command.add_argument(
-        "--alpha-hint", metavar="P", help="rough mattes: what they cover takes no part"
+        "--alpha-hint", metavar="P", help="rough mattes: pixels that they cover are not used"
     )
-    command.add_argument(
-        "--no-align", action="store_true", help="the camera is known to stand still"
-    )
+    command.add_argument("--no-align", action="store_true", help="the camera is known not to move")
     command.add_argument(
         "--colorspace",
         choices=COLORSPACES,
@@ -84,13 +82,13 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
         metavar="PERCENT",
         type=_percent,
         default=DEFAULT_MAX_HIDDEN,
-        help="refuse where more of the frame was never seen (default: %(default)s)",
+        help="refuse where more of the frame is never visible (default: %(default)s)",
     )
     command.add_argument(
         "--existing",
         choices=("error", "overwrite"),
         default="error",
-        help="a plate that is there: refuse (default), or make it again",
+        help="where the file exists: refuse (default), or make it again",
     )
     command.add_argument(
         "--memory",
@@ -107,12 +105,12 @@ def _percent(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"'{text}' is no share from 0 to 100")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a percentage from 0 to 100")
     return value
 
 
 def run_clean_plate(options: argparse.Namespace) -> int:
-    """`mattebridge clean-plate`: nothing is written unless the set was seen."""
+    """`mattebridge clean-plate`: writes nothing where too much of the set is never visible."""
     from mattebridge.clean_plate.estimate import make_clean_plate
     from mattebridge.image_io.sources import path_of
 
@@ -142,7 +140,7 @@ def run_clean_plate(options: argparse.Namespace) -> int:
 
 
 def _files(options: argparse.Namespace) -> list[FrameInputs]:
-    """The frames to use, evenly taken from those asked for, the reference among them."""
+    """The frames to use: evenly spaced among those asked for, and the reference."""
     from mattebridge.image_io.sequences import find_frames, match_frames, parse_frames
 
     inputs = {"plate": find_frames(options.shot)}
@@ -157,7 +155,7 @@ def _files(options: argparse.Namespace) -> list[FrameInputs]:
 
 
 def _evenly(frames: Sequence[int], most: int, must: Sequence[int]) -> list[int]:
-    """At most `most` of the frames, first and last among them, and those that must be."""
+    """At most `most` of the frames, evenly spaced from first to last, and those in `must`."""
     if most < 1:
         raise UsageError(f"--samples takes a number of frames, not {most}")
     if len(frames) <= most:
@@ -167,7 +165,7 @@ def _evenly(frames: Sequence[int], most: int, must: Sequence[int]) -> list[int]:
 
 
 class _ShotOnDisk:
-    """Frames and hints from disk as `make_clean_plate` wants them, read when they are asked for."""
+    """Frames and hints from disk as `make_clean_plate` takes them, read when they are needed."""
 
     def __init__(self, files: Sequence[FrameInputs], colorspace: Optional[str]) -> None:
         from mattebridge.image_io.sources import Pictures
@@ -200,8 +198,8 @@ class _ShotOnDisk:
         space = self._colorspace or frame.colorspace
         if space == "unknown":
             raise InputsError(
-                f"{self._files[index].plate} does not say its colour space; say --colorspace linear"
-                " or srgb (convert log footage first)",
+                f"{self._files[index].plate} does not name its colour space; give --colorspace"
+                " linear or srgb (convert log footage first)",
                 field="plate",
             )
         return space
@@ -222,12 +220,12 @@ def _check_output(options: argparse.Namespace, inputs: Sequence[Path]) -> None:
     there = [each for each in written if each.exists()]
     if there and options.existing == "error":
         raise OutputExistsError(
-            f"{there[0]} is there already; use --existing overwrite to make it again, or another -o"
+            f"{there[0]} exists already; use --existing overwrite to make it again, or another -o"
         )
 
 
 def _beside(path: Path) -> Path:
-    """Where the confidence goes: into an EXR itself, else into a picture beside it."""
+    """The file of the confidence: the EXR itself, else a picture beside the clean plate."""
     if path.suffix.lower() == ".exr":
         return path
     suffix = ".png" if path.suffix.lower() in (".jpg", ".jpeg") else path.suffix
@@ -235,14 +233,16 @@ def _beside(path: Path) -> Path:
 
 
 def _write(made: CleanPlate, path: Path, header: Any) -> None:
-    from mattebridge.image_io import write_frame
+    from mattebridge.image_io import Encoding, write_frame
 
     confidence = made.confidence[..., None]
-    layers = {"confidence": confidence} if _beside(path) == path else None
-    if layers is None:
+    layers = {"confidence": confidence} if _beside(path) == path else {}
+    if not layers:
         write_frame(_beside(path), confidence)
-    # Last: a plate on disk means that everything is.
-    write_frame(path, made.pixels, alpha="opaque", layers=layers, pixel_aspect=header.pixel_aspect)
+    # Last: where the clean plate is on disk, everything is.
+    write_frame(
+        path, made.pixels, Encoding(alpha="opaque", layers=layers, pixel_aspect=header.pixel_aspect)
+    )
 
 
 def _refuse_hidden(made: CleanPlate, max_hidden: float) -> None:
@@ -252,8 +252,8 @@ def _refuse_hidden(made: CleanPlate, max_hidden: float) -> None:
     box = f"x {columns.min()}-{columns.max()}, y {rows.min()}-{rows.max()} from the top"
     share = made.hidden_share * 100
     raise InputsError(
-        f"the set behind {share:.1f} % of the frame was never seen (within {box}): the subject, or"
-        " something else that moves, never leaves there - take more of the shot, or rough mattes"
+        f"the set behind {share:.1f} % of the frame is never visible (within {box}): the subject,"
+        " or something else that moves, never leaves there - use more of the shot, or rough mattes"
         f" with --alpha-hint, or accept a guess there with --max-hidden {math.ceil(share)}",
         field="plate",
         share=round(made.hidden_share, 5),
@@ -270,12 +270,12 @@ def _report(made: CleanPlate, options: argparse.Namespace, numbers: Sequence[int
     )
     share = made.hidden_share * 100
     if share >= 0.005:
-        print(f"  {share:.2f} % of the frame was never seen and is a guess")
+        print(f"  {share:.2f} % of the frame is never visible and was guessed")
     if made.left_out:
         frames = format_frames([numbers[index] for index in made.left_out])
-        print(f"  not in register with it, and left out: {frames}")
+        print(f"  left out, since they could not be aligned: {frames}")
     if _beside(path) != path:
-        print(f"  how sure each pixel is: {_beside(path)}")
+        print(f"  confidence: {_beside(path)}")
     print(f"  mattebridge matte {options.shot} --clean-plate {path} --alignment auto -o mattes")
 
 
@@ -296,14 +296,14 @@ def _progress() -> Checkpoint:
 
 @contextlib.contextmanager
 def _ends_on_sigterm() -> Iterator[None]:
-    """A queue that ends the command gets exit status 4, and no half-written file."""
+    """Exit status 4 on SIGTERM, which a render queue sends, and no half-written file."""
 
     def end(number: int, frame: Any) -> None:
         raise Cancelled("the command was ended")
 
     try:
         before = signal.signal(signal.SIGTERM, end)
-    except ValueError:  # not the main thread: nobody signals us there
+    except ValueError:  # not the main thread: signals do not arrive there
         yield
         return
     try:

@@ -7,13 +7,13 @@ import os
 from typing import Any
 
 from mattebridge.commands.options import seconds
-from mattebridge.commands.terminal import one_line, print_json
-from mattebridge.errors import ConnectionFailed, MattebridgeError
+from mattebridge.commands.terminal import print_json
+from mattebridge.errors import ConnectionFailed, MattebridgeError, one_line
 
 SERVE_EPILOG = """\
 examples:
   mattebridge serve                 the daemon in this terminal; Ctrl-C stops it
-  mattebridge serve --detach        in the background; returns when it accepts
+  mattebridge serve --detach        in the background; returns when clients can connect
   mattebridge serve --devices cuda:0,cuda:1
 """
 
@@ -23,6 +23,59 @@ def add_parsers(commands: Any, reached: argparse.ArgumentParser) -> None:
     _add_serve(commands, reached)
     _add_status(commands, reached)
     _add_stop(commands, reached)
+
+
+def run_serve(options: argparse.Namespace) -> int:
+    """`mattebridge serve`: run the daemon, or start it in the background."""
+    from mattebridge.daemon import control
+
+    try:
+        status = control.serve(
+            options.instance,
+            detach=options.detach,
+            devices=options.devices,
+            idle_exit_s=options.idle_exit,
+            auto=options.auto,
+        )
+    except MattebridgeError as error:
+        if options.progress == "openjd":
+            print(f"openjd_fail: {one_line(error.message)}", flush=True)
+        raise
+    if options.detach and status == 0 and not options.auto:
+        _print_where(options)
+    return status
+
+
+def run_status(options: argparse.Namespace) -> int:
+    """`mattebridge status`: a table, or JSON."""
+    from mattebridge.client import MatteClient
+
+    try:
+        with MatteClient.connect(options.instance, name="status") as client:
+            status = client.status()
+    except ConnectionFailed:
+        if options.json:
+            print_json({"state": "not running"})
+        raise
+    if options.json:
+        print_json({key: value for key, value in status.items() if key not in ("op", "id")})
+    else:
+        from mattebridge.commands.tables import status_table
+
+        print(status_table(status))
+    return 0
+
+
+def run_stop(options: argparse.Namespace) -> int:
+    """`mattebridge stop`: 0 also when no daemon runs, or when others keep it running."""
+    from mattebridge.daemon import control
+
+    if options.if_unused:
+        outcome = control.leave(options.instance)
+    else:
+        outcome = control.stop(options.instance).value
+    print(f"mattebridge: {one_line(outcome)}")
+    return 0
 
 
 def _add_serve(commands: Any, reached: argparse.ArgumentParser) -> None:
@@ -46,9 +99,9 @@ def _add_serve(commands: Any, reached: argparse.ArgumentParser) -> None:
         "--progress",
         choices=("plain", "openjd"),
         default="plain",
-        help="openjd: tell an Open Job Description session which instance its tasks use",
+        help="openjd: set the instance for the tasks of an Open Job Description session",
     )
-    # A start by a client: an idle limit of its own, and nothing is remembered.
+    # A start by a client: another idle limit, and the interpreter is not recorded.
     command.add_argument("--auto", action="store_true", help=argparse.SUPPRESS)
 
 
@@ -76,63 +129,10 @@ def _add_stop(commands: Any, reached: argparse.ArgumentParser) -> None:
     )
 
 
-def run_serve(options: argparse.Namespace) -> int:
-    """`mattebridge serve`: the daemon, or its start in the background."""
-    from mattebridge.daemon import control
-
-    try:
-        status = control.serve(
-            options.instance,
-            detach=options.detach,
-            devices=options.devices,
-            idle_exit_s=options.idle_exit,
-            auto=options.auto,
-        )
-    except MattebridgeError as error:
-        if options.progress == "openjd":
-            print(f"openjd_fail: {one_line(error.message)}", flush=True)
-        raise
-    if options.detach and status == 0 and not options.auto:
-        _say_where_it_serves(options)
-    return status
-
-
-def _say_where_it_serves(options: argparse.Namespace) -> None:
+def _print_where(options: argparse.Namespace) -> None:
     from mattebridge.wire.folder import DEFAULT_INSTANCE, runtime_folder
 
     if options.progress == "openjd":
         named = options.instance or os.environ.get("MATTEBRIDGE_INSTANCE") or DEFAULT_INSTANCE
         print(f"openjd_env: MATTEBRIDGE_INSTANCE={one_line(named)}")
     print(f"mattebridge: the daemon accepts in {runtime_folder(options.instance)}")
-
-
-def run_status(options: argparse.Namespace) -> int:
-    """`mattebridge status`: a table, or JSON."""
-    from mattebridge.client import MatteClient
-
-    try:
-        with MatteClient.connect(options.instance, name="status") as client:
-            status = client.status()
-    except ConnectionFailed:
-        if options.json:
-            print_json({"state": "not running"})
-        raise
-    if options.json:
-        print_json({key: value for key, value in status.items() if key not in ("op", "id")})
-    else:
-        from mattebridge.commands.tables import status_table
-
-        print(status_table(status))
-    return 0
-
-
-def run_stop(options: argparse.Namespace) -> int:
-    """`mattebridge stop`: 0 also when none runs, or when it is left to others."""
-    from mattebridge.daemon import control
-
-    if options.if_unused:
-        said = one_line(control.leave(options.instance))
-    else:
-        said = control.stop(options.instance).value
-    print(f"mattebridge: {said}")
-    return 0

@@ -1,9 +1,9 @@
-"""`make demo`: from nothing to mattes, with a daemon of its own that is gone afterwards.
+"""`make demo`: from nothing to mattes, with a private daemon that is stopped afterwards.
 
-    render the sample shot -> start a private daemon -> matte every frame through it (batch.py)
-    -> check the files -> measure against the truth -> contact sheet -> stop the daemon
+    render the sample shot -> start a private daemon -> matte every frame through it (shot/run.py)
+    -> check the files -> measure against the true alpha -> contact sheet -> stop the daemon
 
-It does what a user does, by the same path; only the daemon's runtime folder is private, so that a
+It runs the same code as a user's commands; only the daemon's runtime folder is private, so that a
 daemon that is already running is neither used nor stopped.
 """
 
@@ -27,28 +27,28 @@ from mattebridge.daemon import control
 from mattebridge.errors import FrameWriteError, MattebridgeError
 from mattebridge.evaluate import metrics
 from mattebridge.evaluate.metrics import Figures
-from mattebridge.image_io import read_frame, write_frame
+from mattebridge.image_io import Encoding, read_frame, write_frame
 from mattebridge.image_io.sequences import output_path
 from mattebridge.report.contact_sheet import SheetRow, contact_sheet
 from mattebridge.shot.job import MatteJob
 from mattebridge.shot.progress import Progress, counter, make_progress
 from mattebridge.shot.run import run_job
+from mattebridge.wire.params import DEFAULT_OUTPUTS
 from mattebridge_sample import SampleShot, render_shot
 
 Array = NDArray[np.float32]
 
 # Frames on the contact sheet, as shares of the shot.
 SHOWN = (0.0, 0.38, 0.62, 1.0)
-# Foreground, alpha and their product are each rounded to a half float on disk: eleven bits each,
-# and the smallest step there is for numbers next to nothing.
+# Foreground, alpha and their product are each rounded to a half float on disk: to eleven bits, and
+# near zero to the smallest step of a half float.
 HALF_ROUNDING = 3 * 2.0**-11
 HALF_LEAST = 2.0**-24
-EYE = ("alpha", "foreground", "premultiplied")
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """One frame against the truth: our matte, and the plain difference key's."""
+    """One frame measured against the truth: this matte, and a plain difference key."""
 
     ours: Figures
     key: Figures
@@ -62,10 +62,10 @@ def run_demo(
     height: int = 540,
     out: TextIO | None = None,
 ) -> int:
-    """Render, matte, check and measure the sample shot in `directory`; 0 when all went well.
+    """Render, matte, check and measure the sample shot in `directory`; an exit status.
 
-    Writes shot/ (see `sample.render_shot`), matte/alpha, matte/foreground, matte/premultiplied and
-    contact_sheet.png. What goes wrong is said in one sentence and gives its exit status.
+    Writes shot/ (see `mattebridge_sample.render_shot`), matte/alpha, matte/foreground,
+    matte/premultiplied and contact_sheet.png. An error is printed as one sentence.
     """
     out = out or sys.stdout
     folder = Path(directory)
@@ -103,17 +103,19 @@ def _run(folder: Path, frames: int, width: int, height: int, out: TextIO) -> int
     for line in _table(figures):
         say(f"       {line}")
     sheet = folder / "contact_sheet.png"
-    write_frame(sheet, _sheet(shot, job.output, figures), colorspace="srgb", alpha="opaque")
+    write_frame(
+        sheet, _sheet(shot, job.output, figures), Encoding(colorspace="srgb", alpha="opaque")
+    )
     say(f"4/4  Done in {time.monotonic() - began:.0f} s. Look at:")
     say(f"       {sheet}")
-    for role in EYE:
+    for role in DEFAULT_OUTPUTS:
         say(f"       {job.output / role}{os.sep}")
     say("     premultiplied equals foreground x alpha to half precision in every frame")
     return 0
 
 
 def _counter(out: TextIO) -> Callable[[int, int], None]:
-    """Counts frames on one line of a terminal; elsewhere a line now and then."""
+    """Counts frames on one line of a terminal; elsewhere on a line for every quarter of them."""
     if out.isatty():
         return counter("     frames", out)
 
@@ -125,10 +127,10 @@ def _counter(out: TextIO) -> Callable[[int, int], None]:
 
 
 def _matte(job: MatteJob, progress: Progress) -> tuple[int, str] | None:
-    """Run the job with a daemon of our own; the exit status and a sentence when it failed.
+    """Run the job with a private daemon; its exit status and a sentence where it failed.
 
-    The runtime folder lies in the system's temporary directory (socket paths must be short) and
-    goes with the daemon.
+    The runtime folder is in the system's temporary directory, since socket paths must be short, and
+    is removed with the daemon.
     """
     with tempfile.TemporaryDirectory(prefix="mattebridge-demo-") as runtime:
         instance = os.path.join(runtime, "daemon")
@@ -146,8 +148,10 @@ def _matte(job: MatteJob, progress: Progress) -> tuple[int, str] | None:
 
 
 def _judge(shot: SampleShot, mattes: Path, frame: int) -> _Measured:
-    """Check one frame's files, and measure them; raises `FrameWriteError` where one is wrong."""
-    alpha, foreground, premultiplied = (_matte_file(shot, mattes, role, frame) for role in EYE)
+    """Check and measure one frame's files. Raises `FrameWriteError` where one is wrong."""
+    alpha, foreground, premultiplied = (
+        _matte_file(shot, mattes, role, frame) for role in DEFAULT_OUTPUTS
+    )
     _check_product(alpha, foreground, premultiplied, frame)
     plate, clean_plate = (_encoded(_read(shot.file(r, frame))) for r in ("plate", "clean_plate"))
     true_alpha = _read(shot.file("alpha", frame))
@@ -168,12 +172,12 @@ def _matte_file(shot: SampleShot, mattes: Path, role: str, frame: int) -> Array:
 
 
 def _encoded(linear: Array) -> Array:
-    """As a screen shows it: what the figures are defined on."""
+    """sRGB-encoded, clipped to 0..1: the values that the figures are defined on."""
     return srgb_encode(np.clip(linear, 0, 1))
 
 
 def _check_product(alpha: Array, foreground: Array, premultiplied: Array, frame: int) -> None:
-    """Premultiplied must be foreground * alpha, as far as half floats can say."""
+    """Raise where premultiplied is not foreground * alpha, within the precision of half floats."""
     product = foreground * alpha
     allowed = HALF_ROUNDING * np.abs(product) + HALF_LEAST
     off = np.abs(premultiplied[..., :3] - product) - allowed
@@ -181,7 +185,7 @@ def _check_product(alpha: Array, foreground: Array, premultiplied: Array, frame:
         y, x = np.unravel_index(int(off.max(-1).argmax()), off.shape[:2])
         raise FrameWriteError(
             f"frame {frame}: premultiplied is not foreground x alpha at column {x}, row {y}; "
-            "this is a fault of mattebridge, please report it",
+            "this is a bug of mattebridge, please report it",
         )
 
 
@@ -205,7 +209,9 @@ def _sheet(shot: SampleShot, mattes: Path, figures: list[_Measured]) -> NDArray[
     rows = []
     for index in sorted({round(share * last) for share in SHOWN}):
         frame = shot.frames[index]
-        alpha, foreground, premultiplied = (_matte_file(shot, mattes, role, frame) for role in EYE)
+        alpha, foreground, premultiplied = (
+            _matte_file(shot, mattes, role, frame) for role in DEFAULT_OUTPUTS
+        )
         rows.append(
             SheetRow(
                 label=f"{frame}   MAD {figures[index].ours.mad:.1f}e-3",

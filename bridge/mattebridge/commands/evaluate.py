@@ -1,4 +1,4 @@
-"""`mattebridge eval`: the figures of models on a set of frames whose truth is known."""
+"""`mattebridge eval`: the figures of models on a set of frames whose true alpha is known."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from mattebridge.errors import UsageError
 
 if TYPE_CHECKING:
     from mattebridge.engine.engine import Engine
-    from mattebridge.evaluate.judge import Judged, Matte, Pictures, TrueFrame
+    from mattebridge.evaluate.judge import DisplayMatte, Judged
+    from mattebridge.evaluate.truth import LoadedFrame, TrueFrame
 
 EPILOG = """\
 examples:
@@ -20,10 +21,10 @@ examples:
   mattebridge eval --set shots --model difference --model portrait -o eval.png
   mattebridge sample demo/shot && mattebridge eval --set demo/shot
 
-A set is a folder of NAME_plate, NAME_clean, NAME_alpha and, for the colour, NAME_foreground; or has
-folders plate, clean_plate, alpha and foreground, as `mattebridge sample` makes them. The kind of a
-frame is the first part of its name without digits; frames named by numbers are a shot, of which
-the change of alpha from frame to frame is told, too.
+A set is a folder of NAME_plate, NAME_clean, NAME_alpha and, for the colour, NAME_foreground; or it
+has folders plate, clean_plate, alpha and foreground, as `mattebridge sample` makes them. The kind
+of a frame is the first part of its name without digits; frames named by numbers are a shot, for
+which the change of alpha from frame to frame is measured as well.
 
 Figures are means over frames, less is better: MAD, MSE, and MAD in the unknown region (true alpha
 between 0 and 1) in thousandths; SAD, Grad and Conn by 1000: they grow with the size of the frames;
@@ -36,7 +37,7 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
     command = commands.add_parser(
         "eval",
         parents=[shared],
-        help="how good models are on frames whose truth is known",
+        help="how good models are on frames whose true alpha is known",
         description="Matte a set of frames with known alpha, and print the usual figures by kind.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -60,7 +61,8 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
 def run_eval(options: argparse.Namespace) -> int:
     """`mattebridge eval`: frames go through the engine here, without a daemon."""
     from mattebridge.engine.engine import Engine
-    from mattebridge.evaluate.judge import figures_table, find_set
+    from mattebridge.evaluate.judge import figures_table
+    from mattebridge.evaluate.truth import find_set
 
     picture: Optional[Path] = options.output
     if picture is not None and picture.suffix.lower() not in (".png", ".jpg"):
@@ -68,7 +70,7 @@ def run_eval(options: argparse.Namespace) -> int:
     frames = find_set(options.set)
     engine = Engine(options.device)
     names = [engine.registry.card(name).name for name in options.models or ["default"]]
-    # A frame is read once for all models; the mattes of one of each kind are kept for the picture.
+    # Each frame is read once for all models; for the picture, one frame of each kind is kept.
     judged: dict[str, list[Judged]] = {name: [] for name in names}
     shown = _Shown(frames) if picture is not None else None
     _judge_all(engine, frames, judged, shown)
@@ -83,7 +85,7 @@ def run_eval(options: argparse.Namespace) -> int:
 
 
 class _Shown:
-    """One frame of each kind, the middle one, with what every model made of it."""
+    """The middle frame of each kind, with the alpha of every model."""
 
     def __init__(self, frames: Sequence[TrueFrame]) -> None:
         by_kind: dict[str, list[str]] = {}
@@ -92,7 +94,7 @@ class _Shown:
         self._names = {names[len(names) // 2] for names in by_kind.values()}
         self.pictures: dict[str, Any] = {}
 
-    def keep(self, frame: TrueFrame, truth: Pictures, mattes: Sequence[Matte]) -> None:
+    def keep(self, frame: TrueFrame, truth: LoadedFrame, mattes: Sequence[DisplayMatte]) -> None:
         from mattebridge.color import srgb_encode
 
         if frame.name not in self._names:
@@ -111,11 +113,12 @@ def _judge_all(
 ) -> None:
     from dataclasses import replace
 
-    from mattebridge.evaluate.judge import SHOT, change_where_still, judge, matte, read
+    from mattebridge.evaluate.judge import change_where_still, judge, matte
+    from mattebridge.evaluate.truth import SHOT, read
     from mattebridge.shot.progress import counter
 
     count = counter("frames", sys.stderr)
-    before: Optional[tuple[Pictures, list[Matte]]] = None
+    before: Optional[tuple[LoadedFrame, list[DisplayMatte]]] = None
     for done, frame in enumerate(frames, 1):
         truth = read(frame)
         mattes = [matte(engine, name, truth) for name in judged]
@@ -149,8 +152,8 @@ def _print_json(judged: dict[str, list[Judged]]) -> None:
 
 
 def _draw(path: Path, folder: Path, judged: dict[str, list[Judged]], shown: _Shown) -> None:
-    from mattebridge.evaluate.sheet import SheetRow, evaluation_sheet
-    from mattebridge.image_io import write_frame
+    from mattebridge.evaluate.sheet import EvaluationRow, evaluation_sheet
+    from mattebridge.image_io import Encoding, write_frame
 
     errors = {
         one.frame.name: ", ".join(
@@ -159,10 +162,10 @@ def _draw(path: Path, folder: Path, judged: dict[str, list[Judged]], shown: _Sho
         for place, one in enumerate(next(iter(judged.values())))
     }
     rows = [
-        SheetRow(f"{name}: MAD {errors[name]} e-3", plate, clean_plate, alphas)
+        EvaluationRow(f"{name}: MAD {errors[name]} e-3", plate, clean_plate, alphas)
         for name, (plate, clean_plate, alphas) in shown.pictures.items()
     ]
     count = len(errors)
     title = f"{folder.name or folder}: {count} frame{'s' if count > 1 else ''}"
     sheet = evaluation_sheet(title, judged, rows)
-    write_frame(path, sheet, colorspace="srgb", alpha="opaque")
+    write_frame(path, sheet, Encoding(colorspace="srgb", alpha="opaque"))

@@ -1,15 +1,15 @@
-"""`mattebridge farm submit`: a shot for a render queue, as files that every queue can be given.
+"""`mattebridge farm submit`: a shot as a job for render queues, in the files that each one takes.
 
     DIR/template.yaml             the Open Job Description job, with the options of this shot
     DIR/parameters.json           its values, for `openjd run`
     DIR/parameter_values.json     its values, for AWS Deadline Cloud
-    DIR/deadline10.txt            what `deadlinecommand` is given
-    DIR/opencue.py                submits to OpenCue
+    DIR/deadline10.txt            the arguments for `deadlinecommand`
+    DIR/opencue.py                a script that submits to OpenCue
     DIR/royalrender.cfg           the command line for Royal Render
 
-All of them call `mattebridge matte`; the templates they are made from lie in farm/. The job is
-looked at as `matte` would do it before anything is written, and then, where a queue's own tool is
-installed, it is handed over. Where none is, what to do is said.
+All of them call `mattebridge matte`; their templates are in farm/. The job is checked as `matte`
+checks it before anything is written. Then it is handed to the queue whose tool is installed; where
+there is none, instructions are printed.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from mattebridge.commands.options import (
     add_pace,
     make_job,
 )
-from mattebridge.errors import FrameError, UsageError
+from mattebridge.errors import FrameError, UsageError, one_line
+from mattebridge.wire.params import INPUT_ROLES
 
 PACKAGE = Path(__file__).resolve().parents[1]
 DEFAULT_CHUNK = 20
 DEFAULT_CHUNK_LIMIT_S = 3600
 SUBMIT_LIMIT_S = 300.0
-# What the template passes as parameters or sets itself; all else stands in it as text.
+# Options that are parameters of the template, and those that it sets; all others are text in it.
 IN_TEMPLATE = ("clean_plate", "alpha_hint", "output", "model")
 OF_THE_TASK = ("frames", "within", "existing")
-INPUTS = ("plate", "clean_plate", "alpha_hint", "garbage_matte", "core_matte")
-MORE_OPTIONS = "            # Further options of `mattebridge matte`, one a line.\n"
+MORE_OPTIONS = "            # Further options of `mattebridge matte`, one per line.\n"
 CHUNK_LIMIT = "          timeout: 3600\n"
 GPU = """\
-    # One daemon fills one GPU. Take this out for models that need none.
+    # One daemon per GPU. Remove this for models that need no GPU.
     hostRequirements:
       amounts:
         - name: amount.worker.gpu
@@ -69,7 +69,7 @@ docs/farm.md has a page on each queue, and the exit statuses.
 
 
 def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
-    """The grammar of `mattebridge farm`; a submission takes the options of `matte` too."""
+    """The grammar of `mattebridge farm`; `submit` takes the options of `matte` as well."""
     farm = commands.add_parser(
         "farm", parents=[shared], help="hand a shot to a render queue", description="Render farms."
     )
@@ -101,7 +101,7 @@ def _add_farm(command: argparse.ArgumentParser) -> None:
         "--queue",
         choices=("auto", *QUEUES, "none"),
         default="auto",
-        help="whom to hand the job to (default: the one whose tool is installed)",
+        help="the queue to hand the job to (default: the one whose tool is installed)",
     )
     group.add_argument(
         "--chunk",
@@ -124,22 +124,22 @@ def _add_farm(command: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--cpu", action="store_true", help="ask for no GPU")
     group.add_argument(
-        "--unchecked", action="store_true", help="the frames cannot be seen from this machine"
+        "--unchecked", action="store_true", help="do not look for the frames on this machine"
     )
 
 
 def _count(text: str) -> int:
     if not re.fullmatch(r"[1-9]\d{0,8}", text):
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1")
     return int(text)
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A job as every queue's recipe is filled in from it.
+    """A job, as the files for the queues are filled in from it.
 
     values: the parameters of the template. matte: the whole command after `mattebridge`, without
-    what names the task's frames. more: its options that the template has no parameter for.
+    the frames of a task. more: its options that the template has no parameter for.
     """
 
     name: str
@@ -161,7 +161,7 @@ def run_submit(options: argparse.Namespace) -> int:
     print(f"mattebridge: {len(submission.frames)} frames, {submission.chunk} a task, written to")
     print(f"  {submission.folder}")
     if queue is None:
-        _say_what_to_do(submission.folder)
+        _print_instructions(submission.folder)
         return 0
     command = QUEUES[queue].command(submission.folder)
     print(f"handing it to {QUEUES[queue].title}: {command[0]}", flush=True)
@@ -173,11 +173,11 @@ def run_submit(options: argparse.Namespace) -> int:
 
 
 def describe(options: argparse.Namespace) -> Submission:
-    """The job that the options mean, after a look at its frames. Raises `UsageError`, its kin."""
+    """The job that the options describe, with its frames checked. Raises `UsageError`."""
     if options.existing == "error":
-        # A task that is tried again must find what it made the first time.
+        # A task that is tried again must accept what it made the first time.
         options.existing = "verify"
-    frames = _seen_frames(options) if not options.unchecked else _named_frames(options)
+    frames = _checked_frames(options) if not options.unchecked else _named_frames(options)
     _make_absolute(options)
     name = options.name or _default_name(options.plate)
     shared = ["--no-spawn", f"--instance={options.instance}"] if options.instance else ["--private"]
@@ -211,21 +211,20 @@ def describe(options: argparse.Namespace) -> Submission:
     )
 
 
-def _seen_frames(options: argparse.Namespace) -> list[int]:
-    """The frames, looked at as `matte` would before its first one."""
+def _checked_frames(options: argparse.Namespace) -> list[int]:
+    """The frames, checked as `matte` checks them before the first one."""
     from mattebridge.shot.plan import preflight
-    from mattebridge.shot.progress import clean
 
     plan = preflight(make_job(options))
     if plan.videos and len(plan.tasks) > options.chunk:
         video = plan.videos[0].path.name
         raise UsageError(
-            f"{video} is one file, and tasks would write over each other's; choose a --format of"
-            f" single frames, or one task for all: --chunk {len(plan.tasks)}"
+            f"{video} is one file, and every task would overwrite it; choose a --format of single"
+            f" frames, or one task for all frames: --chunk {len(plan.tasks)}"
         )
     bad = [task for task in plan.tasks if task.problem is not None]
     for task in bad[:5]:
-        print(f"note: frame {task.frame} will fail: {clean(str(task.problem))}", file=sys.stderr)
+        print(f"note: frame {task.frame} will fail: {one_line(str(task.problem))}", file=sys.stderr)
     return [task.frame for task in plan.tasks]
 
 
@@ -233,7 +232,7 @@ def _named_frames(options: argparse.Namespace) -> list[int]:
     from mattebridge.image_io.sequences import parse_frames
 
     if options.frames is None:
-        raise UsageError("--unchecked looks at no file, so say which frames: --frames 1001-1100")
+        raise UsageError("--unchecked looks at no file: give the frames, as --frames 1001-1100")
     frames = set(parse_frames(options.frames))
     if options.within is not None:
         frames &= set(parse_frames(options.within))
@@ -243,10 +242,10 @@ def _named_frames(options: argparse.Namespace) -> list[int]:
 
 
 def _make_absolute(options: argparse.Namespace) -> None:
-    """Workers run elsewhere: every path as seen from the root."""
+    """Make every path absolute: the tasks run in another folder, or on another machine."""
     from mattebridge.shot.background import parse_background
 
-    paths = [name for name in (*INPUTS, "output") if getattr(options, name)]
+    paths = [name for name in (*INPUT_ROLES, "output") if getattr(options, name)]
     if options.background and parse_background(options.background).pictures:
         paths.append("background")
     for name in paths:
@@ -287,7 +286,7 @@ def _default_name(plate: str) -> str:
 
 
 def _instance(name: str, output: Path) -> str:
-    """One daemon a job and host: a name that instances may have, unlike that of another shot."""
+    """The instance that the tasks of a job share on a host: a valid name, unique to the shot."""
     digest = hashlib.sha256(f"{name}\0{output}".encode("utf-8", "surrogateescape")).hexdigest()
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] + f"-{digest[:8]}"
 
@@ -333,7 +332,7 @@ def fill_template(submission: Submission) -> str:
     for word in [*submission.more, *map(str, submission.values.values())]:
         if "{{" in word or "\n" in word:
             raise UsageError(
-                f"a job cannot hold {word!r}: braces and line ends mean something else"
+                f"a job cannot hold {word!r}: double braces and line breaks mean something there"
             )
     # A JSON string is a YAML string.
     lines = "".join(f"            - {json.dumps(word)}\n" for word in submission.more)
@@ -354,13 +353,13 @@ def fill_deadline10(submission: Submission) -> str:
     """The arguments of `deadlinecommand`, one a line. Its quote is the word <QUOTE>."""
     for word in submission.matte:
         if re.search(r"[\n\"<>]", word):
-            raise UsageError(f"Deadline cannot be given {word!r}: it has a quote or < > in it")
+            raise UsageError(f"Deadline cannot take {word!r}: it has a quote, < or > in it")
     quoted = [f"<QUOTE>{word}<QUOTE>" if " " in word else word for word in submission.matte]
     return _fill("deadline10/submit.txt", submission, " ".join(quoted), submission.name)
 
 
 def fill_opencue(submission: Submission) -> str:
-    """A script that submits the job by pyoutline; the command is for a POSIX shell."""
+    """A script that submits the job with pyoutline; the command is for a POSIX shell."""
     command = shlex.join(["mattebridge", *submission.matte])
     matte, name = (json.dumps(text)[1:-1] for text in (command, submission.name))
     return _fill("opencue/submit.py", submission, matte, name)
@@ -391,7 +390,7 @@ def _template(path: str) -> str:
 
 @dataclass(frozen=True)
 class Queue:
-    """A queue's own tool and how it is given the job; by_hand: how a person does it."""
+    """A queue, its tool, and the command that hands it the job; by_hand: the same for a user."""
 
     title: str
     tool: str
@@ -452,45 +451,46 @@ QUEUES = {
 
 
 def _chosen_queue(wanted: str) -> Optional[str]:
-    """The queue to hand over to; None: nobody. Raises `UsageError` where that cannot be told."""
+    """The queue to hand the job to, or None. Raises `UsageError` where it is not clear which."""
     if wanted == "none":
         return None
     if wanted != "auto":
         queue = QUEUES[wanted]
         if not queue.tool:
             raise UsageError(
-                f"{queue.title} has no tool that could be given the job; say --queue none and "
+                f"{queue.title} has no tool that takes a job; use --queue none and "
                 + queue.by_hand.format(folder="DIR")
             )
         if shutil.which(queue.tool) is None:
             raise UsageError(
-                f"`{queue.tool}`, the tool of {queue.title}, is not installed here; say --queue "
-                "none to write the job's files only, and take them where it is"
+                f"`{queue.tool}`, the tool of {queue.title}, is not installed here; use --queue "
+                "none to write the job's files only, and submit them on a machine that has it"
             )
         return wanted
-    # Running it on this machine is nobody's wish who says nothing.
+    # openjd runs the job on this machine, so it is never chosen by default.
     found = [
         name
         for name, queue in QUEUES.items()
         if name != "openjd" and queue.tool and shutil.which(queue.tool)
     ]
     if len(found) > 1:
-        raise UsageError(f"the tools of several queues are installed here; say --queue {found[0]}"
-                         f" or another of {', '.join(found)}")  # fmt: skip
+        raise UsageError("the tools of several queues are installed here; choose one with --queue:"
+                         f" {', '.join(found)}")  # fmt: skip
     return found[0] if found else None
 
 
-def _say_what_to_do(folder: Path) -> None:
-    print("Nothing was handed over. To do so:")
+def _print_instructions(folder: Path) -> None:
+    print("The job was not handed over. To do so:")
     for queue in QUEUES.values():
         words = queue.by_hand.format(folder=shlex.quote(str(folder)))
         print(f"  {queue.title + ':':<20} {words}")
 
 
 def _hand_over(name: str, command: Sequence[str]) -> None:
-    """Run the queue's tool, its words going where ours go.
+    """Run the queue's tool; its output goes to the terminal.
 
-    Raises `UsageError` when it refuses the job, `FrameError` when it ran it and that failed.
+    Raises `UsageError` when the tool refuses the job, `FrameError` when it ran the job and that
+    failed.
     """
     try:
         limit_s = None if name == "openjd" else SUBMIT_LIMIT_S
@@ -498,9 +498,9 @@ def _hand_over(name: str, command: Sequence[str]) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UsageError(f"{command[0]} could not be run: {error}") from error
     if done.returncode and name == "openjd":
-        raise FrameError("the job did not end well; the words of its first failure stand above")
+        raise FrameError("the job failed; the message of its first failure is printed above")
     if done.returncode:
         raise UsageError(
-            f"{QUEUES[name].title} did not take the job: {command[0]} ended with status"
+            f"{QUEUES[name].title} did not take the job: {command[0]} ended with exit status"
             f" {done.returncode}"
         )

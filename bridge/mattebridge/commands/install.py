@@ -1,13 +1,13 @@
-"""`mattebridge install nuke|resolve|ofx`: put the node where the host finds it, and take it away.
+"""`mattebridge install nuke|resolve|ofx`: put the node where the host finds it, and remove it.
 
     <to>/mattebridge/          the node's module, and vendor/cp310/... with what it imports
     <to>/init.py               (Nuke) one marked line more
     <to>/Scripts/Comp, Tool    (Resolve) the scripts in the host's menu
     <to>/mattebridge-nuke.json what was put there: `--undo` removes exactly that
 
-A host has its own Python and its users no right to install into it, so the client's three wheels
-and the client itself go into a folder for each version of Python, for the node to find. Every step
-is said before it is done; with `--dry-run` nothing is done.
+A host has its own Python, into which its users often may not install. So the client and the three
+packages that it needs go into a folder for each version of Python, where the node finds them. Every
+step is printed before it is done; with `--dry-run` nothing is done.
 """
 
 from __future__ import annotations
@@ -26,15 +26,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from mattebridge.client import autostart
 from mattebridge.errors import UsageError
+from mattebridge.interpreter import remember_interpreter
+from mattebridge.whole_files import write_whole
 
 PACKAGE = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ("numpy>=1.22", "pyzmq>=25", "msgpack>=1.0.5")
 PYTHONS = {"nuke": ("3.9", "3.10", "3.11"), "resolve": ("3.10", "3.11", "3.12"), "ofx": ()}
 BUNDLE = "MatteBridge.ofx.bundle"
-# Modules that a host loads; what they import is found from here.
-HOST_MODULES = ("client", "hosts.route", "hosts.shot", "hosts.scratch")
 NUKE_LINE = 'nuke.pluginAddPath("./mattebridge")  # mattebridge install nuke\n'
 PIP_LIMIT_S = 900.0
 
@@ -42,9 +41,9 @@ EPILOG = """\
 examples:
   mattebridge install nuke                        into ~/.nuke
   mattebridge install nuke --to /studio/nuke --host-python 3.11
-  mattebridge install resolve --dry-run           say what would be done
+  mattebridge install resolve --dry-run           print what would be done
   mattebridge install nuke --wheels wheels/       without a network
-  mattebridge install nuke --undo                 take it all away again
+  mattebridge install nuke --undo                 remove all of it again
 """
 
 
@@ -62,7 +61,7 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
     command.add_argument("host", choices=("nuke", "resolve", "ofx"))
     command.add_argument("--to", metavar="DIR", type=Path, help="another folder than the usual one")
     command.add_argument(
-        "--dry-run", action="store_true", help="say what would be done, do nothing"
+        "--dry-run", action="store_true", help="print what would be done, do nothing"
     )
     command.add_argument("--undo", action="store_true", help="remove what was installed")
     command.add_argument(
@@ -77,12 +76,12 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--no-packages",
         action="store_true",
-        help="the host has numpy, pyzmq and msgpack, or the command line will do",
+        help="where the host has numpy, pyzmq and msgpack, or the command line is enough",
     )
 
 
 def run_install(options: argparse.Namespace) -> int:
-    """`mattebridge install`: says every step; 0 when all are done."""
+    """`mattebridge install`: prints every step; 0 when all are done."""
     to = (options.to or default_folder(options.host)).expanduser().absolute()
     work = _Steps(options.host, to, dry=options.dry_run)
     if options.undo:
@@ -93,17 +92,17 @@ def run_install(options: argparse.Namespace) -> int:
     if options.host != "ofx":
         versions = options.host_python or PYTHONS[options.host]
         for version in versions:
-            _lay_packages(work, version, options.wheels, bare=options.no_packages)
+            _add_packages(work, version, options.wheels, bare=options.no_packages)
         work.do(
-            f"note {sys.executable} as the Python that starts the daemon",
-            lambda: autostart.remember_interpreter(sys.executable),
+            f"record {sys.executable} as the Python that starts the daemon",
+            lambda: remember_interpreter(sys.executable),
         )
     work.finish()
     return 0
 
 
 def default_folder(host: str) -> Path:
-    """Where a host of this user looks, by system; only OFX's needs an administrator."""
+    """The folder in which a host looks, on this system; that of OFX needs an administrator."""
     home = Path.home()
     if host == "nuke":
         return home / ".nuke"
@@ -165,20 +164,20 @@ def source_folder(name: str) -> Path:
     raise UsageError(f"the scripts for {name} are not part of this installation of mattebridge")
 
 
-def _lay_packages(work: _Steps, version: str, wheels: Optional[Path], *, bare: bool) -> None:
+def _add_packages(work: _Steps, version: str, wheels: Optional[Path], *, bare: bool) -> None:
     parts = version.split(".")
     if len(parts) != 2 or not all(part.isdigit() for part in parts) or parts[0] != "3":
         raise UsageError(f"--host-python takes a version such as 3.10, not {version}")
     if int(parts[1]) < 9:
         raise UsageError(f"Python {version} is too old: the node needs 3.9 or newer")
 
-    def lay(target: Path) -> None:
+    def fill(target: Path) -> None:
         target.mkdir(parents=True)
         if not bare:
             _pip(version, target, wheels)
         copy_client_half(target / "mattebridge")
 
-    work.tree(work.to / "mattebridge" / "vendor" / f"cp{''.join(parts)}", lay)
+    work.tree(work.to / "mattebridge" / "vendor" / f"cp{''.join(parts)}", fill)
 
 
 def _pip(version: str, target: Path, wheels: Optional[Path]) -> None:
@@ -202,18 +201,18 @@ def _pip(version: str, target: Path, wheels: Optional[Path]) -> None:
         done, trouble = None, ["pip took too long"]
     if done is not None and done.returncode == 0:
         return
-    said = next((line for line in trouble if line.startswith("ERROR")), "pip failed")
+    why = next((line for line in trouble if line.startswith("ERROR")), "pip failed")
     raise UsageError(
-        f"cannot get numpy, pyzmq and msgpack for Python {version} ({said}). Where there is no "
+        f"cannot get numpy, pyzmq and msgpack for Python {version} ({why}). Where there is no "
         "network: on a machine that has one, run `python -m pip download --only-binary=:all: "
-        f"--python-version {version} -d wheels numpy pyzmq msgpack`, bring the folder here, and "
-        "say `--wheels wheels`; or say --no-packages: if the host has none of them either, the "
-        "node calls the mattebridge command instead"
+        f"--python-version {version} -d wheels numpy pyzmq msgpack`, copy the folder to this "
+        "machine, and give --wheels wheels; or give --no-packages: if the host has none of them "
+        "either, the node calls the mattebridge command instead"
     )
 
 
 def copy_client_half(target: Path) -> None:
-    """The modules that a host loads, and no other: no torch, no images, no daemon."""
+    """Copy the modules that a host loads, and no others: none of models, image files, daemon."""
     for path in client_half():
         place = target / path.relative_to(PACKAGE)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -221,9 +220,10 @@ def copy_client_half(target: Path) -> None:
 
 
 def client_half() -> list[Path]:
-    """Our own files that the host modules import, straight or by way of others."""
+    """The client, the host modules, and what they import, directly or through others."""
+    hosts = [f"hosts.{path.stem}" for path in (PACKAGE / "hosts").glob("*.py")]
     found: set[Path] = set()
-    waiting = [path for name in HOST_MODULES for path in _files_of(name)]
+    waiting = [path for name in ("client", *hosts) for path in _files_of(name)]
     while waiting:
         path = waiting.pop()
         if path in found:
@@ -234,7 +234,7 @@ def client_half() -> list[Path]:
 
 
 def _files_of(name: str) -> list[Path]:
-    """What importing a module of ours runs: its folders' `__init__.py` files and its own."""
+    """The files that importing a module runs: the `__init__.py` of its folders, and its own."""
     path = PACKAGE.joinpath(*name.split("."))
     folders = [path, *path.parents]
     files = [folder / "__init__.py" for folder in folders[: folders.index(PACKAGE) + 1]]
@@ -258,7 +258,7 @@ def _imports_of(path: Path) -> list[str]:
 
 
 class _Steps:
-    """Says each step and does it, unless this is a dry run; remembers what was made."""
+    """Prints each step and does it, unless this is a dry run; records what was made."""
 
     def __init__(self, host: str, to: Path, *, dry: bool) -> None:
         self.host, self.to, self.dry = host, to, dry
@@ -270,7 +270,7 @@ class _Steps:
         while not place.exists():
             place = place.parent
         if not self.dry and not os.access(place, os.W_OK):
-            raise UsageError(f"{place} may not be written; choose another folder with --to")
+            raise UsageError(f"{place} cannot be written; choose another folder with --to")
         with contextlib.suppress(OSError, ValueError):
             self.made.update(json.loads(self.list.read_text("utf-8")))
 
@@ -285,15 +285,13 @@ class _Steps:
     def write(self, target: Path, text: str) -> None:
         def action() -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = target.with_name(f".{target.name}.tmp")
-            temporary.write_text(text, "utf-8")
-            os.replace(temporary, target)
-            self._note("files", target)
+            write_whole(target, text.encode())
+            self._record("files", target)
 
         self.do(f"write {target}", action)
 
     def tree(self, target: Path, fill: Callable[[Path], Any]) -> None:
-        """A folder that is whole or absent; the one that is there stays until the new one is."""
+        """Fill a folder, whole or not at all; an old one stays until the new one is complete."""
 
         def action() -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -303,7 +301,7 @@ class _Steps:
                 if target.exists():
                     target.rename(Path(place) / "old")
                 new.rename(target)
-            self._note("trees", target)
+            self._record("trees", target)
 
         self.do(f"fill {target}", action)
 
@@ -314,28 +312,29 @@ class _Steps:
                 text += "" if text.endswith("\n") or not text else "\n"
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(text + line, "utf-8")
-            self._note("lines", target)
+            self._record("lines", target)
 
         self.do(f"add one line to {target}", action)
 
-    def _note(self, kind: str, target: Path) -> None:
+    def _record(self, kind: str, target: Path) -> None:
         if str(target) not in self.made[kind]:
             self.made[kind].append(str(target))
-        # At every step: an installation that breaks off can be undone.
-        self.list.write_text(json.dumps(self.made, indent=1) + "\n", "utf-8")
+        # At every step: an installation that is interrupted can be undone.
+        write_whole(self.list, (json.dumps(self.made, indent=1) + "\n").encode())
 
     def finish(self) -> None:
-        words = "nothing was done" if self.dry else "done; start the host again to see it"
-        print(f"mattebridge: {words}. Take it away with `mattebridge install {self.host} --undo"
+        words = "nothing was done" if self.dry else "done; restart the host to use it"
+        print(f"mattebridge: {words}. Remove it with `mattebridge install {self.host} --undo"
               f"{'' if self.to == default_folder(self.host) else f' --to {self.to}'}`")  # fmt: skip
 
     def undo(self) -> None:
-        """Remove what the list names, and folders that are empty then."""
+        """Remove what the list names, and the folders that are then empty."""
         try:
             made = json.loads(self.list.read_text("utf-8"))
         except (OSError, ValueError):
             raise UsageError(
-                f"nothing of `mattebridge install {self.host}` is in {self.to}"
+                f"`mattebridge install {self.host}` has put nothing into {self.to}; name with --to"
+                " the folder that it used"
             ) from None
         for name in made.get("trees", []):
             self.do(f"remove {name}", partial(shutil.rmtree, name, ignore_errors=True))

@@ -1,4 +1,8 @@
-"""`mattebridge matte`: frames and whole shots through the daemon."""
+"""`mattebridge matte`: frames and whole shots through the daemon.
+
+The options become a `MatteJob`, `shot/run.py` runs it, and the exit status is that of the job. A
+signal cancels the job; a job that does not end in time then is ended here.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +18,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mattebridge.commands.options import add_inputs, add_keying, add_outputs, add_pace, make_job
-from mattebridge.commands.terminal import (
-    kind_and_words,
-    one_line,
-    print_traceback,
-    wants_traceback,
-)
-from mattebridge.errors import Cancelled, MattebridgeError, UsageError
+from mattebridge.commands.terminal import print_traceback, wants_traceback, with_class
+from mattebridge.errors import Cancelled, MattebridgeError, UsageError, one_line
+from mattebridge.shot.progress import MODES, make_progress
 
 if TYPE_CHECKING:
     from mattebridge.client import MatteClient
     from mattebridge.shot.progress import Progress
     from mattebridge.shot.summary import Summary
 
-# A cancelled job is gone this long after the signal, even with a read that hangs in the kernel.
+# A cancelled job has ended this long after the signal, even if a read hangs in the kernel.
 CANCEL_LIMIT_S = 4.5
-# For the daemon of a command that is killed before it can stop it.
+# The daemon of `--private` ends after this long where its command was killed before it stopped it.
 PRIVATE_IDLE_EXIT_S = 120.0
-MATTE_EPILOG = """\
+EPILOG = """\
 examples:
   mattebridge matte plate.####.exr --clean-plate clean.exr -o mattes
       every frame of the sequence; EXR alpha, foreground and premultiplied below mattes/
@@ -59,7 +59,7 @@ def add_parser(commands: Any, reached: argparse.ArgumentParser) -> None:
         usage="mattebridge matte PLATE [--clean-plate CLEAN] -o OUT [options]",
         help="matte frames or whole shots",
         description="Matte a picture, a folder, a sequence or a video.",
-        epilog=MATTE_EPILOG,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=run_matte)
@@ -68,6 +68,27 @@ def add_parser(commands: Any, reached: argparse.ArgumentParser) -> None:
     add_keying(command)
     add_pace(command)
     _add_running(command)
+
+
+def run_matte(options: argparse.Namespace) -> int:
+    """`mattebridge matte`: the exit status is that of the job."""
+    progress = make_progress(options.progress)
+    # Before anything else: a queue may cancel while the imports are still running.
+    with _cancel_on_signal() as cancelled:
+        try:
+            summary = _matte(options, progress, cancelled)
+        except MattebridgeError as error:
+            progress.refuse(error.exit_status, error.message)
+            raise
+        except Exception as error:
+            progress.refuse(1, f"a bug: {with_class(error)}")
+            raise
+    if options.report is not None:
+        from mattebridge.shot.summary import write_report
+
+        write_report(options.report, summary.records)
+    _print_failure(summary, options)
+    return summary.exit_status
 
 
 def _add_running(command: argparse.ArgumentParser) -> None:
@@ -82,34 +103,47 @@ def _add_running(command: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--progress",
-        choices=("auto", "bar", "plain", "json", "openjd", "deadline", "none"),
+        choices=MODES,
         default="auto",
         help="auto: a bar on a terminal, a line a frame elsewhere",
     )
     group.add_argument("--report", metavar="FILE", type=Path, help="write a JSON line a frame here")
 
 
-def run_matte(options: argparse.Namespace) -> int:
-    """`mattebridge matte`: the exit status is that of the job."""
-    from mattebridge.shot.progress import make_progress
+@contextlib.contextmanager
+def _cancel_on_signal() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; further signals change nothing."""
+    cancelled, ended = threading.Event(), threading.Event()
 
-    progress = make_progress(options.progress)
-    # First of all: a queue may cancel while we are still importing.
-    with _cancel_on_signal() as cancelled:
-        try:
-            summary = _matte(options, progress, cancelled)
-        except MattebridgeError as error:
-            progress.refuse(error.exit_status, error.message)
-            raise
-        except Exception as error:
-            progress.refuse(1, f"a bug: {kind_and_words(error)}")
-            raise
-    if options.report is not None:
-        from mattebridge.shot.summary import write_report
+    def on_signal(number: int, frame: Any) -> None:
+        if not cancelled.is_set():
+            cancelled.set()
+            threading.Thread(target=_exit_when_overdue, args=(ended,), daemon=True).start()
 
-        write_report(options.report, summary.records)
-    _say_failure(summary, options)
-    return summary.exit_status
+    before = {
+        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield cancelled
+    finally:
+        ended.set()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _exit_when_overdue(ended: threading.Event) -> None:
+    """End the process when the job has not ended in time: no temporary files, exit status 4."""
+    if ended.wait(CANCEL_LIMIT_S):
+        return
+    from mattebridge.whole_files import remove_open_temporaries
+
+    remove_open_temporaries()
+    print(
+        f"mattebridge: cancelled; a read or write did not end within {CANCEL_LIMIT_S} s",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(Cancelled.exit_status)
 
 
 def _matte(options: argparse.Namespace, progress: Progress, cancelled: threading.Event) -> Summary:
@@ -127,9 +161,9 @@ def _matte(options: argparse.Namespace, progress: Progress, cancelled: threading
 
 @contextlib.contextmanager
 def _private_daemon(options: argparse.Namespace) -> Iterator[argparse.Namespace]:
-    """The options with an instance of this command's own, of which nothing is left afterwards."""
+    """The options with a new instance for this command; it is stopped and removed afterwards."""
     if options.no_spawn or options.instance:
-        raise UsageError("--private starts a daemon of its own; leave out --no-spawn, --instance")
+        raise UsageError("--private starts a new daemon; leave out --no-spawn and --instance")
     from mattebridge.daemon import control
     from mattebridge.wire.folder import runtime_folder
 
@@ -152,7 +186,7 @@ def _connect(options: argparse.Namespace, *, name: str, in_flight: int) -> Matte
     return MatteClient.connect(
         options.instance,
         start=not options.no_spawn,
-        # We are the command line of the package with the daemon half; a host never passes this.
+        # The daemon runs in the environment of this command; a host does not give this.
         daemon_python=sys.executable,
         in_flight=in_flight,
         name=name,
@@ -160,45 +194,9 @@ def _connect(options: argparse.Namespace, *, name: str, in_flight: int) -> Matte
     )
 
 
-def _say_failure(summary: Summary, options: argparse.Namespace) -> None:
+def _print_failure(summary: Summary, options: argparse.Namespace) -> None:
     if not summary.exit_status:
         return
     if summary.cause is not None and wants_traceback(options):
         print_traceback(summary.cause)
     print(f"mattebridge: {one_line(summary.first_failure)}", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _cancel_on_signal() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; further signals change nothing."""
-    cancelled = threading.Event()
-
-    def on_signal(number: int, frame: Any) -> None:
-        if not cancelled.is_set():
-            cancelled.set()
-            threading.Thread(target=_leave_in_time, daemon=True).start()
-
-    ended = threading.Event()
-    before = {
-        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-
-    def _leave_in_time() -> None:
-        if not ended.wait(CANCEL_LIMIT_S):
-            _leave_now()
-
-    try:
-        yield cancelled
-    finally:
-        ended.set()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _leave_now() -> None:
-    """For a read or write that hangs in the kernel: no temporaries, exit status 4."""
-    from mattebridge.whole_files import remove_open_temporaries
-
-    remove_open_temporaries()
-    print("mattebridge: cancelled; something did not let go in time", file=sys.stderr, flush=True)
-    os._exit(Cancelled.exit_status)

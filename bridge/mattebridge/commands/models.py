@@ -1,7 +1,8 @@
-"""`mattebridge models`: which models there are, and which checkpoints of the user are among them.
+"""`mattebridge models`: the models there are, and the checkpoints that the user has added to them.
 
-`list` and `show` ask the daemon where one runs, so that they say what a frame would meet; `add`,
-`remove` and `verify` work on the folder of weights (`models/installed.py`), with or without it.
+`list` and `show` ask the daemon where one runs, since its models are those that a frame would get;
+`add`, `remove` and `verify` work on the folder of weights (`models/weights/installed.py`), with or
+without a daemon.
 """
 
 from __future__ import annotations
@@ -9,20 +10,22 @@ from __future__ import annotations
 import argparse
 import contextlib
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional, cast
+from typing import Any, cast
 
 from mattebridge.commands.options import shared_again
+from mattebridge.commands.terminal import print_json
 from mattebridge.errors import (
     ConnectionFailed,
     MattebridgeError,
     ModelError,
     OutputExistsError,
     UsageError,
+    one_line,
 )
+from mattebridge.hosts.request import find_card
 
-# How long a busy daemon is waited for before a change is left for it to notice by itself.
+# How long to wait for a busy daemon; after that it notices a change in the folder by itself.
 DAEMON_LIMIT_S = 5.0
 
 EPILOG = """\
@@ -82,7 +85,7 @@ def _add_add(actions: Any, again: argparse.ArgumentParser) -> None:
         "--licence", "--license", metavar="TEXT", default="", help="its terms, shown in lists"
     )
     command.add_argument(
-        "--replace", action="store_true", help="also where the name leads to another file"
+        "--replace", action="store_true", help="also where another file has the name"
     )
 
 
@@ -111,7 +114,7 @@ def _add_export(actions: Any, again: argparse.ArgumentParser) -> None:
 def _size(text: str) -> tuple[int, int]:
     match = re.fullmatch("([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
     if match is None:
-        raise argparse.ArgumentTypeError(f"'{text}' is no size; say 1920x1080")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 1920x1080")
     return int(match.group(1)), int(match.group(2))
 
 
@@ -122,22 +125,21 @@ def run_list(options: argparse.Namespace) -> int:
     """`mattebridge models`: what the daemon knows, or what is installed when none runs."""
     models, problems = _known_models(options)
     if options.json:
-        _print_json(models)
+        print_json(models)
         return 0
     from mattebridge.commands.tables import models_table
-    from mattebridge.shot.progress import clean
 
     print(models_table(models))
     for problem in problems:
-        print(f"note: {clean(problem)}")
+        print(f"note: {one_line(problem)}")
     return 0
 
 
 def run_show(options: argparse.Namespace) -> int:
     """`mattebridge models show NAME`: one card, with its settings."""
-    model = _model_named(_known_models(options)[0], options.name)
+    model = find_card(_known_models(options)[0], options.name)
     if options.json:
-        _print_json([model])
+        print_json([model])
         return 0
     from mattebridge.commands.tables import model_text
 
@@ -158,20 +160,6 @@ def _known_models(options: argparse.Namespace) -> tuple[list[dict[str, Any]], li
     return models, registry.problems
 
 
-def _model_named(models: Sequence[dict[str, Any]], name: Optional[str]) -> dict[str, Any]:
-    for card in models:
-        if name is not None and (name == card["name"] or name in card.get("aliases", ())):
-            return card
-    names = ", ".join(str(card["name"]) for card in models)
-    raise UsageError(f"no model '{name or ''}'; there are {names}")
-
-
-def _print_json(value: Any) -> None:
-    import json
-
-    print(json.dumps(value, indent=2, default=str))
-
-
 # ------------------------------------------------------------------------------- the user's weights
 
 
@@ -181,8 +169,8 @@ def run_add(options: argparse.Namespace) -> int:
     record = installed.add(
         options.file, options.name, licence=options.licence, replace=options.replace
     )
-    told = ", ".join(f"{name} {value}" for name, value in record.settings.items())
-    print(f"mattebridge: model '{record.name}' is {record.family}: {told}")
+    found = ", ".join(f"{name} {value}" for name, value in record.settings.items())
+    print(f"mattebridge: model '{record.name}' is {record.family}: {found}")
     print(f"  {record.digest}, {record.size_bytes / 1e6:.1f} MB, in {installed.folder}")
     if _daemon_looks_elsewhere(options, record.name, record.digest):
         print(
@@ -193,7 +181,7 @@ def run_add(options: argparse.Namespace) -> int:
 
 
 def run_remove(options: argparse.Namespace) -> int:
-    """`mattebridge models remove NAME`; a running daemon lets go of the weights at once."""
+    """`mattebridge models remove NAME`; a running daemon unloads the weights at once."""
     _installed().remove(options.name)
     print(f"mattebridge: model '{options.name}' is removed")
     with contextlib.suppress(MattebridgeError):
@@ -206,8 +194,6 @@ def run_remove(options: argparse.Namespace) -> int:
 
 def run_verify(options: argparse.Namespace) -> int:
     """`mattebridge models verify [NAME ...]`: a line for each, status 2 where any is bad."""
-    from mattebridge.shot.progress import clean
-
     installed = _installed()
     names = options.names or sorted(installed.records())
     bad = [] if options.names or not installed.problem else [installed.problem]
@@ -216,7 +202,7 @@ def run_verify(options: argparse.Namespace) -> int:
             record = installed.check(name)
         except ModelError as error:
             bad.append(error.message)
-            print(f"{name}: BAD: {clean(error.message)}")
+            print(f"{name}: BAD: {one_line(error.message)}")
         else:
             print(f"{name}: good, {record.digest}")
     if bad:
@@ -235,7 +221,7 @@ def run_export(options: argparse.Namespace) -> int:
         raise UsageError(f"-o takes a file of type .onnx; got {path.name}")
     if path.exists() and options.existing == "error":
         raise OutputExistsError(
-            f"{path} is there already; use --existing overwrite to write it again, or another -o"
+            f"{path} exists already; use --existing overwrite to write it again, or another -o"
         )
     registry = Registry()
     card = registry.card(options.name)
@@ -244,7 +230,7 @@ def run_export(options: argparse.Namespace) -> int:
             f"model '{card.name}' is of the family {card.family}; only networks of the family "
             "twoplate are exported"
         )
-    # The two that need torch: when there is something to export.
+    # Imported only now, since they load torch.
     from mattebridge.models.twoplate.onnx import checked_onnx
     from mattebridge.whole_files import replace_file
 

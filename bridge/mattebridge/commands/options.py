@@ -1,44 +1,38 @@
-"""Options that several commands share: inputs, outputs, keying, pace; and the job they describe.
+"""Options that several commands share (inputs, outputs, keying, pace), and the job they describe.
 
-Nothing heavy is imported here, so that `--help` answers at once.
+The options of the render parameters are made from the table in `wire/params.py`, each in the group
+that artists look for it. Nothing heavy is imported here, so that `--help` answers at once.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import re
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mattebridge.errors import UsageError
-from mattebridge.wire.params import (
-    ALIGNMENTS,
-    COLORSPACES,
-    FOREGROUNDS,
-    NONFINITE_POLICIES,
-    PLATE_ALPHAS,
-)
+from mattebridge.hosts.settings_text import parse_settings
+from mattebridge.wire.params import INPUT_ROLES, NAMES, PARAMS, Param, RenderParams
 
 if TYPE_CHECKING:
     from mattebridge.shot.job import MatteJob
 
 DEFAULT_MEMORY_MIB = 1024
-
-
-def shared_again() -> argparse.ArgumentParser:
-    """The shared options behind an action, too; unsaid, they do not undo those before it."""
-    again = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    again.add_argument("--instance", metavar="NAME", help=argparse.SUPPRESS)
-    for option in ("--traceback", "--json"):
-        again.add_argument(
-            option, action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
-        )
-    return again
+# The render parameters by the group of their option; all others are keying.
+INPUT_PARAMS = ("colorspace", "plate_alpha")
+OUTPUT_PARAMS = ("output_colorspace",)
+# Where a job has another default than a request, and so another help.
+HELP_OF_A_JOB = {
+    "colorspace": "of the plate (default: EXR and float TIFF linear, 8- and 16-bit srgb)",
+    "output_colorspace": "colours in EXR and float TIFF (default: linear)",
+}
 
 
 def add_inputs(command: argparse.ArgumentParser) -> None:
+    """What a job reads: the plate and what belongs to it, frames, colour."""
     group = command.add_argument_group(
         "inputs", "each a file, folder or video, or a pattern: plate.####.exr, %04d, @@@@, $F4"
     )
@@ -72,27 +66,18 @@ def add_inputs(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="move an input's frame numbers: clean_plate=-1000; plate=1001 for a video, whose"
-        " first picture is else frame 0",
+        " first picture is otherwise frame 0",
     )
     group.add_argument(
         "--recursive",
         action="store_true",
-        help="take a folder with all folders in it, matched by name; OUT has the same folders",
+        help="read a folder with all folders in it, matched by name; OUT has the same folders",
     )
-    group.add_argument(
-        "--colorspace",
-        choices=COLORSPACES,
-        help="of the plate (default: EXR and float TIFF linear, 8- and 16-bit srgb)",
-    )
-    group.add_argument(
-        "--plate-alpha",
-        choices=PLATE_ALPHAS,
-        default="opaque",
-        help="what the plate's alpha means (default: nothing, the plate is opaque)",
-    )
+    _add_params(group, INPUT_PARAMS)
 
 
 def add_outputs(command: argparse.ArgumentParser) -> None:
+    """What a job writes: kinds of output, formats, names, files that exist already."""
     group = command.add_argument_group("outputs")
     group.add_argument(
         "-o", "--output", metavar="OUT", type=Path, required=True, help="folder; OUT/alpha/... etc."
@@ -149,13 +134,9 @@ def add_outputs(command: argparse.ArgumentParser) -> None:
         "--quantise",
         choices=("round", "truncate"),
         default="round",
-        help="8- and 16-bit values: to the nearest, or cut as some other programs do",
+        help="8- and 16-bit values: to the nearest, or truncated as some other programs do",
     )
-    group.add_argument(
-        "--output-colorspace",
-        choices=COLORSPACES,
-        help="colours in EXR and float TIFF (default: linear)",
-    )
+    _add_params(group, OUTPUT_PARAMS)
     group.add_argument(
         "--keep-data-window",
         action="store_true",
@@ -165,7 +146,7 @@ def add_outputs(command: argparse.ArgumentParser) -> None:
         "--existing",
         choices=("error", "verify", "overwrite"),
         default="error",
-        help="output that is there: refuse (default), keep what is good, or make again",
+        help="output that exists: refuse (default), keep what is good, or make it again",
     )
     group.add_argument(
         "--resume",
@@ -177,43 +158,15 @@ def add_outputs(command: argparse.ArgumentParser) -> None:
 
 
 def add_keying(command: argparse.ArgumentParser) -> None:
+    """The model, and how it computes a matte."""
     group = command.add_argument_group("keying")
     group.add_argument("--model", default="default", help="see `mattebridge models`")
-    group.add_argument(
-        "--set",
-        dest="settings",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="a setting of the model; may be given several times",
-    )
-    group.add_argument(
-        "--foreground",
-        choices=FOREGROUNDS,
-        default="model",
-        help="colour from the model, unmixed from the clean plate, or the plate's own",
-    )
-    group.add_argument(
-        "--alignment", choices=ALIGNMENTS, help="of the clean plate (default: as the model wants)"
-    )
-    group.add_argument(
-        "--match-exposure",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="fit the clean plate's exposure to the plate (default: where alignment is auto)",
-    )
-    group.add_argument(
-        "--nonfinite",
-        choices=NONFINITE_POLICIES,
-        default="error",
-        help="NaN and infinity in a plate: refuse the frame, or take them for black",
-    )
-    group.add_argument(
-        "--exact", action="store_true", help="no fast paths: the model's plain arithmetic"
-    )
+    keying = [name for name in NAMES if name not in ("settings", *INPUT_PARAMS, *OUTPUT_PARAMS)]
+    _add_params(group, ["settings", *keying])
 
 
 def add_pace(command: argparse.ArgumentParser) -> None:
+    """Time limits, frames in flight, memory."""
     group = command.add_argument_group("pace")
     group.add_argument(
         "--timeout", metavar="S", type=seconds, default=600.0, help="longest wait for one frame"
@@ -234,82 +187,106 @@ def add_pace(command: argparse.ArgumentParser) -> None:
         metavar="MIB",
         type=int,
         default=DEFAULT_MEMORY_MIB,
-        help="frames read ahead and waiting to be written stay below this (default: %(default)s)",
+        help="limit for frames read ahead and waiting to be written (default: %(default)s)",
     )
 
 
-def size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"'{text}' is no size; say 960x540")
-    return int(match.group(1)), int(match.group(2))
+def shared_again() -> argparse.ArgumentParser:
+    """The shared options once more, to be given after an action too (`models list --json`).
 
-
-def seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"'{text}' is no time in seconds")
-    return value
+    Where they are not given there, they leave alone what was given before the action.
+    """
+    again = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    again.add_argument("--instance", metavar="NAME", help=argparse.SUPPRESS)
+    for option in ("--traceback", "--json"):
+        again.add_argument(
+            option, action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+        )
+    return again
 
 
 def make_job(options: argparse.Namespace) -> MatteJob:
     """The job that the options describe. Raises `UsageError`."""
-    from mattebridge.shot.job import MatteJob
+    from mattebridge.shot.job import OF_THE_FILE, MatteJob
     from mattebridge.shot.outputs import parse_outputs
     from mattebridge.shot.videos import parse_rate
 
-    same = (
-        "plate clean_plate alpha_hint garbage_matte core_matte hint_channel frames within missing"
-        " recursive colorspace plate_alpha output layers background preset numbering audio"
-        " output_colorspace keep_data_window existing model foreground alignment match_exposure"
-        " nonfinite exact in_flight"
-    )
-    return MatteJob(
-        **{name: getattr(options, name) for name in same.split()},
+    given = {
+        field.name: getattr(options, field.name)
+        for field in fields(MatteJob)
+        if hasattr(options, field.name)
+    }
+    params = {name: getattr(options, name) for name in NAMES}
+    params["colorspace"] = options.colorspace or OF_THE_FILE
+    params["settings"] = parse_settings(options.settings, where="--set")
+    given.update(
+        params=RenderParams(**params),
         outputs=parse_outputs(options.outputs),
         formats=options.format,
         offsets=parse_offsets(options.offset),
         frame_rate=parse_rate(options.frame_rate) if options.frame_rate else None,
         truncate=options.quantise == "truncate",
-        settings=parse_settings(options.settings),
         deadline_s=options.deadline,
         timeout_s=options.timeout,
         max_bytes=options.memory << 20,
     )
-
-
-def parse_settings(given: Sequence[str]) -> dict[str, Any]:
-    """`["gain=1.5", "fast=true"]` as typed values. Raises `UsageError`."""
-    settings: dict[str, Any] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise UsageError(f"--set takes key=value, not '{text}'")
-        settings[name] = _typed(value)
-    return settings
+    return MatteJob(**given)
 
 
 def parse_offsets(given: Sequence[str]) -> dict[str, int]:
     """`["clean_plate=-1000"]` as numbers by input. Raises `UsageError`."""
-    from mattebridge.shot.job import ROLES
-
     offsets = {}
     for text in given:
         name, _, number = text.partition("=")
         role = name.replace("-", "_")
-        if role not in ROLES or not re.fullmatch(r"[+-]?\d+", number):
-            raise UsageError(f"--offset takes one of {', '.join(ROLES)} =number, not '{text}'")
+        if role not in INPUT_ROLES or not re.fullmatch(r"[+-]?\d+", number):
+            raise UsageError(
+                f"--offset takes one of {', '.join(INPUT_ROLES)} =number, not '{text}'"
+            )
         offsets[role] = int(number)
     return offsets
 
 
-def _typed(text: str) -> Any:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            return kind(text)
-    return text
+def size(text: str) -> tuple[int, int]:
+    """`960x540` as width and height, for argparse."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 960x540")
+    return int(match.group(1)), int(match.group(2))
+
+
+def seconds(text: str) -> float:
+    """A time in seconds above 0, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a time in seconds above 0")
+    return value
+
+
+def _add_params(group: Any, names: Sequence[str]) -> None:
+    rows = {param.name: param for param in PARAMS}
+    for name in names:
+        group.add_argument(rows[name].option, help=_help(rows[name]), **_option_of(rows[name]))
+
+
+def _option_of(param: Param) -> dict[str, Any]:
+    """The keywords of `add_argument` for a parameter, by its kind."""
+    if param.kind == "choice":
+        return {"choices": param.choices, "default": param.default}
+    if param.kind == "map":
+        return {"dest": param.name, "metavar": "KEY=VALUE", "action": "append", "default": []}
+    if param.unset:
+        return {"action": argparse.BooleanOptionalAction, "default": None}
+    return {"action": "store_true"}
+
+
+def _help(param: Param) -> str:
+    if param.name in HELP_OF_A_JOB:
+        return HELP_OF_A_JOB[param.name]
+    if param.kind == "map":
+        return f"{param.help}; may be given several times"
+    default = param.unset or (param.default if param.kind == "choice" else "")
+    return f"{param.help} (default: {default})" if default else param.help

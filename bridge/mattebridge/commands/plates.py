@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mattebridge.commands.options import shared_again
+from mattebridge.commands.terminal import print_json
 from mattebridge.errors import ConnectionFailed, InputsError, UsageError
 from mattebridge.wire.params import COLORSPACES
 
@@ -23,9 +24,10 @@ examples:
   mattebridge plates
   mattebridge plates remove loft
 
-A held plate is taken for pixels in the colour space of the request that names it, and must have the
-size of its frames. It is the daemon's: gone when that ends, and dropped, least recently used first,
-when MATTEBRIDGE_PLATE_BYTES are full. `mattebridge matte` holds the plates it needs by itself.
+A held clean plate is taken to be in the colour space of the request that names it, and must have
+the size of its frames. It is lost when the daemon ends, and the least recently used one is dropped
+when MATTEBRIDGE_PLATE_BYTES are full. `mattebridge matte` holds the clean plates that it needs by
+itself.
 """
 
 
@@ -35,7 +37,7 @@ def add_parser(commands: Any, reached: argparse.ArgumentParser) -> None:
         "plates",
         parents=[reached],
         help="clean plates that the daemon holds by name",
-        description="Leave a clean plate with the daemon under a name; list or drop those it has.",
+        description="Hold a clean plate in the daemon under a name; list or drop those it holds.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -46,7 +48,7 @@ def add_parser(commands: Any, reached: argparse.ArgumentParser) -> None:
     listed = actions.add_parser("list", parents=[again], help="what is held (the default)")
     listed.set_defaults(run=run_list)
     _add_add(actions, again)
-    removed = actions.add_parser("remove", parents=[again], help="drop a held plate")
+    removed = actions.add_parser("remove", parents=[again], help="drop a held clean plate")
     removed.set_defaults(run=run_remove)
     removed.add_argument("name", metavar="NAME")
 
@@ -56,7 +58,7 @@ def _add_add(actions: Any, again: argparse.ArgumentParser) -> None:
         "add",
         parents=[again],
         help="hold a picture as a clean plate",
-        description="Read a picture and leave it with the daemon; one of that name is replaced.",
+        description="Read a picture and hold it in the daemon; one of that name is replaced.",
     )
     command.set_defaults(run=run_add)
     command.add_argument("name", metavar="NAME", help="1 to 64 of a-z 0-9 . _ -")
@@ -77,20 +79,18 @@ def _add_add(actions: Any, again: argparse.ArgumentParser) -> None:
 
 
 def run_list(options: argparse.Namespace) -> int:
-    """`mattebridge plates`: what the daemon holds; without a daemon, nothing."""
+    """`mattebridge plates`: the held clean plates; none where no daemon runs."""
     try:
         with _connect(options) as client:
-            plates = client.held_clean_plates()
+            held = client.held_clean_plates()
     except ConnectionFailed:
-        plates = []
+        held = []
     if options.json:
-        import json
-
-        print(json.dumps(plates, indent=2))
-    elif plates:
+        print_json(held)
+    elif held:
         from mattebridge.commands.tables import plates_table
 
-        print(plates_table(plates))
+        print(plates_table(held))
     else:
         print("mattebridge: no clean plate is held")
     return 0
@@ -101,7 +101,9 @@ def run_add(options: argparse.Namespace) -> int:
     from mattebridge.wire.protocol import NAME
 
     if not NAME.match(options.name):
-        raise UsageError(f"a held plate's name has 1 to 64 of a-z 0-9 . _ -, not '{options.name}'")
+        raise UsageError(
+            f"the name of a held clean plate is 1 to 64 of a-z 0-9 . _ -, not '{options.name}'"
+        )
     pixels, held_as = _read(options)
     with _connect(options, start=not options.no_spawn) as client:
         client.hold_clean_plate(options.name, pixels)
@@ -115,7 +117,7 @@ def run_remove(options: argparse.Namespace) -> int:
     """`mattebridge plates remove NAME`."""
     with _connect(options) as client:
         client.drop_clean_plate(options.name)
-    print(f"mattebridge: '{options.name}' is held no more")
+    print(f"mattebridge: '{options.name}' is no longer held")
     return 0
 
 
@@ -128,7 +130,7 @@ def _read(options: argparse.Namespace) -> tuple[Any, str]:
     space = options.colorspace or frame.colorspace
     if space not in COLORSPACES:
         raise InputsError(
-            f"{options.file} does not say its colour space; say --colorspace linear or srgb"
+            f"{options.file} does not name its colour space; give --colorspace linear or srgb"
             " (convert log footage first)",
             field="clean_plate",
         )
@@ -145,7 +147,7 @@ def _connect(options: argparse.Namespace, *, start: bool = False) -> MatteClient
     return MatteClient.connect(
         options.instance,
         start=start,
-        # We are the command line of the package with the daemon half; a host never passes this.
+        # The daemon runs in the environment of this command; a host does not give this.
         daemon_python=sys.executable,
         name="plates",
         host="mattebridge",

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
-from mattebridge.errors import UsageError
+from mattebridge.errors import UsageError, one_line
 from mattebridge.version import __version__
+from mattebridge.wire.params import COLORSPACES
 
 if TYPE_CHECKING:
     from mattebridge.report.pictures import FramePictures
@@ -19,17 +20,17 @@ DEFAULT_FRAMES = 36
 # Frames with large pictures for the wipe; each costs a few hundred KB.
 LARGE_FRAMES = 12
 DEFAULT_MAX_MIB = 12
-# What the page is besides its pictures, at most: charts, lists, words.
+# The most that the page takes besides its pictures: charts, lists, text.
 WORDS_BYTES = 1 << 20
 
 EPILOG = """\
 examples:
   mattebridge matte plate.####.exr --clean-plate clean.exr -o mattes
   mattebridge report mattes
-      mattes/plate.report.html: open it in any browser, send it to anybody
+      mattes/plate.report.html: one file that opens in any browser
   mattebridge report mattes --frames 80 --max-size 30 -o review/shot.html
 
-The page holds everything in it and asks nothing of a network.
+The page contains everything that it shows and needs no network.
 """
 
 
@@ -50,10 +51,10 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
         "--output",
         metavar="PAGE",
         type=Path,
-        help="where the page goes (default: OUT/<shot>.report.html)",
+        help="the page's file (default: OUT/<shot>.report.html)",
     )
     command.add_argument(
-        "--records", metavar="FILE", type=Path, help="a file of `matte --report`, to be taken too"
+        "--records", metavar="FILE", type=Path, help="a file of `matte --report`, to be used too"
     )
     command.add_argument(
         "--frames",
@@ -67,7 +68,7 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
         metavar="MIB",
         type=int,
         default=DEFAULT_MAX_MIB,
-        help="the page is no larger (default: %(default)s)",
+        help="the page's largest size (default: %(default)s)",
     )
 
 
@@ -83,7 +84,7 @@ def run_report(options: argparse.Namespace) -> int:
         names = ", ".join(ledger.name for ledger in ledgers)
         raise UsageError(
             f"{options.folder} holds several shots ({names}), and -o and --records are for one;"
-            " leave them out for a page each"
+            " without them each shot gets its own page"
         )
     for ledger in ledgers:
         _report(ledger, options)
@@ -92,16 +93,15 @@ def run_report(options: argparse.Namespace) -> int:
 
 def _report(ledger: Path, options: argparse.Namespace) -> None:
     from mattebridge.report.records import read_shot
-    from mattebridge.shot.progress import clean
     from mattebridge.whole_files import replace_file
 
     shot = read_shot(ledger, options.records)
     html, found = make_page(shot, frames=options.frames, limit_bytes=options.max_size << 20)
     path = options.output or ledger.parent / f"{shot.name}.report.html"
     size = replace_file(path, html.encode())
-    print(f"mattebridge: {clean(str(path))}, {size / 2**20:.1f} MiB")
+    print(f"mattebridge: {one_line(str(path))}, {size / 2**20:.1f} MiB")
     for finding in found:
-        print(f"  frame {finding.frame}: {clean(finding.text)}")
+        print(f"  frame {finding.frame}: {one_line(finding.text)}")
 
 
 def make_page(shot: Shot, *, frames: int, limit_bytes: int) -> tuple[str, list[Finding]]:
@@ -127,11 +127,11 @@ def make_page(shot: Shot, *, frames: int, limit_bytes: int) -> tuple[str, list[F
 
 
 def _most_wanted(shot: Shot, found: Sequence[Finding], frames: int) -> list[int]:
-    """Frames to show, the most wanted first: those that stand out, then evenly over the shot."""
+    """Frames to show, the most important first: those that stand out, then evenly over the shot."""
     from mattebridge.report.records import spread
 
     numbers = [entry.frame for entry in shot.entries]
-    # Ever finer, so that wherever a page is full its frames are spread over the shot.
+    # Ever finer, so that the frames of a page are spread over the shot wherever it is full.
     even = [
         numbers[place]
         for count in (2, LARGE_FRAMES // 2, LARGE_FRAMES, frames)
@@ -145,8 +145,8 @@ def _drawn(shot: Shot, wanted: Sequence[int]) -> dict[int, FramePictures]:
     from mattebridge.image_io.sources import Pictures
     from mattebridge.report.pictures import draw, picture_frame
 
-    told = str(shot.settings.get("colorspace", ""))
-    space = told if told in ("linear", "srgb") else ""
+    given = str(shot.settings.get("colorspace", ""))
+    space = given if given in COLORSPACES else ""
     entries = {entry.frame: entry for entry in shot.entries}
     reader = Pictures()
     try:
@@ -159,7 +159,7 @@ def _drawn(shot: Shot, wanted: Sequence[int]) -> dict[int, FramePictures]:
 
 
 def _completed(shot: Shot, pictures: Mapping[int, FramePictures]) -> Shot:
-    """Figures that the job did not record, where a picture showed them."""
+    """The shot with figures that the job did not record, taken from the pictures."""
     has_errors = any(entry.error is not None for entry in shot.entries)
 
     def filled(value: Optional[float], seen: Optional[float]) -> Optional[float]:
@@ -169,7 +169,7 @@ def _completed(shot: Shot, pictures: Mapping[int, FramePictures]) -> Shot:
     for entry in shot.entries:
         made = pictures.get(entry.frame)
         if made is not None:
-            # Errors of two kinds cannot be compared with each other.
+            # The error of a picture is of another kind, and not comparable with a recorded one.
             error = entry.error if has_errors else made.error
             entry = replace(entry, area=filled(entry.area, made.area), error=error)
         entries.append(entry)

@@ -1,4 +1,4 @@
-"""`mattebridge sample` and `demo`: a shot with known alpha, and what the mattes of it look like."""
+"""`mattebridge sample` and `demo`: a shot with known alpha, and how good the mattes of it are."""
 
 from __future__ import annotations
 
@@ -14,37 +14,6 @@ def add_parsers(commands: Any, shared: argparse.ArgumentParser) -> None:
     """The grammar of `mattebridge sample` and `demo`."""
     _add_sample(commands, shared)
     _add_demo(commands, shared)
-
-
-def _add_sample(commands: Any, shared: argparse.ArgumentParser) -> None:
-    command = commands.add_parser(
-        "sample",
-        parents=[shared],
-        help="render the sample shot",
-        description="Render a short shot with its clean plate, true alpha and true foreground.",
-    )
-    command.set_defaults(run=run_sample)
-    command.add_argument("directory", metavar="DIR", type=Path)
-    command.add_argument("--frames", metavar="N", type=int, default=24, help="how many (24)")
-    command.add_argument("--first-frame", metavar="F", type=int, default=1001, help="(1001)")
-    command.add_argument("--size", metavar="WxH", type=size, default=(960, 540), help="(960x540)")
-    command.add_argument("--seed", metavar="N", type=int, default=1, help="another shot (1)")
-    command.add_argument(
-        "--drift",
-        action="store_true",
-        help="a clean plate for each frame, as from a camera that was moved and reset",
-    )
-
-
-def _add_demo(commands: Any, shared: argparse.ArgumentParser) -> None:
-    command = commands.add_parser(
-        "demo",
-        parents=[shared],
-        help="sample shot, mattes, figures and a contact sheet in one go",
-        description="Render the sample shot, matte it, and say how good the mattes are.",
-    )
-    command.set_defaults(run=run_demo)
-    command.add_argument("directory", metavar="DIR", type=Path, nargs="?", default=Path("demo"))
 
 
 def run_sample(options: argparse.Namespace) -> int:
@@ -73,3 +42,34 @@ def run_demo(options: argparse.Namespace) -> int:
     from mattebridge.commands.demo import run_demo as run
 
     return int(run(options.directory))
+
+
+def _add_sample(commands: Any, shared: argparse.ArgumentParser) -> None:
+    command = commands.add_parser(
+        "sample",
+        parents=[shared],
+        help="render the sample shot",
+        description="Render a short shot with its clean plate, true alpha and true foreground.",
+    )
+    command.set_defaults(run=run_sample)
+    command.add_argument("directory", metavar="DIR", type=Path)
+    command.add_argument("--frames", metavar="N", type=int, default=24, help="how many (24)")
+    command.add_argument("--first-frame", metavar="F", type=int, default=1001, help="(1001)")
+    command.add_argument("--size", metavar="WxH", type=size, default=(960, 540), help="(960x540)")
+    command.add_argument("--seed", metavar="N", type=int, default=1, help="another shot (1)")
+    command.add_argument(
+        "--drift",
+        action="store_true",
+        help="a clean plate for each frame, as from a camera that was moved and reset",
+    )
+
+
+def _add_demo(commands: Any, shared: argparse.ArgumentParser) -> None:
+    command = commands.add_parser(
+        "demo",
+        parents=[shared],
+        help="sample shot, mattes, figures and a contact sheet in one go",
+        description="Render the sample shot, matte it, and measure the mattes.",
+    )
+    command.set_defaults(run=run_demo)
+    command.add_argument("directory", metavar="DIR", type=Path, nargs="?", default=Path("demo"))

@@ -1,11 +1,12 @@
-"""What `mattebridge status` and `mattebridge models` show: plain tables of what the daemon says."""
+"""The tables of `mattebridge status`, `models` and `plates`, from what the daemon replies."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mattebridge.shot.progress import clean, duration
+from mattebridge.errors import one_line
+from mattebridge.shot.progress import duration
 
 
 def status_table(status: Mapping[str, Any]) -> str:
@@ -13,12 +14,12 @@ def status_table(status: Mapping[str, Any]) -> str:
     lines = [_headline(status)]
     for label in ("folder", "log"):
         if status.get(label):
-            lines.append(f"  {label:<9} {clean(str(status[label]))}")
+            lines.append(f"  {label:<9} {one_line(str(status[label]))}")
     lines.append(f"  {'frames':<9} {_frames(status.get('frames', {}))}")
     lines.append(f"  {'queue':<9} {_queue(status.get('queue', {}))}")
     if status.get("users", ["by-hand"]) != ["by-hand"]:
-        # Whom `stop --if-unused` waits for: sessions of a farm, between their tasks too.
-        lines.append(f"  {'users':<9} {clean(', '.join(map(str, status['users'])))}")
+        # They keep `stop --if-unused` from stopping: a farm's sessions, between their tasks too.
+        lines.append(f"  {'users':<9} {one_line(', '.join(map(str, status['users'])))}")
     if status.get("timings"):
         lines.append(f"  {'timings':<9} {_timings(status['timings'])}")
     lines.append(f"  {'memory':<9} {_memory(status.get('memory', {}))}")
@@ -44,7 +45,7 @@ def models_table(models: Sequence[Mapping[str, Any]]) -> str:
 
 def model_text(card: Mapping[str, Any]) -> str:
     """One model in full, with its settings."""
-    lines = [models_table([card]), "", f"digest     {clean(str(card.get('digest', '')))}"]
+    lines = [models_table([card]), "", f"digest     {one_line(str(card.get('digest', '')))}"]
     lines.append(f"alignment  {card.get('default_alignment', '')}")
     extra = ", ".join(card.get("extra_outputs", ())) or "none"
     lines.append(f"outputs    alpha, foreground, premultiplied, comp; further: {extra}")
@@ -59,9 +60,20 @@ def model_text(card: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def plates_table(plates: Sequence[Mapping[str, Any]]) -> str:
+    """The held clean plates with size and memory."""
+    rows = [["HELD CLEAN PLATE", "SIZE", "MEMORY"]]
+    for plate in plates:
+        size = (
+            f"{plate.get('w', plate.get('width', '?'))}x{plate.get('h', plate.get('height', '?'))}"
+        )
+        rows.append([str(plate.get("name", "?")), size, megabytes(plate.get("bytes"))])
+    return "\n".join(table(rows))
+
+
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows in columns, each as wide as its widest cell."""
-    cleaned = [[clean(str(cell)) for cell in row] for row in rows]
+    cleaned = [[one_line(str(cell)) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in cleaned) for column in range(len(cleaned[0]))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cleaned
@@ -78,7 +90,7 @@ def _headline(status: Mapping[str, Any]) -> str:
     uptime = duration(float(status.get("uptime_s") or 0))
     return (
         f"mattebridge {status.get('version', '?')}: {status.get('state', '?')}"
-        f" (instance {clean(str(status.get('instance', '?')))}, pid {status.get('pid', '?')},"
+        f" (instance {one_line(str(status.get('instance', '?')))}, pid {status.get('pid', '?')},"
         f" up {uptime})"
     )
 
@@ -103,14 +115,6 @@ def _memory(memory: Mapping[str, Any]) -> str:
     )
     plates = f"plates {megabytes(memory.get('plate_bytes'))}"
     return f"{arenas}, {plates}, front {megabytes(memory.get('front_bytes'))}"
-
-
-def _models(models: Sequence[Any]) -> str:
-    names = [
-        str(entry.get("name", entry)) if isinstance(entry, Mapping) else str(entry)
-        for entry in models
-    ]
-    return clean(", ".join(names)) or "known once a worker is up"
 
 
 def _workers(workers: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -148,15 +152,12 @@ def _sessions(sessions: Sequence[Mapping[str, Any]]) -> list[str]:
     return table(rows)
 
 
-def plates_table(plates: Sequence[Mapping[str, Any]]) -> str:
-    """The held clean plates with size and memory."""
-    rows = [["HELD CLEAN PLATE", "SIZE", "MEMORY"]]
-    for plate in plates:
-        size = (
-            f"{plate.get('w', plate.get('width', '?'))}x{plate.get('h', plate.get('height', '?'))}"
-        )
-        rows.append([str(plate.get("name", "?")), size, megabytes(plate.get("bytes"))])
-    return "\n".join(table(rows))
+def _models(models: Sequence[Any]) -> str:
+    names = [
+        str(entry.get("name", entry)) if isinstance(entry, Mapping) else str(entry)
+        for entry in models
+    ]
+    return one_line(", ".join(names)) or "known once a worker is up"
 
 
 def _range(setting: Mapping[str, Any]) -> str:

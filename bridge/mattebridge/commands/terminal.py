@@ -1,4 +1,4 @@
-"""What the commands print: one line an error, a traceback where asked for, JSON."""
+"""What the commands print: errors as one line, tracebacks where asked for, JSON for programs."""
 
 from __future__ import annotations
 
@@ -9,36 +9,39 @@ import sys
 import traceback
 from typing import Any, Optional, TextIO
 
-
-def wants_traceback(options: argparse.Namespace) -> bool:
-    return bool(options.traceback or os.environ.get("MATTEBRIDGE_TRACEBACK", "") not in ("", "0"))
-
-
-def print_traceback(error: BaseException) -> None:
-    # Behind a mark: to a queue, a line of an error's own that begins with `openjd_` is a command.
-    for part in traceback.format_exception(error):
-        for line in part.splitlines():
-            print(f"| {one_line(line)}" if line.strip() else "|", file=sys.stderr)
-
-
-def kind_and_words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
-def one_line(text: str) -> str:
-    from mattebridge.shot.progress import clean
-
-    return clean(text)
+from mattebridge.errors import one_line
 
 
 def make_output_safe() -> None:
-    # A file name that the terminal's encoding does not have must not end the job.
+    """Let a file name that the terminal's encoding cannot show be printed escaped."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
+def wants_traceback(options: argparse.Namespace) -> bool:
+    """Whether `--traceback` or MATTEBRIDGE_TRACEBACK asks for the traceback of an error."""
+    return bool(options.traceback or os.environ.get("MATTEBRIDGE_TRACEBACK", "") not in ("", "0"))
+
+
+def print_traceback(error: BaseException) -> None:
+    """The traceback on standard error, every line behind a mark.
+
+    Render queues take a line that begins with `openjd_` for a command, and the message of an error
+    may hold such a line.
+    """
+    for part in traceback.format_exception(error):
+        for line in part.splitlines():
+            print(f"| {one_line(line)}" if line.strip() else "|", file=sys.stderr)
+
+
+def with_class(error: BaseException) -> str:
+    """The message of an unexpected error behind the name of its class."""
+    return f"{type(error).__name__}: {error}"
+
+
 def print_json(value: Any, stream: Optional[TextIO] = None) -> None:
+    """A value as indented JSON."""
     import json
 
     json.dump(value, stream or sys.stdout, indent=2, default=str)

@@ -9,7 +9,7 @@ from typing import Optional
 
 
 def main(arguments: Optional[list[str]] = None) -> int:
-    """Run a front; the exit status is the daemon's (17: another one holds the lock)."""
+    """Run the front; returns the exit status, 17 when another daemon holds the lock."""
     from mattebridge.daemon.front import ALREADY_RUNNING, serve
     from mattebridge.daemon.limits import Limits
     from mattebridge.daemon.workers import find_devices
@@ -36,8 +36,8 @@ def main(arguments: Optional[list[str]] = None) -> int:
         return error.exit_status
     if status == ALREADY_RUNNING:
         print(
-            f"mattebridge: a daemon runs in {options.folder} already; `mattebridge status` shows "
-            "it, `mattebridge stop` ends it",
+            f"mattebridge: a daemon already runs in {options.folder}; see it with "
+            "`mattebridge status`, or stop it with `mattebridge stop`",
             file=sys.stderr,
         )
     return status

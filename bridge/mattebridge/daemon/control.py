@@ -1,10 +1,10 @@
 """Start and stop a daemon from the command line.
 
-`serve` without `--detach` is the daemon, in the terminal. With it, a daemon is started in a
-session of its own, holding none of the caller's descriptors, and the command returns when the door
-accepts: success means that a client can connect. A daemon that runs already is joined: it then
-knows one user more, and `stop --if-unused` leaves it running until every user has said so. One that
-is just stopping is waited out and followed by a new one.
+`serve` without `--detach` is the daemon itself, in the terminal. With `--detach`, the daemon is
+started in a new session, without the caller's descriptors, and the command returns when the door
+accepts: success means that a client can connect. If a daemon already runs, the command joins it:
+the daemon counts one more user, and `stop --if-unused` leaves it running until every user has
+stopped it. If that daemon is just stopping, the command waits and starts the next one.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ from mattebridge.errors import (
     MattebridgeError,
     UidError,
 )
-from mattebridge.wire import protocol
+from mattebridge.interpreter import clean_environment, remember_interpreter
+from mattebridge.wire import oslayer, protocol
 from mattebridge.wire.door import Door
 from mattebridge.wire.folder import LOCK, LOG, STATUS, runtime_folder
 
 LAUNCH_LIMIT_S = autostart.LAUNCH_LIMIT_S
 POLL_S = 0.005
-# An auto-started front leaves when nobody has used it for an hour.
+# A daemon that a client started exits when it was not used for an hour.
 AUTO_IDLE_EXIT_S = 3600.0
 STOP_LIMIT_S = 40.0
-# The last act of a farm's session has 30 s; a daemon that takes longer goes by itself.
+# The last action of a farm's session has 30 s; a daemon that takes longer stops by itself.
 LEAVE_LIMIT_S = 10.0
 
 
@@ -54,14 +55,15 @@ def serve(
     """Run, or with `detach` start, the daemon of an instance.
 
     Returns 0, or 17 when another daemon holds the lock and `detach` is not given; a detached
-    start joins it instead. `auto` marks a start by a client: an idle limit, nothing remembered.
-    Raises `ConnectionFailed` with the daemon's last words when it ends before it accepts.
+    start joins it instead. `auto` marks a start by a client: with an idle limit, and without
+    remembering the interpreter. Raises `ConnectionFailed` with the last line of the daemon's log
+    when it ends before it accepts.
     """
     folder = runtime_folder(instance)
     if auto and idle_exit_s is None:
         idle_exit_s = AUTO_IDLE_EXIT_S
     if not auto:
-        autostart.remember_interpreter(sys.executable)
+        remember_interpreter(sys.executable)
     arguments = [f"--folder={folder}", f"--devices={devices}"]
     if idle_exit_s is not None:
         arguments.append(f"--idle-exit={idle_exit_s}")
@@ -70,15 +72,15 @@ def serve(
 
         return main([*arguments, "--foreground"])
     user = user_name()
-    # A client joins by its own connection, as often as it comes.
+    # A client is counted by its own connection, not as a user.
     joined = (lambda: _accepts(folder)) if auto else (lambda: _join(folder, user))
     return _start_detached(folder, [*arguments, f"--user={user}"], joined)
 
 
 def user_name() -> str:
-    """Who uses the daemon beyond one connection: this session of a farm, else whoever typed it.
+    """The name of the user that the daemon counts: this session of a farm, else `BY_HAND`.
 
-    An Open Job Description session has a working folder of its own, that all its actions are told.
+    An Open Job Description session has its own working folder, which all its actions are given.
     """
     session = os.environ.get("OPENJD_SESSION_WORKING_DIR")
     if not session:
@@ -97,10 +99,10 @@ def _start_detached(folder: Path, arguments: list[str], joined: Callable[[], boo
         status = process.poll()
         if status not in (None, autostart.ANOTHER_INSTANCE):
             raise ConnectionFailed(
-                f"the daemon ended with status {status} before it accepted: {_last_words(folder)}"
+                f"the daemon ended with status {status} before it accepted: {_last_line(folder)}"
             )
         if status is not None and not _lock_is_held(folder):
-            process = _launch(folder, arguments)  # the other one was about to stop
+            process = _launch(folder, arguments)  # the other daemon was stopping
         time.sleep(POLL_S)
     if process.poll() is None:
         process.kill()
@@ -116,16 +118,16 @@ def _launch(folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "mattebridge.daemon", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=_early_words(folder),
+        stderr=_open_early_log(folder),
         cwd="/",
         close_fds=True,
         start_new_session=True,
-        env=autostart.clean_environment(),
+        env=clean_environment(),
     )
 
 
 def _join(folder: Path, user: str) -> bool:
-    """Whether a daemon runs here that goes on, and now counts `user` among those who use it."""
+    """Whether a daemon runs here and is not stopping; it now counts `user` among its users."""
     try:
         Session.open(folder, name="serve", host="mattebridge", user=user).close()
     except (ConnectionFailed, DaemonLost, DrainingError, UidError):
@@ -135,14 +137,14 @@ def _join(folder: Path, user: str) -> bool:
 
 def _accepts(folder: Path) -> bool:
     try:
-        Door.knock(folder, timeout_s=1.0).close()
+        Door.connect(folder, timeout_s=1.0).close()
     except (ConnectionFailed, UidError):
         return False
     return True
 
 
-def _early_words(folder: Path) -> int:
-    """Where a daemon complains before it has its log: that log, in a folder made for it."""
+def _open_early_log(folder: Path) -> int:
+    """A descriptor for errors before the daemon has opened its log: that same log file."""
     mask = os.umask(0o077)
     try:
         Runtime(folder).prepare()
@@ -155,7 +157,7 @@ def _early_words(folder: Path) -> int:
         return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
 
-def _last_words(folder: Path) -> str:
+def _last_line(folder: Path) -> str:
     try:
         lines = (folder / LOG).read_text("utf-8", "replace").strip().splitlines()
     except OSError:
@@ -164,20 +166,20 @@ def _last_words(folder: Path) -> str:
 
 
 class Outcome(enum.Enum):
-    """What came of asking a daemon to stop; the value says it to a user."""
+    """The result of asking a daemon to stop; the value is the sentence for the user."""
 
     STOPPED = "the daemon has stopped"
     NONE = "no daemon runs"
-    IN_USE = "the daemon is in use and goes on"
+    IN_USE = "the daemon is in use and keeps running"
 
 
 def stop(instance: Optional[str] = None, *, if_unused: bool = False) -> Outcome:
-    """Ask the daemon to drain and wait until it is gone; one that stops already is waited for.
+    """Ask the daemon to drain, and wait until it has ended; also when it was stopping already.
 
-    `IN_USE` only when `if_unused` is given and others use it: somebody holds arenas, or joined it
-    and has not left. Raises `ConnectionFailed` when it does not go in time, or hangs.
+    `IN_USE` only when `if_unused` is given and others use it: a session has arenas, or a user
+    joined and has not stopped it. Raises `ConnectionFailed` when it does not end in time, or hangs.
     """
-    folder, why = runtime_folder(instance), "it is stopping, but has not yet"
+    folder, why = runtime_folder(instance), "it was asked to stop and has not ended"
     try:
         with MatteClient.connect(instance, name="stop") as client:
             if not client.shutdown(if_unused=if_unused, user=user_name()):
@@ -185,7 +187,7 @@ def stop(instance: Optional[str] = None, *, if_unused: bool = False) -> Outcome:
     except (ConnectionFailed, DaemonLost, DrainingError) as error:
         if not _lock_is_held(folder):
             return Outcome.NONE
-        why = error.message  # it is about to go, or it hangs
+        why = error.message  # it is stopping, or it hangs
     until = time.monotonic() + (LEAVE_LIMIT_S if if_unused else STOP_LIMIT_S)
     while time.monotonic() < until:
         if not _lock_is_held(folder):
@@ -198,18 +200,18 @@ def stop(instance: Optional[str] = None, *, if_unused: bool = False) -> Outcome:
 
 
 def leave(instance: Optional[str] = None) -> str:
-    """`stop --if-unused` for the end of a farm's session: what came of it, never an error.
+    """`stop --if-unused` for the end of a farm's session: the result as a sentence, never an error.
 
-    All frames are made by then; a daemon that does not answer must not make the session a failure.
+    All frames are done by then: a daemon that does not reply must not fail the session.
     """
     try:
         return stop(instance, if_unused=True).value
     except MattebridgeError as error:
-        return f"left to its idle limit: {error.message}"
+        return f"the daemon is left running until its idle limit: {error.message}"
 
 
 def _known_pid(folder: Path) -> str:
-    """Which process that is, as far as the daemon wrote it down."""
+    """The daemon's process id, if its status.json names one."""
     try:
         return f" (pid {int(json.loads((folder / STATUS).read_text('utf-8'))['pid'])})"
     except (OSError, ValueError, KeyError, TypeError):
@@ -217,16 +219,11 @@ def _known_pid(folder: Path) -> str:
 
 
 def _lock_is_held(folder: Path) -> bool:
-    import fcntl
-
     try:
         fd = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not oslayer.current().lock(fd)
     finally:
         os.close(fd)
-    return False

@@ -1,22 +1,22 @@
-"""Misbehaviour on demand, for the tests of everybody else's behaviour.
+"""Faults on demand: a worker that misbehaves, to test how the rest of the product reacts.
 
 `MATTEBRIDGE_TEST_HOOKS` is read once, when a worker starts; nothing on the wire can set it, and a
-worker without it has no hooks at all. It is a comma-separated list of `stage[#frame]=action`, or
-`@/path` of a file that holds such a list and is read anew at every stage:
+worker without it has no hooks. It is a comma-separated list of `stage[#frame]=action`, or `@/path`
+of a file that holds such a list and is read again at every stage:
 
     model=sleep:0.5        wait half a second before that stage (a cancel ends the wait)
     model#13=kill          the worker kills itself with SIGKILL, for frame 13 only
     model=exit:3           it exits with that status
     finish=raise           an unknown exception
-    inputs=hang            never comes back, deaf to cancels; `hang:/path` writes /path.reached
+    inputs=hang            never ends, ignores cancels; `hang:/path` writes /path.reached
     align=gate:/path       writes /path.reached and waits while /path exists (a cancel ends that)
-    model=deaf:/path       the same, deaf to cancels
+    model=deaf:/path       the same, ignores cancels
     model=sticky           a CUDA error that is not about memory
     model=oom              the memory is exhausted
-    model=babble           sends the front what is no message
+    model=babble           sends the front a record that is not a message
 
-and the word `bridge_probe`, which lets a request for the model of that name through without
-looking at its pixels: the bridge alone, for the benchmark.
+and the word `bridge_probe`: a request for the model of that name is then reported as done without
+reading or writing its pixels, so that a benchmark measures the bridge alone.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Hook(NamedTuple):
 
 
 class Hooks:
-    """What this worker was told to do wrong."""
+    """The hooks of one worker."""
 
     def __init__(self, text: str) -> None:
         self._file = text[1:] if text.startswith("@") else None
@@ -58,14 +58,14 @@ class Hooks:
         stage: str,
         frame: Optional[int],
         check_cancelled: Callable[[], None],
-        send: Callable[[bytes], None],
+        send_record: Callable[[bytes], None],
     ) -> None:
-        """Do what the hooks say for this stage and frame."""
+        """Carry out the hooks for this stage and frame."""
         if self._file is not None:
             self._hooks = _from_file(self._file)
         for hook in self._hooks:
             if hook.stage == stage and hook.frame in (None, frame):
-                _act(hook, check_cancelled, send)
+                _act(hook, check_cancelled, send_record)
 
 
 def _words(text: str) -> list[str]:
@@ -87,7 +87,9 @@ def _parse(word: str) -> _Hook:
     return _Hook(stage, int(frame) if frame else None, action, argument)
 
 
-def _act(hook: _Hook, check_cancelled: Callable[[], None], send: Callable[[bytes], None]) -> None:
+def _act(
+    hook: _Hook, check_cancelled: Callable[[], None], send_record: Callable[[bytes], None]
+) -> None:
     if hook.action == "sleep":
         until = time.monotonic() + float(hook.argument)
         while time.monotonic() < until:
@@ -115,6 +117,6 @@ def _act(hook: _Hook, check_cancelled: Callable[[], None], send: Callable[[bytes
     elif hook.action == "oom":
         raise MemoryError("asked for by a test hook")
     elif hook.action == "babble":
-        send(b"\xc1 is no message")
+        send_record(b"\xc1 is not a message")
     else:
         raise ValueError(f"unknown test hook {hook!r}")

@@ -1,47 +1,42 @@
-"""Leases, the arenas lent under them, and the requests that are out: they know each other.
+"""Leases, the arenas lent under them, and the requests that use the arenas.
 
     Lease --arenas--> ArenaRecord --lent_to--> Request --lease--> Lease
 
-A lease is one open door connection; closing it ends everything that hangs on it. A request goes
-from the message that brought it to its one final reply.
+A lease is one open door connection; closing it ends all that belongs to it. A request exists from
+the message that brought it until its one final reply is given and its arena is back.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import os
+import time
+from collections import OrderedDict, deque
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
 import msgpack
 
+from mattebridge.wire import protocol
+from mattebridge.wire.connection import Connection
 from mattebridge.wire.planes import Plane
 
 if TYPE_CHECKING:
-    from mattebridge.daemon.held_plates import HeldPlate
-
-
-import os
-import socket
-import time
-from collections import OrderedDict, deque
-from typing import TYPE_CHECKING
-
-from mattebridge.wire import oslayer, protocol
+    from mattebridge.daemon.held_plates import HeldCleanPlate
 
 REMEMBERED_REPLIES = 64
-_arena_keys = itertools.count(1)
 
-
+_memory_keys = itertools.count(1)
 _jobs = itertools.count(1)
 
-# What makes two messages with one id the same request: everything but the moment of sending.
+# What makes two messages with one id the same request: every field except these.
 _IGNORED = ("deadline_ms", "v", "sid")
 
 
 def next_memory_key() -> int:
-    """A number for one piece of memory, unique in this daemon run (arenas and held plates)."""
-    return next(_arena_keys)
+    """A number for one piece of memory, unique in this daemon run (arenas and clean plates)."""
+    return next(_memory_keys)
 
 
 class ArenaRecord:
@@ -59,11 +54,11 @@ class ArenaRecord:
 class Lease:
     """One session: a door connection and everything that ends with it."""
 
-    def __init__(self, connection: socket.socket, peer: oslayer.Peer) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.peer = peer
+        self.peer = connection.peer()
         self.opened = time.monotonic()
-        self.greeted = False
+        self.accepted = False
         self.closed = False
         self.allocating = False
         self.sid = os.urandom(protocol.ID_BYTES)
@@ -82,6 +77,15 @@ class Lease:
         """Memory lent to this session, retired arenas included."""
         return sum(arena.size_bytes for arena in [*self.arenas.values(), *self.retired])
 
+    def lend(self, arena: ArenaRecord, request: Request) -> None:
+        """Lend an arena to a request, which is active from now on."""
+        arena.lent_to, arena.generation = request, request.generation
+        self.active[request.id] = request
+        # Older replies about this arena describe pixels that are no longer there.
+        for known_id, (_fingerprint, reply) in list(self.finished.items()):
+            if reply.get("slot") == arena.number:
+                del self.finished[known_id]
+
     def remember(self, request_id: bytes, fingerprint: bytes, reply: dict[str, Any]) -> None:
         """Keep a final reply, so that a repeated request gets the same one."""
         self.finished[request_id] = (fingerprint, reply)
@@ -90,10 +94,10 @@ class Lease:
 
 
 class Request:
-    """One piece of work for a worker, its owner and its state.
+    """One request that takes time: its owner and its state.
 
-    `answered` and `released` are two facts: a deadline answers a running request while its arena
-    stays lent until the worker lets go.
+    That it is `answered` does not mean that its arena is back: a deadline answers a running
+    request, and the arena stays lent until the worker has stopped using it.
     """
 
     def __init__(
@@ -120,7 +124,7 @@ class Request:
         self.deadline: Optional[float] = None
         if message.get("deadline_ms"):
             self.deadline = now + message["deadline_ms"] / 1000
-        self.plate: Optional[HeldPlate] = None
+        self.clean_plate: Optional[HeldCleanPlate] = None
         self.group: Optional[Group] = None
         self.answered = False
         self.cancel_sent = False
@@ -129,18 +133,22 @@ class Request:
 
     @property
     def owner(self) -> Hashable:
-        """Whose line it stands in."""
+        """The session in whose line it waits."""
         return self.lease.sid
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of the frame; (0, 0) for what has none."""
+        """Width and height of the frame; (0, 0) for a request without one."""
         planes: list[Plane] = self.message.get("in") or []
         return (planes[0].w, planes[0].h) if planes else (0, 0)
 
+    def expired(self, now: float) -> bool:
+        """Whether its deadline has passed."""
+        return self.deadline is not None and now >= self.deadline
+
 
 class Group:
-    """One request of a client that every worker must carry out (loading a model, say)."""
+    """One request of a client that every worker must carry out (to load a model, for example)."""
 
     def __init__(self, devices: int) -> None:
         self.left = devices
@@ -150,7 +158,7 @@ class Group:
 
 
 def fingerprint(message: Mapping[str, Any]) -> bytes:
-    """A digest of what was asked, to tell a repeated request from a reused id."""
+    """A digest of what is requested, to tell a repeated request from a reused id."""
     kept = {key: value for key, value in sorted(message.items()) if key not in _IGNORED}
     packed = msgpack.packb(kept, default=_plain, use_bin_type=True)
     return hashlib.blake2b(packed, digest_size=16).digest()

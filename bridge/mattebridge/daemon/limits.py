@@ -1,7 +1,7 @@
-"""What the daemon allows, decided by the machine's owner: environment over built-in default.
+"""The limits of the daemon, set by the owner of the machine: environment over built-in default.
 
-Every figure that bounds memory, time or number is here, so that tests can make them small and a
-farm can make them fit. What an artist may change travels in requests, not here.
+Every bound on memory, time or number is here, so that a test can make it small and a farm can
+adapt it. What an artist may change is part of a request, not of this file.
 """
 
 from __future__ import annotations
@@ -12,34 +12,17 @@ from dataclasses import dataclass, field
 from typing import Callable, Optional, TypeVar
 
 from mattebridge.errors import UsageError
+from mattebridge.wire import oslayer
 
 _Number = TypeVar("_Number", int, float)
 
-# Left to everybody else, whatever the quotas say.
+# Never lent, whatever the quotas allow: memory for the other programs of the machine.
 RESERVED_BYTES = 256 << 20
 
 
-def total_memory_bytes() -> int:
-    """The machine's memory, or the control group's limit where that is smaller."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
-            total = min(total, int(file.read()))
-    except (OSError, ValueError):
-        pass  # no control group, or "max"
-    return total
-
-
-def available_memory_bytes() -> int:
-    """What can still be had without swapping, by the kernel's estimate."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
-    return total_memory_bytes()
+def _share_of_memory(parts: int) -> Callable[[], int]:
+    """One part of the machine's memory, as a default."""
+    return lambda: oslayer.current().total_memory_bytes() // parts
 
 
 def _from_environment(name: str, default: Callable[[], _Number]) -> Callable[[], _Number]:
@@ -70,19 +53,19 @@ class Limits:
 
     sessions: int = _limit("MATTEBRIDGE_MAX_SESSIONS", lambda: 64)
     arenas_per_session: int = _limit("MATTEBRIDGE_MAX_ARENAS", lambda: 8)
-    slot_bytes: int = _limit("MATTEBRIDGE_SLOT_BYTES", lambda: total_memory_bytes() // 2)
-    session_bytes: int = _limit("MATTEBRIDGE_SESSION_BYTES", lambda: total_memory_bytes() // 4)
-    plate_bytes: int = _limit("MATTEBRIDGE_PLATE_BYTES", lambda: total_memory_bytes() // 8)
+    slot_bytes: int = _limit("MATTEBRIDGE_SLOT_BYTES", _share_of_memory(2))
+    session_bytes: int = _limit("MATTEBRIDGE_SESSION_BYTES", _share_of_memory(4))
+    plate_bytes: int = _limit("MATTEBRIDGE_PLATE_BYTES", _share_of_memory(8))
     queue: int = _limit("MATTEBRIDGE_QUEUE", lambda: 256)
     hello_s: float = _limit("MATTEBRIDGE_HELLO_S", lambda: 3.0)
     outbox_s: float = _limit("MATTEBRIDGE_OUTBOX_S", lambda: 10.0)
-    # Lets batch work through now and then while somebody works interactively all day.
+    # Batch frames make progress even while an artist works interactively all day.
     batch_ageing_s: float = _limit("MATTEBRIDGE_BATCH_AGEING_S", lambda: 10.0)
     worker_idle_s: float = _limit("MATTEBRIDGE_WORKER_IDLE_S", lambda: 600.0)
     drain_s: float = _limit("MATTEBRIDGE_DRAIN_S", lambda: 30.0)
-    # A stage that takes ten times as long as usual, and at least a minute, is a wedge.
+    # A worker hangs when a stage takes ten times as long as usual, and at least a minute.
     watchdog_s: float = _limit("MATTEBRIDGE_WATCHDOG_S", lambda: 60.0)
     watchdog_first_s: float = _limit("MATTEBRIDGE_WATCHDOG_FIRST_S", lambda: 300.0)
     watchdog_factor: float = _limit("MATTEBRIDGE_WATCHDOG_FACTOR", lambda: 10.0)
     restarts: int = _limit("MATTEBRIDGE_RESTARTS", lambda: 5)
-    idle_exit_s: Optional[float] = None  # None: only when told to
+    idle_exit_s: Optional[float] = None  # None: it never exits because it is idle

@@ -1,11 +1,18 @@
-"""A worker's end of the socket pair to the front: small messages and descriptors of arenas."""
+"""A worker's end of the socket pair to the front.
+
+    front --jobs, descriptors of arenas----------------> Link --> worker
+          <--ready, stage, done, failed, cancelled---------------+
+
+The link is trusted. Only the front writes to it, and the front has checked every request: its keys,
+its render parameters, with the defaults filled in, and the place of its planes in the arena. The
+worker repeats none of these checks. It does check the pixels and the headers in the arenas, which
+a client can change at any time.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import select
-import socket
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -13,12 +20,13 @@ from typing import Any
 import msgpack
 
 from mattebridge.wire import oslayer
+from mattebridge.wire.connection import Connection
 
 LINK_BYTES = 1 << 17
 
 
 def plain(value: Any) -> Any:
-    """numpy's scalars and other plain things, for msgpack."""
+    """A numpy scalar, mapping, set or other object as something that msgpack can pack."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, Mapping):
@@ -29,50 +37,51 @@ def plain(value: Any) -> Any:
 
 
 class Link:
-    """The worker's end of the socket to the front; only the main thread touches it.
+    """The worker's end of the socket to the front; used by the main thread only.
 
-    While a frame is computed nobody listens, except at each checkpoint, which is the only place
-    where a cancel could take effect. The end of the front needs no listener: the kernel kills us.
+    While a frame is computed, messages are read at its checkpoints only, which are the only places
+    where a cancel can take effect. The end of the front need not be noticed: the kernel then kills
+    the worker.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._layer = oslayer.current()
         self._waiting: deque[tuple[dict[str, Any], list[int]]] = deque()
         self._cancelled: set[int] = set()
 
     def next(self) -> tuple[dict[str, Any], list[int]]:
-        """The next message with its descriptors; waits for it."""
+        """Wait for the next message; return it with its descriptors."""
         while not self._waiting:
             self._receive()
         return self._waiting.popleft()
 
     def is_cancelled(self, job: int) -> bool:
-        """Whether the front has asked for this job to stop; never waits."""
-        while select.select([self._connection], [], [], 0)[0]:
+        """Whether the front has cancelled this job; never waits."""
+        while self._layer.wait([self._connection.fileno()], 0.0):
             self._receive()
         return job in self._cancelled
 
     def finished(self, job: int) -> None:
-        """A cancel of this job has no meaning any more."""
+        """The job has ended: forget that it was cancelled."""
         self._cancelled.discard(job)
 
-    def say(self, **message: Any) -> None:
-        """One message to the front; its end is our end."""
-        self.send(msgpack.packb(message, default=plain, use_bin_type=True))
+    def send(self, **message: Any) -> None:
+        """Send one message to the front; if the front is gone, the kernel ends this process."""
+        self.send_record(msgpack.packb(message, default=plain, use_bin_type=True))
 
-    def send(self, data: bytes) -> None:
-        """One record to the front."""
+    def send_record(self, data: bytes) -> None:
+        """Send one record to the front as it is."""
         with contextlib.suppress(OSError):
-            self._connection.sendall(data)
+            self._connection.send(data)
 
     def _receive(self) -> None:
         try:
-            data, fds, _cut = self._layer.receive(self._connection, LINK_BYTES)
+            data, fds, _cut = self._connection.receive(LINK_BYTES)
         except OSError:
             data, fds = b"", []
         if not data:
-            os._exit(0)  # the front is gone, and with it the reason to be
+            os._exit(0)  # the front has closed the link
         message = msgpack.unpackb(data, raw=False, strict_map_key=False)
         if message["op"] == "cancel":
             self._cancelled.add(message["job"])

@@ -1,15 +1,13 @@
 """One poll loop: sockets, descriptors, signals and finished background work, one at a time.
 
-Everything in the front happens in callbacks of this loop, on its main thread, so nothing needs a
-lock. What would take longer than a poll (allocating memory, copying a held plate) is handed to
-`Helper`, one thread, whose results come back as callbacks.
+All work of the front is done in callbacks of this loop, on its main thread, so nothing needs a
+lock. What would block the loop (allocating memory, copying a clean plate) is done by `Helper`, one
+thread, whose results come back as callbacks.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import queue
 import signal
 import threading
@@ -19,12 +17,14 @@ from typing import Any, Callable, Union
 
 import zmq
 
+from mattebridge.wire import oslayer
+
 log = logging.getLogger(__name__)
 
 Source = Union[int, "zmq.Socket[bytes]"]
 MAX_ERRORS_IN_A_ROW = 100
-# So long after something was handled the next is looked for without sleeping: requests come in
-# bursts, and waking up would cost as much as answering.
+# For this long after an event the loop polls without sleeping: requests come in bursts, and waking
+# up would take as long as replying.
 EAGER_S = 0.0001
 
 
@@ -37,10 +37,8 @@ class Loop:
         self._posted: deque[Callable[[], None]] = deque()
         self._errors = 0
         self._eager = False
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_read, False)
-        os.set_blocking(self._wake_write, False)
-        self.watch(self._wake_read, self._awake)
+        self._wake_up = oslayer.current().wake_up()
+        self.watch(self._wake_up.fileno(), self._awake)
 
     def watch(self, source: Source, callback: Callable[[], None]) -> None:
         """Call `callback` whenever `source` can be read."""
@@ -48,22 +46,21 @@ class Loop:
         self._poller.register(source, zmq.POLLIN)
 
     def forget(self, source: Source) -> None:
-        """Stop watching; before the descriptor is closed."""
+        """Stop watching a source; to be called before its descriptor is closed."""
         if self._callbacks.pop(source, None) is not None:
             self._poller.unregister(source)
 
     def post(self, callback: Callable[[], None]) -> None:
         """Run `callback` on the loop; may be called from any thread or signal handler."""
         self._posted.append(callback)
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._wake_write, b"!")
+        self._wake_up.wake()
 
     def on_signal(self, number: int, callback: Callable[[], None]) -> None:
         """Run `callback` on the loop when the signal arrives."""
         signal.signal(number, lambda *_: self.post(callback))
 
     def turn(self, timeout_s: float) -> None:
-        """Wait for something to happen, at most so long, and handle all of it."""
+        """Wait for events, for at most `timeout_s`, and handle all of them."""
         ready = self._poll_eagerly() or self._poller.poll(max(0, round(timeout_s * 1000)))
         self._eager = bool(ready)
         for source, _event in ready:
@@ -72,7 +69,7 @@ class Loop:
                 self.call(callback)
 
     def _poll_eagerly(self) -> list[Any]:
-        """What comes at once after something was handled."""
+        """Events that follow another one within `EAGER_S`."""
         ready: list[Any] = []
         until = time.perf_counter() + EAGER_S
         while self._eager and not ready and time.perf_counter() < until:
@@ -80,9 +77,9 @@ class Loop:
         return ready
 
     def call(self, callback: Callable[[], None]) -> None:
-        """Run one callback; an error in it is logged and is not everybody's end.
+        """Run one callback; log an error in it and go on.
 
-        A loop in which nothing works any more ends all the same.
+        After `MAX_ERRORS_IN_A_ROW` errors in a row the error is raised: nothing works any more.
         """
         try:
             callback()
@@ -95,14 +92,13 @@ class Loop:
             self._errors = 0
 
     def _awake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_read, 4096)
+        self._wake_up.clear()
         while self._posted:
             self.call(self._posted.popleft())
 
 
 class Helper:
-    """One background thread for the few things that are too slow for the loop."""
+    """One background thread for the work that would block the loop."""
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop

@@ -1,9 +1,12 @@
-"""The control socket: requests in with their sender's kernel-checked identity, replies out.
+"""The control socket: requests come in with the user and process of their sender, replies go out.
 
-ZeroMQ gives two things that a broker must not rely on. A message to a peer that has gone, or that
-does not read, is refused at once (`ROUTER_MANDATORY` with `NOBLOCK`: without it a full peer would
-stop the whole front), so what must arrive waits in the lease's outbox. And a routing id is only as
-good as the connection: replies go to the one that the lease's last valid message came from.
+The kernel names the sender, not the message. Two properties of ZeroMQ shape this file:
+
+- A message to a peer that is gone or does not read fails at once (`ROUTER_MANDATORY` with
+  `NOBLOCK`; without them one such peer would block the whole front). What must arrive therefore
+  waits in the outbox of its lease.
+- A routing id is valid only as long as its connection. Replies go to the connection that the last
+  valid message of the lease came from.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 import zmq
 
 from mattebridge.errors import InternalError, MattebridgeError
-from mattebridge.wire import protocol
+from mattebridge.wire import oslayer, protocol
 from mattebridge.wire.folder import CTL
 from mattebridge.wire.transport import router
 
@@ -32,12 +35,12 @@ log = logging.getLogger(__name__)
 NOBLOCK, SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)
 MESSAGES_A_TURN = 64
 OUTBOX_MESSAGES = 256
-# How long the last replies may take to leave when the daemon stops.
-FAREWELL_MS = 200
+# How long the last replies may take to be sent when the daemon stops.
+LINGER_MS = 200
 
 
-class Letter(NamedTuple):
-    """What arrived: from which connection, whose process, which parts."""
+class Incoming(NamedTuple):
+    """One message that arrived: its connection, the sender's user and process, its parts."""
 
     routing_id: bytes
     uid: int
@@ -48,26 +51,25 @@ class Letter(NamedTuple):
 class Mailbox:
     """The front's end of the control channel."""
 
-    def __init__(self, folder: Path, *, epoch: int, patience_s: float) -> None:
+    def __init__(self, folder: Path, *, epoch: int, outbox_s: float) -> None:
         self._context: zmq.Context[Any] = zmq.Context(io_threads=1)
         self.socket = router(self._context, folder)
-        self._arrivals = self.socket.get_monitor_socket(zmq.EVENT_ACCEPTED)
+        self._accepted = self.socket.get_monitor_socket(zmq.EVENT_ACCEPTED)
         self._path = folder / CTL
+        self._layer = oslayer.current()
         self.listening = True
         self._epoch = epoch
-        self._patience_s = patience_s
+        self._outbox_s = outbox_s
 
-    # -- in -----------------------------------------------------------------------------
-
-    def letters(self) -> Iterator[Letter]:
-        """What has arrived, a bounded number of letters, without waiting."""
+    def receive(self) -> Iterator[Incoming]:
+        """The messages that have arrived, at most `MESSAGES_A_TURN`, without waiting."""
         for _ in range(MESSAGES_A_TURN):
             try:
                 parts, address = self._receive_parts()
             except zmq.Again:
                 return
-            uid, pid = _parse_address(address)
-            yield Letter(parts[0], uid, pid, parts[1:])
+            peer = self._layer.control_peer(address)
+            yield Incoming(parts[0], peer.uid, peer.pid, parts[1:])
 
     def _receive_parts(self) -> tuple[list[bytes], str]:
         """The first parts of one message and the peer's address; the rest is dropped."""
@@ -84,14 +86,12 @@ class Mailbox:
             address = ""
         return parts, address
 
-    # -- out ----------------------------------------------------------------------------
-
     def reply(self, op: str, request_id: bytes, fields: dict[str, Any]) -> dict[str, Any]:
-        """A reply of this daemon run."""
+        """A reply message, with the epoch of this daemon run."""
         return {"op": op, "id": request_id, "epoch": self._epoch, **fields}
 
-    def post(self, lease: Lease, reply: dict[str, Any]) -> bool:
-        """Send what must arrive, or keep it for later; False when too much is waiting."""
+    def send(self, lease: Lease, reply: dict[str, Any]) -> bool:
+        """Send a reply that must arrive, now or later; False when too many are waiting."""
         if lease.closed:
             return True
         data = _pack(reply)
@@ -100,15 +100,15 @@ class Mailbox:
         return len(lease.outbox) <= OUTBOX_MESSAGES
 
     def flush(self, lease: Lease, now: float) -> bool:
-        """Send what waits; False when the oldest of it has waited too long."""
+        """Send the replies that wait; False when the oldest has waited too long."""
         while lease.outbox:
             if not self._try_send(lease.routing_id, lease.outbox[0][1]):
-                return now - lease.outbox[0][0] <= self._patience_s
+                return now - lease.outbox[0][0] <= self._outbox_s
             lease.outbox.popleft()
         return True
 
     def send_once(self, routing_id: Optional[bytes], reply: dict[str, Any]) -> None:
-        """Send what may be lost: progress, and answers to strangers."""
+        """Send a reply that may be lost: progress, and refusals of an unknown session."""
         self._try_send(routing_id, _pack(reply))
 
     def _try_send(self, routing_id: Optional[bytes], data: bytes) -> bool:
@@ -119,24 +119,24 @@ class Mailbox:
             self.socket.send(protocol.MAGIC, NOBLOCK | SNDMORE)
             self.socket.send(data, NOBLOCK)
         except zmq.ZMQError:
-            return False  # gone (EHOSTUNREACH) or full (EAGAIN)
+            return False  # the peer is gone (EHOSTUNREACH) or its queue is full (EAGAIN)
         return True
 
     @property
-    def arrivals(self) -> int:
-        """A descriptor that can be read when a new connection was taken."""
-        return int(self._arrivals.getsockopt(zmq.FD))
+    def accepted_fd(self) -> int:
+        """A descriptor that is readable when a new connection was accepted."""
+        return int(self._accepted.getsockopt(zmq.FD))
 
-    def forget_arrivals(self) -> None:
-        """Make `arrivals` silent until the next connection is taken."""
+    def clear_accepted(self) -> None:
+        """Make `accepted_fd` unreadable until the next connection is accepted."""
         with contextlib.suppress(zmq.Again):
             while True:
-                self._arrivals.recv_multipart(NOBLOCK)
+                self._accepted.recv_multipart(NOBLOCK)
 
     def listen(self, wanted: bool) -> None:
-        """Take new connections, or none for a while; those that there are stay.
+        """Accept new connections, or none for a while; the existing ones stay.
 
-        The socket loses its name, not its life: unbinding it would end all its connections.
+        The socket's file is renamed, because unbinding the socket would close its connections.
         """
         if wanted == self.listening:
             return
@@ -148,28 +148,20 @@ class Mailbox:
         self.listening = wanted
 
     def close(self) -> None:
-        """Let the last replies leave, then close."""
+        """Send the last replies, for at most `LINGER_MS`, then close."""
         self.socket.disable_monitor()
-        self._arrivals.close(linger=0)
-        self.socket.close(linger=FAREWELL_MS)
+        self._accepted.close(linger=0)
+        self.socket.close(linger=LINGER_MS)
         self._context.term()
 
 
 def _pack(reply: dict[str, Any]) -> bytes:
     try:
-        # What is not ours in a reply came from a model, or from the request.
+        # These carry text and numbers from a model or from the request.
         return protocol.pack(reply, check=reply["op"] in ("done", "error", "models"))
     except MattebridgeError:
-        log.error("a reply was too large to send: op=%s", reply["op"])
-        error = InternalError("the daemon's answer was too long to send; its log says more")
+        log.error("a reply was too long to send: op=%s", reply["op"])
+        error = InternalError("the daemon's reply was too long to send; its log says more")
         short = {"op": "error", **protocol.error_fields(error)}
         short.update({k: reply[k] for k in ("id", "epoch", "held", "slot", "gen") if k in reply})
         return protocol.pack(short)
-
-
-def _parse_address(address: str) -> tuple[int, int]:
-    """(uid, pid) from ZeroMQ's `localhost:uid:gid:pid`; (-1, -1) for anything else."""
-    parts = address.split(":")
-    with contextlib.suppress(ValueError, IndexError):
-        return int(parts[-3]), int(parts[-1])
-    return -1, -1

@@ -1,10 +1,10 @@
-"""The fair queue: who is served next when everybody wants the one device.
+"""The fair queue: which request a device serves next.
 
-Each session has a line of its own for each priority, first in, first out. Interactive lines go
-before batch lines; among lines of one priority it is round robin, so that a session that sends a
-thousand frames delays another one's single frame by one frame. A batch line whose first frame has
-waited `ageing_s` takes its turn among the interactive ones, so that a farm never starves, nor
-pushes the artist aside.
+Each session has one line for each priority, first in, first out. Interactive lines are served
+before batch lines. Lines of one priority are served in turn, so that a session with a thousand
+frames delays the single frame of another session by one frame. A batch line whose first frame has
+waited `ageing_s` is served in turn with the interactive lines: a farm always makes progress, and
+never takes more than its turn.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Callable, Generic, Optional, Protocol, TypeVar
 
 
 class Waiting(Protocol):
-    """What the queue needs to know of a request."""
+    """What the queue reads of a request."""
 
     priority: str
     arrived: float
@@ -23,7 +23,7 @@ class Waiting(Protocol):
 
     @property
     def owner(self) -> Hashable:
-        """Whose line it stands in."""
+        """The session in whose line it waits."""
 
 
 _Item = TypeVar("_Item", bound=Waiting)
@@ -34,7 +34,7 @@ class FairQueue(Generic[_Item]):
 
     def __init__(self, ageing_s: float) -> None:
         self._ageing_s = ageing_s
-        # In the order of their turns: whose line was served last stands last.
+        # In the order of their turns: the line that was served last is the last one.
         self._lines: OrderedDict[tuple[str, Hashable], deque[_Item]] = OrderedDict()
         self._counts = {"interactive": 0, "batch": 0}
 
@@ -42,7 +42,7 @@ class FairQueue(Generic[_Item]):
         return sum(self._counts.values())
 
     def count(self, priority: str) -> int:
-        """How many requests of this priority wait."""
+        """The number of waiting requests of this priority."""
         return self._counts[priority]
 
     def push(self, item: _Item) -> None:
@@ -70,7 +70,7 @@ class FairQueue(Generic[_Item]):
         return item
 
     def remove(self, item: _Item) -> bool:
-        """Take one request out; False when it does not wait here."""
+        """Take one request out; False when it is not in the queue."""
         key = (item.priority, item.owner)
         line = self._lines.get(key)
         if line is None or item not in line:

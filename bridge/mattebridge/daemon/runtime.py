@@ -1,19 +1,17 @@
-"""The daemon's folder: created safely, locked for life, swept on start, reported in status.json.
+"""The runtime folder: created privately, locked, cleaned at the start, with status.json and log.
 
-Everything else rests on the lock. Whoever holds it may remove stale sockets and bind new ones;
-nobody else ever does, because binding an `ipc://` address silently steals it from a live daemon.
-There is no pid file, so no stale pid is ever trusted or killed.
+Everything else relies on the lock. Only the process that holds it removes stale sockets and binds
+new ones, because binding an `ipc://` address silently takes it from a running daemon. There is no
+pid file, so no stale pid is ever trusted or killed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import logging.handlers
 import os
-import resource
 import stat
 import sys
 from pathlib import Path
@@ -22,18 +20,19 @@ from typing import Any, Optional
 import msgpack
 
 from mattebridge.errors import UnsafeRuntimeError
+from mattebridge.wire import oslayer
 from mattebridge.wire.folder import CTL, DOOR, LOCK, LOG, STATUS, check_folder, check_path_length
 
 LOG_BYTES = 4 << 20
 LOG_FILES = 3
-# Enough for any number of sessions; a process seldom starts with so many.
+# Enough for any number of sessions; the usual limit of a process is lower.
 WANTED_DESCRIPTORS = 65536
 
 
 def check_reader() -> None:
     """Raise `UnsafeRuntimeError` unless messages are read by msgpack's C extension.
 
-    Its Python twin takes a fifth of a second for a message made to be slow.
+    Its Python fallback takes a fifth of a second for a message made to be slow.
     """
     if "_cmsgpack" not in msgpack.Unpacker.__module__:
         raise UnsafeRuntimeError(
@@ -43,25 +42,22 @@ def check_reader() -> None:
 
 
 def raise_descriptor_limit() -> None:
-    """Let this process open as many files as it may: each session takes a few."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, WANTED_DESCRIPTORS)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    """Raise the limit of open files as far as allowed: each session uses several."""
+    oslayer.current().raise_descriptor_limit(WANTED_DESCRIPTORS)
 
 
 class Runtime:
-    """The folder of one instance, held by this process while it lives."""
+    """The folder of one instance, and its lock, held until this process ends."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._layer = oslayer.current()
         self._lock_fd: Optional[int] = None
         self._door_inode: Optional[int] = None
 
     def prepare(self) -> None:
-        """Create the folder as 0700 and check that it is ours alone; `UnsafeRuntimeError`."""
-        # Process-wide on purpose: whatever the host's mask was, our sockets and log are private.
+        """Create the folder as 0700; `UnsafeRuntimeError` unless it is private to this user."""
+        # For the whole process: sockets and log are private, whatever the caller's mask was.
         os.umask(0o177)
         check_path_length(self.folder)
         missing = [self.folder, *self.folder.parents]
@@ -83,27 +79,26 @@ class Runtime:
 
     def _check_parent(self, parent: Path) -> None:
         found = os.lstat(parent)
-        if found.st_uid not in (os.geteuid(), 0):
+        if found.st_uid not in (self._layer.user_id(), 0):
             raise UnsafeRuntimeError(
                 f"{parent} belongs to user {found.st_uid}: set MATTEBRIDGE_RUNTIME_DIR to a "
-                "folder of your own"
+                "folder that you own"
             )
 
     def acquire(self) -> bool:
-        """Take the lock for life; False when another daemon holds it."""
+        """Take the lock until this process ends; False when another daemon holds it."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         path = self.folder / LOCK
         try:
             fd = os.open(path, flags, 0o600)
         except OSError as error:
             raise UnsafeRuntimeError(
-                f"cannot open {path}: {error.strerror}; remove it if it is no plain file"
+                f"cannot open {path}: {error.strerror}; remove it if it is not a plain file"
             ) from error
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            return False
+            if not self._layer.lock(fd):
+                os.close(fd)
+                return False
         except OSError as error:
             os.close(fd)
             raise UnsafeRuntimeError(
@@ -115,9 +110,9 @@ class Runtime:
         return True
 
     def _sweep(self) -> None:
-        """Remove what a killed predecessor left: sockets and half-written files.
+        """Remove what a killed daemon left: sockets and half-written files.
 
-        And whatever stands where the log belongs and is no plain file.
+        Also whatever has the name of the log and is not a plain file.
         """
         for name in os.listdir(self.folder):
             stale = name in (DOOR, CTL) or name.endswith(".tmp")
@@ -130,18 +125,18 @@ class Runtime:
         return stat.S_ISREG(os.lstat(self.folder / name).st_mode)
 
     def bound(self) -> None:
-        """Remember the door as it was bound, to notice when the folder is taken away."""
+        """Remember the door that was bound, to notice when the folder is removed."""
         self._door_inode = os.lstat(self.folder / DOOR).st_ino
 
     def still_there(self) -> bool:
-        """Whether our door is still the one in the folder (the user may have logged out)."""
+        """Whether the folder still has the door that was bound (a logout may remove the folder)."""
         try:
             return os.lstat(self.folder / DOOR).st_ino == self._door_inode
         except OSError:
             return False
 
     def write_status(self, status: dict[str, Any]) -> None:
-        """Replace status.json in one step; a full disk is not the daemon's death."""
+        """Replace status.json in one step; an error, as of a full disk, is ignored."""
         target = self.folder / STATUS
         temporary = self.folder / f".{STATUS}.{os.getpid()}.tmp"
         try:
@@ -152,7 +147,7 @@ class Runtime:
                 temporary.unlink()
 
     def release(self) -> None:
-        """Remove the sockets, then let go of the lock."""
+        """Remove the sockets, then release the lock."""
         if self._lock_fd is None:
             return
         if self.still_there():
@@ -163,9 +158,9 @@ class Runtime:
         self._lock_fd = None
 
     def open_log(self, *, to_terminal: bool) -> None:
-        """Send this process's log to the folder, rotated, and to the terminal if asked.
+        """Write this process's log to the folder, rotated, and with `to_terminal` to stderr too.
 
-        A log that cannot be written never stops a frame.
+        A log that cannot be written stops nothing.
         """
         root = logging.getLogger()
         root.setLevel(logging.INFO)

@@ -1,12 +1,12 @@
 """The worker: one device, the models, and frames one after the other.
 
-    front --link: jobs + memfds-----------------> worker --> engine --> slots
+    front --link: jobs, memfds---------------------> worker --> engine --> arenas
           <--link: ready, stage, done, failed, cancelled--+
 
-It maps the arenas that the front names, computes into them, and answers. It sees no client and no
-lease. It may be killed at any moment: everything that must survive lives in the front. At every
-stage boundary it says where it is, which is the heartbeat that the front's watchdog listens to,
-and looks whether it was asked to stop.
+It maps the arenas that a job names, computes into them, and reports. It knows no client and no
+lease. It may be killed at any moment: what must survive is kept by the front. At every stage it
+reports that stage, which is the heartbeat for the front's watchdog, and checks whether its job was
+cancelled. It trusts the link (link.py).
 """
 
 from __future__ import annotations
@@ -17,37 +17,46 @@ import logging
 import math
 import os
 import signal
-import socket
 import sys
 import time
 import traceback
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import msgpack
 
 from mattebridge.daemon.hooks import PROBE_MODEL, Hooks
 from mattebridge.daemon.link import Link, plain
-from mattebridge.errors import Cancelled, InternalError, MattebridgeError, OutOfMemoryError
+from mattebridge.errors import (
+    Cancelled,
+    InternalError,
+    MattebridgeError,
+    OutOfMemoryError,
+    one_line,
+)
 from mattebridge.wire import oslayer, protocol
 from mattebridge.wire.planes import Plane
 from mattebridge.wire.slots import SlotMap
 
+if TYPE_CHECKING:
+    from mattebridge.checkpoint import Checkpoint
+    from mattebridge.engine.engine import RenderReport
+
 log = logging.getLogger(__name__)
 
-# Exit status after a CUDA error that poisons the context: the front starts a fresh process.
+# Exit status after a CUDA error that makes the context unusable: the front starts a new process.
 STICKY_ERROR = 86
 WARM_UP_SIZE = 64
-# What a request gives the model list to say, so that one reply always fits a message.
+# These bounds keep the model list short enough for one reply.
 MAX_LISTED_MODELS = 60
 MODEL_LIST_BYTES = 56_000
-# Of what a model notes, this much goes into a reply.
+# These bounds keep the notes of a model short enough for one reply.
 MAX_NOTE_TEXT = 500
 MAX_NOTE_DEPTH = 5
 
 
 class Worker:
-    """The main thread's side: one message at a time."""
+    """One device: its engine, the mapped memory, and one message at a time."""
 
     def __init__(self, link: Link, device: str) -> None:
         from mattebridge.engine.engine import Engine
@@ -58,9 +67,9 @@ class Worker:
         self._memories: dict[int, SlotMap] = {}
 
     def warm_up(self) -> None:
-        """One small real frame of the default model, so that `ready` means ready.
+        """Render one small frame with the default model, then report `ready`.
 
-        A default model that cannot run here is said by every request for it, in its own words.
+        An error is logged only: each request for a model that cannot run gets that error itself.
         """
         started = time.monotonic()
         try:
@@ -70,7 +79,7 @@ class Worker:
         except Exception as error:
             log.exception("the warm-up frame failed")
             self._end_if_sticky(error)
-        self.link.say(
+        self.link.send(
             op="ready",
             models=self._model_names(),
             memory=self._memory(),
@@ -88,7 +97,7 @@ class Worker:
         plate[size // 4 : size // 2, size // 4 : size // 2] = 0.5
         self._engine.matte(
             {"plate": plate, "clean_plate": ramp},
-            RenderParams.from_wire({"colorspace": "srgb"}),
+            RenderParams(colorspace="srgb"),
             model="default",
             out={"alpha": np.empty((size, size, 1), np.float32)},
         )
@@ -106,16 +115,16 @@ class Worker:
         try:
             report = self._carry_out(message)
         except Cancelled:
-            self.link.say(op="cancelled", job=job)
+            self.link.send(op="cancelled", job=job)
         except MattebridgeError as error:
-            self.link.say(op="failed", job=job, error=protocol.error_fields(error))
+            self.link.send(op="failed", job=job, error=protocol.error_fields(error))
         except MemoryError:
-            full = OutOfMemoryError("the machine has no memory left for this frame")
-            self.link.say(op="failed", job=job, error=protocol.error_fields(full))
+            full = OutOfMemoryError("the machine does not have enough memory for this frame")
+            self.link.send(op="failed", job=job, error=protocol.error_fields(full))
         except Exception as error:
             self._unknown(job, error)
         else:
-            self.link.say(op="done", job=job, report=report, memory=self._memory())
+            self.link.send(op="done", job=job, report=report, memory=self._memory())
         finally:
             self.link.finished(job)
 
@@ -128,11 +137,11 @@ class Worker:
             f"under ref={reference}",
             ref=reference,
         )
-        self.link.say(op="failed", job=job, error=protocol.error_fields(failure))
+        self.link.send(op="failed", job=job, error=protocol.error_fields(failure))
 
     def _end_if_sticky(self, error: Exception) -> None:
         if is_sticky(error):
-            log.error("the CUDA context is lost: this worker ends")
+            log.error("the CUDA context is lost: this worker exits")
             sys.stderr.flush()
             os._exit(STICKY_ERROR)
 
@@ -152,39 +161,48 @@ class Worker:
         from mattebridge.wire.params import RenderParams
 
         arena = self._memories[message["arena"]]
-        generation, frame, job = message["gen"], message["frame"], message["job"]
-        arena.check_generation(generation)
+        arena.check_generation(message["gen"])
+        if self._hooks.bridge_probe and message["model"] == PROBE_MODEL:
+            return _probe_report()
+        planes = _arrays(arena, message["in"])
+        key: Optional[str] = message.get("clean_plate_key")
+        if "held_clean_plate" in message:
+            key = f"held-{message['held_clean_plate']}"
+            held = self._memories[message["held_clean_plate"]]
+            planes["clean_plate"] = held.array(Plane(**message["held_clean_plate_plane"]))
+        report = self._engine.matte(
+            planes,
+            RenderParams(**message["params"]),
+            model=message["model"],
+            out=_arrays(arena, message["out"]),
+            frame=message["frame"],
+            clean_plate_key=key,
+            checkpoint=self._checkpoint(message, arena),
+        )
+        self._check_cancelled(message["job"])
+        return self._frame_report(report)
+
+    def _checkpoint(self, message: dict[str, Any], arena: SlotMap) -> Checkpoint:
+        """What the engine calls at each stage: report it, stop if the job was cancelled."""
+        job, frame = message["job"], message["frame"]
 
         def check_cancelled() -> None:
-            if self.link.is_cancelled(job):
-                raise Cancelled("the frame was cancelled")
+            self._check_cancelled(job)
 
         def checkpoint(stage: str, done: int = 0, total: int = 0) -> None:
             check_cancelled()
-            self.link.say(op="stage", job=job, stage=stage, done=done, total=total)
-            self._hooks.at(stage, frame, check_cancelled, self.link.send)
+            self.link.send(op="stage", job=job, stage=stage, done=done, total=total)
+            self._hooks.at(stage, frame, check_cancelled, self.link.send_record)
             if stage == "inputs":
-                arena.check_generation(generation)
+                arena.check_generation(message["gen"])
 
-        if self._hooks.bridge_probe and message["model"] == PROBE_MODEL:
-            return _probe_report()
-        planes = {item["role"]: arena.array(Plane(**item)) for item in message["in"]}
-        out = {item["role"]: arena.array(Plane(**item)) for item in message["out"]}
-        key: Optional[str] = message.get("clean_plate_key")
-        if "plate" in message:
-            key = f"held-{message['plate']}"
-            held = self._memories[message["plate"]]
-            planes["clean_plate"] = held.array(Plane(**message["plate_plane"]))
-        report = self._engine.matte(
-            planes,
-            RenderParams.from_wire(message["params"]),
-            model=message["model"],
-            out=out,
-            frame=frame,
-            clean_plate_key=key,
-            checkpoint=checkpoint,
-        )
-        check_cancelled()
+        return checkpoint
+
+    def _check_cancelled(self, job: int) -> None:
+        if self.link.is_cancelled(job):
+            raise Cancelled("the frame was cancelled")
+
+    def _frame_report(self, report: RenderReport) -> dict[str, Any]:
         return {
             "model": report.model,
             "digest": report.digest,
@@ -201,7 +219,7 @@ class Worker:
         described = self._engine.registry.describe()[:MAX_LISTED_MODELS]
         listed = [{**card, "loaded": card["name"] in loaded} for card in described]
         if len(msgpack.packb(listed, default=plain)) > MODEL_LIST_BYTES:
-            # Settings are what makes a card long, and a name that is left out looks unknown.
+            # Settings make a card long; without its name a model would look unknown.
             for card in listed:
                 del card["settings"]
         return listed
@@ -212,9 +230,14 @@ class Worker:
     def _memory(self) -> dict[str, Any]:
         loaded = self._engine.loaded_models()
         return {
-            "resident_bytes": _resident_bytes(),
+            "resident_bytes": oslayer.current().resident_bytes(),
             "models": {model["name"]: model["memory_bytes"] for model in loaded},
         }
+
+
+def _arrays(arena: SlotMap, planes: list[dict[str, Any]]) -> dict[str, Any]:
+    """The pixels of planes in an arena, by role."""
+    return {plane["role"]: arena.array(Plane(**plane)) for plane in planes}
 
 
 def _probe_report() -> dict[str, Any]:
@@ -223,13 +246,13 @@ def _probe_report() -> dict[str, Any]:
 
 def is_sticky(error: BaseException) -> bool:
     """Whether this error leaves the CUDA context unusable for every later frame."""
-    words = str(error)
-    about_memory = "out of memory" in words or "NOT_ENOUGH_WORKSPACE" in words
-    return isinstance(error, RuntimeError) and "CUDA error" in words and not about_memory
+    text = str(error)
+    about_memory = "out of memory" in text or "NOT_ENOUGH_WORKSPACE" in text
+    return isinstance(error, RuntimeError) and "CUDA error" in text and not about_memory
 
 
 def _readable(value: Any, depth: int = 1) -> Any:
-    """What a model noted, cut down to what every client can read in a reply."""
+    """The notes of a model, cut down to values that every client can read in a reply."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, Mapping) and depth <= MAX_NOTE_DEPTH:
@@ -243,12 +266,7 @@ def _readable(value: Any, depth: int = 1) -> Any:
         return value
     if isinstance(value, int) and -(2**63) <= value < 2**63:
         return value
-    return protocol.clean_text(str(value), MAX_NOTE_TEXT)
-
-
-def _resident_bytes() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return one_line(str(value), MAX_NOTE_TEXT)
 
 
 def main(arguments: Optional[list[str]] = None) -> int:
@@ -260,14 +278,13 @@ def main(arguments: Optional[list[str]] = None) -> int:
     options = parser.parse_args(arguments)
     oslayer.current().die_with_parent()
     if os.getppid() != options.parent:
-        return 0  # it died before we could ask to be told
-    # A Ctrl-C in the daemon's terminal is the front's affair: it drains, we finish the frame.
+        return 0  # the front ended before die_with_parent took effect
+    # Ctrl-C in the daemon's terminal: the front drains, and this frame is finished.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.umask(0o077)
     faulthandler.enable()
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
-    link = socket.socket(fileno=options.link)
-    link.set_inheritable(False)
+    link = oslayer.current().inherited(options.link)
     worker = Worker(Link(link), options.device)
     worker.warm_up()
     while True:

@@ -1,13 +1,13 @@
 """The workers: one child process a device, started, watched, killed and replaced.
 
-    absent -> starting -> idle <-> busy          a worker that ends for whatever reason is first
-                 |          |        |           reaped and only then answered for: before that it
-                 +----------+--------+-> dying   could still write into the frame it was given
+    absent -> starting -> idle <-> busy          a process that ends is reaped before its request
+                 |          |        |           is answered: until then it could still write into
+                 +----------+--------+-> dying   the arena of that request
 
-A worker dies alone: its sessions and arenas live in the front. After `restarts` failures in a row,
-with no good frame between them, a device is given up (`failed`) instead of looping. Workers are
-started by exec from the front's main thread, with one socket and nothing else of ours open; the
-kernel kills them when the front dies.
+A worker that dies takes nothing with it: sessions and arenas belong to the front. After `restarts`
+failures in a row, with no finished request between them, the device is `failed` and is not started
+again. Workers are started by exec from the front's main thread, with one socket of the front open
+and nothing else; the kernel kills them when the front dies.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -26,7 +25,9 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import msgpack
 
-from mattebridge.wire import oslayer, protocol
+from mattebridge.errors import one_line
+from mattebridge.wire import oslayer
+from mattebridge.wire.connection import Connection
 
 if TYPE_CHECKING:
     from mattebridge.daemon.leases import Request
@@ -35,22 +36,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The link carries our own messages only; a model list may be longer than a client's message.
+# A model list on the link may be longer than a client's message.
 LINK_BYTES = 1 << 17
 LINK_BUFFER_BYTES = 4 << 20
 BACKOFF_S = 0.1
 BACKOFF_LIMIT_S = 5.0
 REMEMBERED_TIMES = 32
 
-
-# torch's threads wait for each other hundreds of times a frame. By default they do so spinning,
-# which on processors that anything else uses too (the clients that read and encode frames) takes
-# ten times the frame's own time; asleep it costs next to nothing.
+# torch's threads wait for each other hundreds of times a frame, by default in a busy loop. On
+# processors that other programs use too (the clients that read and encode frames) this takes ten
+# times as long as the frame itself. Threads that sleep while they wait cost almost nothing.
 WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
-class Worker:
-    """One device's worker, through all its lives."""
+class WorkerProcess:
+    """The worker of one device: its process, restarted when it dies, and its current request."""
 
     def __init__(
         self,
@@ -58,8 +58,8 @@ class Worker:
         limits: Limits,
         loop: Loop,
         *,
-        on_message: Callable[[Worker, dict[str, Any]], None],
-        on_death: Callable[[Worker, Optional[Request]], None],
+        on_message: Callable[[WorkerProcess, dict[str, Any]], None],
+        on_death: Callable[[WorkerProcess, Optional[Request]], None],
     ) -> None:
         self.device = device
         self.state = "absent"
@@ -69,26 +69,26 @@ class Worker:
         self.frames = 0
         self.memory: dict[str, Any] = {}
         self.models: list[dict[str, Any]] = []
-        self.last_sign = time.monotonic()
+        self.last_progress = time.monotonic()
         self._limits, self._loop = limits, loop
         self._on_message, self._on_death = on_message, on_death
         self._process: Optional[subprocess.Popen[bytes]] = None
-        self._link: Optional[socket.socket] = None
+        self._link: Optional[Connection] = None
         self._stderr = -1
         self._known: set[int] = set()
-        self._unsent: list[int] = []  # memory to forget, once it listens again
+        self._to_forget: list[int] = []  # sent when the worker is idle
         self._not_before = 0.0
         self._times: dict[tuple[Any, ...], deque[float]] = {}
 
     @property
     def pid(self) -> int:
-        """Of the process, 0 when there is none."""
+        """The process id; 0 when there is no process."""
         return self._process.pid if self._process is not None else 0
 
-    # -- life -----------------------------------------------------------------------------------
+    # -- the process --------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
-        """Start the process, unless there is one, or it must wait after a failure."""
+        """Start the process, unless it runs or the pause after a failure is not over."""
         if self.state != "absent" or now < self._not_before:
             return
         try:
@@ -97,22 +97,18 @@ class Worker:
             log.error("worker %s cannot be started: %s", self.device, error)
             self._not_before = now + BACKOFF_LIMIT_S
             return
-        self._known, self._unsent = set(), []
-        self.state, self.last_sign = "starting", now
+        self._known, self._to_forget = set(), []
+        self.state, self.last_progress = "starting", now
         self.restarts += 1
         log.info("worker %s started: pid=%d", self.device, self.pid)
 
     def _spawn(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for end in (ours, theirs):
-            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-                end.setsockopt(socket.SOL_SOCKET, option, LINK_BUFFER_BYTES)
-        ours.setblocking(False)
+        front_end, worker_end = oslayer.current().pair(LINK_BUFFER_BYTES)
         try:
             read_end, write_end = os.pipe()
         except OSError:
-            ours.close()
-            theirs.close()
+            front_end.close()
+            worker_end.close()
             raise
         try:
             self._process = subprocess.Popen(
@@ -120,55 +116,55 @@ class Worker:
                     sys.executable,
                     "-m",
                     "mattebridge.daemon.worker",
-                    f"--link={theirs.fileno()}",
+                    f"--link={worker_end.fileno()}",
                     f"--parent={os.getpid()}",
                     f"--device={self.device}",
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=write_end,
                 stderr=write_end,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[worker_end.fileno()],
                 cwd="/",
                 env={**WORKER_ENVIRONMENT, **os.environ},
             )
         except OSError:
-            ours.close()
+            front_end.close()
             os.close(read_end)
             raise
         finally:
-            theirs.close()
+            worker_end.close()
             os.close(write_end)
-        self._link, self._stderr = ours, read_end
+        self._link, self._stderr = front_end, read_end
         os.set_blocking(read_end, False)
-        self._loop.watch(ours.fileno(), self._hear)
+        self._loop.watch(front_end.fileno(), self._receive)
         self._loop.watch(read_end, self._read_stderr)
 
     def kill(self, why: str) -> None:
-        """End the process now; its request is answered once it is reaped."""
+        """Kill the process now; its request is answered when it has been reaped."""
         if self._process is None or self.state == "dying":
             return
-        log.warning("worker %s is ended: %s", self.device, why)
+        log.warning("worker %s is killed: %s", self.device, why)
         self.state = "dying"
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGKILL)
 
     def tick(self, now: float) -> None:
-        """Reap a dead process; kill one that makes no progress."""
+        """Reap a process that has ended; kill one that makes no progress."""
         if self._process is None:
             return
         if self._process.poll() is not None:
             self._reaped(now)
-        elif self.state in ("busy", "starting") and now - self.last_sign > self.patience_s():
-            self.kill(f"no progress for {now - self.last_sign:.0f} s")
+        elif self.state in ("busy", "starting") and now - self.last_progress > self.stage_limit_s():
+            self.kill(f"no progress for {now - self.last_progress:.0f} s")
 
     def _reaped(self, now: float) -> None:
         process, request = self._process, self.request
         assert process is not None
         self._read_stderr()
         self._close_link()
-        asked_to_go = self.state == "retiring"
+        retired = self.state == "retiring"
         self._process, self.request, self.state = None, None, "absent"
-        if asked_to_go:
+        if retired:
             log.info("worker %s released", self.device)
             return
         self.failures += 1
@@ -183,13 +179,13 @@ class Worker:
         self._on_death(self, request)
 
     def retire(self) -> None:
-        """Let an idle worker go; the next request starts another."""
+        """End an idle worker's process; the next request starts another."""
         if self.state == "idle":
             self.state = "retiring"
             self.send({"op": "exit"})
 
-    def patience_s(self) -> float:
-        """How long a stage may take before the worker counts as wedged."""
+    def stage_limit_s(self) -> float:
+        """How long a stage may take before the worker counts as hanging."""
         if self.state == "starting" or self.request is None:
             return self._limits.watchdog_first_s
         times = self._times.get(self._kind(self.request))
@@ -201,20 +197,25 @@ class Worker:
     def _kind(self, request: Request) -> tuple[Any, ...]:
         return (request.op, request.message.get("model"), request.size)
 
-    # -- work -----------------------------------------------------------------------------------
+    # -- requests -----------------------------------------------------------------------------
 
-    def give(
+    def ready(self, models: list[dict[str, Any]], memory: dict[str, Any]) -> None:
+        """The process has started up: it takes requests."""
+        self.models, self.memory = models, memory
+        self.state = "idle" if self.state == "starting" else self.state
+
+    def send_request(
         self, request: Request, message: dict[str, Any], memories: list[tuple[int, int]]
     ) -> None:
-        """Hand over a request. `memories` are (key, descriptor) of what it looks at."""
+        """Send a request. `memories` are (key, descriptor) of the memory that it uses."""
         new = [(key, fd) for key, fd in memories if key not in self._known]
         self._known.update(key for key, _fd in new)
         self.request, self.state = request, "busy"
-        self.last_sign = time.monotonic()
+        self.last_progress = time.monotonic()
         self.send({**message, "keys": [key for key, _fd in new]}, tuple(fd for _key, fd in new))
 
     def finished(self, now: float, *, good: bool) -> None:
-        """The request is over and the worker has let go of its arena."""
+        """The request has ended, and the worker no longer uses its arena."""
         if self.request is not None and self.request.started is not None and good:
             kind = self._kind(self.request)
             times = self._times.setdefault(kind, deque(maxlen=REMEMBERED_TIMES))
@@ -226,39 +227,39 @@ class Worker:
         self.forget([])
 
     def cancel(self, request: Request) -> None:
-        """Ask for the running request to stop at its next stage; asking again changes nothing."""
+        """Ask the worker to stop this request at its next stage, if it runs here; sent once."""
         if self.request is request and not request.cancel_sent:
             request.cancel_sent = True
             self.send({"op": "cancel", "job": request.job})
 
     def forget(self, keys: list[int]) -> None:
-        """Memory that will not be named again: the worker unmaps it.
+        """Let the worker unmap memory that no later request uses.
 
-        A worker that computes does not read: what it would be told meanwhile must not pile up.
+        A busy worker does not read its link, so this is sent when it is idle.
         """
         known = [key for key in keys if key in self._known]
         self._known.difference_update(known)
-        self._unsent += known
-        if self._unsent and self.state == "idle":
-            self.send({"op": "forget", "keys": self._unsent})
-            self._unsent = []
+        self._to_forget += known
+        if self._to_forget and self.state == "idle":
+            self.send({"op": "forget", "keys": self._to_forget})
+            self._to_forget = []
 
     def send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
-        """One record to the worker; a link that does not take it means a wedge."""
+        """Send one record; a worker whose link is full hangs and is killed."""
         if self._link is None:
             return
         data = msgpack.packb(message, default=_plane_to_wire, use_bin_type=True)
         try:
-            oslayer.send_record(self._link, data, fds)
+            self._link.send(data, fds)
         except BlockingIOError:
             self.kill("it does not read its messages")
         except OSError:
             self.kill("its link is broken")
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         assert self._link is not None
         try:
-            data = self._link.recv(LINK_BYTES)
+            data = self._link.receive(LINK_BYTES).data
         except BlockingIOError:
             return
         except OSError:
@@ -268,15 +269,15 @@ class Worker:
             if self.state != "retiring":
                 self.kill("it closed its link")
             return
-        self.last_sign = time.monotonic()
+        self.last_progress = time.monotonic()
         try:
             self._on_message(self, msgpack.unpackb(data, raw=False))
         except Exception:
-            log.exception("worker %s said something that makes no sense", self.device)
-            self.kill("what it says makes no sense")
+            log.exception("worker %s sent an invalid message", self.device)
+            self.kill("it sent an invalid message")
 
     def _read_stderr(self) -> None:
-        """Whatever a worker prints goes into the one log, line by line, made printable."""
+        """Copy what the worker prints into the log, line by line, made printable."""
         if self._stderr < 0:
             return
         try:
@@ -289,7 +290,7 @@ class Worker:
             self._stderr = -1
             return
         for line in data.decode("utf-8", "replace").splitlines():
-            log.info("worker %s: %s", self.device, protocol.clean_text(line))
+            log.info("worker %s: %s", self.device, one_line(line))
 
     def _close_link(self) -> None:
         if self._link is not None:
@@ -302,7 +303,7 @@ class Worker:
             self._stderr = -1
 
     def stop(self) -> None:
-        """Kill and reap at once: the front is leaving."""
+        """Kill and reap the process at once, because the front ends."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
@@ -310,14 +311,22 @@ class Worker:
             self._close_link()
             self._process, self.state = None, "absent"
 
-    def describe(self, now: float) -> dict[str, Any]:
-        """For the status."""
+    # -- status -------------------------------------------------------------------------------
+
+    def brief(self, now: float) -> dict[str, Any]:
+        """For `ping`."""
         return {
             "device": self.device,
             "state": self.state,
             "pid": self.pid,
-            "age_since_progress_ms": int((now - self.last_sign) * 1000),
+            "age_since_progress_ms": int((now - self.last_progress) * 1000),
             "restarts": max(0, self.restarts),
+        }
+
+    def describe(self, now: float) -> dict[str, Any]:
+        """For `status`."""
+        return {
+            **self.brief(now),
             "failures": self.failures,
             "frames": self.frames,
             "frame": self.request.frame if self.request is not None else None,
@@ -332,8 +341,8 @@ def _plane_to_wire(value: Any) -> Any:
 def find_devices(wanted: str) -> list[str]:
     """The devices to serve from `cpu`, `cuda:0,cuda:1` or `auto`.
 
-    `auto` asks a child process for the CUDA devices, and only where a driver is installed: the
-    front itself never loads torch.
+    `auto` asks a child process for the CUDA devices, where a driver is installed: the front itself
+    never imports torch.
     """
     if wanted != "auto":
         return [name.strip() for name in wanted.split(",") if name.strip()]
@@ -346,6 +355,6 @@ def find_devices(wanted: str) -> list[str]:
         )
         count = int(answer.stdout.split()[-1])
     except (OSError, ValueError, IndexError, subprocess.SubprocessError):
-        log.warning("the CUDA driver is there, but torch cannot use it: serving on the CPU")
+        log.warning("a CUDA driver is installed, but torch cannot use it: serving on the CPU")
         count = 0
     return [f"cuda:{index}" for index in range(count)] or ["cpu"]

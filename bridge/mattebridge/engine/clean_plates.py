@@ -1,4 +1,13 @@
-"""The clean plates that are kept between frames, with what was computed from them."""
+"""The clean plates that are kept between frames, with what was computed from each of them alone.
+
+    planes --find_or_copy--> HeldCleanPlate, held or new
+           --keep----------> held (once its pixels are known to be whole)
+           --trim----------> the last used, within the budget (after the frame)
+
+The clean plate of a shot is usually the same picture in each frame. Its float pixels, its colour
+spaces and what the alignment looks for in it (`side`) are computed once. The alignment itself is
+computed for every frame: it depends on the plate.
+"""
 
 from __future__ import annotations
 
@@ -7,41 +16,45 @@ from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 
-from mattebridge.color import FloatImage, strips
-from mattebridge.engine.picture import Picture, Plane
+from mattebridge.color import FloatImage, Pixels, strips
+from mattebridge.engine.picture import Picture
+from mattebridge.wire.params import RenderParams
 
 if TYPE_CHECKING:
-    from mattebridge.clean_plate.match import CleanSide
-    from mattebridge.wire.params import RenderParams
+    from mattebridge.clean_plate.pair import CleanSide
 
 
 @dataclass
 class HeldCleanPlate:
-    """A clean plate as it was sent, and what was made of it once."""
+    """A clean plate as it was sent, and what was computed from it.
 
-    raw: Plane
+    key: stands for its content, where the client gave one. nonfinite: how many values were NaN or
+    infinite. picture: straight and finite, once it was prepared.
+    """
+
+    raw: Pixels
     colorspace: str
     plate_alpha: str
     key: Optional[str] = None
     nonfinite: int = 0
     picture: Optional[Picture] = None
-    # What alignment needs of it; made on first use, so that `off` imports no cv2.
+    # What the alignment needs of it; made on first use, so that `off` does not import cv2.
     side: Optional[CleanSide] = None
 
     @property
     def size_bytes(self) -> int:
-        """What it takes when everything derived from it exists."""
+        """The memory it takes when everything derived from it exists."""
         height, width = self.raw.shape[:2]
         return int(self.raw.nbytes + 6 * 12 * height * width)
 
     def matched_picture(self, display: FloatImage) -> Picture:
-        """The matched clean plate as a picture; the picture itself where nothing was changed."""
+        """The matched clean plate, display-encoded, as a picture; its own where nothing changed."""
         assert self.picture is not None
         return self.picture if display is self.picture.display else Picture(display, "srgb")
 
 
 class CleanPlates:
-    """The clean plates of the last shots, least recently used first out of a byte budget."""
+    """The last clean plates within a budget of bytes; the least recently used is dropped first."""
 
     def __init__(self, budget_bytes: int, count: int = 4) -> None:
         self._budget_bytes = budget_bytes
@@ -49,12 +62,12 @@ class CleanPlates:
         self._held: list[HeldCleanPlate] = []
 
     def find_or_copy(
-        self, plane: Plane, params: RenderParams, key: Optional[str]
+        self, plane: Pixels, params: RenderParams, key: Optional[str]
     ) -> HeldCleanPlate:
-        """The held clean plate with these pixels, or a private copy of them, not yet held.
+        """The held clean plate with these pixels, or a private copy of them that is not held yet.
 
-        A `key` stands for its content: the same key, layout and parameters are the same pixels
-        without a look. Whoever passes keys keeps those of different clients apart.
+        A `key` stands for the content: with the same key, layout and parameters the pixels are not
+        compared. The caller must keep the keys of different clients apart.
         """
         for held in reversed(self._held):
             if self._is_same(held, plane, params, key):
@@ -62,18 +75,15 @@ class CleanPlates:
         return HeldCleanPlate(plane.copy(), params.colorspace, params.plate_alpha, key)
 
     def keep(self, plate: HeldCleanPlate) -> None:
-        """Hold it, as the one used last; only once its pixels are known to be whole."""
+        """Hold it, as the last used; only once its pixels are known to be whole."""
         self._held = [held for held in self._held if held is not plate] + [plate]
 
     def trim(self) -> None:
-        """Let go of what is over the budget; called when the frame no longer needs it."""
+        """Drop what is over the budget; called when the frame no longer needs its clean plate."""
         while self._held and (
             len(self._held) > self._count or self.size_bytes > self._budget_bytes
         ):
             self._held.pop(0)
-
-    def clear(self) -> None:
-        self._held.clear()
 
     @property
     def size_bytes(self) -> int:
@@ -84,7 +94,7 @@ class CleanPlates:
 
     @staticmethod
     def _is_same(
-        held: HeldCleanPlate, plane: Plane, params: RenderParams, key: Optional[str]
+        held: HeldCleanPlate, plane: Pixels, params: RenderParams, key: Optional[str]
     ) -> bool:
         if (held.colorspace, held.plate_alpha) != (params.colorspace, params.plate_alpha):
             return False
@@ -93,8 +103,8 @@ class CleanPlates:
         return key is not None or same_bits(held.raw, plane)
 
 
-def same_bits(one: Plane, other: Plane) -> bool:
-    """Whether two planes of one shape and type hold the same bytes; NaN equals itself."""
+def same_bits(one: Pixels, other: Pixels) -> bool:
+    """Whether two planes of one shape and type hold the same bits; NaN equals NaN."""
     bits = np.dtype(f"u{one.dtype.itemsize}")
     return all(
         np.array_equal(one[rows].view(bits), other[rows].view(bits))

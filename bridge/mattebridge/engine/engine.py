@@ -1,49 +1,51 @@
 """One frame: planes in, alpha, foreground and premultiplied out, whatever the model.
 
     copy in --> align clean plate --> pad --> model --> crop, mattes --> colour out, premultiply
-    engine_in     alignment                  models/                       engine_out
+    inputs      align                         models/                    finish
 
-The engine knows no sockets, slots or files: it gets arrays that may be somebody else's memory,
-reads them once, and writes the results into arrays it is given. One engine serves one thread; it
-holds the loaded models and the last clean plates, and nothing else survives a frame. Imports torch
-and cv2 only when a model or an alignment needs them.
+The engine knows no sockets, arenas or files. It is given arrays, which may be memory that others
+write to: it reads them once, and writes the results into arrays that it is given. One engine serves
+one thread; between frames it keeps the loaded models and the last clean plates, and nothing else.
+torch and cv2 are imported only when a model or an alignment needs them.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
 import numpy as np
 
 from mattebridge.checkpoint import Checkpoint, no_checkpoint
-from mattebridge.color import FloatImage
+from mattebridge.color import FloatImage, Pixels
+from mattebridge.engine.align import MatchedCleanPlate, matched_clean_plate
 from mattebridge.engine.clean_plates import CleanPlates
 from mattebridge.engine.finish import Finish, with_mattes, write_map
-from mattebridge.engine.inputs import FrameInputs, copy_planes, prepare
-from mattebridge.engine.picture import Picture, Plane
-from mattebridge.engine.request import FrameLimits, check_request
+from mattebridge.engine.inputs import PreparedInputs, copy_planes, prepare
+from mattebridge.engine.picture import Picture
+from mattebridge.engine.request import FrameLimits, check_request, size_text
 from mattebridge.errors import InternalError, ModelError, OutOfMemoryError
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
 from mattebridge.models.registry import Registry
-from mattebridge.wire.params import RenderParams
+from mattebridge.wire import oslayer
+from mattebridge.wire.params import EXTRA_OUTPUTS, RenderParams
 
 logger = logging.getLogger(__name__)
 
-# Clean plates kept between frames: a few shots at HD, one at 8K.
+# Clean plates kept between frames: those of a few shots at HD, or one at 8K.
 CLEAN_PLATE_BUDGET_BYTES = 2**30
-# Of the machine's memory, what one frame may take: the rest is the slots' and everybody else's.
+# The share of the machine's memory that one frame may take; the rest is for arenas and other
+# programs.
 MEMORY_SHARE = 0.6
 
 
 @dataclass(frozen=True)
 class RenderReport:
-    """What the reply says of a frame: what was less than asked, what was found, and the time."""
+    """What the reply tells of a frame: what was not reached, what was found, and the time."""
 
     model: str
     digest: str
@@ -61,7 +63,7 @@ class _Loaded:
 
 
 class Engine:
-    """Renders frames on one device with the models it was asked to load."""
+    """Renders frames on one device with the models that it was asked to load."""
 
     def __init__(
         self,
@@ -73,17 +75,17 @@ class Engine:
     ) -> None:
         self.device = device
         self.registry = registry or Registry()
-        self.limits = limits or FrameLimits(memory_bytes=machine_memory_bytes())
+        self.limits = limits or FrameLimits(memory_bytes=_memory_of_one_frame())
         self.clean_plates = CleanPlates(clean_plate_budget_bytes)
         self._loaded: dict[str, _Loaded] = {}
 
     def matte(
         self,
-        planes: Mapping[str, Plane],
+        planes: Mapping[str, Pixels],
         params: RenderParams,
         *,
         model: str,
-        out: Mapping[str, Plane],
+        out: Mapping[str, Pixels],
         frame: Optional[int] = None,
         clean_plate_key: Optional[str] = None,
         checkpoint: Optional[Checkpoint] = None,
@@ -94,55 +96,63 @@ class Engine:
         uint8, uint16, half or float32, top-down, rows may be strided; colours in
         `params.colorspace`, mattes 0..1. out: alpha (H, W, 1) linear coverage, foreground (H, W, 3)
         straight, premultiplied (H, W, 4), error, refinement (H, W, 1); half or float32; colours in
-        `params.output_colorspace`.
+        `params.output_colorspace`. clean_plate_key: see `CleanPlates.find_or_copy`.
 
         `checkpoint("inputs")` is called once every plane has been read, before anything is
         concluded from it or written. Raises the errors of `check_request`, `NonFiniteError`,
         `ModelError`, `OutOfMemoryError`, and whatever the checkpoint raises.
         """
         checkpoint = checkpoint or no_checkpoint
-        clock = _Clock()
         card = self.registry.card(model)
         settings = card.settings_schema.validate(params.settings, model=card.name)
         check_request(planes, out, card, params, self.limits)
+        clock = _Clock()
         try:
             with clock("inputs"):
                 inputs = self._take_inputs(planes, params, clean_plate_key, checkpoint)
-            notes = inputs.notes
             with clock("align"):
-                clean_plate, outside, degraded = self._matched(inputs, params, card, checkpoint)
+                matched = matched_clean_plate(inputs, params, card, checkpoint)
             with clock("load"):
                 loaded = self._ready(card)
             with clock("inputs"):
-                given = _model_input(inputs, clean_plate, outside, card, params, settings, frame)
+                given = _model_input(inputs, matched, card, params, settings, frame)
                 padded = _padded(given, card)
             checkpoint("model")
             with clock("model"):
                 made = loaded.model.matte(padded, checkpoint)
-                made = _checked(made, given, card)
+                made = _cropped(made, given, card)
                 loaded.frames += 1
             checkpoint("finish")
             with clock("finish"):
-                write_s = _write(made, inputs, clean_plate, card, params, out, checkpoint)
+                write_s = _finish(made, inputs, matched.picture, card, params, out, checkpoint)
             clock.move(write_s, "finish", "write")
         except MemoryError as error:
             raise OutOfMemoryError(
-                f"the machine has not the memory for a frame of {_size(planes)} with model"
-                f" '{card.name}' - use a smaller proxy or crop"
+                "the machine does not have enough memory for a frame of"
+                f" {size_text(planes['plate'])} with model '{card.name}' - use a smaller proxy or"
+                " crop"
             ) from error
         finally:
             self.clean_plates.trim()
-        if made.notes:
-            notes["model"] = dict(made.notes)
-        _note_ignored(notes, planes, card)
-        return RenderReport(
-            card.name, card.digest, (*degraded, *made.degraded), notes, clock.timings_ms
-        )
+        return _report(card, inputs, matched, made, planes, clock)
+
+    def _take_inputs(
+        self,
+        planes: Mapping[str, Pixels],
+        params: RenderParams,
+        clean_plate_key: Optional[str],
+        checkpoint: Checkpoint,
+    ) -> PreparedInputs:
+        copies = copy_planes(planes, params, self.clean_plates, clean_plate_key)
+        checkpoint("inputs")
+        if copies.clean_plate is not None:
+            self.clean_plates.keep(copies.clean_plate)
+        return prepare(copies, params)
 
     # --- models -----------------------------------------------------------------------------------
 
     def load_model(self, name: str) -> dict[str, Any]:
-        """Load a model if it is not; its name, digest, memory and the seconds loading took."""
+        """Load a model unless it is loaded; its name, digest, memory and seconds of loading."""
         return self._figures(self._ready(self.registry.card(name)))
 
     def unload_model(self, name: str) -> bool:
@@ -151,28 +161,11 @@ class Engine:
             return True
         return self._forget(self.registry.card(name).name)
 
-    def unload_all(self) -> None:
-        """Drop all models and clean plates."""
-        while self._loaded:
-            self._loaded.popitem()[1].model.unload()
-        self.clean_plates.clear()
-
     def loaded_models(self) -> list[dict[str, Any]]:
         """The loaded models with their figures, least recently used first."""
         self._forget_removed()
         order = sorted(self._loaded.values(), key=lambda loaded: loaded.used_at)
         return [self._figures(loaded) for loaded in order]
-
-    def _forget(self, name: str) -> bool:
-        loaded = self._loaded.pop(name, None)
-        if loaded is not None:
-            loaded.model.unload()
-        return loaded is not None
-
-    def _forget_removed(self) -> None:
-        """Models that the user took away leave no weights behind."""
-        for name in [name for name in self._loaded if name not in self.registry]:
-            self._forget(name)
 
     def _ready(self, card: ModelCard) -> _Loaded:
         """The model of a card, loaded; one of the same name but other weights is replaced."""
@@ -180,20 +173,33 @@ class Engine:
         loaded = self._loaded.get(card.name)
         if loaded is None or loaded.model.digest != card.digest:
             self._forget(card.name)
-            start = time.perf_counter()
-            model = self.registry.make(card.name)
-            if model.digest != card.digest:
-                raise ModelError(
-                    f"model '{card.name}' was replaced at this moment: send the frame again",
-                    reason="replaced",
-                    retry=True,
-                )
-            model.load(self.device)
-            loaded = _Loaded(model, time.perf_counter() - start)
-            self._loaded[card.name] = loaded
-            logger.info("loaded model=%s device=%s", card.name, self.device)
+            loaded = self._loaded[card.name] = self._load(card)
         loaded.used_at = time.monotonic()
         return loaded
+
+    def _load(self, card: ModelCard) -> _Loaded:
+        start = time.perf_counter()
+        model = self.registry.make(card.name)
+        if model.digest != card.digest:
+            raise ModelError(
+                f"model '{card.name}' was replaced at this moment: send the frame again",
+                reason="replaced",
+                retry=True,
+            )
+        model.load(self.device)
+        logger.info("loaded model=%s device=%s", card.name, self.device)
+        return _Loaded(model, time.perf_counter() - start)
+
+    def _forget_removed(self) -> None:
+        """Drop the weights of models that are no longer in the registry."""
+        for name in [name for name in self._loaded if name not in self.registry]:
+            self._forget(name)
+
+    def _forget(self, name: str) -> bool:
+        loaded = self._loaded.pop(name, None)
+        if loaded is not None:
+            loaded.model.unload()
+        return loaded is not None
 
     def _figures(self, loaded: _Loaded) -> dict[str, Any]:
         return {
@@ -206,77 +212,15 @@ class Engine:
             "idle_s": round(time.monotonic() - loaded.used_at, 3),
         }
 
-    # --- one frame --------------------------------------------------------------------------------
 
-    def _take_inputs(
-        self,
-        planes: Mapping[str, Plane],
-        params: RenderParams,
-        clean_plate_key: Optional[str],
-        checkpoint: Checkpoint,
-    ) -> FrameInputs:
-        copies = copy_planes(planes, params, self.clean_plates, clean_plate_key)
-        checkpoint("inputs")
-        if copies.clean_plate is not None:
-            self.clean_plates.keep(copies.clean_plate)
-        return prepare(copies, params)
-
-    def _matched(
-        self,
-        inputs: FrameInputs,
-        params: RenderParams,
-        card: ModelCard,
-        checkpoint: Checkpoint,
-    ) -> tuple[Optional[Picture], Any, tuple[str, ...]]:
-        """The clean plate as the model sees it, what it does not cover, and what went wrong."""
-        held = inputs.clean_plate
-        if held is None or held.picture is None:
-            return None, None, ()
-        alignment, exposure = alignment_for(params, card), matches_exposure_for(params, card)
-        if alignment == "off" and not exposure:
-            return held.picture, None, ()
-        from mattebridge.clean_plate.match import CleanSide, match_clean_plate
-
-        checkpoint("align")
-        # Each frame is aligned by itself: equal inputs give equal pixels whatever was rendered
-        # before. Only what the clean plate alone decides is kept.
-        held.side = held.side or CleanSide(held.picture.display)
-        match = match_clean_plate(
-            inputs.plate.display,
-            held.picture.display,
-            alignment=alignment,  # type: ignore[arg-type]
-            match_exposure=exposure,
-            subject=inputs.subject,
-            clean_side=held.side,
-            checkpoint=checkpoint,
-        )
-        inputs.notes["alignment"] = _match_notes(match)
-        return held.matched_picture(match.clean_plate), match.outside, match.degraded
-
-
-def alignment_for(params: RenderParams, card: ModelCard) -> str:
-    """How the clean plate is aligned: as asked for, else as the model wants."""
-    return params.alignment or card.default_alignment
-
-
-def matches_exposure_for(params: RenderParams, card: ModelCard) -> bool:
-    """Whether exposure is fitted: as asked for, else wherever alignment is `auto`."""
-    if params.match_exposure is None:
-        return alignment_for(params, card) == "auto"
-    return params.match_exposure
-
-
-def machine_memory_bytes() -> Optional[int]:
-    """What one frame may take on this machine; None where the system does not say."""
-    try:
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
-    return int(total * MEMORY_SHARE) if total > 0 else None
+def _memory_of_one_frame() -> Optional[int]:
+    """What one frame may take on this machine; None where the system's memory is not known."""
+    layer = oslayer.find()
+    return None if layer is None else int(layer.total_memory_bytes() * MEMORY_SHARE)
 
 
 class _Clock:
-    """Milliseconds by stage."""
+    """Milliseconds by stage; a stage that is entered again adds up."""
 
     def __init__(self) -> None:
         self.timings_ms: dict[str, float] = {}
@@ -294,10 +238,12 @@ class _Clock:
         self.timings_ms[source] = round(self.timings_ms[source] - self.timings_ms[target], 3)
 
 
+# --- the model's side -----------------------------------------------------------------------------
+
+
 def _model_input(
-    inputs: FrameInputs,
-    clean_plate: Optional[Picture],
-    outside: Any,
+    inputs: PreparedInputs,
+    matched: MatchedCleanPlate,
     card: ModelCard,
     params: RenderParams,
     settings: Mapping[str, Any],
@@ -306,12 +252,11 @@ def _model_input(
     def seen(picture: Picture) -> FloatImage:
         return picture.display if card.accepts_hdr else picture.clipped
 
-    uses_hint = card.uses_alpha_hint or card.needs_alpha_hint
     return ModelInput(
         plate=seen(inputs.plate),
-        clean_plate=None if clean_plate is None else seen(clean_plate),
-        alpha_hint=inputs.mattes.get("alpha_hint") if uses_hint else None,
-        outside=outside,
+        clean_plate=None if matched.picture is None else seen(matched.picture),
+        alpha_hint=inputs.mattes.get("alpha_hint") if card.takes_alpha_hint else None,
+        outside=matched.outside,
         scene_linear=params.colorspace == "linear",
         settings=settings,
         frame=frame,
@@ -332,25 +277,26 @@ def _padded(given: ModelInput, card: ModelCard) -> ModelInput:
         pads = ((0, bottom), (0, right), (0, 0))[: values.ndim]
         return np.pad(values, pads, mode="edge")
 
-    return ModelInput(
+    return replace(
+        given,
         plate=grown(given.plate),
         clean_plate=grown(given.clean_plate),
         alpha_hint=grown(given.alpha_hint),
         outside=grown(given.outside),
-        scene_linear=given.scene_linear,
-        settings=given.settings,
-        frame=given.frame,
-        exact=given.exact,
     )
 
 
-def _padded_size(image: Plane, card: ModelCard) -> tuple[int, int]:
+def _padded_size(image: Pixels, card: ModelCard) -> tuple[int, int]:
     height, width = image.shape[:2]
     return card.size_rule.padded(height), card.size_rule.padded(width)
 
 
-def _checked(made: ModelOutput, given: ModelInput, card: ModelCard) -> ModelOutput:
-    """The output cropped to the frame; a model that gives no picture is an error, not a hole."""
+def _cropped(made: ModelOutput, given: ModelInput, card: ModelCard) -> ModelOutput:
+    """The output at the size of the frame.
+
+    Raises `InternalError` for arrays of another size than the model was given, `ModelError` for
+    values that are not finite.
+    """
     height, width = given.plate.shape[:2]
     padded = _padded_size(given.plate, card)
     if made.alpha.shape != padded or made.foreground.shape != (*padded, 3):
@@ -366,16 +312,19 @@ def _checked(made: ModelOutput, given: ModelInput, card: ModelCard) -> ModelOutp
                 " - its weights or settings do not suit this frame",
                 reason="nonfinite",
             )
-    return ModelOutput(alpha, foreground, made.extra, made.degraded, made.notes)
+    return replace(made, alpha=alpha, foreground=foreground)
 
 
-def _write(
+# --- the results ----------------------------------------------------------------------------------
+
+
+def _finish(
     made: ModelOutput,
-    inputs: FrameInputs,
+    inputs: PreparedInputs,
     clean_plate: Optional[Picture],
     card: ModelCard,
     params: RenderParams,
-    out: Mapping[str, Plane],
+    out: Mapping[str, Pixels],
     checkpoint: Checkpoint,
 ) -> float:
     """Finish the frame into `out`; the seconds spent on writing alone."""
@@ -392,39 +341,40 @@ def _write(
         keeps_highlights=card.accepts_hdr,
     )
     finish.write(out, lambda done, total: checkpoint("finish", done, total))
-    padded = _padded_size(made.alpha, card)
-    for role in ("error", "refinement"):
-        if role in out:
-            if role not in made.extra:
-                raise ModelError(
-                    f"model '{card.name}' gives no {role} map with these settings"
-                    f" - leave '{role}' out of the outputs",
-                    reason="output",
-                )
-            write_map(out[role], made.extra[role], padded, smooth=role == "error")
+    _write_maps(made, card, out)
     if finish.clamped:
         inputs.notes["clamped"] = finish.clamped
     return sum(finish.write_s)
 
 
-def _match_notes(match: Any) -> dict[str, Any]:
-    """What alignment and exposure fit found, in plain values."""
-    homography = match.homography
-    return {
-        **match.report,
-        "homography": None if homography is None else [float(v) for v in homography.ravel()],
-        "gain": [float(v) for v in match.gain],
-        "offset": [float(v) for v in match.offset],
-    }
+def _write_maps(made: ModelOutput, card: ModelCard, out: Mapping[str, Pixels]) -> None:
+    """Write the model's maps into `out`; `ModelError` for one that it did not give."""
+    padded = _padded_size(made.alpha, card)
+    for role in EXTRA_OUTPUTS:
+        if role not in out:
+            continue
+        if role not in made.extra:
+            raise ModelError(
+                f"model '{card.name}' gives no {role} map with these settings"
+                f" - leave '{role}' out of the outputs",
+                reason="output",
+            )
+        write_map(out[role], made.extra[role], padded, smooth=role == "error")
 
 
-def _note_ignored(notes: dict[str, Any], planes: Mapping[str, Plane], card: ModelCard) -> None:
-    """Name the planes that had no influence; the alignment uses a hint to leave the subject out."""
-    used = card.uses_alpha_hint or card.needs_alpha_hint or "alignment" in notes
-    if "alpha_hint" in planes and not used:
+def _report(
+    card: ModelCard,
+    inputs: PreparedInputs,
+    matched: MatchedCleanPlate,
+    made: ModelOutput,
+    planes: Mapping[str, Pixels],
+    clock: _Clock,
+) -> RenderReport:
+    notes = inputs.notes
+    if made.notes:
+        notes["model"] = dict(made.notes)
+    # The alignment uses a hint as well, to leave the subject out.
+    if "alpha_hint" in planes and not (card.takes_alpha_hint or "alignment" in notes):
         notes["ignored"] = ["alpha_hint"]
-
-
-def _size(planes: Mapping[str, Plane]) -> str:
-    height, width = planes["plate"].shape[:2]
-    return f"{width}x{height}"
+    degraded = (*matched.degraded, *made.degraded)
+    return RenderReport(card.name, card.digest, degraded, notes, clock.timings_ms)

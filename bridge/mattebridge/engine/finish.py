@@ -1,11 +1,11 @@
-"""The engine's way out: from a model's alpha and foreground to the planes that were asked for.
+"""A model's alpha and foreground as the planes that were asked for.
 
     alpha --mattes--> rounded to its plane's type --> foreground --> rounded --> premultiplied
 
-Rule: each result is computed from the ones already written, as they were rounded. So
-`premultiplied` is the product of the foreground and alpha that the host receives, in half as in
-float, and the unmix is exact for the very alpha that comes with it. Works in strips of rows, so
-that a frame costs a few megabytes here whatever its size.
+Rule: each result is computed from those before it, as they were rounded. So `premultiplied` is the
+product of the foreground and alpha that the host receives, in half as in float, and the unmix is
+exact for the alpha that the host receives. The frame is done in strips of rows, so that this takes
+a few megabytes of memory whatever the size of the frame.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mattebridge.color import FloatImage, srgb_decode, srgb_encode, strips, unmix, unpremultiply
+from mattebridge.color import (
+    HALF_MAX,
+    FloatImage,
+    Pixels,
+    srgb_decode,
+    srgb_encode,
+    strips,
+    unmix,
+    unpremultiply,
+)
 from mattebridge.engine.picture import FLOAT_MAX, Picture
-
-Plane = NDArray[Any]
-
-HALF_MAX = np.float32(65504.0)
 
 # A highlight behind almost no alpha is mostly the set's: at alpha 0 the foreground may be as bright
 # as the plate, and more by this slope, which reaches plate / alpha, all that unmixing can give, at
@@ -34,13 +38,14 @@ _HIGHLIGHT_MIN_ALPHA = np.float32(1e-6)
 
 @dataclass(frozen=True)
 class Finish:
-    """What one frame is finished from.
+    """What the results of one frame are computed from.
 
     alpha: (H, W) float32 0..1, mattes applied. foreground: the model's, (H, W, 3) float32 straight
     display-encoded. plate, clean_plate: straight; the clean plate as matched to the plate.
-    core_matte: (H, W) or None. source: `model`, `unmix` or `plate`. keeps_highlights: the model
-    saw and gives values above 1 itself. clamped counts, by output, the values that were beyond what
-    its type holds; write_s is the part of the time that went into the planes of `out`.
+    core_matte: (H, W) or None. source: where the foreground is from, `model`, `unmix` or `plate`.
+    colorspace: of the results. keeps_highlights: the foreground has values above 1 itself.
+    While `write` runs, `clamped` counts, by output, the values that its type cannot hold, and
+    `write_s` the seconds of each strip that writing into the planes of `out` takes.
     """
 
     alpha: FloatImage
@@ -54,10 +59,13 @@ class Finish:
     clamped: dict[str, int] = field(default_factory=dict)
     write_s: list[float] = field(default_factory=list)
 
-    def write(self, out: Mapping[str, Plane], progress: Callable[[int, int], None]) -> None:
-        """Fill alpha, foreground and premultiplied, as far as they are in `out`."""
+    def write(self, out: Mapping[str, Pixels], progress: Callable[[int, int], None]) -> None:
+        """Fill alpha, foreground and premultiplied, those of them that are in `out`.
+
+        progress: called with the rows done and the rows in all.
+        """
         height, width = self.alpha.shape
-        # Values near the end of float32 may become infinite on the way; they are clamped.
+        # Values near the limit of float32 may become infinite in between; they are clamped.
         with np.errstate(over="ignore", invalid="ignore"):
             for number, rows in enumerate(strips(height, width * 3)):
                 if number % 16 == 0:
@@ -68,8 +76,8 @@ class Finish:
                     out[role][rows] = values
                 self.write_s.append(time.perf_counter() - start)
 
-    def _strip(self, out: Mapping[str, Plane], rows: slice) -> dict[str, Plane]:
-        """The asked-for results of a strip, each within the range of its plane."""
+    def _strip(self, out: Mapping[str, Pixels], rows: slice) -> dict[str, Pixels]:
+        """The results of a strip that are in `out`, each within the range of its type."""
         stored, alpha = _rounded(self.alpha[rows], _type_of(out, "alpha"))
         results = {"alpha": stored[..., None]}
         if "foreground" in out or "premultiplied" in out:
@@ -109,8 +117,8 @@ class Finish:
     def _model_colour(self, rows: slice, alpha: FloatImage) -> FloatImage:
         """The model's foreground with the plate's highlights, display-encoded.
 
-        Where a core matte makes alpha 1 the light is all the subject's, whatever the model
-        thought: there the plate itself is the foreground.
+        Where a core matte makes alpha 1, all light is the subject's, whatever the model found:
+        there the plate itself is the foreground.
         """
         colour = self.foreground[rows]
         if not self.keeps_highlights:
@@ -140,7 +148,7 @@ class Finish:
         return colour
 
     def _clamped(self, name: str, values: FloatImage, dtype: Any) -> FloatImage:
-        """Values within what `dtype` can hold; how many had to be cut is counted."""
+        """Values within what `dtype` can hold; those that were beyond it are counted."""
         limit = HALF_MAX if dtype == np.float16 else FLOAT_MAX
         if values.size and (values.max() > limit or values.min() < -limit):
             count = int(np.count_nonzero(np.abs(values) > limit))
@@ -149,18 +157,32 @@ class Finish:
         return values
 
 
+def _type_of(out: Mapping[str, Pixels], role: str) -> Any:
+    """The type that a result is rounded to: of its plane, else of the product it is used for."""
+    plane = out.get(role, out.get("premultiplied"))
+    return np.float32 if plane is None else plane.dtype
+
+
+def _rounded(values: FloatImage, dtype: Any) -> tuple[Pixels, FloatImage]:
+    """The values as they are stored, and the same in float32 for what is computed from them."""
+    if dtype == np.float32:
+        return values, values
+    stored = values.astype(dtype)
+    return stored, stored.astype(np.float32)
+
+
 def with_mattes(
     alpha: FloatImage, garbage_matte: Optional[FloatImage], core_matte: Optional[FloatImage]
 ) -> FloatImage:
-    """The alpha under the artist's mattes, in place: core makes it 1, garbage makes it 0.
+    """Alpha with the artist's mattes applied, in place: core makes it 1, garbage makes it 0.
 
-    In between they are soft: `1 - (1 - alpha) * (1 - core)`, then times `1 - garbage`, so that
-    garbage wins where both are set.
+    Soft mattes: `1 - (1 - alpha) * (1 - core)`, then times `1 - garbage`, so that garbage wins
+    where both are set. All are (H, W) float32 0..1.
     """
     one = np.float32(1.0)
     if core_matte is not None:
         alpha += (one - alpha) * core_matte
-        # The sum may miss 1 by a rounding where the core is whole.
+        # Rounding may leave the sum just off 1 where the core is 1.
         np.copyto(alpha, one, where=core_matte >= one)
     if garbage_matte is not None:
         alpha *= one - garbage_matte
@@ -168,12 +190,12 @@ def with_mattes(
 
 
 def write_map(
-    plane: Plane, values: FloatImage, covered: tuple[int, int], *, smooth: bool = False
+    plane: Pixels, values: FloatImage, covered: tuple[int, int], *, smooth: bool = False
 ) -> None:
-    """Spread a model's small map over the frame, as the published scripts do.
+    """Enlarge a model's small map (h, w) into a plane (H, W, 1), as the published scripts do.
 
-    covered: height and width of the padded frame that the map stands for. smooth: values between
-    the map's are interpolated linearly; else each pixel takes the nearest value.
+    covered: height and width of the padded frame, which the map is of. smooth: interpolated
+    linearly; else each pixel takes the nearest value.
     """
     for axis, length in enumerate(covered):
         centres = (np.arange(plane.shape[axis]) + 0.5) * (values.shape[axis] / length)
@@ -185,24 +207,10 @@ def write_map(
 
 
 def _interpolated(values: FloatImage, places: FloatImage, axis: int) -> FloatImage:
-    """Linear between neighbours along an axis; the outermost values go on beyond it."""
+    """Linear between neighbours along an axis; the outermost values are repeated beyond it."""
     below = np.floor(places)
     share = (places - below).astype(np.float32)
     first, second = (
         np.take(values, (below + step).astype(np.intp), axis=axis, mode="clip") for step in (0, 1)
     )
     return first + (second - first) * (share[:, None] if axis == 0 else share)
-
-
-def _type_of(out: Mapping[str, Plane], role: str) -> Any:
-    """The type that rounds a result: its own plane's, else that of the product it goes into."""
-    plane = out.get(role, out.get("premultiplied"))
-    return np.float32 if plane is None else plane.dtype
-
-
-def _rounded(values: FloatImage, dtype: Any) -> tuple[Plane, FloatImage]:
-    """The values as they are stored, and the same in float32 for going on."""
-    if dtype == np.float32:
-        return values, values
-    stored = values.astype(dtype)
-    return stored, stored.astype(np.float32)

@@ -1,55 +1,55 @@
-"""The engine's way in: from the planes of a request to pictures a model may look at.
+"""The planes of a request as pictures for the model: private copies, finite, straight.
 
-    slot planes --private float32 copies--> [checkpoint] --NaN policy--> straight --> display, 0..1
+    planes --copy_planes--> PrivateCopies, float32 --[checkpoint]--> prepare --> PreparedInputs
+                            (clean plate: the held one with the same pixels, or a copy)
 
-Rule: the planes of a request are read once, into memory of ours, and never looked at again. Until
-the checkpoint says that they were not written to meanwhile, nothing is concluded from their values.
-The clean plate of a shot is usually the same picture each frame: it is compared with the last ones
-held and kept with all that was derived from it, its alignment included.
+Rule: the planes belong to the host and may change at any time. They are read once, into private
+memory, and never again. Nothing is concluded from their values before the checkpoint has confirmed
+that they were not written to meanwhile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any, Optional
 
 import numpy as np
 
 from mattebridge.color import (
     UNPREMULTIPLY_MIN_ALPHA,
     FloatImage,
+    Pixels,
     srgb_decode,
     srgb_encode,
     strips,
     to_float,
 )
 from mattebridge.engine.clean_plates import CleanPlates, HeldCleanPlate
-from mattebridge.engine.picture import FLOAT_MAX, Picture, Plane
-from mattebridge.engine.request import MATTES
-from mattebridge.errors import (
-    NonFiniteError,
-)
-
-if TYPE_CHECKING:
-    from mattebridge.wire.params import RenderParams
+from mattebridge.engine.picture import FLOAT_MAX, Picture
+from mattebridge.errors import NonFiniteError
+from mattebridge.wire.params import MATTE_ROLES, RenderParams
 
 
-# --- what was asked for ---------------------------------------------------------------------------
+@dataclass(frozen=True)
+class PrivateCopies:
+    """The planes of a request in private memory, their values not checked yet.
+
+    plate_alpha: None where the plate has no alpha channel or it does not count. mattes: by role.
+    """
+
+    plate: FloatImage
+    plate_alpha: Optional[FloatImage]
+    clean_plate: Optional[HeldCleanPlate]
+    mattes: Mapping[str, FloatImage]
 
 
-# --- pictures -------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class PreparedInputs:
+    """The pictures and mattes of one frame: finite, straight, in private memory.
 
-
-# --- taking them ----------------------------------------------------------------------------------
-
-
-@dataclass
-class FrameInputs:
-    """The pictures and mattes of one frame, finite, straight, in memory of ours.
-
-    alpha_hint, garbage_matte, core_matte: (H, W) float32 0..1. notes: counts of what had to be
-    put right, for the reply.
+    mattes: alpha_hint, garbage_matte, core_matte, as far as they were sent, (H, W) float32 0..1.
+    notes: for the reply; here the counts of values that were not finite or negative.
     """
 
     plate: Picture
@@ -59,81 +59,30 @@ class FrameInputs:
 
     @property
     def subject(self) -> Optional[FloatImage]:
-        """Where the artist said the subject is, as far as anything was said."""
-        said = [self.mattes[role] for role in ("alpha_hint", "core_matte") if role in self.mattes]
-        return np.maximum.reduce(said) if said else None
-
-
-@dataclass
-class PrivateCopies:
-    """The planes of a request in memory of ours, not yet looked at."""
-
-    plate: FloatImage
-    plate_alpha: Optional[FloatImage]
-    clean_plate: Optional[HeldCleanPlate]
-    mattes: dict[str, FloatImage]
+        """Where the hint or the core matte show the subject, (H, W) 0..1; None without either."""
+        shown = [self.mattes[role] for role in ("alpha_hint", "core_matte") if role in self.mattes]
+        return np.maximum.reduce(shown) if shown else None
 
 
 def copy_planes(
-    planes: Mapping[str, Plane],
+    planes: Mapping[str, Pixels],
     params: RenderParams,
     clean_plates: CleanPlates,
     clean_plate_key: Optional[str],
 ) -> PrivateCopies:
     """Read every plane once; integers become fractions of their maximum."""
-    clean_plate = planes.get("clean_plate")
+    held, clean_plate = None, planes.get("clean_plate")
+    if clean_plate is not None:
+        held = clean_plates.find_or_copy(clean_plate, params, clean_plate_key)
     return PrivateCopies(
         *_split(planes["plate"], params.plate_alpha),
-        None
-        if clean_plate is None
-        else clean_plates.find_or_copy(clean_plate, params, clean_plate_key),
-        {role: to_float(planes[role][..., 0]) for role in MATTES if role in planes},
+        held,
+        {role: to_float(planes[role][..., 0]) for role in MATTE_ROLES if role in planes},
     )
 
 
-def prepare(copies: PrivateCopies, params: RenderParams) -> FrameInputs:
-    """Apply the policy for non-finite values and make the colours straight.
-
-    Raises `NonFiniteError` with the count under the policy `error`; under `zero` NaN and
-    infinities become 0 and are counted in the notes.
-    """
-    counts = {"plate": make_finite(copies.plate)}
-    if copies.plate_alpha is not None:
-        counts["plate"] += make_finite(copies.plate_alpha)
-    held = copies.clean_plate
-    if held is not None:
-        if held.picture is None:
-            held.picture, held.nonfinite = _clean_picture(held)
-        counts["clean_plate"] = held.nonfinite
-    counts.update((role, make_finite(matte)) for role, matte in copies.mattes.items())
-    _check_finite(counts, params.nonfinite)
-    plate = Picture(
-        _straight(copies.plate, copies.plate_alpha, params.plate_alpha, params.colorspace),
-        params.colorspace,
-    )
-    mattes = {role: np.clip(matte, 0.0, 1.0, out=matte) for role, matte in copies.mattes.items()}
-    inputs = FrameInputs(plate, held, mattes)
-    negatives = {"plate": _negatives(plate.pixels)}
-    if held is not None and held.picture is not None:
-        negatives["clean_plate"] = _negatives(held.picture.pixels)
-    _note_counts(inputs.notes, "nonfinite", counts)
-    _note_counts(inputs.notes, "negative", negatives)
-    return inputs
-
-
-def make_finite(values: FloatImage) -> int:
-    """Set NaN and infinities to 0 in place; how many there were."""
-    count = 0
-    for rows in strips(len(values), values[:1].size):
-        finite = np.isfinite(values[rows])
-        if not finite.all():
-            count += int(finite.size - np.count_nonzero(finite))
-            values[rows][~finite] = 0.0
-    return count
-
-
-def _split(plane: Plane, plate_alpha: str) -> tuple[FloatImage, Optional[FloatImage]]:
-    """RGB, and the alpha where it means something; channel by channel, which is quickest."""
+def _split(plane: Pixels, plate_alpha: str) -> tuple[FloatImage, Optional[FloatImage]]:
+    """RGB, and the alpha where it counts; channel by channel, which is quickest."""
     rgb = np.empty((*plane.shape[:2], 3), np.float32)
     if plane.shape[2] == 3:
         return to_float(plane, rgb), None
@@ -143,11 +92,64 @@ def _split(plane: Plane, plate_alpha: str) -> tuple[FloatImage, Optional[FloatIm
     return rgb, None if plate_alpha == "opaque" else to_float(plane[..., 3])
 
 
+def prepare(copies: PrivateCopies, params: RenderParams) -> PreparedInputs:
+    """Apply the policy for non-finite values and make the colours straight, in place.
+
+    Raises `NonFiniteError` with the count under the policy `error`; under `zero` NaN and
+    infinities become 0 and are counted in the notes.
+    """
+    counts = _made_finite(copies)
+    _check_finite(counts, params.nonfinite)
+    straight = _straight(copies.plate, copies.plate_alpha, params.plate_alpha, params.colorspace)
+    plate, held = Picture(straight, params.colorspace), copies.clean_plate
+    mattes = {role: np.clip(matte, 0.0, 1.0, out=matte) for role, matte in copies.mattes.items()}
+    negatives = {"plate": _negatives(plate.pixels)}
+    if held is not None and held.picture is not None:
+        negatives["clean_plate"] = _negatives(held.picture.pixels)
+    return PreparedInputs(plate, held, mattes, _counts(nonfinite=counts, negative=negatives))
+
+
+def _made_finite(copies: PrivateCopies) -> dict[str, int]:
+    """Set NaN and infinities to 0 in place; how many there were by role."""
+    counts = {"plate": _set_finite(copies.plate)}
+    if copies.plate_alpha is not None:
+        counts["plate"] += _set_finite(copies.plate_alpha)
+    held = copies.clean_plate
+    if held is not None:
+        if held.picture is None:
+            held.picture, held.nonfinite = _clean_picture(held)
+        counts["clean_plate"] = held.nonfinite
+    counts.update((role, _set_finite(matte)) for role, matte in copies.mattes.items())
+    return counts
+
+
+def _set_finite(values: FloatImage) -> int:
+    count = 0
+    for rows in strips(len(values), values[:1].size):
+        finite = np.isfinite(values[rows])
+        if not finite.all():
+            count += int(finite.size - np.count_nonzero(finite))
+            values[rows][~finite] = 0.0
+    return count
+
+
 def _clean_picture(held: HeldCleanPlate) -> tuple[Picture, int]:
     rgb, alpha = _split(held.raw, held.plate_alpha)
-    nonfinite = make_finite(rgb) + (0 if alpha is None else make_finite(alpha))
+    nonfinite = _set_finite(rgb) + (0 if alpha is None else _set_finite(alpha))
     straight = _straight(rgb, alpha, held.plate_alpha, held.colorspace)
     return Picture(straight, held.colorspace), nonfinite
+
+
+def _check_finite(counts: Mapping[str, int], policy: str) -> None:
+    total = sum(counts.values())
+    if total and policy == "error":
+        found = ", ".join(f"{role} {count}" for role, count in counts.items() if count)
+        raise NonFiniteError(
+            f"{total} values are NaN or infinite ({found}) - repair them upstream, or set"
+            " nonfinite to 'zero'",
+            count=total,
+            planes={role: count for role, count in counts.items() if count},
+        )
 
 
 def _straight(
@@ -166,23 +168,14 @@ def _straight(
     return rgb
 
 
-def _check_finite(counts: Mapping[str, int], policy: str) -> None:
-    total = sum(counts.values())
-    if total and policy == "error":
-        found = ", ".join(f"{role} {count}" for role, count in counts.items() if count)
-        raise NonFiniteError(
-            f"{total} values are NaN or infinite ({found}) - mend them upstream, or set"
-            " nonfinite to 'zero'",
-            count=total,
-            planes={role: count for role, count in counts.items() if count},
-        )
-
-
 def _negatives(values: FloatImage) -> int:
     return int(np.count_nonzero(values < 0)) if values.min() < 0 else 0
 
 
-def _note_counts(notes: dict[str, Any], name: str, counts: Mapping[str, int]) -> None:
-    found = {role: count for role, count in counts.items() if count}
-    if found:
-        notes[name] = found
+def _counts(**by_name: Mapping[str, int]) -> dict[str, Any]:
+    """The counts that are not 0, as notes."""
+    found = {
+        name: {role: count for role, count in counts.items() if count}
+        for name, counts in by_name.items()
+    }
+    return {name: counts for name, counts in found.items() if counts}

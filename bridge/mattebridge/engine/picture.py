@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mattebridge.color import FloatImage, srgb_decode, srgb_encode
 
-Plane = NDArray[Any]
 FLOAT_MAX = np.float32(np.finfo(np.float32).max)
 
 
@@ -19,12 +16,17 @@ FLOAT_MAX = np.float32(np.finfo(np.float32).max)
 class Picture:
     """One straight RGB image, (H, W, 3) float32, in whichever space is asked for.
 
-    `linear` and `encoded` are the whole signal, negatives and values above 1 included; `display`
-    is what may be compared and looked at: encoded, never below 0.
+    pixels: in `colorspace`, "linear" or "srgb". `linear` and `encoded` are the whole signal,
+    negatives and values above 1 included; `display` is what is compared and shown: encoded, never
+    below 0.
     """
 
     pixels: FloatImage
     colorspace: str
+
+    def in_space(self, colorspace: str) -> FloatImage:
+        """`linear` or `encoded`, by the name of the space."""
+        return self.linear if colorspace == "linear" else self.encoded
 
     @cached_property
     def linear(self) -> FloatImage:
@@ -46,12 +48,9 @@ class Picture:
 
     @cached_property
     def clipped(self) -> FloatImage:
-        """`display` cut at 1, as most networks want it."""
+        """`display` cut at 1, as most networks need it."""
         return np.minimum(self.display, np.float32(1.0)) if self.has_highlights else self.display
 
     @cached_property
     def has_highlights(self) -> bool:
         return bool(self.display.max() > 1.0)
-
-    def in_space(self, colorspace: str) -> FloatImage:
-        return self.linear if colorspace == "linear" else self.encoded

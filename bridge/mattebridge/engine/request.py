@@ -1,41 +1,54 @@
-"""What a request must hold before anything is allocated: planes, sizes, limits, model's needs."""
+"""Whether a request can be rendered: its planes, their sizes, the limits, what the model needs.
+
+Everything is decided from shapes, types and the model's card, before anything is allocated or any
+pixel is read. This is the engine's border: behind it sizes are not checked again, and models trust
+their input.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Optional
+from typing import Optional
 
-from mattebridge.engine.picture import Plane
+from mattebridge.color import Pixels
 from mattebridge.errors import DtypeError, GeometryError, InputsError, ModelError, TooLargeError
-from mattebridge.wire.params import INPUT_CHANNELS, INPUT_DTYPES, OUTPUT_CHANNELS, OUTPUT_DTYPES
+from mattebridge.models.base import ModelCard
+from mattebridge.wire.params import (
+    EXTRA_OUTPUTS,
+    INPUT_CHANNELS,
+    INPUT_DTYPES,
+    OUTPUT_CHANNELS,
+    OUTPUT_DTYPES,
+    RenderParams,
+)
 
-if TYPE_CHECKING:
-    from mattebridge.models.base import ModelCard
-    from mattebridge.wire.params import RenderParams
-
-MATTES = ("alpha_hint", "garbage_matte", "core_matte")
 # Float copies of plate and clean plate in both spaces and as the model sees them, the clean plate
-# as sent, the matched one: measured 95 to 147 at UHD.
+# as it was sent and as it was matched: measured 95 to 147 at UHD.
 ENGINE_BYTES_PER_PIXEL = 144
 
 
 @dataclass(frozen=True)
 class FrameLimits:
-    """What one frame may take; a request over them is refused before anything is allocated."""
+    """What one frame may take; memory_bytes None: no limit."""
 
     max_pixels: int = 2**28
     memory_bytes: Optional[int] = None
 
 
 def check_request(
-    planes: Mapping[str, Plane],
-    out: Mapping[str, Plane],
+    planes: Mapping[str, Pixels],
+    out: Mapping[str, Pixels],
     card: ModelCard,
     params: RenderParams,
     limits: FrameLimits,
 ) -> None:
-    """Raise the error of a request whose planes cannot give what is asked; reads no pixel."""
+    """Raise the error of a request that cannot be rendered; no pixel is read.
+
+    Raises `InputsError` for a plane that is missing, unknown or of another size than the plate,
+    `GeometryError`, `DtypeError`, `TooLargeError`, and `ModelError` for an output that the model
+    does not give.
+    """
     if "plate" not in planes:
         raise InputsError("the request holds no plate", field="plate")
     _check_layouts("in", planes, INPUT_CHANNELS, INPUT_DTYPES)
@@ -43,7 +56,7 @@ def check_request(
     _check_size_limits(planes["plate"], card, limits)
     _check_sizes(planes, out, card)
     _check_needs(planes, card, params)
-    for role in ("error", "refinement"):
+    for role in EXTRA_OUTPUTS:
         if role in out and role not in card.extra_outputs:
             raise ModelError(
                 f"model '{card.name}' gives no {role} map - leave '{role}' out of the outputs",
@@ -53,14 +66,15 @@ def check_request(
 
 def _check_layouts(
     side: str,
-    planes: Mapping[str, Plane],
+    planes: Mapping[str, Pixels],
     channels: Mapping[str, tuple[int, ...]],
     dtypes: tuple[str, ...],
 ) -> None:
     for role, plane in planes.items():
         if role not in channels:
             raise InputsError(
-                f"'{role}' is no plane of a request; there are: {', '.join(channels)}", field=side
+                f"'{role}' is not a plane of a request; there are: {', '.join(channels)}",
+                field=side,
             )
         if plane.ndim != 3 or plane.shape[2] not in channels[role] or 0 in plane.shape:
             wanted = " or ".join(str(count) for count in channels[role])
@@ -73,7 +87,7 @@ def _check_layouts(
             )
 
 
-def _check_size_limits(plate: Plane, card: ModelCard, limits: FrameLimits) -> None:
+def _check_size_limits(plate: Pixels, card: ModelCard, limits: FrameLimits) -> None:
     pixels = plate.shape[0] * plate.shape[1]
     if pixels > limits.max_pixels:
         raise TooLargeError(
@@ -92,7 +106,7 @@ def _check_size_limits(plate: Plane, card: ModelCard, limits: FrameLimits) -> No
         )
 
 
-def _check_sizes(planes: Mapping[str, Plane], out: Mapping[str, Plane], card: ModelCard) -> None:
+def _check_sizes(planes: Mapping[str, Pixels], out: Mapping[str, Pixels], card: ModelCard) -> None:
     plate = planes["plate"]
     for role, plane in planes.items():
         if plane.shape[:2] != plate.shape[:2]:
@@ -113,7 +127,7 @@ def _check_sizes(planes: Mapping[str, Plane], out: Mapping[str, Plane], card: Mo
             )
 
 
-def _check_needs(planes: Mapping[str, Plane], card: ModelCard, params: RenderParams) -> None:
+def _check_needs(planes: Mapping[str, Pixels], card: ModelCard, params: RenderParams) -> None:
     size = size_text(planes["plate"])
     for role in card.needs:
         if role not in planes:
@@ -130,7 +144,7 @@ def _check_needs(planes: Mapping[str, Plane], card: ModelCard, params: RenderPar
     if params.plate_alpha != "opaque" and planes["plate"].shape[2] != 4:
         raise InputsError(
             f"plate_alpha '{params.plate_alpha}' needs a plate with an alpha channel; got RGB"
-            " - send RGBA, or say 'opaque'",
+            " - send RGBA, or use plate_alpha 'opaque'",
             field="plate",
         )
 
@@ -143,5 +157,5 @@ def _one(role: str) -> str:
     return f"{'an' if role[0] in 'aeiou' else 'a'} {_words(role)}"
 
 
-def size_text(plane: Plane) -> str:
+def size_text(plane: Pixels) -> str:
     return f"{plane.shape[1]}x{plane.shape[0]}"

@@ -1,50 +1,28 @@
-"""How good a model is on frames whose truth is known: a folder of them in, figures by kind out.
+"""How good a model is on frames whose true alpha is known: figures by kind, as a table.
 
-    folder --find_set--> TrueFrame (files) --judge--> Judged (figures) --figures_table--> text
+    TrueFrame --truth.read--> LoadedFrame --matte--> DisplayMatte --judge--> Judged --> table
 
-A set is a folder in one of two forms, in any file type that frames are read from:
-
-    NAME_plate.png  NAME_clean.png  NAME_alpha.png  [NAME_foreground.png]  [NAME_hint.png]
-    plate/NAME.exr  clean_plate/NAME.exr  alpha/NAME.exr  [foreground/...]  [alpha_hint/...]
-
-`clean_plate` for `clean`, `fg` for `foreground` and `alpha_hint` for `hint` are understood, folders
-may lie in `truth/`, and a single clean plate serves all frames. The kind of a frame is the first
-part of its name without digits: `shadow` of `08_shadow_hall` and of `shadow_03_linear`. Names that
-are numbers are the frames of one shot. Frames go through the engine, alignment and all, in the
-colour space of their files: light where they are EXR, display-encoded where they are PNG.
+Frames go through the engine as a request of a user does, alignment included, in the colour space of
+their files: light where they are EXR, display-encoded where they are PNG.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mattebridge import color
 from mattebridge.color import FloatImage
 from mattebridge.engine.engine import Engine
-from mattebridge.errors import InputsError, UsageError
 from mattebridge.evaluate.metrics import Figures, mean_figures, measure
-from mattebridge.image_io import EXTENSIONS, read_frame, read_matte
+from mattebridge.evaluate.truth import LoadedFrame, TrueFrame
 from mattebridge.wire.params import RenderParams
 
-# What a role is called in names and folders; the first is how errors call it.
-ROLES: Mapping[str, tuple[str, ...]] = {
-    "plate": ("plate",),
-    "clean_plate": ("clean_plate", "clean"),
-    "alpha": ("alpha",),
-    "foreground": ("foreground", "fg"),
-    "alpha_hint": ("alpha_hint", "hint"),
-}
-NEEDED = ("plate", "clean_plate", "alpha")
-# Kinds in which no model can be expected to see everything are left out of a second mean.
+# A kind in which no model can be expected to see everything is left out of a second mean.
 APART = "similar"
-SHOT = "shot"
 COLUMNS = (
     ("MAD e-3", "mad"),
     ("SAD", "sad"),
@@ -54,40 +32,13 @@ COLUMNS = (
     ("fg MSE e-3", "foreground"),
     ("unknown e-3", "band"),
 )
-# A pixel stands still where its true alpha changes by less than this from one frame to the next.
+# A pixel is still where its true alpha changes by less than this from one frame to the next.
 STILL = 1 / 255
 
-Files = dict[str, dict[str, Path]]
-
 
 @dataclass(frozen=True)
-class TrueFrame:
-    """One frame of a set: its name, its kind, and a file for each role that is there."""
-
-    name: str
-    kind: str
-    files: Mapping[str, Path]
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """A frame in memory, float32, top row first.
-
-    plate, clean_plate: (H, W, 3) in `colorspace`. alpha, alpha_hint: (H, W, 1). foreground:
-    (H, W, 3) straight, display-encoded 0..1.
-    """
-
-    colorspace: str
-    plate: FloatImage
-    clean_plate: FloatImage
-    alpha: FloatImage
-    foreground: Optional[FloatImage]
-    alpha_hint: Optional[FloatImage]
-
-
-@dataclass(frozen=True)
-class Matte:
-    """What a model made of a frame: alpha (H, W, 1), foreground (H, W, 3) display-encoded."""
+class DisplayMatte:
+    """A model's result: alpha (H, W, 1), foreground (H, W, 3) straight, display-encoded 0..1."""
 
     alpha: FloatImage
     foreground: FloatImage
@@ -95,150 +46,36 @@ class Matte:
 
 @dataclass(frozen=True)
 class Judged:
-    """One frame's figures. change: of alpha since the frame before, where the truth stood still,
-    e-3; None for the first frame, and where frames are no shot."""
+    """The figures of one frame.
+
+    change: of alpha since the frame before, where the true alpha is still, in thousandths; None for
+    the first frame, and for frames that are not a shot.
+    """
 
     frame: TrueFrame
     figures: Figures
     change: Optional[float] = None
 
 
-# --- finding a set --------------------------------------------------------------------------------
-
-
-def find_set(folder: Path) -> list[TrueFrame]:
-    """The frames of a set by name, numbers in order. Raises `UsageError` with what is lacking."""
-    if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder}; --set takes a folder of frames with truth")
-    files = _in_folders(folder) or _by_suffix(folder)
-    names = sorted(files.get("plate", {}), key=_order)
-    if not names:
-        raise UsageError(
-            f"{folder} holds no set: NAME_plate, NAME_clean and NAME_alpha beside each other, or "
-            "folders plate, clean_plate and alpha"
-        )
-    return [TrueFrame(name, _kind(name), _files_of(folder, files, name)) for name in names]
-
-
-def _by_suffix(folder: Path) -> Files:
-    """NAME_role.ext in the folder itself."""
-    words = {word: role for role, spelled in ROLES.items() for word in spelled}
-    longest_first = sorted(words, key=len, reverse=True)
-    found: Files = {}
-    for path in _pictures(folder):
-        for word in longest_first:
-            if path.stem.endswith(f"_{word}"):
-                name = path.stem[: -len(word) - 1]
-                found.setdefault(words[word], {})[name] = path
-                break
-    return found
-
-
-def _in_folders(folder: Path) -> Files:
-    """role/NAME.ext; a role that also stands before the name, as in plate/plate.1001.exr, goes."""
-    found: Files = {}
-    for role, spelled in ROLES.items():
-        for place in (folder / top / word for top in ("", "truth") for word in spelled):
-            for path in _pictures(place):
-                name = re.sub(rf"^({'|'.join(spelled)})([._-]|$)", "", path.stem)
-                found.setdefault(role, {}).setdefault(name, path)
-    return found if "plate" in found else {}
-
-
-def _pictures(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
-
-
-def _order(name: str) -> tuple[int, str]:
-    return (int(name), name) if name.isdecimal() else (-1, name)
-
-
-def _kind(name: str) -> str:
-    if name.isdecimal():
-        return SHOT
-    words = re.split(r"[._ -]+", name)
-    return next((word for word in words if word and not re.search(r"\d", word)), "all")
-
-
-def _files_of(folder: Path, files: Files, name: str) -> dict[str, Path]:
-    found = {role: paths[name] for role, paths in files.items() if name in paths}
-    cleans = files.get("clean_plate", {})
-    if "clean_plate" not in found and len(cleans) == 1:
-        found["clean_plate"] = next(iter(cleans.values()))
-    for role in NEEDED:
-        if role not in found:
-            raise UsageError(f"frame '{name}' of {folder} has no {role.replace('_', ' ')}")
-    return found
-
-
-# --- one frame ------------------------------------------------------------------------------------
-
-
-def read(frame: TrueFrame) -> Pictures:
-    """Everything of a frame. Raises `FrameReadError`, `InputsError` for files that do not fit."""
-    plate, space = _colours(frame.files["plate"])
-    clean_plate, clean_space = _colours(frame.files["clean_plate"])
-    foreground = None
-    if "foreground" in frame.files:
-        pixels, its_space = _colours(frame.files["foreground"])
-        foreground = np.clip(_in_space(pixels, its_space, "srgb"), 0, 1)
-    made = Pictures(
-        colorspace=space,
-        plate=plate,
-        clean_plate=_in_space(clean_plate, clean_space, space),
-        alpha=_matte(frame.files["alpha"]),
-        foreground=foreground,
-        alpha_hint=_matte(frame.files["alpha_hint"]) if "alpha_hint" in frame.files else None,
-    )
-    for role in ("clean_plate", "alpha", "foreground", "alpha_hint"):
-        values = getattr(made, role)
-        if values is not None and values.shape[:2] != plate.shape[:2]:
-            raise InputsError(
-                f"frame '{frame.name}': the plate is {plate.shape[1]}x{plate.shape[0]} and the "
-                f"{role.replace('_', ' ')} {values.shape[1]}x{values.shape[0]}",
-                field=role,
-            )
-    return made
-
-
-def _colours(path: Path) -> tuple[FloatImage, str]:
-    frame = read_frame(path)
-    space = "linear" if frame.colorspace == "linear" else "srgb"
-    pixels = color.to_float(frame.pixels)
-    return (pixels[..., :3] if pixels.shape[2] > 1 else pixels.repeat(3, 2)), space
-
-
-def _in_space(pixels: FloatImage, space: str, wanted: str) -> FloatImage:
-    if space == wanted:
-        return pixels
-    return color.srgb_encode(pixels) if wanted == "srgb" else color.srgb_decode(pixels)
-
-
-def _matte(path: Path) -> FloatImage:
-    return color.to_float(read_matte(path))
-
-
-def matte(engine: Engine, model: str, pictures: Pictures) -> Matte:
-    """The frame as a user's request would have it matted."""
+def matte(engine: Engine, model: str, frame: LoadedFrame) -> DisplayMatte:
+    """Matte a frame with a model, as for a request with its defaults."""
     planes: dict[str, Any] = {
-        "plate": np.ascontiguousarray(pictures.plate),
-        "clean_plate": np.ascontiguousarray(pictures.clean_plate),
+        "plate": np.ascontiguousarray(frame.plate),
+        "clean_plate": np.ascontiguousarray(frame.clean_plate),
     }
-    if pictures.alpha_hint is not None:
-        planes["alpha_hint"] = pictures.alpha_hint
-    size = pictures.plate.shape[:2]
+    if frame.alpha_hint is not None:
+        planes["alpha_hint"] = frame.alpha_hint
+    size = frame.plate.shape[:2]
     out = {
         "alpha": np.empty((*size, 1), np.float32),
         "foreground": np.empty((*size, 3), np.float32),
     }
-    params = RenderParams(colorspace=pictures.colorspace, output_colorspace="srgb")
+    params = RenderParams(colorspace=frame.colorspace, output_colorspace="srgb")
     engine.matte(planes, params, model=model, out=out)
-    return Matte(out["alpha"], np.clip(out["foreground"], 0, 1))
+    return DisplayMatte(out["alpha"], np.clip(out["foreground"], 0, 1))
 
 
-def judge(frame: TrueFrame, made: Matte, truth: Pictures) -> Judged:
+def judge(frame: TrueFrame, made: DisplayMatte, truth: LoadedFrame) -> Judged:
     """The figures of one frame."""
     figures = measure(made.alpha, truth.alpha, made.foreground, truth.foreground)
     return Judged(frame, figures)
@@ -247,7 +84,7 @@ def judge(frame: TrueFrame, made: Matte, truth: Pictures) -> Judged:
 def change_where_still(
     alpha: FloatImage, before: FloatImage, truth: FloatImage, truth_before: FloatImage
 ) -> Optional[float]:
-    """Mean change of alpha, e-3, where the true one stands still; None where it nowhere does."""
+    """Mean change of alpha, e-3, where the true one is still; None where it is nowhere."""
     still: NDArray[np.bool_] = np.abs(truth - truth_before) < STILL
     if not still.any():
         return None
@@ -258,7 +95,7 @@ def change_where_still(
 
 
 def groups(judged: Sequence[Judged]) -> dict[str, list[Judged]]:
-    """By kind in the order of the set, then all, and all without the kind that is read apart."""
+    """The frames by kind in the order of the set, then all, then all without the kind `APART`."""
     by_kind: dict[str, list[Judged]] = {}
     for one in judged:
         by_kind.setdefault(one.frame.kind, []).append(one)
@@ -271,6 +108,7 @@ def groups(judged: Sequence[Judged]) -> dict[str, list[Judged]]:
 
 
 def mean_of(group: Sequence[Judged]) -> Figures:
+    """The mean figures of some frames."""
     return mean_figures([one.figures for one in group])
 
 
@@ -281,7 +119,7 @@ def mean_change(judged: Sequence[Judged]) -> Optional[float]:
 
 
 def figures_table(model: str, judged: Sequence[Judged]) -> str:
-    """The figures of one model as lines of text, kinds below each other."""
+    """The figures of one model as lines of text, one for each kind."""
     lines = [model[:21].ljust(22) + "".join(title.rjust(12) for title, _ in COLUMNS)]
     for name, group in groups(judged).items():
         figures = mean_of(group).as_dict()

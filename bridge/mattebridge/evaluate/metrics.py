@@ -19,18 +19,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[Any]
-Plane = NDArray[np.float64]
+from mattebridge.color import FloatImage, Pixels
 
 GRADIENT_SIGMA_PX = 1.4
-# Where a Gaussian is cut off, in sigmas.
+# The radius of the Gaussian, in sigmas.
 GRADIENT_REACH = 4.0
 CONNECTIVITY_STEP = 0.1
 # Less than this above its connected level, a pixel still counts as connected.
 CONNECTIVITY_SLACK = 0.15
-# The unknown region: neither surely set nor surely subject.
+# The unknown region: certainly neither set nor subject.
 BAND = (0.01, 0.99)
-# A foreground colour counts where at least this much of it is seen.
+# Foreground colours are compared where the true alpha is over this.
 LEAST_ALPHA = 0.02
 
 
@@ -105,7 +104,7 @@ def mse(alpha: Pixels, true_alpha: Pixels) -> float:
 
 
 def band_error(alpha: Pixels, true_alpha: Pixels) -> float:
-    """Mean absolute difference where the true alpha is between 0 and 1, e-3; 0 if nowhere."""
+    """Mean absolute difference where the true alpha is between 0 and 1, e-3; 0 if it never is."""
     truth = _plane(true_alpha)
     band = (truth > BAND[0]) & (truth < BAND[1])
     if not band.any():
@@ -114,12 +113,12 @@ def band_error(alpha: Pixels, true_alpha: Pixels) -> float:
 
 
 def gradient_error(alpha: Pixels, true_alpha: Pixels) -> float:
-    """Squared difference of the slopes (Gaussian derivatives), summed, /1000: edges and hair."""
-    return float(((_slope(alpha) - _slope(true_alpha)) ** 2).sum() / 1000)
+    """Squared difference of the gradients (Gaussian derivatives), summed, /1000: edges and hair."""
+    return float(((_gradient(alpha) - _gradient(true_alpha)) ** 2).sum() / 1000)
 
 
-def _slope(alpha: Pixels) -> Plane:
-    """Length of the first Gaussian derivatives; borders mirrored, the edge pixel twice."""
+def _gradient(alpha: Pixels) -> Pixels:
+    """Magnitude of the first Gaussian derivatives; borders mirrored, the edge pixel twice."""
     reach = int(GRADIENT_REACH * GRADIENT_SIGMA_PX + 0.5)
     x = np.arange(-reach, reach + 1, dtype=np.float64)
     bell = np.exp(-0.5 * (x / GRADIENT_SIGMA_PX) ** 2)
@@ -132,10 +131,10 @@ def _slope(alpha: Pixels) -> Plane:
 
 
 def connectivity_error(alpha: Pixels, true_alpha: Pixels) -> float:
-    """What hangs off the main body or is cut from it, summed, /1000.
+    """What is separated from the main body or wrongly joined to it, summed, /1000.
 
     For rising levels the largest 4-connected region that both alphas share is found; a pixel is
-    connected up to the last level at which it belonged, and what lies above that is its error.
+    connected up to the last level at which it belonged to it; what is above that is its error.
     """
     found, truth = _plane(alpha), _plane(true_alpha)
     levels = np.arange(0, 1 + CONNECTIVITY_STEP, CONNECTIVITY_STEP)
@@ -147,7 +146,7 @@ def connectivity_error(alpha: Pixels, true_alpha: Pixels) -> float:
     return float(np.abs(_connected(found, last) - _connected(truth, last)).sum() / 1000)
 
 
-def _connected(alpha: Plane, last: Plane) -> Plane:
+def _connected(alpha: Pixels, last: Pixels) -> Pixels:
     above = alpha - last
     return 1 - above * (above >= CONNECTIVITY_SLACK)
 
@@ -162,7 +161,7 @@ def _largest_region(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def foreground_mse(foreground: Pixels, true_foreground: Pixels, true_alpha: Pixels) -> float:
-    """Mean squared colour difference where the subject is seen, e-3; 0 where it nowhere is."""
+    """Mean squared colour difference where the subject is visible, e-3; 0 if it never is."""
     seen = _plane(true_alpha) > LEAST_ALPHA
     if not seen.any():
         return 0.0
@@ -179,8 +178,8 @@ def premultiplied_error(
     return float(np.abs(found - truth).mean() * 1000)
 
 
-def difference_key(plate: Pixels, clean_plate: Pixels) -> NDArray[np.float32]:
-    """Alpha (H, W) of the plain difference key that every compositor knows: the yardstick.
+def difference_key(plate: Pixels, clean_plate: Pixels) -> FloatImage:
+    """Alpha (H, W) of the plain difference key that every compositor knows, to compare with.
 
     plate, clean_plate: (H, W, 3), display-encoded 0..1. Both a little blurred, the largest channel
     difference through a smooth step from 0.04 to 0.16. Its foreground is the plate.
@@ -193,10 +192,10 @@ def difference_key(plate: Pixels, clean_plate: Pixels) -> NDArray[np.float32]:
     return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
-def _difference(alpha: Pixels, true_alpha: Pixels) -> Plane:
+def _difference(alpha: Pixels, true_alpha: Pixels) -> Pixels:
     return _plane(alpha) - _plane(true_alpha)
 
 
-def _plane(alpha: Pixels) -> Plane:
+def _plane(alpha: Pixels) -> Pixels:
     """(H, W) float64 from (H, W) or (H, W, 1)."""
     return np.asarray(alpha[..., 0] if alpha.ndim == 3 else alpha, np.float64)

@@ -1,12 +1,13 @@
-"""A range of frames through the `mattebridge` command: the way of a host without the three wheels.
+"""A range of frames through the `mattebridge` command: for a host that cannot load the client.
 
     host renders some frames --> scratch EXRs --> mattebridge matte --progress json --> one EXR each
                                                                                            |
                                                        mattes/frames/<key>.exr <-----------+
 
-The command runs in the daemon's environment, as a child of its own session that a cancel ends. It
-writes what it says into a file, which is read ten times a second: no pipe to fill, no thread to
-outlive the request. Frames keep their numbers; a key is a digest of the scratch files as they are.
+The command runs in the daemon's environment, as a child in a process session of its own, which a
+cancel ends. Its output goes into a file that is read ten times a second: there is no pipe that can
+fill up, and no thread that can outlive the request. Frames keep their numbers; a key is a digest of
+the pixels in the scratch files.
 
 Standard library only.
 """
@@ -28,7 +29,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from mattebridge.client.autostart import clean_environment, daemon_command
 from mattebridge.errors import (
     Cancelled,
     ConnectionFailed,
@@ -42,24 +42,26 @@ from mattebridge.errors import (
 )
 from mattebridge.hosts.exr_header import WrongHeader, read_attributes
 from mattebridge.hosts.request import (
-    FrameInputs,
     MadeFrame,
     Render,
+    ScratchFiles,
     ShotSettings,
     check_needs,
     find_card,
 )
 from mattebridge.hosts.store import frame_file, keep_frame
+from mattebridge.interpreter import clean_environment, daemon_command
+from mattebridge.wire.params import INPUT_ROLES, PARAMS, Param
 
 POLL_S = 0.1
-# Frames of one command: it starts once for them, and scratch holds no more.
+# Frames of one command: they share its start, and scratch holds no more of them.
 CHUNK_FRAMES = 8
-# The command answers a cancel within 4.5 s; its start may load a model.
+# The command ends within 4.5 s of a cancel; its start may load a model.
 CANCEL_LIMIT_S = 6.0
 START_LIMIT_S = 120.0
 CARDS_LIMIT_S = 60.0
 OUT_PREFIX = ".command-"
-# A folder of this age was left by a host that was killed.
+# An output folder of this age was left behind by a host that was killed.
 ABANDONED_AGE_S = 86400.0
 PIXEL_ATTRIBUTES = (
     "channels", "compression", "dataWindow", "displayWindow", "lineOrder", "pixelAspectRatio",
@@ -86,11 +88,11 @@ def matte_by_command(
 ) -> list[MadeFrame]:
     """Matte (frame, view) after (frame, view), view by view, as `shot.matte_shot` does.
 
-    `folder` is the scratch folder; inputs are moved into it. Raises the same errors, besides those
-    of frames: there the command's sentence is kept and its class is `FrameError`.
+    `folder` is the scratch folder; inputs are moved into it. Raises the same errors, except for
+    those of single frames: they have the command's message and the class `FrameError`.
     """
-    _refuse(settings)
-    card = find_card(json.loads(_said(["models", "--json"], instance)), settings.model)
+    _refuse_unsupported(settings)
+    card = find_card(json.loads(_output_of(["models", "--json"], instance)), settings.model)
     made: list[MadeFrame] = []
     for view, numbers in _chunks(frames):
         if cancelled():
@@ -106,12 +108,12 @@ def matte_by_command(
 
 
 def status_by_command(instance: Optional[str] = None) -> str:
-    """What `mattebridge status` says first."""
-    lines = _said(["status"], instance).splitlines()
-    return lines[0] if lines else "the daemon says nothing"
+    """The first line of `mattebridge status`."""
+    lines = _output_of(["status"], instance).splitlines()
+    return lines[0] if lines else "`mattebridge status` printed nothing"
 
 
-def _refuse(settings: ShotSettings) -> None:
+def _refuse_unsupported(settings: ShotSettings) -> None:
     if settings.overscan:
         raise UsageError("Overscan needs numpy, pyzmq and msgpack in the host: run the installer")
     if settings.held_clean_plate:
@@ -131,7 +133,7 @@ def _chunks(frames: Iterable[tuple[int, str]]) -> Iterator[tuple[str, list[int]]
 
 
 class _Chunk:
-    """Some frames of one view: their scratch files, what is known of them, the command for it."""
+    """Some frames of one view: their scratch files and keys, and the command that mattes them."""
 
     def __init__(
         self,
@@ -147,12 +149,12 @@ class _Chunk:
         self.roles: tuple[str, ...] = ()
         self.hint_channel = "auto"
 
-    def add(self, frame: int, inputs: FrameInputs) -> None:
-        """Take over the files of a frame; those of one that is matted already are dropped."""
+    def add(self, frame: int, inputs: ScratchFiles) -> None:
+        """Take over the files of a frame; those of a frame that is matted already are removed."""
         files = inputs.files()
         check_needs(self.card, files, self.settings)
         self.roles = tuple(files)
-        # The command knows channels of one letter; another one is the only one in its file.
+        # The command takes names of one letter; a longer one is the only channel in its file.
         plain = len(inputs.hint_channel) == 1
         self.hint_channel = inputs.hint_channel if plain else "auto"
         self.keys[frame] = self._key(inputs)
@@ -163,14 +165,14 @@ class _Chunk:
             (self.place / role).mkdir(exist_ok=True)
             os.replace(path, self.place / role / f"frame.{frame:04d}.exr")
 
-    def _key(self, inputs: FrameInputs) -> str:
-        words = {
+    def _key(self, inputs: ScratchFiles) -> str:
+        decided_by = {
             "settings": asdict(self.settings),
             "model": [self.card.get("name"), self.card.get("digest")],
             "channel": inputs.hint_channel,
             "way": "command",
         }
-        digest = hashlib.blake2b(json.dumps(words, sort_keys=True).encode(), digest_size=20)
+        digest = hashlib.blake2b(json.dumps(decided_by, sort_keys=True).encode(), digest_size=20)
         for role, path in sorted(inputs.files().items()):
             digest.update(role.encode())
             _add_pixels(digest, path)
@@ -183,7 +185,7 @@ class _Chunk:
         cancelled: Callable[[], bool],
         on_frame: Callable[[MadeFrame], None],
     ) -> list[MadeFrame]:
-        """Run the command for the frames that have no file yet."""
+        """Run the command for the frames that have no result file yet."""
         made: list[MadeFrame] = []
 
         def finish(frame: int, *, found: bool, degraded: Sequence[str] = ()) -> None:
@@ -201,13 +203,13 @@ class _Chunk:
         if not todo:
             return made
         _sweep(self.store)
-        # Beside the place of the frames, so that taking them in copies nothing.
+        # In the store, on one file system with its frames, so that keeping one copies nothing.
         with _folder_in(self.store, OUT_PREFIX) as out:
-            words = [*self._words(todo, out), "--timeout", f"{timeout_s:g}"]
+            words = [*self._arguments(todo, out), "--timeout", f"{timeout_s:g}"]
             for event in _events(words, instance, self.place, timeout_s, cancelled):
                 if event.get("event") == "frame" and event.get("status") == "done":
                     frame = int(event["frame"])
-                    # It looks at its files once more before it ends: they stay there till then.
+                    # The command checks its files once more before it ends, so they stay there.
                     keep_frame(self.store, self.keys[frame], Path(*event["outputs"].values()))
                     finish(frame, found=False, degraded=event.get("degraded", ()))
         missing = [
@@ -217,33 +219,44 @@ class _Chunk:
             raise FrameError(f"the mattebridge command made no matte of frame {missing[0]}")
         return made
 
-    def _words(self, frames: Sequence[int], out: Path) -> list[str]:
-        asked, place = self.settings, self.place
-        options = {
-            "--clean-plate": "clean_plate",
-            "--alpha-hint": "alpha_hint",
-            "--garbage-matte": "garbage_matte",
-            "--core-matte": "core_matte",
-        }
-        words = ["matte", str(place / "plate" / "frame.####.exr"), "-o", str(out), "--layers"]
-        for option, role in options.items():
+    def _arguments(self, frames: Sequence[int], out: Path) -> list[str]:
+        asked = self.settings
+        words = ["matte", self._pattern("plate"), "-o", str(out), "--layers"]
+        for role in INPUT_ROLES[1:]:
             if role in self.roles:
-                words += [option, str(place / role / "frame.####.exr")]
+                words += [f"--{role.replace('_', '-')}", self._pattern(role)]
         words += ["--format", "exr-float" if asked.precision == "float32" else "exr-none"]
         words += [f"--frames={','.join(map(str, frames))}", "--progress", "json"]
         words += ["--hint-channel", self.hint_channel, "--model", asked.model]
-        words += ["--colorspace", asked.colorspace, "--output-colorspace", asked.colorspace]
-        words += ["--foreground", asked.foreground, "--plate-alpha", asked.plate_alpha]
-        words += ["--nonfinite", asked.nonfinite]
-        words += ["--alignment", asked.alignment] if asked.alignment is not None else []
-        if asked.match_exposure is not None:
-            words.append("--match-exposure" if asked.match_exposure else "--no-match-exposure")
-        words += ["--exact"] if asked.exact else []
-        return words + [f"--set={name}={_shown(value)}" for name, value in asked.settings.items()]
+        # Of itself the command writes linear light; a host gets back the colour space it gave.
+        values = {**asked.params(), "output_colorspace": asked.colorspace}
+        for param in PARAMS:
+            words += _option(param, values.get(param.name))
+        return words
+
+    def _pattern(self, role: str) -> str:
+        return str(self.place / role / "frame.####.exr")
+
+
+def _option(param: Param, value: Any) -> list[str]:
+    """A render parameter as arguments of the command."""
+    if value is None:
+        return []
+    if param.kind == "choice":
+        return [param.option, str(value)]
+    if param.kind == "map":
+        return [f"{param.option}={name}={_as_text(each)}" for name, each in value.items()]
+    if param.unset:
+        return [param.option if value else f"--no-{param.option[2:]}"]
+    return [param.option] if value else []
+
+
+def _as_text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _add_pixels(digest: Any, path: Path) -> None:
-    """The pixels of a scratch file, and what says where they lie; no dates, no names of nodes."""
+    """The pixels of a scratch file and the attributes that place them; not dates or node names."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -251,19 +264,15 @@ def _add_pixels(digest: Any, path: Path) -> None:
     try:
         attributes, start = read_attributes(data)
         top, bottom = struct.unpack("<4i", attributes["dataWindow"][1])[1::2]
-        # Uncompressed: a table of an offset a row, which the length of the header moves.
+        # Uncompressed: before the rows a table with an offset each, which depends on the header.
         plain = attributes["compression"][1] == b"\0"
         table_bytes = 8 * max(0, bottom - top + 1) if plain else 0
     except (WrongHeader, struct.error, KeyError):
-        digest.update(data)  # of a layout that only the command knows: all of it
+        digest.update(data)  # a layout that only the command reads: the whole file
         return
     for name in PIXEL_ATTRIBUTES:
         digest.update(repr(attributes.get(name)).encode())
     digest.update(memoryview(data)[start + table_bytes :])
-
-
-def _shown(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _sweep(store: Path) -> None:
@@ -289,12 +298,12 @@ def _folder_in(parent: Path, prefix: str) -> Iterator[Path]:
 # ---------------------------------------------------------------------------------------- the child
 
 
-def _said(words: Sequence[str], instance: Optional[str]) -> str:
-    """What a short command prints; its error raised."""
+def _output_of(words: Sequence[str], instance: Optional[str]) -> str:
+    """What a short command prints. Raises the error that it ends with."""
     try:
         done = subprocess.run(
-            _line(words, instance), capture_output=True, text=True, timeout=CARDS_LIMIT_S,
-            check=False, stdin=subprocess.DEVNULL, env=clean_environment(), cwd=_anywhere(),
+            _command(words, instance), capture_output=True, text=True, timeout=CARDS_LIMIT_S,
+            check=False, stdin=subprocess.DEVNULL, env=clean_environment(), cwd=_neutral_folder(),
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ConnectionFailed(f"the mattebridge command did not run: {error}") from error
@@ -310,14 +319,15 @@ def _events(
     timeout_s: float,
     cancelled: Callable[[], bool],
 ) -> Iterator[dict[str, Any]]:
-    """The command's JSON lines as they come; raises how it ended."""
+    """The command's JSON lines as they come. Raises the error that it ends with."""
     failed = ""
-    with (place / "said").open("wb") as said, (place / "complained").open("wb") as complained:
-        child = _start(_line(words, instance), said, complained)
-    # A host that quits in the middle does not wait; the child is asked to stop and does so alone.
+    stdout, stderr = place / "stdout", place / "stderr"
+    with stdout.open("wb") as printed, stderr.open("wb") as errors:
+        child = _start(_command(words, instance), printed, errors)
+    # A host that quits in the middle does not wait for the child: it only tells it to stop.
     atexit.register(child.terminate)
     try:
-        with (place / "said").open("rb") as lines:
+        with stdout.open("rb") as lines:
             for event in _tail(child, lines, START_LIMIT_S + timeout_s, cancelled):
                 if event.get("event") == "frame" and event.get("status") == "failed":
                     failed = failed or f"frame {event['frame']}: {event.get('message', '')}"
@@ -326,34 +336,34 @@ def _events(
         atexit.unregister(child.terminate)
         _end(child)
     if child.returncode:
-        raise _error_of(child.returncode, failed or (place / "complained").read_text("utf-8"))
+        raise _error_of(child.returncode, failed or stderr.read_text("utf-8"))
 
 
-def _line(words: Sequence[str], instance: Optional[str]) -> list[str]:
+def _command(words: Sequence[str], instance: Optional[str]) -> list[str]:
     return [*daemon_command(), *words, *(["--instance", instance] if instance else [])]
 
 
-def _anywhere() -> str:
-    # Not the folder of the host: nothing of ours depends on it, and it may be gone.
+def _neutral_folder() -> str:
+    # Not the host's working folder, which may be removed: nothing here depends on it.
     return tempfile.gettempdir()
 
 
-def _start(line: Sequence[str], said: Any, complained: Any) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str], stdout: Any, stderr: Any) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
-            line, stdin=subprocess.DEVNULL, stdout=said, stderr=complained,
-            env=clean_environment(), cwd=_anywhere(), close_fds=True, start_new_session=True,
+            command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+            env=clean_environment(), cwd=_neutral_folder(), close_fds=True, start_new_session=True,
         )  # fmt: skip
     except OSError as error:
         raise ConnectionFailed(
-            f"cannot start {line[0]}: {error.strerror}; check MATTEBRIDGE_DAEMON_PYTHON"
+            f"cannot start {command[0]}: {error.strerror}; check MATTEBRIDGE_DAEMON_PYTHON"
         ) from error
 
 
 def _tail(
     child: subprocess.Popen[bytes], lines: Any, quiet_s: float, cancelled: Callable[[], bool]
 ) -> Iterator[dict[str, Any]]:
-    """JSON objects from a file that grows, until the child has ended and all is read."""
+    """JSON objects from a file that grows, until the child has ended and all of it is read."""
     rest, until = b"", time.monotonic() + quiet_s
     while True:
         ended = child.poll() is not None
@@ -370,12 +380,12 @@ def _tail(
         if cancelled():
             raise Cancelled("cancelled")
         if time.monotonic() > until:
-            raise FrameError(f"the mattebridge command said nothing for {quiet_s:.0f} s")
+            raise FrameError(f"the mattebridge command printed nothing for {quiet_s:.0f} s")
         time.sleep(POLL_S)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """No child outlives its request: asked to stop, then killed."""
+    """Terminate the child, kill it where it does not end: none outlives its request."""
     if child.poll() is None:
         child.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -385,9 +395,11 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     child.wait()
 
 
-def _error_of(status: int, words: str) -> MattebridgeError:
-    lines = [line for line in words.strip().splitlines() if line]
-    said = lines[-1] if lines else f"exit status {status}"
+def _error_of(status: int, text: str) -> MattebridgeError:
+    """The error of a command by its exit status and the last line that it printed."""
+    lines = [line for line in text.strip().splitlines() if line]
+    message = lines[-1] if lines else f"the mattebridge command ended with exit status {status}"
     prefix = "mattebridge: "
-    said = said[len(prefix) :] if said.startswith(prefix) else said
-    return STATUS_ERRORS.get(status, MattebridgeError)(said)
+    if message.startswith(prefix):
+        message = message[len(prefix) :]
+    return STATUS_ERRORS.get(status, MattebridgeError)(message)

@@ -1,23 +1,21 @@
-"""Uncompressed OpenEXR in numpy: what a host writes for us, and what it reads back.
+"""Uncompressed OpenEXR in numpy: the files that a host writes for the daemon and reads back.
 
-A host has no image library that we could count on. An uncompressed, single-part scanline file with
+No image library can be expected in a host's Python. An uncompressed, single-part scanline file with
 increasing rows is an array with a header: every row is a block of a fixed size, one channel after
-the other in the order of their names. The reader takes exactly that and refuses everything else
+the other in the order of their names. The reader accepts exactly that and refuses everything else
 (compressed, tiled, deep, multi-part, sub-sampled, integer channels) by name. Every number of the
-header is checked against the size of the file before it is used, and the file is read into memory
-of our own: a map of a file that shrinks would kill the host.
+header is checked against the size of the file before it is used, and the file is copied into
+memory, not mapped: a mapped file that shrinks would crash the host.
 
-The writer renames a finished file into place; a reader never meets half of one.
+The writer renames a finished file into place; a reader never sees half of one.
 
 Source: the OpenEXR file layout document (openexr.com, "OpenEXR File Layout").
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import struct
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,18 +23,18 @@ from typing import Any, Optional, Union
 
 import numpy as np
 
+from mattebridge.color import HALF_MAX, Pixels
 from mattebridge.errors import FrameReadError, FrameWriteError
 from mattebridge.hosts.exr_header import LONG_NAMES, MAGIC, WrongHeader, read_attributes, read_name
+from mattebridge.whole_files import write_whole
+from mattebridge.wire.planes import MAX_SIDE
 
-Pixels = np.ndarray[Any, Any]
 Window = tuple[int, int, int, int]
 
 COMPRESSIONS = ("none", "rle", "zips", "zip", "piz", "pxr24", "b44", "b44a", "dwaa", "dwab")
 SAMPLE_TYPES = {1: np.dtype("<f2"), 2: np.dtype("<f4")}
-# More than any picture has; a hostile header must not make us allocate.
-MAX_SIDE = 32768
+# More than any picture has: a hostile header must not cause a large allocation.
 MAX_CHANNELS = 256
-HALF_MAX = 65504.0
 
 
 @dataclass(frozen=True)
@@ -69,9 +67,9 @@ class ScratchImage:
 
 
 def read_exr(path: Union[str, Path]) -> ScratchImage:
-    """The picture in an uncompressed EXR. Raises `FrameReadError` with what is not right in it.
+    """The picture in an uncompressed EXR. Raises `FrameReadError` that says what is wrong with it.
 
-    `details['other_layout']` says that another reader may read it.
+    `details['other_layout']` is set where another reader may be able to read it.
     """
     try:
         with open(path, "rb") as stream:
@@ -84,7 +82,7 @@ def read_exr(path: Union[str, Path]) -> ScratchImage:
     try:
         return _parse(data)
     except (WrongHeader, ValueError, struct.error, IndexError) as error:
-        raise FrameReadError(f"{path} is no scratch EXR: {error}", other_layout=True) from error
+        raise FrameReadError(f"{path} is not a scratch EXR: {error}", other_layout=True) from error
 
 
 def _parse(data: bytearray) -> ScratchImage:
@@ -131,7 +129,7 @@ def _channel_list(value: bytes) -> list[tuple[str, Any]]:
     if not channels:
         raise WrongHeader("there are no channels")
     if len({name for name, _ in channels}) != len(channels):
-        raise WrongHeader("two channels have one name")
+        raise WrongHeader("two channels have the same name")
     return channels
 
 
@@ -156,7 +154,7 @@ def _planes(
         )
     offsets = np.frombuffer(data, "<u8", height, start)
     if not np.array_equal(offsets, first + block * np.arange(height, dtype=np.uint64)):
-        raise WrongHeader("its rows do not follow one another")
+        raise WrongHeader("its rows are not stored one after the other")
     heads = np.ndarray((height, 2), "<i4", data, first, (block, 4))
     if (heads[:, 0] != top + np.arange(height)).any() or (heads[:, 1] != row_bytes).any():
         raise WrongHeader("a row is not where it should be")
@@ -195,9 +193,9 @@ def write_exr(
     pixel_aspect: float = 1.0,
     texts: Optional[Mapping[str, str]] = None,
 ) -> int:
-    """Write planes by channel name, (H, W) each, as a whole file or none; the bytes written.
+    """Write planes by channel name, (H, W) each, whole or not at all; the number of bytes.
 
-    Raises `FrameWriteError` that names the folder and the need when it does not fit.
+    Raises `FrameWriteError` that names the folder and the size of the file.
     """
     names = sorted(channels)
     height, width = channels[names[0]].shape
@@ -216,10 +214,10 @@ def write_exr(
     for name in names:
         target: Pixels = np.ndarray((height, width), sample, data, at, (block, sample.itemsize))
         plane = channels[name]
-        # Half ends at 65504; a highlight above it stays the brightest there is.
+        # A highlight above the half range becomes the brightest half value, not infinity.
         target[...] = np.clip(plane, -HALF_MAX, HALF_MAX) if sample.itemsize == 2 else plane
         at += sample.itemsize * width
-    _replace(Path(path), data)
+    _write(Path(path), data)
     return len(data)
 
 
@@ -263,18 +261,11 @@ def _box(window: Window) -> bytes:
     return struct.pack("<iiii", x, y, x + width - 1, y + height - 1)
 
 
-def _replace(path: Path, data: bytearray) -> None:
-    # Two threads, or two processes, may make the same file: each has a temporary of its own.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+def _write(path: Path, data: bytearray) -> None:
     try:
-        with open(temporary, "xb") as stream:
-            stream.write(data)
-        os.replace(temporary, path)
+        write_whole(path, data)
     except OSError as error:
         raise FrameWriteError(
             f"cannot write {path}: {error.strerror}; it needs {len(data) / 1e6:.0f} MB in "
             f"{path.parent}"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)

@@ -1,6 +1,6 @@
 """The header of an OpenEXR file: attributes by name, and where the pixels begin.
 
-Every number is checked against the size of what is there before it is used. Standard library only.
+Every number is checked against the size of the file before it is used. Standard library only.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from typing import Union
 
 MAGIC = b"\x76\x2f\x31\x01"
 LONG_NAMES = 0x400
-# Version flags that say tiled, deep, or several parts.
+# Version flags of files that are tiled, deep, or of several parts.
 OTHER_LAYOUTS = {0x200: "tiled", 0x800: "deep", 0x1000: "multi-part"}
-# More than any picture has; a hostile header must not make us allocate.
+# More than any picture has: a hostile header must not cause a large allocation.
 MAX_HEADER_BYTES = 1 << 20
 
 Bytes = Union[bytes, bytearray]
 
 
 class WrongHeader(Exception):
-    """Says what a file has that we do not read."""
+    """The header is damaged, or the file is of a kind that is not read; the message says which."""
 
 
 def read_attributes(data: Bytes) -> tuple[dict[str, tuple[str, bytes]], int]:

@@ -6,44 +6,50 @@ Standard library only: a host without numpy uses it as well.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Callable, Optional
 
 from mattebridge.errors import InputsError, ModelError
-
-MATTE_ROLES = ("alpha_hint", "garbage_matte", "core_matte")
+from mattebridge.wire.params import DEFAULTS, INPUT_ROLES, NAMES
 
 
 @dataclass(frozen=True)
 class ShotSettings:
-    """What the artist sets; everything here decides pixels and goes into the key."""
+    """What the artist sets. Everything here decides pixels and goes into the key of a frame.
+
+    The render parameters are those of `wire/params.py`, without `output_colorspace`: results are
+    in the plate's colour space. precision: of the files, float16 or float32. overscan: the whole
+    data window is matted, not the display window alone. held_clean_plate: the name of a clean plate
+    that the daemon holds, for frames without one of their own.
+    """
 
     model: str = "default"
     colorspace: str = "linear"
-    foreground: str = "model"
-    alignment: Optional[str] = None
-    match_exposure: Optional[bool] = None
-    plate_alpha: str = "opaque"
-    nonfinite: str = "error"
-    exact: bool = False
+    foreground: str = DEFAULTS["foreground"]
+    alignment: Optional[str] = DEFAULTS["alignment"]
+    match_exposure: Optional[bool] = DEFAULTS["match_exposure"]
+    plate_alpha: str = DEFAULTS["plate_alpha"]
+    nonfinite: str = DEFAULTS["nonfinite"]
+    exact: bool = DEFAULTS["exact"]
     settings: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "float16"
     overscan: bool = False
-    # The name of a clean plate that the daemon holds, where the host sends none.
     held_clean_plate: str = ""
 
     def params(self) -> dict[str, Any]:
-        """The keywords of `MatteClient.submit`."""
-        ours = ("settings", "precision", "overscan", "held_clean_plate")
-        names = [name for name in vars(self) if name not in ours]
-        return {**{name: getattr(self, name) for name in names}, "settings": dict(self.settings)}
+        """The keywords of `MatteClient.submit`: the model and the render parameters."""
+        wanted = ("model", *NAMES)
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name in wanted}
+        return {**values, "settings": dict(self.settings)}
 
 
 @dataclass(frozen=True)
-class FrameInputs:
-    """The scratch files of one frame. `hint_channel` is the name, in their files, of the channel
-    that is the hint and the two mattes."""
+class ScratchFiles:
+    """The scratch files of one frame.
+
+    hint_channel: the channel of the hint's and the two mattes' files that is read, by its name.
+    """
 
     plate: Path
     clean_plate: Optional[Path] = None
@@ -53,14 +59,14 @@ class FrameInputs:
     hint_channel: str = "A"
 
     def files(self) -> dict[str, Path]:
-        """role -> file of those that are there."""
-        named = {role: getattr(self, role) for role in ("plate", "clean_plate", *MATTE_ROLES)}
+        """The files that exist, by role."""
+        named = {role: getattr(self, role) for role in INPUT_ROLES}
         return {role: path for role, path in named.items() if path is not None}
 
 
 @dataclass(frozen=True)
 class MadeFrame:
-    """A frame whose file is there. `found`: it was there before."""
+    """A frame whose result file exists. found: it existed before, and nothing was computed."""
 
     frame: int
     view: str
@@ -71,11 +77,11 @@ class MadeFrame:
 
 
 # Renders the inputs of a frame and a view into files, which may be gone when it is called again.
-Render = Callable[[int, str], FrameInputs]
+Render = Callable[[int, str], ScratchFiles]
 
 
 def find_card(cards: Iterable[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
-    """The card of a model by name. Raises `ModelError` that lists those present."""
+    """The card of a model by its name or an alias. Raises `ModelError` that lists those present."""
     known = list(cards)
     for card in known:
         if name == card["name"] or name in card.get("aliases", ()):
@@ -84,11 +90,23 @@ def find_card(cards: Iterable[Mapping[str, Any]], name: str) -> Mapping[str, Any
     raise ModelError(f"there is no model '{name}'; the models present are: {names}")
 
 
-def check_needs(card: Mapping[str, Any], roles: Collection[str], settings: ShotSettings) -> None:
-    """Raise `InputsError` for an input that the model needs and nobody has connected."""
-    held = ("clean_plate",) if settings.held_clean_plate else ()
+def check_needs(
+    card: Mapping[str, Any],
+    roles: Collection[str],
+    settings: Optional[ShotSettings] = None,
+    *,
+    how: str = "connect one",
+) -> None:
+    """Raise `InputsError` for an input that the model needs and that is not among `roles`.
+
+    how: what to do about it; `{option}` in it is the option of the command line.
+    """
+    held = ("clean_plate",) if settings is not None and settings.held_clean_plate else ()
     for role in card.get("needs", ()):
         if role not in roles and role not in held:
+            article = "an" if role.startswith("a") else "a"
+            advice = how.format(option=f"--{role.replace('_', '-')}")
             raise InputsError(
-                f"model '{card['name']}' needs a {role.replace('_', ' ')}: connect one", field=role
+                f"model '{card['name']}' needs {article} {role.replace('_', ' ')}: {advice}",
+                field=role,
             )

@@ -1,13 +1,13 @@
-"""The way from a host to the daemon: the client where its wheels load, else the command line.
+"""The way from a host to the daemon: the client where its packages load, else the command line.
 
-The command also reads what the small reader of scratch files refuses (a host that compresses what
-it was told to leave as it is): the same request then goes that way.
+The command also reads what the small reader of scratch files refuses (a host may compress files
+although it was asked not to): the request is then sent again through the command.
 
     with open_route(instance, host="nuke", folder=scratch) as route:
         made = route.matte(frames, render, store=..., settings=...)
 
 Both ways give the same pixels into the same store. Needs the standard library; the client is
-imported only where numpy, pyzmq and msgpack are there.
+imported only where numpy, pyzmq and msgpack are installed.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from typing import Any, Callable, Optional
 from mattebridge.errors import FrameReadError
 from mattebridge.hosts import command
 from mattebridge.hosts.request import MadeFrame, Render, ShotSettings
+from mattebridge.hosts.store import sweep
 
 WHEELS = ("numpy", "msgpack", "zmq")
 
 
 def why_no_client() -> str:
-    """Empty where the client can be used; else what is missing, in a few words."""
+    """The import error of the package that is missing; empty where the client can be used."""
     try:
         for name in WHEELS:
             importlib.import_module(name)
@@ -38,7 +39,7 @@ def why_no_client() -> str:
 
 @dataclass
 class Route:
-    """One open way. `client` is None where the command line is the way."""
+    """An open way to the daemon. `client` is None where it is the command line."""
 
     folder: Path
     instance: Optional[str]
@@ -46,7 +47,7 @@ class Route:
 
     @property
     def words(self) -> str:
-        """What an artist should know of it; nothing where all is as it should be."""
+        """What the artist is told about the way; empty for the usual one."""
         return "" if self.client is not None else "by the command line"
 
     def matte(
@@ -62,6 +63,7 @@ class Route:
         on_frame: Callable[[MadeFrame], None] = lambda made: None,
     ) -> list[MadeFrame]:
         """Matte (frame, view) after (frame, view); all of them, or the error of the first."""
+        sweep(store)
         wanted = list(frames)
         done: list[MadeFrame] = []
 
@@ -103,7 +105,7 @@ class Route:
 
 @contextlib.contextmanager
 def open_route(instance: Optional[str], *, host: str, folder: Path) -> Iterator[Route]:
-    """The way for one request; a daemon is started where none runs."""
+    """A way for one request. A daemon is started where none runs."""
     if why_no_client():
         yield Route(folder, instance, None)
         return
@@ -114,7 +116,7 @@ def open_route(instance: Optional[str], *, host: str, folder: Path) -> Iterator[
 
 
 def status_line(instance: Optional[str]) -> str:
-    """What the daemon is doing, in a line."""
+    """The state of the daemon, in one line."""
     if why_no_client():
         return command.status_by_command(instance)
     from mattebridge.client import MatteClient

@@ -1,11 +1,11 @@
-"""The folder in which a host's pixels pass through: private, locked while in use, swept when not.
+"""The folder for pixels on their way from a host to the daemon: private, and removed after use.
 
-    <root>/mattebridge-<uid>-x7f3/lock        held with flock for as long as the session lives
+    <root>/mattebridge-<uid>-x7f3/lock        locked with flock while the folder is in use
                                  /...         scratch EXRs of the frames in flight
 
 The root is the configured folder, else memory (/dev/shm) where the frame fits, else the system's
-temporary folder. A folder whose lock is free belongs to a session that was killed; the next session
-removes it. Process numbers are not asked: they are used again.
+temporary folder. A folder whose lock is free was left by a process that was killed; the next one
+removes it. Process ids are not compared: the system uses them again.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from types import TracebackType
 from typing import Optional
 
 from mattebridge.errors import FrameWriteError
+from mattebridge.wire import oslayer
 
 MEMORY_FOLDER = Path("/dev/shm")
 LOCK_NAME = "lock"
-# Between its making and its lock a folder has no lock file; nobody takes this long for that.
+# A new folder has no lock file for a moment; one of this age without it was left behind.
 UNLOCKED_AGE_S = 3600.0
 
 
@@ -43,7 +44,7 @@ class ScratchFolder:
             ) from error
 
     def check_room(self, need_bytes: int) -> None:
-        """Raise `FrameWriteError` where a frame would not fit: a full disk leaves half a frame."""
+        """Raise `FrameWriteError` where a frame does not fit: a full disk leaves half a frame."""
         free = _free_bytes(self.path)
         if free < need_bytes:
             raise FrameWriteError(
@@ -52,7 +53,7 @@ class ScratchFolder:
             )
 
     def close(self) -> None:
-        """Remove the folder and what is in it."""
+        """Remove the folder and its files."""
         shutil.rmtree(self.path, ignore_errors=True)
         if self._lock >= 0:
             os.close(self._lock)
@@ -71,7 +72,7 @@ class ScratchFolder:
 
 
 def choose_root(configured: Optional[str], need_bytes: int) -> Path:
-    """The folder for scratch folders. Raises `FrameWriteError` when the configured one is none."""
+    """The folder for scratch folders. Raises `FrameWriteError` if the configured one is missing."""
     configured = configured or os.environ.get("MATTEBRIDGE_SCRATCH") or None
     if configured is not None:
         if not os.path.isdir(configured):
@@ -84,7 +85,7 @@ def choose_root(configured: Optional[str], need_bytes: int) -> Path:
 
 
 def sweep(root: Path) -> list[Path]:
-    """Remove the folders of this user's dead sessions; gives what was removed."""
+    """Remove the folders that this user's killed processes left; returns what was removed."""
     swept = []
     for folder in root.glob(_prefix() + "*"):
         with contextlib.suppress(OSError):
@@ -106,7 +107,7 @@ def _is_abandoned(folder: Path) -> bool:
 
 
 def _make_lock(folder: Path) -> int:
-    """A locked file, given its name only when it is locked; its descriptor."""
+    """The descriptor of a locked file, which gets its name only once it is locked."""
     temporary = folder / f"{LOCK_NAME}.new"
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     _try_lock(descriptor)
@@ -115,15 +116,13 @@ def _make_lock(folder: Path) -> int:
 
 
 def _try_lock(descriptor: int) -> bool:
+    layer = oslayer.find()
+    if layer is None:
+        return False  # without locks nothing is swept
     try:
-        import fcntl
-    except ImportError:
-        return False  # no locks on this system: nothing is ever swept
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return layer.lock(descriptor)
     except OSError:
         return False
-    return True
 
 
 def _free_bytes(folder: Path) -> int:
@@ -131,7 +130,8 @@ def _free_bytes(folder: Path) -> int:
 
 
 def _uid() -> int:
-    return os.getuid() if hasattr(os, "getuid") else 0
+    layer = oslayer.find()
+    return layer.user_id() if layer is not None else 0
 
 
 def _prefix() -> str:

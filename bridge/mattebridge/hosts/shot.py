@@ -4,12 +4,12 @@
                                                         daemon computes n
                                mattes/frames/<key>.exr <-- write(n-1)
 
-A key is a digest of everything that decides the pixels: both plates, the hint, the parameters, the
-model and its weights. A frame whose key has a file is not computed again, whatever happened in
-between. What becomes of the files is in store.py.
+A key is a digest of everything that decides the pixels: both plates, the hint and mattes, the
+parameters, the model and its weights. A frame whose key has a file is not computed again. How the
+files are stored is described in store.py.
 
 The host's part is one function that renders the inputs of one frame into a folder; it is called on
-the thread of `matte_shot`. No wait is without a look at `cancelled`.
+the thread of `matte_shot`. Every wait checks `cancelled` ten times a second.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import Any, Callable, Optional
 import numpy as np
 
 from mattebridge.client import MatteClient, MatteHandle
+from mattebridge.color import Pixels
 from mattebridge.errors import (
     Cancelled,
     DeadlineError,
@@ -35,17 +36,17 @@ from mattebridge.errors import (
     FrameWriteError,
     InputsError,
 )
-from mattebridge.hosts.exr import Pixels, ScratchImage, Window, read_exr, write_exr
+from mattebridge.hosts.exr import ScratchImage, Window, read_exr, write_exr
 from mattebridge.hosts.request import (
-    MATTE_ROLES,
-    FrameInputs,
     MadeFrame,
     Render,
+    ScratchFiles,
     ShotSettings,
     check_needs,
     find_card,
 )
 from mattebridge.hosts.store import frame_file
+from mattebridge.wire.params import MATTE_ROLES
 
 POLL_S = 0.1
 
@@ -63,11 +64,12 @@ def matte_shot(
     cancelled: Callable[[], bool] = bool,
     on_frame: Callable[[MadeFrame], None] = lambda made: None,
 ) -> list[MadeFrame]:
-    """Matte (frame, view) after (frame, view); all of them, or an error for the first that failed.
+    """Matte (frame, view) after (frame, view); all of them, or the error of the first that fails.
 
-    `render` makes the input files of a frame; they may be gone when it is called again. Results
-    stand below `store`; those made before an error stay there. Raises `Cancelled` when `cancelled`
-    says so, the client's errors, `FrameReadError` for inputs that are not what they should be.
+    `render` makes the input files of a frame; they need not outlive its next call. Results are
+    written below `store`; those made before an error stay there. Raises `Cancelled` when
+    `cancelled` returns true, the client's errors, and `FrameReadError` for inputs that cannot be
+    used.
     """
     model = find_card(client.models(), settings.model)
     out: deque[_Pending] = deque()
@@ -106,7 +108,7 @@ class _Inputs:
     pixel_aspect: float
 
 
-def _read_inputs(files: FrameInputs, settings: ShotSettings) -> _Inputs:
+def _read_inputs(files: ScratchFiles, settings: ShotSettings) -> _Inputs:
     plate = read_exr(files.plate)
     region = _union(plate.data_window, plate.display_window)
     if not settings.overscan:
@@ -162,7 +164,7 @@ def _union(a: Window, b: Window) -> Window:
 
 
 class _Pending:
-    """A frame between its inputs and its file."""
+    """A frame whose inputs are read and whose result is not written yet."""
 
     def __init__(
         self,
@@ -224,7 +226,7 @@ class _Pending:
         )
 
     def drop(self) -> None:
-        """Nobody wants it any more: the daemon is told, and nobody waits."""
+        """Cancel the frame, without waiting for the daemon's answer."""
         if self.handle is not None:
             with contextlib.suppress(Exception):
                 self.handle.cancel()
@@ -238,7 +240,7 @@ def _wait(handle: MatteHandle, until: float, cancelled: Callable[[], bool]) -> A
         try:
             return handle.result(POLL_S)
         except DeadlineError as error:
-            # Only the client's own error leaves open whether the frame was begun.
+            # The daemon's error says whether the frame was started; the client's own does not.
             if error.details.get("started", False) is not None:
                 raise
             if time.monotonic() > until:
@@ -263,7 +265,7 @@ def content_key(inputs: _Inputs, settings: ShotSettings, model: Mapping[str, Any
         "planes": {role: [plane.shape, str(plane.dtype)] for role, plane in inputs.planes.items()},
     }
     if settings.held_clean_plate and "clean_plate" not in inputs.planes:
-        # Only its name is known here, and another plate may have that name by now.
+        # Only the name is known here, and it may belong to another clean plate by now.
         words["held"] = os.urandom(8).hex()
     digest = hashlib.blake2b(json.dumps(words, sort_keys=True).encode(), digest_size=20)
     for role in sorted(inputs.planes):

@@ -1,11 +1,11 @@
-"""What a matted shot is on disk: frames named by their content, and sets that a host's Read shows.
+"""A matted shot on disk: frames named by their content, and sets of them that a host's Read shows.
 
     mattes/frames/<key>.exr                 a frame, by the digest of all that decides its pixels
     mattes/<set>/matte.<view>.<frame>.exr   links to frames; the set is named by what is in it
     mattes/<set>/set.json                   which frames, with which settings, from which source
 
-When a frame changes the set has another name, so that no host shows a picture that it remembers.
-Sets and their files are whole or absent.
+When a frame changes, the set gets another name, so that no host shows a picture from its cache.
+Frames and sets are whole or absent.
 
 Standard library only: a host without numpy uses it as well.
 """
@@ -25,6 +25,7 @@ from typing import Any, Optional
 
 from mattebridge.errors import FrameWriteError
 from mattebridge.hosts.request import MadeFrame, ShotSettings
+from mattebridge.whole_files import link_or_copy, link_whole, sweep_temporaries
 
 # The set's list of frames, beside them.
 SET_LIST = "set.json"
@@ -37,18 +38,13 @@ def frame_file(store: Path, key: str) -> Path:
 
 
 def keep_frame(store: Path, key: str, source: Path) -> None:
-    """Take a whole file in as the frame of a key; the file stays where it is, too."""
+    """Store a whole file as the frame of a key; the file also stays where it is."""
     target = frame_file(store, key)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _link(source, temporary)
-        os.replace(temporary, target)
+        link_whole(source, target)
     except OSError as error:
         raise FrameWriteError(f"cannot write {target}: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def update_set(
@@ -58,11 +54,11 @@ def update_set(
     settings: ShotSettings,
     source: str = "",
 ) -> Path:
-    """A set with the frames of the current one and the new ones; its folder.
+    """The folder of a set with the frames of the current set and the new ones.
 
-    Frames of the current set that were made with other settings are left out: a shot that is half
-    one look and half another is worse than a hole, which the host reports. `source` is whatever
-    tells the host what its inputs were like; it is kept for each frame.
+    Frames of the current set that were made with other settings are left out: two looks in one shot
+    are worse than missing frames, which the host reports. `source` identifies the state of the
+    host's inputs; it is stored for each frame.
     """
     words = json.dumps(asdict(settings), sort_keys=True)
     frames: dict[str, str] = {}
@@ -85,18 +81,28 @@ def update_set(
 
 
 def source_of(folder: Path) -> Optional[str]:
-    """What the inputs of all frames of a set were like; None where they were not all alike."""
+    """The `source` that all frames of a set have in common; None where they differ."""
     sources = set(read_set(folder).get("sources", {}).values())
     return str(sources.pop()) if len(sources) == 1 else None
 
 
 def read_set(folder: Path) -> dict[str, Any]:
-    """What is in a set; nothing where there is none."""
+    """The list of a set; empty where there is no set."""
     try:
         found = json.loads((folder / SET_LIST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def clear(store: Path) -> None:
+    """Remove every frame and set below a store."""
+    shutil.rmtree(store, ignore_errors=True)
+
+
+def sweep(store: Path) -> None:
+    """Remove the unfinished frames of processes of this machine that were killed."""
+    sweep_temporaries([store / "frames"])
 
 
 def _make_set(store: Path, folder: Path, frames: Mapping[str, str], content: str) -> None:
@@ -105,7 +111,8 @@ def _make_set(store: Path, folder: Path, frames: Mapping[str, str], content: str
         try:
             os.chmod(temporary, 0o755)
             for name, key in frames.items():
-                _link(frame_file(store, key), temporary / f"matte.{name}.exr")
+                with contextlib.suppress(FileNotFoundError):  # removed: the host reports the frame
+                    link_or_copy(frame_file(store, key), temporary / f"matte.{name}.exr")
             (temporary / SET_LIST).write_text(content, encoding="utf-8")
             with contextlib.suppress(OSError):  # another session made the same set meanwhile
                 os.rename(temporary, folder)
@@ -117,20 +124,6 @@ def _make_set(store: Path, folder: Path, frames: Mapping[str, str], content: str
         raise FrameWriteError(f"cannot write {folder}")
 
 
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        return  # someone removed the file: the host reports the frame
-    except OSError:
-        shutil.copyfile(source, target)
-
-
 def _number(frame: int) -> str:
-    # As `%04d` has it in C, in Nuke, and here.
+    # As Nuke writes `%04d`.
     return f"{frame:04d}"
-
-
-def clear(store: Path) -> None:
-    """Remove every frame and set below a store."""
-    shutil.rmtree(store, ignore_errors=True)

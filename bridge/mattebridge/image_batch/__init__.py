@@ -1,4 +1,12 @@
-"""Many pictures into one buffer (docs/image_batch.md); for scripts and training code."""
+"""Many pictures in one array or on a GPU (docs/image_batch.md), for scripts and training code.
+
+    load            load_image_batch, async_load_image_batch
+    pixel_formats   the formats by name, and how a picture is brought to one
+    bounded_jobs    the jobs of a call on an executor, bounded by bytes
+
+Nothing else in mattebridge uses it: the daemon and `mattebridge matte` read single frames with
+`image_io`. The names below are the public ones.
+"""
 
 from mattebridge.image_batch.load import (
     BatchFailure,

@@ -1,11 +1,11 @@
-"""Jobs on somebody else's threads, bounded by bytes, that can be stopped and are then really over.
+"""Jobs on a given executor, bounded by bytes, that can be stopped and have then really ended.
 
     waiting --fits the bytes--> queued at the executor --thread takes it--> running --> ended
         \\------------------------------\\---- stop() drops both
 
-An executor's own futures do not say enough: cancelling one through an event loop reports success
-while the thread goes on. Here every job notes under a lock that it starts, so that `ended` is set
-only when no thread touches the callers' memory any more: the rule that must not be broken.
+The futures of an executor are not enough: cancelling one through an event loop reports success
+while its thread goes on. Here every job records under a lock that it starts, so that `ended` is set
+only when no thread uses the caller's memory any more: the rule that must not be broken.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def _at_once(call: Callable[[], None]) -> None:
 class BoundedJobs:
     """Runs jobs in order of their start; `ended` resolves when the last one has left its thread.
 
-    submit: hands a call to an executor and gives something with `cancel()`. hop: brings a call to
-    the thread from which `submit` may be used (an event loop's); by default any thread may.
-    limit_bytes: no job is queued that would pass it, unless it would be alone. A job that raises
-    stops the rest, and `ended` raises what it raised.
+    submit: gives a call to an executor and returns an object with `cancel()`. hop: runs a call in
+    the thread from which `submit` may be used (that of an event loop); by default any thread may.
+    limit_bytes: of the jobs that are queued or running, together; a larger job runs alone. A job
+    that raises stops the others, and `ended` raises its exception.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class BoundedJobs:
         self._go_on()
 
     def stop(self, error: Optional[BaseException] = None) -> None:
-        """No job starts any more, from whatever thread this is called; running ones finish."""
+        """Start no more jobs; running ones finish. May be called from any thread."""
         with self._lock:
             self._error = self._error or error
             self._waiting.clear()
@@ -110,7 +110,7 @@ class BoundedJobs:
         except BaseException as error:
             self.stop(error)
         finally:
-            # The last touch of the caller's memory is over; counting it goes where submitting does.
+            # The job no longer uses the caller's memory; it is counted where jobs are submitted.
             self._hop(partial(self._left, job))
 
     def _left(self, job: Job) -> None:

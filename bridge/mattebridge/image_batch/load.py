@@ -5,8 +5,8 @@
             --one job a picture: read (image_io), scale, convert--/
             --> where a GPU is asked for: one copy of the whole buffer on its stream
 
-Every picture is read by `image_io.read_frame`, so that a batch holds the very pixels that one read
-alone would give, and a damaged file is a failure, never a grey half. The rule that must not be
+Every picture is read by `image_io.read_frame`, so that a batch holds the same pixels as a single
+read gives, and a damaged file is a failure, never a half grey picture. The rule that must not be
 broken: no thread writes into the buffer once the call has ended, however it ended.
 """
 
@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mattebridge.color import Pixels
 from mattebridge.errors import (
     ArgumentError,
     FrameError,
@@ -41,39 +41,29 @@ from mattebridge.image_batch.pixel_formats import (
     FITS,
     FORMATS,
     PixelFormat,
-    is_squeezed,
+    loses_precision,
     native_format,
     put,
     scaled_size,
 )
 from mattebridge.image_io import MAX_SIDE_PX, Frame, FrameHeader, read_frame, read_header
+from mattebridge.wire import oslayer
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "BatchFailure",
-    "CudaImageBatch",
-    "DeviceConfig",
-    "ImageBatch",
-    "ImageInfo",
-    "async_load_image_batch",
-    "load_image_batch",
-]
-
-Pixels = NDArray[Any]
 Source = Union[str, Path, bytes]
 
-# Decoding is bound by cores; more threads than this only hold more pictures at once.
+# Decoding is bound by cores; more threads than this only hold more pictures in memory.
 MAX_THREADS = 16
 # glibc adapts to freed blocks of less than 32 MiB (DEFAULT_MMAP_THRESHOLD_MAX).
 LARGEST_KEPT = 31 << 20
-# An error sentence names this many failures; all are in its details.
+# A message names this many failures; all are in its details.
 NAMED_FAILURES = 8
 
 
 class _Default(str):
-    """Tells `pix_fmt` left out from the same format asked for: only a word may squeeze."""
+    """Tells a `pix_fmt` that was left out from the same one given: only that may lose precision."""
 
 
 DEFAULT_PIX_FMT = _Default("rgb24")
@@ -81,7 +71,7 @@ DEFAULT_PIX_FMT = _Default("rgb24")
 
 @dataclass(frozen=True)
 class DeviceConfig:
-    """Where a batch ends: a CUDA device, the stream of the copy, and whether memory is pinned.
+    """Where a batch is put: a CUDA device, the stream of the copy, and whether memory is pinned.
 
     stream: a `torch.cuda.Stream`; None is the device's current one.
     """
@@ -94,14 +84,14 @@ class DeviceConfig:
 class BatchFailure(NamedTuple):
     """A source that gave no picture: its place in the list, its name, and why."""
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    index: int  # type: ignore[assignment]  # hides tuple.index, which is not used
     source: str
     cause: str
 
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What a source said about its picture; what a pixel format does not carry.
+    """What is known of a picture beside its pixels.
 
     width, height, channels and dtype are those of the file. colorspace: "linear", "srgb" or
     "unknown". alpha: "opaque", "straight" or "premultiplied", in the batch as in the file.
@@ -119,7 +109,7 @@ class ImageInfo:
 class ImageBatch:
     """Pictures in one C-contiguous array (N, H, W, C), row i from source `indices[i]`.
 
-    failures is empty unless `strict=False` let some pass.
+    failures is empty except with `strict=False`.
     """
 
     array: Pixels
@@ -138,7 +128,7 @@ class ImageBatch:
 
 @dataclass(frozen=True)
 class CudaImageBatch:
-    """The same on a GPU: `tensor` is (N, H, W, C); DLPack takes it elsewhere."""
+    """The same on a GPU: `tensor` is (N, H, W, C), which other libraries can take by DLPack."""
 
     tensor: torch.Tensor
     pix_fmt: str
@@ -160,7 +150,7 @@ class CudaImageBatch:
         return self.tensor.__dlpack_device__()
 
 
-# ------------------------------------------------------------------------------------ the two calls
+# --- the two calls --------------------------------------------------------------------------------
 
 
 def load_image_batch(
@@ -179,19 +169,19 @@ def load_image_batch(
 ) -> Union[ImageBatch, CudaImageBatch]:
     """Read pictures, all at once, into one buffer.
 
-    sources: files by path, or their contents as bytes, mixed; the type is told by content. A
+    sources: files by path, or their contents as bytes, mixed; the type is recognised by content. A
     source that occurs twice is decoded once.
-    width, height: both, one (the other keeps the aspect), or none (all must be of one size).
+    width, height: both, one (the other keeps the aspect), or none (all must have one size).
     fit: "stretch", "pad" (whole picture, black transparent borders) or "crop" (from the middle).
     filter: "area" averages what a pixel covers; "nearest", "bilinear", "cubic" and "lanczos" take
     samples; "draft" is "area" from JPEGs decoded at the half, quarter or eighth that is no smaller:
-    half the time, and off by some codes at hard colour edges.
+    half the time, and off by some code values at hard colour edges.
     pix_fmt: one of `pixel_formats.FORMATS`; None keeps what the files hold, which must agree. Left
-    out it is rgb24 and refuses finer samples than 8 bits; said, it brings them down.
-    out: an array (N, H, W, C) of the format's type to fill in place of a new one.
-    device_config: copy the batch to that GPU. executor: threads to use in place of a pool that
-    lives for this call. max_bytes: bound of the buffer and the pictures that are being decoded;
-    pictures wait for each other, and a buffer over it is refused. By default half of the memory.
+    out it is rgb24, and samples finer than 8 bits are refused; given, they are converted.
+    out: an array (N, H, W, C) of the format's type that is filled instead of a new one.
+    device_config: copy the batch to that GPU. executor: threads to use instead of a pool for this
+    call. max_bytes: bound of the buffer and the pictures that are being decoded: a picture is read
+    when it fits beside the others, and a larger buffer is refused. By default half of the memory.
     strict: any failure is an error that names all that failed; else they are listed in `failures`.
 
     Raises `ArgumentError` (a `ValueError`), `InputsError` for sizes or types that do not agree,
@@ -236,10 +226,10 @@ async def async_load_image_batch(
     strict: bool = True,
     max_bytes: Optional[int] = None,
 ) -> Union[ImageBatch, CudaImageBatch]:
-    """`load_image_batch` on the running event loop, which never blocks.
+    """`load_image_batch` on the running event loop, which is never blocked.
 
     Pictures are read by `executor`, or by the loop's own. Cancelling the await drops what is
-    queued and comes back once the pictures that were being read have left the buffer alone.
+    queued and returns once the pictures that were being read no longer use the buffer.
     """
     load = _Load(
         sources, width, height, pix_fmt, filter, fit, out, device_config, strict, max_bytes
@@ -273,16 +263,16 @@ async def _await(load: _Load, jobs: BoundedJobs) -> None:
         raise
 
 
-# ---------------------------------------------------------------------------------- what they share
+# --- what they share ------------------------------------------------------------------------------
 
 
 class _OneFailed(Exception):
-    """A picture failed and the call is strict: the rest need not be read."""
+    """A picture failed and the call is strict: the others need not be read."""
 
 
 @dataclass
 class _Load:
-    """One call on its way. Each step gives jobs for threads, so that no event loop waits."""
+    """The state of one call. Each step gives jobs for threads, so that no event loop is blocked."""
 
     sources: Sequence[Source]
     width: Optional[int]
@@ -294,9 +284,9 @@ class _Load:
     device: Optional[DeviceConfig]
     strict: bool
     max_bytes: Optional[int]
-    # What remains for pictures on their way once the buffer is taken off.
+    # What remains of the bound for pictures that are being read, without the buffer.
     spare_bytes: Optional[int] = None
-    # Places in the list by source, headers and results by place, rows by place.
+    # Indices in `sources` by source; headers, results, causes and rows by index.
     distinct: dict[Union[str, bytes], list[int]] = field(default_factory=dict)
     headers: dict[int, FrameHeader] = field(default_factory=dict)
     infos: dict[int, ImageInfo] = field(default_factory=dict)
@@ -327,20 +317,20 @@ class _Load:
         ):
             if value not in known:
                 names = ", ".join(str(each) for each in known)
-                raise ArgumentError(f"no {name} '{value}'; there are {names}")
+                raise ArgumentError(f"{name} '{value}' is unknown; it is one of {names}")
         for name, side in (("width", self.width), ("height", self.height)):
             if side is not None and not 0 < side <= MAX_SIDE_PX:
-                raise ArgumentError(f"{name} {side} is no number of pixels from 1 to {MAX_SIDE_PX}")
+                raise ArgumentError(f"{name} must be from 1 to {MAX_SIDE_PX} pixels; got {side}")
 
     @property
     def steps(self) -> tuple[Callable[[], list[Job]], ...]:
-        """In their order; the jobs of one are over before the next is asked."""
+        """In order; the jobs of one have ended before the next is called."""
         return (self._look, self._settle, self._decode, self._finish)
 
     # -- headers ----------------------------------------------------------------------------------
 
     def _look(self) -> list[Job]:
-        """Read the header of every source, and see that there is a device."""
+        """Read the header of every source, and check the device."""
         jobs = [Job(partial(self._look_at, *item)) for item in self.distinct.items()]
         if self.device is not None:
             jobs.insert(0, Job(partial(_check_device, self.device)))
@@ -376,12 +366,12 @@ class _Load:
             self._agree(kinds, "types", lambda kind: native_format(*kind).name, "give pix_fmt")
             return native_format(*next(iter(kinds.values())))
         form = FORMATS[self.pix_fmt]
-        finer = [index for index, (_, dtype) in kinds.items() if is_squeezed(dtype, form)]
+        finer = [index for index, (_, dtype) in kinds.items() if loses_precision(dtype, form)]
         if finer and isinstance(self.pix_fmt, _Default):
             channels, dtype = kinds[finer[0]]
             raise InputsError(
                 f"source {finer[0]} ({self._name(finer[0])}) holds {dtype}, finer than rgb24:"
-                f" say pix_fmt='{native_format(channels, dtype).name}' to keep it, or 'rgb24'"
+                f" give pix_fmt='{native_format(channels, dtype).name}' to keep it, or 'rgb24'"
             )
         return form
 
@@ -403,7 +393,7 @@ class _Load:
         named = [f"{i} ({self._name(i)}) {show(found[i])}" for i in others[:NAMED_FAILURES]]
         more = f" and {len(others) - len(named)} more" if len(others) > len(named) else ""
         raise InputsError(
-            f"the images come out in different {what}: {first} ({self._name(first)})"
+            f"the images have different {what}: {first} ({self._name(first)})"
             f" {show(found[first])}, but {', '.join(named)}{more}; {advice}"
         )
 
@@ -463,7 +453,7 @@ class _Load:
         self.infos.update(dict.fromkeys(indices, info))
 
     def _enough(self, header: FrameHeader) -> Optional[tuple[int, int]]:
-        """A size of the whole picture that still fills the row; None for all of it."""
+        """The smallest size of the whole picture that fills the row; None for full size."""
         if self.filter != "draft" or (self.width is None and self.height is None):
             return None
         height, width = self.buffer.shape[1:3]
@@ -479,7 +469,7 @@ class _Load:
         return [Job(self._finish_here)]
 
     def _finish_here(self) -> None:
-        """Close the gaps of what failed, and copy to the device."""
+        """Close the gaps where pictures failed, and copy to the device."""
         if not self.infos:
             raise self.failed()
         self.infos = dict(sorted(self.infos.items()))
@@ -491,7 +481,7 @@ class _Load:
             self.tensor = _on_device(self.buffer, self.device)
 
     def result(self) -> Union[ImageBatch, CudaImageBatch]:
-        """What the caller gets; to be called in the caller's thread."""
+        """The batch; to be called in the caller's thread."""
         shared: dict[str, Any] = {
             "pix_fmt": self.form.name,
             "indices": tuple(self.infos),
@@ -500,7 +490,7 @@ class _Load:
         }
         if self.tensor is None:
             return ImageBatch(self.buffer, **shared)
-        # Its memory may not be used again before what this thread does with it on the device.
+        # Its memory must not be reused before the work of this thread on it has ended.
         current = _torch("device_config").cuda.current_stream(self.tensor.device)
         self.tensor.record_stream(current)
         return CudaImageBatch(self.tensor, **shared)
@@ -529,13 +519,13 @@ class _Load:
 
 
 def _cause(error: FrameError) -> str:
-    """Why, without the path that the failure carries anyway (or that of anonymous memory)."""
+    """Why, without the path, which the failure has as well, or the name of anonymous memory."""
     return re.sub(r'"/proc/self/fd/\d+"', "it", str(error.details.get("why", error.message)))
 
 
 @contextlib.contextmanager
 def _as_file(key: Union[str, bytes]) -> Iterator[Path]:
-    """A path under which the readers find a source; bytes lie in anonymous memory meanwhile."""
+    """A path by which a source can be read; bytes are in anonymous memory meanwhile."""
     if isinstance(key, str):
         yield Path(key)
         return
@@ -556,10 +546,10 @@ def _as_file(key: Union[str, bytes]) -> Iterator[Path]:
 
 
 def _check_unchanged(frame: Frame, header: FrameHeader) -> None:
-    """The header was read before; between then and now somebody may have written the file anew."""
-    promised = (header.display_window, len(header.channels), header.dtype)
-    if promised != (frame.display_window, frame.pixels.shape[2], frame.pixels.dtype.name):
-        why = "its pixels are not those that its header promised; is it being written?"
+    """Raise where the file has changed since its header was read."""
+    expected = (header.display_window, len(header.channels), header.dtype)
+    if expected != (frame.display_window, frame.pixels.shape[2], frame.pixels.dtype.name):
+        why = "its pixels do not match the header that was read before; is it being written?"
         raise FrameReadError(f"cannot read {header.path}: {why}", why=why)
 
 
@@ -575,23 +565,22 @@ def _checked_out(out: Pixels, shape: tuple[int, ...], form: PixelFormat) -> Pixe
 
 
 def _keep_freed_memory(picture_bytes: int) -> None:
-    """Have glibc reuse the memory of one picture for the next, in threads too.
+    """Make glibc reuse the memory of one picture for the next, in threads as well.
 
-    It hands back what a thread frees at once, and every picture then costs thousands of page
-    faults, a third of the time of an HD JPEG. Freeing one larger block raises the bound from which
-    it does so; the block is never touched and costs nothing. Other systems do not care.
+    By default it returns freed blocks of this size to the system, and every picture then costs
+    thousands of page faults, a third of the time of an HD JPEG. Freeing one larger block raises the
+    size from which it does so; the block is never touched and costs nothing. Without glibc this has
+    no effect.
     """
     np.empty(min(4 * picture_bytes, LARGEST_KEPT), np.uint8)
 
 
 def _half_of_memory() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    except (AttributeError, ValueError):  # Windows
-        return 4 << 30
+    layer = oslayer.find()
+    return 4 << 30 if layer is None else layer.total_memory_bytes() // 2
 
 
-# --------------------------------------------------------------------------------------- the device
+# --- the device -----------------------------------------------------------------------------------
 
 
 def _torch(what: str) -> Any:
@@ -607,11 +596,11 @@ def _check_device(config: DeviceConfig) -> None:
     try:
         device = torch.device(config.device)
     except RuntimeError as unknown:
-        raise ArgumentError(f"no device '{config.device}'; say cuda:0") from unknown
+        raise ArgumentError(f"no device '{config.device}'; use cuda:0") from unknown
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device.type != "cuda" or (device.index or 0) >= count:
         raise ArgumentError(
-            f"device_config asks for {config.device}, and torch sees {count} CUDA devices;"
+            f"device_config asks for {config.device}, and torch finds {count} CUDA devices;"
             " leave it out for a batch in memory"
         )
 

@@ -1,4 +1,4 @@
-"""Pixel formats by name, and a picture brought to one size and format: what a batch is made of.
+"""Pixel formats by name, and a picture converted to one size and format.
 
     gray rgb24 rgba bgr24 bgra            uint8
     gray16 rgb48 rgba64                   uint16, in the machine's own byte order
@@ -6,29 +6,25 @@
 
 A change of format changes channels and sample type, never colour: code values stay encoded, light
 stays linear, and alpha stays as it was stored (straight or premultiplied). Scaling averages the
-samples as they stand, in the finer of the two sample types, and weights colours by their coverage.
-Arrays are (H, W, C), top row first. Nothing here opens a file.
+samples as they are, in the finer of the two sample types, and weights straight colours by alpha.
+Arrays are (H, W, C), top row first. No file is opened here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from mattebridge.color import HALF_MAX, LUMINANCE_WEIGHTS, Pixels
 from mattebridge.errors import NonFiniteError
-from mattebridge.image_io.samples import CODE_MAX, HALF_MAX, converted_samples
+from mattebridge.image_io.samples import CODE_MAX, converted_samples
 
-Pixels = NDArray[Any]
-
-# How finely a type divides 0..1: what scaling is done in, and what a squeeze is measured by.
+# The order of how finely the types divide 0..1: scaling is done in the finer one.
 FINENESS = {"uint8": 0, "float16": 1, "uint16": 2, "float32": 3}
-# Rec.709, the primaries of every picture here; on encoded values it is luma, on light luminance.
-GREY_WEIGHTS = np.array([[0.2126, 0.7152, 0.0722]], np.float32)
+GREY_WEIGHTS = np.array([LUMINANCE_WEIGHTS], np.float32)
 FITS = ("stretch", "pad", "crop")
 FILTERS: Mapping[str, int] = {
     "nearest": cv2.INTER_NEAREST_EXACT,
@@ -42,7 +38,7 @@ FILTERS: Mapping[str, int] = {
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """What one pixel is: `channels` is "Y", "RGB", "RGBA", "BGR" or "BGRA"."""
+    """The layout of one pixel: `channels` is "Y", "RGB", "RGBA", "BGR" or "BGRA"."""
 
     name: str
     channels: str
@@ -84,8 +80,8 @@ def native_format(channels: int, dtype: str) -> PixelFormat:
     return next(f for f in FORMATS.values() if (f.channels, f.dtype) == (order, dtype))
 
 
-def is_squeezed(dtype: str, form: PixelFormat) -> bool:
-    """Whether samples of `dtype` lose steps in `form`."""
+def loses_precision(dtype: str, form: PixelFormat) -> bool:
+    """Whether samples of `dtype` are finer than those of `form`."""
     return FINENESS[dtype] > FINENESS[form.dtype]
 
 
@@ -145,14 +141,14 @@ def _as_type(pixels: Pixels, dtype: str) -> Pixels:
     if dtype in CODE_MAX and pixels.dtype.kind == "f" and np.isnan(pixels.min()):
         count = int(np.isnan(pixels).sum())
         raise NonFiniteError(
-            f"it holds NaN ({count} values), which {dtype} cannot; take a half or float pix_fmt",
+            f"it holds NaN ({count} values), which {dtype} cannot; use a half or float pix_fmt",
             count=count,
         )
     return converted_samples(pixels, dtype)
 
 
 def _with_channels(pixels: Pixels, wanted: str) -> Pixels:
-    """Y, RGB or RGBA out of any of them; added alpha is opaque, superfluous alpha is left out."""
+    """Y, RGB or RGBA from any of them; alpha that is added is opaque."""
     if pixels.shape[2] == len(wanted):
         return pixels
     if wanted == "Y":
@@ -177,7 +173,7 @@ def _grey(colours: Pixels) -> Pixels:
 
 
 def _cropped(pixels: Pixels, width: int, height: int) -> Pixels:
-    """The middle of a picture, as large as can be in the shape of width x height."""
+    """The largest part of a picture in the shape of width x height, from its middle."""
     high, wide = pixels.shape[:2]
     keep_wide = min(wide, max(1, round(high * width / height)))
     keep_high = min(high, max(1, round(wide * height / width)))
@@ -186,7 +182,7 @@ def _cropped(pixels: Pixels, width: int, height: int) -> Pixels:
 
 
 def _inner(row: Pixels, width: int, height: int) -> Pixels:
-    """The part of `row` that a picture of width x height fills when all of it is to be seen."""
+    """The part of `row` that a whole picture of width x height fills."""
     high, wide = row.shape[:2]
     inner_wide = min(wide, max(1, round(high * width / height)))
     inner_high = min(high, max(1, round(wide * height / width)))
@@ -207,13 +203,13 @@ def _scaled(pixels: Pixels, size: tuple[int, int], how: int, *, straight: bool) 
         scaled = cv2.resize(pixels, size, interpolation=how)
     scaled = np.asarray(scaled).reshape(size[1], size[0], pixels.shape[2])
     if pixels.shape[2] == 4 and scaled.dtype.kind == "f":
-        # Cubic and lanczos swing over; there is no coverage below 0 or above 1.
+        # Cubic and lanczos overshoot; alpha is never below 0 or above 1.
         np.clip(scaled[..., 3], 0.0, 1.0, out=scaled[..., 3])
     return converted_samples(scaled, dtype)
 
 
 def _scaled_by_coverage(pixels: Pixels, size: tuple[int, int], how: int) -> Pixels:
-    """Straight RGBA, float32: what is transparent lends no colour to its neighbours."""
+    """Straight RGBA, float32: transparent pixels give no colour to their neighbours."""
     values = converted_samples(pixels, "float32")
     weighted = np.concatenate([values[..., :3] * values[..., 3:], values[..., 3:]], axis=2)
     scaled = np.asarray(cv2.resize(weighted, size, interpolation=how))

@@ -6,14 +6,19 @@
             -> temporary name in the same folder, fsync, rename (whole_files.py)
 
 Arrays are (height, width, channels), top row first, RGB order. A file type has one colour
-convention: EXR, float and half TIFF hold scene-linear light with premultiplied alpha; PNG, JPEG,
-8/16-bit TIFF and DPX hold sRGB-encoded pixels with straight alpha (a tag in the file may say
-otherwise when reading). A matte of one channel is linear coverage everywhere and no curve is
-applied to it.
+convention: EXR and float TIFF hold scene-linear light with premultiplied alpha; PNG, JPEG,
+8/16-bit TIFF and DPX hold sRGB-encoded pixels with straight alpha (a tag in the file may tell
+otherwise when reading). A matte of one channel is linear coverage everywhere; no curve is applied
+to it.
 
-`frame` holds the types, `read`, `write`, `metadata` and `check` do what their names say; what the
-rest of the house takes from them is listed below. `sequences`, `sources`, `timecodes`,
-`video_read` and `video_write` are imported by their own names.
+    frame      Frame, FrameHeader, windows        samples       sample types converted
+    read       file -> Frame                      sequences     which files an input means
+    write      array -> file; Encoding            sources       a picture of a file or of a video
+    check      is a file whole                    video_read    videos in
+    metadata   what outputs get of it             video_write   videos out
+                                                  timecodes     SMPTE timecode
+
+The names below are imported from here, everything else from its module.
 """
 
 from mattebridge.image_io.check import check_frame
@@ -30,6 +35,7 @@ from mattebridge.image_io.read import matte_of, read_frame, read_header, read_ma
 from mattebridge.image_io.write import (
     EXTENSIONS,
     JPEG_QUALITY,
+    Encoding,
     display_codes,
     encode_frame,
     write_frame,
@@ -41,6 +47,7 @@ __all__ = [
     "MAX_PIXELS",
     "MAX_SIDE_PX",
     "Attribute",
+    "Encoding",
     "Frame",
     "FrameHeader",
     "PathLike",

@@ -1,4 +1,8 @@
-"""Whether a picture on disk is whole."""
+"""A quick check that a picture on disk is whole: its length, its header, its last rows.
+
+PNG, JPEG           the bytes that end the file
+EXR, TIFF, DPX      the last rows decoded; a tiled file as a whole
+"""
 
 from __future__ import annotations
 
@@ -15,10 +19,10 @@ def check_frame(
     size_bytes: Optional[int] = None,
     size_px: Optional[tuple[int, int]] = None,
 ) -> None:
-    """A cheap test that a frame on disk is whole: its length, header, and last rows.
+    """Raise `FrameReadError`, saying what is wrong, unless the frame is whole.
 
-    Costs 3 ms for an HD EXR where decoding costs 44. size_px is (width, height) of the display
-    window. Raises `FrameReadError` saying what is wrong.
+    size_bytes: the length that the file must have. size_px: (width, height) that the display window
+    must have. Takes 3 ms for an HD EXR, where decoding takes 44.
     """
     path = Path(path)
     try:

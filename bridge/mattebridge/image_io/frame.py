@@ -1,4 +1,8 @@
-"""A frame as it lies on disk: pixels, windows, metadata, and the limits of what is read."""
+"""A frame as it is stored on disk: its header, its pixels, the limits of what is read, the errors.
+
+Windows are (x, y, width, height), y downward, as in EXR: the display window is the picture, the
+data window the part of it (or beyond it, overscan) that the file stores.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +12,22 @@ from pathlib import Path
 from typing import Any, NamedTuple, Union
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mattebridge.color import Pixels
 from mattebridge.errors import FrameReadError
 
-Pixels = NDArray[Any]
 PathLike = Union[str, Path]
 Window = tuple[int, int, int, int]
-# A header may claim any size; a larger one than this is damage, not a plate.
+# A damaged header may give any size; a larger one than this is refused.
 MAX_SIDE_PX = 65_536
 MAX_PIXELS = 1 << 30
+# OpenImageIO's names of sample types -> numpy's.
 DTYPES = {"uint8": "uint8", "uint16": "uint16", "half": "float16", "float": "float32"}
 OIIO_TYPES = {name: kind for kind, name in DTYPES.items()}
 
 
 class Attribute(NamedTuple):
-    """A value of the file's header that is no plain number or text; `kind` is OpenImageIO's."""
+    """A header value that is not a plain number or text; `kind` is OpenImageIO's type name."""
 
     value: Any
     kind: str
@@ -31,11 +35,12 @@ class Attribute(NamedTuple):
 
 @dataclass(frozen=True)
 class FrameHeader:
-    """What a file says about itself, without its pixels.
+    """What is known of a frame from its header, without its pixels.
 
-    width and height are those of the display window. `channels` are those that `read_frame` would
-    give (names of the file), `layers` every named layer. `colorspace` is "linear", "srgb", or
-    "unknown" where the file type or its tag does not settle it (DPX, log footage).
+    width and height are those of the display window. channels: those that `read_frame` would give.
+    dtype: "uint8", "uint16", "float16" or "float32". colorspace: "linear", "srgb", or "unknown"
+    where neither the file type nor a tag tells it (DPX, log footage). alpha: "opaque" (there is
+    none), "straight" or "premultiplied". layers: the names of all layers of the file.
     """
 
     path: Path
@@ -59,11 +64,10 @@ class FrameHeader:
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture as it stands on disk.
+    """One picture as it is stored.
 
     pixels: (H, W, C), C = 1 (A or any single channel), 3 (RGB) or 4 (RGBA), top-down, in the
-    file's own type: uint8, uint16, float16 or float32. colorspace: "linear", "srgb" or "unknown".
-    alpha: "opaque" (there is none), "straight" or "premultiplied". Windows are x, y, w, h.
+    file's own type: uint8, uint16, float16 or float32. colorspace, alpha: as in `FrameHeader`.
     """
 
     pixels: Pixels
@@ -74,9 +78,16 @@ class Frame:
     pixel_aspect: float
     metadata: dict[str, Any]
 
+    @property
+    def rgb(self) -> Pixels:
+        """(H, W, 3): the colours without alpha, a single channel three times; a view."""
+        if self.pixels.shape[2] == 1:
+            return np.broadcast_to(self.pixels, (*self.pixels.shape[:2], 3))
+        return self.pixels[..., :3]
+
 
 def overlap(data: Window, display: Window) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where both windows meet: as slices of the display window and of the data window."""
+    """Where both windows overlap: as slices of the display window and of the data window."""
     left, top = max(data[0], display[0]), max(data[1], display[1])
     right = max(left, min(data[0] + data[2], display[0] + display[2]))
     bottom = max(top, min(data[1] + data[3], display[1] + display[3]))
@@ -89,15 +100,16 @@ def overlap(data: Window, display: Window) -> tuple[tuple[slice, slice], tuple[s
 
 
 def unreadable(path: PathLike, why: str) -> FrameReadError:
+    """The error of a file that cannot be read; `why` alone is in its details, too."""
     return FrameReadError(f"cannot read {path}: {why}", path=str(path), why=why)
 
 
 def damaged(path: Path, reason: str) -> FrameReadError:
-    said = f" ({shortened(reason)})" if reason else ""
-    why = f"the file is damaged or cut short{said}; render or copy it again"
-    return unreadable(path, why)
+    """The error of a file that is not whole; `reason` is the library's message, which may be ""."""
+    detail = f" ({shortened(reason)})" if reason else ""
+    return unreadable(path, f"the file is damaged or cut short{detail}; render or copy it again")
 
 
 def shortened(reason: str) -> str:
-    """A library's message as one line."""
+    """A library's message as one line without a full stop, at most 200 characters."""
     return " ".join(reason.split())[:200].rstrip(".") or "unknown reason"

@@ -10,7 +10,7 @@ import OpenImageIO as oiio  # noqa: N813 - the name its own documentation uses
 
 from mattebridge.image_io.frame import Attribute
 
-# Structure of the file itself, and what this module carries in fields of its own.
+# How the file is stored, and what `FrameHeader` has fields for.
 _NOT_CARRIED = {
     "compression",
     "planarconfig",
@@ -32,7 +32,8 @@ _NOT_CARRIED = {
     "nuke/node_hash",
 }
 _NOT_CARRIED_PREFIXES = ("oiio:", "openexr:", "tiff:", "jpeg:", "png:", "dpx:", "exif:", "icc")
-# Values whose type their Python form does not show; any other is an `Attribute`.
+# Attributes whose values are carried as plain tuples; their type follows from the name. Any other
+# tuple is carried as an `Attribute`.
 _KNOWN_KINDS = {
     "smpte:TimeCode": "timecode",
     "smpte:KeyCode": "keycode",
@@ -42,7 +43,10 @@ _KNOWN_KINDS = {
 
 
 def carried_metadata(spec: Any, kind: str) -> dict[str, Any]:
-    """What is worth carrying to the outputs: timecode, frame rate, camera, capture date, ..."""
+    """The attributes that outputs get as well: timecode, frame rate, camera, capture date, ...
+
+    spec: OpenImageIO's of the file. kind: its format name ("openexr", "dpx", ...).
+    """
     carried: dict[str, Any] = {}
     for entry in spec.extra_attribs:
         name = entry.name
@@ -63,7 +67,7 @@ def carried_metadata(spec: Any, kind: str) -> dict[str, Any]:
 
 
 def _dpx_rate(spec: Any) -> Optional[tuple[int, int]]:
-    """Frames a second as the fraction that is meant: a DPX has it as a float only."""
+    """Frames a second as a fraction (24000/1001): a DPX header has only a rounded float."""
     for name in ("dpx:FrameRate", "dpx:TemporalFrameRate"):
         rate = float(spec.get_float_attribute(name, 0.0))
         for numerator, denominator in ((round(rate), 1), (round(rate * 1.001) * 1000, 1001)):
@@ -73,6 +77,7 @@ def _dpx_rate(spec: Any) -> Optional[tuple[int, int]]:
 
 
 def set_metadata(spec: Any, metadata: Mapping[str, Any]) -> None:
+    """Set carried attributes on OpenImageIO's spec of a new file, with their types."""
     for name, value in metadata.items():
         if isinstance(value, Attribute):
             spec.attribute(name, oiio.TypeDesc(value.kind), value.value)
@@ -83,10 +88,11 @@ def set_metadata(spec: Any, metadata: Mapping[str, Any]) -> None:
 
 
 def our_texts(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """The attributes that mattebridge itself adds: model, settings, ..."""
     return {name: str(text) for name, text in metadata.items() if name.startswith("mattebridge:")}
 
 
 def as_description(texts: Mapping[str, str]) -> str:
-    """Our texts as the one that a JPEG or TIFF holds."""
+    """Our texts as the single description that a JPEG or TIFF holds; "" without any."""
     named = {name.partition(":")[2]: text for name, text in texts.items()}
     return f"mattebridge: {json.dumps(named, sort_keys=True)}" if named else ""

@@ -1,8 +1,11 @@
 """Reads a picture: EXR, DPX and TIFF through OpenImageIO, PNG and JPEG through OpenCV.
 
+    file --opened--> header --_choose--> channels by name --decode--> upright --> display window
+
 The rule that must not be broken: a file that is damaged or cut short is an error, never a picture.
-The libraries do not help there. OpenImageIO hands out a full array for a truncated JPEG and says so
-only in `has_error`; its `ImageBuf` does so for EXR; OpenCV squeezes floats to 8 bits in silence.
+The libraries do not report this reliably. OpenImageIO returns a full array for a truncated JPEG and
+reports the damage only in `has_error`; its `ImageBuf` does the same for EXR; OpenCV converts floats
+to 8 bits without an error.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import cv2
 import numpy as np
 import OpenImageIO as oiio  # noqa: N813 - the name its own documentation uses
 
-from mattebridge import color
+from mattebridge.color import Pixels, to_float
 from mattebridge.image_io.frame import (
     DTYPES,
     MAX_PIXELS,
@@ -24,7 +27,6 @@ from mattebridge.image_io.frame import (
     Frame,
     FrameHeader,
     PathLike,
-    Pixels,
     Window,
     damaged,
     overlap,
@@ -33,17 +35,22 @@ from mattebridge.image_io.frame import (
 )
 from mattebridge.image_io.metadata import carried_metadata
 
-# Colours of a grey picture saved as a colour JPEG differ by this much at most.
+# The channels of a grey picture that was saved as a colour JPEG differ by this much at most.
 GREY_TOLERANCE = 0.02
-
-
-# ---------------------------------------------------------------------------------------- reading
+# What the names of channels mean, in lower case.
+_ROLES = {"r": "R", "red": "R", "g": "G", "green": "G", "b": "B", "blue": "B"}
+_ROLES |= {"a": "A", "alpha": "A", "y": "Y", "gray": "Y", "grey": "Y", "luminance": "Y"}
+# A colour JPEG straight into RGB order, at the stored orientation; 0 before OpenCV 4.11.
+_TO_RGB = int(getattr(cv2, "IMREAD_COLOR_RGB", 0)) and int(
+    cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+)
 
 
 def read_header(path: PathLike, *, layer: Optional[str] = None) -> FrameHeader:
     """Size, channels, type, colour and metadata of a frame; no pixels are decoded.
 
-    Raises `FrameReadError` when the file is missing, no image, or holds no such layer.
+    layer: as in `read_frame`. Raises `FrameReadError` when the file is missing, is not an image, or
+    has no such layer.
     """
     path = Path(path)
     with opened(path) as source:
@@ -60,9 +67,9 @@ def read_frame(
     """A frame from disk, RGB(A) or a single channel.
 
     window: "display" gives the full display window, black and transparent where nothing is
-    stored, without what lies outside it (overscan); "data" gives the stored pixels only.
+    stored, without the pixels outside it (overscan); "data" gives the stored pixels only.
     layer: a named layer of an EXR, e.g. "foreground"; by default the unnamed one.
-    at_least: (width, height); for a quick look. A JPEG is decoded at the half, quarter or eighth
+    at_least: (width, height); for a preview. A JPEG is decoded at the half, quarter or eighth
     that is no smaller, in a third of the time; at hard colour edges that is not the average of
     the full picture. Other types come at full size.
     Raises `FrameReadError` naming the file; a damaged or truncated file is always an error.
@@ -71,12 +78,7 @@ def read_frame(
     with opened(path) as source:
         chosen = _choose(path, source, layer)
         header = _header(path, source, chosen)
-        if source.format_name() in ("png", "jpeg"):
-            shrink = _jpeg_shrink(source, header, at_least)
-            flags = _opencv_flags(source.format_name(), header, shrink)
-            stored = _decode_with_opencv(path, flags)
-        else:
-            stored = _decode(path, source, chosen)
+        stored = _decoded(path, source, header, chosen, at_least)
     pixels = _upright(_as_colour(stored, chosen), _orientation(chosen.spec))
     if window == "display":
         pixels = _placed(pixels, header.data_window, header.display_window)
@@ -94,15 +96,15 @@ def read_frame(
 def read_matte(path: PathLike, *, layer: Optional[str] = None, channel: str = "auto") -> Pixels:
     """A hint or matte as coverage: (H, W, 1) in the file's own type, over the display window.
 
-    channel "auto": the only channel, else alpha, else a grey picture's value. "R", "G", "B", "A"
-    take that one. Raises `FrameReadError` where the choice would be a guess: a coloured picture
-    without alpha, or an all-white alpha beside a picture.
+    channel "auto": the only channel, else alpha, else a grey picture's value. "R", "G", "B" and "A"
+    name one. Raises `FrameReadError` where the choice would be a guess: a picture in colour without
+    alpha, or an alpha of 1 everywhere beside a picture.
     """
     return matte_of(read_frame(path, layer=layer), path, channel=channel)
 
 
 def matte_of(frame: Frame, path: PathLike, *, channel: str = "auto") -> Pixels:
-    """The matte that a picture holds, as `read_matte` chooses it; path: its name in errors."""
+    """The matte in a frame that was read, as `read_matte` chooses it; path: for messages."""
     names = {1: "A", 3: "RGB", 4: "RGBA"}[frame.pixels.shape[2]]
     if channel == "auto":
         channel = _matte_channel(Path(path), frame.pixels)
@@ -112,19 +114,12 @@ def matte_of(frame: Frame, path: PathLike, *, channel: str = "auto") -> Pixels:
     return np.ascontiguousarray(frame.pixels[..., index : index + 1])
 
 
-class _Chosen(NamedTuple):
-    """Which channels of which part of a file make the picture, in R, G, B, A order."""
-
-    part: int
-    spec: Any
-    indices: tuple[int, ...]
-    roles: str  # "RGB", "RGBA", "Y", "YA" or "A"
-    layers: tuple[str, ...]
+# --- the file: opened, and which channels of it make the picture ----------------------------------
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """OpenImageIO's reader on `path`; foreign failures become sentences."""
+    """OpenImageIO's reader of a file. Raises `FrameReadError` where it cannot be opened."""
     try:
         if path.is_dir():
             raise unreadable(path, "it is a folder; name a file or a pattern (plate.####.exr)")
@@ -133,7 +128,7 @@ def opened(path: Path) -> Iterator[Any]:
     except OSError as failure:
         raise unreadable(path, f"{(failure.strerror or 'no access').lower()}") from failure
     config = oiio.ImageSpec()
-    # Otherwise OpenImageIO multiplies PNG colours by alpha, in encoded values, while reading.
+    # Without it OpenImageIO multiplies the encoded colours of a PNG by alpha while reading.
     config.attribute("oiio:UnassociatedAlpha", 1)
     source = oiio.ImageInput.open(str(path), config)
     if source is None:
@@ -143,6 +138,16 @@ def opened(path: Path) -> Iterator[Any]:
         yield source
     finally:
         source.close()
+
+
+class _Chosen(NamedTuple):
+    """Which channels of which part of a file are the picture, in R, G, B, A order."""
+
+    part: int
+    spec: Any
+    indices: tuple[int, ...]
+    roles: str  # "RGB", "RGBA", "Y", "YA" or "A"
+    layers: tuple[str, ...]
 
 
 def _choose(path: Path, source: Any, layer: Optional[str]) -> _Chosen:
@@ -155,7 +160,7 @@ def _choose(path: Path, source: Any, layer: Optional[str]) -> _Chosen:
             _check_spec(path, spec, indices)
             source.seek_subimage(number, 0)
             return _Chosen(number, spec, indices, roles, tuple(layers))
-    what = f"no layer '{layer}'" if layer else "no R, G, B or A channels of its own"
+    what = f"no layer '{layer}'" if layer else "no R, G, B or A channels outside of layers"
     have = ", ".join(layers or [name for spec in parts for name in spec.channelnames])
     raise unreadable(path, f"it has {what}; it holds: {have}")
 
@@ -164,24 +169,10 @@ def _parts(source: Any) -> list[Any]:
     specs: list[Any] = []
     while source.seek_subimage(len(specs), 0):
         specs.append(source.spec())
-        # Pages of a TIFF and frames of an animation are other pictures, not parts of this one.
+        # Pages of a TIFF and frames of an animation are separate pictures, not parts of one.
         if source.format_name() != "openexr":
             break
     return specs
-
-
-def _layers(spec: Any) -> dict[str, dict[str, int]]:
-    """Layer -> channel role -> index, by the names in the file ("foreground.R", "A")."""
-    layers: dict[str, dict[str, int]] = {}
-    for index, name in enumerate(spec.channelnames):
-        layer, _, channel = name.rpartition(".")
-        role = _ROLES.get(channel.lower(), channel)
-        layers.setdefault(layer, {}).setdefault(role, index)
-    return layers
-
-
-_ROLES = {"r": "R", "red": "R", "g": "G", "green": "G", "b": "B", "blue": "B"}
-_ROLES |= {"a": "A", "alpha": "A", "y": "Y", "gray": "Y", "grey": "Y", "luminance": "Y"}
 
 
 def _pick(spec: Any, layer: Optional[str], alone: bool) -> Optional[tuple[tuple[int, ...], str]]:
@@ -200,14 +191,27 @@ def _pick(spec: Any, layer: Optional[str], alone: bool) -> Optional[tuple[tuple[
     return None
 
 
+def _layers(spec: Any) -> dict[str, dict[str, int]]:
+    """Layer -> channel role -> index, by the names in the file ("foreground.R", "A")."""
+    layers: dict[str, dict[str, int]] = {}
+    for index, name in enumerate(spec.channelnames):
+        layer, _, channel = name.rpartition(".")
+        role = _ROLES.get(channel.lower(), channel)
+        layers.setdefault(layer, {}).setdefault(role, index)
+    return layers
+
+
 def _check_spec(path: Path, spec: Any, indices: Sequence[int]) -> None:
     if spec.deep:
         raise unreadable(path, "it holds deep samples; flatten it first")
     if str(spec.format) not in DTYPES:
-        raise unreadable(path, f"samples of type {spec.format} are no picture")
+        raise unreadable(path, f"its samples are of type {spec.format}, which is not supported")
     sides = (spec.width, spec.height, spec.full_width, spec.full_height)
     if max(sides) > MAX_SIDE_PX or spec.full_width * spec.full_height > MAX_PIXELS:
         raise unreadable(path, f"{spec.full_width}x{spec.full_height} is over the size limit")
+
+
+# --- the header -----------------------------------------------------------------------------------
 
 
 def _header(path: Path, source: Any, chosen: _Chosen) -> FrameHeader:
@@ -235,6 +239,15 @@ def _header(path: Path, source: Any, chosen: _Chosen) -> FrameHeader:
     )
 
 
+def _orientation(spec: Any) -> int:
+    """EXIF's 1..8: how the stored picture is turned; EXR and DPX are taken as stored."""
+    return int(spec.get_int_attribute("Orientation", 1)) if _is_photo(spec) else 1
+
+
+def _is_photo(spec: Any) -> bool:
+    return str(spec.format) in ("uint8", "uint16") and not spec.get_int_attribute("dpx:Version")
+
+
 def _swapped(window: Window) -> Window:
     x, y, width, height = window
     return y, x, height, width
@@ -244,7 +257,7 @@ def _colorspace(spec: Any, kind: str, dtype: str) -> str:
     """By the tag where there is one, else by the convention of the file type."""
     tag = spec.get_string_attribute("oiio:ColorSpace").lower()
     if kind == "dpx":
-        return "unknown"  # log or display: the header's fields are seldom true
+        return "unknown"  # log or display: the fields of DPX headers are seldom right
     if tag.startswith(("lin", "acescg", "scene_linear")):
         return "linear"
     if tag.startswith(("srgb", "g22_rec709")):
@@ -262,45 +275,42 @@ def _association(spec: Any, kind: str, roles: str) -> str:
     return "premultiplied" if kind == "openexr" else "straight"
 
 
-def _alpha_state(header: FrameHeader, pixels: Pixels) -> str:
-    # A palette PNG may turn out to have alpha, or none, only once it is decoded.
-    if pixels.shape[2] < 4:
-        return "opaque"
-    return "straight" if header.alpha == "opaque" else header.alpha
+# --- the pixels -----------------------------------------------------------------------------------
 
 
-def _orientation(spec: Any) -> int:
-    """EXIF's 1..8: how the stored rows are to be turned; EXR and DPX are taken as stored."""
-    return int(spec.get_int_attribute("Orientation", 1)) if _is_photo(spec) else 1
+def _decoded(
+    path: Path,
+    source: Any,
+    header: FrameHeader,
+    chosen: _Chosen,
+    at_least: Optional[tuple[int, int]],
+) -> Pixels:
+    """The chosen channels, (h, w, C), as they are stored."""
+    kind = source.format_name()
+    if kind not in ("png", "jpeg"):
+        return _decoded_by_oiio(path, source, chosen)
+    shrink = _jpeg_shrink(header, at_least) if kind == "jpeg" and at_least else 1
+    return _decoded_by_opencv(path, _opencv_flags(kind, header, shrink))
 
 
-def _is_photo(spec: Any) -> bool:
-    return str(spec.format) in ("uint8", "uint16") and not spec.get_int_attribute("dpx:Version")
-
-
-def _decode(path: Path, source: Any, chosen: _Chosen) -> Pixels:
-    first, end = min(chosen.indices), max(chosen.indices) + 1
-    # An explicit channel range: the default of -1 reads one channel and says nothing.
-    pixels = source.read_image(chosen.part, 0, first, end, chosen.spec.format)
-    failed = source.has_error  # before geterror, which clears it
-    reason = source.geterror() if failed else ""
-    if failed or pixels is None:
-        raise damaged(path, reason)
-    order = [index - first for index in chosen.indices]
-    if order == list(range(end - first)):
-        return np.asarray(pixels)
-    return np.asarray(pixels)[..., order]
-
-
-def _jpeg_shrink(source: Any, header: FrameHeader, at_least: Optional[tuple[int, int]]) -> int:
+def _jpeg_shrink(header: FrameHeader, at_least: tuple[int, int]) -> int:
     """1, 2, 4 or 8: how much smaller a JPEG may be decoded."""
-    if at_least is None or source.format_name() != "jpeg":
-        return 1
     ratio = min(header.width / at_least[0], header.height / at_least[1])
     return next((shrink for shrink in (8, 4, 2) if ratio >= shrink), 1)
 
 
-def _decode_with_opencv(path: Path, flags: int) -> Pixels:
+def _opencv_flags(kind: str, header: FrameHeader, shrink: int) -> int:
+    grey = len(header.channels) == 1
+    if shrink > 1:
+        name = f"IMREAD_REDUCED_{'GRAYSCALE' if grey else 'COLOR'}_{shrink}"
+        return int(getattr(cv2, name) | cv2.IMREAD_IGNORE_ORIENTATION)
+    if kind == "jpeg" and not grey and _TO_RGB:
+        return _TO_RGB
+    # UNCHANGED keeps 16 bits and alpha, and does not apply the orientation.
+    return int(cv2.IMREAD_UNCHANGED)
+
+
+def _decoded_by_opencv(path: Path, flags: int) -> Pixels:
     try:
         data = path.read_bytes()
     except OSError as failure:
@@ -318,23 +328,6 @@ def _decode_with_opencv(path: Path, flags: int) -> Pixels:
     return np.asarray(cv2.cvtColor(pixels, swap))
 
 
-# A colour JPEG straight into RGB order, at the stored orientation; 0 before OpenCV 4.11.
-_TO_RGB = int(getattr(cv2, "IMREAD_COLOR_RGB", 0)) and int(
-    cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-)
-
-
-def _opencv_flags(kind: str, header: FrameHeader, shrink: int) -> int:
-    grey = len(header.channels) == 1
-    if shrink > 1:
-        name = f"IMREAD_REDUCED_{'GRAYSCALE' if grey else 'COLOR'}_{shrink}"
-        return int(getattr(cv2, name) | cv2.IMREAD_IGNORE_ORIENTATION)
-    if kind == "jpeg" and not grey and _TO_RGB:
-        return _TO_RGB
-    # UNCHANGED: keeps 16 bits and alpha, and leaves the orientation tag to us.
-    return int(cv2.IMREAD_UNCHANGED)
-
-
 def _ends_well(data: bytes) -> bool:
     """Whether a PNG has its last chunk and a JPEG the end of its last scan."""
     if data.startswith(b"\x89PNG"):
@@ -343,8 +336,22 @@ def _ends_well(data: bytes) -> bool:
     return end > 0 and data.find(b"\xff\xda", end) < 0
 
 
+def _decoded_by_oiio(path: Path, source: Any, chosen: _Chosen) -> Pixels:
+    first, end = min(chosen.indices), max(chosen.indices) + 1
+    # An explicit channel range: the default of -1 reads one channel, without an error.
+    pixels = source.read_image(chosen.part, 0, first, end, chosen.spec.format)
+    failed = source.has_error  # before geterror, which clears it
+    reason = source.geterror() if failed else ""
+    if failed or pixels is None:
+        raise damaged(path, reason)
+    order = [index - first for index in chosen.indices]
+    if order == list(range(end - first)):
+        return np.asarray(pixels)
+    return np.asarray(pixels)[..., order]
+
+
 def _as_colour(stored: Pixels, chosen: _Chosen) -> Pixels:
-    """(H, W, 1|3|4): grey with alpha becomes RGBA, since no two-channel layout exists here."""
+    """(H, W, 1|3|4): grey with alpha becomes RGBA; a `Frame` never has two channels."""
     if stored.shape[2] == 2:
         return stored[..., [0, 0, 0, 1]]
     return stored
@@ -371,24 +378,25 @@ def _placed(pixels: Pixels, data: Window, display: Window) -> Pixels:
     return canvas
 
 
+def _alpha_state(header: FrameHeader, pixels: Pixels) -> str:
+    # Only decoding tells whether a palette PNG has alpha.
+    if pixels.shape[2] < 4:
+        return "opaque"
+    return "straight" if header.alpha == "opaque" else header.alpha
+
+
+# --- mattes ---------------------------------------------------------------------------------------
+
+
 def _matte_channel(path: Path, pixels: Pixels) -> str:
     if pixels.shape[2] == 1:
         return "A"
-    colours = color.to_float(pixels[..., :3])
+    colours = to_float(pixels[..., :3])
     if pixels.shape[2] == 4:
-        alpha = color.to_float(pixels[..., 3])
+        alpha = to_float(pixels[..., 3])
         if alpha.min() < 1.0 or np.ptp(colours) == 0:
             return "A"
-        raise unreadable(path, "its alpha is white all over; say --hint-channel R or A")
+        raise unreadable(path, "its alpha is 1 everywhere; choose --hint-channel R or A")
     if np.ptp(colours, axis=2).max() > GREY_TOLERANCE:
-        raise unreadable(path, "it is in colour, without alpha; say --hint-channel R, G or B")
+        raise unreadable(path, "it is in colour, without alpha; choose --hint-channel R, G or B")
     return "G"
-
-
-# --------------------------------------------------------------------------------------- metadata
-
-
-# ---------------------------------------------------------------------------------------- writing
-
-
-# --------------------------------------------------------------------------------------- checking

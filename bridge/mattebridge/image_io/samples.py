@@ -1,29 +1,22 @@
-"""Samples of one type as another: code values and floats, rounded and limited in one way.
+"""Sample types converted into one another: code values and floats, with one way of rounding.
 
-Code values (uint8, uint16) are fractions of their maximum; nothing here meets a colour curve.
-Arrays of any shape; numpy only.
+Code values (uint8, uint16) are fractions of their maximum; no colour curve is applied here. Arrays
+of any shape; numpy only.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from mattebridge import color
+from mattebridge.color import HALF_MAX, Pixels, to_float
 
-Pixels = NDArray[Any]
-
-HALF_MAX = 65504.0
 CODE_MAX = {"uint8": 255.0, "uint16": 65535.0}
 
 
 def converted_samples(pixels: Pixels, dtype: str) -> Pixels:
     """Pixels as uint8, uint16, float16 or float32; the same array where nothing changes.
 
-    Light above 1 and below 0 is clipped on the way to code values. NaN must not be among floats
-    that become code values.
+    Values outside 0..1 are clipped when they become code values; NaN must not be among those.
     """
     if pixels.dtype.name == dtype:
         return pixels
@@ -33,7 +26,7 @@ def converted_samples(pixels: Pixels, dtype: str) -> Pixels:
 
 
 def rescaled(codes: Pixels, dtype: str) -> Pixels:
-    """uint8 <-> uint16, rounded to nearest; 255 and 65535 are the same white."""
+    """uint8 <-> uint16, rounded to nearest; 255 becomes 65535 and the other way round."""
     if codes.dtype.name == dtype:
         return codes
     if dtype == "uint16":
@@ -42,9 +35,9 @@ def rescaled(codes: Pixels, dtype: str) -> Pixels:
 
 
 def quantised(values: Pixels, dtype: str, truncate: bool = False) -> Pixels:
-    """Code values, rounded to nearest; outside 0..1 is clipped (a bare cast would wrap around).
+    """Floats as code values, rounded to nearest; outside 0..1 they are clipped.
 
-    truncate: cut instead, as some other programs do; only for comparing with them.
+    truncate: cut off instead of rounded, as some other programs do; for comparing with them.
     """
     scaled = np.clip(values, 0.0, 1.0, dtype=np.float32)
     scaled *= np.float32(CODE_MAX[dtype])
@@ -55,9 +48,9 @@ def quantised(values: Pixels, dtype: str, truncate: bool = False) -> Pixels:
 
 
 def limited(values: Pixels, dtype: str) -> Pixels:
-    """Float samples; light beyond the range of half becomes its largest value, not infinity."""
+    """Samples as floats; what half cannot hold becomes its largest value, not infinity."""
     if values.dtype.kind == "u":
-        values = color.to_float(values)
+        values = to_float(values)
     if dtype == "float16":
         inside: Pixels = np.clip(values, -HALF_MAX, HALF_MAX)
         return inside.astype(dtype, copy=False)

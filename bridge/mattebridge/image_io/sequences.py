@@ -1,14 +1,18 @@
 """Sequences of frames on disk: which files an input means, and which of them belong together.
 
-An input is a FILE, a FOLDER, a PATTERN (`plate.####.exr`, `%04d`, `@@@@`, `$F4`) or a VIDEO. It
-becomes a mapping from frame number to picture, and inputs are matched by that NUMBER, never by
-position: frame 1005 of the plate meets frame 1005 of the clean plate, whichever file comes first.
-The pictures of a video are numbered from 0. Folders of pictures without numbers, and folders that
-are taken with all folders in them, meet by name: `sub/ada.png` of one, `sub/ada.jpg` of the other.
+    find_frames:    path, folder, pattern or video --> FrameFiles: frame number -> picture
+    parse_frames:   1001-1100x2                    --> which frames
+    match_frames:   FrameFiles by role             --> FrameInputs: the pictures of each frame
 
-`####` means four digits, as in Nuke (fileseq's HASH1 style). A file with digits in its name is one
-file: nothing is guessed from `plate.1001.exr`. Nothing here opens an image; of a video it learns
-how many pictures it holds.
+An input is a FILE, a FOLDER, a PATTERN (`plate.####.exr`, `%04d`, `@@@@`, `$F4`) or a VIDEO. Inputs
+are matched by frame NUMBER, never by position: frame 1005 of the plate goes with frame 1005 of the
+clean plate, whichever file comes first. The pictures of a video are numbered from 0. Folders of
+pictures without numbers, and folders that are read with all folders in them, are matched by name:
+`sub/ada.png` of one, `sub/ada.jpg` of the other.
+
+`####` means four digits, as in Nuke (fileseq's HASH1 style). The path of a file whose name has
+digits means that one file: no sequence is guessed from `plate.1001.exr`. No image is opened here;
+of a video only the number of pictures is read.
 """
 
 from __future__ import annotations
@@ -26,16 +30,14 @@ from mattebridge.errors import SequenceError, UsageError
 from mattebridge.image_io.video_read import is_video, probe
 from mattebridge.image_io.write import EXTENSIONS
 
-# A range with more frames than this (11 hours at 24 frames/s) is a slip of the finger.
+# A range with more frames than this (11 hours at 24 frames/s) is a typing error.
 MAX_FRAMES = 1_000_000
 
 _TOKEN = re.compile(r"#+|@+|%0?\d*d|\$F\d*|<UDIM>|%[vV]")
-# The sign counts only after a separator: in plate-0001.exr the dash belongs to the name.
+# A dash is a sign only behind a separator: in plate-0001.exr it belongs to the name.
 _NUMBER_AT_END = re.compile(r"(?:(?:(?<=[._ ])|^)-)?\d+$")
 _LONE_NUMBER = re.compile(r"(?:^|[._ ])(-?\d+)$")
-
-
-# Digits of a frame number in the name of what is made from a video.
+# Digits of the frame number in the names of results that are made from a video.
 VIDEO_DIGITS = 6
 
 
@@ -57,9 +59,10 @@ Source = Union[Path, VideoPicture]
 class FrameFiles:
     """One input: its pictures by frame number, ascending.
 
-    numbered: the numbers are the artist's; otherwise they are positions 1..N in name order.
-    still: one picture that stands for every frame. root: the folder to which names are relative,
-    for folders of folders. pattern: what stands before the number, its digits, and what follows.
+    source: the input as it was given, for messages. numbered: the numbers are those of the file
+    names; otherwise they are positions 1..N in name order. still: one picture that is used for
+    every frame. root: the folder to which names are relative, for folders of folders. pattern: the
+    name before the number, the number's digits, and the name behind it.
     """
 
     source: str
@@ -79,7 +82,7 @@ class FrameFiles:
         return self.first.path if isinstance(self.first, VideoPicture) else None
 
     def name(self, frame: int) -> str:
-        """What the results of a frame are called: the picture's own name, without its suffix."""
+        """The name of the results of a frame: the picture's own name, without its suffix."""
         source = self.files.get(frame)
         if self.video is not None:
             return f"{self.video.stem}.{frame:0{VIDEO_DIGITS}d}"
@@ -97,10 +100,10 @@ class FrameFiles:
 
 @dataclass(frozen=True)
 class FrameInputs:
-    """The pictures of one frame by role, and what its results are called.
+    """The pictures of one frame by role, and the name of its results.
 
-    held: roles where an earlier frame stands in. black: roles that are missing and count as black;
-    their picture here is another frame's, for its size.
+    held: roles whose picture is that of an earlier frame. black: roles whose picture is missing and
+    counts as black; that of another frame is here, for its size.
     """
 
     frame: int
@@ -114,7 +117,7 @@ class FrameInputs:
         return self.files["plate"]
 
 
-# ---------------------------------------------------------------------------- which files are meant
+# --- which files are meant ------------------------------------------------------------------------
 
 
 def find_frames(
@@ -126,9 +129,9 @@ def find_frames(
 ) -> FrameFiles:
     """The pictures that a path, folder, pattern or video means; `role` names the input in errors.
 
-    recursive: a folder is taken with all folders in it and by names, numbers or not. leave_out: a
-    folder whose pictures do not count, such as that of the results.
-    Raises `SequenceError` when there is none, and says what is there instead.
+    recursive: a folder is read with all folders in it, and its pictures are matched by name even if
+    they are numbered. leave_out: a folder that is not read, such as that of the results.
+    Raises `SequenceError` when there is no picture, naming what is there instead.
     """
     path, role = Path(source), _words(role)
     if path.is_dir():
@@ -165,7 +168,7 @@ def _from_folder(folder: Path, role: str) -> FrameFiles:
         return FrameFiles(str(folder), _by_number(files, role), pattern=_naming(files))
     if count == 0:
         inside = _what_is_there(folder, or_folders=True)
-        hint = "; say --recursive to take what is in them" if inside.endswith("/") else ""
+        hint = "; use --recursive to read them as well" if inside.endswith("/") else ""
         raise SequenceError(f"{role} folder {folder} holds no frames{inside}{hint}")
     if count == 1:
         path = unnumbered[0] if unnumbered else next(iter(sequences.values()))[0][1]
@@ -173,7 +176,7 @@ def _from_folder(folder: Path, role: str) -> FrameFiles:
     if any(len(files) > 1 for files in sequences.values()):
         raise SequenceError(
             f"{role} folder {folder} is not one sequence{_what_is_there(folder)};"
-            " name one of them as a pattern"
+            " give one of them as a pattern"
         )
     paths = [*unnumbered, *(files[0][1] for files in sequences.values())]
     paths.sort(key=lambda path: natural_key(path.name))
@@ -210,7 +213,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _naming(files: _Numbered) -> tuple[str, int, str]:
-    """Before the number, its digits, behind it: for frames that are filled in."""
+    """The name before the number, the number's digits, and the name behind it."""
     path = files[0][1]
     match = _NUMBER_AT_END.search(path.stem)
     assert match is not None
@@ -234,12 +237,12 @@ def _from_pattern(pattern: Path, role: str) -> FrameFiles:
 
 
 def _split_pattern(pattern: Path, role: str) -> tuple[str, int, str]:
-    """What stands before and after the frame number, and its number of digits."""
+    """The name before the frame number, its number of digits, and the name behind it."""
     tokens = list(_TOKEN.finditer(pattern.name))
     for token in tokens:
         if token.group() == "<UDIM>" or token.group().lower() == "%v":
             what = f"{role} {pattern} has {token.group()}"
-            raise UsageError(f"{what}; give one tile or view at a time")
+            raise UsageError(f"{what}; give one tile or view only")
     if len(tokens) > 1:
         raise UsageError(f"{role} {pattern} has more than one place for the frame number")
     from fileseq.constants import PAD_STYLE_HASH1
@@ -253,7 +256,7 @@ _Numbered = list[tuple[int, Path]]
 
 
 def _group(folder: Path) -> tuple[dict[tuple[str, str], _Numbered], list[Path]]:
-    """The pictures of a folder as sequences (same name but for the number), and the rest."""
+    """The pictures of a folder: sequences (names that differ in the number only), and the rest."""
     sequences: dict[tuple[str, str], _Numbered] = {}
     unnumbered = []
     for path in _pictures(folder):
@@ -268,7 +271,7 @@ def _group(folder: Path) -> tuple[dict[tuple[str, str], _Numbered], list[Path]]:
 
 def _pictures(folder: Path) -> list[Path]:
     try:
-        with os.scandir(folder) as entries:  # its is_file() costs no round trip on a network
+        with os.scandir(folder) as entries:  # its is_file() asks a file server nothing
             names = [entry.name for entry in entries if _is_picture(entry)]
     except OSError:
         return []
@@ -286,13 +289,13 @@ def _by_number(found: _Numbered, role: str) -> dict[int, Source]:
     for number, path in sorted(found, key=lambda entry: (entry[0], entry[1].name)):
         if number in files:
             twice = f"{files[number].name} and {path.name}"
-            raise SequenceError(f"{role} frame {number} is there twice: {twice}; remove one")
+            raise SequenceError(f"{role} frame {number} exists twice: {twice}; remove one")
         files[number] = path
     return dict(files)
 
 
 def _what_is_there(folder: Path, *, or_folders: bool = False) -> str:
-    """ "; the folder holds plate.####.exr (24 frames)": the sentence that ends most searches."""
+    """The end of a message: "; the folder holds plate.####.exr (24 frames)"."""
     if not folder.is_dir():
         return f": there is no folder {folder}"
     sequences, unnumbered = _group(folder)
@@ -302,7 +305,7 @@ def _what_is_there(folder: Path, *, or_folders: bool = False) -> str:
         inside = (path for path in folder.iterdir() if path.is_dir())
         names = sorted(f"{path.name}/" for path in inside if not path.name.startswith("."))
     if not names:
-        return "; the folder is empty of pictures"
+        return "; there are no pictures in the folder"
     shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     return f"; the folder holds {shown}"
 
@@ -317,21 +320,21 @@ def _pattern_of(files: _Numbered) -> str:
 
 
 def natural_key(name: str) -> tuple[object, ...]:
-    """Sorts f_2 before f_10, as people do."""
+    """A sort key that puts f_2 before f_10."""
     parts = re.split(r"(\d+)", name)
     numbers = [(int(part), part) if index % 2 else part for index, part in enumerate(parts)]
     return (tuple(numbers), name)
 
 
-# ---------------------------------------------------------------------------------- frame ranges
+# --- frame ranges ---------------------------------------------------------------------------------
 
 
 def parse_frames(text: str) -> list[int]:
     """Sorted frame numbers of a range as artists and queues write it.
 
     `1001-1100`, `1001-1100x2` (every second), `1-20y3` (all but every third), lists with commas,
-    negative numbers. A prefix names another grammar, because the same text means other frames
-    there: `openjd:1-9:2` and `nuke:1-10x2 20`. Raises `UsageError`.
+    negative numbers. A prefix chooses another grammar, in which the same text may mean other
+    frames: `openjd:1-9:2` and `nuke:1-10x2 20`. Raises `UsageError`.
     """
     grammar, _, body = text.partition(":")
     if grammar not in ("openjd", "nuke"):
@@ -342,12 +345,12 @@ def parse_frames(text: str) -> list[int]:
     for item in items:
         match = chosen.item.fullmatch(item)
         if match is None:
-            raise UsageError(f"frames '{text}': '{item}' is no frame or range; {chosen.example}")
+            raise UsageError(f"frames '{text}': '{item}' is not a frame or range; {chosen.example}")
         frames.update(_expand(text, **match.groupdict()))
         if len(frames) > MAX_FRAMES:
             raise UsageError(f"frames '{text}' are more than {MAX_FRAMES}; is a digit too many?")
     if not frames:
-        raise UsageError(f"frames '{text}' name no frame; {chosen.example}")
+        raise UsageError(f"frames '{text}' contain no frame; {chosen.example}")
     return sorted(frames)
 
 
@@ -388,7 +391,7 @@ def _expand(
     start, end = int(first), int(first if last is None else last)
     stride = int(step) if step else 0
     if step and (stride == 0 or (stride < 0 and end > start)):
-        raise UsageError(f"frames '{text}': a step of {stride} leads from {start} nowhere")
+        raise UsageError(f"frames '{text}': a step of {stride} does not lead from {start} to {end}")
     count = abs(end - start) + 1
     if count > MAX_FRAMES:
         raise UsageError(f"frames '{text}' are more than {MAX_FRAMES}; is a digit too many?")
@@ -401,7 +404,7 @@ def _expand(
 
 
 def format_frames(frames: Collection[int]) -> str:
-    """Frames as people write them: `1001-1010, 1015`."""
+    """Frames for people to read: `1001-1010, 1015`."""
     runs: list[list[int]] = []
     for number in sorted(frames):
         if runs and number == runs[-1][1] + 1:
@@ -413,10 +416,10 @@ def format_frames(frames: Collection[int]) -> str:
 
 
 def frame_ranges(frames: Collection[int], step_mark: str = "x") -> str:
-    """The same frames in the text of a range that a machine reads: `1-9x2,20`.
+    """Frames for programs to read: `1-9x2,20`.
 
-    step_mark is "x" for `parse_frames` and most queues and ":" for Open Job Description, which
-    refuses ranges that overlap: these never do.
+    step_mark is "x" for `parse_frames` and most queues, and ":" for Open Job Description, which
+    refuses ranges that overlap; these never do.
     """
     numbers = sorted(set(frames))
     ranges, at = [], 0
@@ -435,7 +438,7 @@ def frame_ranges(frames: Collection[int], step_mark: str = "x") -> str:
     return ",".join(ranges)
 
 
-# ------------------------------------------------------------------------------------- matching
+# --- matching -------------------------------------------------------------------------------------
 
 
 def match_frames(
@@ -447,10 +450,10 @@ def match_frames(
 ) -> list[FrameInputs]:
     """The pictures of every frame, in frame order.
 
-    inputs: by role, "plate" among them. frames: which; by default all of the plate, which then
-    must have no holes. hold: roles where the last earlier frame stands in for a missing one.
+    inputs: by role, "plate" among them. frames: which; by default all of the plate, in which then
+    no number may be missing. hold: roles where the last earlier frame replaces a missing one.
     black: roles whose missing frames count as black.
-    Raises `SequenceError` that names every missing frame of every input.
+    Raises `SequenceError`, naming every missing frame of every input.
     """
     plate = inputs["plate"]
     wanted = list(frames) if frames is not None else _all_of(plate, "plate" in {*hold, *black})
@@ -491,8 +494,8 @@ def _all_of(plate: FrameFiles, filled: bool) -> list[int]:
             sorted(set(range(numbers[0], numbers[-1])) - set(numbers)) if holes < 10**5 else []
         )
         raise SequenceError(
-            f"plate {plate.source} has holes: no frame {format_frames(missing) or 'between'};"
-            " render them, or say with --frames which ones you want"
+            f"plate {plate.source} is not complete: no frame {format_frames(missing) or 'between'};"
+            " render them, or choose frames with --frames"
         )
     return numbers
 
@@ -510,14 +513,14 @@ def _seen_from(
     if plate.numbered != given.numbered:
         bare, other = ("plate", given) if given.numbered else (_words(role), plate)
         raise SequenceError(
-            f"the {bare} has no frame numbers while {other.source} has; number its files, or give"
+            f"the {bare} has no frame numbers and {other.source} has; number its files, or give"
             " a single picture"
         )
     return _by_picture_name(plate, given, role)
 
 
 def _by_picture_name(plate: FrameFiles, given: FrameFiles, role: str) -> dict[int, Source]:
-    """Pictures of the same relative name; where no name is shared, those at the same place."""
+    """Pictures of the same relative name; where no name is shared, those at the same position."""
     partners = {given.name(number): source for number, source in given.files.items()}
     names = {number: plate.name(number) for number in plate.files}
     found = {number: partners[name] for number, name in names.items() if name in partners}
@@ -546,7 +549,7 @@ def _fill(
     *,
     also_before: bool = False,
 ) -> None:
-    """Put an earlier picture where one is missing; the first one too, before it, if so wanted."""
+    """Use an earlier picture where one is missing; also_before: the first one before all others."""
     numbers = sorted(by_frame)
     if given.still or not given.numbered or not numbers:
         return
@@ -563,7 +566,7 @@ def _gap(role: str, given: FrameFiles, missing: Sequence[int]) -> str:
     return f"{_words(role)} has no {noun} {format_frames(missing)} ({there})"
 
 
-# ---------------------------------------------------------------------------------- output names
+# --- output names ---------------------------------------------------------------------------------
 
 
 def output_path(folder: Path, output: str, name: str, suffix: str) -> Path:
@@ -578,7 +581,7 @@ def refuse_collisions(outputs: Iterable[Path], inputs: Collection[Path]) -> None
         if count > 1:
             raise SequenceError(
                 f"{count} plates would be written to {path}: they differ only in their type;"
-                " name them as separate patterns"
+                " give them as separate patterns"
             )
     folders: dict[Path, Path] = {}
 

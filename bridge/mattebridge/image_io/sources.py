@@ -1,9 +1,9 @@
-"""Any picture of an input, whether it is a file or stands in a video.
+"""Any picture of an input, whether it is a file or a picture of a video.
 
     Source = a path, or a position in a video --> FrameHeader | Frame | matte
 
-What asks for pictures need not know where they are. Videos stay open between pictures, so that
-reading on is cheap; `close` lets go of them.
+Code that reads pictures need not know which of the two it reads. Videos stay open between pictures,
+so that the next one is cheap; `close` closes them.
 """
 
 from __future__ import annotations
@@ -14,14 +14,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
+from mattebridge.color import Pixels
 from mattebridge.image_io import read, timecodes
 from mattebridge.image_io.frame import Frame, FrameHeader
 from mattebridge.image_io.sequences import Source, VideoPicture
 from mattebridge.image_io.video_read import VideoReader, probe
-
-Pixels = NDArray[Any]
 
 
 def read_header(source: Source) -> FrameHeader:
@@ -38,7 +35,7 @@ def path_of(source: Source) -> Path:
 
 
 class Pictures:
-    """Reads pictures for any number of threads."""
+    """Reads the pictures of a job; any number of threads may use it at once."""
 
     def __init__(self) -> None:
         self._readers: dict[Path, VideoReader] = {}
@@ -57,7 +54,7 @@ class Pictures:
         return read.matte_of(self.frame(source), path_of(source), channel=channel)
 
     def close(self) -> None:
-        """Let go of the videos."""
+        """Close the videos."""
         with self._lock:
             readers, self._readers = list(self._readers.values()), {}
         for reader in readers:
@@ -71,7 +68,7 @@ class Pictures:
 
 
 def _metadata_at(header: FrameHeader, index: int) -> dict[str, Any]:
-    """The video's metadata as one picture has it: with its own timecode, packed as in an EXR."""
+    """The video's metadata for one of its pictures, whose timecode is packed as in an EXR."""
     carried = dict(header.metadata)
     text = carried.pop("timecode", None)
     if text:

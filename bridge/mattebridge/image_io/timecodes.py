@@ -1,7 +1,7 @@
 """SMPTE timecode as text (`01:00:00:12`, drop-frame `01:00:00;12`) and as EXR headers pack it.
 
-A header holds two integers: the digits as binary-coded decimals with flags, and user data. Videos
-hold the text of their first picture; each picture's own is counted on from there.
+A header holds two integers: the digits as binary-coded decimals with flags, and user data. A video
+holds the text of its first picture; that of every other picture is counted from there.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Optional
 
 _TEXT = re.compile(r"(\d\d):(\d\d):(\d\d)([:;.])(\d\d)")
 _DROP_FLAG = 1 << 6
-# Where hours, minutes, seconds and frames lie, and how many bits their tens have.
+# Of hours, minutes, seconds and frames: the position of their byte, and the mask of their tens.
 _FIELDS = ((24, 0x3), (16, 0x7), (8, 0x7), (0, 0x3))
 
 
 def pack(text: str) -> Optional[tuple[int, int]]:
-    """`01:00:00:12` as an EXR header has it; None for what is no timecode."""
+    """`01:00:00:12` as an EXR header has it; None for a text that is no timecode."""
     match = _TEXT.fullmatch(text.strip())
     if match is None:
         return None
@@ -40,13 +40,14 @@ def unpack(packed: int) -> str:
 
 
 def later(text: str, frames: int, rate: Fraction) -> str:
-    """The timecode some frames on; the same text where it is none."""
+    """The timecode that many frames later; a text that is no timecode is returned as it is."""
     match = _TEXT.fullmatch(text.strip())
     if match is None:
         return text
     hours, minutes, seconds, separator, number = match.groups()
     base = max(1, round(rate))
-    # Drop-frame skips the first numbers of every minute but each tenth, to keep up with the clock.
+    # Drop-frame skips the first frame numbers of every minute except each tenth, so that timecode
+    # and clock agree.
     dropped = 0 if separator == ":" else round(base / 15)
     whole_minutes = int(hours) * 60 + int(minutes)
     count = (whole_minutes * 60 + int(seconds)) * base + int(number) + frames

@@ -1,17 +1,17 @@
 """Videos in: the pictures of a file by their position, each exactly the one that was asked for.
 
-    probe:  the time stamp of every picture, in the order in which they are shown: out of a mov's
-            index where that tells, else by reading the packets once
-    read:   seek back to a key frame -> decode forward to that very time stamp -> RGB(A) -> upright
+    probe:  the time stamp of every picture, in the order in which they are shown: from a mov's
+            index where it has them, else by reading all packets once
+    read:   seek back to a key frame -> decode forward to that time stamp -> RGB(A) -> upright
 
-A position is an index into that list of time stamps: 0 is the first picture shown, whatever the
-container numbers it, and pictures that an edit list hides do not count. Seeking by frame number or
-by seconds misses on files of variable rate; time stamps do not.
+A position is an index into that list of time stamps: 0 is the first picture shown, whatever number
+the container gives it, and pictures that an edit list hides do not count. In files of variable rate
+a seek by frame number or by seconds may find another picture; a seek by time stamp does not.
 
 Pictures come in the codec's own depth (8 bits as uint8, more as uint16), display-encoded, straight
-alpha, top row first, turned upright once. YUV is decoded with the matrix and range that the file
-tells; an untagged file is Rec.601 up to 576 rows and Rec.709 above. The rule that must not be
-broken: a position gives its own picture or an error, never a neighbour.
+alpha, top row first, upright. YUV is decoded with the matrix and range of the file's tags; an
+untagged file is Rec.601 up to 576 rows and Rec.709 above. The rule that must not be broken: a
+position gives its own picture or an error, never a neighbour.
 
 PyAV is imported only inside functions: it is the optional extra `video`.
 """
@@ -29,20 +29,18 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mattebridge.color import Pixels
 from mattebridge.errors import FrameReadError, UsageError
-from mattebridge.image_io.frame import Frame, FrameHeader
-
-Pixels = NDArray[Any]
+from mattebridge.image_io.frame import Frame, FrameHeader, unreadable
 
 VIDEO_EXTENSIONS = (".mov", ".mp4", ".m4v", ".mkv", ".webm", ".avi", ".mxf")
 INSTALL = "pip install 'mattebridge[video]'"
-# Decoded pictures kept for readers that come a little out of order.
+# Decoded pictures that are kept, for callers that read a little out of order.
 KEPT_PICTURES = 8
 # Further ahead than this, seeking is cheaper than decoding what lies between.
 SEEK_AHEAD = 48
-# Standard definition, which is Rec.601 where nothing is said.
+# Standard definition, which is Rec.601 where the file has no tag.
 _SD_ROWS = 576
 
 # Codecs without reordering, besides those that FFmpeg calls intra-only.
@@ -60,7 +58,7 @@ _SCALING = _LANCZOS | _FULL_CHROMA | _FULL_CHROMA_INPUT | _ACCURATE
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video is, without its pictures.
+    """Everything about a video except its pictures.
 
     width, height: upright. times: of every picture, in ticks of `clock` seconds. rate: frames a
     second, the average one where the rate varies (`is_constant` is False). rotation: degrees that
@@ -88,7 +86,7 @@ class VideoInfo:
         return len(self.times)
 
     def seconds(self, index: int) -> float:
-        """When a picture is shown; the end of the last one for an index past it."""
+        """When a picture is shown; for an index beyond the last one, when that ends."""
         if index < self.frames:
             return float(self.times[index] * self.clock)
         return float(self.times[-1] * self.clock + 1 / self.rate)
@@ -113,24 +111,24 @@ class VideoInfo:
 
 
 def is_video(path: Path) -> bool:
-    """Whether a name is that of a video."""
+    """Whether a file is a video, by its suffix."""
     return path.suffix.lower() in VIDEO_EXTENSIONS
 
 
 def probe(path: Path) -> VideoInfo:
-    """Everything about a video but its pictures; decodes one, and may read the file through once.
+    """Everything about a video except its pictures; decodes one, and may read all packets once.
 
     Raises `FrameReadError` for a file that is damaged or unfinished, `UsageError` without PyAV.
     """
     try:
         status = path.stat()
     except OSError as failure:
-        raise _unreadable(path, (failure.strerror or "no access").lower()) from failure
+        raise unreadable(path, (failure.strerror or "no access").lower()) from failure
     return _probed(path, status.st_size, status.st_mtime_ns)
 
 
 class VideoReader:
-    """The pictures of one video, for any number of threads; in order is quickest."""
+    """The pictures of one video, for any number of threads; reading in order is quickest."""
 
     def __init__(self, path: Path) -> None:
         self.info = probe(path)
@@ -144,7 +142,7 @@ class VideoReader:
     def frame(self, index: int) -> Frame:
         """One picture. Raises `FrameReadError` naming file and position."""
         if not 0 <= index < self.info.frames:
-            raise _unreadable(self.info.path, f"it has no picture {index}, only {self._range}")
+            raise unreadable(self.info.path, f"it has no picture {index}, only {self._range}")
         with self._lock, _translated(self.info.path, index):
             decoded = self._find(index)
         with _translated(self.info.path, index):
@@ -161,7 +159,7 @@ class VideoReader:
         )
 
     def close(self) -> None:
-        """Let go of the file; the next picture opens it again."""
+        """Close the file; the next picture opens it again."""
         with self._lock:
             self._kept.clear()
             self._decoded = iter(())
@@ -177,14 +175,14 @@ class VideoReader:
         if index in self._kept:
             return self._kept[index]
         if self._file is not None and self._next <= index < self._next + SEEK_AHEAD:
-            # A damaged picture on the way is the trouble of who asks for that one.
+            # A damaged picture before this one is an error only for who asks for it.
             with contextlib.suppress(FrameReadError, OSError, ValueError):
                 return self._onward(index)
         self._seek(index)
         return self._onward(index)
 
     def _onward(self, index: int) -> Any:
-        # Whatever goes wrong on the way, the next picture is sought anew.
+        # If decoding fails, the next call must seek.
         self._next = self.info.frames
         for decoded in self._decoded:
             position = self._positions[decoded.pts]
@@ -210,7 +208,7 @@ class VideoReader:
         self._next = index
 
     def _shown(self, decoded: Iterator[Any]) -> Iterator[Any]:
-        """Decoded pictures without those that no time stamp of the list stands for."""
+        """Decoded pictures without those whose time stamp is not in the list."""
         return (picture for picture in decoded if picture.pts in self._positions)
 
 
@@ -218,7 +216,7 @@ class VideoReader:
 
 
 class _Packets(NamedTuple):
-    """What a file holds: times of what is shown, and how many pictures there are in all."""
+    """Times of the pictures that are shown; how many have no time; how many are stored."""
 
     times: tuple[int, ...]
     untimed: int = 0
@@ -230,11 +228,11 @@ def _probed(path: Path, size: int, mtime_ns: int) -> VideoInfo:
     av = _av()
     with _translated(path), av.open(str(path)) as source:
         if not source.streams.video:
-            raise _unreadable(path, "it holds no video")
+            raise unreadable(path, "it holds no video")
         stream = source.streams.video[0]
         packets = _packets(source, stream)
         if not packets.times or packets.untimed:
-            raise _unreadable(path, "its pictures have no time stamps; convert it to mov or mkv")
+            raise unreadable(path, "its pictures have no time stamps; convert it to mov or mkv")
         _refuse_cut_short(path, stream, packets)
         source.seek(packets.times[0], stream=stream, backward=True)
         decoded = _decoded(source, stream)
@@ -245,13 +243,13 @@ def _probed(path: Path, size: int, mtime_ns: int) -> VideoInfo:
 
 
 def _decoded(source: Any, stream: Any) -> Iterator[Any]:
-    """Pictures from where the file stands, in the order in which they are shown."""
+    """Pictures from the file's position on, in the order in which they are shown."""
     if stream.metadata.get("alpha_mode") != "1":
         yield from source.decode(stream)
         return
     import av
 
-    # FFmpeg's own VP9 decoder leaves alpha out; only libvpx gives it.
+    # FFmpeg's own VP8 and VP9 decoders drop alpha; libvpx decodes it.
     decoder: Any = av.CodecContext.create(
         f"libvpx{'' if stream.codec_context.name == 'vp8' else '-vp9'}", "r"
     )
@@ -267,10 +265,11 @@ def _packets(source: Any, stream: Any) -> _Packets:
 
 
 def _indexed(source: Any, stream: Any) -> Optional[tuple[int, ...]]:
-    """The times out of the index of a mov, without reading the file through.
+    """The times from the index of a mov, without reading the packets.
 
-    Only for codecs that store pictures in the order in which they are shown: the index has the
-    times of decoding. None where there is no such index, or the file ends before a picture of it.
+    Only for codecs that store pictures in the order in which they are shown, because the index has
+    the times of decoding. None without such an index, or where the file ends before one of its
+    pictures.
     """
     codec, entries = stream.codec_context.codec, stream.index_entries
     if "mov" not in source.format.name.split(",") or not (
@@ -296,24 +295,24 @@ def _read_through(source: Any, stream: Any) -> _Packets:
 
 
 def _refuse_cut_short(path: Path, stream: Any, packets: _Packets) -> None:
-    """A file that was copied while it was written has fewer pictures than it says."""
+    """Raise where the file holds fewer pictures than its header states, as after a partial copy."""
     if packets.stored < stream.frames:
-        why = f"it says to hold {stream.frames} pictures and holds {packets.stored}"
-        raise _unreadable(path, f"{why}: it is cut short; render or copy it again")
-    said = _said_duration_s(stream)
-    if not said or len(packets.times) < 2:
+        why = f"its header states {stream.frames} pictures and it holds {packets.stored}"
+        raise unreadable(path, f"{why}: it is cut short; render or copy it again")
+    stated = _stated_duration_s(stream)
+    if not stated or len(packets.times) < 2:
         return
     shown = float((packets.times[-1] - packets.times[0]) * stream.time_base)
     step = shown / (len(packets.times) - 1)
-    if said > shown + max(3 * step, 0.5):
-        raise _unreadable(
+    if stated > shown + max(3 * step, 0.5):
+        raise unreadable(
             path,
-            f"it says to last {said:.2f} s and its pictures end after {shown + step:.2f} s:"
+            f"its header states {stated:.2f} s and its pictures end after {shown + step:.2f} s:"
             " it is cut short; render or copy it again",
         )
 
 
-def _said_duration_s(stream: Any) -> float:
+def _stated_duration_s(stream: Any) -> float:
     if stream.duration:
         return float(stream.duration * stream.time_base)
     hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
@@ -351,7 +350,7 @@ def _info(path: Path, source: Any, stream: Any, times: tuple[int, ...], first: A
 
 
 def _rate(stream: Any, times: tuple[int, ...], clock: Fraction) -> tuple[Fraction, bool]:
-    """Frames a second, and whether every picture lies where that rate puts it."""
+    """Frames a second, and whether every picture is shown when that rate says."""
     rate = stream.guessed_rate or stream.average_rate
     if len(times) < 2:
         return Fraction(rate or 24), True
@@ -385,7 +384,7 @@ def _has_alpha(pixel_format: str) -> bool:
 
 
 def _metadata(source: Any, stream: Any, rate: Fraction) -> dict[str, Any]:
-    """What travels into the outputs, under the names that EXR has for it."""
+    """What the outputs get, under the names of EXR; `timecode` is that of the first picture."""
     carried: dict[str, Any] = {"FramesPerSecond": (rate.numerator, rate.denominator)}
     everywhere = {**source.metadata, **stream.metadata}
     for other in source.streams:
@@ -443,6 +442,7 @@ def _av() -> Any:
 
 @contextlib.contextmanager
 def _translated(path: Path, index: Optional[int] = None) -> Iterator[None]:
+    """Failures of PyAV as `FrameReadError`; index: of the picture that is being read."""
     try:
         yield
     except FrameReadError:
@@ -451,14 +451,10 @@ def _translated(path: Path, index: Optional[int] = None) -> Iterator[None]:
         if index is not None:
             raise _damaged(path, index) from failure
         reason = " ".join(str(failure).split())[:160]
-        raise _unreadable(
-            path, f"no finished video ({reason}); render or copy it again"
+        raise unreadable(
+            path, f"it is not a finished video ({reason}); render or copy it again"
         ) from failure
 
 
 def _damaged(path: Path, index: int) -> FrameReadError:
-    return _unreadable(path, f"picture {index} is damaged or missing; render or copy it again")
-
-
-def _unreadable(path: Path, why: str) -> FrameReadError:
-    return FrameReadError(f"cannot read {path}: {why}", path=str(path))
+    return unreadable(path, f"picture {index} is damaged or missing; render or copy it again")

@@ -3,17 +3,17 @@
     add(pixels) --quantise--> RGB(A) codes --reformat--> codec --> .take.mov.<host>-<pid>.tmp
     close() --> count the frames in the file --> fsync, rename
 
-Code values go in as they are to be seen: sRGB-encoded, straight alpha, top row first. A matte of
-one channel becomes three equal ones, without a curve. What is written into YUV is Rec.709, limited
-range, and says so on the stream and on every frame (ProRes forgets what only the stream says). No
-container says whether alpha is straight; ours always is.
+Pixels are code values as a display shows them: sRGB-encoded, straight alpha, top row first. A matte
+of one channel becomes three equal ones, without a curve. YUV is written as Rec.709, limited range,
+with tags on the stream and on every frame (the ProRes encoder ignores those of the stream). No
+container has a tag for straight alpha; it is always straight here.
 
-A video that is not closed leaves nothing: a half-written file under a final name would look like a
-short take. The rule that must not be broken: what stands under the final name has been opened
-again and holds every frame that was added.
+A video that is not closed leaves no file: a half-written one under the final name would look like a
+short take. The rule that must not be broken: a file under the final name has been opened again and
+holds every frame that was added.
 
-PyAV is needed for all but `mp4v`, which OpenCV writes where PyAV is missing. PyAV is imported only
-inside functions: it is the optional extra `video`.
+PyAV is needed for all formats but `mp4v`, which OpenCV writes where PyAV is missing. PyAV is
+imported only inside functions: it is the optional extra `video`.
 """
 
 from __future__ import annotations
@@ -29,19 +29,17 @@ from typing import Any, Optional
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from mattebridge.color import Pixels
 from mattebridge.errors import FrameReadError, FrameWriteError, UsageError
 from mattebridge.image_io.samples import rescaled
 from mattebridge.whole_files import GrowingFile, write_error
-
-Codes = NDArray[Any]
 
 INSTALL = "pip install 'mattebridge[video]'"
 # Rec.709 in the numbers of ISO 23001-8, and for RGB codecs the sRGB curve with no matrix.
 _BT709, _SRGB_CURVE, _RGB_MATRIX = 1, 13, 0
 _LIMITED, _FULL = 1, 2
-# swscale's best, of which its defaults are none: chroma at full width, rounding that is right.
+# The most exact scaling of swscale, none of it default: chroma at full width, exact rounding.
 _LANCZOS, _FULL_CHROMA, _ACCURATE = 0x200, 0x2000, 0x40000
 _SCALING = _LANCZOS | _FULL_CHROMA | _ACCURATE
 # The finest clock that MPEG-4 part 2 can hold.
@@ -53,7 +51,8 @@ class VideoFormat:
     """A codec in a container, by the name that `--format` takes.
 
     plain, with_alpha: pixel formats for three and four channels; with_alpha is empty where the
-    codec has none. depth: bits of the codes that go in. even: the size must be.
+    codec has no alpha. depth: bits of the code values that are encoded. even: width and height must
+    be even.
     """
 
     name: str
@@ -76,7 +75,7 @@ class VideoFormat:
         return "uint8" if self.depth == 8 else "uint16"
 
 
-# Texts under their own names, and colour tags; neither is the default.
+# Texts under their own names, and colour tags: neither is written by default.
 _MOV_OPTIONS = {"movflags": "+use_metadata_tags+write_colr"}
 _CONTAINER_OPTIONS = {"mov": _MOV_OPTIONS, "mp4": _MOV_OPTIONS}
 _QUIET = {"x265-params": "log-level=error"}
@@ -141,8 +140,8 @@ VIDEO_FORMATS: Mapping[str, VideoFormat] = {entry.name: entry for entry in _ALL}
 class VideoTimes:
     """When frames are shown: at a rate, or (variable rate) at the ticks of a clock.
 
-    rate: frames a second, never a float: 29.97 is 30000/1001. clock: seconds a tick, for `ticks`
-    given to `add`; None where the rate says it all.
+    rate: frames a second as a fraction: 29.97 is 30000/1001. clock: seconds per tick, for the ticks
+    given to `add`; None where frames follow at the rate.
     """
 
     rate: Fraction
@@ -153,7 +152,7 @@ class VideoTimes:
 
 
 def require(form: VideoFormat) -> None:
-    """Refuse a format that cannot be written here, naming those that can. Raises `UsageError`."""
+    """Raise `UsageError` for a format that cannot be written here, naming those that can."""
     av = _av_or_none()
     if av is None:
         if form.name != "mp4v":
@@ -162,7 +161,7 @@ def require(form: VideoFormat) -> None:
     if not _has_encoder(av, form.codec):
         names = ", ".join(name for name in VIDEO_FORMATS if is_present(VIDEO_FORMATS[name]))
         raise UsageError(
-            f"this PyAV has no encoder {form.codec} for {form.name}; present are: {names}"
+            f"this PyAV has no encoder {form.codec} for {form.name}; it can write: {names}"
         )
 
 
@@ -173,18 +172,18 @@ def is_present(form: VideoFormat) -> bool:
 
 
 def check_size(form: VideoFormat, width: int, height: int) -> None:
-    """Refuse a size that the codec would refuse, or worse, cut. Raises `UsageError`."""
+    """Raise `UsageError` for a size that the codec refuses or, worse, cuts off."""
     if form.even and (width % 2 or height % 2):
         raise UsageError(
             f"{form.name} takes even sizes only and the plate is {width}x{height};"
             " choose prores4444, ffv1 or h264-444, or crop the plate"
         )
     if form.codec == "dnxhd" and (width < 256 or height < 120):
-        raise UsageError(f"{form.name} starts at 256x120 and the plate is {width}x{height}")
+        raise UsageError(f"{form.name} needs at least 256x120 and the plate is {width}x{height}")
 
 
 def check_sound(form: VideoFormat, source: Path) -> None:
-    """Refuse to copy sound that the container does not take. Raises `UsageError`."""
+    """Raise `UsageError` for sound that the container cannot hold."""
     require(form)
     import av
 
@@ -204,11 +203,12 @@ def open_video(
     metadata: Optional[Mapping[str, str]] = None,
     audio: Optional[Sequence[Any]] = None,
 ) -> VideoWriter:
-    """A writer that takes frames in order; `close` puts the video under `path`.
+    """A writer that is given frames in order; `close` puts the video under `path`.
 
-    alpha: four channels go in. metadata: texts for the container ("timecode" among them makes a
-    timecode track). audio: `(video, start_s, end_s)`, whose sound between those times is copied.
-    Raises `UsageError` for what cannot be, `FrameWriteError` for a folder that takes no file.
+    alpha: frames have four channels. metadata: texts for the container ("timecode" makes a timecode
+    track). audio: `(video, start_s, end_s)`, whose sound between those times is copied.
+    Raises `UsageError` for what the format cannot hold, `FrameWriteError` for a folder that cannot
+    be written to.
     """
     require(form)
     check_size(form, width, height)
@@ -226,15 +226,15 @@ def open_video(
 
 
 class VideoWriter:
-    """Frames in order into one video. Either `close` or `discard` ends it."""
+    """Writes frames in order into one video; `close` or `discard` must be called at the end."""
 
     def __init__(self, target: GrowingFile, form: VideoFormat, size: tuple[int, int]) -> None:
         self.path = target.path
         self.frames = 0
         self._target, self._form, self._size = target, form, size
 
-    def add(self, codes: Codes, tick: Optional[int] = None) -> None:
-        """One frame: (H, W, 1|3|4) uint8 or uint16 code values; tick: when, on the clock."""
+    def add(self, codes: Pixels, tick: Optional[int] = None) -> None:
+        """Add one frame: (H, W, 1|3|4) uint8 or uint16 code values; tick: when it is shown."""
         width, height = self._size
         if codes.shape[:2] != (height, width):
             found = f"{codes.shape[1]}x{codes.shape[0]}"
@@ -248,24 +248,24 @@ class VideoWriter:
         self.frames += 1
 
     def close(self) -> int:
-        """Finish the file, look into it, give it its name; its size in bytes."""
+        """Finish the file, count its frames and give it its name; its size in bytes."""
         with self._discarded_on_error(), self._translated():
             self._finish()
             found = _count_frames(self._target.temporary)
             if found != self.frames:
                 raise FrameWriteError(
-                    f"cannot write {self.path}: {found} of {self.frames} frames arrived in it",
+                    f"cannot write {self.path}: {found} of {self.frames} frames are in the file",
                     path=str(self.path),
                 )
             return self._target.commit()
 
     def discard(self) -> None:
-        """Give up: nothing stays on disk."""
+        """Leave nothing on disk."""
         with contextlib.suppress(Exception):
             self._abandon()
         self._target.discard()
 
-    def _add(self, codes: Codes, tick: Optional[int]) -> None:
+    def _add(self, codes: Pixels, tick: Optional[int]) -> None:
         raise NotImplementedError
 
     def _finish(self) -> None:
@@ -284,7 +284,7 @@ class VideoWriter:
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
-        """PyAV's failures are OSErrors and ValueErrors of its own; the artist gets a sentence."""
+        """Failures of PyAV, which are OSErrors and ValueErrors, as `FrameWriteError`."""
         try:
             yield
         except FrameWriteError:
@@ -304,6 +304,8 @@ class VideoWriter:
 
 @dataclass(frozen=True)
 class _Given:
+    """The arguments of `open_video`."""
+
     width: int
     height: int
     times: VideoTimes
@@ -326,7 +328,7 @@ class _AvWriter(VideoWriter):
             raise UsageError(
                 f"{form.name} cannot hold the times of this variable-rate video; choose h264"
             )
-        # Bit-exact: no random names and no dates inside, so that equal frames are equal files.
+        # Bit-exact: without random ids and dates, so that equal frames are equal files.
         self._file = av.open(
             str(target.temporary),
             "w",
@@ -356,13 +358,13 @@ class _AvWriter(VideoWriter):
         return stream
 
     def _tag(self, target: Any) -> None:
-        """Say on the stream or on a frame what the numbers mean."""
+        """Tag the stream or a frame with its colour space and range."""
         target.color_primaries = _BT709
         target.color_trc = _SRGB_CURVE if self._is_rgb else _BT709
         target.colorspace = _RGB_MATRIX if self._is_rgb else _BT709
         target.color_range = _FULL if self._is_rgb else _LIMITED
 
-    def _add(self, codes: Codes, tick: Optional[int]) -> None:
+    def _add(self, codes: Pixels, tick: Optional[int]) -> None:
         frame = self._converted(codes)
         self._tag(frame)
         frame.time_base = self._clock
@@ -371,7 +373,7 @@ class _AvWriter(VideoWriter):
             self._audio.copy_until(float(frame.pts * self._clock))
         self._file.mux(self._stream.encode(frame))
 
-    def _converted(self, codes: Codes) -> Any:
+    def _converted(self, codes: Pixels) -> Any:
         from av import VideoFrame
 
         wide = codes.dtype == np.uint16
@@ -425,7 +427,7 @@ class _Audio:
         self._next: Optional[Any] = next(self._packets, None)
 
     def copy_until(self, seconds: Optional[float]) -> None:
-        """Copy what is heard before a time of the new video; None: all that is left."""
+        """Copy the sound before a time of the new video; None: all that is left."""
         while self._next is not None and (seconds is None or self._at(self._next) < seconds):
             packet, self._next = self._next, None
             self._copy(packet)
@@ -460,15 +462,15 @@ class _Audio:
 
 
 def _add_sound(target: Any, given: Any, form: VideoFormat, source: Path) -> dict[int, Any]:
-    """A stream in `target` for every sound of `given`, by its index there."""
+    """A stream in `target` for every audio stream of `given`, by the index of that."""
     streams = {}
     for stream in given.streams.audio:
         try:
             streams[stream.index] = target.add_stream_from_template(stream)
         except (OSError, ValueError) as failure:
             raise UsageError(
-                f"{form.suffix[1:]} takes no {stream.codec_context.name} sound, which {source} has;"
-                " choose prores4444 or ffv1, or say --no-audio"
+                f"{form.suffix[1:]} cannot hold the {stream.codec_context.name} sound of {source};"
+                " choose prores4444 or ffv1, or use --no-audio"
             ) from failure
     return streams
 
@@ -479,8 +481,8 @@ def _add_sound(target: Any, given: Any, form: VideoFormat, source: Path) -> dict
 class _OpenCvWriter(VideoWriter):
     """`mp4v` where PyAV is missing: a preview without colour tags and without sound.
 
-    OpenCV says nothing about a frame of another size, a folder that is not there, or a full disk,
-    except in the values that its calls give back.
+    OpenCV reports a frame of another size, a missing folder or a full disk only in the values that
+    its calls return.
     """
 
     def __init__(
@@ -489,7 +491,7 @@ class _OpenCvWriter(VideoWriter):
         super().__init__(target, form, (width, height))
         if times.clock is not None:
             raise UsageError(f"{form.name} without PyAV has one rate only: {INSTALL}")
-        # OpenCV chooses the container by the suffix, which that of a temporary is not.
+        # OpenCV chooses the container by the suffix, and the temporary's own is another one.
         self._scratch = target.temporary.with_name(f"{target.temporary.name}.mp4")
         target.also(self._scratch)
         code = cv2.VideoWriter_fourcc(*"mp4v")  # type: ignore[attr-defined]
@@ -497,9 +499,9 @@ class _OpenCvWriter(VideoWriter):
             str(self._scratch), cv2.CAP_FFMPEG, code, float(times.rate), (width, height)
         )
         if not self._writer.isOpened():
-            raise FrameWriteError(f"cannot write {self.path}: OpenCV writes no mp4v here")
+            raise FrameWriteError(f"cannot write {self.path}: this OpenCV writes no mp4v")
 
-    def _add(self, codes: Codes, tick: Optional[int]) -> None:
+    def _add(self, codes: Pixels, tick: Optional[int]) -> None:
         if not self._writer.write(np.ascontiguousarray(codes[..., 2::-1])):
             raise FrameWriteError(
                 f"cannot write {self.path}: frame {self.frames + 1} was refused; is the disk full?",
@@ -517,15 +519,15 @@ class _OpenCvWriter(VideoWriter):
 # ----------------------------------------------------------------------------------------- helpers
 
 
-def _in_depth(codes: Codes, form: VideoFormat) -> Codes:
-    """Three or four channels, in as many bits as the codec is to get."""
+def _in_depth(codes: Pixels, form: VideoFormat) -> Pixels:
+    """Three or four channels, with the number of bits that the codec is given."""
     if codes.shape[2] == 1:
         codes = np.repeat(codes, 3, axis=2)
     return rescaled(codes, form.dtype)
 
 
 def _count_frames(path: Path) -> int:
-    """Frames in a file that was just written, by what a reader finds in it."""
+    """Frames in a file that was just written, as a reader counts them."""
     if _av_or_none() is None:
         capture = cv2.VideoCapture(str(path))
         try:

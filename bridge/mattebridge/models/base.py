@@ -1,14 +1,15 @@
-"""What every matting model looks like to the engine, and nothing else.
+"""What every matting model is to the engine: its card, its input, its output, its three methods.
 
-A model is a pure function of one frame: it gets the plate (and clean plate, hint) as
-display-encoded float32 arrays in host memory, already aligned, exposure-matched, padded and free of
-NaN, and gives alpha and a straight foreground of the same size. It opens no file or socket, keeps
-nothing of a frame, and knows nothing of colour spaces but `scene_linear`.
+    ModelCard --registry--> MattingModel.load(device) --> .matte(ModelInput) -> ModelOutput
 
-    card (light: no torch, no cv2) --registry--> model.load(device) --> model.matte(input)
+A model is a pure function of one frame: it is given the plate (and clean plate, hint) as
+display-encoded float32 arrays in main memory, aligned, exposure-matched, padded and without NaN,
+and gives alpha and a straight foreground of the same size. It opens no file or socket, keeps
+nothing of a frame, and knows nothing of colour spaces but `scene_linear`. It trusts its input: the
+engine has checked that every plane of `ModelCard.needs` is there and that all have one size.
 
-Rule: the card is complete without importing the model's own module, so that listing models costs
-nothing. A model class subclasses `MattingModel`, sets `card` and inherits the flat names below.
+Rule: a card is complete without an import of the model's own module, torch or cv2, so that listing
+models is quick.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ SettingValue = Union[bool, int, float, str]
 
 @dataclass(frozen=True)
 class Setting:
-    """One knob of a model: its type, default, allowed range or choices, and a sentence of help."""
+    """One setting of a model: its default, which has its type, what is allowed, and a help text."""
 
     default: SettingValue
     help: str
@@ -53,7 +54,7 @@ class Setting:
 
     @property
     def allowed(self) -> str:
-        """The allowed values as a person reads them: `a number from 0 to 4`."""
+        """The allowed values in words: `a number from 0 to 4`."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
         noun = {"bool": "true or false", "int": "a whole number", "float": "a number"}
@@ -67,6 +68,7 @@ class Setting:
         return text
 
     def accepts(self, value: object) -> bool:
+        """Whether a value has the type of the setting and is in its range."""
         if self.type_name == "bool":
             return isinstance(value, bool)
         if self.type_name in ("choice", "str"):
@@ -93,7 +95,7 @@ class Setting:
 
 
 class SettingsSchema(Mapping[str, Setting]):
-    """The settings of one model by name; `validate` turns what came over the wire into values."""
+    """The settings of one model by name; `validate` makes complete values of those of a request."""
 
     def __init__(self, **settings: Setting) -> None:
         for name, setting in settings.items():
@@ -114,10 +116,10 @@ class SettingsSchema(Mapping[str, Setting]):
         return id(self)
 
     def validate(self, values: Mapping[str, Any], *, model: str) -> dict[str, SettingValue]:
-        """All settings of the model, `values` over the defaults.
+        """All settings of the model: `values`, and the defaults of the others.
 
-        Raises `MessageError` for a name the model does not have, `ModelError` for a value outside
-        the allowed range; both name the setting in `details['field']`.
+        Raises `MessageError` for a name that the model does not have, `ModelError` for a value that
+        is not allowed; both name the setting in `details['field']`.
         """
         for name in values:
             if name not in self._settings:
@@ -145,20 +147,25 @@ class SettingsSchema(Mapping[str, Setting]):
 
 @dataclass(frozen=True)
 class SizeRule:
-    """Sizes a model can take; the engine pads by edge replication to meet it and crops back."""
+    """The sizes that a model takes; the engine repeats the last rows and columns, and crops."""
 
     multiple: int = 1
     minimum: int = 1
 
     def padded(self, length: int) -> int:
-        """The smallest length >= `length` that the model accepts."""
+        """The smallest length that the model takes and that is not below `length`."""
         length = max(length, self.minimum)
         return -(-length // self.multiple) * self.multiple
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Everything about a model that can be said without importing it."""
+    """Everything about a model that is known without importing it.
+
+    digest: `sha256:<hex>` of its weights, or names the algorithm; it changes with the pixels.
+    accepts_hdr: it takes and gives values above 1. default_alignment: how a clean plate is aligned
+    unless the request asks for something else.
+    """
 
     name: str
     family: str
@@ -171,11 +178,12 @@ class ModelCard:
     accepts_hdr: bool = False
     default_alignment: Literal["auto", "off"] = "off"
     needs_torch: bool = False
-    # Names of `ModelOutput.extra` that the model can fill: error, refinement.
+    # The names in `ModelOutput.extra` that the model can give: error, refinement.
     extra_outputs: tuple[str, ...] = ()
     settings_schema: SettingsSchema = field(default_factory=SettingsSchema)
     size_rule: SizeRule = field(default_factory=SizeRule)
-    # Working memory of one frame beyond its planes, for refusing what cannot fit before it starts.
+    # Working memory of one frame beyond its planes: a frame that cannot fit is refused before it
+    # starts.
     bytes_per_pixel: int = 128
 
     @property
@@ -187,6 +195,11 @@ class ModelCard:
             "alpha_hint": self.needs_alpha_hint,
         }
         return tuple(role for role, needed in wanted.items() if needed)
+
+    @property
+    def takes_alpha_hint(self) -> bool:
+        """Whether an alpha hint reaches the model, needed or not."""
+        return self.uses_alpha_hint or self.needs_alpha_hint
 
     def describe(self) -> dict[str, Any]:
         """The card as `models_list` reports it: plain values only."""
@@ -210,11 +223,15 @@ class ModelInput:
     """One frame as a model sees it.
 
     plate, clean_plate: (H, W, 3) float32, C-contiguous, top-down, display-encoded sRGB, opaque;
-    clipped to 0..1, or >= 0 and unbounded when the model's card says `accepts_hdr`. The clean plate
-    is already aligned and exposure-matched. alpha_hint: (H, W) float32 0..1. outside: (H, W) bool,
-    True where the warped clean plate does not cover the plate. scene_linear: the request's colour
-    space was linear (decides the light in which `difference` projects). A model must not write
-    into any of them.
+    clipped to 0..1, or >= 0 and unbounded where the card has `accepts_hdr`. The clean plate is
+    aligned and exposure-matched. alpha_hint: (H, W) float32 0..1. outside: (H, W) bool, True where
+    the warped clean plate does not cover the plate. All are of one size, which the card's
+    `size_rule` allows. None: it was not sent, which only planes outside of the card's `needs` can
+    be, or the model does not use it. scene_linear: the colour space of the request is linear (it
+    decides in which light `difference` mixes colours). settings: all of the card's schema. exact:
+    the plain computation is wanted, even where there is a faster one.
+
+    A model must not write into any of the arrays.
     """
 
     plate: FloatImage
@@ -224,17 +241,16 @@ class ModelInput:
     scene_linear: bool
     settings: Mapping[str, Any]
     frame: Optional[int] = None
-    # The request wants the plain computation, whatever faster path there is.
     exact: bool = False
 
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """What a model gives back for one frame, at the size of its input.
+    """What a model gives for one frame, at the size of its input.
 
     alpha: (H, W) float32 0..1. foreground: (H, W, 3) float32, straight, display-encoded, 0..1 (or
-    unbounded when `accepts_hdr`). extra: e.g. error or refinement, (h, w) float32 of any size.
-    degraded: labels of what is less than what was asked. notes: plain values for the reply.
+    unbounded with `accepts_hdr`). extra: e.g. error or refinement, (h, w) float32 of any size.
+    degraded: labels of what was asked for and not reached. notes: plain values for the reply.
     The engine may write into these arrays: a model must not keep them.
     """
 
@@ -246,7 +262,7 @@ class ModelOutput:
 
 
 class MattingModel(Protocol):
-    """One loaded or loadable model. Subclass it, set `card`, write `matte`."""
+    """One model, loaded or not. Subclass it, set `card`, write `matte`."""
 
     card: ModelCard
 
@@ -264,7 +280,7 @@ class MattingModel(Protocol):
 
     @property
     def memory_bytes(self) -> int:
-        """What the loaded weights and kept buffers take; 0 when not loaded or without weights."""
+        """The memory of loaded weights and kept buffers; 0 when not loaded or without weights."""
         return 0
 
     @property
@@ -276,29 +292,5 @@ class MattingModel(Protocol):
         return self.card.digest
 
     @property
-    def needs_clean_plate(self) -> bool:
-        return self.card.needs_clean_plate
-
-    @property
-    def uses_alpha_hint(self) -> bool:
-        return self.card.uses_alpha_hint
-
-    @property
-    def needs_alpha_hint(self) -> bool:
-        return self.card.needs_alpha_hint
-
-    @property
-    def accepts_hdr(self) -> bool:
-        return self.card.accepts_hdr
-
-    @property
-    def default_alignment(self) -> Literal["auto", "off"]:
-        return self.card.default_alignment
-
-    @property
     def settings_schema(self) -> SettingsSchema:
         return self.card.settings_schema
-
-    @property
-    def needs_torch(self) -> bool:
-        return self.card.needs_torch

@@ -1,4 +1,8 @@
-"""What the registry holds of a model: its card, and how it is made."""
+"""One model in the registry: its card, and what makes it.
+
+A factory is written as `module:attribute` and imported only when the model is made, so that listing
+models imports neither torch nor cv2.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,13 @@ from mattebridge.models.base import MattingModel, ModelCard
 from mattebridge.models.weights.file import WeightsRecord
 
 NAME_PATTERN = re.compile(r"[a-z0-9._-]{1,64}")
-# What a request that names no model gets, unless the machine's owner says otherwise.
+# The name of the model that a request without one gets.
 DEFAULT = "default"
 Factory = Union[str, Callable[..., MattingModel]]
 
 
 def place(name: Optional[str]) -> Any:
-    """What stands at `module:attribute`; raises `ImportError` where it cannot be imported."""
+    """The object at `module:attribute`; raises `ImportError` where it cannot be imported."""
     module, attribute = str(name).split(":")
     return operator.attrgetter(attribute)(importlib.import_module(module))
 

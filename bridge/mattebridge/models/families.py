@@ -1,11 +1,11 @@
-"""The families of models: one row each, in the order in which weights are tried.
+"""The families of models: one row each, in the order in which a user's weights are tried.
 
-    family --shipped--> models that this package brings     (built_in)
-           --describe--> what a state dict tells of itself   (weights/installed, when adding)
-           --entry-----> the model that a user's file is     (weights/installed, when listing)
+    family --shipped--> the models in this package           (built_in)
+           --describe--> what a state dict is of, for its record  (weights/installed, when adding)
+           --entry-----> the model of such a record           (weights/installed, when listing)
 
-A row holds places (`module:attribute`), imported when they are used: listing models costs neither
-torch nor cv2. A new family adds its folder and its row here, and nothing else.
+A row names functions as `module:attribute`, which are imported when they are called: listing models
+imports neither torch nor cv2. A new family adds its folder and its row here, and nothing else.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from mattebridge.models.weights.file import WeightsRecord
 
 @dataclass(frozen=True)
 class Family:
-    """Where the parts of one family are; None for what it does not have."""
+    """The functions of one family; None where it has no such models."""
 
     shipped: Optional[str] = None
     describe: Optional[str] = None
     entry: Optional[str] = None
 
     def shipped_models(self) -> Mapping[str, Entry]:
-        """The models of this family that need nothing but this package."""
+        """The models of this family that are part of this package."""
         return {} if self.shipped is None else place(self.shipped)()
 
     def described(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
-        """From a state dict, what is worth remembering; raises `ModelError` if it does not fit.
+        """The settings of a `WeightsRecord` from a state dict; `ModelError` if it does not fit.
 
         Imports torch. Only for a family with `describe`.
         """
@@ -39,7 +39,7 @@ class Family:
         return describe(state)
 
     def entry_of(self, record: WeightsRecord) -> Entry:
-        """The model that a record stands for. Only for a family with `entry`."""
+        """The model of a record. Only for a family with `entry`."""
         return cast("Callable[[WeightsRecord], Entry]", place(self.entry))(record)
 
 
@@ -58,7 +58,7 @@ FAMILIES = {
 
 
 def built_in() -> Mapping[str, Entry]:
-    """The models that need nothing but this package, its trained network if that is there."""
+    """The models that are part of this package; its trained network only where its weights are."""
     found: dict[str, Entry] = {}
     for family in FAMILIES.values():
         found.update(family.shipped_models())

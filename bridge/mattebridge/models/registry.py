@@ -1,12 +1,11 @@
-"""Which models there are, by name, and how to make one; knowing costs neither torch nor cv2.
+"""Which models there are, by name, and how to make one; only making one imports torch or cv2.
 
     name --alias--> Entry(card, factory) --make()--> model, not yet loaded
 
-Entries come from sources, functions asked again at every look-up: the families' own (`families`),
-and the user's folder of weights (`weights/installed`), whose additions are thus seen without a
-restart. A source may say in `problem` why models are missing from it. A factory is written as
-`module:attribute` and imported only when the model is made; it is called with the card, and with
-the record of the user's weights where there is one.
+Entries come from sources, which are functions that are called at every look-up: those of the
+families (`families`), and the user's folder of weights (`weights/installed`), so that added weights
+are found without a restart. A source may have an attribute `problem` that tells why models are
+missing from it.
 """
 
 from __future__ import annotations
@@ -24,19 +23,18 @@ from mattebridge.models.weights.installed import users_models
 DEFAULT_MODEL = "twoplate"
 VARIABLE = "MATTEBRIDGE_DEFAULT_MODEL"
 
-
 Source = Callable[[], Mapping[str, Entry]]
 
 
 def usual_aliases() -> Mapping[str, str]:
-    """Other names for models: `default`, by the environment or else by this package."""
+    """Other names of models: `default`, set by the environment, else the package's default."""
     return {DEFAULT: os.environ.get(VARIABLE) or DEFAULT_MODEL}
 
 
 class Registry:
     """Models by name from one or more sources; an earlier source wins over a later one.
 
-    Without `aliases` the name `default` leads to what `MATTEBRIDGE_DEFAULT_MODEL` says.
+    Without `aliases` the name `default` is an alias of `MATTEBRIDGE_DEFAULT_MODEL`.
     """
 
     def __init__(self, *sources: Source, aliases: Optional[Mapping[str, str]] = None) -> None:
@@ -54,17 +52,17 @@ class Registry:
     def problems(self) -> list[str]:
         """Why models may be missing, as sentences."""
         entries = self._entries()
-        said = [problem for source in self._sources if (problem := getattr(source, "problem", ""))]
+        found = [problem for source in self._sources if (problem := getattr(source, "problem", ""))]
         target = self._aliases.get(DEFAULT, DEFAULT_MODEL)
         if target not in entries and os.environ.get(VARIABLE) == target:
-            said.append(f"{VARIABLE} makes '{target:.80}' the default, and there is no such model")
-        return said
+            found.append(f"{VARIABLE} is '{target:.80}', and there is no such model")
+        return found
 
     def card(self, name: str) -> ModelCard:
         """The card of a model or alias.
 
-        Raises `MessageError` for what can be no model's name, `ModelError` naming the models
-        present for one that is not there.
+        Raises `MessageError` for a text that cannot be a name, `ModelError` for one that no model
+        has, naming those that there are.
         """
         return self._entry(name).card
 
@@ -74,7 +72,7 @@ class Registry:
         return _factory(entry)(*entry.arguments())
 
     def describe(self) -> list[dict[str, Any]]:
-        """What `models_list` reports: every card, with the aliases that lead to it."""
+        """What `models_list` reports: every card, with its aliases."""
         entries = self._entries()
         return [
             {**entries[name].card.describe(), "aliases": self._aliases_of(name)}
@@ -91,7 +89,7 @@ class Registry:
     def _entry(self, name: str) -> Entry:
         if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
             raise MessageError(
-                f"{name!r:.80} is no model name; one has 1 to 64 of a-z 0-9 . _ -", field="model"
+                f"{name!r:.80} is not a model name; one has 1 to 64 of a-z 0-9 . _ -", field="model"
             )
         entries = self._entries()
         entry = entries.get(self._aliases.get(name, name))

@@ -1,8 +1,8 @@
 """The pictures of one frame for a page: plate, comp, alpha and error, small, as JPEG.
 
-Light is shown as a screen shows it: sRGB-encoded, clipped at white. A comp that is not on disk is
-made here, over the checker; an error that the model did not give is what the matte leaves
-unexplained: the difference between the plate and the foreground put back over the clean plate.
+Light is sRGB-encoded and clipped at white. A comp that is not on disk is made here, over a checker.
+Where the model gives no error, it is what the matte leaves unexplained: the difference between the
+plate and the foreground over the clean plate.
 """
 
 from __future__ import annotations
@@ -11,21 +11,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from mattebridge import color
+from mattebridge.color import Pixels
 from mattebridge.errors import MattebridgeError
-from mattebridge.image_io import Frame, encode_frame
+from mattebridge.image_io import Encoding, Frame, encode_frame
 from mattebridge.image_io.sequences import Source
 from mattebridge.image_io.sources import Pictures
-from mattebridge.report.contact_sheet import checker
+from mattebridge.report.drawing import as_bytes, checker, display
 from mattebridge.report.records import Entry
-
-Pixels = NDArray[Any]
 
 VIEWS = ("plate", "comp", "alpha", "error")
 LARGE_PX = 960
@@ -33,15 +31,19 @@ THUMB_PX = 256
 LARGE_QUALITY = "82"
 THUMB_QUALITY = "76"
 READERS = 3
-# Of the room that is left on a page, what the large views of one frame may take.
+# The large views of one frame may take this share of the bytes that are left for a page.
 LARGE_SHARE = 0.5
-# Errors of a well-made matte are a few hundredths: shown this much brighter.
+# The errors of a good matte are a few hundredths: they are shown brighter by this factor.
 ERROR_GAIN = 4.0
 
 
 @dataclass
 class FramePictures:
-    """JPEGs by view, their size, what could not be shown, and the figures seen on the way."""
+    """JPEGs by view, their size, and what else was found.
+
+    size: width and height of the large views. missing: what could not be shown, and why. error,
+    area: means of the error and of alpha. error_kind: where the error comes from.
+    """
 
     frame: int
     large: dict[str, bytes] = field(default_factory=dict)
@@ -63,19 +65,19 @@ class _Light(NamedTuple):
 def picture_frame(
     entry: Entry, reader: Pictures, *, colorspace: str = "", large_px: int = LARGE_PX
 ) -> FramePictures:
-    """All views that the files of a frame allow. Never raises for a file: it is named as missing.
+    """All views that the files of a frame allow; a file that cannot be read is named as missing.
 
-    colorspace: of the plate, where the job was told; else each file's own.
+    colorspace: of the plate and clean plate, where the job set one; else each file's own.
     """
     made = FramePictures(entry.frame)
-    look = _Look(entry, reader, colorspace, large_px, made)
-    for view, make in (
-        ("plate", look.plate),
-        ("comp", look.comp),
-        ("alpha", look.alpha),
-        ("error", look.error),
+    views = _Views(entry, reader, colorspace, large_px, made)
+    for view, draw_view in (
+        ("plate", views.plate),
+        ("comp", views.comp),
+        ("alpha", views.alpha),
+        ("error", views.error),
     ):
-        shown = make()
+        shown = draw_view()
         if shown is not None:
             made.size = (shown.shape[1], shown.shape[0])
             made.large[view] = _jpeg(shown, LARGE_QUALITY)
@@ -83,8 +85,8 @@ def picture_frame(
     return made
 
 
-class _Look:
-    """One frame's files, each read once."""
+class _Views:
+    """The views of one frame; each of its files is read once. A view is None without its files."""
 
     def __init__(
         self, entry: Entry, reader: Pictures, space: str, width: int, made: FramePictures
@@ -96,31 +98,29 @@ class _Look:
         self._made = made
         self._read: dict[Source, Optional[_Light]] = {}
 
-    # -- the views --------------------------------------------------------------------------------
-
     def plate(self) -> Optional[Pixels]:
         plate = self._input("plate")
         if plate is None:
             if "plate" not in self._entry.inputs:
-                self._made.missing.append("where the plate is was not recorded")
+                self._made.missing.append("it was not recorded where the plate is")
             return None
-        return _screen(plate.rgb)
+        return display(plate.rgb)
 
     def comp(self) -> Optional[Pixels]:
         ready = self._output("comp")
         if ready is not None:
-            return _screen(ready.rgb)
+            return display(ready.rgb)
         subject = self._subject()
         if subject is None or subject.alpha is None:
             return None
-        return _screen(subject.rgb + (1 - subject.alpha) * checker(*subject.rgb.shape[:2]))
+        return display(subject.rgb + (1 - subject.alpha) * checker(*subject.rgb.shape[:2]))
 
     def alpha(self) -> Optional[Pixels]:
         coverage = self._coverage()
         if coverage is None:
             return None
         self._made.area = float(coverage.mean())
-        return _codes(np.repeat(coverage, 3, axis=2))
+        return as_bytes(np.repeat(coverage, 3, axis=2))
 
     def error(self) -> Optional[Pixels]:
         given = self._output("error")
@@ -134,10 +134,10 @@ class _Look:
             values = unexplained
             self._made.error_kind = "what the matte over the clean plate leaves unexplained"
         self._made.error = float(values.mean())
-        heat = cv2.applyColorMap(_codes(values[..., 0] * ERROR_GAIN), cv2.COLORMAP_INFERNO)
+        heat = cv2.applyColorMap(as_bytes(values[..., 0] * ERROR_GAIN), cv2.COLORMAP_INFERNO)
         return np.asarray(cv2.cvtColor(heat, cv2.COLOR_BGR2RGB))
 
-    # -- what they are made of --------------------------------------------------------------------
+    # -- what they are made of ---------------------------------------------------------------
 
     def _coverage(self) -> Optional[Pixels]:
         for name in ("alpha", "premultiplied", "layers"):
@@ -210,23 +210,15 @@ def _light(frame: Frame, space: str, width: int, opaque: bool) -> _Light:
 
 
 def _fitted(image: Pixels, shape: tuple[float, float], width: int) -> Pixels:
-    """Averaged to at most `width` pixels; what a screen cannot show is cut off first."""
+    """An image of `shape` (width, height) averaged to at most `width`, clipped to 0..1 first."""
     wide = max(1, min(width, round(shape[0])))
     high = max(1, round(shape[1] * wide / shape[0]))
     light = np.nan_to_num(np.asarray(image, np.float32), nan=0.0, posinf=1.0, neginf=0.0)
     shown = np.clip(light, 0, 1)
     if (wide, high) != (image.shape[1], image.shape[0]):
-        way = cv2.INTER_AREA if wide <= image.shape[1] else cv2.INTER_LINEAR
-        shown = np.asarray(cv2.resize(shown, (wide, high), interpolation=way))
+        method = cv2.INTER_AREA if wide <= image.shape[1] else cv2.INTER_LINEAR
+        shown = np.asarray(cv2.resize(shown, (wide, high), interpolation=method))
     return shown.reshape(high, wide, image.shape[2])
-
-
-def _screen(light: Pixels) -> Pixels:
-    return _codes(color.srgb_encode(np.clip(light, 0, 1)))
-
-
-def _codes(values: Pixels) -> Pixels:
-    return (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def _narrow(shown: Pixels, width: int) -> Pixels:
@@ -238,7 +230,7 @@ def _narrow(shown: Pixels, width: int) -> Pixels:
 
 def _jpeg(codes: Pixels, quality: str) -> bytes:
     return encode_frame(
-        Path("page.jpg"), codes, colorspace="srgb", alpha="opaque", compression=quality
+        Path("page.jpg"), codes, Encoding(colorspace="srgb", alpha="opaque", compression=quality)
     )
 
 
@@ -253,9 +245,10 @@ def draw(
 def fitting(
     drawn: Mapping[int, FramePictures], order: Iterable[int], *, limit_bytes: int, large: int
 ) -> dict[int, FramePictures]:
-    """Those of `order`, the most wanted first, that fit into `limit_bytes` as base64.
+    """The pictures of the frames of `order`, most wanted first, that fit into `limit_bytes`.
 
-    The first `large` keep their large views, as long as these leave room for the small ones.
+    They are counted as base64. The first `large` keep their large views, unless one of them takes
+    more than its share of what is left.
     """
     kept: dict[int, FramePictures] = {}
     left = limit_bytes

@@ -1,10 +1,10 @@
-"""What is known of a matted shot from the records that its job left, and where to look first.
+"""A matted shot as its job recorded it, and the frames to look at first.
 
     OUT/plate.mattebridge.jsonl (and a file of --report) --> Shot: settings, model, frames in order
                                                          --> findings: failed, jumps, errors, ...
 
-Nothing here opens a picture. Lines that are torn or foreign are passed over: a report of what is
-there is worth more than none.
+No picture is opened here. Lines that are incomplete or of another kind are skipped: a report of
+what can be read is worth more than none.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from typing import Any, Optional
 from mattebridge.errors import SequenceError, UsageError
 from mattebridge.image_io.sequences import Source, VideoPicture, find_frames
 from mattebridge.image_io.video_read import is_video
+from mattebridge.shot.ledger import LEDGER_SUFFIX
 
-LEDGER_SUFFIX = ".mattebridge.jsonl"
-# A matte whose area jumps by less than this share of the picture is at work, not at fault.
+# Area changes by less than this share of the picture are not reported.
 LEAST_JUMP = 0.005
-# A jump stands out when it is so many times the usual change from frame to frame.
+# A change of area stands out from this many times the usual one from frame to frame.
 JUMP_SIGMAS = 6.0
-# An error stands out when it is so many times that of the middle frame.
+# An error stands out from this many times the median one.
 ERROR_FACTOR = 1.5
+# Frames named of each kind.
 NAMED = 5
 
 
@@ -74,13 +75,13 @@ class Finding:
     text: str
 
 
-# ------------------------------------------------------------------------------------------ reading
+# --- reading --------------------------------------------------------------------------------------
 
 
 def find_ledgers(folder: Path) -> list[Path]:
     """The ledgers of the sequences that were matted into a folder. Raises `UsageError`."""
     if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder; give the -o of `mattebridge matte`")
+        raise UsageError(f"{folder} is not a folder; give the -o of `mattebridge matte`")
     found = sorted(folder.glob(f"*{LEDGER_SUFFIX}"))
     if not found:
         raise UsageError(
@@ -91,12 +92,12 @@ def find_ledgers(folder: Path) -> list[Path]:
 
 
 def read_shot(ledger: Path, records: Optional[Path] = None) -> Shot:
-    """The shot of a ledger; `records` is a file of `--report`, whose lines count more.
+    """The shot of a ledger; `records` is a file of `--report`, whose records replace the ledger's.
 
-    Raises `UsageError` where there is nothing to report on.
+    Raises `UsageError` where no frame was recorded.
     """
     folder, lines = ledger.parent, list(_lines(ledger))
-    told: dict[int, Mapping[str, Any]] = {}
+    ended: dict[int, Mapping[str, Any]] = {}
     noted: dict[int, Mapping[str, Any]] = {}
     head: Mapping[str, Any] = {}
     for line in [*lines, *(_lines(records) if records is not None else ())]:
@@ -104,14 +105,14 @@ def read_shot(ledger: Path, records: Optional[Path] = None) -> Shot:
         if "settings" in line:
             head = line
         elif _is_record(record):
-            told[record["frame"]] = record
+            ended[record["frame"]] = record
         elif isinstance(line.get("frame"), int):
             noted[line["frame"]] = line
-    numbers = sorted({*told, *noted})
+    numbers = sorted({*ended, *noted})
     if not numbers:
-        raise UsageError(f"{ledger} tells of no frame; matte the shot first")
-    places = _Places(folder, {number: told[number] for number in numbers if number in told})
-    entries = [_entry(number, told.get(number), noted.get(number), places) for number in numbers]
+        raise UsageError(f"{ledger} has no frame; matte the shot first")
+    places = _Places(folder, {number: ended[number] for number in numbers if number in ended})
+    entries = [_entry(number, ended.get(number), noted.get(number), places) for number in numbers]
     return Shot(
         name=ledger.name.removesuffix(LEDGER_SUFFIX),
         folder=folder,
@@ -153,7 +154,7 @@ def _entry(
     if record is None:
         names = _mapping(note and note.get("outputs"))
         return Entry(number, outputs=places.scanned(names, number))
-    # A frame that was found good keeps its outputs; how it was made, an earlier record says.
+    # A frame that was found good has its outputs in its record; an earlier one has the rest.
     return Entry(
         frame=number,
         status=str(record["status"]),
@@ -187,13 +188,13 @@ def _numbers(value: Any) -> dict[str, float]:
 
 
 class _Places:
-    """Where pictures are: as recorded, or below the folder where that was moved since."""
+    """Where the pictures are: as recorded, or below the folder if that was moved since."""
 
     def __init__(self, folder: Path, records: Mapping[int, Mapping[str, Any]]) -> None:
         self._folder = folder
         self._scans: dict[str, Mapping[int, Source]] = {}
         self._parents: dict[Path, Optional[Path]] = {}
-        # Position of a frame in a video: its place among the frames that went into that one.
+        # The position of a frame in a video is its place among the frames of that video.
         self._positions: dict[tuple[str, int], int] = {}
         lengths: dict[str, int] = {}
         for number, record in records.items():
@@ -220,7 +221,7 @@ class _Places:
         return found
 
     def _below(self, path: Path) -> Optional[Path]:
-        """By its folder, looked for once: a stat for each of thousands of files takes long."""
+        """By its folder, which is looked for once: a stat for every file of a shot takes long."""
         if path.parent not in self._parents:
             parts = path.parent.parts
             tried = [self._folder.joinpath(*parts[start:]) for start in range(1, len(parts))]
@@ -230,7 +231,7 @@ class _Places:
         return None if parent is None else parent / path.name
 
     def scanned(self, outputs: Iterable[str], number: int) -> dict[str, Source]:
-        """Of a ledger that holds no records: what lies in the folders of the outputs."""
+        """For a ledger without records: what is in the folders of the outputs."""
         found: dict[str, Source] = {}
         for output in outputs:
             if output not in self._scans:
@@ -246,18 +247,18 @@ class _Places:
             return {}
 
 
-# ------------------------------------------------------------------------------ where to look first
+# --- where to look first --------------------------------------------------------------------------
 
 
 def findings(shot: Shot) -> list[Finding]:
-    """The frames to look at first, gravest kind first; each kind names a few at most."""
+    """The frames to look at first, gravest kind first, a few of each kind at most."""
     return [
         *_failed(shot.entries),
         *_jumps(shot.entries),
         *_errors(shot.entries),
         *_grouped(shot.entries, "less than asked for", lambda entry: entry.degraded),
-        *_grouped(shot.entries, "an earlier frame stands in", lambda entry: entry.held),
-        *_grouped(shot.entries, "black stands in", lambda entry: entry.black),
+        *_grouped(shot.entries, "an earlier frame is used", lambda entry: entry.held),
+        *_grouped(shot.entries, "black is used", lambda entry: entry.black),
     ]
 
 
@@ -272,7 +273,7 @@ def _failed(entries: Sequence[Entry]) -> list[Finding]:
 
 
 def _jumps(entries: Sequence[Entry]) -> list[Finding]:
-    """Where the matte's area changes much more than it does from frame to frame elsewhere."""
+    """Where the area of the matte changes much more than it usually does from frame to frame."""
     pairs = [
         (after, after.area - before.area)
         for before, after in zip(entries, entries[1:])
@@ -300,14 +301,14 @@ def _errors(entries: Sequence[Entry]) -> list[Finding]:
         return []
     middle = statistics.median(entry.error or 0.0 for entry in known)
     worst = sorted(known, key=lambda entry: -(entry.error or 0.0))[:NAMED]
-    # The largest always, the next ones where they stand out.
+    # The largest always, others when they stand out.
     chosen = [e for e in worst if e is worst[0] or (e.error or 0.0) > ERROR_FACTOR * middle]
     return [
         Finding(
             entry.frame,
             "error",
             f"{'largest' if entry is worst[0] else 'large'} error:"
-            f" {entry.error:.4f}, where the middle frame has {middle:.4f}",
+            f" {entry.error:.4f}, where the median is {middle:.4f}",
         )
         for entry in chosen
     ]

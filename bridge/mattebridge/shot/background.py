@@ -1,4 +1,4 @@
-"""What lies under a comp: a checker, a colour, a picture or a sequence."""
+"""What is behind the subject in a comp: a checker, a colour, a picture or a sequence."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mattebridge import color
+from mattebridge.color import FloatImage
 from mattebridge.errors import UsageError
 
-FloatImage = NDArray[np.float32]
 CHECKER_PX = 32
 # Two greys of linear light, dark enough to show a light fringe and light enough to show a dark one.
 CHECKER = (0.12, 0.24)
@@ -19,10 +18,11 @@ CHECKER = (0.12, 0.24)
 
 @dataclass(frozen=True)
 class Background:
-    """What the comp stands over: a flat colour of linear light, a checker, or pictures.
+    """The background of a comp: a flat colour of linear light, a checker of two, or pictures.
 
-    pictures: the file, pattern, folder or video, in place of colours. encoded: the comp is mixed
-    in sRGB-encoded values, as the published scripts do, and not in light.
+    text: as it was given. pictures: the file, pattern, folder or video, in place of colours.
+    encoded: the comp is mixed in sRGB-encoded values, as the published scripts do, and not in
+    light.
     """
 
     text: str
@@ -31,7 +31,7 @@ class Background:
     encoded: bool = False
 
     def render(self, height: int, width: int) -> FloatImage:
-        """(height, width, 3) float32, linear; not for pictures."""
+        """(height, width, 3) float32, linear; for colours only."""
         palette = np.asarray(self.colours, np.float32)
         if len(palette) == 1:
             return np.broadcast_to(palette[0], (height, width, 3))
@@ -61,7 +61,7 @@ def parse_background(text: str) -> Background:
     if re.search(r"[./\\#%@$]", text):
         return Background(text, pictures=text)
     raise UsageError(
-        f"no background '{text}'; say checker, '#204080', linear 0.1,0.2,0.3, or a picture or video"
+        f"no background '{text}'; give checker, '#204080', linear 0.1,0.2,0.3, a picture or a video"
     )
 
 

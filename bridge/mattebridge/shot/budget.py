@@ -1,4 +1,8 @@
-"""How many bytes of frames may be in memory at once, and what the daemon takes."""
+"""The memory of a running job: a budget for its frames, and what the daemon's workers hold.
+
+A frame is admitted when its bytes (inputs, results and what is encoded) fit into what the frames on
+their way leave of the budget. So the memory of a job does not grow with the length of the shot.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,35 @@ from typing import Optional
 from mattebridge.errors import MattebridgeError
 from mattebridge.shot.ports import Client
 
-# How often the daemon is asked for its memory, and how long an answer may take.
+# How often the daemon is asked for its memory, and how long it may take to reply.
 STATUS_EVERY_S = 1.0
 STATUS_LIMIT_S = 2.0
 
 
+class ByteBudget:
+    """The bytes of the frames on their way; a frame that is alone is always admitted."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self.frames = 0
+
+    def acquire(self, size: int) -> bool:
+        """Admit a frame of so many bytes; False when it must wait."""
+        if self.frames and self.used + size > self.limit:
+            return False
+        self.used += size
+        self.frames += 1
+        return True
+
+    def release(self, size: int) -> None:
+        """A frame of so many bytes has ended."""
+        self.used -= size
+        self.frames -= 1
+
+
 class DaemonMemory:
-    """What the daemon's workers hold, as it says itself; asked now and then, for the record."""
+    """The memory of the daemon's workers, for the record; the daemon is asked now and then."""
 
     def __init__(self, client: Optional[Client]) -> None:
         self._client = client
@@ -25,7 +51,7 @@ class DaemonMemory:
         self._bytes = 0
 
     def now(self) -> int:
-        """Bytes; what was said last while another frame asks, or soon after; 0 when unknown."""
+        """In bytes, 0 when unknown: as last replied, while that is recent or another frame asks."""
         if self._client is None or not self._lock.acquire(blocking=False):
             return self._bytes
         try:
@@ -38,23 +64,3 @@ class DaemonMemory:
         finally:
             self._lock.release()
         return self._bytes
-
-
-class ByteBudget:
-    """Bytes of frames on their way; one frame is always admitted, however big."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.used = 0
-        self.frames = 0
-
-    def take(self, size: int) -> bool:
-        if self.frames and self.used + size > self.limit:
-            return False
-        self.used += size
-        self.frames += 1
-        return True
-
-    def give_back(self, size: int) -> None:
-        self.used -= size
-        self.frames -= 1

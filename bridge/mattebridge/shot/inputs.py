@@ -1,46 +1,38 @@
-"""The pictures of one frame, read from disk; stills are read once for the shot."""
+"""The pictures of one frame, read from disk as a request wants them.
+
+    read(task)      plate, clean plate, hint and mattes, by role
+    backdrop(task)  the picture behind the comp
+
+A still (one picture for every frame) is read once. A still clean plate is also *held* by the daemon
+under a name, and the frames then send the name: it is copied into shared memory once instead of
+once a frame, and the engine keeps what it has computed from it. The name is made from the pixels,
+so a job that was killed and runs again holds no second copy.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any, Optional
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mattebridge import color
+from mattebridge.color import Pixels
 from mattebridge.errors import MattebridgeError, PlateError, QuotaError, TooLargeError
 from mattebridge.image_io.sequences import Source
 from mattebridge.image_io.sources import Pictures
-from mattebridge.shot.job import MATTE_ROLES
 from mattebridge.shot.plan import FrameTask, Plan
 from mattebridge.shot.ports import Client
-
-Pixels = NDArray[Any]
-
-
-@dataclass
-class Black:
-    """What a matte would be of a frame where there is nothing; planes that are asked for."""
-
-    alpha: Any = None
-    foreground: Any = None
-    premultiplied: Any = None
-    error: Any = None
-    refinement: Any = None
-    degraded: tuple[str, ...] = ()
-    timings: Mapping[str, float] = field(default_factory=dict)
+from mattebridge.wire.params import MATTE_ROLES
 
 
 class ShotInputs:
-    """Pictures from disk as the request wants them; a still is read once and left with the daemon.
+    """Reads the pictures of a shot, for any number of threads.
 
-    A held clean plate is copied into shared memory once instead of once a frame, and the engine
-    keeps what it has worked out about it.
+    client: holds the still clean plate; None for a job that sends no frame.
     """
 
     def __init__(self, plan: Plan, client: Optional[Client]) -> None:
@@ -65,25 +57,37 @@ class ShotInputs:
                 planes[role] = self._matte(role, files[role])
         return planes
 
+    def hold_again(self, task: FrameTask, lost: Any) -> Any:
+        """A clean plate for a request, after the daemon did not know `lost` any more: a name again.
+
+        Pixels where the daemon cannot hold it.
+        """
+        key = _still_key(task)
+        with self._lock:
+            if self._stills.get(key) == lost:
+                self._stills[key] = self._hold(self._read_clean_plate(task))
+            return self._stills[key]
+
+    def clean_plate_again(self, task: FrameTask, lost: Any) -> Pixels:
+        """The same as pixels, for a daemon that drops what it holds."""
+        return self._read_clean_plate(task)
+
     def backdrop(self, task: FrameTask) -> Optional[Pixels]:
         """The picture behind the comp, (H, W, 3) float32 in linear light, of its own size."""
         source = task.backdrop
         if source is None:
             return None
-
-        def read() -> Pixels:
-            pixels = as_rgb(self._pictures.frame(source).pixels)
-            encoded = task.colorspaces["background"] == "srgb"
-            return color.srgb_decode(pixels) if encoded else color.to_float(pixels)
-
         with self._lock:
             known, _ = self._backdrop
             if known != source:
-                self._backdrop = (source, read())
+                pixels = self._pictures.frame(source).rgb
+                encoded = task.colorspaces["background"] == "srgb"
+                light = color.srgb_decode(pixels) if encoded else color.to_float(pixels)
+                self._backdrop = (source, light)
             return self._backdrop[1]
 
     def release(self) -> None:
-        """Drop what was left with the daemon; a daemon that is gone has dropped it already."""
+        """Close the videos and have the daemon drop what it holds; one that is gone holds none."""
         self._pictures.close()
         for name in self._held:
             if self._client is not None:
@@ -91,35 +95,24 @@ class ShotInputs:
                     self._client.drop_clean_plate(name)
         self._held.clear()
 
-    def hold_again(self, task: FrameTask, lost: Any) -> Any:
-        """The clean plate under a name again, after the daemon no longer knew `lost`."""
-        key = still_key(task)
-        with self._lock:
-            if self._stills.get(key) == lost:
-                self._stills[key] = self._hold(self._read_clean_plate(task))
-            return self._stills[key]
-
-    def clean_plate_again(self, task: FrameTask, lost: Any) -> Pixels:
-        """The pixels themselves, where holding them does not last."""
-        return self._read_clean_plate(task)
-
     def _plate(self, task: FrameTask) -> Pixels:
-        pixels = self._pictures.frame(task.inputs.plate).pixels
-        wants_alpha = self._plan.job.plate_alpha != "opaque"
-        return as_rgb(pixels) if pixels.shape[2] < 4 or not wants_alpha else pixels
+        frame = self._pictures.frame(task.inputs.plate)
+        has_alpha = frame.pixels.shape[2] == 4 and self._plan.job.params.plate_alpha != "opaque"
+        return frame.pixels if has_alpha else frame.rgb
 
     def _clean_plate(self, task: FrameTask) -> Any:
         if "clean_plate" not in self._plan.stills:
             return self._read_clean_plate(task)
-        return self._once(still_key(task), lambda: self._hold(self._read_clean_plate(task)))
+        return self._once(_still_key(task), lambda: self._hold(self._read_clean_plate(task)))
 
     def _read_clean_plate(self, task: FrameTask) -> Pixels:
-        pixels = as_rgb(self._pictures.frame(task.inputs.files["clean_plate"]).pixels)
-        return in_space(pixels, task.colorspaces["clean_plate"], task.colorspaces["plate"])
+        """In the colour space of the plate: a request has one for both."""
+        pixels = self._pictures.frame(task.inputs.files["clean_plate"]).rgb
+        spaces = task.colorspaces
+        return color.converted(pixels, spaces["clean_plate"], spaces["plate"])
 
     def _hold(self, pixels: Pixels) -> Any:
         """A name under which the daemon holds the pixels, or the pixels where it cannot."""
-        # Named by content: a job that was killed and runs again holds no second copy.
         digest = hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=12)
         name = f"matte-{digest.hexdigest()}-{'x'.join(map(str, pixels.shape))}"
         assert self._client is not None
@@ -144,18 +137,5 @@ class ShotInputs:
             return self._stills[key]
 
 
-def still_key(task: FrameTask) -> tuple[str, ...]:
+def _still_key(task: FrameTask) -> tuple[str, ...]:
     return ("clean_plate", task.colorspaces["clean_plate"], task.colorspaces["plate"])
-
-
-def as_rgb(pixels: Pixels) -> Pixels:
-    if pixels.shape[2] == 1:
-        return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
-    return pixels[..., :3]
-
-
-def in_space(pixels: Pixels, space: str, wanted: str) -> Pixels:
-    """A clean plate in the colour space of its plate: a request has one for both."""
-    if space == wanted:
-        return pixels
-    return color.srgb_encode(pixels) if wanted == "srgb" else color.srgb_decode(pixels)

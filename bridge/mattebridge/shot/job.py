@@ -8,14 +8,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Optional
 
-from mattebridge.shot.outputs import DEFAULT_OUTPUTS, LAYERS
+from mattebridge.shot.outputs import LAYERS
+from mattebridge.wire.params import DEFAULT_OUTPUTS, MATTE_ROLES, RenderParams
 
 # Room for three UHD frames at once, read, at the daemon and written: fewer do not overlap.
 DEFAULT_MAX_BYTES = 1 << 30
-MATTE_ROLES = ("alpha_hint", "garbage_matte", "core_matte")
-ROLES = ("plate", "clean_plate", *MATTE_ROLES)
 # A black clean plate would make everything subject.
 MAY_BE_BLACK = ("plate", *MATTE_ROLES)
+# In place of a colour space: every file's own.
+OF_THE_FILE = "of the file"
+DEFAULT_PARAMS = RenderParams(colorspace=OF_THE_FILE)
 NUMBERINGS = ("source", "image_sequences")
 # Digits of the published scripts' numbers, which begin at 0.
 PUBLISHED_DIGITS = 5
@@ -23,11 +25,11 @@ PUBLISHED_DIGITS = 5
 
 @dataclass(frozen=True)
 class MatteJob:
-    """One call of `mattebridge matte`: a field for each option, with its default.
+    """One call of `mattebridge matte`: its options, with their defaults.
 
-    Inputs are files, folders, patterns or videos; `output` is a folder. `colorspace` and the other
-    render parameters mean what they do in a request; None leaves the choice to the file, the model
-    or the preset.
+    Inputs are files, folders, patterns or videos; `output` is a folder. `params` mean what they do
+    in a request; their `colorspace` may be `OF_THE_FILE`, and no `output_colorspace` leaves that to
+    the formats. None elsewhere leaves the choice to the file or the preset.
     """
 
     plate: str
@@ -52,15 +54,7 @@ class MatteJob:
     audio: bool = True
     keep_data_window: bool = False
     model: str = "default"
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    colorspace: Optional[str] = None
-    output_colorspace: Optional[str] = None
-    plate_alpha: str = "opaque"
-    foreground: str = "model"
-    alignment: Optional[str] = None
-    match_exposure: Optional[bool] = None
-    nonfinite: str = "error"
-    exact: bool = False
+    params: RenderParams = DEFAULT_PARAMS
     existing: str = "error"
     missing: str = "error"
     deadline_s: Optional[float] = None
@@ -73,19 +67,10 @@ class MatteJob:
         """The outputs that become files."""
         if not self.layers:
             return tuple(self.outputs)
-        inside = ("alpha", "foreground", "premultiplied")
-        return (*(name for name in self.outputs if name not in inside), LAYERS)
+        return (*(name for name in self.outputs if name not in DEFAULT_OUTPUTS), LAYERS)
 
     @property
     def render_params(self) -> dict[str, Any]:
-        """What goes with every request, besides the colour space of the frame."""
-        given = {
-            "plate_alpha": self.plate_alpha,
-            "foreground": self.foreground,
-            "alignment": self.alignment,
-            "match_exposure": self.match_exposure,
-            "nonfinite": self.nonfinite,
-            "exact": self.exact,
-            "settings": dict(self.settings),
-        }
-        return {name: value for name, value in given.items() if value is not None}
+        """The parameters that go with every request as they are: all but the colour spaces."""
+        spaces = ("colorspace", "output_colorspace")
+        return {name: value for name, value in self.params.given().items() if name not in spaces}

@@ -1,4 +1,4 @@
-"""The record that lies beside the frames: how each was made, so that a resumed job never mixes.
+"""The ledger beside the frames: how each was made, so that a resumed job never mixes settings.
 
     OUT/plate.mattebridge.jsonl        one JSON object a line, only ever appended to
 
@@ -7,12 +7,12 @@
     {"stale": [1001, 1002]}
     {"record": {"frame": 1001, "status": "done", "ms": 412.0, ...}}
 
-Records are for `mattebridge report` and decide nothing.
-A frame on disk is good when its last line names this job's digest, its inputs are unchanged (size
-and time), every output has its recorded length, and the cheap check of image_io passes. Several
-farm chunks append to one ledger: each line is written in one piece under a lock, and begins with a
-newline, so that a line torn by a killed process spoils only itself. The rule that must not be
-broken: a frame whose line is missing or different is never taken for good.
+Records are for `mattebridge report` and decide nothing. A frame on disk is good when its last line
+has this job's digest, its inputs are unchanged (size and time), every output has its recorded size,
+and the quick check of image_io passes. Several chunks of a farm append to one ledger: each line is
+written in one piece under a lock and begins with a newline, so that a line that a killed process
+left unfinished makes no other one unreadable. The rule that must not be broken: a frame whose line
+is missing or different is never taken for good.
 """
 
 from __future__ import annotations
@@ -26,20 +26,22 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from mattebridge.errors import FrameReadError, FrameWriteError, OutputExistsError
 from mattebridge.image_io import check_frame
 from mattebridge.image_io.video_read import is_video
 from mattebridge.version import __version__
 from mattebridge.whole_files import write_error
+from mattebridge.wire import oslayer
 
-# A digest of this many hex digits tells jobs apart and stays readable.
+LEDGER_SUFFIX = ".mattebridge.jsonl"
+# Enough hex digits of a digest to tell jobs apart, and few enough to read.
 DIGEST_DIGITS = 32
 
 
 def job_digest(settings: Mapping[str, Any], model_digest: str) -> str:
-    """One name for everything that decides the pixels besides the inputs' own."""
+    """A digest of everything that decides the pixels, besides the inputs themselves."""
     text = json.dumps([settings, model_digest], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_DIGITS]
 
@@ -51,11 +53,11 @@ def sequence_name(frame: Path) -> str:
 
 def ledger_path(folder: Path, plate: str) -> Path:
     """`OUT/plate.mattebridge.jsonl`, named after the sequence, folder or video."""
-    return folder / f"{plate}.mattebridge.jsonl"
+    return folder / f"{plate}{LEDGER_SUFFIX}"
 
 
 def identity(path: Path) -> list[int]:
-    """Size and time of an input: a plate rendered again makes its matte stale."""
+    """Size and time of an input: the matte of a plate that was rendered again is stale."""
     try:
         status = path.stat()
     except OSError:
@@ -114,7 +116,7 @@ class Ledger:
         outputs: Mapping[str, tuple[str, Path]],
         size_px: tuple[int, int],
     ) -> bool:
-        """Whether every output of a frame stands on disk, whole, and made in exactly this way."""
+        """Whether every output of a frame is on disk, whole, and made in exactly this way."""
         line = self._lines.get(frame)
         if line is None or line.job != job or line.inputs != inputs:
             return False
@@ -143,12 +145,12 @@ class Ledger:
                 continue
             if not self.known:
                 raise OutputExistsError(
-                    f"{present[0]} is there, and nothing says how it was made"
+                    f"{present[0]} exists, and it is not known how it was made"
                     f" ({self.path.name} is missing); use --existing overwrite or another -o"
                 )
             if self._was_made_otherwise(frame, wanted, job):
                 raise OutputExistsError(
-                    f"frame {frame} is there, made with other settings"
+                    f"frame {frame} exists, made with other settings"
                     f"{self._difference(settings)}; use --existing overwrite or another -o"
                 )
 
@@ -157,8 +159,8 @@ class Ledger:
     ) -> bool:
         line = self._lines.get(frame)
         if line is None:
-            # A run that was killed between writing the frame and noting it: made again, not mixed,
-            # if that run was of this very job.
+            # A run was killed between writing the frame and noting it. If it was a run of this job,
+            # the frame is made again; the settings are the same.
             return self.job != job
         forms = {output: recorded[0] for output, recorded in line.outputs.items()}
         return line.job != job or any(
@@ -194,11 +196,11 @@ class Ledger:
         inputs: Mapping[str, Any],
         outputs: Mapping[str, tuple[str, int]],
     ) -> None:
-        """Note a frame whose outputs stand on disk: by output, the format and size in bytes."""
+        """Note a frame whose outputs are on disk: by output, the format and size in bytes."""
         self._append({"frame": frame, "job": job, "inputs": inputs, "outputs": outputs})
 
     def remember(self, record: Mapping[str, Any]) -> None:
-        """Keep how a frame ended, for people; a disk that is full for it is no failure."""
+        """Note how a frame ended, for people; a disk that is full is no failure of the job."""
         with contextlib.suppress(FrameWriteError):
             self._append({"record": record})
 
@@ -216,7 +218,7 @@ class Ledger:
 
 
 def _is_whole(path: Path, size_bytes: int, size_px: tuple[int, int]) -> bool:
-    """By the cheap check; of a video, which was counted when it was made, by its length."""
+    """By the quick check; of a video, whose frames were counted when it was made, by its size."""
     try:
         if is_video(path):
             return path.stat().st_size == size_bytes
@@ -228,15 +230,12 @@ def _is_whole(path: Path, size_bytes: int, size_px: tuple[int, int]) -> bool:
 
 @contextlib.contextmanager
 def _locked(descriptor: int) -> Any:
-    """Alone among the processes that append; a file system without locks must do without."""
-    lock: Optional[Any] = None
-    with contextlib.suppress(ImportError, OSError):
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        lock = fcntl
+    """Locked against other processes that append; a file system without locks goes without."""
+    layer, locked = oslayer.current(), False
+    with contextlib.suppress(OSError):
+        locked = layer.lock(descriptor, wait=True)
     try:
         yield
     finally:
-        if lock is not None:
-            lock.flock(descriptor, lock.LOCK_UN)
+        if locked:
+            layer.unlock(descriptor)

@@ -1,15 +1,15 @@
-"""What a matte becomes on disk: the kinds of output, their formats, presets, the comp's background.
+"""What is written of a matte: the kinds of output, their file formats, published presets.
 
     alpha          1 channel, linear coverage
     foreground     RGB, straight
     premultiplied  RGBA, foreground * alpha and alpha; where a format holds straight alpha (PNG,
-                   integer TIFF, videos) the foreground and alpha, 0 where alpha is 0
-    comp           RGB, the premultiplied picture over a colour, a checker, a picture or a video
+                   integer TIFF, videos): foreground and alpha, 0 where alpha is 0
+    comp           RGB, the premultiplied picture over a background (see background.py)
     error, refinement   1 channel, from models that give them
     layers         one EXR of premultiplied RGBA, matte.A and foreground.R, G, B
 
 EXR and float TIFF hold scene-linear light, the 8- and 16-bit types and videos the same light
-sRGB-encoded. Nothing here knows the daemon.
+sRGB-encoded. Names and choices only: pictures.py makes the pixels.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import Optional
 from mattebridge.errors import UsageError
 from mattebridge.image_io.video_write import VIDEO_FORMATS, VideoFormat
 from mattebridge.shot.background import Background
+from mattebridge.wire.params import DEFAULT_OUTPUTS, EXTRA_OUTPUTS
 
-OUTPUTS = ("alpha", "foreground", "premultiplied", "comp", "error", "refinement")
+OUTPUTS = (*DEFAULT_OUTPUTS, "comp", *EXTRA_OUTPUTS)
 COLOURS = ("foreground", "premultiplied", "comp")
 LAYERS = "layers"
-DEFAULT_OUTPUTS = ("alpha", "foreground", "premultiplied")
-# The words of the published scripts; their `com` is straight RGBA, or a comp in a video.
+# Names of the published scripts; their `com` is straight RGBA, or a comp in a video.
 PUBLISHED = {
     "com": "premultiplied",
     "pha": "alpha",
@@ -44,7 +44,7 @@ STRAIGHT = ("alpha", "foreground")
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """A file format by the name that `--format` takes; `video` where it is one file for all."""
+    """A file format by its name in `--format`. video: for one file of all frames, else None."""
 
     name: str
     suffix: str
@@ -96,10 +96,10 @@ FORMATS: Mapping[str, OutputFormat] = {
 
 @dataclass(frozen=True)
 class Preset:
-    """A published way of naming and storing results, as a whole.
+    """How the scripts of a publication name and store their results.
 
-    folders: by output, the folder (or the name of the video). formats: as `--format` takes them,
-    for pictures and for the pictures of a video. recursive: folders are taken with all in them.
+    folders: by output, the folder (or the name of the video). image_formats, video_formats: as in
+    `--format`, for frames and for a video. recursive: folders are read with all folders in them.
     """
 
     name: str
@@ -125,12 +125,12 @@ PRESETS = {
 
 
 def parse_outputs(text: str) -> tuple[str, ...]:
-    """`alpha,comp` as names. Raises `UsageError` for one that does not exist."""
+    """The names in `alpha,comp`. Raises `UsageError` for one that does not exist."""
     given = (name.strip() for name in text.split(",") if name.strip())
     names = tuple(dict.fromkeys(PUBLISHED.get(name, name) for name in given))
     unknown = [name for name in names if name not in OUTPUTS]
     if unknown or not names:
-        what = f"no output '{unknown[0]}'" if unknown else "no output named"
+        what = f"no output '{unknown[0]}'" if unknown else "no output given"
         raise UsageError(f"{what}; --outputs takes {', '.join(OUTPUTS)}")
     return names
 
@@ -162,23 +162,17 @@ def parse_formats(text: str, outputs: Collection[str]) -> dict[str, OutputFormat
 
 
 def is_straight(output: str, form: OutputFormat) -> bool:
-    """Whether an output is foreground and alpha side by side, without a product."""
+    """Whether an output holds foreground and alpha side by side, not their product."""
     return output == "premultiplied" and not form.is_linear
 
 
 def needed_from_daemon(
     formats: Mapping[str, OutputFormat], background: Optional[Background] = None
 ) -> tuple[str, ...]:
-    """The planes to ask for, each once: bytes that nobody wants cost most."""
+    """The planes to ask the daemon for, each once: a plane that is not written costs most."""
     needed: list[str] = []
     for output, form in formats.items():
         encoded = output == "comp" and background is not None and background.encoded
         straight = encoded or is_straight(output, form)
         needed += STRAIGHT if straight else NEEDED.get(output, (output,))
     return tuple(dict.fromkeys(needed))
-
-
-# ---------------------------------------------------------------------------------- the background
-
-
-# ------------------------------------------------------------------------------------ one output

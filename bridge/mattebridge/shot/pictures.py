@@ -1,4 +1,13 @@
-"""What one output picture is: alpha, foreground, premultiplied or comp, as it is written."""
+"""From a matte to the pictures on disk: one output (alpha, premultiplied, comp ...) as pixels.
+
+    matte --picture_of--> floats in the job's space, or code values with straight alpha
+              |--write_output--> a file of that frame, written and checked
+              `--video_codes---> code values, for a video
+
+Premultiplied products stay premultiplied where a format holds that (EXR, float TIFF); where it
+holds straight alpha (PNG, integer TIFF, videos), foreground and alpha are put side by side instead,
+never divided out of a product. Comps are mixed in linear light.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +17,20 @@ from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mattebridge import color
-from mattebridge.image_io import FrameHeader, check_frame, display_codes, write_frame
-from mattebridge.shot.background import Background, FloatImage, fitted
+from mattebridge.color import FloatImage, Pixels
+from mattebridge.image_io import Encoding, FrameHeader, check_frame, display_codes, write_frame
+from mattebridge.shot.background import Background, fitted
 from mattebridge.shot.outputs import LAYERS, OutputFormat, is_straight
 
 
 @dataclass(frozen=True)
-class Finish:
-    """How results become pictures: what is the same for all frames of a job.
+class PictureStyle:
+    """What the pictures of a job have in common.
 
-    space: of the colours in a matte. truncate: code values are cut instead of rounded.
+    space: of the colours in a matte. keep_data_window: pictures get the plate's data window.
+    truncate: code values are truncated instead of rounded. metadata: how they were made.
     """
 
     space: str
@@ -36,30 +46,33 @@ def write_output(
     matte: Any,
     *,
     form: OutputFormat,
-    finish: Finish,
+    style: PictureStyle,
     header: FrameHeader,
     backdrop: Optional[FloatImage] = None,
 ) -> int:
-    """Write one output of a finished frame and look whether it arrived; its size in bytes.
+    """Write one output of a finished frame and check it on disk; its size in bytes.
 
     matte: has `alpha` (H, W, 1), `foreground` (H, W, 3) and `premultiplied` (H, W, 4), float, as
     far as they are needed. header: the plate's, for windows, pixel aspect and metadata. backdrop:
-    the background's picture, linear. Raises `FrameWriteError`, and `FrameReadError` when what
-    stands on disk is not what was written.
+    the picture behind the comp, linear. Raises `FrameWriteError`, and `FrameReadError` when what
+    is on disk is not what was written.
     """
+    layers = {"matte": matte.alpha, "foreground": matte.foreground} if output == LAYERS else {}
     size = write_frame(
         path,
-        picture_of(output, matte, form, finish, backdrop),
-        colorspace=finish.space,
-        alpha="premultiplied",
-        dtype=form.dtype,
-        compression=form.compression,
-        metadata={**header.metadata, **finish.metadata},
-        pixel_aspect=header.pixel_aspect,
-        display_window=header.display_window,
-        data_window=header.data_window if finish.keep_data_window else None,
-        layers={"matte": matte.alpha, "foreground": matte.foreground} if output == LAYERS else None,
-        truncate=finish.truncate,
+        picture_of(output, matte, form, style, backdrop),
+        Encoding(
+            colorspace=style.space,
+            alpha="premultiplied",
+            dtype=form.dtype,
+            compression=form.compression,
+            metadata={**header.metadata, **style.metadata},
+            pixel_aspect=header.pixel_aspect,
+            display_window=header.display_window,
+            data_window=header.data_window if style.keep_data_window else None,
+            layers=layers,
+            truncate=style.truncate,
+        ),
     )
     check_frame(path, size_bytes=size, size_px=(header.width, header.height))
     return size
@@ -70,61 +83,57 @@ def video_codes(
     matte: Any,
     *,
     form: OutputFormat,
-    finish: Finish,
+    style: PictureStyle,
     backdrop: Optional[FloatImage] = None,
-) -> NDArray[Any]:
-    """Code values of one output for a video: sRGB-encoded, straight alpha."""
-    picture = picture_of(output, matte, form, finish, backdrop)
+) -> Pixels:
+    """Code values of one output for a video, (H, W, C): sRGB-encoded, straight alpha."""
+    picture = picture_of(output, matte, form, style, backdrop)
     if picture.dtype.kind == "u":
         return picture
-    return display_codes(
-        picture, dtype=form.dtype, colorspace=finish.space, truncate=finish.truncate
-    )
+    return display_codes(picture, dtype=form.dtype, colorspace=style.space, truncate=style.truncate)
 
 
 def picture_of(
     output: str,
     matte: Any,
     form: OutputFormat,
-    finish: Finish,
+    style: PictureStyle,
     backdrop: Optional[FloatImage] = None,
-) -> NDArray[Any]:
-    """The pixels of one output: floats in `finish.space`, or codes where alpha is straight."""
+) -> Pixels:
+    """The pixels of one output: floats in `style.space`, or code values where alpha is straight."""
     if output == LAYERS:
         return np.asarray(matte.premultiplied)
     if is_straight(output, form):
-        return _straight_codes(matte, form.dtype, finish)
+        return _straight_codes(matte, form.dtype, style)
     if output != "comp":
         return np.asarray(getattr(matte, output))
-    if finish.background.encoded:
-        return _comp_in_codes(matte, finish)
+    if style.background.encoded:
+        return _comp_in_codes(matte, style)
     premultiplied = np.asarray(matte.premultiplied, np.float32)
-    light = np.ascontiguousarray(premultiplied[..., :3])
-    if finish.space == "srgb":
-        light = color.srgb_decode(light)
-    behind = finish.background.render(*light.shape[:2]) if backdrop is None else backdrop
+    colours = np.ascontiguousarray(premultiplied[..., :3])
+    light = color.converted(colours, style.space, "linear")
+    behind = style.background.render(*light.shape[:2]) if backdrop is None else backdrop
     comp = color.over(light, premultiplied[..., 3:], fitted(behind, *light.shape[:2]))
-    return color.srgb_encode(comp) if finish.space == "srgb" else comp
+    return color.converted(comp, "linear", style.space)
 
 
-def _straight_codes(matte: Any, dtype: str, finish: Finish) -> NDArray[Any]:
-    """Foreground and alpha as (H, W, 4) codes; black where there is no coverage at all."""
+def _straight_codes(matte: Any, dtype: str, style: PictureStyle) -> Pixels:
+    """Foreground and alpha as (H, W, 4) code values; black where alpha is 0."""
     alpha = np.asarray(matte.alpha)
     codes = np.empty((*alpha.shape[:2], 4), dtype)
     for part, plane in ((slice(0, 3), np.asarray(matte.foreground)), (slice(3, 4), alpha)):
         codes[..., part] = display_codes(
-            plane, dtype=dtype, colorspace=finish.space, truncate=finish.truncate
+            plane, dtype=dtype, colorspace=style.space, truncate=style.truncate
         )
     codes[..., :3][alpha[..., 0] <= 0] = 0
     return codes
 
 
-def _comp_in_codes(matte: Any, finish: Finish) -> NDArray[Any]:
+def _comp_in_codes(matte: Any, style: PictureStyle) -> Pixels:
     """foreground * alpha + background * (1 - alpha) in encoded values, in the space of the job."""
     foreground = np.asarray(matte.foreground, np.float32)
-    if finish.space == "linear":
-        foreground = color.srgb_encode(foreground)
-    behind = color.srgb_encode(np.asarray(finish.background.colours[:1], np.float32))
+    foreground = color.converted(foreground, style.space, "srgb")
+    behind = color.srgb_encode(np.asarray(style.background.colours[:1], np.float32))
     alpha = np.asarray(matte.alpha, np.float32)
     comp = foreground * alpha + behind * (np.float32(1.0) - alpha)
-    return color.srgb_decode(comp) if finish.space == "linear" else comp
+    return color.converted(comp, "srgb", style.space)

@@ -1,10 +1,10 @@
-"""A shot to be matted, and the look at everything before the first frame is touched.
+"""The plan of a shot: every frame with its files, sizes and outputs, checked before the first one.
 
-    MatteJob (what was asked) --preflight--> Plan (every frame: its files, sizes, outputs)
+    MatteJob (what was asked) --preflight--> Plan
 
-Preflight opens headers only. It refuses what cannot work at all (a missing frame, an output that
-is in the way) so that nothing is rendered and no daemon is started in vain; a single frame that is
-unreadable or of another size is noted in its task, and the others go on.
+Preflight opens headers only. It refuses a job that cannot succeed (a missing frame, an output that
+exists already), so that no daemon is started and nothing is rendered in vain. A single frame that
+is unreadable or of another size is noted in its task, and the others go on.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from mattebridge.image_io.sequences import (
     Source,
     VideoPicture,
     find_frames,
-    format_frames,
     match_frames,
     output_path,
     parse_frames,
@@ -40,7 +39,13 @@ from mattebridge.image_io.sequences import (
 )
 from mattebridge.image_io.sources import path_of, read_header
 from mattebridge.shot.background import Background, parse_background
-from mattebridge.shot.job import MAY_BE_BLACK, NUMBERINGS, PUBLISHED_DIGITS, ROLES, MatteJob
+from mattebridge.shot.job import (
+    MAY_BE_BLACK,
+    NUMBERINGS,
+    OF_THE_FILE,
+    PUBLISHED_DIGITS,
+    MatteJob,
+)
 from mattebridge.shot.ledger import Ledger, identity, ledger_path, sequence_name
 from mattebridge.shot.outputs import (
     COLOURS,
@@ -53,7 +58,7 @@ from mattebridge.shot.outputs import (
 )
 from mattebridge.shot.videos import VideoPlan, plan_videos
 from mattebridge.whole_files import can_write
-from mattebridge.wire.params import OUTPUT_CHANNELS
+from mattebridge.wire.params import INPUT_ROLES, OUTPUT_CHANNELS
 
 # Readers of headers: on a network file system each costs a round trip, not work.
 HEADER_THREADS = 8
@@ -61,11 +66,12 @@ HEADER_THREADS = 8
 
 @dataclass(frozen=True)
 class FrameTask:
-    """One frame: where it comes from, where it goes, and what is wrong with it already.
+    """One frame: where it comes from, where it goes, and what is known to be wrong with it.
 
-    colorspaces: of the plate and clean plate. identity: size and time of every input. size_bytes:
-    memory the frame takes on its way through. outputs: the files that are this frame's alone.
-    backdrop: the picture behind its comp.
+    outputs: the files of this frame alone, by output; videos are in the plan. backdrop: the picture
+    behind its comp. header: of the plate. colorspaces: of plate, clean plate and background.
+    identity: size and time of every input. size_bytes: memory that the frame takes at most on its
+    way. problem: why it will fail.
     """
 
     inputs: FrameInputs
@@ -84,7 +90,11 @@ class FrameTask:
 
 @dataclass(frozen=True)
 class Plan:
-    """A job that can be run: its frames in order, and what they have in common."""
+    """A job that can be run: its frames in order, and what they have in common.
+
+    formats: by output. stills: roles with one picture for every frame. sources: by role, the name
+    of the sequence, folder or video.
+    """
 
     job: MatteJob
     tasks: Sequence[FrameTask]
@@ -102,13 +112,14 @@ class Plan:
 
     @property
     def output_dtype(self) -> str:
-        return output_dtype(self.formats)
+        """The sample type to ask for."""
+        return _output_dtype(self.formats)
 
     @property
     def space(self) -> str:
-        """Of the colours that the daemon is to give: as they are stored, where all agree."""
-        if self.job.output_colorspace is not None:
-            return self.job.output_colorspace
+        """The colour space to ask for: that of the files, or linear where they differ."""
+        if self.job.params.output_colorspace is not None:
+            return self.job.params.output_colorspace
         stored = {
             self.formats[name].is_linear for name in (*COLOURS, LAYERS) if name in self.formats
         }
@@ -121,16 +132,17 @@ class Plan:
 
     @property
     def folders(self) -> list[Path]:
+        """The folders that are written to."""
         paths = {path.parent for task in self.tasks for path in task.outputs.values()}
         return sorted(paths | {video.path.parent for video in self.videos})
 
     def settings(self, model: str) -> dict[str, Any]:
-        """Everything that decides the pixels, by name, for the ledger and the files."""
+        """Everything that decides the pixels, by name, for the ledger and the metadata."""
         job = self.job
         params = {
-            "output_colorspace": job.output_colorspace or "linear",
+            "output_colorspace": job.params.output_colorspace or "linear",
             **job.render_params,
-            "colorspace": job.colorspace or "of the file",
+            "colorspace": job.params.colorspace,
         }
         shared = {"model": model, "hint_channel": job.hint_channel, "missing": job.missing}
         given = {**params, **shared, **self.sources, "keep_data_window": job.keep_data_window}
@@ -141,7 +153,7 @@ class Plan:
         return given
 
     def form_of(self, output: str) -> str:
-        """The format of an output as the ledger notes it."""
+        """The format of an output as the ledger has it."""
         name = self.formats[output].name
         for video in self.videos:
             if video.output == output:
@@ -154,18 +166,42 @@ class Plan:
         paths = {**task.outputs, **{video.output: video.path for video in self.videos}}
         return {name: (self.form_of(name), path) for name, path in paths.items()}
 
+    def is_good(
+        self, task: FrameTask, digest: str, outputs: Optional[Collection[str]] = None
+    ) -> bool:
+        """Whether a frame's outputs are on disk, whole, and made by the job of this digest.
 
-def output_dtype(formats: Mapping[str, OutputFormat]) -> str:
-    """half where nothing finer is written: half the memory on the way."""
+        outputs: those to check, by default all.
+        """
+        if task.header is None:
+            return False
+        wanted = self.wanted(task)
+        return self.ledger.is_good(
+            task.frame,
+            job=digest,
+            inputs=task.identity,
+            outputs={name: wanted[name] for name in (wanted if outputs is None else outputs)},
+            size_px=(task.header.width, task.header.height),
+        )
+
+    def note(self, task: FrameTask, digest: str, sizes: Mapping[str, int]) -> None:
+        """Note in the ledger a frame whose outputs are on disk: their sizes in bytes, by name."""
+        outputs = {name: (self.form_of(name), size) for name, size in sizes.items()}
+        self.ledger.note(task.frame, job=digest, inputs=task.identity, outputs=outputs)
+
+
+def _output_dtype(formats: Mapping[str, OutputFormat]) -> str:
+    """float16 where every output is half: half the memory on the way."""
     only_half = all(form.dtype == "half" for form in formats.values())
     return "float16" if only_half and "comp" not in formats else "float32"
 
 
 def preflight(job: MatteJob) -> Plan:
-    """Look at everything the job needs, without rendering and without a daemon.
+    """Check everything that the job needs, without rendering and without a daemon.
 
-    Raises `UsageError` and its kin for what makes the whole job impossible, naming every missing
-    frame. Frames that are unreadable or do not fit come back as tasks with a `problem`.
+    Raises `UsageError` (`SequenceError`, `OutputExistsError`) for what makes the whole job
+    impossible, naming every missing frame, and `InputsError` when no frame fits. Frames that are
+    unreadable or do not fit come back as tasks with a `problem`.
     """
     preset = _preset(job)
     inputs = {role: _found(job, role, preset) for role in _given(job)}
@@ -232,13 +268,13 @@ def _found(job: MatteJob, role: str, preset: Optional[Preset]) -> FrameFiles:
 
 
 def _with_preset(job: MatteJob, preset: Optional[Preset], plate: FrameFiles) -> MatteJob:
-    """The job with what the preset says wherever the job itself says nothing."""
+    """The job with the preset's choices wherever it makes none itself."""
     if preset is None:
         return job
     as_video = plate.video is not None and job.numbering == "source"
     outputs = job.outputs
     if as_video and job.formats is None:
-        # There is no alpha in an mp4: what the scripts call com is a comp there.
+        # An mp4 holds no alpha: `com` is a comp in the videos of the scripts.
         outputs = tuple("comp" if name == "premultiplied" else name for name in outputs)
     return replace(
         job,
@@ -250,7 +286,7 @@ def _with_preset(job: MatteJob, preset: Optional[Preset], plate: FrameFiles) -> 
 
 def _matched(job: MatteJob, inputs: Mapping[str, FrameFiles]) -> list[FrameInputs]:
     frames = _chosen_frames(job, inputs["plate"])
-    hold = ROLES if job.missing == "hold" else ()
+    hold = INPUT_ROLES if job.missing == "hold" else ()
     black = MAY_BE_BLACK if job.missing == "black" else ()
     return match_frames(inputs, frames=frames, hold=hold, black=black)
 
@@ -273,7 +309,7 @@ def _video_paths(
 def _backdrops(
     background: Background, plate: FrameFiles, matched: Sequence[FrameInputs]
 ) -> dict[int, Source]:
-    """The picture behind each frame: a sequence or video runs along, and begins again at its end.
+    """By frame, the picture behind it; a sequence or video is repeated when it is the shorter one.
 
     Counted from the plate's first frame on disk, so that chunks of a farm agree.
     """
@@ -285,12 +321,12 @@ def _backdrops(
 
 
 def _given(job: MatteJob) -> list[str]:
-    # Queues hand an option that was left empty as an empty argument.
-    return [role for role in ROLES if getattr(job, role)]
+    # A queue passes an option that was left empty as an empty argument.
+    return [role for role in INPUT_ROLES if getattr(job, role)]
 
 
 def _name_of(files: FrameFiles) -> str:
-    """The same name however the sequence was asked for, and on every machine of a farm."""
+    """The same name however the sequence was given, and on every machine of a farm."""
     first = path_of(files.first)
     if files.video is None and files.numbered:
         return sequence_name(first)
@@ -300,7 +336,7 @@ def _name_of(files: FrameFiles) -> str:
 def _check_options(job: MatteJob, formats: Mapping[str, OutputFormat]) -> None:
     for name, form in formats.items():
         if (
-            job.output_colorspace == "linear"
+            job.params.output_colorspace == "linear"
             and not form.is_linear
             and name in ("foreground", "comp")
         ):
@@ -318,7 +354,7 @@ def _chosen_frames(job: MatteJob, plate: FrameFiles) -> Optional[list[int]]:
     if job.within is not None:
         frames = sorted(set(frames) & set(parse_frames(job.within)))
     if not frames:
-        raise SequenceError(f"no frame of {job.frames} lies within {job.within}")
+        raise SequenceError(f"no frame of {job.frames} is within {job.within}")
     return frames
 
 
@@ -348,12 +384,12 @@ def _check_folder(job: MatteJob, paths: Collection[Path]) -> None:
     if present:
         others = f" and {len(present) - 1} more" if len(present) > 1 else ""
         raise OutputExistsError(
-            f"{present[0]}{others} is there already; use --resume to keep good frames,"
+            f"{present[0]}{others} exists already; use --resume to keep good frames,"
             " --existing overwrite to make them again, or another -o"
         )
 
 
-# ------------------------------------------------------------------------------- headers, per frame
+# --- the headers of every frame -------------------------------------------------------------------
 
 
 def _tasks(
@@ -371,13 +407,13 @@ def _tasks(
     ]
     problems = [task.problem for task in tasks if task.problem is not None]
     if len(problems) == len(tasks) and all(problem.exit_status == 2 for problem in problems):
-        # Nothing fits anywhere: that is the job, not a frame.
+        # No frame fits: that is an error of the job.
         raise problems[0]
     return tasks
 
 
 def _headers(sources: Collection[Source]) -> dict[Source, Any]:
-    def look(source: Source) -> Any:
+    def header_of(source: Source) -> Any:
         try:
             return read_header(source)
         except FrameReadError as problem:
@@ -385,7 +421,7 @@ def _headers(sources: Collection[Source]) -> dict[Source, Any]:
 
     ordered = sorted(sources, key=str)
     with ThreadPoolExecutor(HEADER_THREADS, thread_name_prefix="headers") as pool:
-        return dict(zip(ordered, pool.map(look, ordered)))
+        return dict(zip(ordered, pool.map(header_of, ordered)))
 
 
 def _task(
@@ -398,8 +434,8 @@ def _task(
 ) -> FrameTask:
     found = {role: headers[path] for role, path in entry.files.items()}
     behind = {} if backdrop is None else {"background": headers[backdrop]}
-    looked_at = [*found.values(), *behind.values()]
-    problem = next((each for each in looked_at if isinstance(each, MattebridgeError)), None)
+    opened = [*found.values(), *behind.values()]
+    problem = next((each for each in opened if isinstance(each, MattebridgeError)), None)
     if problem is not None:
         return FrameTask(entry, outputs, problem=problem)
     plate = found["plate"]
@@ -438,7 +474,7 @@ def _check_sizes(entry: FrameInputs, found: Mapping[str, FrameHeader]) -> None:
 
 
 def _colorspaces(job: MatteJob, found: Mapping[str, FrameHeader]) -> dict[str, str]:
-    """Colour spaces by role: as said for the plate, and for a clean plate of its kind."""
+    """Spaces by role: the job's for the plate and clean plates of its kind, else the file's."""
     plate = found["plate"]
     spaces = {}
     for role in ("plate", "clean_plate", "background"):
@@ -446,29 +482,25 @@ def _colorspaces(job: MatteJob, found: Mapping[str, FrameHeader]) -> dict[str, s
         if header is None:
             continue
         space = header.colorspace
-        if job.colorspace is not None and space == plate.colorspace and role != "background":
-            space = job.colorspace
+        given = job.params.colorspace
+        if given != OF_THE_FILE and space == plate.colorspace and role != "background":
+            space = given
         if space == "unknown":
-            advice = "say --colorspace linear or srgb (convert log footage first)"
+            advice = "give --colorspace linear or srgb (convert log footage first)"
             if role == "background":
                 advice = "convert it to one that does, such as EXR, PNG or a Rec.709 video"
-            raise InputsError(f"{header.path} does not say its colour space; {advice}", field=role)
+            raise InputsError(f"{header.path} does not name its colour space; {advice}", field=role)
         spaces[role] = space
     return spaces
 
 
 def _bytes_per_pixel(asked: Sequence[str], formats: Mapping[str, OutputFormat]) -> int:
-    sample = np.dtype(output_dtype(formats)).itemsize
+    sample = np.dtype(_output_dtype(formats)).itemsize
     return sum(OUTPUT_CHANNELS[name][0] for name in asked) * sample
 
 
 def _size_bytes(found: Mapping[str, FrameHeader], results_bytes: int) -> int:
-    """What a frame takes at most: its results, and beside them the inputs, or what is encoded."""
+    """Memory of a frame at most: its results, and either its inputs or what is being encoded."""
     plate = found["plate"]
     results = plate.width * plate.height * results_bytes
     return results + max(sum(header.size_bytes for header in found.values()), results)
-
-
-def describe_frames(tasks: Sequence[FrameTask]) -> str:
-    """The frames of some tasks as people write them."""
-    return format_frames([task.frame for task in tasks])

@@ -1,20 +1,22 @@
-"""The part of the client that a shot uses, so that tests can stand in for it."""
+"""The part of `MatteClient` that a shot uses: tests have a client of their own behind it."""
 
 from __future__ import annotations
 
 from typing import Any, Optional, Protocol
 
+from mattebridge.client.matte import Matte
+
 
 class Handle(Protocol):
-    """A frame in flight, as `MatteClient.submit` gives it."""
+    """A frame in flight, as `MatteClient.submit` returns it."""
 
-    def result(self, timeout_s: Optional[float] = None) -> Any: ...
+    def result(self, timeout_s: Optional[float] = None) -> Matte: ...
 
     def cancel(self) -> None: ...
 
 
 class Client(Protocol):
-    """What a job needs of `MatteClient`."""
+    """The methods of `MatteClient` that a job calls."""
 
     def submit(self, plate: Any, clean_plate: Any = None, **options: Any) -> Handle: ...
 

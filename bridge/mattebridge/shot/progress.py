@@ -1,4 +1,4 @@
-"""What a job says while it runs: a bar for people, lines for logs, queues and hosts.
+"""The progress of a running job: a bar for people, lines for logs, queues and hosts.
 
     plain      frame 1003 done 412 ms (3/10)
     bar        a line that redraws itself, with frames/s and the time left
@@ -6,9 +6,10 @@
     openjd     openjd_progress: 30.0, openjd_status: ..., openjd_fail: ... (once, at the end)
     deadline   Progress: 30%
 
-Percentages never fall and come at most once a second, besides the last. Every line is flushed.
-Foreign text (file names, error sentences) has its line ends and control characters escaped and
-never begins a line: to a queue, a line that begins with `openjd_` is a command.
+Percentages never fall and are printed at most once a second, besides the last. Every line is
+flushed. The rule that must not be broken: text from outside (file names, messages) is made one
+printable line and never begins a line, because to a queue a line that begins with `openjd_` is a
+command.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable, Optional, TextIO
 
-# Queues read every line; more than this helps nobody.
+from mattebridge.errors import one_line
+
+# Queues read every line.
 LINE_INTERVAL_S = 1.0
 REDRAW_INTERVAL_S = 0.1
 BAR_WIDTH = 24
-# Frames over which the speed on show is taken.
+# The speed that is shown is that of the last frames, this many.
 SPEED_FRAMES = 20
 
 
@@ -34,8 +37,10 @@ SPEED_FRAMES = 20
 class FrameRecord:
     """How one frame ended. status: done, found (good already), failed or cancelled.
 
-    inputs: by role the file, or the video and the position in it. area: share of the picture that
-    the matte covers; error: mean of the model's error map. memory: bytes that the job held then,
+    outputs: by name, their files. code, message: of the error. degraded: what of the result is less
+    than was asked for. held, black: roles whose picture is an earlier one, or black. inputs: by
+    role the file, or the video and the position in it. area: share of the picture that the matte
+    covers. error: mean of the model's error map. memory: bytes that the job held then,
     daemon_memory: those of the daemon's workers.
     """
 
@@ -57,7 +62,7 @@ class FrameRecord:
     daemon_memory: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """For `--report` and json lines; what is empty is left out."""
+        """For `--report` and json lines; without what is empty."""
         measured = ("frame", "area", "error")
         kept = {
             name: value
@@ -68,7 +73,7 @@ class FrameRecord:
 
 
 class Progress:
-    """Says nothing; the base of those that do."""
+    """Prints nothing; the base of those that do."""
 
     def start(self, total: int, what: str) -> None:
         """The job begins; `what` is one line about it."""
@@ -77,22 +82,13 @@ class Progress:
         """One frame has ended; called in frame order."""
 
     def note(self, text: str) -> None:
-        """Something worth knowing that is no failure."""
+        """A remark; not a failure."""
 
     def finish(self, status: int, text: str, cause: str = "") -> None:
         """The job has ended: its exit status, one line about it, and the first failure."""
 
     def refuse(self, status: int, text: str) -> None:
-        """The job ends without a summary; the command line says why on standard error."""
-
-
-def clean(text: str) -> str:
-    """Text as one harmless line: what is not printable stands there escaped."""
-    return "".join(char if char.isprintable() else _escaped(char) for char in text.strip())
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+        """The job ends without a summary; the command line prints why on standard error."""
 
 
 class PlainProgress(Progress):
@@ -101,42 +97,42 @@ class PlainProgress(Progress):
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self._write(f"{text}\n")
 
     def _write(self, text: str) -> None:
-        # Who listened may have gone (a closed pipe); the frames are still wanted.
+        # The reader may have closed its pipe; the frames are still to be made.
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(text)
             self._stream.flush()
 
     def start(self, total: int, what: str) -> None:
-        self._say(f"mattebridge: {clean(what)}")
+        self._print(f"mattebridge: {one_line(what)}")
 
     def frame(self, record: FrameRecord, finished: int, total: int) -> None:
-        self._say(f"{describe(record)} ({finished}/{total})")
+        self._print(f"{describe(record)} ({finished}/{total})")
 
     def note(self, text: str) -> None:
-        self._say(f"note: {clean(text)}")
+        self._print(f"note: {one_line(text)}")
 
     def finish(self, status: int, text: str, cause: str = "") -> None:
-        # The cause goes to standard error, from the command line.
-        self._say(f"mattebridge: {clean(text)}")
+        # The command line prints the cause on standard error.
+        self._print(f"mattebridge: {one_line(text)}")
 
 
 def describe(record: FrameRecord) -> str:
-    """`frame 1003 done 412 ms`, with what an artist should know of it."""
+    """`frame 1003 done 412 ms`, with the error or what is less than was asked for."""
     text = f"frame {record.frame} {record.status}"
     if record.status == "done":
         text += f" {record.ms:.0f} ms"
     if record.message:
-        text += f": {clean(record.message)}"
+        text += f": {one_line(record.message)}"
     if record.degraded:
-        text += f" [{clean(', '.join(record.degraded))}]"
+        text += f" [{one_line(', '.join(record.degraded))}]"
     if record.held:
-        text += f" [held: {clean(', '.join(record.held))}]"
+        text += f" [held: {one_line(', '.join(record.held))}]"
     if record.black:
-        text += f" [black: {clean(', '.join(record.black))}]"
+        text += f" [black: {one_line(', '.join(record.black))}]"
     return text
 
 
@@ -169,10 +165,10 @@ class BarProgress(PlainProgress):
             self._draw(self._line(record.frame, finished, total))
 
     def note(self, text: str) -> None:
-        self._above(f"note: {clean(text)}")
+        self._above(f"note: {one_line(text)}")
 
     def finish(self, status: int, text: str, cause: str = "") -> None:
-        self._above(f"mattebridge: {clean(text)}")
+        self._above(f"mattebridge: {one_line(text)}")
 
     def _line(self, frame: int, finished: int, total: int) -> str:
         done = BAR_WIDTH * finished // max(1, total)
@@ -202,7 +198,7 @@ class JsonProgress(PlainProgress):
     """One JSON object a line, each with an `event`."""
 
     def _object(self, event: str, **fields: Any) -> None:
-        self._say(json.dumps({"event": event, **fields}))
+        self._print(json.dumps({"event": event, **fields}))
 
     def start(self, total: int, what: str) -> None:
         self._object("start", total=total, what=what)
@@ -226,7 +222,7 @@ class QueueProgress(PlainProgress):
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(stream)
         self._clock = clock
-        self._said = -LINE_INTERVAL_S
+        self._written_at = -LINE_INTERVAL_S
         self._latest: Optional[tuple[float, str]] = None
         self._failures: list[str] = []
 
@@ -235,50 +231,50 @@ class QueueProgress(PlainProgress):
         self._latest = (100.0 * finished / max(1, total), f"{text} ({finished}/{total})")
         if record.status == "failed":
             self._failures.append(text)
-        if self._clock() - self._said >= LINE_INTERVAL_S or finished == total:
-            self._say_latest()
+        if self._clock() - self._written_at >= LINE_INTERVAL_S or finished == total:
+            self._write_latest()
 
     def finish(self, status: int, text: str, cause: str = "") -> None:
-        self._say_latest()
+        self._write_latest()
         super().finish(status, text, cause)
 
-    def _say_latest(self) -> None:
+    def _write_latest(self) -> None:
         if self._failures:
             more = len(self._failures) - 1
-            self._say(self._failures[0] + (f" [and {more} more failed since]" if more else ""))
+            self._print(self._failures[0] + (f" [and {more} more failed since]" if more else ""))
         if self._latest is not None:
             percent, text = self._latest
             self._percent(percent)
             self._state(text)
-        self._said, self._latest, self._failures = self._clock(), None, []
+        self._written_at, self._latest, self._failures = self._clock(), None, []
 
     def _percent(self, percent: float) -> None:
-        self._say(f"Progress: {int(percent)}%")
+        self._print(f"Progress: {int(percent)}%")
 
     def _state(self, text: str) -> None:
         pass
 
 
 class OpenJdProgress(QueueProgress):
-    """The lines that an Open Job Description session understands."""
+    """The lines of an Open Job Description session."""
 
     def _percent(self, percent: float) -> None:
-        self._say(f"openjd_progress: {percent:.1f}")
+        self._print(f"openjd_progress: {percent:.1f}")
 
     def _state(self, text: str) -> None:
-        self._say(f"openjd_status: {clean(text)}")
+        self._print(f"openjd_status: {one_line(text)}")
 
     def finish(self, status: int, text: str, cause: str = "") -> None:
-        self._say_latest()
-        said = f"{text}; {cause}" if cause else text
-        self._say(f"{'openjd_fail' if status else 'openjd_status'}: {clean(said)}")
+        self._write_latest()
+        both = f"{text}; {cause}" if cause else text
+        self._print(f"{'openjd_fail' if status else 'openjd_status'}: {one_line(both)}")
 
     def refuse(self, status: int, text: str) -> None:
-        self._say(f"openjd_fail: {clean(text)}")
+        self._print(f"openjd_fail: {one_line(text)}")
 
 
 def counter(what: str, stream: TextIO) -> Callable[[int, int], None]:
-    """A function of (done, total) that counts on one line of a terminal and is silent elsewhere."""
+    """A function of (done, total) that counts on one line of a terminal; silent elsewhere."""
 
     def count(done: int, total: int) -> None:
         if stream.isatty():

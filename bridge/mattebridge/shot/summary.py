@@ -1,4 +1,9 @@
-"""How a shot ended: its records, its exit status, the sentence for the artist."""
+"""How a shot ended: its records, its exit status, the sentence for the artist.
+
+What stops a job gives it the exit status of its error: 2 the job is wrong, 3 a file was not
+written, 4 it was cancelled, 5 the daemon is lost, 1 a bug. A job that was not stopped ends with 0,
+or with 3 when some frames failed.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +27,16 @@ from mattebridge.image_io.sequences import format_frames
 from mattebridge.shot.progress import FrameRecord
 from mattebridge.whole_files import replace_file
 
-# Errors of a request that lie with the frame and not with the job.
+# Errors of a request that are the frame's and not the job's.
 _FRAME_LOCAL = (InputsError, GeometryError, TooLargeError)
 
 
 @dataclass
 class Summary:
-    """How a job ended: a record for every frame in order, the exit status, one line for people."""
+    """How a job ended: a record for every frame in order, and what stopped the job, if anything.
+
+    cause: what stopped it. output: the folder of the results.
+    """
 
     records: list[FrameRecord] = field(default_factory=list)
     total: int = 0
@@ -41,7 +49,7 @@ class Summary:
 
     @property
     def exit_status(self) -> int:
-        """0 only when every frame is done or was found good; see the table in the README."""
+        """0 only when every frame is done or was found good; docs/farm.md has the table."""
         if self.cause is not None:
             return self.cause.exit_status if isinstance(self.cause, MattebridgeError) else 1
         good = self.count("done") + self.count("found")
@@ -49,6 +57,7 @@ class Summary:
 
     @property
     def text(self) -> str:
+        """One line for people: `10 frames: 9 done, 1.20 frames/s, 1 failed in out`."""
         done, found, failed = (self.count(name) for name in ("done", "found", "failed"))
         speed = f", {done / self.seconds:.2f} frames/s" if done and self.seconds > 0 else ""
         parts = [f"{done} done{speed}"] + ([f"{found} found good"] if found else [])
@@ -59,7 +68,7 @@ class Summary:
         return f"{self.total} frames: {', '.join(parts)} in {self.output}"
 
     def _remarks(self) -> Counter[str]:
-        """What is less than asked for, by kind, with the number of frames."""
+        """How many frames are less than was asked for, by what is missing in them."""
         labels = [label for record in self.records for label in record.degraded]
         held = [f"with {role.replace('_', ' ')} held" for r in self.records for role in r.held]
         black = [f"with {role.replace('_', ' ')} black" for r in self.records for role in r.black]
@@ -67,7 +76,7 @@ class Summary:
 
     @property
     def first_failure(self) -> str:
-        """The first cause in a sentence; empty when there is none."""
+        """The error that stopped the job, or of the first frame that failed; empty without one."""
         failed = [record for record in self.records if record.status == "failed"]
         if self.cause is not None:
             return _sentence(self.cause)
@@ -79,6 +88,7 @@ class Summary:
 
 
 def stops_everything(error: MattebridgeError) -> bool:
+    """Whether an error of one frame would be that of every other frame too."""
     if isinstance(error, WorkerLostError):
         # A frame that kills its worker fails; workers that are given up stop the job.
         return not error.retry
@@ -87,11 +97,12 @@ def stops_everything(error: MattebridgeError) -> bool:
     return isinstance(error, RequestError) and not isinstance(error, _FRAME_LOCAL)
 
 
-# Several causes at once: a bug, then a cancel, then a lost daemon, then a failed write.
+# Exit statuses, gravest first: a bug, a cancel, a lost daemon, a failed write, a wrong job.
 _GRAVITY = (1, 4, 5, 3, 2)
 
 
 def gravity(cause: BaseException) -> int:
+    """A rank among several causes of one job: the lower, the graver."""
     status = cause.exit_status if isinstance(cause, MattebridgeError) else 1
     return _GRAVITY.index(status) if status in _GRAVITY else 0
 

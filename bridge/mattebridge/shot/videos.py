@@ -1,12 +1,12 @@
 """The videos of a job: planned before the first frame, filled in frame order, whole or absent.
 
-    frame threads: ... matte --> codes --> wait for the turn --> encode --> next turn
-    main thread:   when every frame is in: close all, rename
+    frame threads:  matte --> code values --> wait for the turn --> encode --> next turn
+    main thread:    when every frame is in: close and rename all
 
-Frames finish in any order and a video takes them in one, so each frame waits for its turn outside
-all rooms; the earliest frame never waits, so the queue always moves. The rule that must not be
-broken: a video with a frame missing would put every later frame at a wrong time, so a frame that
-failed means that no video appears.
+Frames end in any order and a video takes them in one, so each frame waits for its turn, behind all
+gates. The earliest frame never waits, so the others always come to their turn. The rule that must
+not be broken: no video is made of a shot in which a frame failed, since every later frame would be
+shown at a wrong time.
 """
 
 from __future__ import annotations
@@ -32,22 +32,25 @@ from mattebridge.image_io.video_write import (
     open_video,
     require,
 )
+from mattebridge.shot.gates import POLL_S
 from mattebridge.shot.outputs import COLOURS, OutputFormat
 
 Codes = NDArray[Any]
 
-# Of a sequence that does not say.
+# For a sequence without a rate of its own.
 DEFAULT_RATE = Fraction(24)
-# Rates that people write as decimals, which they are not.
+# Rates that are fractions and that people write as decimals.
 _DECIMALS = {"23.976": (24000, 1001), "23.98": (24000, 1001), "29.97": (30000, 1001)}
 _DECIMALS |= {"47.952": (48000, 1001), "59.94": (60000, 1001), "119.88": (120000, 1001)}
-# How long a frame waits for its turn before it looks whether the job was stopped.
-_POLL_S = 0.1
 
 
 @dataclass(frozen=True)
 class VideoPlan:
-    """One video to be made; `ticks`: by frame, when it is shown, where the rate varies."""
+    """One video to be made.
+
+    times: its rate and clock. ticks: by frame, when it is shown; None for a constant rate. audio:
+    the file that the sound is copied from, and from which second to which.
+    """
 
     output: str
     path: Path
@@ -68,7 +71,7 @@ def parse_rate(text: str) -> Fraction:
     except (ValueError, ZeroDivisionError):
         rate = Fraction(0)
     if not 0 < rate <= 1000:
-        raise UsageError(f"'{text}' is no frame rate; say 24, 30000/1001 or 29.97")
+        raise UsageError(f"'{text}' is not a frame rate; give 24, 30000/1001 or 29.97")
     return rate
 
 
@@ -81,10 +84,11 @@ def plan_videos(
     rate: Optional[Fraction] = None,
     audio: bool = True,
 ) -> list[VideoPlan]:
-    """The videos of a job, checked as far as that goes without writing.
+    """The videos of a job, checked without writing anything.
 
-    paths: by output. headers: of the plate, by frame, in the order of the video. Raises
-    `UsageError` for a codec that is missing or a size that it does not take.
+    paths: by output. headers: of the plate, by frame, in the order of the video. rate: by default
+    that of the plate. Raises `UsageError` for a codec that is missing or does not take the size or
+    the sound, and `InputsError` for frames of several sizes.
     """
     if not paths or not headers:
         return []
@@ -136,7 +140,7 @@ def _times(
     if rate is not None:
         return VideoTimes(rate), None
     if plate.video is None:
-        return VideoTimes(_told_rate(first)), None
+        return VideoTimes(_rate_of(first)), None
     info = probe(plate.video)
     indices = [_index(plate, frame) for frame in frames]
     if info.is_constant or not _are_successive(indices):
@@ -146,10 +150,10 @@ def _times(
     return VideoTimes(info.rate, info.clock), ticks
 
 
-def _told_rate(first: FrameHeader) -> Fraction:
-    told = first.metadata.get("FramesPerSecond")
-    if isinstance(told, tuple) and len(told) == 2 and told[0] > 0 and told[1] > 0:
-        return Fraction(int(told[0]), int(told[1]))
+def _rate_of(first: FrameHeader) -> Fraction:
+    rate = first.metadata.get("FramesPerSecond")
+    if isinstance(rate, tuple) and len(rate) == 2 and rate[0] > 0 and rate[1] > 0:
+        return Fraction(int(rate[0]), int(rate[1]))
     return DEFAULT_RATE
 
 
@@ -163,7 +167,7 @@ def _are_successive(indices: Sequence[int]) -> bool:
 
 
 def _audio(plate: FrameFiles, frames: Sequence[int]) -> Optional[tuple[Path, float, float]]:
-    """The sound of the frames that are taken, where they follow each other."""
+    """The sound of these frames, if they follow each other in the video."""
     if plate.video is None:
         return None
     info, indices = probe(plate.video), [_index(plate, frame) for frame in frames]
@@ -178,7 +182,11 @@ def _timecode(first: FrameHeader) -> str:
 
 
 class VideoSinks:
-    """The videos of a running job. One lock orders the frames; encoding happens under it."""
+    """The videos of a running job. One lock orders the frames, and they are encoded under it.
+
+    order: the frames as they are to be shown. texts: metadata. leave_if_stopped: raises `Cancelled`
+    when the job was stopped. `given_up` is the error of the frame for which no video is made.
+    """
 
     def __init__(
         self,
@@ -201,7 +209,7 @@ class VideoSinks:
         """Encode a frame once all earlier ones are in. Raises `FrameWriteError`."""
         with self._changed:
             while self.given_up is None and self._order[self._turn] != frame:
-                self._changed.wait(_POLL_S)
+                self._changed.wait(POLL_S)
                 self._leave_if_stopped()
             if self.given_up is None:
                 for output, pixels in codes.items():
@@ -211,14 +219,17 @@ class VideoSinks:
                 self._changed.notify_all()
 
     def give_up(self, why: MattebridgeError) -> None:
-        """A frame will not come: no video can be whole any more."""
+        """A frame has failed: leave no video."""
         with self._changed:
             self.given_up = self.given_up or why
             self._changed.notify_all()
             self._discard()
 
     def close(self) -> dict[Path, int]:
-        """Put every video under its name; sizes in bytes by path. Raises `FrameWriteError`."""
+        """Close every video and give it its name; sizes in bytes by path.
+
+        Raises `FrameWriteError`.
+        """
         with self._changed:
             sizes = {}
             while self._writers:
@@ -227,7 +238,7 @@ class VideoSinks:
             return sizes
 
     def discard(self) -> None:
-        """Leave nothing of what is not closed."""
+        """Remove every video that is not closed."""
         with self._changed:
             self._discard()
 

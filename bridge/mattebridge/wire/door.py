@@ -1,190 +1,174 @@
-"""The door seen from the client: hello, welcome, and the descriptors of arenas."""
+"""The door, seen from the client: hello, welcome, resize, and the descriptors of arenas.
+
+    client --hello, resize--------------------------> front
+           <--welcome, resized + one descriptor an arena--
+
+The door is a local socket in the runtime folder. The open connection is the lease: when it closes,
+for whatever reason, the daemon takes back everything that it lent to this client.
+
+The rule that must not be broken: nothing here waits without a bound, and no descriptor that came
+with a reply is left open when the reply is refused.
+
+Runs on Python 3.9; needs msgpack.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import select
-import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mattebridge.errors import ConnectionFailed, DaemonLost, MessageError, UidError, from_wire
+from mattebridge.errors import ConnectionFailed, DaemonLost, MessageError, UidError
 from mattebridge.wire import oslayer, protocol
+from mattebridge.wire.connection import Connection, Record
 from mattebridge.wire.folder import DOOR, check_folder, check_path_length
 from mattebridge.wire.transport import endpoint
 
 HELLO_TIMEOUT_S = 5.0
+# Between two tries where the daemon's backlog is full.
+RETRY_S = 0.01
 
 
 class Door:
-    """An open door connection: the lease of one session.
+    """An open connection to the door: the lease of one session.
 
-    `descriptors` that come with an answer belong to the caller, who maps and closes them.
+    Descriptors that come with a reply belong to the caller, who maps and closes them.
     """
 
-    def __init__(self, connection: socket.socket, layer: oslayer.OsLayer) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._layer = layer
+        self._layer = oslayer.current()
 
     @classmethod
-    def knock(cls, folder: Path, *, timeout_s: float = HELLO_TIMEOUT_S) -> Door:
+    def connect(cls, folder: Path, *, timeout_s: float = HELLO_TIMEOUT_S) -> Door:
         """Connect to the daemon of this folder; `ConnectionFailed` when none listens."""
         layer = oslayer.current()
         check_path_length(folder)
         try:
             check_folder(folder)
         except FileNotFoundError as error:
-            raise _nobody(folder) from error
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            raise _no_daemon(folder) from error
+        connection = _connect(layer, folder, time.monotonic() + timeout_s)
         try:
-            connection.setblocking(False)
-            _connect(connection, folder, time.monotonic() + timeout_s)
-            peer = layer.peer(connection)
-            if peer.uid != os.geteuid():
+            peer = connection.peer()
+            if peer.uid != layer.user_id():
                 raise UidError(
                     f"the daemon in {folder} belongs to user {peer.uid}, not to you: start your own"
                 )
         except BaseException:
             connection.close()
             raise
-        return cls(connection, layer)
+        return cls(connection)
 
     def ask(
         self, message: Mapping[str, Any], *, timeout_s: float = HELLO_TIMEOUT_S
     ) -> tuple[dict[str, Any], list[int]]:
-        """Send one record and wait for the answer and its descriptors.
+        """Send one record; the reply and its descriptors.
 
-        Raises what the daemon answered when that is an error, `DaemonLost` when it hung up,
+        Raises what the daemon replied when that is an error, `DaemonLost` when it closed the door,
         `ConnectionFailed` when nothing came within `timeout_s`.
         """
-        record = protocol.pack(message, protocol.MAX_HELLO_BYTES)
-        # A daemon that hung up has perhaps said why; its words are read below.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            try:
-                oslayer.send_record(self._connection, record)
-            except BlockingIOError as error:
-                raise ConnectionFailed("the daemon does not read at the door") from error
-        if not self._readable(timeout_s):
+        self._send(protocol.pack(message, protocol.MAX_HELLO_BYTES))
+        if not self._layer.wait([self._connection.fileno()], timeout_s):
             raise ConnectionFailed(
-                f"the daemon did not answer at the door within {timeout_s:g} s: see its log with "
+                f"the daemon did not reply at the door within {timeout_s:g} s: see its log with "
                 "`mattebridge status`, or stop and start it"
             )
-        data, fds, cut = self._receive()
+        record = self._receive()
         try:
-            if not data:
-                raise _door_closed()
-            if cut:
-                raise ConnectionFailed("the daemon's answer at the door was cut short")
-            answer = _answer(data)
-            if answer.get("op") == "error":
-                raise from_wire(
-                    str(answer.get("code")),
-                    str(answer.get("message")),
-                    bool(answer.get("retry")),
-                    protocol.error_details(answer),
-                )
-            check_slots(answer, fds, self._layer)
+            reply = _reply(record)
+            check_arenas(reply, record.descriptors)
         except BaseException:
-            close_all(fds)
+            close_all(record.descriptors)
             raise
-        return answer, fds
+        return reply, record.descriptors
 
-    def _readable(self, timeout_s: float) -> bool:
-        # Not select(): a host may have more descriptors open than it can name.
-        poller = select.poll()
-        poller.register(self._connection, select.POLLIN)
-        return bool(poller.poll(timeout_s * 1000))
+    def _send(self, data: bytes) -> None:
+        # A daemon that closed the door may have replied why before; `ask` reads that next.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            try:
+                self._connection.send(data)
+            except BlockingIOError as error:
+                raise ConnectionFailed(
+                    "the daemon does not read at the door: it may hang; stop and start it"
+                ) from error
 
-    def _receive(self) -> tuple[bytes, list[int], bool]:
-        try:
-            return self._layer.receive(self._connection, protocol.MAX_HELLO_BYTES)
-        except ConnectionResetError:
-            pass  # the daemon hung up before it read all; what it said comes next
-        except OSError as error:
-            raise _door_closed() from error
-        try:
-            return self._layer.receive(self._connection, protocol.MAX_HELLO_BYTES)
-        except OSError as error:
-            raise _door_closed() from error
+    def _receive(self) -> Record:
+        for _attempt in range(2):
+            try:
+                return self._connection.receive(protocol.MAX_HELLO_BYTES)
+            except ConnectionResetError:
+                pass  # it closed before it had read everything; its last record comes next
+            except OSError as error:
+                raise _door_closed() from error
+        raise _door_closed()
 
     def fileno(self) -> int:
-        """For polling: readable with nothing to read means that the daemon is gone."""
+        """The descriptor to wait for: readable with nothing to read when the daemon has gone."""
         return self._connection.fileno()
 
     def lost(self) -> bool:
-        """Whether the daemon has hung up; never waits."""
-        try:
-            return not self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
+        """Whether the daemon has closed the door; never waits."""
+        return self._connection.lost()
 
     def close(self) -> None:
-        """Give the lease back."""
+        """End the lease."""
         self._connection.close()
 
 
-def _connect(connection: socket.socket, folder: Path, until: float) -> None:
+def _connect(layer: oslayer.OsLayer, folder: Path, until: float) -> Connection:
     while True:
         try:
-            connection.connect(str(folder / DOOR))
-            return
+            return layer.connect(folder / DOOR)
         except BlockingIOError:
-            # The backlog is full: somebody else is being served.
+            # The backlog is full: others are being accepted first.
             if time.monotonic() > until:
                 raise ConnectionFailed(
-                    f"the daemon in {folder} accepts nobody: it may hang; stop and start it"
+                    f"the daemon in {folder} accepts no connection: it may hang; stop and start it"
                 ) from None
-            time.sleep(0.01)
+            time.sleep(RETRY_S)
         except (FileNotFoundError, ConnectionRefusedError) as error:
-            raise _nobody(folder) from error
+            raise _no_daemon(folder) from error
         except OSError as error:
             raise ConnectionFailed(
                 f"cannot reach the daemon in {folder}: {error.strerror}"
             ) from error
 
 
-def _door_closed() -> DaemonLost:
-    return DaemonLost("the daemon closed the door: start it again")
-
-
-def _answer(data: bytes) -> dict[str, Any]:
+def _reply(record: Record) -> dict[str, Any]:
+    """The message in a record from the door; raises the error that it stands for."""
+    if not record.data:
+        raise _door_closed()
+    if record.cut:
+        raise ConnectionFailed("the daemon's reply at the door was cut short")
     try:
-        return protocol.unpack(data, protocol.MAX_HELLO_BYTES)
+        reply = protocol.unpack(record.data, protocol.MAX_HELLO_BYTES)
     except MessageError as error:
-        raise _not_ours() from error
+        raise _not_a_daemon() from error
+    if reply.get("op") == "error":
+        raise protocol.error_of(reply)
+    return reply
 
 
-def _not_ours() -> ConnectionFailed:
-    return ConnectionFailed(
-        "what answers at the door is no mattebridge daemon that this client understands: install "
-        "the same mattebridge on both sides"
-    )
-
-
-def _nobody(folder: Path) -> ConnectionFailed:
-    return ConnectionFailed(
-        f"no daemon is running in {folder}: start one with `mattebridge serve --detach`"
-    )
-
-
-def check_slots(answer: Mapping[str, Any], fds: list[int], layer: oslayer.OsLayer) -> None:
+def check_arenas(reply: Mapping[str, Any], descriptors: list[int]) -> None:
+    """Raise unless each arena of a reply came, as sealed memory of its size."""
     try:
-        slots = [(int(entry["id"]), int(entry["bytes"])) for entry in answer["slots"]]
+        sizes = [(int(entry["id"]), int(entry["bytes"])) for entry in reply["slots"]]
     except (KeyError, TypeError, ValueError) as error:
-        raise _not_ours() from error
-    if len(slots) != len(fds):
-        raise ConnectionFailed(f"the daemon announced {len(slots)} arenas and sent {len(fds)}")
-    for (_number, size_bytes), fd in zip(slots, fds):
-        layer.check_memory(fd, size_bytes)
+        raise _not_a_daemon() from error
+    if len(sizes) != len(descriptors):
+        raise ConnectionFailed(
+            f"the daemon announced {len(sizes)} arenas and sent {len(descriptors)}"
+        )
+    layer = oslayer.current()
+    for (_number, size_bytes), descriptor in zip(sizes, descriptors):
+        layer.check_memory(descriptor, size_bytes)
 
 
 def check_welcome(welcome: Mapping[str, Any], folder: Path) -> None:
-    """Raise `ConnectionFailed` unless a session can be built on this answer to a hello."""
+    """Raise `ConnectionFailed` unless a session can be built on this reply to a hello."""
     server, sid = welcome.get("server"), welcome.get("sid")
     if (
         welcome.get("proto") not in range(protocol.PROTOCOL_MIN, protocol.PROTOCOL_MAX + 1)
@@ -193,15 +177,33 @@ def check_welcome(welcome: Mapping[str, Any], folder: Path) -> None:
         or not isinstance(sid, bytes)
         or len(sid) != protocol.ID_BYTES
     ):
-        raise _not_ours()
+        raise _not_a_daemon()
     if welcome.get("ctl") != endpoint(folder):
         raise ConnectionFailed(
-            f"the daemon in {folder} names a control socket elsewhere: stop and start it"
+            f"the daemon in {folder} names a control socket in another folder: stop and start it"
         )
 
 
-def close_all(fds: list[int]) -> None:
-    """Close descriptors that nobody will use."""
-    for fd in fds:
+def close_all(descriptors: Iterable[int]) -> None:
+    """Close descriptors of memory that will not be used."""
+    layer = oslayer.current()
+    for descriptor in descriptors:
         with contextlib.suppress(OSError):
-            os.close(fd)
+            layer.close_memory(descriptor)
+
+
+def _no_daemon(folder: Path) -> ConnectionFailed:
+    return ConnectionFailed(
+        f"no daemon is running in {folder}: start one with `mattebridge serve --detach`"
+    )
+
+
+def _not_a_daemon() -> ConnectionFailed:
+    return ConnectionFailed(
+        "the program that replied at the door is no mattebridge daemon that this client "
+        "understands: install the same mattebridge on both sides"
+    )
+
+
+def _door_closed() -> DaemonLost:
+    return DaemonLost("the daemon closed the door: start it again")

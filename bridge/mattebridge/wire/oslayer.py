@@ -1,143 +1,161 @@
-"""The few things that differ between operating systems, behind one small interface.
+"""What differs between operating systems, behind one interface.
 
-The transport needs five answers from the machine: memory that two processes can share and that
-nobody can shrink under the other, a proof that memory received is of that kind, the user behind a
-connection, received descriptors that no child inherits, and a child that dies with its parent.
-Linux answers all five (sealed memfds, SO_PEERCRED, MSG_CMSG_CLOEXEC, PR_SET_PDEATHSIG). macOS and
-Windows answer them in other ways (docs/protocol.md, "Other systems"); until those are written,
-`current()` refuses with a sentence instead of half working.
+    door, client, daemon --> current() --> LinuxLayer (linux.py)
+                                           macOS and Windows: not written yet
+
+The rest of the package asks the system for shared memory that two processes can trust, for
+connections that say who is at the other end, for the user's own folder, for file locks, and for a
+few figures about this process and this machine. docs/protocol.md, "Other systems", says how macOS
+and Windows would answer. Until that is written, `current()` refuses with a sentence.
+
+The rule that must not be broken: a module that exists on one system only (fcntl, resource) is
+imported in that system's layer and nowhere else, so that `import mattebridge.client` works
+everywhere and the sentence is reached.
 
 Runs on Python 3.9; standard library only.
 """
 
 from __future__ import annotations
 
-import ctypes
-import errno
-import fcntl
-import os
-import signal
-import socket
-import struct
+import mmap
 import sys
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Optional, Protocol
 
-from mattebridge.errors import GeometryError, QuotaError, UnsafeRuntimeError
-
-# fcntl's names for these came with Python 3.x builds against newer headers; the numbers are fixed.
-F_ADD_SEALS = 1033
-F_GET_SEALS = 1034
-SEAL_SEAL, SEAL_SHRINK, SEAL_GROW = 0x1, 0x2, 0x4
-SLOT_SEALS = SEAL_SEAL | SEAL_SHRINK | SEAL_GROW
-PR_SET_PDEATHSIG = 1
-# Kernel limit of descriptors in one message is 253; nothing of ours comes near.
-MAX_FDS = 16
+from mattebridge.errors import UnsafeRuntimeError
+from mattebridge.wire.connection import Connection, Listener, Peer, WakeUp
 
 
-class Peer(NamedTuple):
-    """The process behind a connection, as the kernel saw it connect."""
-
-    pid: int
-    uid: int
-
-
-class OsLayer(Protocol):
-    """What the transport asks of the operating system."""
+class Memory(Protocol):
+    """Shared memory, named by a descriptor."""
 
     def create_memory(self, size_bytes: int) -> int:
-        """A descriptor of zeroed shared memory that can neither shrink nor grow."""
+        """Zeroed memory that can neither shrink nor grow, its pages allocated; `QuotaError`."""
 
-    def check_memory(self, fd: int, size_bytes: int) -> None:
-        """Raise unless `fd` is such memory of at least `size_bytes`."""
+    def check_memory(self, descriptor: int, size_bytes: int) -> None:
+        """Raise `GeometryError` unless this is such memory, of at least `size_bytes`."""
 
-    def peer(self, connection: socket.socket) -> Peer:
-        """The kernel's word on who is at the other end."""
+    def map_memory(self, descriptor: int, size_bytes: int) -> mmap.mmap:
+        """The memory in this process's address space, to read and write; keeps it alive."""
 
-    def receive(self, connection: socket.socket, limit: int) -> tuple[bytes, list[int], bool]:
-        """One record, the descriptors with it (close-on-exec), and whether anything was cut."""
+    def read_memory(self, descriptor: int, size_bytes: int) -> bytes:
+        """Its first bytes."""
 
-    def die_with_parent(self) -> None:
-        """Ask the kernel to kill this process when the thread that started it ends."""
+    def copy_memory(
+        self, source: int, source_offset: int, target: int, target_offset: int, size_bytes: int
+    ) -> None:
+        """Copy bytes from one to the other without holding the interpreter's lock."""
+
+    def close_memory(self, descriptor: int) -> None:
+        """Give the descriptor back; maps of the memory stay."""
 
 
-class LinuxLayer:
-    """Linux: sealed memfds over AF_UNIX."""
+class Connections(Protocol):
+    """Connections between processes of one user."""
 
-    def create_memory(self, size_bytes: int) -> int:
-        """See `OsLayer`. The pages are allocated now: a full machine answers here, not by SIGBUS.
+    def bind(self, path: Path) -> Listener:
+        """An address that takes connections once it listens. Only the daemon binds."""
 
-        Raises `QuotaError` when the memory is not to be had.
+    def connect(self, path: Path) -> Connection:
+        """A connection to the process that listens there. Sending and receiving never wait.
+
+        `FileNotFoundError` or `ConnectionRefusedError` where none does, `BlockingIOError` while
+        too many connections wait to be accepted.
         """
-        fd = os.memfd_create("mattebridge", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
-            os.posix_fallocate(fd, 0, size_bytes)
-            fcntl.fcntl(fd, F_ADD_SEALS, SLOT_SEALS)
-        except OSError as error:
-            os.close(fd)
-            if error.errno in (errno.ENOSPC, errno.ENOMEM, errno.EFBIG):
-                raise QuotaError(
-                    f"the machine has no {size_bytes >> 20} MiB of shared memory left: close "
-                    "other sessions or ask for fewer outputs",
-                    limit="memory",
-                ) from error
-            raise
-        return fd
 
-    def check_memory(self, fd: int, size_bytes: int) -> None:
-        """See `OsLayer`. Raises `GeometryError` naming what is wrong."""
-        try:
-            seals = fcntl.fcntl(fd, F_GET_SEALS)
-        except OSError as error:
-            raise GeometryError("the slot is not sealed memory", field="fd") from error
-        if seals & SLOT_SEALS != SLOT_SEALS:
-            raise GeometryError("the slot could be truncated: its seals are missing", field="fd")
-        found = os.fstat(fd).st_size
-        if found < size_bytes:
-            raise GeometryError(
-                f"the slot should hold {size_bytes} bytes and holds {found}", field="fd"
-            )
+    def pair(self, buffer_bytes: int) -> tuple[Connection, Connection]:
+        """Two connected ends, for a child process to inherit the second. The first never waits."""
 
-    def peer(self, connection: socket.socket) -> Peer:
-        """See `OsLayer`."""
-        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        pid, uid, _gid = struct.unpack("3i", raw)
-        return Peer(pid, uid)
+    def inherited(self, descriptor: int) -> Connection:
+        """The end of a `pair` that this process inherited. Sending and receiving wait."""
 
-    def receive(self, connection: socket.socket, limit: int) -> tuple[bytes, list[int], bool]:
-        """See `OsLayer`. Plain recvmsg: the standard helper for descriptors ignores its flags."""
-        space = socket.CMSG_SPACE(MAX_FDS * struct.calcsize("i"))
-        data, ancillary, flags, _address = connection.recvmsg(
-            limit + 1, space, socket.MSG_CMSG_CLOEXEC
-        )
-        fds: list[int] = []
-        for level, kind, payload in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                count = len(payload) // struct.calcsize("i")
-                fds += struct.unpack(f"{count}i", payload[: count * struct.calcsize("i")])
-        cut = bool(flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)) or len(data) > limit
-        return data, fds, cut
+    def control_peer(self, address: str) -> Peer:
+        """The process behind a message, from the peer address that ZeroMQ gives with it."""
+
+    def wait(self, sources: Iterable[int], timeout_s: float) -> set[int]:
+        """Those of the descriptors that can be read, as soon as there is one; empty at the end.
+
+        For any descriptor number: a host may have more open than `select` can name.
+        """
+
+    def wake_up(self) -> WakeUp:
+        """A way to end a wait from another thread."""
+
+
+class Users(Protocol):
+    """The user, his folders and the locks on files in them."""
+
+    def user_id(self) -> int:
+        """The user whom this process acts for."""
+
+    def runtime_root(self) -> Path:
+        """The folder in which an instance's runtime folder is made."""
+
+    def check_private(self, folder: Path) -> None:
+        """Raise `UnsafeRuntimeError` unless it is a folder that only this user can enter.
+
+        `FileNotFoundError` where there is none.
+        """
+
+    def lock(self, descriptor: int, *, wait: bool = False) -> bool:
+        """Lock an open file for this process alone; False when another process holds the lock.
+
+        With `wait` it waits instead. The lock ends with the descriptor or the process. `OSError`
+        where the file system has no locks.
+        """
+
+    def unlock(self, descriptor: int) -> None:
+        """End the lock and keep the file open."""
+
+
+class Machine(Protocol):
+    """This process and this machine."""
 
     def die_with_parent(self) -> None:
-        """See `OsLayer`. The caller checks its parent afterwards: it may be gone already."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+        """Have the system kill this process when the one that started it ends.
+
+        The caller checks its parent afterwards: it may have ended before.
+        """
+
+    def descriptor_limit(self) -> int:
+        """How many descriptors this process may have open."""
+
+    def free_descriptors(self) -> int:
+        """How many more it may open."""
+
+    def raise_descriptor_limit(self, wanted: int) -> None:
+        """Raise the limit to `wanted`, or as far as it goes."""
+
+    def resident_bytes(self) -> int:
+        """Memory that this process holds; 0 where the system does not say."""
+
+    def total_memory_bytes(self) -> int:
+        """The machine's memory, or the limit set for this process's group where that is less."""
+
+    def available_memory_bytes(self) -> int:
+        """What can still be had without swapping, as the system estimates it."""
+
+
+class OsLayer(Memory, Connections, Users, Machine, Protocol):
+    """Everything that is asked of the operating system."""
 
 
 def current() -> OsLayer:
-    """The layer of this machine; `UnsafeRuntimeError` where there is none yet."""
+    """The layer of this system; `UnsafeRuntimeError` where there is none."""
+    layer = find()
+    if layer is None:
+        raise UnsafeRuntimeError(
+            f"mattebridge does not run on {sys.platform} yet: its shared memory is written for "
+            "Linux only. Run the daemon and its hosts on Linux"
+        )
+    return layer
+
+
+def find() -> Optional[OsLayer]:
+    """The layer of this system, or None: for callers that can do without."""
     if sys.platform.startswith("linux"):
+        from mattebridge.wire.linux import LinuxLayer
+
         return LinuxLayer()
-    raise UnsafeRuntimeError(
-        f"mattebridge has no shared-memory transport for {sys.platform} yet: run the daemon and "
-        "its hosts on Linux"
-    )
-
-
-def send_record(connection: socket.socket, data: bytes, fds: tuple[int, ...] = ()) -> None:
-    """Send one record, with descriptors when there are some; never raises SIGPIPE."""
-    ancillary = []
-    if fds:
-        rights = struct.pack(f"{len(fds)}i", *fds)
-        ancillary.append((socket.SOL_SOCKET, socket.SCM_RIGHTS, rights))
-    connection.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
+    return None

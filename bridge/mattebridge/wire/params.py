@@ -1,7 +1,11 @@
-"""The render parameters of a request: names, choices, defaults, and the check of a `params` map.
+"""The render parameters of a request: one table, and the check of a `params` map against it.
 
-Both ends use this page: the front refuses a bad request before a worker sees it, the engine builds
-its `RenderParams` from the same values. Standard library only, no numpy; runs on Python 3.9.
+Everything that lists the parameters is made from `PARAMS`: the check at the front, the options of
+`mattebridge matte`, what the host half sends, the table in docs/protocol.md. A new parameter is a
+row here, a field of `RenderParams`, and what the engine does with it; tests then fail until the
+nodes of Nuke and Fusion and the OFX plugin offer it or are listed as not offering it.
+
+The roles of the planes stand here too. Standard library only, no numpy; runs on Python 3.9.
 """
 
 from __future__ import annotations
@@ -9,15 +13,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Literal, Optional
 
 from mattebridge.errors import MessageError
 
 COLORSPACES = ("linear", "srgb")
-PLATE_ALPHAS = ("opaque", "straight", "premultiplied")
-FOREGROUNDS = ("model", "unmix", "plate")
-ALIGNMENTS = ("off", "auto", "homography")
-NONFINITE_POLICIES = ("error", "zero")
 
 # Planes of a request by role, and the channel counts each may have.
 INPUT_CHANNELS = {
@@ -34,24 +34,14 @@ OUTPUT_CHANNELS = {
     "error": (1,),
     "refinement": (1,),
 }
+INPUT_ROLES = tuple(INPUT_CHANNELS)
+# The inputs that are coverage, not colour.
+MATTE_ROLES = ("alpha_hint", "garbage_matte", "core_matte")
+# What every model gives, and what only some give (`extra_outputs` of the model's card).
+DEFAULT_OUTPUTS = ("alpha", "foreground", "premultiplied")
+EXTRA_OUTPUTS = ("error", "refinement")
 INPUT_DTYPES = ("u1", "u2", "f2", "f4")
 OUTPUT_DTYPES = ("f2", "f4")
-
-# No default for `colorspace`: a wrong guess gives a plausible, wrong picture.
-REQUIRED = ("colorspace",)
-# None means: output_colorspace as the plate's, alignment as the model's card says, match_exposure
-# on wherever the alignment is `auto`.
-DEFAULTS: Mapping[str, Any] = {
-    "output_colorspace": None,
-    "plate_alpha": "opaque",
-    "foreground": "model",
-    "alignment": None,
-    "match_exposure": None,
-    "nonfinite": "error",
-    "exact": False,
-    "settings": {},
-}
-NAMES = (*REQUIRED, *DEFAULTS)
 
 # A setting is a short scalar; these bounds keep a hostile map small before the model sees it.
 MAX_SETTINGS = 64
@@ -59,8 +49,124 @@ MAX_SETTING_NAME = 64
 MAX_SETTING_TEXT = 1024
 
 
+@dataclass(frozen=True)
+class Param:
+    """One render parameter.
+
+    choices: the values of a `choice`. unset: what None stands for; a parameter without it cannot
+    be None. required: there is no default.
+    """
+
+    name: str
+    kind: Literal["choice", "flag", "map"]
+    help: str
+    choices: tuple[str, ...] = ()
+    default: Any = None
+    unset: str = ""
+    required: bool = False
+
+    @property
+    def option(self) -> str:
+        """The parameter as an option of `mattebridge matte`; a map is set entry by entry."""
+        return "--set" if self.kind == "map" else "--" + self.name.replace("_", "-")
+
+
+PARAMS = (
+    Param(
+        "colorspace",
+        "choice",
+        "of plate and clean plate: scene-linear (Rec. 709 primaries) or display-encoded sRGB",
+        choices=COLORSPACES,
+        # A wrong guess gives a plausible, wrong picture.
+        required=True,
+    ),
+    Param(
+        "output_colorspace",
+        "choice",
+        "of foreground and premultiplied",
+        choices=COLORSPACES,
+        unset="as `colorspace`",
+    ),
+    Param(
+        "plate_alpha",
+        "choice",
+        "what the plate's alpha channel means; opaque: it is ignored",
+        choices=("opaque", "straight", "premultiplied"),
+        default="opaque",
+    ),
+    Param(
+        "foreground",
+        "choice",
+        "where the foreground's colour comes from: the model, the plate with the clean plate taken"
+        " out (unmix), or the plate as it is (docs/colour.md)",
+        choices=("model", "unmix", "plate"),
+        default="model",
+    ),
+    Param(
+        "alignment",
+        "choice",
+        "fit the clean plate to the plate before keying",
+        choices=("off", "auto", "homography"),
+        unset="the model's own",
+    ),
+    Param(
+        "match_exposure",
+        "flag",
+        "fit the clean plate's exposure and white balance to the plate",
+        unset="on where alignment is `auto`",
+    ),
+    Param(
+        "nonfinite",
+        "choice",
+        "NaN and infinity in the inputs: refuse the frame, or treat them as black",
+        choices=("error", "zero"),
+        default="error",
+    ),
+    Param(
+        "exact",
+        "flag",
+        "the model's plain forward pass in place of the fast one",
+        default=False,
+    ),
+    Param(
+        "settings",
+        "map",
+        "a setting of the model by name: true, false, a number or a short text",
+        default={},
+    ),
+)
+NAMES = tuple(param.name for param in PARAMS)
+DEFAULTS: Mapping[str, Any] = {p.name: p.default for p in PARAMS if not p.required}
+
+
+@dataclass(frozen=True)
+class RenderParams:
+    """How a frame is to be computed: a field for each row of `PARAMS`, with its default."""
+
+    colorspace: str
+    output_colorspace: Optional[str] = DEFAULTS["output_colorspace"]
+    plate_alpha: str = DEFAULTS["plate_alpha"]
+    foreground: str = DEFAULTS["foreground"]
+    alignment: Optional[str] = DEFAULTS["alignment"]
+    match_exposure: Optional[bool] = DEFAULTS["match_exposure"]
+    nonfinite: str = DEFAULTS["nonfinite"]
+    exact: bool = DEFAULTS["exact"]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_wire(cls, params: Mapping[str, Any]) -> RenderParams:
+        """The parameters of a request; raises `MessageError` naming the field at fault."""
+        return cls(**validate_params(params))
+
+    def given(self) -> dict[str, Any]:
+        """The parameters by name, without those that are None and so left to the model."""
+        values = {name: getattr(self, name) for name in NAMES}
+        values["settings"] = dict(self.settings)
+        return {name: value for name, value in values.items() if value is not None}
+
+
 def default_colorspace(dtype: str) -> str:
-    """What pixels of this type are when nobody says: integers display-encoded, floats linear.
+    """What pixels of this type are unless stated: integers display-encoded, floats linear.
 
     For clients that fill in `colorspace`; the daemon itself never guesses. `dtype` is one of
     `INPUT_DTYPES`.
@@ -78,44 +184,51 @@ def validate_params(params: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(params, Mapping):
         raise MessageError("params must be a map", field="params")
     for name in params:
-        if name not in _CHECKS:
+        if name not in NAMES:
             raise _wrong(name, f"is not a render parameter; they are: {', '.join(NAMES)}")
-    for name in REQUIRED:
-        if name not in params:
-            raise _wrong(name, f"is missing; say one of {', '.join(COLORSPACES)}")
-    values = {**DEFAULTS, **params}
-    return {name: check(name, values[name]) for name, check in _CHECKS.items()}
+    return {param.name: _checked(param, params) for param in PARAMS}
 
 
-def _choice(choices: tuple[str, ...], optional: bool = False) -> Callable[[str, Any], Any]:
-    def check(name: str, value: Any) -> Any:
-        if (optional and value is None) or (isinstance(value, str) and value in choices):
-            return value
-        raise _wrong(name, f"must be one of {', '.join(choices)}; got {_shown(value)}")
-
-    return check
-
-
-def _flag(optional: bool = False) -> Callable[[str, Any], Any]:
-    def check(name: str, value: Any) -> Any:
-        if (optional and value is None) or isinstance(value, bool):
-            return value
-        raise _wrong(name, f"must be true or false; got {_shown(value)}")
-
-    return check
+def _checked(param: Param, params: Mapping[str, Any]) -> Any:
+    if param.required and param.name not in params:
+        raise _wrong(param.name, f"is missing; give one of {', '.join(param.choices)}")
+    value = params.get(param.name, param.default)
+    if value is None and param.unset:
+        return None
+    return _CHECKS[param.kind](param, value)
 
 
-def _settings(name: str, value: Any) -> dict[str, Any]:
+def _check_choice(param: Param, value: Any) -> str:
+    if isinstance(value, str) and value in param.choices:
+        return value
+    raise _wrong(param.name, f"must be one of {', '.join(param.choices)}; got {_shown(value)}")
+
+
+def _check_flag(param: Param, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise _wrong(param.name, f"must be true or false; got {_shown(value)}")
+
+
+def _check_map(param: Param, value: Any) -> dict[str, Any]:
+    name = param.name
     if not isinstance(value, Mapping):
         raise _wrong(name, f"must be a map of setting names to values; got {_shown(value)}")
     if len(value) > MAX_SETTINGS:
         raise _wrong(name, f"may hold at most {MAX_SETTINGS} settings; got {len(value)}")
     for key, setting in value.items():
         if not isinstance(key, str) or not 1 <= len(key) <= MAX_SETTING_NAME:
-            raise _wrong(name, f"has a setting name that is no text of 1..{MAX_SETTING_NAME}")
+            raise _wrong(name, f"has a setting name that is not text of 1..{MAX_SETTING_NAME}")
         if not _is_scalar(setting):
             raise _wrong(f"{name}.{key}", "must be true, false, a finite number or a short text")
     return dict(value)
+
+
+_CHECKS: Mapping[str, Callable[[Param, Any], Any]] = {
+    "choice": _check_choice,
+    "flag": _check_flag,
+    "map": _check_map,
+}
 
 
 def _is_scalar(value: Any) -> bool:
@@ -137,36 +250,3 @@ def _shown(value: Any) -> str:
         return f"a {type(value).__name__}"
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-_CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
-    "colorspace": _choice(COLORSPACES),
-    "output_colorspace": _choice(COLORSPACES, optional=True),
-    "plate_alpha": _choice(PLATE_ALPHAS),
-    "foreground": _choice(FOREGROUNDS),
-    "alignment": _choice(ALIGNMENTS, optional=True),
-    "match_exposure": _flag(optional=True),
-    "nonfinite": _choice(NONFINITE_POLICIES),
-    "exact": _flag(),
-    "settings": _settings,
-}
-
-
-@dataclass(frozen=True)
-class RenderParams:
-    """How a frame is to be computed; names, values and defaults are those of `params.py`."""
-
-    colorspace: str
-    output_colorspace: Optional[str] = None
-    plate_alpha: str = "opaque"
-    foreground: str = "model"
-    alignment: Optional[str] = None
-    match_exposure: Optional[bool] = None
-    nonfinite: str = "error"
-    exact: bool = False
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def from_wire(cls, params: Mapping[str, Any]) -> RenderParams:
-        """The parameters of a request; raises `MessageError` naming the field at fault."""
-        return cls(**validate_params(params))

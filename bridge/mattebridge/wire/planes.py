@@ -1,4 +1,10 @@
-"""The planes of a request inside an arena: layout, size and overlap."""
+"""The planes of a request inside an arena: where each lies, and the check that they fit.
+
+The check uses plain integers from the message and the size that the daemon itself allocated, and
+is complete before a byte of the arena is touched.
+
+Runs on Python 3.9; standard library only.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +45,7 @@ class Plane:
 
 
 def check_planes(
-    inputs: Sequence[Plane], outputs: Sequence[Plane], slot_bytes: int, header_bytes: int
+    inputs: Sequence[Plane], outputs: Sequence[Plane], arena_bytes: int, header_bytes: int
 ) -> None:
     """Raise unless every plane lies inside the arena, alone, in a shape that its role allows."""
     for name, group, roles, dtypes in (
@@ -48,21 +54,18 @@ def check_planes(
     ):
         seen: set[str] = set()
         for index, item in enumerate(group):
-            _check_plane(f"{name}[{index}]", item, roles, dtypes, slot_bytes, header_bytes)
+            _check_shape(f"{name}[{index}]", item, roles, dtypes)
+            _check_place(f"{name}[{index}]", item, arena_bytes, header_bytes)
             if item.role in seen:
                 raise GeometryError(f"two planes are called {item.role!r}", field=f"{name}.role")
             seen.add(item.role)
     _check_overlap([*inputs, *outputs])
 
 
-def _check_plane(
-    name: str,
-    item: Plane,
-    roles: Mapping[str, Sequence[int]],
-    dtypes: Sequence[str],
-    slot_bytes: int,
-    header_bytes: int,
+def _check_shape(
+    name: str, item: Plane, roles: Mapping[str, Sequence[int]], dtypes: Sequence[str]
 ) -> None:
+    """Role, sample type, size and channels."""
     if item.role not in roles:
         raise GeometryError(
             f"{name}: no role {item.role[:32]!r} here; there are {', '.join(roles)}",
@@ -89,8 +92,12 @@ def _check_plane(
             f"{' or '.join(map(str, roles[item.role]))}",
             field=f"{name}.c",
         )
+
+
+def _check_place(name: str, item: Plane, arena_bytes: int, header_bytes: int) -> None:
+    """Stride and offset, inside the arena and behind its header."""
     row_bytes = item.w * item.c * ITEM_BYTES[item.dtype]
-    if not row_bytes <= item.stride <= slot_bytes:
+    if not row_bytes <= item.stride <= arena_bytes:
         raise GeometryError(
             f"{name} ({item.role}): rows of {row_bytes} bytes do not fit a stride of {item.stride}",
             field=f"{name}.stride",
@@ -102,10 +109,10 @@ def _check_plane(
             f"{name} ({item.role}): offset {item.off} is not a multiple of 64 behind the header",
             field=f"{name}.off",
         )
-    if item.off + item.size_bytes > slot_bytes:
+    if item.off + item.size_bytes > arena_bytes:
         raise GeometryError(
             f"{name} ({item.role}) ends at byte {item.off + item.size_bytes} of an arena of "
-            f"{slot_bytes}",
+            f"{arena_bytes}",
             field=f"{name}.off",
         )
 

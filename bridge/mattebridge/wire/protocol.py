@@ -1,12 +1,12 @@
-"""The contract on the wire: messages, limits, versions, pack and unpack, validation.
+"""The contract on the wire: messages, limits, versions, packing and validation.
 
-`docs/protocol.md` is the authority; this file says the same in code, and the golden messages in
-`tests/golden/protocol/` say it in bytes. Control messages are msgpack maps of at most 64 KiB;
-pixels never travel here. Everything that arrives is checked against a schema before anything acts
-on it: exact keys, types, ranges, finite numbers. An unknown key in a request is an error, because
-a typo must not be ignored; in a reply it is skipped, so that a newer daemon can say more.
+`docs/protocol.md` is the authority; this file has the same rules in code, and the golden messages
+in `tests/golden/protocol/` have them in bytes. Control messages are msgpack maps of at most 64 KiB;
+pixels never travel here. Everything that arrives is checked against a schema before it is used:
+exact keys, types, ranges, finite numbers. An unknown key in a request is an error, because a typo
+must not be ignored; in a reply it is skipped, so that a newer daemon can add keys.
 
-Runs on Python 3.9; needs msgpack only (no numpy: the front reads it too).
+Runs on Python 3.9; needs msgpack only (no numpy: the front does without it).
 """
 
 from __future__ import annotations
@@ -23,43 +23,35 @@ from mattebridge.errors import (
     MessageError,
     MessageTooLarge,
     VersionError,
+    from_wire,
+    one_line,
 )
-from mattebridge.wire.params import (
-    validate_params,
-)
+from mattebridge.wire.params import validate_params
 from mattebridge.wire.planes import Plane
 
-# First frame of every control message: product tag and wire major. Change = another product.
+# First frame of every control message: product tag and major version of the wire.
 MAGIC = b"MTB1"
 PROTOCOL_MIN, PROTOCOL_MAX = 1, 1
 
-MAX_MESSAGE_BYTES = 65536  # ZeroMQ drops the connection above this and says nothing
+MAX_MESSAGE_BYTES = 65536  # above this ZeroMQ drops the connection without an error
 MAX_HELLO_BYTES = 4096  # one record at the door
 MAX_PARTS = 4  # a ROUTER message is identity, magic, body; reading stops here
 MAX_TEXT = 4096
+MAX_ERROR_TEXT = 1000  # of the sentence in an error reply, in characters
 MAX_ITEMS = 64
 MAX_DEPTH = 8
 ID_BYTES = 16
 MAX_SLOTS = 8
 MAX_SLOT_BYTES = 1 << 40
+MAX_DEADLINE_MS = 86_400_000  # a day
 
 NAME = re.compile(r"[a-z0-9._-]{1,64}\Z")
 CONTENT_KEY = re.compile(r"[!-~]{1,128}\Z")
 
 PRIORITIES = ("interactive", "batch")
 
-# Whoever says no name of its own: people and their hosts.
+# The user of a daemon that was started by hand or by a client (docs/protocol.md, 2.1).
 BY_HAND = "by-hand"
-
-TERMINAL_OPS = ("done", "error", "cancelled")
-
-
-class Field(NamedTuple):
-    """One key of a message: how to check it, and what it is when left out."""
-
-    check: Callable[[str, Any], Any]
-    required: bool = True
-    default: Any = None
 
 
 # ---------------------------------------------------------------------------------------------
@@ -69,15 +61,15 @@ class Field(NamedTuple):
 def pack(
     message: Mapping[str, Any], limit: int = MAX_MESSAGE_BYTES, *, check: bool = True
 ) -> bytes:
-    """The bytes of one control message that the other end will read.
+    """The bytes of one control message that the other end will accept.
 
     Raises, before anything is sent, `MessageTooLarge`, and `MessageError` for a value that no
-    message can hold. Without `check` the sender answers for what the message holds.
+    message can hold. Without `check` the caller guarantees that there is none.
     """
     try:
         data: bytes = msgpack.packb(message, use_bin_type=True)
     except (TypeError, ValueError, OverflowError) as error:
-        raise MessageError(f"a value fits no message: {error}", field="") from error
+        raise MessageError(f"a message cannot hold this value: {error}", field="") from error
     if len(data) > limit:
         raise MessageTooLarge(
             f"the control message is {len(data)} bytes and the limit is {limit}: shorten "
@@ -90,10 +82,10 @@ def pack(
 
 
 def unpack(data: bytes, limit: int = MAX_MESSAGE_BYTES) -> dict[str, Any]:
-    """One control message from bytes that anybody may have sent.
+    """One control message from bytes that cannot be trusted.
 
-    Refuses, as `MessageError`, whatever is not one flat-enough map of text keys: oversize, bombs,
-    extension types, duplicate keys, NaN, trailing bytes, invalid text, more than 8 levels.
+    Raises `MessageError` for whatever is not one map with text keys: oversize, sizes announced and
+    not sent, extension types, duplicate keys, NaN, trailing bytes, invalid text, over 8 levels.
     """
     if len(data) > limit:
         raise MessageError(f"message of {len(data)} bytes; the limit is {limit}", field="")
@@ -110,7 +102,7 @@ def unpack(data: bytes, limit: int = MAX_MESSAGE_BYTES) -> dict[str, Any]:
             ext_hook=_refuse_extension,
             object_pairs_hook=_unique_keys,
         )
-    # msgpack raises a family of unrelated types on hostile input; none of them may pass.
+    # msgpack raises many unrelated types on hostile input; all of them mean the same here.
     except Exception as error:
         raise MessageError(f"not a message: {type(error).__name__}", field="") from error
     if not isinstance(message, dict):
@@ -133,7 +125,7 @@ def _unique_keys(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
 
 
 def _check_tree(value: Any, depth: int) -> None:
-    """Raise unless the limits on what a message holds are kept."""
+    """Raise unless a value and all that is in it keep to the limits of a message."""
     kind = type(value)
     if kind is int or kind is bool or value is None:
         return
@@ -148,7 +140,7 @@ def _check_tree(value: Any, depth: int) -> None:
         for child in value.values() if kind is dict else value:
             _check_tree(child, depth + 1)
     elif kind is not float:
-        raise MessageError(f"a {kind.__name__} fits no message", field="")
+        raise MessageError(f"a message cannot hold a {kind.__name__}", field="")
     elif not math.isfinite(value):
         raise MessageError("numbers are finite", field="")
 
@@ -228,15 +220,7 @@ def mapping(name: str, value: Any) -> dict[str, Any]:
 
 def plane(name: str, value: Any) -> Plane:
     """A check for one plane's map; ranges against the arena come later (`check_planes`)."""
-    fields = mapping(name, value)
-    wanted = ("role", "off", "w", "h", "c", "dtype", "stride")
-    _exact_keys(name, fields, wanted, wanted)
-    for key in wanted:
-        if key in ("role", "dtype"):
-            text(32)(f"{name}.{key}", fields[key])
-        elif isinstance(fields[key], bool) or not isinstance(fields[key], int):
-            raise _fail(f"{name}.{key}", fields[key], "a whole number")
-    return Plane(**fields)
+    return Plane(**map_of(_PLANE)(name, value))
 
 
 def planes(name: str, value: Any) -> list[Plane]:
@@ -246,37 +230,84 @@ def planes(name: str, value: Any) -> list[Plane]:
     return [plane(f"{name}[{index}]", item) for index, item in enumerate(value)]
 
 
-def _exact_keys(
-    where: str, found: Mapping[str, Any], allowed: Sequence[str], required: Sequence[str]
-) -> None:
-    for key in found:
-        if key not in allowed:
-            raise MessageError(
-                f"{where} has no key {key[:64]!r}; it takes {', '.join(allowed)}", field=key[:64]
-            )
-    for key in required:
-        if key not in found:
-            raise MessageError(f"{where} lacks the key {key!r}", field=key)
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _fail(name, value, "a whole number")
+    return value
+
+
+def _version_range(name: str, value: Any) -> list[int]:
+    if (
+        not isinstance(value, list)
+        or len(value) != 2
+        or not all(isinstance(item, int) and not isinstance(item, bool) for item in value)
+    ):
+        raise _fail(name, value, "two whole numbers: the lowest and highest version spoken")
+    return value
 
 
 def _params(name: str, value: Any) -> dict[str, Any]:
     return validate_params(mapping(name, value))
 
 
-_ENVELOPE = {
+# ---------------------------------------------------------------------------------------------
+# Schemas: the keys of each message
+
+
+class Field(NamedTuple):
+    """One key of a message: how to check it, and what it is when left out."""
+
+    check: Callable[[str, Any], Any]
+    required: bool = True
+    default: Any = None
+
+
+Schema = Mapping[str, Field]
+
+
+def map_of(schema: Schema) -> Callable[[str, Any], dict[str, Any]]:
+    """A check for a map with these keys and no others."""
+
+    def check(name: str, value: Any) -> dict[str, Any]:
+        return _checked(name, mapping(name, value), schema, f"{name}.")
+
+    return check
+
+
+_PLANE: Schema = {
+    "role": Field(text(32)),
+    "off": Field(_whole),
+    "w": Field(_whole),
+    "h": Field(_whole),
+    "c": Field(_whole),
+    "dtype": Field(text(32)),
+    "stride": Field(_whole),
+}
+_WANT: Schema = {
+    "slots": Field(integer(0, MAX_SLOTS)),
+    "bytes": Field(integer(0, MAX_SLOT_BYTES)),
+}
+_CLIENT: Schema = {
+    "name": Field(text(128)),
+    "ver": Field(text(128)),
+    "host": Field(text(128), required=False, default=""),
+    "pid": Field(integer(0, 2**31 - 1), required=False, default=0),
+}
+
+_ENVELOPE: Schema = {
     "v": Field(integer(PROTOCOL_MIN, PROTOCOL_MAX)),
     "op": Field(text(32)),
     "id": Field(nonce),
     "sid": Field(nonce),
     "ext": Field(mapping, required=False, default={}),
 }
-_ARENA = {
+_ARENA: Schema = {
     "slot": Field(integer(0, 2**31 - 1)),
     "gen": Field(integer(1, 2**63 - 1)),
 }
 _MODEL = text(64, NAME)
 
-REQUESTS: dict[str, dict[str, Field]] = {
+REQUESTS: dict[str, Schema] = {
     "render": {
         **_ENVELOPE,
         **_ARENA,
@@ -286,7 +317,7 @@ REQUESTS: dict[str, dict[str, Field]] = {
         "params": Field(_params),
         "priority": Field(one_of(PRIORITIES), required=False, default="interactive"),
         "frame": Field(integer(-(2**31), 2**31 - 1), required=False),
-        "deadline_ms": Field(integer(1, 86_400_000), required=False),
+        "deadline_ms": Field(integer(1, MAX_DEADLINE_MS), required=False),
         "clean_plate": Field(text(64, NAME), required=False),
         "clean_plate_key": Field(text(128, CONTENT_KEY), required=False),
     },
@@ -312,6 +343,20 @@ REQUESTS: dict[str, dict[str, Field]] = {
 }
 
 
+# What a client sends through the door: `hello` first, `resize` after it.
+_DOOR: dict[str, Schema] = {
+    "hello": {
+        "op": Field(text(32)),
+        "proto": Field(_version_range),
+        "client": Field(map_of(_CLIENT)),
+        "want": Field(map_of(_WANT)),
+        "user": Field(text(64, NAME), required=False),
+        "ext": Field(mapping, required=False, default={}),
+    },
+    "resize": {"op": Field(text(32)), "want": Field(map_of(_WANT))},
+}
+
+
 def validate_request(message: Mapping[str, Any]) -> dict[str, Any]:
     """A request with every key checked and every default filled in.
 
@@ -323,77 +368,30 @@ def validate_request(message: Mapping[str, Any]) -> dict[str, Any]:
     if schema is None:
         raise _fail("op", op, "one of " + ", ".join(REQUESTS))
     known = {key: value for key, value in message.items() if not key.startswith("x-")}
-    required = [key for key, field in schema.items() if field.required]
-    _exact_keys(f"a {op} request", known, list(schema), required)
-    request = {}
-    for key, field in schema.items():
-        if key in known:
-            request[key] = field.check(key, known[key])
-        else:
-            request[key] = field.default
-    return request
-
-
-# ---------------------------------------------------------------------------------------------
-# The door
-
-
-_WANT = {
-    "slots": Field(integer(0, MAX_SLOTS)),
-    "bytes": Field(integer(0, MAX_SLOT_BYTES)),
-}
-
-
-def _want(name: str, value: Any) -> dict[str, Any]:
-    fields = mapping(name, value)
-    _exact_keys(name, fields, list(_WANT), list(_WANT))
-    return {key: field.check(f"{name}.{key}", fields[key]) for key, field in _WANT.items()}
-
-
-def _client(name: str, value: Any) -> dict[str, Any]:
-    fields = mapping(name, value)
-    allowed = ("name", "ver", "host", "pid")
-    _exact_keys(name, fields, allowed, ("name", "ver"))
-    for key in ("name", "ver", "host"):
-        if key in fields:
-            text(128)(f"{name}.{key}", fields[key])
-    if "pid" in fields:
-        integer(0, 2**31 - 1)(f"{name}.pid", fields["pid"])
-    return fields
-
-
-def _version_range(name: str, value: Any) -> list[int]:
-    if (
-        not isinstance(value, list)
-        or len(value) != 2
-        or not all(isinstance(item, int) and not isinstance(item, bool) for item in value)
-    ):
-        raise _fail(name, value, "two whole numbers: the lowest and highest version spoken")
-    return value
-
-
-_DOOR: dict[str, dict[str, Field]] = {
-    "hello": {
-        "op": Field(text(32)),
-        "proto": Field(_version_range),
-        "client": Field(_client),
-        "want": Field(_want),
-        "user": Field(text(64, NAME), required=False),
-        "ext": Field(mapping, required=False, default={}),
-    },
-    "resize": {"op": Field(text(32)), "want": Field(_want)},
-}
+    return _checked(f"a {op} request", known, schema)
 
 
 def validate_door(message: Mapping[str, Any], expected: str) -> dict[str, Any]:
-    """A record that a client sent through the door: `hello` first, `resize` after it."""
+    """A record that came through the door, checked like a request."""
     if message.get("op") != expected:
         raise _fail("op", message.get("op"), f"{expected!r} at this point")
-    schema = _DOOR[expected]
-    required = [key for key, field in schema.items() if field.required]
-    _exact_keys(f"a {expected}", message, list(schema), required)
+    return _checked(f"a {expected}", message, _DOOR[expected])
+
+
+def _checked(
+    where: str, found: Mapping[str, Any], schema: Schema, prefix: str = ""
+) -> dict[str, Any]:
+    """The keys of one map against its schema; `prefix` stands before them in a message."""
+    for key in found:
+        if key not in schema:
+            raise MessageError(
+                f"{where} has no key {key[:64]!r}; it takes {', '.join(schema)}", field=key[:64]
+            )
+    for key, field in schema.items():
+        if field.required and key not in found:
+            raise MessageError(f"{where} lacks the key {key!r}", field=key)
     return {
-        key: field.check(key, message[key]) if key in message else field.default
+        key: field.check(prefix + key, found[key]) if key in found else field.default
         for key, field in schema.items()
     }
 
@@ -413,10 +411,6 @@ def negotiate(offered: Sequence[int]) -> int:
 
 
 # ---------------------------------------------------------------------------------------------
-# Geometry: plain integers, checked in full before a byte is touched
-
-
-# ---------------------------------------------------------------------------------------------
 # Replies
 
 
@@ -429,17 +423,21 @@ def error_fields(error: MattebridgeError) -> dict[str, Any]:
     return {
         **details,
         "code": error.code,
-        "message": clean_text(error.message),
+        "message": one_line(error.message, MAX_ERROR_TEXT),
         "retry": error.retry,
     }
 
 
+def error_of(reply: Mapping[str, Any]) -> MattebridgeError:
+    """The exception that an error reply stands for."""
+    return from_wire(
+        str(reply.get("code")),
+        str(reply.get("message")),
+        bool(reply.get("retry")),
+        error_details(reply),
+    )
+
+
 def error_details(reply: Mapping[str, Any]) -> dict[str, Any]:
-    """What an error reply says beyond its common keys (`field`, `count`, `retry_after_ms`...)."""
+    """What an error reply holds beyond its common keys (`field`, `count`, `retry_after_ms`...)."""
     return {key: value for key, value in reply.items() if key not in _ERROR_KEYS}
-
-
-def clean_text(words: str, limit: int = 1000) -> str:
-    """Text that can stand in a log line or a reply: no line breaks, no terminal codes, bounded."""
-    printable = "".join(char if char.isprintable() else " " for char in words)
-    return printable if len(printable) <= limit else printable[: limit - 3] + "..."

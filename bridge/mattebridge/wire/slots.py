@@ -1,35 +1,34 @@
 """Shared-memory arenas: where a frame lies while host and daemon both look at it.
 
-An *arena* (a *slot* that is in use) is one sealed memfd that the daemon allocated and the door
-handed to one client. It holds every plane of one request, inputs and outputs:
+An *arena* (on the wire: *slot*) is one piece of sealed shared memory that the daemon allocated and
+the door handed to one client. It holds every plane of one request, inputs and outputs:
 
-    0        64                                                          slot bytes
+    0        64                                                          arena bytes
     | header | plate | clean_plate | alpha_hint | alpha | premultiplied | ... |
              ^ each plane starts on a multiple of 64; rows are `stride` bytes, a multiple of 64
 
 The client writes pixels and sends a message that says where they are; the worker maps the same
-pages and sees them as arrays. Nothing is copied on the way, and nothing is re-allocated: a warm
-arena serves frame after frame.
+pages and sees them as arrays. Nothing is copied on the way, and nothing is allocated again: the
+same arena serves frame after frame.
 
 The rule that must not be broken: **geometry travels only in the control message**, is checked as
 plain integers against the size that the daemon itself allocated, and is never read from shared
 memory. The header is a consistency check alone. A client writes `gen_begin`, then pixels, then
-`gen_end`, then sends that generation; whoever reads compares all three before and after it copied,
-so a torn frame is an error and never a picture.
+`gen_end`, then sends that generation; the reader compares all three before and after it copied, so
+that a torn frame is an error and never a picture.
 
-Runs on Python 3.9. numpy is imported only where arrays are made: the front has none.
+Runs on Python 3.9. numpy is imported only where arrays are made: the front does without it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import mmap
-import os
 import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from mattebridge.errors import TornError
+from mattebridge.wire import oslayer
 from mattebridge.wire.planes import ITEM_BYTES, Plane
 
 if TYPE_CHECKING:
@@ -99,14 +98,15 @@ class SlotMap:
     """One arena, mapped into this process.
 
     Takes a descriptor and its size, maps it and closes the descriptor: the map keeps the memory.
-    `close` unmaps; arrays that still look at the pages keep them alive until they are gone.
+    `close` unmaps; arrays that still use the pages keep them alive until they are gone.
     """
 
     def __init__(self, fd: int, size_bytes: int) -> None:
+        layer = oslayer.current()
         try:
-            self._map = mmap.mmap(fd, size_bytes, mmap.MAP_SHARED)
+            self._map = layer.map_memory(fd, size_bytes)
         finally:
-            os.close(fd)
+            layer.close_memory(fd)
         self.size_bytes = size_bytes
 
     def write_begin(self, generation: int) -> None:
@@ -116,17 +116,17 @@ class SlotMap:
         )
 
     def write_end(self, generation: int) -> None:
-        """Say that the pixels of `generation` are whole."""
+        """Announce that the pixels of `generation` are all written."""
         struct.pack_into("<Q", self._map, GEN_END_AT, generation)
 
     def check_generation(self, generation: int) -> None:
-        """Raise `TornError` unless the arena holds exactly this generation, whole."""
+        """Raise `TornError` unless the arena holds exactly this generation, complete."""
         check_header(self._map[: HEADER.size], generation)
 
     def array(self, plane: Plane) -> np.ndarray[Any, Any]:
         """The plane's pixels, (h, w, c), as a view of the shared pages: no copy, strided rows.
 
-        The plane must have passed `protocol.check_planes` for this arena.
+        The plane must have passed `planes.check_planes` for this arena.
         """
         import numpy as np
 
@@ -134,16 +134,16 @@ class SlotMap:
         return np.ndarray(
             (plane.h, plane.w, plane.c),
             dtype=dtype,
-            # Not the map itself: only through `frombuffer` does numpy keep it from being unmapped
-            # below the array, which would end the whole process.
+            # Not the map itself: only through `frombuffer` does numpy keep the pages from being
+            # unmapped while the array uses them, which would crash the process.
             buffer=np.frombuffer(self._map, np.uint8),
             offset=plane.off,
             strides=(plane.stride, plane.c * dtype.itemsize, dtype.itemsize),
         )
 
     def close(self) -> None:
-        """Unmap now, or when the last array that looks at the pages is gone."""
-        # BufferError: an array of ours still points here; the map goes with it.
+        """Unmap now, or when the last array that uses the pages is gone."""
+        # BufferError: an array still uses the map, which goes when the array does.
         with contextlib.suppress(BufferError):
             self._map.close()
 
@@ -158,13 +158,13 @@ class SlotMap:
 
 
 def check_header(raw: bytes, generation: int) -> None:
-    """Raise `TornError` unless these first bytes of an arena say that `generation` is whole."""
+    """Raise `TornError` unless this is the header of an arena with all of `generation`."""
     magic, version, begin, end = HEADER.unpack_from(raw)
     found: Optional[str] = None
     if magic != HEADER_MAGIC or version != HEADER_VERSION:
-        found = "its header is not ours"
+        found = "its header is not a mattebridge header"
     elif begin != generation or end != generation:
-        found = f"it holds {begin} begun and {end} ended"
+        found = f"it has {begin} begun and {end} ended"
     if found:
         raise TornError(
             f"the arena should hold generation {generation}, but {found}: the frame was being "

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fakes.moving_subjects import Shot, display_error, shot
-from mattebridge.clean_plate.estimate import CleanPlate, find_groups, make_clean_plate, settle
+from mattebridge.clean_plate.estimate import CleanPlate, make_clean_plate
+from mattebridge.clean_plate.settle import find_groups, settle
 from mattebridge.errors import Cancelled, InputsError
 
 # A display difference that anybody sees.

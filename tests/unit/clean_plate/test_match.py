@@ -1,4 +1,4 @@
-"""The front end: what is out of register is mended, what is in register is left alone."""
+"""The clean plate is aligned where it is out of register, and left as it is where it is not."""
 
 import cv2
 import numpy as np
@@ -8,10 +8,9 @@ from mattebridge.clean_plate.match import (
     EXPOSURE_UNMATCHED,
     PARTLY_OUTSIDE,
     UNALIGNED,
-    CleanSide,
-    _corners,
     match_clean_plate,
 )
+from mattebridge.clean_plate.pair import CleanSide, corners_of
 from mattebridge_sample.composites import composite
 
 SIZE = (240, 320)
@@ -203,9 +202,9 @@ def test_the_clean_plates_corners_are_looked_for_once_a_shot(monkeypatch):
     picture, looked = leaves(1), []
     clean_plate = grain(warped(picture, shift(0.8, 0.4)), 3)
     side = CleanSide(clean_plate)
-    find = _corners
+    find = corners_of
     monkeypatch.setattr(
-        "mattebridge.clean_plate.match._corners",
+        "mattebridge.clean_plate.pair.corners_of",
         lambda small, free: looked.append(free is None) or find(small, free),
     )
     for seed in range(3):

@@ -11,7 +11,7 @@ import pytest
 
 from fakes.moving_subjects import Shot, display_error, shot
 from mattebridge import cli
-from mattebridge.image_io import display_codes, read_frame, write_frame
+from mattebridge.image_io import Encoding, display_codes, read_frame, write_frame
 from mattebridge.image_io.video_write import VIDEO_FORMATS, VideoTimes, open_video
 
 FIRST = 1001
@@ -19,7 +19,7 @@ FIRST = 1001
 
 def write(given: Shot, folder: Path, suffix: str = ".exr") -> None:
     for index, (frame, matte) in enumerate(zip(given.frames, given.mattes)):
-        write_frame(folder / f"plate.{FIRST + index}{suffix}", frame, alpha="opaque")
+        write_frame(folder / f"plate.{FIRST + index}{suffix}", frame, Encoding(alpha="opaque"))
         write_frame(folder / f"rough.{FIRST + index}.png", matte[..., None])
 
 
@@ -70,7 +70,7 @@ def test_other_types_have_their_confidence_beside_them(walking, capsys):
     for name, beside in (("a.png", "a.confidence.png"), ("b.jpg", "b.confidence.png")):
         status, out, _ = run(capsys, *arguments, "-o", name)
         assert status == 0
-        assert f"how sure each pixel is: {beside}" in out
+        assert f"confidence: {beside}" in out
         assert read_frame(name).pixels.dtype == np.uint8
         assert read_frame(beside).pixels.shape == (108, 192, 1)
 
@@ -90,7 +90,7 @@ def test_who_never_leaves_is_an_error_with_the_share_of_the_frame(swaying, capsy
     status, out, err = run(capsys, *MAKE)
     assert (status, out) == (2, "")
     assert err.startswith("mattebridge: the set behind ")
-    assert " % of the frame was never seen (within x " in err
+    assert " % of the frame is never visible (within x " in err
     assert "--alpha-hint" in err
     assert err.count("\n") == 1
     assert not Path("clean.exr").exists()
@@ -99,7 +99,7 @@ def test_who_never_leaves_is_an_error_with_the_share_of_the_frame(swaying, capsy
     accepted = err.strip().rsplit(" ", 1)[1]
     status, out, err = run(capsys, *MAKE, "--max-hidden", accepted)
     assert (status, err) == (0, "")
-    assert "% of the frame was never seen and is a guess" in out
+    assert "% of the frame is never visible and was guessed" in out
     confidence = read_frame("clean.exr", layer="confidence").pixels[..., 0]
     assert confidence[swaying.always_covered].mean() < 0.05
 
@@ -129,7 +129,7 @@ def test_a_drifting_shot_is_aligned_and_a_foreign_frame_is_named(tmp_path, monke
         capsys, "clean-plate", "plate.####.exr", "-o", "clean.exr", "--max-hidden", "5"
     )
     assert (status, err) == (0, "")
-    assert "not in register with it, and left out: 1004" in out
+    assert "left out, since they could not be aligned: 1004" in out
     plate = read_frame("clean.exr").pixels.astype(np.float32)
     assert (display_error(plate, given.sets[8])[8:-8, 8:-8] > 0.1).mean() < 0.01
 
@@ -158,7 +158,7 @@ def test_wrong_usage_is_status_two_and_one_sentence(walking, capsys, arguments, 
 def test_a_plate_that_is_there_is_not_written_over(walking, capsys):
     Path("clean.exr").write_bytes(b"mine")
     status, _, err = run(capsys, *MAKE)
-    assert (status, "is there already; use --existing overwrite" in err) == (2, True)
+    assert (status, "exists already; use --existing overwrite" in err) == (2, True)
     assert Path("clean.exr").read_bytes() == b"mine"
     assert run(capsys, *MAKE, "--existing", "overwrite")[0] == 0
     Path("a.confidence.png").write_bytes(b"mine")
@@ -180,7 +180,7 @@ def test_a_frame_that_does_not_say_its_colour_space_is_asked_about(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     arguments = ["clean-plate", "plate.#.dpx", "-o", "clean.exr", "--no-align"]
     status, _, err = run(capsys, *arguments)
-    assert (status, "say --colorspace linear or srgb" in err) == (2, True)
+    assert (status, "give --colorspace linear or srgb" in err) == (2, True)
     assert run(capsys, *arguments, "--colorspace", "srgb", "--max-hidden", "100")[0] == 0
 
 
@@ -196,7 +196,7 @@ def test_ended_by_a_queue_it_is_status_four_and_leaves_nothing(walking, capsys, 
             os.kill(os.getpid(), signal.SIGTERM)
         return read(path, **options)
 
-    monkeypatch.setattr("mattebridge.image_io.sources.read_frame", ended)
+    monkeypatch.setattr("mattebridge.image_io.read.read_frame", ended)
     status, _, err = run(capsys, *MAKE)
     assert (status, err) == (4, "mattebridge: the command was ended\n")
     assert not Path("clean.exr").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -18,12 +19,14 @@ import pytest
 from fakes.inprocess_client import InProcessClient
 from fakes.places import BRIDGE, TESTS
 from mattebridge import cli
-from mattebridge.commands.options import make_job, parse_settings
+from mattebridge.commands import options
+from mattebridge.commands.options import make_job
 from mattebridge.commands.tables import model_text, models_table, status_table
-from mattebridge.errors import ConnectionFailed, NonFiniteError, UsageError
+from mattebridge.errors import ConnectionFailed, NonFiniteError
 from mattebridge.image_io import read_frame, write_frame
 from mattebridge.shot import outputs, progress
-from mattebridge.shot.job import MatteJob
+from mattebridge.shot.job import NUMBERINGS, MatteJob
+from mattebridge.wire.params import PARAMS, RenderParams
 
 
 @pytest.fixture
@@ -146,8 +149,8 @@ def test_every_option_reaches_the_job():
         --keep-data-window --existing overwrite --model m --set a=1 --set b=0.5 --set c=true
         --set d=closed-form --foreground unmix --alignment off --no-match-exposure
         --nonfinite zero --exact --timeout 5 --deadline 4 --in-flight 3 --memory 64"""
-    options = cli.build_parser().parse_args([*MATTE, *text.split()])
-    assert make_job(options) == MatteJob(
+    given = cli.build_parser().parse_args([*MATTE, *text.split()])
+    assert make_job(given) == MatteJob(
         plate="plate.####.exr",
         output=Path("out"),
         clean_plate="clean.exr",
@@ -165,22 +168,24 @@ def test_every_option_reaches_the_job():
         audio=False,
         truncate=True,
         missing="hold",
-        colorspace="srgb",
-        plate_alpha="straight",
         outputs=("alpha", "comp"),
         layers=True,
         formats="png",
         background="#204080",
-        output_colorspace="srgb",
         keep_data_window=True,
         existing="overwrite",
         model="m",
-        settings={"a": 1, "b": 0.5, "c": True, "d": "closed-form"},
-        foreground="unmix",
-        alignment="off",
-        match_exposure=False,
-        nonfinite="zero",
-        exact=True,
+        params=RenderParams(
+            colorspace="srgb",
+            output_colorspace="srgb",
+            plate_alpha="straight",
+            foreground="unmix",
+            alignment="off",
+            match_exposure=False,
+            nonfinite="zero",
+            exact=True,
+            settings={"a": 1, "b": 0.5, "c": True, "d": "closed-form"},
+        ),
         timeout_s=5.0,
         deadline_s=4.0,
         in_flight=3,
@@ -189,8 +194,26 @@ def test_every_option_reaches_the_job():
 
 
 def test_options_left_out_are_the_defaults_of_the_job():
-    options = cli.build_parser().parse_args(["matte", "p.exr", "-o", "out"])
-    assert make_job(options) == MatteJob(plate="p.exr", output=Path("out"))
+    given = cli.build_parser().parse_args(["matte", "p.exr", "-o", "out"])
+    assert make_job(given) == MatteJob(plate="p.exr", output=Path("out"))
+
+
+def test_the_choices_of_the_parser_are_those_of_the_job():
+    parser = argparse.ArgumentParser()
+    options.add_outputs(parser)
+    choices = {action.dest: action.choices for action in parser._actions}
+    assert choices["numbering"] == NUMBERINGS
+    assert set(choices["preset"]) == set(outputs.PRESETS)
+
+
+def test_every_render_parameter_is_an_option():
+    parser = argparse.ArgumentParser()
+    for add in (options.add_inputs, options.add_outputs, options.add_keying):
+        add(parser)
+    actions = {action.dest: action for action in parser._actions}
+    for param in PARAMS:
+        assert param.option in actions[param.name].option_strings
+        assert tuple(actions[param.name].choices or ()) == param.choices
 
 
 def test_the_help_names_every_format_output_and_progress():
@@ -244,11 +267,13 @@ HANGING = """
 import os, sys, time
 sys.path[:0] = sys.argv[1:3]
 from fakes.inprocess_client import InProcessClient
-from mattebridge import cli, pictures
-cli._connect = lambda options, **given: InProcessClient()
-cli.CANCEL_LIMIT_S = 0.5
+from mattebridge import cli
+from mattebridge.commands import matte
+from mattebridge.image_io.sources import Pictures
+matte._connect = lambda options, **given: InProcessClient()
+matte.CANCEL_LIMIT_S = 0.5
 # One write: two readers may come here at once.
-pictures.Pictures.frame = lambda self, source: (os.write(1, b"reading\\n"), time.sleep(60))
+Pictures.frame = lambda self, source: (os.write(1, b"reading\\n"), time.sleep(60))
 sys.exit(cli.main(["matte", "plate.####.exr", "--clean-plate", "clean.exr", "-o", "out",
                    "--progress", "none"]))
 """
@@ -314,7 +339,7 @@ def test_the_status_table_reads_like_a_page():
         "3.1 GB",
         "40 done, 1 error",
         "1920x1080",
-        r"set\n1",
+        "set 1",
     ):
         assert words in shown
     assert "arenas 200 MB of 4.0 GB" in shown
@@ -423,10 +448,3 @@ def test_sample_renders_a_shot_and_says_what_to_type_next(tmp_path, capsys):
     assert read_frame(plate.replace("####", "0007")).pixels.shape == (36, 64, 3)
     with pytest.raises(SystemExit):
         cli.main(["sample", "x", "--size", "big"])
-
-
-def test_settings_are_typed():
-    typed = parse_settings(["a=3", "b=-1.5", "c=TRUE", "d=on", "e=1e3", "f=", "g=x=y"])
-    assert typed == {"a": 3, "b": -1.5, "c": True, "d": "on", "e": 1000.0, "f": "", "g": "x=y"}
-    with pytest.raises(UsageError):
-        parse_settings(["=3"])

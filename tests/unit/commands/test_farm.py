@@ -18,6 +18,7 @@ import pytest
 
 from fakes.farm import ROOT, paint_shot
 from fakes.inprocess_client import InProcessClient
+from fakes.jobs import matte_job
 from mattebridge import cli, errors
 from mattebridge.commands import farm
 from mattebridge.commands.options import make_job
@@ -43,7 +44,7 @@ MATTE = ["plate.####.exr", "--clean-plate", "clean.exr", "-o", "out"]
 
 
 def run(shot: Path, client: InProcessClient | None = None, **options):
-    job = MatteJob(
+    job = matte_job(
         plate=str(shot / "plate.####.exr"),
         clean_plate=str(shot / "clean.exr"),
         output=shot / "out",
@@ -195,7 +196,7 @@ def test_the_gravest_of_several_endings_decides(shot):
     """J8: 1 before 4 before 5 before 3 before 2."""
     order = [ValueError(), errors.Cancelled(""), errors.DaemonLost(""), FrameWriteError(""),
              UsageError("")]  # fmt: skip
-    assert [summary._gravity(cause) for cause in order] == [0, 1, 2, 3, 4]
+    assert [summary.gravity(cause) for cause in order] == [0, 1, 2, 3, 4]
 
 
 # ----------------------------------------------------------------------------------------- lines
@@ -334,7 +335,7 @@ def test_a_job_is_written_with_the_shots_values_and_options(shot, no_tools, caps
         assert f'            - "{word}"\n' in template
     said = capsys.readouterr().out
     assert "5 frames, 4 a task" in said
-    assert "Nothing was handed over" in said
+    assert "The job was not handed over" in said
     for tool in ("openjd run", "deadline bundle submit", "deadlinecommand", "pyoutline"):
         assert tool in said
 
@@ -349,7 +350,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(shot, no_tools, 
     assert "--frames" in capsys.readouterr().err
     assert submit("--set", "note={{Param.Output}}") == 2
     assert submit("--format", "exr,comp=mp4v", "--outputs", "comp", "--chunk", "5") == 2
-    assert "is one file, and tasks would write over each other's" in capsys.readouterr().err
+    assert "is one file, and every task would overwrite it" in capsys.readouterr().err
     assert not (shot / "out").exists()
 
 
@@ -459,7 +460,7 @@ def test_deadlines_tokens_become_the_frames_of_the_task(recipes, start, end, fra
     text = re.sub(r"<\w+>", lambda found: tokens[found.group()], given["-arguments"])
     command = shlex.split(text)
     assert frames_of(command) == frames
-    assert job_of(command).settings == {"band": 3}
+    assert job_of(command).params.settings == {"band": 3}
     assert " " in job_of(command).plate
     assert "--progress=deadline" in command
     assert "--private" in command

@@ -94,12 +94,12 @@ def test_verify_names_what_is_bad_and_ends_with_status_two(file, folder, capsys)
     ("arguments", "says"),
     [
         (["add", "none.pth", "--name", "x"], "weights file none.pth cannot be read: No such file"),
-        (["add", "published.safetensors", "--name", "../x"], "'../x' is no model name"),
+        (["add", "published.safetensors", "--name", "../x"], "'../x' is not a model name"),
         (["add", "published.safetensors", "--name", "difference"], "of a built-in model"),
         (["remove", "portrait"], "no model 'portrait' was added; those that were: none"),
         (["remove", "difference"], "'difference' is built in"),
         (["verify", "portrait"], "no model 'portrait' was added"),
-        (["show", "portrait"], "no model 'portrait'; there are difference"),
+        (["show", "portrait"], "no model 'portrait'; the models present are: difference"),
     ],
 )
 def test_what_cannot_be_done_is_status_two_and_one_sentence(file, capsys, arguments, says):
@@ -172,7 +172,7 @@ def test_a_file_that_is_there_is_not_written_over(own, tmp_path, capsys):
     (tmp_path / "mine.onnx").write_text("precious")
     status, _, err = run(capsys, "export", "mine", "-o", "mine.onnx", "--size", "90x52")
     assert status == 2
-    assert "is there already" in err
+    assert "exists already" in err
     assert (tmp_path / "mine.onnx").read_text() == "precious"
 
 

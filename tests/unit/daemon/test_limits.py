@@ -6,8 +6,9 @@ import dataclasses
 
 import pytest
 
-from mattebridge.daemon.limits import Limits, available_memory_bytes, total_memory_bytes
+from mattebridge.daemon.limits import Limits
 from mattebridge.errors import UsageError
+from mattebridge.wire import oslayer
 
 DEFAULTS = {
     "MATTEBRIDGE_MAX_SESSIONS": ("sessions", 64),
@@ -48,7 +49,7 @@ def test_bytes_are_a_share_of_the_machines_memory(
     variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, share = SHARES[variable]
-    assert getattr(Limits(), name) == total_memory_bytes() // share
+    assert getattr(Limits(), name) == oslayer.current().total_memory_bytes() // share
     monkeypatch.setenv(variable, str(1 << 33))
     assert getattr(Limits(), name) == 1 << 33
 
@@ -81,4 +82,5 @@ def test_a_given_limit_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_machines_memory_is_plausible() -> None:
-    assert 0 < available_memory_bytes() <= total_memory_bytes()
+    layer = oslayer.current()
+    assert 0 < layer.available_memory_bytes() <= layer.total_memory_bytes()

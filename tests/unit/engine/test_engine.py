@@ -1,4 +1,4 @@
-"""One frame through the engine: what the model sees, what the host gets, and how it says no."""
+"""One frame through the engine: what the model sees, what the host gets, and every error."""
 
 import dataclasses
 import subprocess
@@ -510,7 +510,7 @@ def test_a_model_that_gives_another_size_is_a_bug_of_ours():
         matte(pair(), model=Cropping())
 
 
-# --- every way to say no --------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
 def test_a_clean_plate_of_another_size_is_named_with_both_sizes():

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from mattebridge.clean_plate import match
+from mattebridge.clean_plate import pair
 from mattebridge.color import over, srgb_decode, srgb_encode
 from mattebridge.engine.engine import Engine
 from mattebridge.wire.params import RenderParams
@@ -157,9 +157,9 @@ def test_nan_in_the_plate_leaves_no_nan_in_the_matte(engine):
 
 
 def test_the_clean_plates_part_of_the_alignment_is_made_once_a_shot(monkeypatch):
-    engine, looked, find = Engine(), [], match._corners
+    engine, looked, find = Engine(), [], pair.corners_of
     monkeypatch.setattr(
-        "mattebridge.clean_plate.match._corners",
+        "mattebridge.clean_plate.pair.corners_of",
         lambda small, free: looked.append(free is None) or find(small, free),
     )
     planes = shot()

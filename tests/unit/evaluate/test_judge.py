@@ -13,8 +13,9 @@ from mattebridge import cli
 from mattebridge.color import srgb_decode
 from mattebridge.engine.engine import Engine
 from mattebridge.evaluate import metrics
-from mattebridge.evaluate.judge import change_where_still, find_set, read
-from mattebridge.image_io import read_frame, write_frame
+from mattebridge.evaluate.judge import change_where_still
+from mattebridge.evaluate.truth import find_set, read
+from mattebridge.image_io import Encoding, read_frame, write_frame
 from mattebridge.wire.params import RenderParams
 
 HEIGHT, WIDTH = 64, 96
@@ -35,9 +36,9 @@ def picture(left: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 def write(path: Path, values: np.ndarray, **options: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if values.shape[2] == 1:
-        write_frame(path, values, dtype="uint16")
+        write_frame(path, values, Encoding(dtype="uint16"))
     else:
-        write_frame(path, values, colorspace="srgb", alpha="opaque", dtype="uint16")
+        write_frame(path, values, Encoding(colorspace="srgb", alpha="opaque", dtype="uint16"))
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ def test_the_sample_shot_is_a_set(tmp_path):
 
 def test_light_in_exr_is_matted_as_light(tmp_path):
     plate, clean, alpha, _ = picture(30)
-    write_frame(tmp_path / "a_plate.exr", srgb_decode(plate), dtype="float32")
+    write_frame(tmp_path / "a_plate.exr", srgb_decode(plate), Encoding(dtype="float32"))
     write(tmp_path / "a_clean.png", clean)
     write(tmp_path / "a_alpha.png", alpha)
     (frame,) = find_set(tmp_path)

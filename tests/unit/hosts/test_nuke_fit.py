@@ -204,16 +204,3 @@ def test_every_knob_has_a_tooltip_and_the_menu_makes_the_node() -> None:
             assert knob.tooltip() or isinstance(knob, nuke_host.Tab_Knob), knob.name()
         exec(host.menu_entries["MatteBridge"], {})
         assert host.module.toNode("MatteBridge1") is not None
-
-
-@pytest.mark.parametrize(
-    ("text", "frames"),
-    [("1-4", [1, 2, 3, 4]), ("-3--1", [-3, -2, -1]), ("1-10x4 20,22", [1, 5, 9, 20, 22])],
-)
-def test_frame_ranges_are_read_as_nuke_writes_them(text: str, frames: list[int]) -> None:
-    with NukeHost().running(ROOT / "nuke"):
-        import mattebridge_nuke
-
-        assert mattebridge_nuke.parse_frames(text) == frames
-        with pytest.raises(mattebridge_nuke.HostError):
-            mattebridge_nuke.parse_frames("4-1")

@@ -14,7 +14,7 @@ import OpenImageIO as oiio  # noqa: N813
 import pytest
 
 from mattebridge.errors import FrameReadError, FrameWriteError
-from mattebridge.hosts import scratch
+from mattebridge.hosts import scratch, store
 from mattebridge.hosts.exr import read_exr, write_exr
 
 RANDOM = np.random.default_rng(5)
@@ -172,6 +172,21 @@ def test_the_folder_of_a_killed_session_is_swept_and_nobody_elses(tmp_path: Path
     with scratch.ScratchFolder(str(tmp_path)):
         assert not os.path.exists(killed)
     assert [path.name for path in tmp_path.iterdir()] == ["somebody-elses"]
+
+
+def test_the_unfinished_frame_of_a_killed_session_is_swept_from_the_store(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path; from mattebridge import whole_files;"
+        "whole_files.os.fsync = lambda descriptor: os._exit(9);"
+        "whole_files.write_whole(Path(sys.argv[1]), b'half')"
+    )
+    frame = store.frame_file(tmp_path, "key")
+    frame.parent.mkdir()
+    subprocess.run([sys.executable, "-c", code, str(frame)], check=False)
+    assert len(list(frame.parent.iterdir())) == 1
+    frame.with_name("other.exr").write_bytes(b"x")
+    store.sweep(tmp_path)
+    assert [path.name for path in frame.parent.iterdir()] == ["other.exr"]
 
 
 def test_a_full_scratch_folder_says_where_and_how_much(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from mattebridge import color
 from mattebridge.errors import FrameReadError, FrameWriteError
 from mattebridge.image_io import (
     Attribute,
+    Encoding,
     check_frame,
     read_frame,
     read_header,
@@ -60,7 +61,7 @@ def write_with_oiio(path: Path, pixels: np.ndarray, names, *, kind="half", **att
 @pytest.mark.parametrize("dtype", ["half", "float"])
 def test_an_exr_comes_back_as_it_was_written(tmp_path, channels, dtype):
     pixels = picture(channels=channels)
-    write_frame(tmp_path / "a.exr", pixels, dtype=dtype)
+    write_frame(tmp_path / "a.exr", pixels, Encoding(dtype=dtype))
     frame = read_frame(tmp_path / "a.exr")
     stored = {"half": np.float16, "float": np.float32}[dtype]
     assert frame.pixels.dtype == stored
@@ -95,7 +96,7 @@ def test_code_values_of_integer_files_stay_as_they_are(tmp_path, suffix, dtype, 
 
 def test_a_float_tiff_holds_linear_premultiplied_light(tmp_path):
     pixels = picture()
-    write_frame(tmp_path / "a.tif", pixels, dtype="float")
+    write_frame(tmp_path / "a.tif", pixels, Encoding(dtype="float"))
     frame = read_frame(tmp_path / "a.tif")
     np.testing.assert_array_equal(frame.pixels, pixels)
     assert (frame.colorspace, frame.alpha) == ("linear", "premultiplied")
@@ -174,7 +175,7 @@ def test_a_png_of_premultiplied_light_holds_straight_srgb(tmp_path):
 
 def test_a_straight_picture_is_multiplied_for_exr(tmp_path):
     straight = np.full((4, 4, 4), 0.5, np.float32)
-    write_frame(tmp_path / "a.exr", straight, alpha="straight")
+    write_frame(tmp_path / "a.exr", straight, Encoding(alpha="straight"))
     assert read_frame(tmp_path / "a.exr").pixels[0, 0].tolist() == [0.25, 0.25, 0.25, 0.5]
 
 
@@ -184,7 +185,7 @@ def test_a_matte_meets_no_curve(tmp_path):
 
 
 def test_an_exr_of_encoded_pixels_says_so(tmp_path):
-    write_frame(tmp_path / "a.exr", picture(channels=3), colorspace="srgb")
+    write_frame(tmp_path / "a.exr", picture(channels=3), Encoding(colorspace="srgb"))
     assert read_frame(tmp_path / "a.exr").colorspace == "srgb"
 
 
@@ -203,14 +204,14 @@ def test_light_beyond_half_is_kept_finite(tmp_path):
 def test_sixteen_bits_are_sixteen_bits(tmp_path):
     # OpenCV writes float arrays into a PNG as 8 bits without an error.
     values = np.linspace(0, 1, 4096, dtype=np.float32).reshape(64, 64)
-    write_frame(tmp_path / "a.png", values, dtype="uint16")
+    write_frame(tmp_path / "a.png", values, Encoding(dtype="uint16"))
     assert len(np.unique(read_frame(tmp_path / "a.png").pixels)) == 4096
 
 
 def test_a_plane_seen_as_a_strided_view_is_written_right(tmp_path):
     planar = np.ascontiguousarray(picture(channels=3).transpose(2, 0, 1))
     view = planar.transpose(1, 2, 0)[::-1]
-    write_frame(tmp_path / "a.exr", view, dtype="float")
+    write_frame(tmp_path / "a.exr", view, Encoding(dtype="float"))
     np.testing.assert_array_equal(read_frame(tmp_path / "a.exr").pixels, view)
 
 
@@ -219,9 +220,9 @@ def test_a_plane_seen_as_a_strided_view_is_written_right(tmp_path):
     [
         ("a.exr", np.full((4, 4, 3), np.nan, np.float32), "NaN"),
         ("a.jpg", np.zeros((4, 4, 4), np.float32), "no alpha"),
-        ("a.exr", np.zeros((4, 4, 2), np.float32), "no frame"),
-        ("a.exr", np.zeros((0, 4, 3), np.float32), "no frame"),
-        ("a.exr", np.zeros((4, 4, 3), np.float64), "no pixels"),
+        ("a.exr", np.zeros((4, 4, 2), np.float32), "not a frame"),
+        ("a.exr", np.zeros((0, 4, 3), np.float32), "not a frame"),
+        ("a.exr", np.zeros((4, 4, 3), np.float64), "not supported"),
         ("a.gif", np.zeros((4, 4, 3), np.float32), "unknown type"),
     ],
 )
@@ -256,7 +257,9 @@ def test_channels_are_found_by_name_and_not_by_position(tmp_path):
 
 def test_a_layer_is_read_on_request_and_extra_layers_survive(tmp_path):
     main, matte, foreground = picture(), picture(channels=1), picture(channels=3)
-    write_frame(tmp_path / "a.exr", main, layers={"matte": matte, "foreground": foreground})
+    write_frame(
+        tmp_path / "a.exr", main, Encoding(layers={"matte": matte, "foreground": foreground})
+    )
     header = read_header(tmp_path / "a.exr")
     assert header.channels == ("R", "G", "B", "A")
     assert header.layers == ("foreground", "matte")
@@ -266,7 +269,7 @@ def test_a_layer_is_read_on_request_and_extra_layers_survive(tmp_path):
 
 
 def test_a_layer_that_is_not_there_is_named_with_those_that_are(tmp_path):
-    write_frame(tmp_path / "a.exr", picture(), layers={"matte": picture(channels=1)})
+    write_frame(tmp_path / "a.exr", picture(), Encoding(layers={"matte": picture(channels=1)}))
     with pytest.raises(FrameReadError, match=r"no layer 'hint'.*matte"):
         read_frame(tmp_path / "a.exr", layer="hint")
 
@@ -347,7 +350,7 @@ def test_a_white_alpha_beside_a_picture_is_no_matte(tmp_path):
     pixels = picture()
     pixels[..., 3] = 1.0
     write_frame(tmp_path / "h.exr", pixels)
-    with pytest.raises(FrameReadError, match="white all over"):
+    with pytest.raises(FrameReadError, match="1 everywhere"):
         read_matte(tmp_path / "h.exr")
 
 
@@ -384,7 +387,7 @@ def test_a_data_window_wholly_outside_is_an_empty_frame(tmp_path):
 def test_a_data_window_is_written_back(tmp_path, display):
     pixels = picture(channels=1)
     data = (display[0] + 3, display[1] + 2, 10, 7)
-    write_frame(tmp_path / "a.exr", pixels, data_window=data, display_window=display)
+    write_frame(tmp_path / "a.exr", pixels, Encoding(data_window=data, display_window=display))
     frame = read_frame(tmp_path / "a.exr")
     assert (frame.data_window, frame.display_window) == (data, display)
     expected = np.zeros_like(pixels)
@@ -395,7 +398,7 @@ def test_a_data_window_is_written_back(tmp_path, display):
 def test_overscan_is_written_where_the_pixels_say(tmp_path):
     pixels = picture(12, 14, 1)
     window = {"data_window": (-2, -1, 14, 12), "display_window": (0, 0, 10, 10)}
-    write_frame(tmp_path / "a.exr", pixels, **window)
+    write_frame(tmp_path / "a.exr", pixels, Encoding(**window))
     frame = read_frame(tmp_path / "a.exr", window="data")
     np.testing.assert_array_equal(frame.pixels, pixels.astype(np.float16))
     assert frame.data_window == (-2, -1, 14, 12)
@@ -403,7 +406,7 @@ def test_overscan_is_written_where_the_pixels_say(tmp_path):
 
 def test_pixels_that_fit_no_window_are_refused(tmp_path):
     with pytest.raises(FrameWriteError, match="neither data nor display"):
-        write_frame(tmp_path / "a.exr", picture(), display_window=(0, 0, 5, 5))
+        write_frame(tmp_path / "a.exr", picture(), Encoding(display_window=(0, 0, 5, 5)))
 
 
 def test_pixel_aspect_and_metadata_are_carried(tmp_path):
@@ -415,13 +418,12 @@ def test_pixel_aspect_and_metadata_are_carried(tmp_path):
         "iso": 800,
         "worldToCamera": Attribute(tuple(float(i) for i in range(16)), "matrix"),
     }
-    write_frame(tmp_path / "a.exr", picture(), metadata=metadata, pixel_aspect=2.0)
+    write_frame(tmp_path / "a.exr", picture(), Encoding(metadata=metadata, pixel_aspect=2.0))
     first = read_frame(tmp_path / "a.exr")
     write_frame(
         tmp_path / "b.exr",
         first.pixels,
-        metadata=first.metadata,
-        pixel_aspect=first.pixel_aspect,
+        Encoding(metadata=first.metadata, pixel_aspect=first.pixel_aspect),
     )
     carried = read_header(tmp_path / "b.exr")
     assert carried.pixel_aspect == 2.0
@@ -503,7 +505,7 @@ FORMATS = [
 @pytest.mark.parametrize("kept", [0.01, 0.5, 0.999])
 def test_a_file_cut_short_is_refused(tmp_path, capfd, name, options, kept):
     path = tmp_path / name
-    write_frame(path, picture(80, 120, 3), **options)
+    write_frame(path, picture(80, 120, 3), Encoding(**options))
     read_frame(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * kept)])
@@ -518,7 +520,7 @@ def test_a_file_cut_short_is_refused(tmp_path, capfd, name, options, kept):
 @pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.999])
 def test_the_cheap_check_catches_a_file_cut_short(tmp_path, name, options, kept):
     path = tmp_path / name
-    size = write_frame(path, picture(80, 120, 3), **options)
+    size = write_frame(path, picture(80, 120, 3), Encoding(**options))
     check_frame(path, size_bytes=size, size_px=(120, 80))
     whole = path.read_bytes()
     assert len(whole) == size
@@ -599,7 +601,7 @@ def test_this_openimageio_still_behaves_as_the_module_assumes(tmp_path):
 def test_how_a_picture_was_made_is_written_into_every_type_that_can_hold_it(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     texts = {"mattebridge:model": "difference", "mattebridge:settings": '{"gain": "\u00e9"}'}
-    write_frame(path, picture(channels=3), metadata={**texts, "FramesPerSecond": (24, 1)})
+    write_frame(path, picture(channels=3), Encoding(metadata={**texts, "FramesPerSecond": (24, 1)}))
     told = read_header(path).metadata
     if suffix in (".exr", ".png"):
         assert told["mattebridge:model"] == "difference"
@@ -615,7 +617,7 @@ def test_how_a_picture_was_made_is_written_into_every_type_that_can_hold_it(tmp_
 @pytest.mark.parametrize("suffix", [".exr", ".png", ".tif"])
 def test_the_pixel_aspect_is_kept_by_every_type_that_can_hold_it(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
-    write_frame(path, picture(channels=3), pixel_aspect=2.0)
+    write_frame(path, picture(channels=3), Encoding(pixel_aspect=2.0))
     assert read_header(path).pixel_aspect == pytest.approx(2.0)
 
 
@@ -665,7 +667,7 @@ def test_a_png_with_zeroed_bytes_is_refused(tmp_path):
 @pytest.mark.parametrize("rate", [(24, 1), (24000, 1001), (30000, 1001), (60, 1)])
 def test_timecode_and_rate_of_a_dpx_are_carried(tmp_path, rate):
     told = {"smpte:TimeCode": (0x01000012, 0), "FramesPerSecond": rate}
-    write_frame(tmp_path / "a.dpx", picture(channels=3), metadata=told, pixel_aspect=2.0)
+    write_frame(tmp_path / "a.dpx", picture(channels=3), Encoding(metadata=told, pixel_aspect=2.0))
     header = read_header(tmp_path / "a.dpx")
     assert header.metadata["smpte:TimeCode"] == (0x01000012, 0)
     assert header.metadata["FramesPerSecond"] == rate

@@ -226,7 +226,7 @@ def test_a_folder_of_two_sequences_asks_for_one(files):
 
 def test_the_same_number_twice_is_refused(files):
     folder = files("1.png", "01.png")
-    with pytest.raises(SequenceError, match=r"frame 1 is there twice: 01\.png and 1\.png"):
+    with pytest.raises(SequenceError, match=r"frame 1 exists twice: 01\.png and 1\.png"):
         find_frames(folder)
 
 
@@ -349,7 +349,7 @@ def test_folders_of_folders_meet_by_relative_name_on_request(files):
         "c/cat.png", "c/sub/cat.1.png", "c/sub/cat.2.png", "c/more/dog.png",
     )  # fmt: skip
     (folder / "q/sub").mkdir(parents=True)
-    with pytest.raises(SequenceError, match="holds no frames; the folder holds sub/; say --recu"):
+    with pytest.raises(SequenceError, match="holds no frames; the folder holds sub/; use --recu"):
         find_frames(folder / "q")
     plate = find_frames(folder / "p", recursive=True, leave_out=folder / "p/out")
     inputs = {"plate": plate, "clean plate": find_frames(folder / "c", recursive=True)}

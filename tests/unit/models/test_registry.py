@@ -51,7 +51,7 @@ def test_the_owner_of_a_machine_chooses_its_default(monkeypatch):
 
 def test_a_default_that_is_not_there_is_told_with_its_reason(monkeypatch):
     monkeypatch.setenv(VARIABLE, "gone")
-    with pytest.raises(ModelError, match=f"{VARIABLE} makes 'gone' the default"):
+    with pytest.raises(ModelError, match=f"{VARIABLE} is 'gone', and there is no such model"):
         Registry().card("default")
     assert Registry().card("difference").name == "difference"
 
@@ -75,7 +75,7 @@ def test_a_model_is_made_anew_from_its_card():
     assert made[0] is not made[1]
     assert made[0].name == "fake"
     assert made[0].digest == "fake:1"
-    assert made[0].needs_alpha_hint
+    assert made[0].card.needs_alpha_hint
 
 
 def test_a_model_whose_parts_are_missing_says_what_to_install():

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mattebridge.report.contact_sheet import (
-    CHECKER,
-    GAP_PX,
-    HEAD_PX,
-    TITLES,
-    SheetRow,
-    checker,
-    contact_sheet,
-    display,
-)
+from mattebridge.report.contact_sheet import TITLES, SheetRow, contact_sheet
+from mattebridge.report.drawing import CHECKER, GAP_PX, HEAD_PX, checker, display
 
 
 def _row(height=54, width=96, label="1001", **changes):

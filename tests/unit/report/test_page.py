@@ -1,4 +1,4 @@
-"""The page of a matted shot: what is on it, what it points at, and what it must never be."""
+"""The page of a matted shot: what is on it, what it points out, and what it must never hold."""
 
 from __future__ import annotations
 
@@ -312,7 +312,7 @@ def test_two_shots_in_a_folder_get_a_page_each(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (["nowhere"], "is no folder"),
+        (["nowhere"], "is not a folder"),
         (["."], "holds no *.mattebridge.jsonl"),
         ([".", "--frames", "0"], "--frames takes 1 or more"),
     ],
@@ -325,5 +325,5 @@ def test_what_cannot_be_reported_on_is_one_sentence(tmp_path, monkeypatch, capsy
 
 def test_an_empty_ledger_is_refused(tmp_path):
     (tmp_path / "plate.mattebridge.jsonl").write_text("{}\nno json\n")
-    with pytest.raises(UsageError, match="tells of no frame"):
+    with pytest.raises(UsageError, match="has no frame"):
         read_shot(tmp_path / "plate.mattebridge.jsonl")

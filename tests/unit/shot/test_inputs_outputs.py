@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from fakes.inprocess_client import InProcessClient
+from fakes.jobs import matte_job
 from mattebridge import color
 from mattebridge.errors import InputsError, NonFiniteError, SequenceError, UsageError
 from mattebridge.image_io import read_frame, read_header, write_frame
@@ -85,7 +86,7 @@ def job(folder: Path, **options) -> MatteJob:
         "output": folder / "out",
         **options,
     }
-    return MatteJob(**given)
+    return matte_job(**given)
 
 
 def run(folder: Path, client: InProcessClient | None = None, **options) -> Summary:
@@ -136,7 +137,7 @@ def test_pictures_of_several_sizes_are_one_job(tmp_path):
 def test_a_missing_plate_can_be_held_or_black(folder):
     (folder / "in/plate.0003.png").unlink()
     options = {"outputs": ("alpha", "premultiplied"), "formats": "png"}
-    with pytest.raises(SequenceError, match="has holes: no frame 3"):
+    with pytest.raises(SequenceError, match="is not complete: no frame 3"):
         run(folder, **options)
     held = run(folder, **options, missing="hold", output=folder / "held")
     assert (held.exit_status, len(held.records)) == (0, 8)
@@ -261,13 +262,9 @@ def test_a_video_with_a_damaged_picture_costs_that_frame(folder):
 
 @pytest.mark.parametrize("in_flight", [1, 4])
 def test_videos_hold_the_frames_in_order_whichever_ends_first(folder, in_flight):
-    class Shuffled(InProcessClient):
-        def submit(self, *arguments, **options):
-            self.delay_s = 0.05 if options["frame"] % 2 else 0.0
-            return super().submit(*arguments, **options)
-
+    shuffled = InProcessClient(delay_s=lambda frame: 0.05 if frame % 2 else 0.0)
     summary = run(
-        folder, Shuffled(), outputs=("alpha", "premultiplied", "comp"), in_flight=in_flight,
+        folder, shuffled, outputs=("alpha", "premultiplied", "comp"), in_flight=in_flight,
         formats="prores4444,alpha=ffv1,comp=h264", frame_rate=NTSC,
     )  # fmt: skip
     assert summary.exit_status == 0
@@ -314,7 +311,7 @@ def test_rate_times_timecode_and_sound_of_a_video_go_into_the_new_ones(folder):
     assert not probe(folder / "out/alpha/take.mp4").has_audio
     run(folder, **options, audio=False, output=folder / "mute")
     assert not probe(folder / "mute/comp/take.mp4").has_audio
-    with pytest.raises(UsageError, match=r"webm takes no aac sound, which .* --no-audio"):
+    with pytest.raises(UsageError, match=r"webm cannot hold the aac sound of .* --no-audio"):
         preflight(job(folder, **{**options, "formats": "vp9"}))
 
 

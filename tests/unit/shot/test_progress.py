@@ -1,4 +1,4 @@
-"""What a job says: lines that people and queues can rely on, whatever names the files have."""
+"""The progress of a job: lines that people and queues can rely on, whatever the files' names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from mattebridge.shot.progress import (
     OpenJdProgress,
     PlainProgress,
     QueueProgress,
-    clean,
     duration,
     make_progress,
 )
@@ -70,12 +69,6 @@ def test_foreign_text_never_begins_a_line_or_colours_one(mode):
     for line in stream.getvalue().splitlines():
         assert not line.startswith("openjd_env")
         assert "\x1b[31m" not in line
-
-
-def test_cleaned_text_is_one_line():
-    assert clean(HOSTILE) == r"cannot read a\nopenjd_env: X=1\r\x1b[31mred\u2028.exr"
-    assert clean("bad \udcff name") == r"bad \udcff name"
-    assert clean("two  blanks \u00e9\n") == "two  blanks \u00e9"
 
 
 def test_percentages_come_once_a_second_and_at_the_end():

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from fakes.inprocess_client import InProcessClient
+from fakes.jobs import matte_job
 from mattebridge import color, whole_files
 from mattebridge.errors import (
     DaemonLost,
@@ -29,8 +30,9 @@ from mattebridge.errors import (
     UsageError,
     WorkerLostError,
 )
-from mattebridge.image_io import read_frame, read_header, write_frame
+from mattebridge.image_io import Encoding, read_frame, read_header, write_frame
 from mattebridge.image_io.sources import Pictures
+from mattebridge.shot import one_frame
 from mattebridge.shot.job import MatteJob
 from mattebridge.shot.plan import preflight
 from mattebridge.shot.progress import Progress
@@ -59,7 +61,7 @@ def shot(tmp_path):
     for frame in range(1001, 1007):
         metadata = {"smpte:TimeCode": (frame, 0), "FramesPerSecond": (24, 1)}
         path = tmp_path / "in" / f"plate.{frame}.exr"
-        write_frame(path, plate_pixels(frame), metadata=metadata, pixel_aspect=2.0)
+        write_frame(path, plate_pixels(frame), Encoding(metadata=metadata, pixel_aspect=2.0))
     write_frame(tmp_path / "in" / "clean.exr", clean_pixels())
     return tmp_path
 
@@ -71,7 +73,7 @@ def job(shot: Path, **options) -> MatteJob:
         "output": shot / "out",
         **options,
     }
-    return MatteJob(**given)
+    return matte_job(**given)
 
 
 def run(shot: Path, client: InProcessClient | None = None, **options):
@@ -264,7 +266,7 @@ def test_encoded_exr_is_written_only_on_request_and_says_so(shot):
 
 def test_a_data_window_is_written_back_on_request(tmp_path):
     window = {"data_window": (4, 3, 20, 10), "display_window": (0, 0, WIDTH, HEIGHT)}
-    write_frame(tmp_path / "in/plate.0001.exr", plate_pixels(1), **window)
+    write_frame(tmp_path / "in/plate.0001.exr", plate_pixels(1), Encoding(**window))
     write_frame(tmp_path / "in/clean.exr", clean_pixels())
     options = {"plate": str(tmp_path / "in/plate.0001.exr"), "outputs": ("alpha",)}
     run(tmp_path, **options)
@@ -280,7 +282,7 @@ def test_overscan_is_mentioned(tmp_path):
         "data_window": (-2, -2, WIDTH + 4, HEIGHT + 4),
         "display_window": (0, 0, WIDTH, HEIGHT),
     }
-    write_frame(tmp_path / "in/plate.0001.exr", pixels, **window)
+    write_frame(tmp_path / "in/plate.0001.exr", pixels, Encoding(**window))
     write_frame(tmp_path / "in/clean.exr", clean_pixels())
     seen = Recorder()
     assert run(tmp_path, progress=seen).exit_status == 0
@@ -437,7 +439,7 @@ def test_an_empty_option_is_an_option_that_was_not_given(shot):
     [
         ({"frames": "1005-1010"}, "plate has no frames 1007-1010"),
         ({"frames": "nuke:1 2 3"}, "plate has no frames 1-3"),
-        ({"frames": ""}, "name no frame"),
+        ({"frames": ""}, "contain no frame"),
         ({"clean_plate": "/none/c.exr"}, "clean plate /none/c.exr does not exist"),
         ({"formats": "gif"}, "no format 'gif'"),
         ({"formats": "jpg"}, "holds no alpha"),
@@ -446,7 +448,7 @@ def test_an_empty_option_is_an_option_that_was_not_given(shot):
         ({"outputs": ("comp",), "background": "pink"}, "no background 'pink'"),
         ({"output": Path("/proc/none/out")}, "nothing can be written"),
         ({"output": Path("mattes.####.exr")}, "-o takes a folder"),
-        ({"within": "1-5"}, "lies within 1-5"),
+        ({"within": "1-5"}, "is within 1-5"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_starts(shot, options, says):
@@ -459,7 +461,7 @@ def test_what_cannot_work_is_refused_before_anything_starts(shot, options, says)
 def test_an_output_that_is_there_is_not_touched(shot):
     write_frame(shot / "out/alpha/plate.1003.exr", clean_pixels()[..., :1])
     before = (shot / "out/alpha/plate.1003.exr").read_bytes()
-    with pytest.raises(OutputExistsError, match=r"plate\.1003\.exr is there already; use --resume"):
+    with pytest.raises(OutputExistsError, match=r"plate\.1003\.exr exists already; use --resume"):
         run_job(job(shot), never_connect)
     assert (shot / "out/alpha/plate.1003.exr").read_bytes() == before
     assert run(shot, frames="1001").exit_status == 0
@@ -497,7 +499,7 @@ def test_a_model_that_is_not_there_or_needs_more_is_refused(shot):
     with pytest.raises(ModelError, match="no model 'magic'; the models present are: difference"):
         run(shot, model="magic")
     card = {"needs": ["plate", "clean_plate", "alpha_hint"]}
-    with pytest.raises(InputsError, match="needs --alpha-hint"):
+    with pytest.raises(InputsError, match="needs an alpha hint: give one with --alpha-hint"):
         run(shot, InProcessClient(card=card))
     assert not (shot / "out").exists()
 
@@ -594,7 +596,7 @@ def test_a_bug_is_status_one_and_named(shot, monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("mattebridge.shot.run.write_output", broken)
+    monkeypatch.setattr("mattebridge.shot.one_frame.write_output", broken)
     summary = run(shot)
     assert summary.exit_status == 1
     assert "ZeroDivisionError" in summary.first_failure
@@ -613,13 +615,8 @@ def test_a_file_that_vanishes_after_writing_is_not_a_success(shot):
 
 
 def test_a_cancel_ends_soon_with_status_four_and_no_partial_file(shot):
-    class StuckBehindTheFirst(InProcessClient):
-        def submit(self, *arguments, **options):
-            self.delay_s = 0.0 if options["frame"] == 1001 else 60.0
-            return super().submit(*arguments, **options)
-
     cancelled = threading.Event()
-    client = StuckBehindTheFirst()
+    client = InProcessClient(delay_s=lambda frame: 0.0 if frame == 1001 else 60.0)
     seen = Recorder(then=lambda record: cancelled.set())
     started = time.monotonic()
     # A place for every frame: nothing says that the first frame is read first, and with fewer
@@ -736,13 +733,9 @@ def test_chunks_of_a_farm_share_one_ledger(shot):
 
 
 def test_frames_are_reported_in_order_although_they_end_in_any(shot):
-    class Shuffled(InProcessClient):
-        def submit(self, *arguments, **options):
-            self.delay_s = 0.15 if options["frame"] % 2 else 0.0
-            return super().submit(*arguments, **options)
-
+    shuffled = InProcessClient(delay_s=lambda frame: 0.15 if frame % 2 else 0.0)
     seen = Recorder()
-    summary = run(shot, Shuffled(), progress=seen, in_flight=4)
+    summary = run(shot, shuffled, progress=seen, in_flight=4)
     assert [entry[0] for entry in seen.records] == list(range(1001, 1007))
     assert [entry[2] for entry in seen.records] == list(range(1, 7))
     assert seen.finished[0] == summary.exit_status == 0
@@ -802,7 +795,7 @@ def test_memory_stays_flat_however_long_the_shot(shot):
 def test_reading_and_writing_overlap_with_the_daemon(shot, monkeypatch):
     """Three stages of 60 ms a frame: in a row 18 of them, overlapped little more than 8."""
     stage_s = 0.06
-    real_read, real_write = Pictures.frame, run.write_output
+    real_read, real_write = Pictures.frame, one_frame.write_output
 
     def slow_read(pictures, source):
         if "plate" in source.name:
@@ -814,7 +807,7 @@ def test_reading_and_writing_overlap_with_the_daemon(shot, monkeypatch):
         return real_write(*arguments, **options)
 
     monkeypatch.setattr(Pictures, "frame", slow_read)
-    monkeypatch.setattr("mattebridge.shot.run.write_output", slow_write)
+    monkeypatch.setattr("mattebridge.shot.one_frame.write_output", slow_write)
     seconds = run(shot, InProcessClient(delay_s=stage_s), outputs=("alpha",), in_flight=1).seconds
     assert seconds < 18 * stage_s
 

@@ -150,7 +150,7 @@ def test_a_canvas_comes_with_what_the_keyer_makes_of_the_whole_of_it() -> None:
     made = shots()
     for shot in range(4):
         again = canvases._keyed(made, shot)
-        # Bytes have not the last digits of what the keyer was given.
+        # Bytes do not hold the full precision of the values that the keyer was given.
         assert np.abs(again.alpha - made.keyed_alpha[shot, 0].numpy()).mean() < 0.02
     away = (made.keyed_alpha - made.alpha).abs().mean((1, 2, 3))
     assert (away < made.alpha.mean((1, 2, 3))).float().mean() > 0.8

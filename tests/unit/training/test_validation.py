@@ -11,9 +11,10 @@ import pytest
 from training import judge, validation
 from training.plan import Plan
 from training.trainer import Trainer
-from training.validation import BLENDS, KINDS, Frame
+from training.validation import Frame
 
 from fakes.training_package import ROOT
+from mattebridge_sample.composites.shoot import BLENDS, KINDS
 
 SIDE = 96
 # Of the sources in name order. It changes only with a new set, whose figures do not compare.

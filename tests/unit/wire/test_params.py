@@ -2,14 +2,16 @@
 
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.places import ROOT
 from mattebridge.errors import MessageError
 from mattebridge.wire import params
-from mattebridge.wire.params import validate_params
+from mattebridge.wire.params import PARAMS, Param, RenderParams, validate_params
 
 
 def test_a_colour_space_alone_gives_every_parameter_with_its_default():
@@ -138,8 +140,69 @@ def test_integers_are_display_encoded_and_floats_linear_unless_said_otherwise():
 
 
 def test_checking_parameters_needs_no_numpy():
-    script = "import sys, mattebridge.params; print('numpy' in sys.modules)"
+    script = "import sys, mattebridge.wire.params; print('numpy' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+# --------------------------------------------------------------------------------------- the table
+
+
+def test_the_dataclass_has_a_field_for_each_row_with_its_default():
+    assert [field.name for field in fields(RenderParams)] == [param.name for param in PARAMS]
+    made = RenderParams("srgb")
+    assert {name: getattr(made, name) for name in params.DEFAULTS} == params.DEFAULTS
+    assert made == RenderParams.from_wire({"colorspace": "srgb"})
+
+
+def test_what_is_left_to_the_model_is_not_given():
+    assert "alignment" not in RenderParams("srgb").given()
+    assert RenderParams("srgb", alignment="off").given()["alignment"] == "off"
+
+
+def test_none_is_allowed_where_the_table_says_what_it_stands_for():
+    for param in PARAMS:
+        request = {"colorspace": "linear", param.name: None}
+        if param.unset:
+            assert validate_params(request)[param.name] is None
+        else:
+            with pytest.raises(MessageError):
+                validate_params(request)
+
+
+def test_every_row_is_complete():
+    for param in PARAMS:
+        assert param.help
+        assert bool(param.choices) == (param.kind == "choice"), param.name
+        assert (param.default is None) == (param.required or bool(param.unset)), param.name
+        assert param.kind != "choice" or param.default in (None, *param.choices)
+
+
+def test_the_protocol_page_has_the_table():
+    head = "| key | type | values | default | meaning |\n|---|---|---|---|---|"
+    table = "\n".join([head, *map(row_of_the_page, PARAMS)])
+    assert f"### 4.3 params\n\n{table}\n\n" in (ROOT / "docs" / "protocol.md").read_text("utf-8")
+
+
+def row_of_the_page(param: Param) -> str:
+    kind = {"choice": "text", "flag": "boolean", "map": "map"}[param.kind]
+    values = ", ".join(f"`{choice}`" for choice in param.choices)
+    default = f"`{param.default}`"
+    if param.required:
+        default = "**required**"
+    elif param.unset:
+        kind, default = f"{kind}, nil", f"nil: {param.unset}"
+    elif param.kind == "flag":
+        default = str(param.default).lower()
+    elif param.kind == "map":
+        values, default = "scalars", "{}"
+    row = f"| `{param.name}` | {kind} | {values} | {default} | {param.help} |"
+    return row.replace("|  |", "| |")
+
+
+def test_the_roles_are_those_of_the_planes():
+    assert (*params.DEFAULT_OUTPUTS, *params.EXTRA_OUTPUTS) == tuple(params.OUTPUT_CHANNELS)
+    mattes = [role for role, counts in params.INPUT_CHANNELS.items() if counts == (1,)]
+    assert list(params.MATTE_ROLES) == mattes

@@ -1,1 +1,9 @@
-"""The BackgroundMattingV2 family: the published networks, their fast path, their checkpoints."""
+"""The BackgroundMattingV2 family: the published networks, a fast way to compute them, checkpoints.
+
+card         what is known of a checkpoint without torch
+model        the engine's model
+recognise    which network a file is for
+precision    half precision, and the check that given weights allow it
+networks     MattingBase, MattingRefine as published; backbones, decoder, refiner: their parts
+fast         the same results in a fraction of the time; coarse, tiles, resize: its parts
+"""

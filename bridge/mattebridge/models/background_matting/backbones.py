@@ -1,6 +1,6 @@
-"""What the BackgroundMattingV2 networks look through: a plate and its clean plate, six channels.
+"""The backbones of the BackgroundMattingV2 networks, on a plate and its clean plate, six channels.
 
-A backbone turns the pair (RGB + RGB, display-encoded 0..1, no normalisation) into five maps of
+A backbone makes from the pair (RGB + RGB, display-encoded 0..1, no normalisation) five maps of
 strides 1, 2, 4, 8 and 16: the input itself first, then deeper and coarser ones. The deepest map
 keeps stride 16: where the classifier these networks come from would shrink a fifth time, the
 3x3 convolutions are dilated instead.
@@ -73,7 +73,7 @@ class ResNetBackbone(nn.Module):
 
     @property
     def first_conv(self) -> nn.Conv2d:
-        """The one convolution that sees the pair; all else sees what it made of it."""
+        """The only convolution whose input is the pair itself."""
         return self.conv1
 
     def forward(self, pair: Tensor) -> list[Tensor]:
@@ -81,7 +81,7 @@ class ResNetBackbone(nn.Module):
         return self.after_first_conv(pair, self.conv1(pair))
 
     def after_first_conv(self, pair: Tensor, x: Tensor) -> list[Tensor]:
-        """The same five maps, given what the first convolution made of the pair."""
+        """The same five maps, given the result of the first convolution on the pair."""
         half = self.relu(self.bn1(x))
         quarter = self.layer1(self.maxpool(half))
         eighth = self.layer2(quarter)
@@ -119,7 +119,7 @@ class Bottleneck(nn.Module):
 def _resnet_layer(
     inputs: int, width: int, blocks: int, *, stride: int = 1, dilation: int = 1
 ) -> nn.Sequential:
-    # The first block brings the size and the channels; it is never dilated itself.
+    # The first block changes size and channels; it is never dilated itself.
     first = Bottleneck(inputs, width, stride=stride, reshape=True)
     outputs = width * EXPANSION
     rest = [Bottleneck(outputs, width, dilation=dilation, reshape=False) for _ in range(blocks - 1)]
@@ -147,13 +147,13 @@ class MobileNetV2Backbone(nn.Module):
                     InvertedResidual(inputs, outputs, expansion, stride=step, dilation=dilation)
                 )
                 inputs = outputs
-                # The block that lost its stride keeps dilation 1; all behind it are dilated.
+                # The block whose stride was taken away keeps dilation 1; all behind it are dilated.
                 dilation = 2 if stage >= MOBILENET_DILATED_FROM else 1
         self.features = nn.Sequential(*layers)
 
     @property
     def first_conv(self) -> nn.Conv2d:
-        """The one convolution that sees the pair; all else sees what it made of it."""
+        """The only convolution whose input is the pair itself."""
         return self.features[0][0]  # type: ignore[index]
 
     def forward(self, pair: Tensor) -> list[Tensor]:
@@ -161,7 +161,7 @@ class MobileNetV2Backbone(nn.Module):
         return self.after_first_conv(pair, self.first_conv(pair))
 
     def after_first_conv(self, pair: Tensor, x: Tensor) -> list[Tensor]:
-        """The same five maps, given what the first convolution made of the pair."""
+        """The same five maps, given the result of the first convolution on the pair."""
         maps = [pair]
         for index, block in enumerate(self.features):
             x = block[1:](x) if index == 0 else block(x)  # type: ignore[index]

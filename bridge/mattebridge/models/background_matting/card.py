@@ -1,7 +1,7 @@
-"""What can be said of a BackgroundMattingV2 checkpoint without opening it, and without torch.
+"""The card of a BackgroundMattingV2 checkpoint, made without opening the file and without torch.
 
-A checkpoint is told once what it is (`model.describe_state`) and remembered as a
-`WeightsRecord`; from that the daemon makes cards, and the model when it is wanted.
+A checkpoint is recognised once, when it is added (`model.describe_state`), and recorded as a
+`WeightsRecord`; from that the daemon makes the card, and the model when a request needs it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from mattebridge.models.weights.file import WeightsRecord
 
 FAMILY = "background_matting"
 FACTORY = "mattebridge.models.background_matting.model:BackgroundMattingModel.from_record"
-# The setting that stands for "as recommended for the frame's size".
+# The value of a setting that means "as recommended for the frame's size".
 RECOMMENDED = 0
-# The documentation knows HD and 4K; everything up to 2560 x 1440 counts as HD.
+# The published documentation has settings for HD and 4K; up to 2560 x 1440 counts as HD.
 HD_PIXELS = 2560 * 1440
 # More than any frame has.
 MOST_PIXELS = 2**30
-# Measured peaks of one frame beyond its planes, rounded up. MattingRefine works in tiles;
-# MattingBase holds whole maps at half of the frame's size.
+# Measured peaks of memory of one frame beyond its planes, rounded up. MattingRefine works in
+# tiles; MattingBase holds whole maps at half of the frame's size.
 REFINE_BYTES_PER_PIXEL = 128
 BASE_BYTES_PER_PIXEL = 600
 # The plain forward, which holds whole maps at every size, takes this many times more.
@@ -64,22 +64,21 @@ REFINE_SETTINGS = SettingsSchema(
 
 
 class Recommendation(NamedTuple):
+    """The settings that depend on the size of the frame."""
+
     backbone_scale: float
     refine_sample_pixels: int
 
 
 def recommended(height: int, width: int) -> Recommendation:
-    """The documented settings for a frame of that size."""
+    """The published settings for a frame of that size."""
     if height * width <= HD_PIXELS:
         return Recommendation(1 / 4, 80_000)
     return Recommendation(1 / 8, 320_000)
 
 
 def card_of(weights: WeightsRecord) -> ModelCard:
-    """The card of a checkpoint: what it needs, gives and can be told.
-
-    Raises `KeyError` where its record lacks what `describe_state` gives.
-    """
+    """The card of a checkpoint. Raises `KeyError` for a record that is not complete."""
     network = str(weights.settings["class"])
     refines = {"MattingBase": False, "MattingRefine": True}[network]
     return ModelCard(
@@ -89,7 +88,7 @@ def card_of(weights: WeightsRecord) -> ModelCard:
         digest=weights.digest,
         licence=weights.licence,
         accepts_hdr=True,
-        # The published numbers are those of the clean plate as it was given.
+        # The published figures are for clean plates that were not aligned.
         default_alignment="off",
         needs_torch=True,
         extra_outputs=("error", "refinement") if refines else ("error",),
@@ -100,5 +99,5 @@ def card_of(weights: WeightsRecord) -> ModelCard:
 
 
 def entry_of(weights: WeightsRecord) -> Entry:
-    """The checkpoint as a source of models lists it; the file is opened when it is loaded."""
+    """The checkpoint in a source of models; its file is opened when the model is loaded."""
     return Entry(card_of(weights), FACTORY, weights)

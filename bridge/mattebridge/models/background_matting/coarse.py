@@ -1,17 +1,17 @@
-"""The look at the small pair, made fast: folded, channels last, nothing computed that is not used.
+"""Backbone, context and decoder on the small pair, made fast: nothing is computed that is not used.
 
-Against the plain forward:
+Compared with the plain forward:
 
-- batch norms are folded into the convolutions, activations lie channels last;
-- the first convolution is linear, so it is done for plate and clean plate apart, and the clean
-  plate's part is kept while the small clean plate stays the same;
+- batch norms are folded into the convolutions, activations are stored channels last;
+- the first convolution is linear, so it is computed for plate and clean plate separately, and the
+  clean plate's part is kept while the small clean plate stays the same;
 - the pooled branch of the context is the same everywhere: its part of the projection becomes a
   bias instead of a map;
 - of the decoder's last convolution only alpha, residual and error are computed everywhere; the 32
-  hidden features, six times as many, only in the windows that the refiner looks into.
+  hidden features, six times as many, only in the windows that the refiner uses.
 
-All but that last convolution may be computed in half precision; it sees the plates themselves, and
-what it gives is refined and shown, so it stays in float32.
+All but that last convolution may be computed in half precision; it takes the plates themselves, and
+its results are refined and returned, so it stays in float32.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _HeldCleanPlate(NamedTuple):
 class CoarsePass:
     """A network's backbone, context and decoder on (1, 3, h, w) plates, channels last.
 
-    Holds buffers between frames: one frame at a time.
+    Keeps buffers between frames, so that it does one frame at a time.
     """
 
     def __init__(self, network: MattingBase, dtype: torch.dtype = torch.float32) -> None:
@@ -49,7 +49,7 @@ class CoarsePass:
         self._hidden = _part(network.decoder.conv4, HIDDEN)
         self._dtype = dtype
         if dtype != torch.float32:
-            # Folding is done: rounding comes last.
+            # Only now, so that the folded weights are rounded once.
             network = network.to(dtype)
         self._weights_bytes = sum(int(tensor.nbytes) for tensor in network.state_dict().values())
         self.backbone, self.decoder = network.backbone, network.decoder
@@ -70,12 +70,12 @@ class CoarsePass:
 
     @property
     def memory_bytes(self) -> int:
-        """What weights, the held clean plate and the kept buffer take."""
+        """The memory of weights, the held clean plate and the kept buffer."""
         held = sum(int(tensor.nbytes) for tensor in self._held or ())
         return self._weights_bytes + held + int(self._joined.nbytes)
 
     def whole(self, plate: Tensor, clean_plate: Tensor) -> CoarseMaps:
-        """The small look's maps, from which the refiner takes what it needs."""
+        """The maps of the small pair, from which the refiner takes what it needs."""
         pair, half = self._to_half_size(plate, clean_plate)
         height, width = pair.shape[-2:]
         grown = functional.interpolate(half, size=(height, width), mode="bilinear")
@@ -104,7 +104,7 @@ class CoarsePass:
         return _convolved(functional.pad(seen, border)[None], *self._visible)[0]
 
     def _to_half_size(self, plate: Tensor, clean_plate: Tensor) -> tuple[Tensor, Tensor]:
-        """Both small plates side by side as they are, and the decoder's map, float32 both."""
+        """Both small plates as one map of six channels, and the decoder's map, float32 both."""
         first = self.backbone.first_conv
         held = self._clean_part(clean_plate)
         seen = plate.to(self._dtype)
@@ -137,7 +137,7 @@ class CoarsePass:
 
 
 class CoarseMaps:
-    """What the small look found, channels last, and hidden features where they are asked for.
+    """The results of the small pair, channels last, and hidden features where they are asked for.
 
     coarse: (h, w, 4), alpha 0..1 and the unclamped residual. error: (h, w), 0..1.
     """
@@ -179,7 +179,7 @@ class CoarseMaps:
     def _hidden_windows(self, top: Tensor, left: Tensor, rows: int, columns: int) -> Tensor:
         if self._hidden_map is not None:
             return windows(self._hidden_map, top, left, rows, columns)
-        # The border of the joined map shifts it by one: the same start takes in the neighbours.
+        # The border of the joined map shifts it by one: the same start includes the neighbours.
         seen = windows(self._joined, top, left, rows + 2, columns + 2)
         return _convolved(seen, *self._hidden).relu_()
 

@@ -1,8 +1,8 @@
 """From the backbone's maps back to the picture: context at several scales, then four steps up.
 
-`ContextPyramid` (published name: ASPP) looks at the coarsest map with holes of several sizes and
-at its mean; `Decoder` doubles the size four times and takes the backbone's map of that size in
-at each step. It ends in 37 channels at the size of its input:
+`ContextPyramid` (published name: ASPP) convolves the coarsest map with several dilations and adds
+its mean; `Decoder` doubles the size four times and joins the backbone's map of that size at each
+step. It ends in 37 channels at the size of the backbone's input:
 
     0       alpha
     1..3    foreground residual: foreground - plate
@@ -30,7 +30,7 @@ ALPHA, RESIDUAL, ERROR, HIDDEN = slice(0, 1), slice(1, 4), slice(4, 5), slice(5,
 
 
 class ContextPyramid(nn.Module):
-    """The coarsest map seen with dilations 1, 3, 6, 9 and as a whole: (N, 256, h, w)."""
+    """The coarsest map with dilations 1, 3, 6, 9, and its mean: (N, 256, h, w)."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class ContextPyramid(nn.Module):
         pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), *_conv_bn_relu(inputs, 1))
         self.convs = nn.ModuleList([_conv_bn_relu(inputs, 1), *dilated, pooled])
         joined = CONTEXT_CHANNELS * len(self.convs)
-        # Dropout acts in training only, but it holds the published place in the list.
+        # Dropout acts in training only; here it keeps the published indices of the list.
         self.project = nn.Sequential(*_conv_bn_relu(joined, 1), nn.Dropout(0.5))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""The fast way through the BackgroundMattingV2 networks: the same matte, several times sooner.
+"""The BackgroundMattingV2 networks computed fast: the same matte in a fraction of the time.
 
-`FastMatting` takes a plain network and gives what its forward gives, within rounding:
+`FastMatting` is made from a plain network and gives what its forward gives, within rounding:
 
     plates (H, W, 3) --shrink--> small pair --CoarsePass--> alpha, residual, error (h, w)
         |                                                     |-- enlarged to (H, W)
@@ -8,13 +8,13 @@
         `--windows of chosen tiles--> TileRefiner --> alpha, residual of those cells
                                                       foreground = plate + residual
 
-Images are (rows, columns, channels), as frames lie in memory, so nothing is transposed. What each
-step saves is told in its module; `benchmarks/bench_background_matting.py` measures it. Rounding of
-the folded convolutions may pick other cells where errors are all but equal; where both ways chose
-a cell, alpha and foreground agree to 1e-3 at worst and to 1e-5 and 2e-5 on average.
+Images are (rows, columns, channels), as frames are in memory, so nothing is transposed. Each
+module describes what its step saves; `benchmarks/bench_background_matting.py` measures it. Rounding
+of the folded convolutions may choose other cells where errors are nearly equal; in cells that both
+ways chose, alpha and foreground agree to 1e-3 at worst and to 1e-5 and 2e-5 on average.
 
-Values above 1 in the plate: the network sees them as 1, and what was cut off is added back to the
-foreground, so that highlights keep their light and every other pixel is the published one.
+Where the plate is above 1, the network is given 1, and what was cut off is added to the foreground,
+so that highlights keep their light and every other pixel is the published one.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from mattebridge.models.background_matting.tiles import TileRefiner, Tiles
 
 @dataclass(frozen=True)
 class Look:
-    """How closely to look: the settings of `MattingRefine` that need no other weights."""
+    """The settings of `MattingRefine` that need no other weights."""
 
     backbone_scale: float = 1 / 4
     refine_mode: str = "sampling"
@@ -62,7 +62,7 @@ class Look:
         )
 
     def apply_to(self, network: MattingRefine) -> None:
-        """Make a plain network look as closely."""
+        """Give a plain network these settings."""
         network.backbone_scale = self.backbone_scale
         refiner = network.refiner
         refiner.mode = self.refine_mode
@@ -83,7 +83,7 @@ class Look:
 
 @dataclass(frozen=True)
 class FastMatte:
-    """alpha (H, W), foreground (H, W, 3) straight, error (h, w) at the size of the small look.
+    """alpha (H, W), foreground (H, W, 3) straight, error (h, w) at the size of the small copy.
 
     cells: (H/4, W/4), rounded up, 1 where a cell was refined, else 0; `None` without a refiner.
     """
@@ -95,13 +95,13 @@ class FastMatte:
 
 
 class FastMatting:
-    """A network, folded and rearranged for use; the network itself is left as it is.
+    """A network, folded and rearranged; the network itself is not changed.
 
-    Holds buffers between frames: one frame at a time. Results are new memory.
+    Keeps buffers between frames, so that it does one frame at a time. Results are new memory.
     """
 
     def __init__(self, network: MattingBase, dtype: torch.dtype = torch.float32) -> None:
-        """`dtype` is that of the small look; the refiner computes in float32 always."""
+        """dtype: what the small copy is computed in; the refiner always computes in float32."""
         self._coarse = CoarsePass(network, dtype)
         self._look: Optional[Look] = None
         if isinstance(network, MattingRefine):
@@ -110,12 +110,12 @@ class FastMatting:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are, and the plates must be."""
+        """The device of the weights, on which the plates must be as well."""
         return self._coarse.device
 
     @property
     def memory_bytes(self) -> int:
-        """What weights and kept buffers take."""
+        """The memory of weights and kept buffers."""
         refiner = 0 if self._look is None else self._tiles.memory_bytes
         return self._coarse.memory_bytes + refiner
 
@@ -129,8 +129,8 @@ class FastMatting:
     ) -> FastMatte:
         """The matte of one frame.
 
-        plate, clean_plate: (H, W, 3) float32, display-encoded, at least 0; never written to.
-        `look`: other settings than the network's own. Any size; sizes that are no multiple of 4
+        plate, clean_plate: (H, W, 3) float32, display-encoded, at least 0, of one size; never
+        written to. look: other settings than the network's own. Sizes that are not a multiple of 4
         are padded by edge replication and cropped.
         """
         seen, seen_clean = _within_range(plate), _within_range(clean_plate)
@@ -190,7 +190,7 @@ def _chosen(error: Tensor, look: Look, rows: int, columns: int) -> Tensor:
 
 
 def _within_range(image: Tensor) -> Tensor:
-    """The image as a network sees it, 0..1; the image itself where that changes nothing."""
+    """The image cut to 0..1 for the network; the image itself where that changes nothing."""
     lowest, highest = image.aminmax()
     return image if lowest >= 0 and highest <= 1 else image.clamp(0, 1)
 

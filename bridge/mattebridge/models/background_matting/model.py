@@ -3,13 +3,12 @@
     WeightsRecord.read --> state dict --network_from--> plain network --FastMatting--> matte
                                               `-- exact=True: the plain forward itself
 
-Alpha and foreground are the published ones. A plate brighter than 1 is shown to the network as 1,
-and what was cut off is added back to the foreground, so highlights keep their light.
+Alpha and foreground are the published ones. The network is given the plate cut at 1, and what was
+cut off is added to the foreground, so that highlights keep their light.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any, Callable, Optional
 
@@ -25,9 +24,10 @@ from mattebridge.models.background_matting.networks import MattingBase, MattingR
 from mattebridge.models.background_matting.precision import check_holds, dtype_for
 from mattebridge.models.background_matting.recognise import network_from, recognise
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
-from mattebridge.models.pytorch.frames import array_of, clean_plate_of, memory_translated, tensor_of
+from mattebridge.models.pytorch.frames import array_of, memory_translated, tensor_of
 from mattebridge.models.weights.file import WeightsRecord
 from mattebridge.models.weights.state_dict import parse_state_dict
+from mattebridge.wire import oslayer
 
 Weights = Callable[[], Mapping[str, Tensor]]
 
@@ -35,10 +35,10 @@ _SMALLER = "use a smaller backbone_scale, MattingRefine instead of MattingBase, 
 
 
 class BackgroundMattingModel(MattingModel):
-    """One checkpoint, loaded; recommended settings by resolution unless the request has others."""
+    """One checkpoint, with the settings recommended for the frame unless the request has others."""
 
     def __init__(self, card: ModelCard, weights: Weights) -> None:
-        """`weights` gives the state dict; it is asked at each load, and once more for `exact`."""
+        """weights: gives the state dict; called at each load, and once more for `exact`."""
         self.card = card
         self._weights = weights
         self._device = torch.device("cpu")
@@ -52,13 +52,13 @@ class BackgroundMattingModel(MattingModel):
         return cls(card, lambda: parse_state_dict(weights.read(), weights.label))
 
     def load(self, device: str) -> None:
-        """Read the weights and rearrange them for `device`; raises `ModelError` if they do not fit.
+        """Read the weights and prepare them for `device`; raises `ModelError` if they do not fit.
 
-        The unfolded weights are not kept: few requests want `exact`.
+        The unfolded weights are not kept: few requests are `exact`.
         """
         self._device = torch.device(device)
         if self._device.type == "cuda":
-            # By default float32 convolutions on CUDA round to 10 bits: that is no float32.
+            # By default float32 convolutions on CUDA round their inputs to 10 bits.
             torch.backends.cudnn.allow_tf32 = False
             torch.backends.cudnn.deterministic = True
         self._fast = FastMatting(self._network())
@@ -77,10 +77,11 @@ class BackgroundMattingModel(MattingModel):
     def matte(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
         """Alpha and straight foreground; extra `error` and, with a refiner, `refinement`.
 
-        Raises `InputsError` without a clean plate of the plate's size, `OutOfMemoryError` where the
+        Raises `ModelError` for a precision that cannot be used here, `OutOfMemoryError` where the
         device cannot hold the frame.
         """
         plate, clean_plate = self._pair(given)
+        # Once more, because callers other than the engine give some of them only.
         settings = self.settings_schema.validate(given.settings, model=self.name)
         precision, look = str(settings.pop("precision")), self._look(settings, given.plate)
         with memory_translated(self.name, given.plate.shape, _SMALLER), torch.inference_mode():
@@ -100,7 +101,7 @@ class BackgroundMattingModel(MattingModel):
             return self._fast
         if exact:
             raise ModelError(
-                f"exact means float32, and precision is {precision}: leave out one of them",
+                f"exact computes in float32, and precision is {precision}: leave out one of them",
                 field="params.settings.precision",
                 reason="precision",
             )
@@ -114,12 +115,12 @@ class BackgroundMattingModel(MattingModel):
         return network_from(self._weights()).to(self._device)
 
     def _pair(self, given: ModelInput) -> tuple[Tensor, Tensor]:
-        clean_plate = clean_plate_of(given, self.name)
-        return tensor_of(given.plate, self._device), tensor_of(clean_plate, self._device)
+        assert given.clean_plate is not None
+        return tensor_of(given.plate, self._device), tensor_of(given.clean_plate, self._device)
 
     @staticmethod
     def _look(settings: dict[str, Any], plate: FloatImage) -> Optional[Look]:
-        """The request's settings over the recommended ones; `None` without a refiner."""
+        """The request's settings, else the recommended ones; `None` without a refiner."""
         if not settings:
             return None
         advice = recommended(*plate.shape[:2])
@@ -153,10 +154,13 @@ class BackgroundMattingModel(MattingModel):
         )
 
     def _check_exact_fits(self, plate: Tensor) -> None:
-        """Refuse in time what would bring the machine down: the plain forward is not tiled."""
+        """Raise `TooLargeError` for a frame that main memory cannot hold: it has no tiles."""
+        layer = oslayer.find()
+        if layer is None or plate.device.type != "cpu":
+            return
         height, width, _ = plate.shape
         needed = int(height * width * self.card.bytes_per_pixel * EXACT_FACTOR)
-        if plate.device.type == "cpu" and needed > _machine_memory_bytes() / 2:
+        if needed > layer.total_memory_bytes() / 2:
             raise TooLargeError(
                 f"the exact forward of model '{self.name}' needs about {needed / 1e9:.0f} GB for "
                 f"a frame of {width}x{height}, more than half of this machine's memory - leave "
@@ -165,14 +169,10 @@ class BackgroundMattingModel(MattingModel):
             )
 
 
-def _machine_memory_bytes() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 def describe_state(state: Mapping[str, Tensor]) -> dict[str, str | int]:
     """Class, backbone and kernel of weights, for their record.
 
-    Raises `ModelError` where they are of another network, or do not fill the one they are of.
+    Raises `ModelError` where they are of another network, or do not fit the one they seem to be of.
     """
     architecture = recognise(state)
     network_from(state)

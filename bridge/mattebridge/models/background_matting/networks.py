@@ -1,7 +1,7 @@
 """The published BackgroundMattingV2 networks: alpha and foreground from a plate and a clean plate.
 
-`MattingBase` looks at the whole frame at the size it is given. `MattingRefine` looks at a small
-copy first (`backbone_scale`), then again at full size at the cells where it expects to be wrong:
+`MattingBase` computes the whole frame at the size it is given. `MattingRefine` computes a small
+copy first (`backbone_scale`), then at full size the cells where it expects to be wrong:
 
     plate, clean plate -> small pair -> backbone -> context -> decoder -> alpha, residual, error
                      \\-> full size, chosen cells only ---------------> refiner -> alpha, residual
@@ -14,9 +14,10 @@ arguments the published names, and results are the published tuples, whose lette
     pha_sm, fgr_sm, err_sm, ref_sm  the same at the small size; the refined cells, 0 or 1
 
 The forward here is the plain one, against which `fast` is measured and tested. What differs
-from the published code: sizes that are no multiple of 4 are padded by edge replication and
-cropped again, and frames with fewer cells than `refine_sample_pixels` pays for are refined
-everywhere instead of failing.
+from the published code: sizes that are not a multiple of 4 are padded by edge replication and
+cropped again, and frames with fewer pixels than `refine_sample_pixels` are refined everywhere
+instead of failing. Scripts use these classes directly, without the engine: therefore they check the
+sizes of their inputs themselves.
 
 Source: Lin et al., "Real-Time High-Resolution Background Matting" (2021).
 """
@@ -56,7 +57,7 @@ class MattingBase(nn.Module):
         channels = self.backbone.channels
         self.aspp = ContextPyramid(channels[-1])
         self.decoder = Decoder(channels)
-        # Dropout and batch statistics are for training; a network here is only ever used.
+        # Dropout and batch statistics are for training; here networks are only used.
         self.eval()
 
     def forward(self, plate: Tensor, clean_plate: Tensor) -> tuple[Tensor, ...]:
@@ -80,7 +81,7 @@ class MattingBase(nn.Module):
 
 
 class MattingRefine(MattingBase):
-    """Alpha and foreground at the size of the plate, refined where the small look may be wrong.
+    """Alpha and foreground at the size of the plate, refined where the small copy may be wrong.
 
     `backbone_scale`: size of the small copy, at most 1/2. `refine_mode`: "sampling" (the
     `refine_sample_pixels` of the largest error), "thresholding" (error above
@@ -130,7 +131,7 @@ class MattingRefine(MattingBase):
         decoded = self._decode(small)
         alpha, error = decoded[:, ALPHA].clamp_(0, 1), decoded[:, ERROR].clamp_(0, 1)
         residual, hidden = decoded[:, RESIDUAL], decoded[:, HIDDEN].relu_()
-        # Alpha and residual lie side by side, so the refiner gets both as one map.
+        # Alpha and residual are neighbouring channels: the refiner is given both as one map.
         refined = self.refiner(pair, decoded[:, 0:4], error, hidden)
         pha = refined.alpha[..., :height, :width].clamp(0, 1)
         fgr = (plate + refined.residual[..., :height, :width]).clamp_(0, 1)
@@ -138,11 +139,11 @@ class MattingRefine(MattingBase):
 
 
 def check_pair(plate: Tensor, clean_plate: Tensor) -> None:
-    """Raises `InputsError` with both sizes where plate and clean plate do not fit together."""
+    """Raise `InputsError` with both sizes where plate and clean plate do not fit together."""
     if plate.shape == clean_plate.shape and plate.dim() == 4 and plate.shape[1] == 3:
         return
     raise InputsError(
-        "the plate and the clean plate are two images of one size, (N, 3, H, W); got "
+        "the plate and the clean plate must be images of one size, (N, 3, H, W); got "
         f"{tuple(plate.shape)} and {tuple(clean_plate.shape)} - reformat the clean plate",
         plate=tuple(plate.shape),
         clean_plate=tuple(clean_plate.shape),
@@ -150,7 +151,7 @@ def check_pair(plate: Tensor, clean_plate: Tensor) -> None:
 
 
 def pad_to_cells(image: Tensor) -> Tensor:
-    """The image grown right and down to multiples of 4, its last row and column repeated."""
+    """The image with its last column and row repeated until both sides are multiples of 4."""
     height, width = image.shape[-2:]
     right, down = -width % CELL, -height % CELL
     if not right and not down:

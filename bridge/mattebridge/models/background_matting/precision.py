@@ -1,10 +1,9 @@
 """Which numbers a network computes in, and whether given weights hold in them.
 
-float32 everywhere unless a request says otherwise. Half precision is worth it where the device
-computes it natively: CUDA, and for bfloat16 CPUs with AMX; other CPUs are slower with it. What
-rounding does depends on the weights, so nothing is taken on trust: before the first frame in half
-precision a test picture is matted both ways, and weights that do not hold the tolerance are
-refused for that precision, with the figures.
+float32 everywhere unless a request asks for another. Half precision is quicker only where the
+device computes it natively: CUDA, and for bfloat16 CPUs with AMX. What rounding does depends on the
+weights, so it is measured: before the first frame in half precision a test picture is matted both
+ways, and weights that miss the tolerance are refused for that precision, with the figures.
 
 Tolerance, on the alpha of the test picture: 0.002 on average (half a step of 8 bits), and 0.01 in
 99 of 100 pixels.
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from mattebridge.errors import ModelError
 from mattebridge.models.background_matting.fast import FastMatting
-from mattebridge.models.pytorch.test_picture import TEST_SIZE, test_picture
+from mattebridge.models.pytorch.known_pair import known_pair
 
 DTYPES = {
     "auto": torch.float32,
@@ -28,10 +27,11 @@ DTYPES = {
 MEAN_TOLERANCE = 0.002
 PIXEL_TOLERANCE = 0.01
 PIXEL_SHARE = 0.99
+PICTURE_SIZE = (256, 384)
 
 
 def dtype_for(precision: str, device: torch.device, model: str) -> torch.dtype:
-    """The type of a `precision` on a device; raises `ModelError` where it would only be worse."""
+    """The type of a `precision` on a device; raises `ModelError` where float32 is better."""
     dtype = DTYPES[precision]
     if dtype == torch.float32 or device.type != "cpu":
         return dtype
@@ -47,16 +47,16 @@ def dtype_for(precision: str, device: torch.device, model: str) -> torch.dtype:
 
 
 def cpu_has_amx() -> bool:
-    """Whether this CPU multiplies matrices of bfloat16 natively."""
+    """Whether this CPU multiplies bfloat16 matrices in hardware."""
     return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
 def check_holds(full: FastMatting, half: FastMatting, precision: str, model: str) -> None:
-    """Raises `ModelError` where the weights lose too much by rounding; says how much."""
+    """Raise `ModelError`, with the figures, where the weights lose too much by rounding."""
     difference = _difference(full, half)
     mean = float(difference.mean())
     edge = float(torch.quantile(difference.flatten(), PIXEL_SHARE))
-    # Written so that NaN, from numbers too large for the type, is refused as well.
+    # This way round, so that NaN, from numbers too large for the type, is refused as well.
     if mean <= MEAN_TOLERANCE and edge <= PIXEL_TOLERANCE:
         return
     raise ModelError(
@@ -70,5 +70,5 @@ def check_holds(full: FastMatting, half: FastMatting, precision: str, model: str
 
 @torch.inference_mode()
 def _difference(full: FastMatting, half: FastMatting) -> Tensor:
-    plate, clean_plate = (image.to(full.device) for image in test_picture(*TEST_SIZE))
+    plate, clean_plate = (image.to(full.device) for image in known_pair(*PICTURE_SIZE))
     return (full(plate, clean_plate).alpha - half(plate, clean_plate).alpha).abs().cpu()

@@ -1,8 +1,8 @@
-"""Which of the BackgroundMattingV2 networks a weights file is for, told by its keys alone.
+"""Which of the BackgroundMattingV2 networks a weights file is for, recognised by its keys alone.
 
-Nobody is asked for a backbone: `backbone.features.*` is MobileNetV2, a 23rd block in the third
-layer is ResNet-101, any other `backbone.layer1.*` ResNet-50. A `refiner.*` makes it a
-MattingRefine, and the last axis of its first convolution is the kernel size.
+`backbone.features.*` is MobileNetV2, a 23rd block in the third layer is ResNet-101, any other
+`backbone.layer1.*` ResNet-50. With a `refiner.*` it is a MattingRefine, and the last axis of the
+refiner's first convolution is the kernel size.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Architecture:
 
 
 def recognise(state: Mapping[str, Tensor]) -> Architecture:
-    """What the keys say; raises `ModelError` where they are of another network altogether."""
+    """The network that the keys are of; raises `ModelError` for those of another family."""
     backbone = _backbone_of(state)
     if backbone is None:
         some = ", ".join(sorted(state)[:KEYS_NAMED])
@@ -51,7 +51,7 @@ def recognise(state: Mapping[str, Tensor]) -> Architecture:
 
 
 def _backbone_of(state: Mapping[str, Tensor]) -> str | None:
-    # The last block is asked for first: it tells ResNet-101 from ResNet-50.
+    # ResNet-101 before ResNet-50, which has all of its prefixes but this one.
     signs = {
         "backbone.features.": "mobilenetv2",
         "backbone.layer3.22.": "resnet101",
@@ -64,10 +64,10 @@ def _backbone_of(state: Mapping[str, Tensor]) -> str | None:
 
 
 def network_from(state: Mapping[str, Tensor], **settings: Any) -> MattingBase:
-    """The network these weights are for, filled with them, ready to use.
+    """The network that these weights are for, with them loaded.
 
-    `settings`: `backbone_scale` and the `refine_` arguments of `MattingRefine`, which other
-    weights do not take. Raises `ModelError` where any key is missing, unknown or misshapen.
+    settings: `backbone_scale` and the `refine_` arguments, for weights of `MattingRefine` only.
+    Raises `ModelError` where a key is missing, unknown or of another shape.
     """
     architecture = recognise(state)
     if architecture.kernel_size is not None:
@@ -79,9 +79,9 @@ def network_from(state: Mapping[str, Tensor], **settings: Any) -> MattingBase:
 
 
 def load_weights(network: MattingBase, state: Mapping[str, Tensor]) -> None:
-    """Fills a network that was built on purpose; says what the file looks like if it is another.
+    """Load weights into a given network.
 
-    Raises `ModelError`, naming the keys that do not fit.
+    Raises `ModelError`, naming the keys that do not fit and the network that the file looks like.
     """
     found, wanted = recognise(state), _architecture_of(network)
     but = "" if found == wanted else f", and the network is {wanted}"

@@ -1,4 +1,4 @@
-"""The second look: full resolution, but only where the first one expects to be wrong.
+"""The refiner: full resolution, but only where the coarse result is expected to be wrong.
 
 The frame is a grid of cells of 4x4 pixels. The coarse error map chooses cells; each chosen cell
 is computed again from a window around it, first at half size, then at full size:
@@ -110,8 +110,8 @@ class Refiner(nn.Module):
         return self._at_full_size(doubled, window)
 
     def _borders(self) -> tuple[int, int]:
-        # What two 3x3 convolutions at full size, and those plus two at half size, look beyond
-        # the cell; at half size one pixel is two.
+        # How far two 3x3 convolutions at full size, and those and two at half size, reach beyond
+        # the cell; a pixel at half size is two.
         return (3, 2) if self.kernel_size == 3 else (0, 0)
 
     def _bordered(self, pair: Tensor, coarse: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,8 +137,8 @@ def choose_cells(
 ) -> Tensor:
     """1 for the cells to compute again and 0 for the others, from the error of each cell.
 
-    error: (N, 1, H/4, W/4), 0..1. "sampling" takes as many of the worst as `sample_pixels` pay
-    for, but none without error if `prevent_oversampling`; "thresholding" those above `threshold`;
+    error: (N, 1, H/4, W/4), 0..1. "sampling" takes those of the largest error, `sample_pixels` in
+    all, but none without error if `prevent_oversampling`; "thresholding" those above `threshold`;
     "full" all.
     """
     if mode == "full":
@@ -146,7 +146,7 @@ def choose_cells(
     if mode == "thresholding":
         return (error > threshold).to(error.dtype)
     flat = error.flatten(1)
-    # A small frame has fewer cells than the budget would pay for.
+    # A small frame has fewer cells than that.
     count = min(sample_pixels // CELL**2, flat.shape[1])
     worst = flat.topk(count, dim=1, sorted=False).indices
     chosen = torch.zeros_like(flat).scatter_(1, worst, 1.0)

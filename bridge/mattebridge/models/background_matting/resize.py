@@ -1,9 +1,9 @@
-"""Bilinear resizing in pieces: a few rows at a time, or only the windows that are looked at.
+"""Bilinear resizing in pieces: a few rows at a time, or only the windows that are used.
 
 The same arithmetic as torch's bilinear interpolation with `align_corners=False`: output pixel `p`
 of `size` lies at `(p + 0.5) * length / size - 0.5` between two input pixels, and the outermost
-input pixels go on for ever. Here it is separable and applied to (rows, columns, channels), so
-that nothing has to be resized as a whole of which only parts are needed, or at one time.
+input pixels are repeated beyond the edge. Here it is separable and applied to (rows, columns,
+channels), so that an image of which only parts are needed is not resized as a whole.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Taps(NamedTuple):
 
 def taps(positions: Tensor, size: int, length: int) -> Taps:
     """Where output `positions` of an axis of `size` lie on an input axis of `length`."""
-    # The ratio in single precision, one rounding after it: as torch's kernels compute it with
-    # fused multiply-add, so that both get the same shares.
+    # The ratio in single precision, and one rounding after it, as in torch's kernels with their
+    # fused multiply-add: so that both have the same shares.
     ratio = float(torch.tensor(length / size, dtype=torch.float32))
     place = ((positions.to(torch.float64) + 0.5) * ratio - 0.5).to(torch.float32).clamp_(min=0)
     before = place.floor().to(torch.int64).clamp_(max=length - 1)
@@ -37,7 +37,7 @@ def taps(positions: Tensor, size: int, length: int) -> Taps:
 
 
 class Enlargement:
-    """Any rows of an enlarged image, made when they are wanted."""
+    """An enlarged image, of which any rows can be made."""
 
     def __init__(self, image: Tensor, height: int, width: int) -> None:
         """`image` is (h, w, C), contiguous; the enlarged one (height, width, C)."""

@@ -1,10 +1,10 @@
-"""The second look in tiles of neighbouring cells instead of one cell at a time.
+"""The refiner on tiles of neighbouring cells instead of single cells.
 
-Windows of neighbouring cells overlap, so computing a tile of n x n cells at once repeats less of
-the same arithmetic than n*n windows do: at 8 x 8 the first convolution does a ninth. A tile pays
-for its cells that nobody chose, though. So the size of the tile is chosen by what a frame's
-selection would cost at each; a tile of one cell is the published way, a frame full of large tiles
-the dense one, and all give the same pixels.
+Windows of neighbouring cells overlap, so that computing a tile of n x n cells at once repeats less
+arithmetic than n*n windows: at 8 x 8 the first convolution does a ninth. But a tile also computes
+its cells that were not chosen. So the size of the tiles is chosen by what the cells of a frame cost
+at each size; a tile of one cell is the published way, a frame full of large tiles the dense one,
+and all give the same pixels.
 
     tile (r, c), n cells, kernel 3                     first row (column alike)   rows
     half size: features, mean of 2x2 plate pixels      2nr - 3                    2n + 6
@@ -48,7 +48,7 @@ class Tiles(NamedTuple):
 
 
 class TileRefiner:
-    """A network's refiner, folded, channels last, on tiles of cells."""
+    """The refiner of a network, folded, channels last, on tiles of cells."""
 
     def __init__(self, refiner: Refiner) -> None:
         self._refiner = folded(refiner)

@@ -1,1 +1,8 @@
-"""`difference`: the classical keyer from plate and clean plate, without weights."""
+"""`difference`: the classical keyer from plate and clean plate, without weights.
+
+card        what is known without cv2
+keyer       the engine's model: the steps in order
+evidence    how far each pixel is from the set      trimap      subject, set or unknown
+mixture     unknown pixels as mixtures              smoothing   doubtful pixels and neighbours
+closed_form the slow way, for stills
+"""

@@ -1,4 +1,4 @@
-"""The card of `difference`: the keyer described without importing it, nor torch or cv2."""
+"""The card of `difference`, made without importing the keyer, torch or cv2."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ DIFFERENCE = ModelCard(
     name="difference",
     family="difference",
     summary="Classical keyer from plate and clean plate; needs no weights",
-    # No weights: the digest names the algorithm, and changes whenever its pixels do.
+    # There are no weights: the digest names the algorithm, and changes when its pixels do.
     digest="difference:3",
     licence="MIT",
     default_alignment="auto",
     accepts_hdr=True,
     uses_alpha_hint=True,
-    # Smaller frames hold no neighbourhood to judge by.
+    # In smaller frames there are too few neighbours.
     size_rule=SizeRule(minimum=16),
     settings_schema=SettingsSchema(
         method=Setting(
@@ -62,5 +62,5 @@ _FACTORY = "mattebridge.models.difference.keyer:DifferenceModel"
 
 
 def shipped() -> Mapping[str, Entry]:
-    """The keyer as a source of the registry; it needs no weights."""
+    """The keyer, which needs no weights."""
     return {DIFFERENCE.name: Entry(DIFFERENCE, _FACTORY)}

@@ -1,7 +1,7 @@
 """The slow way to solve the unknown band: closed-form matting, for stills and hard edges.
 
-Solves one sparse system over the whole frame, without a look at the clean plate: half a minute at
-1920x1080. Needs the extra `closed-form`.
+Solves one sparse system over the whole frame, without the clean plate: half a minute at 1920x1080.
+Needs the extra `closed-form`.
 
 Method: Levin, Lischinski and Weiss 2008, and multi-level foreground estimation (Germer et al.
 2020), as pymatting has them.
@@ -37,7 +37,7 @@ def closed_form(
         alpha = np.ones(trimap.shape)
     else:
         with warnings.catch_warnings():
-            # It warns of slow convergence and of its own compiler's ways; neither is the artist's.
+            # It warns of slow convergence and about its compiler; neither concerns the artist.
             warnings.simplefilter("ignore")
             alpha = pymatting.estimate_alpha_cf(image, trimap)
     checkpoint("foreground")

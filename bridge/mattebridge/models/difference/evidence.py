@@ -1,10 +1,11 @@
-"""What plate and clean plate say about each pixel, at working size: set, shadow or subject.
+"""What plate and clean plate show about each pixel, at working size: set, shadow or subject.
 
     difference (less what a small shift explains) --> shadow test --> distance from the set
     local regression plate = c + b * clean plate  --> how much of the set shows through
 
 Working size is at most `WORK_SIDE` on the long side, so that radii are plain pixels whatever the
-frame. Everything is display-encoded: there a threshold means about the same in light and dark.
+size of the frame. Everything is display-encoded: there a threshold means about the same in light
+and dark.
 """
 
 from __future__ import annotations
@@ -19,27 +20,27 @@ if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage, Mask
 
 WORK_SIDE = 960
-# Blur before comparing: grain and a fraction of a pixel's shift must not count.
+# Blur before comparing, so that grain and a shift by a fraction of a pixel do not count.
 BLUR_PX = 1.2
 # Distances below the first are set, above the second subject; both rise with the noise.
 SURE_SET, SET_NOISES = 0.03, 4.0
 SURE_SUBJECT, SUBJECT_NOISES = 0.09, 8.0
-# The share of the frame, by smallest distance, that is set for certain: where noise is measured.
+# The share of the frame, by smallest distance, that is certainly set: noise is measured there.
 QUIET_SHARE = 0.3
-# No grain is larger: where even the quietest share differs by more, there is no set to be seen.
+# Grain is never larger: where even that share differs by more, no set is visible.
 LARGEST_NOISE = 0.03
 # A shadow keeps the set's colour and detail over this radius; what is left of the plate after it,
-# weighed by the second number, stays below the third. Below the fourth the set is too dark to tell.
+# weighted by the second number, is below the third. Below the fourth the set is too dark to tell.
 SHADOW_RADIUS_PX, SHADOW_RESIDUE_WEIGHT, SHADOW_RESIDUE, DARK = 3.0, 1.5, 0.04, 0.12
-# What is coarser than this is shading, not detail.
+# Structure that is coarser than this is shading, not detail.
 DETAIL_RADIUS_PX = 4.0
-# See-through: window, and how sure, clear and large the set's detail has to be in the plate.
+# The set seen through the subject: window, and how sure, clear and large its detail must be.
 THROUGH_RADIUS_PX, THROUGH_SAMPLES = 4.0, 12.0
 THROUGH_SIGMAS, THROUGH_SHARE, THROUGH_FIT, THROUGH_DETAIL = 3.0, 0.1, 0.5, 3e-4
-# Log likelihood ratio, in nats, at which the set's detail is surely there or surely missing; a
-# shadow in which it is missing is none.
+# Log likelihood ratio, in nats, at which the set's detail is certainly there or certainly missing;
+# below the second number, a shadow in which detail is missing is not taken for one.
 KEPT_NATS, KEPT_LEAST = 4.0, -0.5
-# A veil is larger than what one window finds by chance.
+# Smaller areas in which the set shows through are chance.
 THROUGH_OPEN_PX = 4
 _SUM = np.ones((1, 3), np.float32)
 
@@ -48,12 +49,13 @@ _SUM = np.ones((1, 3), np.float32)
 class Evidence:
     """All (h, w) at working size.
 
-    distance: how far the plate is from the set, shadows forgiven, display-encoded. low, high: below
-    and above them a pixel is set, subject, by itself. noise: the distance of unchanged set. shadow:
-    explained by darkening the set. light: the share of the set's light that arrives, at most 1.
-    kept: whether the set's detail is in the plate as far as that light lets it: 1 surely, -1 surely
-    not, 0 where there is none to tell by. through: the set's detail shows where there is neither
-    set nor shadow. covered_by, covered_by_variance: coverage as that detail says it, and how sure.
+    distance: how far the plate is from the set, apart from shadows, display-encoded. low, high: a
+    pixel below is set and one above is subject, by itself. noise: the distance of unchanged set.
+    shadow: explained by darkening the set. light: the share of the set's light that is left, at
+    most 1. kept: whether the set's detail is in the plate, as far as that light shows it: 1 surely,
+    -1 surely not, 0 where there is no detail. through: the set's detail shows, where there is
+    neither set nor shadow. covered_by, covered_by_variance: the coverage that follows from that
+    detail, and its variance.
     """
 
     distance: FloatImage
@@ -125,7 +127,7 @@ def _blurred(picture: FloatImage, sigma: float) -> FloatImage:
 
 
 def _beyond(difference: FloatImage, tolerance: FloatImage) -> FloatImage:
-    """What is left of a difference when as much as `tolerance` is forgiven."""
+    """What is left of a difference beyond `tolerance`."""
     return cv2.max(cv2.absdiff(difference, 0.0) - tolerance, 0.0)
 
 
@@ -150,8 +152,8 @@ def _shadow(
 ) -> tuple[Mask, FloatImage, FloatImage]:
     """Where less light on the same set explains the plate, the share of light, and the residue.
 
-    The share is one number for a neighbourhood: light falls softly, so a shadow leaves the set's
-    detail in place, while the outline of a subject of the set's hue breaks it.
+    The share is one number for a neighbourhood: light changes softly, so that a shadow keeps the
+    set's detail, while the outline of a subject of the set's hue does not.
     """
     together = _blurred(dot(seen, empty), SHADOW_RADIUS_PX)
     alone = _blurred(dot(empty, empty), SHADOW_RADIUS_PX)
@@ -170,10 +172,10 @@ def _regression(
 ) -> tuple[FloatImage, FloatImage, FloatImage, FloatImage]:
     """Slope of plate over clean plate in a window, its variance, the fit (r^2), the set's variance.
 
-    Where a veil of smooth colour covers a set with detail, the slope is one less the coverage,
-    whatever the colour of the veil.
+    Where a veil of smooth colour covers a set with detail, the slope is 1 - coverage, whatever the
+    colour of the veil.
     """
-    # Detail only: a gradient of light or of paint over the window is no evidence.
+    # Detail only: a gradient of light or of paint over the window tells nothing.
     seen = seen - _blurred(seen, DETAIL_RADIUS_PX)
     empty = empty - _blurred(empty, DETAIL_RADIUS_PX)
     of_empty = _blurred(dot(empty, empty), THROUGH_RADIUS_PX)

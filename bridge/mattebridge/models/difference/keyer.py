@@ -3,15 +3,15 @@
     evidence --> trimap --> palette --> mixtures --> neighbours --> foreground
     working size (long side at most 960)  |  full size, unknown pixels only
 
-1. `evidence`: how far each pixel is from the set, shadows forgiven; where it shows through.
-2. `trimap`: what is subject, set or unknown, judged with the neighbours.
+1. `evidence`: how far each pixel is from the set, apart from shadows; where the set shows through.
+2. `trimap`: what is subject, set or unknown, by the pixel and its neighbours.
 3. `mixture`: unknown pixels as mixtures of the set with colours of the subject nearby.
-4. Here: doubtful pixels ask their neighbours (`smoothing`), then the foreground is unmixed.
+4. Here: doubtful pixels follow their neighbours (`smoothing`), then the foreground is unmixed.
 
-With `method="closed_form"` step 3 and 4 are closed-form matting instead: slow, for stills.
+With `method="closed_form"` steps 3 and 4 are closed-form matting instead: slow, for stills.
 
-Deterministic, and the same for any number of threads. The set's light above white takes part as
-`BRIGHTEST`; the foreground keeps the plate's own values.
+Deterministic, and the same for any number of threads. Values above `BRIGHTEST` count as that; the
+foreground keeps the plate's own values.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import numpy as np
 
 from mattebridge.checkpoint import Checkpoint
 from mattebridge.color import srgb_decode, srgb_encode
-from mattebridge.errors import InputsError
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
 from mattebridge.models.difference.card import DIFFERENCE
 from mattebridge.models.difference.closed_form import closed_form
@@ -43,26 +42,28 @@ from mattebridge.models.difference.trimap import Trimap, links, make_trimap
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage, Mask
 
-# A pixel in doubt follows neighbours over about this many pixels squared; steps part them.
+# A doubtful pixel follows neighbours over about this many pixels squared; a step in the plate of
+# the third number separates neighbours.
 NEIGHBOUR_STRENGTH, NEIGHBOUR_ROUNDS, NEIGHBOUR_STEP = 5.0, 2, 0.03
-# How much the region's likelihood says where neither pixel nor neighbours do.
+# The weight of the region's likelihood where neither the pixel nor its neighbours tell.
 REGION_TRUST = 0.1
-# Without any sure subject: the distance that counts as opaque.
+# Without any certain subject: the distance at which alpha is 1.
 RAMP = 0.15
-# Unmixed colour counts from the first alpha, alone from the second; below, the palette's does.
+# The unmixed colour is used from the first alpha on, alone from the second on; below them that of
+# the palette. It is divided by the third at least.
 UNMIX_FROM, UNMIX_FULL, UNMIX_LEAST = 0.3, 0.8, 0.1
-# Encoded; beyond it a value means nothing and decoding would leave float32.
+# Encoded; a larger value has no meaning, and decoding it would exceed float32.
 LARGEST = 1e6
 # Labels of `degraded`.
 NO_SET = "no_set_visible"
 
 
 class DifferenceModel(MattingModel):
-    """See the module; the card holds settings and ranges.
+    """See the module; the card has the settings and their ranges.
 
     alpha_hint, if given: where it is 1, likeness to the set counts little (a subject of the set's
     colour is kept if its surroundings agree); farther than a twentieth of the frame outside it
-    there is no subject. A hint that shows nothing is no hint.
+    there is no subject. A hint that shows no subject is not used.
     """
 
     def __init__(self, card: ModelCard) -> None:
@@ -70,8 +71,6 @@ class DifferenceModel(MattingModel):
 
     def matte(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
         """Alpha and straight foreground of one frame. See `MattingModel.matte`."""
-        if given.clean_plate is None:
-            raise InputsError("model 'difference' needs a clean plate; got none - connect one")
         settings = given.settings
         small = _Small(given)
         checkpoint("difference")
@@ -109,13 +108,13 @@ class DifferenceModel(MattingModel):
 
 
 def keyed(given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
-    """What the model with its own settings makes of a frame, for models that start from it."""
+    """The model's matte of a frame with its default settings, for models that start from it."""
     settings = DIFFERENCE.settings_schema.validate({}, model=DIFFERENCE.name)
     return DifferenceModel(DIFFERENCE).matte(replace(given, settings=settings), checkpoint)
 
 
 class _Small:
-    """The inputs at working size, with light above `BRIGHTEST` cut."""
+    """The inputs at working size, cut at `BRIGHTEST`."""
 
     def __init__(self, given: ModelInput) -> None:
         assert given.clean_plate is not None
@@ -143,8 +142,8 @@ def _enlarged(picture: FloatImage, shape: tuple[int, ...]) -> FloatImage:
 
 
 def _nothing_sure(given: ModelInput, evidence: Evidence, trimap: Trimap) -> ModelOutput:
-    """No pixel is subject for sure: what there is follows the difference, usually nothing, or,
-    where the set shows through, the coverage that its detail tells."""
+    """The matte where no pixel is certainly subject: alpha follows the difference, or, where the
+    set shows through, the coverage that follows from its detail."""
     ramp = np.clip(evidence.distance / np.float32(RAMP), 0, 1)
     ramp = np.where(evidence.through, evidence.covered_by, ramp)
     alpha = _enlarged(np.where(trimap.unknown, ramp, 0), given.plate.shape).copy()
@@ -195,7 +194,7 @@ def _solved(
 
 
 def _full_masks(trimap: Trimap, shape: tuple[int, int]) -> tuple[Mask, Mask]:
-    """Sure subject and unknown at full size; what falls between the two sizes is unknown."""
+    """Certain subject and unknown at full size; what enlarging leaves undecided is unknown."""
     if trimap.subject.shape == shape:
         return trimap.subject, trimap.unknown
     subject = _enlarged(trimap.subject.astype(np.float32), shape) > 0.999
@@ -206,7 +205,7 @@ def _full_masks(trimap: Trimap, shape: tuple[int, int]) -> tuple[Mask, Mask]:
 def pixel_noise(plate: FloatImage, clean_plate: FloatImage, empty: Mask) -> float:
     """Standard deviation of one channel of one pixel between plate and clean plate, encoded.
 
-    empty: (H, W), where the plate shows nothing but the set.
+    empty: (H, W), where the plate shows only the set.
     """
     rows, columns = np.nonzero(empty)
     every = max(1, len(rows) // 100_000)
@@ -219,7 +218,7 @@ def pixel_noise(plate: FloatImage, clean_plate: FloatImage, empty: Mask) -> floa
 
 
 def _base_colour(plate: FloatImage, subject: Mask, palette: Palette) -> FloatImage:
-    """The plate where the subject is sure, elsewhere what the subject nearby looks like."""
+    """The plate where the subject is certain, elsewhere the colour of the subject nearby."""
     colour = _enlarged(palette.mean, plate.shape)
     if colour is palette.mean:
         colour = colour.copy()
@@ -230,7 +229,7 @@ def _base_colour(plate: FloatImage, subject: Mask, palette: Palette) -> FloatIma
 def _neighbours(
     alpha: FloatImage, trust: FloatImage, small: _Small, evidence: Evidence, trimap: Trimap
 ) -> FloatImage:
-    """Alpha at working size as trusted neighbours and the region have it."""
+    """Alpha at working size that follows from trusted neighbours and the region."""
     value, weight = _shrunk(alpha), np.square(_shrunk(trust)) + np.float32(1e-3)
     unknown = trimap.unknown
     mixed = value * weight + REGION_TRUST * trimap.likelihood

@@ -2,13 +2,13 @@
 
     palette of the sure subject --> near colours per pixel --> explanations --> their weighted mean
 
-Every unknown pixel is explained in several ways: nothing but set; nothing but subject, in one of
-the colours found nearby; a mixture of the set behind it and one of those colours; a veil of the
-coverage that the set's visible detail tells. Each explanation has a cost (how badly it fits, how
-rare its colour is here, how unlikely the region finds it) and counts as much as its cost is low.
+Every unknown pixel is explained in several ways: only set; only subject, in one of the colours
+found nearby; a mixture of the set behind it and one of those colours; a veil whose coverage follows
+from the set's visible detail. Each explanation has a cost (how badly it fits, how rare its colour
+is here, how unlikely it is by the region), and its weight is the larger the lower its cost.
 
-Colours are compared display-encoded. Mixtures are made in the light that the request's colour space
-names, with differences scaled back to encoded ones, so that one noise level holds for both.
+Colours are compared display-encoded. Mixtures are computed in the light of the request's colour
+space, with differences scaled back to encoded ones, so that one noise level is right for both.
 
 Method: after Bayesian matting (Chuang et al. 2001) with a known background.
 """
@@ -43,18 +43,18 @@ VARIATION = 0.04
 # Noise of one pixel's difference, encoded: at least, and what compression adds to any.
 LEAST_NOISE, CODING_NOISE = 0.004, 0.006
 # Costs, in nats: bonus of the two pure explanations, weight of the region's likelihood, ceiling of
-# a disagreement with the visible detail, cost of a veil whose colour nobody has seen.
+# a disagreement with the visible detail, cost of a veil, whose colour is not in the palette.
 PURE_SUBJECT, PURE_SET, REGION_WEIGHT, DETAIL_CEILING, VEIL_COST = 1.0, 1.0, 2.0, 6.0, 3.0
 SURE_REGION = 0.005
 # Spread of distances that still count as set, over the noise.
 SET_SPREAD = 0.015
-# Keeps a mixture with a colour near the set's from jumping: added to the squared colour distance.
+# Added to the squared colour distance: keeps alpha steady where a colour is near that of the set.
 STEADY = 0.002
 # Variance of alpha at which a pixel's own answer and its neighbours' count the same.
 DOUBT = 0.05
-# Brighter than this, encoded, a colour says nothing more; also keeps float32 finite.
+# Encoded values above this are cut: they tell nothing more, and float32 stays finite.
 BRIGHTEST = 4.0
-# Pixels at a time: what one core's cache holds, and the grain of cancelling.
+# Pixels at a time: they fit into one core's cache, and a frame can be cancelled after each part.
 CHUNK = 32_768
 
 
@@ -72,9 +72,8 @@ class Mixtures:
 class Palette:
     """Colours of the sure subject, at a quarter of working size.
 
-    mean: (h, w, 3), what the subject near here looks like in one colour. colours: (h, w, 3) each,
-    one cluster of its colours as it looks nearby. shares: (h, w) each, how much of the subject
-    nearby has it.
+    mean: (h, w, 3), the mean colour of the subject nearby. colours: (h, w, 3) each, the mean of one
+    cluster of its colours nearby. shares: (h, w) each, the share of the subject nearby that has it.
     """
 
     mean: FloatImage
@@ -158,7 +157,7 @@ def _looked_up(picture: FloatImage, at: FloatImage) -> FloatImage:
 def _spread(
     light: FloatImage, weight: FloatImage, far: FloatImage, radii: tuple[float, ...]
 ) -> FloatImage:
-    """A weighted colour carried outwards: from the nearest radius that holds any, else `far`."""
+    """A weighted colour spread outwards: from the smallest radius that has any, else `far`."""
     found = np.empty_like(light)
     found[:] = far
     for radius in reversed(radii):
@@ -170,7 +169,7 @@ def _spread(
 
 
 def _share(own: FloatImage, weight: FloatImage) -> FloatImage:
-    """How much of the subject nearby has this colour."""
+    """The share of the subject nearby that has this colour."""
     found = np.full_like(own, float(own.sum()) / max(float(weight.sum()), 1e-6))
     for radius in reversed(COLOUR_PX):
         near = cv2.GaussianBlur(weight, (0, 0), radius)
@@ -181,11 +180,11 @@ def _share(own: FloatImage, weight: FloatImage) -> FloatImage:
 
 
 def _clusters(colours: FloatImage) -> FloatImage:
-    """Up to `COLOURS` centres of (N, 3) colours; none when there are too few to tell.
+    """Up to `COLOURS` centres of (N, 3) colours; none where there are too few pixels.
 
-    The widest group is split across its longest axis, again and again, then all settle. Nothing is
-    drawn by lot, so that grain moves centres by as little as it moves colours: the matte of a
-    subject that stands still does not flicker with the palette.
+    The widest group is split across its longest axis, again and again; then k-means refines all.
+    Nothing is random, so that grain moves the centres as little as the colours: the matte of a
+    subject that does not move does not flicker with the palette.
     """
     sample = np.ascontiguousarray(colours[:: max(1, len(colours) // SAMPLES)], np.float32)
     if len(sample) < 2 * COLOURS:
@@ -210,7 +209,7 @@ def _clusters(colours: FloatImage) -> FloatImage:
 
 @dataclass(frozen=True)
 class _Group:
-    """Colours (N, 3) by their middle, their spread about it, and the axis of most of that."""
+    """Colours (N, 3): their mean, their spread around it, and the axis of the largest spread."""
 
     middle: FloatImage
     spread: float
@@ -231,7 +230,7 @@ class _Group:
 
 
 class _Pixels:
-    """Some pixels as (3, N) planes, in the light they mix in, and the scale back to encoded."""
+    """Some pixels as (3, N) planes, in the light in which they mix, and the scale to encoded."""
 
     def __init__(self, plate: FloatImage, clean_plate: FloatImage, scene_linear: bool) -> None:
         seen = np.ascontiguousarray(np.minimum(plate, BRIGHTEST).T)
@@ -239,7 +238,7 @@ class _Pixels:
         self.scene_linear = scene_linear
         self.scale = np.float32(1)
         if scene_linear:
-            # One over the slope of the decoding curve, midway: a linear difference as it shows.
+            # 1 / the slope of the decoding curve, midway: from linear to encoded differences.
             middle = np.maximum((seen + empty) * np.float32(0.5), np.float32(0.04045))
             slope = np.float32(2.4 / 1.055) * ((middle + np.float32(0.055)) / 1.055) ** 1.4
             self.scale = 1 / slope
@@ -260,7 +259,7 @@ class _Pixels:
 
 
 class _Costs:
-    """The explanations of some pixels, gathered one by one."""
+    """The explanations of some pixels, added one by one."""
 
     def __init__(self) -> None:
         self.costs: list[FloatImage] = []
@@ -273,7 +272,7 @@ class _Costs:
         self.colours.append(colour)
 
     def weighed(self) -> tuple[FloatImage, FloatImage, FloatImage]:
-        """Mean alpha, its variance, and the mean colour of what is not set."""
+        """Mean alpha, its variance, and the mean colour of the subject."""
         costs, alphas = np.stack(self.costs), np.stack(self.alphas)
         costs -= costs.min(axis=0)
         weights = np.exp(-costs)
@@ -336,13 +335,13 @@ def _explained(
 
 
 def _misfit(left: FloatImage, alpha: FloatImage, noise: float) -> FloatImage:
-    """Negative log likelihood of a squared residue, the subject's colour varying with its alpha."""
+    """Negative log likelihood of a squared residue; the subject's colour varies with its alpha."""
     variance = alpha * alpha * np.float32(VARIATION**2) + np.float32(noise**2)
     return np.maximum(left, 0) / (2 * variance) + 1.5 * np.log(variance / np.float32(noise**2))
 
 
 class _Detail:
-    """What the set's visible detail says about the coverage of some pixels."""
+    """The coverage of some pixels that follows from the set's visible detail."""
 
     def __init__(self, evidence: Evidence, at: FloatImage) -> None:
         self.coverage = _looked_up(evidence.covered_by, at)
@@ -355,13 +354,13 @@ class _Detail:
 
 
 def _add_veil(found: _Costs, pixels: _Pixels, detail: _Detail, noise: float) -> None:
-    """A veil of any colour, with the coverage that the set's detail tells."""
+    """Add the explanation by a veil of any colour, whose coverage follows from the set's detail."""
     if not detail.through.any():
         return
     alpha = np.maximum(detail.coverage, np.float32(0.05))
     colour = np.asarray(pixels.empty + pixels.difference / alpha, np.float32)
     np.clip(colour, 0, pixels.ceiling, out=colour)
-    # What no real colour can explain is left over.
+    # What a colour between black and the ceiling does not explain is left over.
     left = np.square(pixels.difference - alpha * (colour - pixels.empty)).sum(axis=0)
     unseen = VEIL_COST + 1.5 * np.log(1 + np.float32((VARIATION / noise) ** 2))
     cost = unseen + left / np.float32(2 * noise**2)

@@ -1,12 +1,12 @@
-"""Edge-aware smoothing of a sparse or doubtful map: what is trusted speaks for what is near it.
+"""Edge-aware smoothing of a sparse or doubtful map: trusted values spread to what is near them.
 
     value x trust ----+--> along columns --> along rows --> (three times, ever finer) --> ratio
     trust ------------+
 
 Minimises `sum trust (x - value)^2 + sum link (x_i - x_j)^2`, approximately: each pass solves the
 one-dimensional problem exactly (a tridiagonal system for every column, then for every row), which
-carries a value any distance at a fixed cost. Links between neighbours are 1 where nothing parts
-them and near 0 across an edge.
+spreads a value over any distance at a fixed cost. Links between neighbours are 1 where nothing
+separates them and near 0 across an edge.
 
 Method: fast global smoothing (Min et al. 2014), normalised by the smoothed trust.
 """
@@ -28,10 +28,10 @@ def smoothed(
     strength: float,
     rounds: int,
 ) -> FloatImage:
-    """`value` (H, W) carried from where `trust` (H, W) is high to where it is low.
+    """`value` (H, W) spread from where `trust` (H, W) is high to where it is low.
 
     links: to the right neighbour (H, W - 1) and to the lower one (H - 1, W), 0..1. strength: the
-    weight of the links against trust; its root is about the reach in pixels.
+    weight of the links relative to trust; its square root is about the reach in pixels.
     """
     beside, below = links
     fields = np.stack([value * trust, trust]).astype(np.float32)

@@ -1,14 +1,14 @@
-"""Which pixels are subject for sure, which are set, and where alpha has to be solved.
+"""Which pixels are certainly subject, which are set, and where alpha has to be solved.
 
-    evidence --> region (likely, judged with the neighbours) --> core --> edge width --> trimap
+    evidence --> region (likelihood, with the neighbours) --> core --> edge width --> trimap
 
-The region settles what no pixel can tell alone: a patch of the subject that happens to match the
-set, a shadow on a bare wall. Clear pixels speak for unclear ones, except across an edge of the
-plate that the clean plate does not have: that is where a subject ends. The unknown band is as wide
+The region decides what a pixel alone cannot show: a patch of the subject that happens to match the
+set, a shadow on a bare wall. Clear pixels decide for unclear ones near them, except across an edge
+of the plate that the clean plate does not have: there a subject ends. The unknown band is as wide
 as the edge is soft: narrow on a sharp outline, wide where motion or defocus spread it, and open
-where hair or a veil lets the set through.
+where the set shows through hair or a veil.
 
-Method of the edge term: background cut (Sun et al. 2006), which takes the set's own edges out.
+Method of the edge term: background cut (Sun et al. 2006), which removes the set's own edges.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ if TYPE_CHECKING:
 
 Bytes = NDArray[np.uint8]
 
-# How much a pixel's own evidence counts: set, a shadow, a shadow that keeps the set's detail.
+# How much a pixel's own evidence counts: of set, with the set's detail, of a shadow, with detail.
 TRUST_SET, TRUST_SET_KEPT, TRUST_SHADOW, TRUST_SHADOW_KEPT = 0.4, 0.3, 0.2, 0.4
 TRUST_LEAST = 0.02
-# Links between neighbours: blur before slopes, and the step (a colour length) that parts them.
+# Links between neighbours: blur before slopes, and the step (a colour length) that separates them.
 LINK_BLUR_PX, LINK_STEP = 0.8, 0.02
-# About 10 pixels: what one subject's patch of the set's colour may measure and still be filled.
+# Patches of the subject in the set's colour are filled up to about 10 pixels.
 REGION_STRENGTH, REGION_ROUNDS = 100.0, 3
-# Edge width: where contrast and steepness are looked for, what it is smoothed over, its bounds.
+# Edge width: radii in which contrast and steepness are measured, its smoothing, its bounds.
 CONTRAST_RADIUS_PX, STEEP_RADIUS_PX, WIDTH_BLUR_PX = 14, 5, 10.0
 LEAST_STEEPNESS, WIDEST_PX, USUAL_PX = 0.003, 25.0, 5.0
 # The band in edge widths: inwards (the core's outline lies on the outer foot of an edge), outwards.
 INWARDS, OUTWARDS = 1.2, 0.6
 LEAST_INWARDS_PX, LEAST_OUTWARDS_PX = 4.0, 4.0
-# A pixel that is not clearly subject by itself is sure only this many bands inside the core.
+# A pixel that is not clearly subject by itself is certain only this many bands inside the core.
 DEEP_BANDS, CLEAR = 2.0, 1.3
 # Doubtful pixels outside the core stay unknown up to this many bands.
 FAR_BANDS = 3.0
-# An alpha hint: inside it likeness to the set counts this much; beyond this share of the long side
-# outside it there is no subject.
+# An alpha hint: inside it likeness to the set counts this much; farther outside it than this share
+# of the long side there is no subject.
 HINT_INSIDE, HINT_TRUST, HINT_REACH = 0.2, 0.3, 0.05
 
 
 @dataclass(frozen=True)
 class Trimap:
-    """Three masks (h, w) that share out the frame, and the region's likelihood of subject 0..1."""
+    """Three masks (h, w), of which one is set at each pixel, and the likelihood of subject 0..1."""
 
     subject: Mask
     empty: Mask
@@ -76,8 +76,8 @@ def make_trimap(
     fill: strength of the region's smoothing, 1 as usual, 0 for none. band: factor on the width of
     the unknown band. speck_share: islands below this share of the frame are dropped.
     """
-    said = _Hint.of(hint)
-    likelihood = _region(plate, clean_plate, evidence, said, outside, fill)
+    shown = _Hint.of(hint)
+    likelihood = _region(plate, clean_plate, evidence, shown, outside, fill)
     core = _without_specks((likelihood > 0.5).astype(np.uint8), speck_share)
     width = _edge_width(plate, clean_plate, evidence, core)
     inwards = np.maximum(1 + INWARDS * width, LEAST_INWARDS_PX) * np.float32(band)
@@ -93,9 +93,9 @@ def make_trimap(
     if not core.any():
         away[:] = np.inf
     empty = ((evidence.distance < evidence.low) & (away > outwards)) | (away > FAR_BANDS * outwards)
-    if said is not None:
-        empty |= said.far
-        subject &= ~said.far
+    if shown is not None:
+        empty |= shown.far
+        subject &= ~shown.far
     return Trimap(subject, empty, ~(subject | empty), likelihood)
 
 
@@ -107,7 +107,7 @@ def disc(radius: int) -> Bytes:
 def links(
     plate: FloatImage, clean_plate: FloatImage, light: FloatImage, step: float
 ) -> tuple[FloatImage, FloatImage]:
-    """How closely neighbours belong together, to the right and below: edges of the plate part
+    """How closely neighbours belong together, to the right and below: edges of the plate separate
     them, except edges that the (shaded) clean plate has as well."""
     seen = cv2.GaussianBlur(plate, (0, 0), LINK_BLUR_PX, borderType=cv2.BORDER_REPLICATE)
     empty = cv2.GaussianBlur(clean_plate, (0, 0), LINK_BLUR_PX, borderType=cv2.BORDER_REPLICATE)
@@ -129,14 +129,14 @@ def _link(seen: FloatImage, empty: FloatImage, shade: FloatImage, step: float) -
 
 @dataclass(frozen=True)
 class _Hint:
-    """What an alpha hint says: surely subject inside, nothing far outside."""
+    """Where an alpha hint shows subject, and where it is far outside of it."""
 
     inside: Mask
     far: Mask
 
     @classmethod
     def of(cls, hint: Optional[FloatImage]) -> Optional[_Hint]:
-        """None without a hint, or for one that shows no subject: that is no statement."""
+        """None without a hint, or with one that shows no subject."""
         if hint is None or not (hint >= 0.5).any():
             return None
         reach = max(2, int(HINT_REACH * max(hint.shape)))
@@ -156,8 +156,8 @@ def _region(
     span = np.float32(evidence.high - evidence.low)
     value = np.clip((evidence.distance - np.float32(evidence.low)) / span, 0, 1)
     trust = np.abs(2 * value - 1) + np.float32(TRUST_LEAST)
-    # On a bare wall a shadow could as well be a subject of the wall's hue: little trust. So could
-    # a patch that matches the set; where the set's detail is there, or missing, that tells.
+    # On a bare wall a shadow may be a subject of the wall's hue: little trust. So may a patch that
+    # matches the set; the set's detail, there or missing, tells.
     alike = evidence.distance < evidence.low
     trust = np.where(alike, TRUST_SET + TRUST_SET_KEPT * evidence.kept, trust)
     shaded = TRUST_SHADOW + TRUST_SHADOW_KEPT * np.maximum(evidence.kept, 0)
@@ -190,7 +190,7 @@ def _without_specks(core: Bytes, share: float) -> Bytes:
 def _edge_width(
     plate: FloatImage, clean_plate: FloatImage, evidence: Evidence, core: Bytes
 ) -> FloatImage:
-    """How many pixels the transition from set to subject takes, along the core's outline and near.
+    """The width in pixels of the transition from set to subject, at and near the core's outline.
 
     Contrast over steepness: a step of contrast c that rises by g a pixel is c / g wide. Only slopes
     that the clean plate does not have count.
@@ -208,7 +208,7 @@ def _edge_width(
 
 
 def _new_slope(plate: FloatImage, clean_plate: FloatImage) -> FloatImage:
-    """Slope of the plate per pixel, less what is the clean plate's."""
+    """Slope of the plate per pixel, without that of the clean plate."""
     slopes = []
     for picture in (plate, plate - clean_plate):
         soft = cv2.GaussianBlur(picture, (0, 0), 1.0, borderType=cv2.BORDER_REPLICATE)

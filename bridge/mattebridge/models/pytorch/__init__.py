@@ -1,1 +1,1 @@
-"""What the families of networks share on torch: frames as tensors, folded norms."""
+"""What the families of networks share: frames as tensors, folded batch norms, a known pair."""

@@ -1,1 +1,7 @@
-"""`twoplate`: the network of our own that corrects the keyer, with its weights in `data/`."""
+"""`twoplate`: the project's own network, which corrects the matte of `difference`.
+
+card      what is known without torch; the shipped weights (data/)
+model     the engine's model
+network   coarse net and refiner        tiles   the refiner only where it is needed
+grain     alpha without grain           onnx    the network as an ONNX file
+"""

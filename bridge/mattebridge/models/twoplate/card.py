@@ -1,8 +1,8 @@
-"""What can be said of `twoplate` without torch, and whether its weights are there at all.
+"""The card of `twoplate`, made without torch, and whether its weights are there.
 
-The weights lie in the package's `data` folder, with a small description written by the export
-(`python -m training.export`). Without both the model is not offered: a network with random weights
-would look busy and matte nonsense.
+The weights are in the folder `data` beside this file, with a short description that the export
+writes (`python -m training.export`). Without both the model is not offered: a network with random
+weights would run and give a meaningless matte.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def card_of(digest: str, *, name: str = NAME, licence: str = "MIT") -> ModelCard
         licence=licence,
         uses_alpha_hint=True,
         accepts_hdr=True,
-        # Its training saw what this alignment and exposure fit leave, not what they find.
+        # It was trained on what this alignment and exposure fit leave behind.
         default_alignment="auto",
         needs_torch=True,
         size_rule=DIFFERENCE.size_rule,
@@ -47,7 +47,7 @@ def card_of(digest: str, *, name: str = NAME, licence: str = "MIT") -> ModelCard
 
 
 def shipped() -> Mapping[str, Entry]:
-    """The model as a source of the registry; nothing where no weights are shipped."""
+    """The model with the shipped weights; nothing where there are none."""
     description = _description()
     if description is None or not WEIGHTS.is_file():
         return {}
@@ -55,7 +55,7 @@ def shipped() -> Mapping[str, Entry]:
 
 
 def entry_of(record: WeightsRecord) -> Entry:
-    """Weights of this network that the user added; the file is opened when it is loaded."""
+    """Weights of this network that the user added; their file is opened when they are loaded."""
     card = card_of(record.digest, name=record.name, licence=record.licence)
     return Entry(card, _RECORD_FACTORY, record)
 

@@ -1,12 +1,12 @@
-"""Grain taken out of alpha, so that it stands still where nothing moves.
+"""Grain removed from alpha, so that alpha does not change where nothing moves.
 
     grain of the plate / |F - B| ------> what grain alone would make alpha vary by
     alpha, mean and variance of 3x3 ---> the mean where it varies by no more than that,
                                          alpha itself where it varies by much more
 
-What is 0 or 1, edges, and strands that stand out of the grain stay as they are. What alpha loses
-the colour gets, so that the grain is in the foreground, where it belongs, and the composite keeps
-it.
+Where alpha is 0 or 1, at edges, and on strands that are stronger than the grain it stays as it is.
+What is taken from alpha is added to the colour, so that the grain is in the foreground, where it
+belongs, and the composite keeps it.
 
 Method: filtering by local statistics (Lee 1980), with the noise of every pixel known.
 """
@@ -19,12 +19,12 @@ from torch.nn import functional
 
 from mattebridge.models.twoplate.network import SURE, NetworkMatte, pull
 
-# Alpha's variance for the plate's, against that of the projection onto F - B: the network is
-# steeper where it is unsure.
+# The variance that grain gives to alpha, relative to that of a projection onto F - B: the network
+# is steeper where it is unsure.
 _GAIN = 5.0
-# Where the colours are as near as this, |F - B|**2, they tell nothing.
+# Below this |F - B|**2 the colours are too near to tell anything.
 _LEAST_APART = 1e-4
-# More than this deviation is not put down to grain.
+# A larger deviation is not taken for grain.
 _MOST = 0.1
 # Pixels at a time: bounds the memory.
 _AT_ONCE = 1 << 18
@@ -41,7 +41,7 @@ def without_grain(
 
     matte: alpha (1, 1, H, W) and straight foreground (1, 3, H, W), 0..1. clean_plate: of that size
     at least. noise: standard deviation of one channel of one pixel between plate and clean plate,
-    display-encoded. at_once: pixels; None for a graph that takes any number.
+    display-encoded. at_once: pixels at a time; None: all, for a graph of any size.
     """
     alpha, foreground = matte.alpha[0, 0].clone(), matte.foreground[0].clone()
     near = functional.pad(matte.alpha, (1, 1, 1, 1), mode="replicate")[0, 0]
@@ -66,7 +66,7 @@ def _steadied(
     alpha, mean = seen[4], seen.mean(0)
     variance = (seen - mean).square().mean(0)
     grainy = grain.minimum(variance) / variance.clamp_min(1e-12)
-    # What is nearly 0 or 1 nearly stays.
+    # Where alpha is nearly 0 or 1 it changes little.
     soft = (alpha.minimum(1 - alpha) / SURE).clamp_max(1)
     steady = alpha + soft * grainy * (mean - alpha)
     return steady, (foreground + pull(steady) * (alpha - steady) * apart).clamp(0, 1)

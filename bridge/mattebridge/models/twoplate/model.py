@@ -3,7 +3,7 @@
     `difference` --> coarse net, whole frame --> refiner, in the tiles where something is unsure
                  --> alpha without the plate's grain
 
-`exact` refines the whole frame, at once.
+With `exact` the whole frame is refined, as one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Callable, Optional
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mattebridge.checkpoint import Checkpoint
@@ -21,7 +21,8 @@ from mattebridge.color import FloatImage
 from mattebridge.errors import ModelError
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
 from mattebridge.models.difference.keyer import keyed, pixel_noise
-from mattebridge.models.pytorch.frames import array_of, clean_plate_of, memory_translated, tensor_of
+from mattebridge.models.pytorch.fold import folded
+from mattebridge.models.pytorch.frames import array_of, memory_translated, tensor_of
 from mattebridge.models.twoplate.card import WEIGHTS
 from mattebridge.models.twoplate.grain import without_grain
 from mattebridge.models.twoplate.network import (
@@ -49,7 +50,7 @@ class TwoPlateModel(MattingModel):
     """The network with one set of weights."""
 
     def __init__(self, card: ModelCard, weights: Weights) -> None:
-        """`weights` gives the state dict; it is asked at each load."""
+        """weights: gives the state dict; called at each load."""
         self.card = card
         self._weights = weights
         self._device = torch.device("cpu")
@@ -63,14 +64,13 @@ class TwoPlateModel(MattingModel):
     def load(self, device: str) -> None:
         """Read the weights and fold the norms into the convolutions.
 
-        Raises `ModelError` if they are not there, were changed or do not fit.
+        Raises `ModelError` if the weights are missing, were changed or do not fit.
         """
         self._device = torch.device(device)
-        self._network = folded(self.plain_network()).to(self._device)
-        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = folded(self.plain_network(), fuse_conv_bn_eval).to(self._device)
 
     def plain_network(self) -> TwoPlate:
-        """The network as it was trained, norms and all, in evaluation, on the CPU.
+        """The network as it was trained, with its norms, in evaluation, on the CPU.
 
         Raises `ModelError` like `load`.
         """
@@ -90,16 +90,14 @@ class TwoPlateModel(MattingModel):
     def matte(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
         """Alpha and straight foreground.
 
-        Raises `InputsError` without a clean plate of the plate's size, `OutOfMemoryError` where the
-        device cannot hold the frame.
+        Raises `OutOfMemoryError` where the device cannot hold the frame.
         """
         assert self._network is not None, "load() comes before matte()"
-        clean_plate = clean_plate_of(given, self.name)
         height, width = given.plate.shape[:2]
         factor = factor_for(height, width)
         first = keyed(given, checkpoint)
         with memory_translated(self.name, (height, width), _SMALLER), torch.inference_mode():
-            grown = padded(self._inputs(given, clean_plate, first), factor)
+            grown = padded(self._inputs(given, first), factor)
             checkpoint("coarse")
             change = self._network.coarse(small_inputs_by_rows(grown, factor))
             if given.exact:
@@ -112,7 +110,7 @@ class TwoPlateModel(MattingModel):
             made = without_grain(made, grown.clean_plate, noise)
             alpha = array_of(made.alpha[0, 0])
             foreground = array_of(made.foreground[0].permute(1, 2, 0))
-        # What the network does not see above 1 belongs to the foreground where that is.
+        # The network does not see light above 1; it is added to the foreground.
         foreground += _above_one(given.plate)
         notes = {
             **first.notes,
@@ -122,11 +120,12 @@ class TwoPlateModel(MattingModel):
         }
         return ModelOutput(alpha, foreground, degraded=first.degraded, notes=notes)
 
-    def _inputs(self, given: ModelInput, clean_plate: FloatImage, first: ModelOutput) -> Inputs:
+    def _inputs(self, given: ModelInput, first: ModelOutput) -> Inputs:
+        assert given.clean_plate is not None
         alpha = tensor_of(first.alpha, self._device)[None, None]
         return inputs_of(
             self._picture(given.plate),
-            self._picture(clean_plate),
+            self._picture(given.clean_plate),
             (alpha, self._picture(first.foreground)),
             self._plane(given.alpha_hint),
             self._plane(given.outside),
@@ -134,7 +133,7 @@ class TwoPlateModel(MattingModel):
         )
 
     def _picture(self, image: FloatImage) -> Tensor:
-        """(H, W, 3) as (1, 3, H, W), plane by plane, clipped to what the network knows."""
+        """(H, W, 3) as contiguous (1, 3, H, W), clipped to 0..1, as the network was trained."""
         picture = tensor_of(image, self._device).permute(2, 0, 1)[None]
         return torch.clamp(picture, 0, 1, out=torch.empty(picture.shape, device=self._device))
 
@@ -150,22 +149,6 @@ def grain_of(given: ModelInput, alpha: FloatImage) -> float:
         empty &= ~given.outside
     rows = slice(None, None, max(1, alpha.size // 400_000))
     return pixel_noise(given.plate[rows], given.clean_plate[rows], empty[rows])
-
-
-def folded(network: TwoPlate) -> TwoPlate:
-    """The same network in evaluation with every norm folded into the convolution before it."""
-    for module in list(network.modules()):
-        if isinstance(module, nn.Sequential):
-            _fold_pairs(module)
-    return network
-
-
-def _fold_pairs(sequence: nn.Sequential) -> None:
-    for place in range(len(sequence) - 1):
-        first, second = sequence[place], sequence[place + 1]
-        if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-            sequence[place] = fuse_conv_bn_eval(first, second)
-            sequence[place + 1] = nn.Identity()
 
 
 def shipped_model(card: ModelCard) -> TwoPlateModel:
@@ -187,9 +170,9 @@ def shipped_model(card: ModelCard) -> TwoPlateModel:
 
 
 def describe_state(state: Mapping[str, Tensor]) -> dict[str, str | int]:
-    """What there is to remember of weights; raises `ModelError` for those of other networks."""
+    """The settings of the record of weights; raises `ModelError` for those of other networks."""
     if "coarse.down.0.0.weight" not in state or "refiner.enter.weight" not in state:
-        raise ModelError("these are no weights of twoplate", reason="family")
+        raise ModelError("these are not weights of twoplate", reason="family")
     network = from_state(state)
     load_strictly(network, state, looks_like=_LOOKS_LIKE)
     return {"parameters": sum(tensor.numel() for tensor in network.parameters())}

@@ -1,15 +1,15 @@
-"""The network of `twoplate`: it corrects the classical keyer's matte, trained by this project.
+"""The network of `twoplate`, trained by this project: it corrects the matte of the classical keyer.
 
     plate, clean plate, hint, the keyer's matte
         --area shrink 1/2 or 1/4--> coarse U-net ----> change of alpha and colour, hidden
         --pixels in groups of four, with all that----> refiner --> change at every pixel
 
-`difference` (see `models/difference.py`) mattes the frame first; its alpha and colour are inputs
-here, and what the network gives is added to them: with weights of zero the keyer's matte comes out
-as it went in. The coarse net sees the whole frame small and decides what belongs to the subject;
-the refiner sees every pixel, and is told which alpha would explain it if the colour were right: the
-projection of plate - clean plate onto foreground - clean plate, in display and in (about) linear
-values. It works on groups of 2x2 pixels laid out as channels, which costs a quarter of the places.
+`difference` (`models/difference/`) mattes the frame first; its alpha and colour are inputs here,
+and the network's results are added to them: with weights of zero the keyer's matte is not changed.
+The input of the coarse net is the whole frame, small; it decides what belongs to the subject. The
+input of the refiner is every pixel, and the alpha that would explain it if the colour were right:
+the projection of plate - clean plate onto foreground - clean plate, in display and in (about)
+linear values. The refiner works on groups of 2x2 pixels as channels, a quarter of the positions.
 
 All images: (N, C, H, W) float, display-encoded RGB 0..1, any size. Letters below: I plate, B clean
 plate, F foreground, a alpha.
@@ -30,24 +30,24 @@ BLOCKS = (1, 2, 2, 3, 3)
 # Channels that the coarse net hands to the refiner beside alpha and colour.
 HIDDEN = 12
 REFINER_WIDTH = 32
-# Frames up to this long side are looked at in half size, larger ones in a quarter.
+# The coarse net computes frames up to this long side at half size, larger ones at a quarter.
 HALF_SIZE_UP_TO = 1000
 _INPUTS = 29
-# What the refiner sees of each 2x2 group: plate, difference, two projections, the keyer's alpha and
-# what the coarse net made of it, the keyer's colour around the group's mean, coarse results.
+# The refiner's input of each 2x2 group: plate, difference, two projections, the keyer's alpha and
+# the coarse net's, the keyer's colour around the group's mean, coarse results.
 _REFINER_INPUTS = 12 + 12 + 4 + 4 + 4 + 4 + 12 + 1 + 3 + HIDDEN
-# The coarse net's last layer counts this often in the logit of alpha, the refiner's likewise.
+# The factor of the last layers, of the coarse net and of the refiner, in the logit of alpha.
 _LOGIT_STEP = 4.0
-# Alpha nearer to 0 or 1 than this is sure; an error above `WRONG` is one that can be seen.
+# Alpha nearer to 0 or 1 than this is sure; an error above `WRONG` is visible.
 SURE = 0.004
 WRONG = 0.02
 _REFINER_MIDDLE = 3
-# How far (in groups) a pixel's neighbours have a say in it: one per 3x3 convolution.
+# From how far (in groups) neighbours influence a pixel: one per 3x3 convolution.
 REFINER_REACH = _REFINER_MIDDLE + 2
 
 
 class Inputs(NamedTuple):
-    """What the network is given. Flags: (N, 1, 1, 1), 0 or 1; other planes (N, 1, H, W).
+    """The inputs of the network. Flags: (N, 1, 1, 1), 0 or 1; other planes (N, 1, H, W).
 
     keyed_alpha, keyed_foreground (N, 3, H, W): the keyer's matte of this frame, straight. Without a
     hint `alpha_hint` is 0 and `hint_given` is 0. outside: 1 where the warped clean plate does not
@@ -65,9 +65,9 @@ class Inputs(NamedTuple):
 
 
 class Change(NamedTuple):
-    """The coarse net's answer at its size: what to add to logit and colour (3), hidden, and doubt.
+    """The coarse net's result at its size: what to add to logit and colour (3), hidden, and doubt.
 
-    doubt: the logit of how likely the alpha that comes of it is wrong by more than `WRONG`.
+    doubt: the logit of the probability that the resulting alpha is wrong by more than `WRONG`.
     """
 
     logit: Tensor
@@ -85,7 +85,7 @@ class NetworkMatte(NamedTuple):
 
 
 def factor_for(height: int, width: int) -> int:
-    """By how much the coarse net's picture is smaller."""
+    """How many times smaller the coarse net's picture is."""
     return 2 if max(height, width) <= HALF_SIZE_UP_TO else 4
 
 
@@ -95,13 +95,13 @@ def opened(logit: Tensor) -> Tensor:
 
 
 def closed(alpha: Tensor) -> Tensor:
-    """The logit of an alpha 0..1: `opened` takes it back."""
+    """The logit of an alpha 0..1; the inverse of `opened`."""
     alpha = alpha.clamp(0, 1)
     return torch.log((alpha + 0.005) / (1.005 - alpha))
 
 
 class TwoPlate(nn.Module):
-    """The whole network; `forward` is what training and the ONNX export use."""
+    """The whole network; `forward` is used by training and the ONNX export."""
 
     def __init__(
         self, widths: tuple[int, ...] = WIDTHS, refiner_width: int = REFINER_WIDTH
@@ -149,7 +149,7 @@ def padded(given: Inputs, multiple: int) -> Inputs:
 
 
 def each_plane(given: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
-    """The inputs with every plane changed; flags are a single pixel, and stay."""
+    """The inputs with every plane changed; flags, which are a single pixel, are not."""
     return Inputs(*(plane if plane.shape[2] == 1 else change(plane) for plane in given))
 
 
@@ -159,12 +159,12 @@ def is_unsure(alpha: Tensor) -> Tensor:
 
 
 def small_inputs(given: Inputs, factor: int) -> Tensor:
-    """The 29 channels that the coarse net looks at, (N, 29, H / factor, W / factor)."""
+    """The 29 channels of the coarse net's input, (N, 29, H / factor, W / factor)."""
     return looked_at(given, shrunk(given, factor))
 
 
 def shrunk(given: Inputs, factor: int) -> Tensor:
-    """The planes that the coarse net's channels are made of, shrunk by area, (N, 15, ...)."""
+    """The planes that the coarse net's input is made from, shrunk by area, (N, 15, ...)."""
     alpha, colour = given.keyed_alpha, given.keyed_foreground
     full = torch.cat(
         [
@@ -184,12 +184,12 @@ def shrunk(given: Inputs, factor: int) -> Tensor:
 
 
 def looked_at(given: Inputs, small: Tensor) -> Tensor:
-    """The coarse net's channels, from all of a frame's planes as `shrunk` has them.
+    """The coarse net's input, from all of a frame's planes as `shrunk` gives them.
 
     The logarithm of I / B is the same in all channels where a shadow falls; the mean of |I - B|
-    tells fine texture and grain, which shrinking has removed, from a real difference. Of the
-    keyer's matte: alpha, where it was unsure, what it took away from the plate's colour, and how
-    much of the plate it does not explain. Last, whether the set's texture shows.
+    separates fine texture and grain, which shrinking has removed, from a real difference. Of the
+    keyer's matte: alpha, where it was unsure, what it took from the plate's colour, and how much of
+    the plate it does not explain. Last, whether the set's texture is visible.
     """
     plate, clean, detail = small[:, :3], small[:, 3:6], small[:, 6:7]
     keyed, unsure, taken, left = small[:, 7:8], small[:, 8:9], small[:, 9:12], small[:, 12:13]
@@ -218,11 +218,12 @@ def looked_at(given: Inputs, small: Tensor) -> Tensor:
 
 
 def set_showing(plate: Tensor, clean_plate: Tensor) -> Tensor:
-    """Whether the set's texture is in the plate, (N, 5, h, w): what convolutions cannot multiply.
+    """Whether the set's texture is in the plate, (N, 5, h, w); convolutions cannot compute this.
 
-    Over 5x5: the slope of plate over clean plate, one less the coverage whatever the colour in
-    front, and how much texture there is to tell by. Over 3x3 and 7x7: their correlation. Over 3x3:
-    the logarithm of their difference against the texture of both; low only where both are one.
+    Over 5x5: the slope of plate over clean plate, which is 1 - coverage whatever the colour in
+    front, and how much texture there is to measure it by. Over 3x3 and 7x7: their correlation. Over
+    3x3: the logarithm of their difference relative to the texture of both, low only where they are
+    the same.
     """
     seen, empty = (picture - _around(picture, 5) for picture in (plate, clean_plate))
     both, of_seen, of_empty = (
@@ -251,7 +252,7 @@ def set_showing(plate: Tensor, clean_plate: Tensor) -> Tensor:
 
 
 def _around(planes: Tensor, size: int) -> Tensor:
-    """The mean of `size` x `size` places about each; at the frame's edge, of those in it."""
+    """The mean of `size` x `size` pixels around each; at the frame's edge, of those inside."""
     return functional.avg_pool2d(planes, size, 1, size // 2, count_include_pad=False)
 
 
@@ -271,7 +272,7 @@ def coarse_matte(given: Inputs, change: Change, factor: int) -> NetworkMatte:
 
 
 class CoarseNet(nn.Module):
-    """A U-net over the small picture, with a branch that sees its mean."""
+    """A U-net over the small picture, with a branch for its mean."""
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -307,7 +308,7 @@ class CoarseNet(nn.Module):
         x = x + functional.relu(self.everywhere(x.mean((2, 3), keepdim=True)))
         for up, merge, skip in zip(self.up, self.merge, reversed(skips[:-1])):
             x = merge(torch.cat([twice(up(x)), skip], 1))
-        # In full precision: half of it could not tell .996 from 1.
+        # In float32: half precision cannot separate .996 from 1.
         out = self.last(torch.cat([twice(x), inputs], 1))[:, :, :height, :width].float()
         return Change(_LOGIT_STEP * out[:, :1], out[:, 1:4], out[:, 4:-1], out[:, -1:])
 
@@ -368,10 +369,10 @@ class Refiner(nn.Module):
         return finished(given, logit, twice(half.foreground), fine[:, 1:])
 
     def inner(self, x: Tensor, inside: Tensor) -> Tensor:
-        """What the layers give of windows that have `REFINER_REACH` groups too many on each side.
+        """The layers on windows that have `REFINER_REACH` more groups on each side than the result.
 
-        x: (N, C, S, S), as `refiner_inputs` has it. inside: (N, 1, S, S), 1 in the frame and 0
-        beyond it, where nothing is seen.
+        x: (N, C, S, S), from `refiner_inputs`. inside: (N, 1, S, S), 1 in the frame and 0 beyond
+        it, where everything is 0 before each layer.
         """
 
         def seen(values: Tensor, margin: int) -> Tensor:
@@ -390,7 +391,7 @@ class Refiner(nn.Module):
 
 
 def _without_edge(conv: nn.Module, x: Tensor) -> Tensor:
-    """A 3x3 convolution of what has all its neighbours; a pixel less on each side."""
+    """A 3x3 convolution without padding: a pixel less on each side."""
     assert isinstance(conv, nn.Conv2d)
     return functional.conv2d(x, conv.weight, conv.bias)
 
@@ -443,17 +444,17 @@ def refiner_inputs(given: Inputs, half: Change, coarse_alpha: Tensor) -> Tensor:
 
 
 def projected(plate: Tensor, clean_plate: Tensor, foreground: Tensor) -> Tensor:
-    """The alpha that explains the plate best, given both colours: <I-B, F-B> / |F-B|**2."""
+    """The alpha that explains the plate best with these colours: <I-B, F-B> / |F-B|**2."""
     toward = foreground - clean_plate
     along = ((plate - clean_plate) * toward).sum(1)
     return (along / (toward.square().sum(1) + 0.003)).clamp(-0.2, 1.2)
 
 
 def finished(given: Inputs, logit: Tensor, coarse: Tensor, fine: Optional[Tensor]) -> NetworkMatte:
-    """The matte from its logit and the two changes of colour; `fine` may be absent.
+    """The matte from its logit and the two changes of colour; `fine` may be None.
 
-    The colour is first moved to where I = a F + (1 - a) B holds as far as a allows: where a is 1 it
-    is the plate's, where a is 0 it stays what it was.
+    The colour is first moved towards I = a F + (1 - a) B, by more the larger a is: where a is 1 it
+    becomes the plate's, where a is 0 it does not change.
     """
     alpha = opened(logit)
     share, colour = alpha.clamp(0, 1), given.keyed_foreground + coarse
@@ -464,12 +465,12 @@ def finished(given: Inputs, logit: Tensor, coarse: Tensor, fine: Optional[Tensor
 
 
 def pull(alpha: Tensor) -> Tensor:
-    """How much of what is unexplained the colour gets: about 1 / alpha where that is not small."""
+    """The share of what is unexplained that the colour is given: near 1 / alpha for large alpha."""
     return 1.1 * alpha / (alpha.square() + 0.1)
 
 
 def clamped(matte: NetworkMatte) -> NetworkMatte:
-    """Alpha and colour within 0..1: what leaves the network when it is not trained."""
+    """Alpha and colour cut to 0..1, as the model returns them; training uses them as they are."""
     return matte._replace(alpha=matte.alpha.clamp(0, 1), foreground=matte.foreground.clamp(0, 1))
 
 
@@ -482,8 +483,7 @@ def inputs_of(
     *,
     scene_linear: bool = False,
 ) -> Inputs:
-    """Inputs of (N, 3, H, W) plates and the keyer's alpha and foreground, with what is absent
-    filled in."""
+    """Inputs from (N, 3, H, W) plates and the keyer's alpha and foreground; None becomes 0."""
     nothing = torch.zeros_like(plate[:, :1])
     flag = torch.ones_like(plate[:, :1, :1, :1])
     return Inputs(

@@ -22,14 +22,14 @@ import torch
 from torch import Tensor, nn
 
 from mattebridge.errors import ModelError
-from mattebridge.models.pytorch.test_picture import test_picture
+from mattebridge.models.pytorch.known_pair import known_pair
 from mattebridge.models.twoplate.grain import without_grain
 from mattebridge.models.twoplate.network import Inputs, TwoPlate, clamped, factor_for, inputs_of
 
 INPUTS = (*Inputs._fields, "noise")
 OUTPUTS = ("alpha", "foreground")
 OPSET = 18
-# Another runtime adds up in another order; more than this is another network.
+# Runtimes add in different orders; a larger difference is an error in the file.
 LARGEST_DIFFERENCE = 1e-3
 
 
@@ -44,7 +44,7 @@ def checked_onnx(network: TwoPlate, *, height: int, width: int) -> tuple[bytes, 
         export_onnx(network, path, height=height, width=width)
         data = path.read_bytes()
     largest = _difference(data, network, height, width)
-    # Written so that NaN is refused as well.
+    # This way round, so that NaN is refused as well.
     if not largest <= LARGEST_DIFFERENCE:
         raise ModelError(
             f"the ONNX file is off by {largest:.1e} on a test picture of {width}x{height}, more "
@@ -58,7 +58,7 @@ def _difference(file: bytes, network: TwoPlate, height: int, width: int) -> floa
     """Largest difference of alpha and foreground between onnxruntime and torch."""
     import onnxruntime
 
-    plate, clean_plate = (p.permute(2, 0, 1)[None] for p in test_picture(height, width))
+    plate, clean_plate = (p.permute(2, 0, 1)[None] for p in known_pair(height, width))
     # Any matte will do: opaque, empty and half parts, and a colour of its own.
     alpha = (4 * (plate - clean_plate).mean(1, keepdim=True)).clamp(0, 1)
     given = with_noise(inputs_of(plate, clean_plate, (alpha, plate.flip(1))), 0.01)
@@ -85,7 +85,7 @@ def export_onnx(
     alpha, *pictures = (torch.zeros(1, count, height, width) for count in (1, 3, 3, 3))
     plate, clean_plate, foreground = pictures
     with warnings.catch_warnings():
-        # The exporter warns of its own future; its successor writes graphs that runtimes refuse.
+        # It warns that it is deprecated; its successor writes graphs that runtimes refuse.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             _OneFrame(network, factor_for(height, width)).eval(),
@@ -99,7 +99,7 @@ def export_onnx(
 
 
 def with_noise(given: Inputs, noise: float) -> tuple[Tensor, ...]:
-    """What the file is given: `INPUTS`, in their order."""
+    """The inputs of the file, in the order of `INPUTS`."""
     return (*given, torch.full((1, 1, 1, 1), noise))
 
 

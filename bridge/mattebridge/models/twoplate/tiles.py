@@ -4,9 +4,9 @@
                                       `--sure------------------------------------> stays
 
 Most of a frame is certainly set or certainly subject, by the coarse net and by the keyer, and the
-coarse net does not doubt it. There the refiner, which sees every pixel and takes most of the time,
-has nothing to decide. A tile comes with as many neighbours as the refiner can see, so what it
-gives is what the refiner gives of the whole frame, to rounding. Rows and batches of tiles bound the
+coarse net does not doubt it. There the refiner, which computes every pixel and takes most of the
+time, has nothing to decide. A tile has as many neighbours around it as influence the refiner, so
+that its result is that of the whole frame, within rounding. Rows and batches of tiles bound the
 memory and keep it in the processor's cache.
 """
 
@@ -38,17 +38,17 @@ from mattebridge.models.twoplate.network import (
 
 # Side of a tile in groups of 2x2 pixels: smaller ones fit edges better, but have more neighbours.
 TILE = 32
-# A tile with a place whose alpha is wrong with this probability, by the coarse net's own word, is
-# looked at again: the highest tried at which frames are what refining all of them gives.
+# A tile is refined if the coarse net gives some alpha in it this probability of being wrong: the
+# highest of those that were tried at which frames are equal to frames that are refined everywhere.
 DOUBTFUL = 0.05
 # Tiles at a time: what fits in a cache, and enough for a GPU.
 _CPU_TILES, _GPU_TILES = 16, 512
-# One group more than the refiner sees, for what is enlarged.
+# One group more than the reach of the refiner, for the bilinear enlargement.
 _MARGIN = REFINER_REACH + 1
 
 
 def small_inputs_by_rows(given: Inputs, factor: int) -> Tensor:
-    """What `small_inputs` gives for the whole frame."""
+    """`small_inputs` of the whole frame, computed by rows."""
     height = given.plate.shape[2]
     rows = [slice(top, min(height, top + 2 * TILE)) for top in range(0, height, 2 * TILE)]
     return looked_at(given, torch.cat([shrunk(_rows(given, part), factor) for part in rows], 2))
@@ -75,8 +75,8 @@ def refined_in_tiles(
 
 
 def _unrefined(given: Inputs, half: Change) -> tuple[NetworkMatte, Tensor]:
-    """The matte that the coarse net alone gives, in a frame of whole tiles, and in which tiles
-    (rows, columns) it or the keyer's is unsure."""
+    """The matte of the coarse net alone, padded to whole tiles, and the tiles (rows, columns) in
+    which it or the keyer's matte is unsure."""
     height, width = given.plate.shape[2:]
     grown = [length + -length % (2 * TILE) for length in (height, width)]
     frame = NetworkMatte(*(given.plate.new_zeros(1, channels, *grown) for channels in (1, 1, 3)))
@@ -130,7 +130,7 @@ def _refined(network: TwoPlate, given: Inputs, half: Change, corners: Tensor) ->
 
 
 def _inputs_of_tiles(given: Inputs, corners: Tensor) -> Inputs:
-    """What the refiner is told of; the planes that only the coarse net looks at stay away."""
+    """The inputs of the refiner; the planes that only the coarse net uses are left out."""
     nothing = torch.zeros((1, 1, 1, 1), device=given.plate.device)
     return given._replace(
         plate=_windows(given.plate, corners, 2),
@@ -162,7 +162,7 @@ def _along(margin: int, scale: int, like: Tensor) -> Tensor:
 
 
 def _inside(half: Change, corners: Tensor) -> Tensor:
-    """1 where the groups that the refiner sees of each tile lie in the frame, (N, 1, S, S)."""
+    """1 where the groups of each tile and its surroundings are in the frame, (N, 1, S, S)."""
     rows, columns = (
         ((places >= 0) & (places < length)).float()
         for at, length in zip(_places(corners), half.logit.shape[2:])
@@ -172,7 +172,7 @@ def _inside(half: Change, corners: Tensor) -> Tensor:
 
 
 def _put(frame: NetworkMatte, tiles: NetworkMatte, corners: Tensor) -> None:
-    """The tiles into the frame, whose sides are whole tiles."""
+    """Write the tiles into the frame, whose sides are whole tiles."""
     side = 2 * TILE
     for whole, part in zip(frame, tiles):
         rows, columns = (length // side for length in whole.shape[2:])

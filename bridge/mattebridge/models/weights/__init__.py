@@ -1,1 +1,1 @@
-"""Weights on disk: one file, a state dict, the user's folder."""
+"""Weights that a user adds: the file, its state dict, and the registry of them."""

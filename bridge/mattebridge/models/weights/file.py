@@ -1,8 +1,8 @@
-"""A weights file as bytes: read once and whole, or refused with a sentence; no torch in here.
+"""A weights file as bytes, read once and whole, or an error that tells why not; without torch.
 
-What stands under a path may be anything: nothing, a folder, a pipe that never ends, a link to
-somewhere else, a file that is being cut short at this moment. It is opened without waiting, looked
-at through the open descriptor, and only a plain file of an honest size is read.
+A path may lead to anything: nothing, a folder, a pipe that never ends, a link, a file that is being
+truncated at this moment. It is opened without waiting, examined through the open descriptor, and
+read only if it is a plain file of a possible size.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Union
 
 from mattebridge.errors import ModelError
 
-# The largest published checkpoints that anybody mattes with have a few hundred MB.
+# The largest published matting checkpoints have a few hundred MB.
 MAX_WEIGHTS_BYTES = 4 << 30
 UNKNOWN_LICENCE = "as stated by its author"
 
@@ -41,18 +41,18 @@ def read_whole(path: str | os.PathLike[str], label: str, *, follow_links: bool =
         os.close(descriptor)
     if len(data) != size:
         raise ModelError(
-            f"{label} is being written to; wait until it is whole", reason="unreadable"
+            f"{label} is being written to; wait until it is complete", reason="unreadable"
         )
     return data
 
 
 def digest_of(data: bytes) -> str:
-    """The sha256 of a file's bytes as `sha256:<hex>`: its identity, whatever it is called."""
+    """The sha256 of a file's bytes as `sha256:<hex>`: its identity, whatever its name."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def _flags(follow_links: bool) -> int:
-    # Without O_NONBLOCK, opening a pipe would wait for a writer for ever.
+    # Without O_NONBLOCK, opening a pipe waits for a writer.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     flags |= getattr(os, "O_BINARY", 0)
     return flags if follow_links else flags | getattr(os, "O_NOFOLLOW", 0)
@@ -61,8 +61,8 @@ def _flags(follow_links: bool) -> int:
 def _not_opened(label: str, failure: OSError) -> ModelError:
     if failure.errno == errno.ELOOP:
         return ModelError(
-            f"{label} is a symbolic link, and what it leads to may change; put the file itself "
-            "in its place",
+            f"{label} is a symbolic link, and its target may change; put the file itself in its "
+            "place",
             reason="link",
         )
     return ModelError(f"{label} cannot be read: {failure.strerror}", reason="missing")
@@ -75,7 +75,7 @@ def _plain_size(label: str, status: os.stat_result) -> int:
         raise ModelError(f"{label} is empty; download it again", reason="unreadable")
     if status.st_size > MAX_WEIGHTS_BYTES:
         raise ModelError(
-            f"{label} has {status.st_size / 2**30:.1f} GiB: no weights of these networks do",
+            f"{label} has {status.st_size / 2**30:.1f} GiB, more than weights of these networks",
             reason="size",
         )
     return status.st_size
@@ -83,10 +83,10 @@ def _plain_size(label: str, status: os.stat_result) -> int:
 
 @dataclass(frozen=True)
 class WeightsRecord:
-    """A checkpoint on disk as the registry of weights remembers it; plain values only.
+    """A checkpoint on disk as the registry of weights records it; plain values only.
 
-    digest: `sha256:<hex>` of the file. family: which networks it is of. settings: what its keys
-    told about it, such as class, backbone and kernel. file_name: what it was called when it was
+    digest: `sha256:<hex>` of the file. family: the key of `families.FAMILIES`. settings: what was
+    recognised from its keys, such as class, backbone and kernel. file_name: its name when it was
     added, at `added` (UTC).
     """
 
@@ -102,11 +102,11 @@ class WeightsRecord:
 
     @property
     def label(self) -> str:
-        """How errors speak of the file."""
+        """The name of the file in messages."""
         return f"the weights of model '{self.name}'"
 
     def read(self) -> bytes:
-        """The bytes of the file that was added, and of no other.
+        """The bytes of the file, if it is the one that was added.
 
         Raises `ModelError` (`reason`: digest, and those of `read_whole`).
         """

@@ -1,17 +1,17 @@
-"""The user's own checkpoints: a folder of weights, and the registry that says what they are.
+"""The user's own checkpoints: a folder of weights, and the registry that tells what they are.
 
     $MATTEBRIDGE_MODELS, or <the user's data folder>/mattebridge/models/
-        models.json         by name: digest, family, what the weights told, licence, size
-        weights/<sha256>    the files, copied in, called after their content
+        models.json         by name: digest, family, settings, licence, size
+        weights/<sha256>    copies of the files, named by their content
         lock                held while something is added or removed
 
-A file is copied, recognised and written under its digest before its name appears in `models.json`,
-which is replaced in one step: a reader sees a model whole or not at all, and a command that is
-killed leaves at most a file that no name leads to, which the next one sweeps. The daemon looks at
-the time stamp of `models.json` at every request, so additions and removals need no restart.
+A file is recognised and copied under its digest before its name is written to `models.json`, which
+is replaced in one step: a reader sees a model whole or not at all, and a command that is killed
+leaves at most a file that no name refers to, which the next command removes. The daemon reads the
+time stamp of `models.json` at every request, so that additions and removals need no restart.
 
-The rule that must not be broken: nothing is parsed whose digest is not the recorded one, and a
-damaged registry or file costs the models in it and no other. Imports neither torch nor numpy.
+The rule that must not be broken: a file is parsed only if its digest is the recorded one, and a
+damaged registry or file affects no other models than those in it. Imports neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from mattebridge.errors import FrameWriteError, ModelError, UsageError
+from mattebridge.errors import FrameWriteError, ModelError, UsageError, one_line
 from mattebridge.models.entry import DEFAULT, NAME_PATTERN, Entry
 from mattebridge.models.families import FAMILIES, built_in
 from mattebridge.models.weights.file import UNKNOWN_LICENCE, WeightsRecord, digest_of, read_whole
 from mattebridge.whole_files import replace_file, sweep_temporaries
+from mattebridge.wire import oslayer
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ Settings = Mapping[str, Union[str, int]]
 
 
 def models_folder() -> Path:
-    """The folder of the user's weights; raises `UsageError` where the setting names none."""
+    """The folder of the user's weights; `UsageError` where the setting is not a full path."""
     given = os.environ.get(VARIABLE)
     if given:
         folder = Path(given).expanduser()
@@ -65,7 +66,7 @@ def models_folder() -> Path:
 
 
 class NoModels:
-    """A source that has none, because the setting that names the folder is wrong."""
+    """A source without models, because the setting of the folder is wrong."""
 
     def __init__(self, problem: str) -> None:
         self.problem = problem
@@ -75,7 +76,7 @@ class NoModels:
 
 
 def users_models() -> Union[InstalledModels, NoModels]:
-    """The models of the user's folder; a daemon with a wrong setting still has its own."""
+    """The models of the user's folder; none, with a `problem`, where its setting is wrong."""
     try:
         return InstalledModels(models_folder())
     except UsageError as error:
@@ -83,7 +84,7 @@ def users_models() -> Union[InstalledModels, NoModels]:
 
 
 class InstalledModels:
-    """The models of a folder: a source for `Registry`, and what changes the folder."""
+    """The models of a folder: a source for `Registry`, and the commands that change the folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -101,12 +102,12 @@ class InstalledModels:
         return self._entries
 
     def records(self) -> dict[str, WeightsRecord]:
-        """What was added, by name; of families that this version does not know, too."""
+        """The records by name, also those of families that this version does not know."""
         self._look()
         return dict(self._records)
 
     def check(self, name: str) -> WeightsRecord:
-        """Read the file of a model again; raises `ModelError` unless it is what was added."""
+        """Read the file of a model again; `ModelError` unless it is the one that was added."""
         record = self.records().get(name)
         if record is None:
             raise self._unknown(name)
@@ -119,7 +120,7 @@ class InstalledModels:
         added = ", ".join(sorted(self._records)) or "none"
         why = f" ({self.problem})" if self.problem else ""
         return ModelError(
-            f"no model '{_one_line(name)}' was added; those that were: {added}{why}",
+            f"no model '{one_line(name, MAX_TEXT)}' was added; those that were: {added}{why}",
             reason="unknown",
         )
 
@@ -144,11 +145,11 @@ class InstalledModels:
     def add(
         self, file: Path, name: str, *, licence: str = "", replace: bool = False
     ) -> WeightsRecord:
-        """Copy a checkpoint in under a name, once it is known to be one.
+        """Copy a checkpoint into the folder under a name, once it was recognised.
 
         The same file under the same name again changes nothing but the licence. Raises
-        `UsageError` for a name that cannot be had, `ModelError` for a file that is no checkpoint,
-        is damaged, or does not fit any network here.
+        `UsageError` for a name that is not allowed or taken, `ModelError` for a file that is not a
+        checkpoint, is damaged, or does not fit any network here.
         """
         check_name(name)
         label = f"weights file {file}"
@@ -161,7 +162,7 @@ class InstalledModels:
             if old is not None and old.digest != digest and not replace:
                 raise UsageError(
                     f"a model '{name}' was added already, from {old.file_name or 'another file'}; "
-                    "choose another --name, or say --replace"
+                    "choose another --name, or use --replace"
                 )
             record = WeightsRecord(
                 name=name,
@@ -169,9 +170,9 @@ class InstalledModels:
                 digest=digest,
                 family=family,
                 settings=settings,
-                licence=_one_line(licence) or (old.licence if old else UNKNOWN_LICENCE),
+                licence=one_line(licence, MAX_TEXT) or (old.licence if old else UNKNOWN_LICENCE),
                 size_bytes=len(data),
-                file_name=_one_line(file.name),
+                file_name=one_line(file.name, MAX_TEXT),
                 added=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
             )
             self._store(record, data)
@@ -179,7 +180,7 @@ class InstalledModels:
         return record
 
     def remove(self, name: str) -> None:
-        """Forget a model, and delete its file unless another name leads to it.
+        """Remove a model, and its file unless another name refers to it.
 
         Raises `ModelError` for a name that was not added.
         """
@@ -192,7 +193,7 @@ class InstalledModels:
             self._write(models)
 
     def _store(self, record: WeightsRecord, data: bytes) -> None:
-        """Put the file under its digest; one that is there and whole is left alone."""
+        """Write the file under its digest, unless it is there and whole."""
         try:
             record.read()
         except ModelError:
@@ -201,11 +202,11 @@ class InstalledModels:
     def _write(self, models: Mapping[str, Any]) -> None:
         text = json.dumps({"version": VERSION, "models": models}, indent=2, sort_keys=True) + "\n"
         _written(self.folder / REGISTRY, text.encode())
-        # Of entries that make no sense, too: whoever repairs them by hand still has the file.
+        # Of damaged entries as well: who repairs them by hand still has the file.
         self._sweep(set(_STORED.findall(text)))
 
     def _sweep(self, kept: set[str]) -> None:
-        """Remove weights that no name leads to, and what killed commands left unfinished."""
+        """Remove weights that no name refers to, and the temporary files of killed commands."""
         sweep_temporaries([self.folder, self.folder / WEIGHTS])
         for name in os.listdir(self.folder / WEIGHTS):
             if _STORED.fullmatch(name) and name not in kept:
@@ -214,9 +215,8 @@ class InstalledModels:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """One command at a time changes the folder; made on first use."""
-        import fcntl
-
+        """The folder, made on first use, locked: one command at a time changes it."""
+        layer = oslayer.current()
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             (self.folder / WEIGHTS).mkdir(mode=0o700, exist_ok=True)
@@ -225,7 +225,7 @@ class InstalledModels:
         except OSError as failure:
             raise _not_writable(self.folder, failure) from failure
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            layer.lock(descriptor, wait=True)
             yield
         finally:
             os.close(descriptor)
@@ -235,18 +235,18 @@ def check_name(name: str) -> None:
     """Raise `UsageError` for what cannot be the name of a user's model."""
     if not NAME_PATTERN.fullmatch(name) or not re.search("[a-z0-9]", name):
         raise UsageError(
-            f"'{_one_line(name)}' is no model name; one has 1 to 64 of a-z 0-9 . _ -, and a letter "
-            "or digit among them"
+            f"'{one_line(name, MAX_TEXT)}' is not a model name; one has 1 to 64 of a-z 0-9 . _ -, "
+            "and a letter or digit among them"
         )
     if name in built_in() or name == DEFAULT:
         raise UsageError(f"'{name}' is the name of a built-in model; choose another --name")
 
 
-# ------------------------------------------------------------------------------------ the registry
+# --- the registry ---------------------------------------------------------------------------------
 
 
 def _stamp(path: Path) -> Optional[tuple[int, ...]]:
-    """What changes when the file is replaced or edited; None when it is not there."""
+    """Figures that change when the file is replaced or edited; None when it is not there."""
     try:
         found = os.stat(path)
     except OSError:
@@ -255,9 +255,9 @@ def _stamp(path: Path) -> Optional[tuple[int, ...]]:
 
 
 def _read_registry(folder: Path) -> dict[str, Any]:
-    """What stands in a registry file, by name; no file is no models.
+    """The entries of a registry file by name; none without a file.
 
-    Raises `ModelError` for one that cannot be read, and must not be written over.
+    Raises `ModelError` for a file that cannot be read, which must not be overwritten.
     """
     path = folder / REGISTRY
     text = _registry_text(path)
@@ -275,22 +275,6 @@ def _read_registry(folder: Path) -> dict[str, Any]:
     return models
 
 
-def _records(
-    folder: Path, models: Mapping[str, Any], problems: list[str]
-) -> dict[str, WeightsRecord]:
-    """The entries that make sense; the others go to `problems` as sentences."""
-    records = {}
-    for name, fields in models.items():
-        try:
-            records[name] = _from_json(folder, name, fields)
-        except (TypeError, ValueError, KeyError, AttributeError):
-            problems.append(
-                f"'{_one_line(name)}' in {folder / REGISTRY} makes no sense: remove it and add "
-                "the model again"
-            )
-    return records
-
-
 def _registry_text(path: Path) -> Optional[str]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -301,13 +285,29 @@ def _registry_text(path: Path) -> Optional[str]:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_REGISTRY_BYTES:
-            raise _damaged(path, "it is no file of a sensible size")
+            raise _damaged(path, "it is not a file, or too large")
         with open(descriptor, "rb", closefd=False) as file:
             return file.read(MAX_REGISTRY_BYTES).decode("utf-8")
     except (OSError, UnicodeDecodeError) as failure:
         raise _damaged(path, "it cannot be read") from failure
     finally:
         os.close(descriptor)
+
+
+def _records(
+    folder: Path, models: Mapping[str, Any], problems: list[str]
+) -> dict[str, WeightsRecord]:
+    """The entries that are complete; of each other one a sentence goes to `problems`."""
+    records = {}
+    for name, fields in models.items():
+        try:
+            records[name] = _from_json(folder, name, fields)
+        except (TypeError, ValueError, KeyError, AttributeError):
+            problems.append(
+                f"'{one_line(name, MAX_TEXT)}' in {folder / REGISTRY} is damaged: remove it and "
+                "add the model again"
+            )
+    return records
 
 
 def _damaged(path: Path, why: str) -> ModelError:
@@ -357,16 +357,16 @@ def _entries(records: Mapping[str, WeightsRecord], problems: list[str]) -> dict[
     return entries
 
 
-# ------------------------------------------------------------------------------------------ helpers
+# --- files ----------------------------------------------------------------------------------------
 
 
 def _recognised(data: bytes, label: str, file_name: str) -> tuple[str, Settings]:
-    """The family of a file and what its keys tell; raises `ModelError`. Imports torch."""
+    """The family of a file and the settings of its record; `ModelError`. Imports torch."""
     try:
         from mattebridge.models.weights.state_dict import parse_state_dict
     except ImportError as error:
         raise ModelError(
-            "weights can be added where torch is: pip install 'mattebridge[daemon]'",
+            "adding weights needs torch: pip install 'mattebridge[daemon]'",
             reason="import",
         ) from error
     state = parse_state_dict(data, label, file_name=file_name)
@@ -378,7 +378,7 @@ def _recognised(data: bytes, label: str, file_name: str) -> tuple[str, Settings]
             return name, family.described(state)
         except ModelError as error:
             refusals.append(error)
-    # The one that came nearest: a family that is not meant at all says only that.
+    # The most specific one: a family whose weights these are not gives the reason "family".
     raise next((e for e in refusals if e.details.get("reason") != "family"), refusals[0])
 
 
@@ -400,8 +400,3 @@ def _not_writable(path: Path, failure: OSError) -> ModelError:
         f"{VARIABLE} to another folder",
         reason="write",
     )
-
-
-def _one_line(text: str) -> str:
-    shown = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(shown.split())[:MAX_TEXT]

@@ -1,15 +1,15 @@
-"""Reading weights that somebody else made, without running anything they brought along.
+"""State dicts from weights files of unknown origin, without running any code in them.
 
     file --read_whole--> bytes --digest_of--> compared --parse_state_dict--> names and tensors
 
-A file is read once, into memory, and what was hashed is what is parsed: whoever changes it
-meanwhile changes nothing. It is recognised by its first bytes, never by its name: a `torch.save`
-archive or pickle, read with `weights_only` (a closed list of types; there is no second, trusting
-attempt), or safetensors. TorchScript archives carry code and are refused with the way to convert
-them. What comes out is a flat state dict on the CPU, without the prefixes that wrappers leave.
+A file is read once, into memory, and the bytes that were hashed are parsed: a change of the file in
+between has no effect. Its type is recognised by its first bytes, never by its name: a `torch.save`
+archive or pickle, read with `weights_only` (a closed list of types; it is never read without), or
+safetensors. TorchScript archives contain code and are refused, with the command that converts them.
+The result is a flat state dict on the CPU, without the prefixes of wrappers.
 
-Loading is strict: a key too few, too many or of another shape is an error that names it. A network
-with a part left random would look busy and matte nonsense.
+Loading is strict: a missing key, an unknown one or one of another shape is an error that names it.
+A network with a part left random would run and give a meaningless matte.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from mattebridge.models.weights.file import read_whole
 
 # Left by DataParallel, and by the published TorchScript wrapper.
 WRAPPER_PREFIXES = ("module.", "model.")
-# Under which training scripts keep the weights beside optimiser and epoch.
+# The key of the weights in checkpoints that also hold optimiser and epoch.
 NESTED_UNDER = "state_dict"
-# Batch counters play no part in inference; older files lack them.
+# Batch counters are not used in inference; older files lack them.
 OPTIONAL_SUFFIX = ".num_batches_tracked"
 KEYS_NAMED = 5
-# Older releases run code that a hostile file brings along even so (CVE-2025-32434, CVE-2026-24747).
+# Older releases run code in a malicious file even so (CVE-2025-32434, CVE-2026-24747).
 SAFE_TORCH = (2, 10)
 
 
@@ -65,9 +65,9 @@ def parse_state_dict(
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], *, looks_like: str) -> None:
-    """Fills a network, also one on the meta device, from `state`; every key must fit.
+    """Fill a network, which may be on the meta device, from `state`; every key must fit.
 
-    `looks_like` says in words what the file seems to be and goes into the message. Raises
+    looks_like: a sentence about what the file seems to be, the end of the message. Raises
     `ModelError` (`reason`: missing_keys, unexpected_keys, shapes, nonfinite), naming the first
     five keys.
     """
@@ -105,15 +105,15 @@ def _check_archive(data: bytes, label: str, file_name: str) -> None:
     inner = [entry.filename.split("/", 1)[-1] for entry in entries]
     if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
         raise ModelError(
-            f"{label} is TorchScript: it carries code, which mattebridge does not run. Convert it "
-            f"once, where you trust it: {_conversion(Path(file_name))}",
+            f"{label} is TorchScript: it contains code, which mattebridge does not run. If you "
+            f"trust it, convert it once: {_conversion(Path(file_name))}",
             reason="torchscript",
         )
-    # torch.save never compresses, so honest content is no larger than the file.
+    # torch.save never compresses, so the content cannot be larger than the file.
     if sum(entry.file_size for entry in entries) > len(data):
         raise ModelError(
-            f"{label} unpacks to more than its size; torch.save does not compress, so this is not "
-            "one of its files",
+            f"{label} unpacks to more than its size: it was not written by torch.save, which does "
+            "not compress",
             reason="unreadable",
         )
 
@@ -130,7 +130,7 @@ def _parse_pickled(data: bytes, label: str) -> Any:
     _check_torch(label)
     try:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    # Damaged archives and pickles fail in every way there is; no other code runs in here.
+    # Damaged archives and pickles raise exceptions of any kind; no other code runs here.
     except Exception as error:
         raise _unreadable(label, error) from error
 
@@ -139,8 +139,8 @@ def _check_torch(label: str) -> None:
     version = torch.__version__
     if tuple(int(part) for part in version.split(".")[:2]) < SAFE_TORCH:
         raise ModelError(
-            f"{label} is not opened: this torch ({version}) may run code that such a file brings "
-            "along - install torch 2.10 or newer, or convert the file to safetensors",
+            f"{label} is not opened: this torch ({version}) may run code in such a file - install "
+            "torch 2.10 or newer, or convert the file to safetensors",
             reason="torch",
         )
 
@@ -179,7 +179,7 @@ def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _fits(found: Tensor, wanted: Tensor) -> bool:
-    # Half-precision files are fine; integers where weights belong are not.
+    # Weights may be of half precision, but not integers.
     kind = found.is_floating_point() == wanted.is_floating_point()
     return kind and found.shape == wanted.shape and not found.is_quantized
 

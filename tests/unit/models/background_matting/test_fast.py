@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from fakes.generated_weights import generated_state, plate_pair
@@ -18,7 +18,6 @@ from mattebridge.models.background_matting.coarse import CoarsePass
 from mattebridge.models.background_matting.fast import FastMatte, FastMatting, Look
 from mattebridge.models.background_matting.networks import MattingBase, MattingRefine, make_network
 from mattebridge.models.background_matting.resize import Enlargement, axis_windows, windows
-from mattebridge.models.pytorch.fold import folded
 
 # Of the reference: largest and mean difference from the plain path where both chose a cell.
 LARGEST, MEAN_ALPHA, MEAN_FOREGROUND = 1e-3, 1e-5, 2e-5
@@ -276,21 +275,6 @@ def test_a_matte_after_a_cancelled_one_is_whole() -> None:
     with pytest.raises(Cancelled):
         used(*frame(96, 128)[::-1], checkpoint=stop)
     assert torch.equal(used(*frame(96, 128)).alpha, FastMatting(network())(*frame(96, 128)).alpha)
-
-
-def test_folding_leaves_no_batch_norm_and_the_network_as_it_was() -> None:
-    net = network()
-    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    without = folded(net)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in without.modules())
-    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
-    with torch.inference_mode():
-        torch.testing.assert_close(
-            without.backbone(torch.ones(1, 6, 40, 50))[-1],
-            net.backbone(torch.ones(1, 6, 40, 50))[-1],
-            atol=1e-4,
-            rtol=1e-4,
-        )
 
 
 @pytest.mark.parametrize("rows", [16, 64])

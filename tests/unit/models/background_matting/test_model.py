@@ -16,7 +16,7 @@ import torch
 
 from fakes.generated_weights import generated_state, plate_pair
 from mattebridge.checkpoint import no_checkpoint
-from mattebridge.errors import InputsError, MessageError, ModelError, TooLargeError
+from mattebridge.errors import MessageError, ModelError, TooLargeError
 from mattebridge.models.background_matting.card import FAMILY, card_of, entry_of, recommended
 from mattebridge.models.background_matting.model import BackgroundMattingModel, describe_state
 from mattebridge.models.background_matting.networks import MattingBase, MattingRefine, make_network
@@ -24,6 +24,7 @@ from mattebridge.models.background_matting.precision import MEAN_TOLERANCE
 from mattebridge.models.base import ModelInput, ModelOutput
 from mattebridge.models.registry import Registry
 from mattebridge.models.weights.file import WeightsRecord, digest_of
+from mattebridge.wire.linux import LinuxLayer
 
 
 @lru_cache(maxsize=4)
@@ -167,22 +168,10 @@ def test_a_network_without_refiner_has_no_refiner_settings() -> None:
         matte(given(16, 16, refine_mode="full"), "MattingBase")
 
 
-def test_without_a_clean_plate_the_model_says_what_it_needs() -> None:
-    with pytest.raises(InputsError, match="needs a clean plate: the same shot without"):
-        matte(dataclasses.replace(given(16, 16), clean_plate=None))
-
-
-def test_a_clean_plate_of_another_size_is_refused_with_both_sizes() -> None:
-    with pytest.raises(InputsError, match="of 96x64; got 90x60 - reformat"):
-        matte(dataclasses.replace(given(64, 96), clean_plate=given(60, 90).clean_plate))
-
-
 def test_an_exact_frame_that_the_machine_cannot_hold_is_refused_before_it_starts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        "mattebridge.models.background_matting.model._machine_memory_bytes", lambda: 1_000_000
-    )
+    monkeypatch.setattr(LinuxLayer, "total_memory_bytes", lambda self: 1_000_000)
     with pytest.raises(TooLargeError, match="leave out exact"):
         matte(given(64, 96, exact=True))
     assert matte(given(64, 96)).alpha.shape == (64, 96)

@@ -8,7 +8,7 @@ import pytest
 
 from mattebridge.checkpoint import no_checkpoint
 from mattebridge.color import srgb_decode, srgb_encode
-from mattebridge.errors import Cancelled, InputsError, MessageError, ModelError
+from mattebridge.errors import Cancelled, MessageError, ModelError
 from mattebridge.models.base import ModelInput
 from mattebridge.models.registry import Registry
 
@@ -312,11 +312,6 @@ def test_a_cancelled_frame_stops_at_the_next_stage(model, stage):
 
     with pytest.raises(Cancelled):
         model.matte(given, stop)
-
-
-def test_a_missing_clean_plate_is_an_error_that_says_so(model):
-    with pytest.raises(InputsError, match="needs a clean plate"):
-        matte(model, textured(), None)
 
 
 def test_settings_out_of_range_or_unknown_are_refused(model):

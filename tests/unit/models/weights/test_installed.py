@@ -178,7 +178,7 @@ def test_what_was_not_added_cannot_be_removed_or_checked(
 def test_a_name_that_is_none_is_refused_before_the_file_is_looked_at(
     models: InstalledModels, name: str
 ) -> None:
-    with pytest.raises(UsageError, match="is no model name") as caught:
+    with pytest.raises(UsageError, match="is not a model name") as caught:
         models.add(Path("/no/such/file"), name)
     assert len(caught.value.message) < 400
     assert caught.value.message.isprintable()
@@ -236,7 +236,7 @@ def test_a_killed_command_leaves_the_model_whole_or_absent(
     script = (
         "import os, sys, signal\n"
         "from pathlib import Path\n"
-        "from mattebridge.models import installed, weights\n"
+        "from mattebridge.models.weights import installed\n"
         "from mattebridge import whole_files\n"
         "left = int(sys.argv[1])\n"
         "replace = os.replace\n"
@@ -483,11 +483,11 @@ def test_a_registry_that_is_no_file_costs_the_added_models_and_no_other(
     models.folder.mkdir()
     os.mkfifo(models.folder / "models.json")
     assert models() == {}
-    assert "no file of a sensible size" in models.problem
+    assert "not a file, or too large" in models.problem
     (models.folder / "models.json").unlink()
     (models.folder / "models.json").mkdir()
     assert models() == {}
-    assert "no file of a sensible size" in models.problem
+    assert "not a file, or too large" in models.problem
 
 
 def test_a_registry_of_a_newer_version_is_left_alone(models: InstalledModels, file: Path) -> None:

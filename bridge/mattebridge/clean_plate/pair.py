@@ -1,0 +1,240 @@
+"""A plate and its clean plate at working size, and what is tried on them.
+
+    Solution: homography (clean plate to plate, full-size pixels), gain and offset
+    Pair.seen(solution) --> the small clean plate under it, what it covers, how the plate differs
+    improves(pair, before, after): whether one solution measurably differs less than another
+
+Everything is solved on these small copies. Two solutions are compared at the same pixels, where
+either of them takes the set for unchanged and the picture has texture: flat areas match under any
+alignment.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Optional
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mattebridge.color import FloatImage, Mask
+
+Matrix = NDArray[np.float64]
+
+# Frames with fewer pixels on a side hold nothing to fit or align by.
+MINIMUM_SIDE = 16
+# Geometry is solved at this long side: enough for a tenth of a pixel at HD.
+GEOMETRY_SIDE = 960
+# A step is kept only when the median difference falls by this share: less is grain.
+REQUIRED_GAIN = 0.03
+# A (blurred) difference above this is another thing in front of the set, however badly aligned.
+CHANGED = 0.06
+# The edge of the clean plate may be stretched by this much before what it repeats is no evidence.
+EDGE_PX = 0.35
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """Per-channel gain and offset; `refused` is why there is none, if one was asked for."""
+
+    gain: FloatImage
+    offset: FloatImage
+    refused: str = ""
+
+    def apply(self, picture: FloatImage, ceiling: float) -> FloatImage:
+        if self.is_identity:
+            return picture
+        matched = picture * self.gain
+        matched += self.offset
+        return np.clip(matched, 0, ceiling, out=matched)
+
+    @property
+    def is_identity(self) -> bool:
+        return bool((self.gain == 1).all() and (self.offset == 0).all())
+
+
+NO_EXPOSURE = Exposure(np.ones(3, np.float32), np.zeros(3, np.float32))
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Geometry (clean plate to plate, full-size pixels) and exposure, and a report of them."""
+
+    homography: Optional[Matrix] = None
+    exposure: Exposure = NO_EXPOSURE
+    degraded: tuple[str, ...] = ()
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+
+class CleanSide:
+    """What alignment needs of a clean plate, whatever the plate: computed once a shot.
+
+    picture: (H, W, 3) float32 as in `match_clean_plate`; the rest is computed on first use.
+    """
+
+    def __init__(self, picture: FloatImage) -> None:
+        self.picture = picture
+
+    @cached_property
+    def small(self) -> FloatImage:
+        """The clean plate at working size."""
+        return shrunk(self.picture, GEOMETRY_SIDE)
+
+    @cached_property
+    def peak(self) -> float:
+        """Its brightest value."""
+        return float(self.picture.max())
+
+    @cached_property
+    def corners(self) -> tuple[Any, Any]:
+        """Points at working size, and their descriptors (None where it has none)."""
+        return corners_of(self.small, None)
+
+
+class Pair:
+    """Plate and clean plate at working size, with one way to warp and compare them."""
+
+    def __init__(
+        self, plate: FloatImage, clean_side: CleanSide, subject: Optional[FloatImage]
+    ) -> None:
+        self.full = plate.shape[:2]
+        self.plate = shrunk(plate, GEOMETRY_SIDE)
+        self.clean_side, self.clean = clean_side, clean_side.small
+        # 1 for pictures without light above white.
+        self.ceiling = 1.0 if max(float(plate.max()), clean_side.peak) <= 1.0 else math.inf
+        self._seen: dict[int, tuple[Solution, FloatImage, Mask, FloatImage]] = {}
+        height, width = self.plate.shape[:2]
+        self.free = np.ones((height, width), bool)
+        if subject is not None:
+            near = cv2.dilate(shrunk(subject, GEOMETRY_SIDE), np.ones((9, 9), np.uint8))
+            self.free = near < 0.1
+        if self.free.sum() < 64:
+            self.free[:] = True
+        # The two sizes have the pixel centres in common, not the corners of the frame.
+        sy, sx = height / self.full[0], width / self.full[1]
+        self.to_small = np.array(
+            [[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]], np.float64
+        )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The working size, width and height."""
+        return self.plate.shape[1], self.plate.shape[0]
+
+    def small(self, full: Optional[Matrix]) -> Matrix:
+        """A full-size homography at working size."""
+        matrix = np.eye(3) if full is None else full
+        return self.to_small @ matrix @ np.linalg.inv(self.to_small)
+
+    def enlarged(self, small: Matrix) -> Matrix:
+        """A homography of working size at full size."""
+        matrix = np.linalg.inv(self.to_small) @ small @ self.to_small
+        return np.asarray(matrix / matrix[2, 2], np.float64)
+
+    def corners(self) -> tuple[Any, Any]:
+        """Corners of the plate and their descriptors, where the subject is not known to be."""
+        return corners_of(self.plate, self.free)
+
+    def seen(self, solution: Solution) -> tuple[FloatImage, Mask, FloatImage]:
+        """The small clean plate under a solution, where it covers the plate, and how it differs."""
+        if id(solution) not in self._seen:
+            clean, covered = self._warped(solution)
+            made = (solution, clean, covered, difference(self.plate, clean))
+            # The solution is kept with it: no other object can then have its id.
+            self._seen[id(solution)] = made
+        return self._seen[id(solution)][1:]
+
+    def _warped(self, solution: Solution) -> tuple[FloatImage, Mask]:
+        if solution.homography is None:
+            return solution.exposure.apply(self.clean, self.ceiling), self.free
+        matrix = self.small(solution.homography)
+        moved = warp(self.clean, matrix, self.size)
+        covered = ~outside_of(matrix, self.size, self.size) & self.free
+        return solution.exposure.apply(moved, self.ceiling), covered
+
+
+def improves(pair: Pair, before: Solution, after: Solution) -> bool:
+    """Whether median and mean fall; in the mean, every difference over `CHANGED` counts alike."""
+    old, new = compared(pair, before, after)
+    if not old.size:
+        return False
+    mean_old, mean_new = (float(np.minimum(d, CHANGED).mean()) for d in (old, new))
+    keep = 1 - REQUIRED_GAIN
+    return float(np.median(new)) < float(np.median(old)) * keep and mean_new < mean_old * keep
+
+
+def compared(pair: Pair, before: Solution, after: Solution) -> tuple[FloatImage, FloatImage]:
+    """Differences of two solutions at the same pixels.
+
+    Those are the textured half of what either of them takes for unchanged set: flat areas match
+    under any alignment.
+    """
+    _, covered_old, first = pair.seen(before)
+    new, covered_new, second = pair.seen(after)
+    covered = covered_old & covered_new
+    same = (first < CHANGED) | (second < CHANGED)
+    grey = grey_of(new)
+    slope = np.abs(cv2.Sobel(grey, cv2.CV_32F, 1, 0)) + np.abs(cv2.Sobel(grey, cv2.CV_32F, 0, 1))
+    same &= covered
+    if not same.any():
+        return first[same], second[same]
+    look = same & (slope >= np.median(slope[same][::3]))
+    return first[look], second[look]
+
+
+def difference(plate: FloatImage, clean: FloatImage) -> FloatImage:
+    """Largest channel difference after enough blur that grain does not count."""
+    return largest(np.abs(cv2.GaussianBlur(plate - clean, (0, 0), 1.5)))
+
+
+def largest(picture: FloatImage) -> FloatImage:
+    """Largest of the three channels; numpy's maximum over a short axis is ten times slower."""
+    red, green, blue = cv2.split(picture)
+    return cv2.max(cv2.max(red, green), blue)
+
+
+def grey_of(picture: FloatImage) -> FloatImage:
+    return cv2.cvtColor(np.clip(picture, 0, 1), cv2.COLOR_RGB2GRAY)
+
+
+def corners_of(small: FloatImage, free: Optional[Mask]) -> tuple[Any, Any]:
+    """Corners of a picture at working size and their descriptors, where it is `free`."""
+    mask = None if free is None else free.astype(np.uint8) * 255
+    return cv2.ORB.create(nfeatures=2000).detectAndCompute(_grey_bytes(small), mask)
+
+
+def _grey_bytes(picture: FloatImage) -> NDArray[np.uint8]:
+    return np.asarray(np.round(grey_of(picture) * 255), np.uint8)
+
+
+def shrunk(picture: FloatImage, side: int) -> FloatImage:
+    height, width = picture.shape[:2]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return picture
+    size = max(MINIMUM_SIDE, round(width * scale)), max(MINIMUM_SIDE, round(height * scale))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+
+def warp(picture: FloatImage, matrix: Matrix, size: tuple[int, int]) -> FloatImage:
+    return cv2.warpPerspective(
+        picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+def outside_of(matrix: Matrix, source: tuple[int, int], size: tuple[int, int]) -> Mask:
+    """Where the warped picture has no pixel, but for `EDGE_PX` around its edge."""
+    right, bottom = source[0] - 1 + EDGE_PX, source[1] - 1 + EDGE_PX
+    left = top = -EDGE_PX
+    corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float64)
+    quad = cv2.perspectiveTransform(corners[None], matrix)[0]
+    covered = np.zeros((size[1], size[0]), np.uint8)
+    limit = 16.0 * max(*size, *source)
+    cv2.fillConvexPoly(
+        covered, np.round(np.clip(quad, -limit, limit) * 16).astype(np.int32), 1, cv2.LINE_8, 4
+    )
+    return covered == 0

@@ -1,0 +1,286 @@
+"""Requests on their way through a worker: queued, dispatched, watched, and reported back.
+
+    submit --> queue --> idle worker --stage, done, failed, cancelled--> Replies.finish
+
+The front never waits for a worker. A worker that dies or is too slow is replaced, and the request
+it had gets an error; a request whose deadline passes is answered at once, wherever it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from typing import Any, Optional
+
+from mattebridge.daemon.leases import ArenaRecord, Lease, Request
+from mattebridge.daemon.limits import Limits
+from mattebridge.daemon.loop import Loop
+from mattebridge.daemon.queue import FairQueue
+from mattebridge.daemon.replies import Replies
+from mattebridge.daemon.status import Tally
+from mattebridge.daemon.workers import WorkerProcess
+from mattebridge.errors import BusyError, DeadlineError, MattebridgeError, WorkerLostError
+from mattebridge.wire import protocol
+
+log = logging.getLogger(__name__)
+
+# How often a dead worker is looked at, until it is reaped.
+REAP_S = 0.01
+RETRY_AFTER_MS = 100
+
+
+class Dispatcher:
+    """The queue and the workers."""
+
+    def __init__(
+        self,
+        devices: Sequence[str],
+        limits: Limits,
+        loop: Loop,
+        *,
+        replies: Replies,
+        tally: Tally,
+    ) -> None:
+        self._limits, self._replies, self._tally = limits, replies, tally
+        self.queue: FairQueue[Request] = FairQueue(limits.batch_ageing_s)
+        self.workers = [
+            WorkerProcess(
+                device,
+                limits,
+                loop,
+                on_message=self._receive,
+                on_death=self._worker_died,
+            )
+            for device in devices
+        ]
+        self.last_frame_at = self._last_work = time.monotonic()
+
+    def start(self) -> None:
+        """Start all workers."""
+        for worker in self.workers:
+            worker.start(time.monotonic())
+
+    def stop(self) -> None:
+        """Kill and reap all workers; their requests are answered by the caller."""
+        for worker in self.workers:
+            worker.stop()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a worker has a request."""
+        return any(worker.request is not None for worker in self.workers)
+
+    @property
+    def failed(self) -> bool:
+        """Whether no worker will be started again."""
+        return all(worker.state == "failed" for worker in self.workers)
+
+    # -- in -----------------------------------------------------------------------------------
+
+    def check_accepts(self) -> None:
+        """Raise `WorkerLostError` or `BusyError` unless one more request may be queued."""
+        if self.failed:
+            raise _all_failed()
+        if len(self.queue) >= self._limits.queue:
+            raise BusyError(
+                f"{len(self.queue)} requests are waiting, which is the limit: try again shortly",
+                retry_after_ms=RETRY_AFTER_MS,
+            )
+
+    def submit(self, requests: Sequence[Request], now: float) -> None:
+        """Queue requests; an idle worker starts at once."""
+        for request in requests:
+            self.queue.push(request)
+        self._dispatch(now)
+
+    def cancel(self, request: Request) -> str:
+        """Stop a request and say where it was: `queued` (it is finished now) or `running`."""
+        if self.queue.remove(request):
+            self._replies.finish(request, "cancelled", {})
+            return "queued"
+        for worker in self.workers:
+            worker.cancel(request)
+        return "running"
+
+    def drop(self, lease: Lease) -> None:
+        """A lease has ended: drop its waiting requests, stop its running one."""
+        for request in self.queue.take_if(lambda request: request.lease is lease):
+            request.answered = True
+            self._replies.finish(request, "cancelled", {})
+        for worker in self.workers:
+            if worker.request is not None and worker.request.lease is lease:
+                worker.request.answered = True
+                worker.cancel(worker.request)
+
+    def fail_waiting(self, error: MattebridgeError) -> None:
+        """Finish all requests that wait with this error."""
+        for request in self.queue.take_if(lambda _request: True):
+            self._replies.fail(request, error)
+
+    def forget(self, keys: list[int]) -> None:
+        """Let the workers unmap memory that will not be used again."""
+        for worker in self.workers:
+            worker.forget(keys)
+
+    # -- time ---------------------------------------------------------------------------------
+
+    def due(self, now: float) -> float:
+        """When `tick` must be called, whether or not a message comes; infinity for no limit."""
+        due = math.inf
+        for worker in self.workers:
+            if worker.state in ("dying", "retiring"):
+                due = min(due, now + REAP_S)
+            running = worker.request
+            if running is not None and running.deadline is not None and not running.answered:
+                due = min(due, running.deadline)
+        return min([due, *(r.deadline for r in self.queue if r.deadline is not None)])
+
+    def tick(self, now: float) -> None:
+        """Apply deadlines, watch the workers, start and retire them, dispatch what waits."""
+        self._expire(now)
+        for worker in self.workers:
+            worker.tick(now)
+        self._dispatch(now)
+        self._retire_idle_workers(now)
+
+    def _expire(self, now: float) -> None:
+        for request in self.queue.take_if(lambda request: request.expired(now)):
+            self._replies.fail(request, _deadline_error(request, started=False))
+        for worker in self.workers:
+            running = worker.request
+            if running is not None and running.expired(now) and not running.answered:
+                worker.cancel(running)
+                self._replies.answer_early(running, _deadline_error(running, started=True))
+
+    def _retire_idle_workers(self, now: float) -> None:
+        if any(worker.state == "busy" for worker in self.workers) or len(self.queue):
+            self._last_work = now
+        elif now - self._last_work > self._limits.worker_idle_s:
+            for worker in self.workers:
+                worker.retire()
+
+    # -- to a worker --------------------------------------------------------------------------
+
+    def _dispatch(self, now: float) -> None:
+        """Send waiting requests to idle workers; start workers that do not run."""
+        for worker in self.workers:
+            if worker.state == "absent" and (len(self.queue) or worker.failures):
+                worker.start(now)
+            while worker.state == "idle":
+                request = self.queue.pop(now, worker.device)
+                if request is None:
+                    break
+                if request.expired(now):
+                    self._replies.fail(request, _deadline_error(request, started=False))
+                    continue
+                request.started = now
+                worker.send_request(request, *_job(request))
+
+    # -- from a worker ------------------------------------------------------------------------
+
+    def _receive(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
+        op, now = message["op"], time.monotonic()
+        if op == "ready":
+            worker.ready(message["models"], message["memory"])
+            log.info("worker %s ready: warm_up_ms=%d", worker.device, message["warm_up_ms"])
+        elif worker.request is None or message.get("job") != worker.request.job:
+            return  # about a request that has ended
+        elif op == "stage":
+            self._replies.progress(worker.request, message, now)
+        else:
+            request = worker.request
+            worker.memory = message.get("memory", worker.memory)
+            worker.finished(now, good=op == "done")
+            self._finished(request, op, message, now)
+        self._dispatch(now)
+
+    def _finished(self, request: Request, op: str, message: dict[str, Any], now: float) -> None:
+        self.last_frame_at = now
+        if request.group is not None and op == "done":
+            self._replies.finish_part(request, report=message["report"])
+        elif request.group is not None:
+            self._replies.finish_part(request, failure=message["error"])
+        elif op == "done":
+            self._add_times(request, message["report"], now)
+            self._replies.finish(request, "done", message["report"])
+        elif op == "cancelled":
+            self._replies.finish(request, "cancelled", {})
+        else:
+            self._replies.finish(request, "error", message["error"])
+
+    def _add_times(self, request: Request, report: dict[str, Any], now: float) -> None:
+        """Put the front's times beside those of the engine, and count them."""
+        started = request.started or now
+        queue_ms, render_ms = (started - request.arrived) * 1000, (now - started) * 1000
+        total_ms = (now - request.arrived) * 1000
+        self._tally.add_times(queue_ms, render_ms, total_ms)
+        request.lease.frames += 1
+        timings = report["timings"]
+        timings.update(queue_ms=queue_ms, render_ms=render_ms, total_ms=total_ms)
+        report["timings"] = {name: round(value, 3) for name, value in timings.items()}
+
+    def _worker_died(self, worker: WorkerProcess, request: Optional[Request]) -> None:
+        if request is not None:
+            error = _lost(given_up=worker.state == "failed")
+            if request.group is not None:
+                self._replies.finish_part(request, failure=protocol.error_fields(error))
+            else:
+                self._replies.fail(request, error)
+        if self.failed:
+            self.fail_waiting(_all_failed())
+
+
+def _job(request: Request) -> tuple[dict[str, Any], list[tuple[int, int]]]:
+    """The message to the worker, and (key, descriptor) of the memory that it uses."""
+    job: dict[str, Any] = {"op": request.op, "job": request.job}
+    if request.arena is not None:
+        return _render_job(job, request, request.arena)
+    if "model" in request.message:
+        job["model"] = request.message["model"]
+    return job, []
+
+
+def _render_job(
+    job: dict[str, Any], request: Request, arena: ArenaRecord
+) -> tuple[dict[str, Any], list[tuple[int, int]]]:
+    memories = [(arena.key, arena.fd)]
+    sizes = [[arena.key, arena.size_bytes]]
+    for key in ("in", "out", "model", "params", "frame", "gen"):
+        job[key] = request.message[key]
+    job["arena"] = arena.key
+    if request.message.get("clean_plate_key"):
+        # A content key is chosen by a client: it may not select pixels of another client.
+        owner = request.lease.sid.hex()
+        job["clean_plate_key"] = f"{owner}-{request.message['clean_plate_key']}"
+    held = request.clean_plate
+    if held is not None:
+        job.update(held_clean_plate=held.key, held_clean_plate_plane=held.plane)
+        memories.append((held.key, held.fd))
+        sizes.append([held.key, held.size_bytes])
+    job["bytes"] = sizes
+    return job, memories
+
+
+def _lost(*, given_up: bool) -> WorkerLostError:
+    more = "; it failed too often and is not started again: restart the daemon"
+    return WorkerLostError(
+        "the worker that computed this died; the daemon's log has the reason"
+        + (more if given_up else ""),
+        retry=not given_up,
+    )
+
+
+def _all_failed() -> WorkerLostError:
+    return WorkerLostError(
+        "every worker failed too often in a row and stays down: see the daemon's log, then stop "
+        "and start it",
+        retry=False,
+    )
+
+
+def _deadline_error(request: Request, *, started: bool) -> DeadlineError:
+    limit_ms = request.message["deadline_ms"]
+    where = "while it was being computed" if started else "while it waited in the queue"
+    return DeadlineError(f"the deadline of {limit_ms} ms passed {where}", started=started)

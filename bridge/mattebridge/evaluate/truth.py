@@ -1,0 +1,170 @@
+"""Frames whose true alpha is known, on disk: finding a set of them, and reading one.
+
+A set is a folder in one of two forms, in any file type that frames are read from:
+
+    NAME_plate.png  NAME_clean.png  NAME_alpha.png  [NAME_foreground.png]  [NAME_hint.png]
+    plate/NAME.exr  clean_plate/NAME.exr  alpha/NAME.exr  [foreground/...]  [alpha_hint/...]
+
+`clean` and `clean_plate`, `fg` and `foreground`, `hint` and `alpha_hint` mean the same, the folders
+may be in a folder `truth/`, and a single clean plate is used for all frames. The kind of a frame is
+the first part of its name without digits: `shadow` of `08_shadow_hall` and of `shadow_03_linear`.
+Names that are numbers are the frames of one shot.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+
+from mattebridge import color
+from mattebridge.color import FloatImage
+from mattebridge.errors import InputsError, UsageError
+from mattebridge.image_io import EXTENSIONS, read_frame, read_matte
+
+# The names of a role in files and folders; the first is the one in messages.
+ROLES: Mapping[str, tuple[str, ...]] = {
+    "plate": ("plate",),
+    "clean_plate": ("clean_plate", "clean"),
+    "alpha": ("alpha",),
+    "foreground": ("foreground", "fg"),
+    "alpha_hint": ("alpha_hint", "hint"),
+}
+NEEDED = ("plate", "clean_plate", "alpha")
+SHOT = "shot"
+
+Files = dict[str, dict[str, Path]]
+
+
+@dataclass(frozen=True)
+class TrueFrame:
+    """One frame of a set: its name, its kind, and a file for each role that is there."""
+
+    name: str
+    kind: str
+    files: Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class LoadedFrame:
+    """A frame of a set in memory, float32, top row first.
+
+    plate, clean_plate: (H, W, 3) in `colorspace`. alpha, alpha_hint: (H, W, 1). foreground:
+    (H, W, 3) straight, display-encoded 0..1.
+    """
+
+    colorspace: str
+    plate: FloatImage
+    clean_plate: FloatImage
+    alpha: FloatImage
+    foreground: Optional[FloatImage]
+    alpha_hint: Optional[FloatImage]
+
+
+def find_set(folder: Path) -> list[TrueFrame]:
+    """The frames of a set by name, numbers in order. Raises `UsageError` for one without truth."""
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder}; --set takes a folder of frames with truth")
+    files = _in_folders(folder) or _by_suffix(folder)
+    names = sorted(files.get("plate", {}), key=_order)
+    if not names:
+        raise UsageError(
+            f"{folder} holds no set: NAME_plate, NAME_clean and NAME_alpha beside each other, or "
+            "folders plate, clean_plate and alpha"
+        )
+    return [TrueFrame(name, _kind(name), _files_of(folder, files, name)) for name in names]
+
+
+def _by_suffix(folder: Path) -> Files:
+    """NAME_role.ext in the folder itself."""
+    words = {word: role for role, spelled in ROLES.items() for word in spelled}
+    longest_first = sorted(words, key=len, reverse=True)
+    found: Files = {}
+    for path in _pictures(folder):
+        for word in longest_first:
+            if path.stem.endswith(f"_{word}"):
+                name = path.stem[: -len(word) - 1]
+                found.setdefault(words[word], {})[name] = path
+                break
+    return found
+
+
+def _in_folders(folder: Path) -> Files:
+    """role/NAME.ext; of role/role.NAME.ext, such as plate/plate.1001.exr, without the role."""
+    found: Files = {}
+    for role, spelled in ROLES.items():
+        for place in (folder / top / word for top in ("", "truth") for word in spelled):
+            for path in _pictures(place):
+                name = re.sub(rf"^({'|'.join(spelled)})([._-]|$)", "", path.stem)
+                found.setdefault(role, {}).setdefault(name, path)
+    return found if "plate" in found else {}
+
+
+def _pictures(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
+
+
+def _order(name: str) -> tuple[int, str]:
+    return (int(name), name) if name.isdecimal() else (-1, name)
+
+
+def _kind(name: str) -> str:
+    if name.isdecimal():
+        return SHOT
+    words = re.split(r"[._ -]+", name)
+    return next((word for word in words if word and not re.search(r"\d", word)), "all")
+
+
+def _files_of(folder: Path, files: Files, name: str) -> dict[str, Path]:
+    found = {role: paths[name] for role, paths in files.items() if name in paths}
+    cleans = files.get("clean_plate", {})
+    if "clean_plate" not in found and len(cleans) == 1:
+        found["clean_plate"] = next(iter(cleans.values()))
+    for role in NEEDED:
+        if role not in found:
+            raise UsageError(f"frame '{name}' of {folder} has no {role.replace('_', ' ')}")
+    return found
+
+
+def read(frame: TrueFrame) -> LoadedFrame:
+    """Read the files of a frame. Raises `FrameReadError`, and `InputsError` for another size."""
+    plate, space = _colours(frame.files["plate"])
+    clean_plate, clean_space = _colours(frame.files["clean_plate"])
+    foreground = None
+    if "foreground" in frame.files:
+        pixels, its_space = _colours(frame.files["foreground"])
+        foreground = np.clip(color.converted(pixels, its_space, "srgb"), 0, 1)
+    loaded = LoadedFrame(
+        colorspace=space,
+        plate=plate,
+        clean_plate=color.converted(clean_plate, clean_space, space),
+        alpha=_matte(frame.files["alpha"]),
+        foreground=foreground,
+        alpha_hint=_matte(frame.files["alpha_hint"]) if "alpha_hint" in frame.files else None,
+    )
+    for role in ("clean_plate", "alpha", "foreground", "alpha_hint"):
+        values = getattr(loaded, role)
+        if values is not None and values.shape[:2] != plate.shape[:2]:
+            raise InputsError(
+                f"frame '{frame.name}': the plate is {plate.shape[1]}x{plate.shape[0]} and the "
+                f"{role.replace('_', ' ')} {values.shape[1]}x{values.shape[0]}",
+                field=role,
+            )
+    return loaded
+
+
+def _colours(path: Path) -> tuple[FloatImage, str]:
+    """RGB, and its colour space; a file that names none is display-encoded."""
+    frame = read_frame(path)
+    space = "linear" if frame.colorspace == "linear" else "srgb"
+    return color.to_float(frame.rgb), space
+
+
+def _matte(path: Path) -> FloatImage:
+    return color.to_float(read_matte(path))

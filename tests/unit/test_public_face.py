@@ -1,0 +1,141 @@
+"""What hosts and scripts may import: every public name, written out.
+
+    mattebridge.client        the client, for Python programs and hosts
+    mattebridge.errors        what it raises
+    mattebridge.hosts         what a node in a host is made from
+    mattebridge.image_batch   many pictures in one array or on a GPU
+
+Everything else in the package is inner and may move. A name may be added here; one that is removed
+or renamed breaks hosts and scripts, so it needs a line in the CHANGELOG.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from dataclasses import fields
+
+import pytest
+
+from fakes.places import PACKAGE
+
+FACE = {
+    "client": "DEFAULT_OUTPUTS Matte MatteClient MatteHandle",
+    "errors": """
+        ArgumentError BusyError Cancelled ConnectionFailed DaemonError DaemonLost DeadlineError
+        DrainingError DtypeError FrameError FrameReadError FrameWriteError GeometryError
+        IdReuseError InputsError InternalError LeaseError MattebridgeError MessageError
+        MessageTooLarge ModelError NonFiniteError OutOfMemoryError OutputExistsError PlateError
+        QuotaError RequestError SequenceError SlotBusyError TooLargeError TornError UidError
+        UnsafeRuntimeError UsageError VersionError WorkerLostError one_line""",
+    "hosts.request": "MadeFrame Render ScratchFiles ShotSettings check_needs find_card",
+    "hosts.frame_range": "frame_range parse_frames",
+    "hosts.settings_text": "parse_settings parse_settings_knob",
+    "hosts.scratch": "ScratchFolder choose_root sweep",
+    "hosts.store": "PATTERN clear frame_file keep_frame read_set source_of sweep update_set",
+    "hosts.route": "Route open_route status_line why_no_client",
+    "hosts.shot": "matte_shot",
+    "hosts.command": "matte_by_command status_by_command",
+    "hosts.exr": "ScratchImage read_exr write_exr",
+    "hosts.exr_header": "WrongHeader read_attributes read_name",
+    "image_batch": """
+        BatchFailure CudaImageBatch DeviceConfig ImageBatch ImageInfo async_load_image_batch
+        load_image_batch""",
+}
+
+# Of the classes that programs use by more than their name: methods and fields.
+INSIDE = {
+    "client.MatteClient": """
+        close connect drop_clean_plate held_clean_plates hold_clean_plate load_model matte models
+        ping shutdown status submit unload_model""",
+    "client.MatteHandle": "cancel done frame result",
+    "client.Matte": """
+        alpha degraded digest error foreground frame model notes premultiplied refinement
+        timings""",
+    "errors.MattebridgeError": "code default_retry exit_status",
+    "hosts.request.ShotSettings": """
+        alignment colorspace exact foreground held_clean_plate match_exposure model nonfinite
+        overscan params plate_alpha precision settings""",
+    "hosts.request.ScratchFiles": """
+        alpha_hint clean_plate core_matte files garbage_matte hint_channel plate""",
+    "hosts.request.MadeFrame": "degraded found frame key path view",
+    "hosts.route.Route": "client folder instance matte words",
+    "hosts.scratch.ScratchFolder": "check_room close",
+    "hosts.exr.ScratchImage": """
+        channels data_window display_window pixel_aspect pixels plane""",
+}
+CALLED_WITH = {
+    "client.MatteClient.connect": "instance start daemon_python in_flight name host",
+    "client.MatteClient.submit": """
+        plate clean_plate alpha_hint garbage_matte core_matte clean_plate_key model outputs
+        output_dtype out colorspace frame priority deadline_s timeout_s progress params""",
+    "hosts.route.Route.matte": """
+        frames render store settings priority timeout_s cancelled on_frame""",
+    "hosts.route.open_route": "instance host folder",
+    "hosts.store.update_set": "store current made settings source",
+    "hosts.exr.write_exr": "path channels dtype data_window display_window pixel_aspect texts",
+}
+
+
+def named(path: str) -> object:
+    """`hosts.route.Route.matte`: the thing of that name in the package."""
+    parts = path.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(["mattebridge", *parts[:length]]))
+        except ModuleNotFoundError:
+            continue
+        for name in parts[length:]:
+            found = getattr(found, name)
+        return found
+    raise AssertionError(path)
+
+
+@pytest.mark.parametrize("module", FACE)
+def test_every_public_name_is_there(module: str) -> None:
+    missing = set(FACE[module].split()) - set(vars(named(module)))
+    assert not missing
+
+
+@pytest.mark.parametrize("kind", INSIDE)
+def test_every_public_method_and_field_is_there(kind: str) -> None:
+    found = named(kind)
+    assert inspect.isclass(found)
+    names = set(dir(found))
+    if hasattr(found, "__dataclass_fields__"):
+        names |= {field.name for field in fields(found)}
+    assert set(INSIDE[kind].split()) <= names
+
+
+@pytest.mark.parametrize("function", CALLED_WITH)
+def test_every_argument_has_its_name(function: str) -> None:
+    found = named(function)
+    assert callable(found)
+    assert set(CALLED_WITH[function].split()) <= set(inspect.signature(found).parameters)
+
+
+def test_the_faces_that_declare_their_names_declare_these() -> None:
+    for module in ("client", "image_batch"):
+        found = importlib.import_module(f"mattebridge.{module}")
+        assert sorted(found.__all__) == sorted(FACE[module].split())
+
+
+def test_every_error_and_every_module_for_hosts_is_listed() -> None:
+    from mattebridge import errors
+
+    kinds = {
+        name
+        for name, kind in vars(errors).items()
+        if inspect.isclass(kind) and issubclass(kind, errors.MattebridgeError)
+    }
+    assert kinds == set(FACE["errors"].split()) - {"one_line"}
+    modules = {f"hosts.{path.stem}" for path in (PACKAGE / "hosts").glob("[!_]*.py")}
+    assert modules == {module for module in FACE if module.startswith("hosts.")}
+
+
+def test_these_tests_see_that_a_name_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mattebridge.hosts import route
+
+    monkeypatch.delattr(route, "open_route")
+    with pytest.raises(AssertionError):
+        test_every_public_name_is_there("hosts.route")

@@ -1,0 +1,279 @@
+"""The layer of the operating system: memory, connections, locks, and the systems without one."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fakes.places import BRIDGE
+from mattebridge.errors import GeometryError, UnsafeRuntimeError
+from mattebridge.wire import oslayer
+from mattebridge.wire.connection import Connection, Peer
+
+SIZE = 2 << 20
+
+
+@pytest.fixture
+def layer() -> oslayer.OsLayer:
+    return oslayer.current()
+
+
+@pytest.fixture
+def pair(layer: oslayer.OsLayer) -> Iterator[tuple[Connection, Connection]]:
+    ends = layer.pair(1 << 16)
+    yield ends
+    for end in ends:
+        end.close()
+
+
+# -- memory --------------------------------------------------------------------------------------
+
+
+def test_memory_is_zeroed_sealed_and_not_inherited(layer: oslayer.OsLayer) -> None:
+    fd = layer.create_memory(SIZE)
+    try:
+        layer.check_memory(fd, SIZE)
+        assert not os.get_inheritable(fd)
+        assert layer.read_memory(fd, SIZE) == bytes(SIZE)
+        # Every page is allocated: a machine without memory cannot answer by a signal later.
+        assert os.fstat(fd).st_blocks * 512 >= SIZE
+    finally:
+        layer.close_memory(fd)
+
+
+def test_memory_that_could_shrink_or_is_too_small_is_refused(layer: oslayer.OsLayer) -> None:
+    unsealed = os.memfd_create("x", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(unsealed, SIZE)
+    sealed = layer.create_memory(SIZE)
+    file = os.open("/dev/null", os.O_RDWR)
+    try:
+        with pytest.raises(GeometryError, match="seals are missing"):
+            layer.check_memory(unsealed, SIZE)
+        with pytest.raises(GeometryError, match="holds 2097152"):
+            layer.check_memory(sealed, SIZE + 1)
+        with pytest.raises(GeometryError, match="not sealed memory"):
+            layer.check_memory(file, 1)
+    finally:
+        for fd in (unsealed, sealed, file):
+            os.close(fd)
+
+
+def test_bytes_are_copied_from_one_place_to_another(layer: oslayer.OsLayer) -> None:
+    source, target = layer.create_memory(SIZE), layer.create_memory(SIZE)
+    with layer.map_memory(source, SIZE) as pixels:
+        pixels[4096:4100] = b"abcd"
+    layer.copy_memory(source, 4096, target, 64, 4)
+    assert layer.read_memory(target, 70)[64:] == b"abcd\0\0"
+    with pytest.raises(OSError, match="ended early"):
+        layer.copy_memory(source, SIZE - 2, target, 0, 4)
+    layer.close_memory(source)
+    layer.close_memory(target)
+
+
+# -- connections ---------------------------------------------------------------------------------
+
+
+def test_a_record_arrives_whole_with_its_descriptors(
+    layer: oslayer.OsLayer, pair: tuple[Connection, Connection]
+) -> None:
+    ours, theirs = pair
+    memory = layer.create_memory(SIZE)
+    ours.send(b"first", (memory,))
+    ours.send(b"second")
+    data, (received,), cut = theirs.receive(100)
+    assert (data, cut) == (b"first", False)
+    layer.check_memory(received, SIZE)
+    assert not os.get_inheritable(received)
+    assert theirs.receive(100) == (b"second", [], False)
+    assert theirs.peer() == Peer(os.getpid(), os.geteuid())
+    for fd in (memory, received):
+        layer.close_memory(fd)
+
+
+def test_a_record_that_does_not_fit_is_cut_and_says_so(
+    pair: tuple[Connection, Connection],
+) -> None:
+    pair[0].send(b"x" * 11)
+    assert pair[1].receive(10).cut
+
+
+def test_the_end_of_a_connection_is_seen_by_the_other_side(
+    layer: oslayer.OsLayer, pair: tuple[Connection, Connection]
+) -> None:
+    ours, theirs = pair
+    assert not layer.wait([ours.fileno()], 0.0)
+    assert not ours.lost()
+    theirs.send(b"last")
+    theirs.close()
+    assert layer.wait([ours.fileno()], 1.0) == {ours.fileno()}
+    assert not ours.lost()
+    assert ours.receive(10).data == b"last"
+    assert ours.lost()
+    assert ours.receive(10).data == b""
+    with pytest.raises(BrokenPipeError):
+        ours.send(b"nobody reads this")
+
+
+def test_a_client_connects_to_a_path_and_both_ends_know_each_other(
+    layer: oslayer.OsLayer, tmp_path: Path
+) -> None:
+    path = tmp_path / "door"
+    with pytest.raises(FileNotFoundError):
+        layer.connect(path)
+    listener = layer.bind(path)
+    with pytest.raises(ConnectionRefusedError):
+        layer.connect(path)
+    listener.listen(1)
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+    client = layer.connect(path)
+    server = listener.accept()
+    assert client.peer() == server.peer() == Peer(os.getpid(), layer.user_id())
+    with pytest.raises(BlockingIOError):
+        server.receive(10)
+    for end in (client, server, listener):
+        end.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "peer"),
+    [
+        ("localhost:1000:1001:4321", Peer(pid=4321, uid=1000)),
+        ("127.0.0.1", Peer(-1, -1)),
+        ("localhost:x:1:2", Peer(-1, -1)),
+        ("", Peer(-1, -1)),
+    ],
+)
+def test_the_sender_of_a_control_message_is_read_from_its_address(
+    layer: oslayer.OsLayer, address: str, peer: Peer
+) -> None:
+    assert layer.control_peer(address) == peer
+
+
+def test_a_wait_is_ended_from_another_thread(layer: oslayer.OsLayer) -> None:
+    wake_up = layer.wake_up()
+    for _ in range(100_000):  # more than the pipe holds: waking never waits
+        wake_up.wake()
+    while layer.wait([wake_up.fileno()], 0.0):
+        wake_up.clear()
+    threading.Timer(0.05, wake_up.wake).start()
+    started = time.monotonic()
+    assert layer.wait([wake_up.fileno()], 10.0) == {wake_up.fileno()}
+    assert time.monotonic() - started < 5
+    wake_up.close()
+
+
+# -- the user, the machine -----------------------------------------------------------------------
+
+
+def test_a_lock_is_held_once_and_ends_with_its_descriptor(
+    layer: oslayer.OsLayer, tmp_path: Path
+) -> None:
+    path = tmp_path / "lock"
+    first = os.open(path, os.O_RDWR | os.O_CREAT)
+    second = os.open(path, os.O_RDWR)
+    assert layer.lock(first)
+    assert not layer.lock(second)
+    layer.unlock(first)
+    assert layer.lock(second)
+    threading.Timer(0.05, os.close, [second]).start()
+    assert layer.lock(first, wait=True)
+    os.close(first)
+
+
+def test_the_figures_of_this_process_are_plausible(layer: oslayer.OsLayer) -> None:
+    free = layer.free_descriptors()
+    fd = os.open(os.devnull, os.O_RDONLY)
+    assert layer.free_descriptors() == free - 1
+    os.close(fd)
+    assert 0 < free < layer.descriptor_limit()
+    assert 1 << 20 < layer.resident_bytes() < layer.total_memory_bytes()
+
+
+# -- systems without a layer ---------------------------------------------------------------------
+
+
+def test_another_system_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oslayer.sys, "platform", "darwin")
+    assert oslayer.find() is None
+    with pytest.raises(UnsafeRuntimeError, match=r"does not run on darwin yet.*on Linux"):
+        oslayer.current()
+
+
+# What Windows lacks, and macOS in part. The packages that come from elsewhere choose by the real
+# system, so they are loaded before it changes.
+OTHER_SYSTEM = """
+import asyncio, ctypes, importlib, multiprocessing, os, select, socket, subprocess, sys, tempfile
+import msgpack, numpy, numpy.typing, zmq
+sys.platform = sys.argv[1]
+for name in ("fcntl", "resource", "termios", "pwd", "grp"):
+    sys.modules[name] = None
+lacking = {
+    os: ["geteuid", "getuid", "memfd_create", "posix_fallocate", "sendfile", "pread",
+         "O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK", "sysconf", "register_at_fork"],
+    socket: ["AF_UNIX", "SOCK_SEQPACKET", "SO_PEERCRED", "socketpair", "SCM_RIGHTS",
+             "CMSG_SPACE", "MSG_CMSG_CLOEXEC", "MSG_NOSIGNAL"],
+    select: ["poll", "epoll"],
+}
+for module, names in lacking.items():
+    for name in names:
+        if hasattr(module, name):
+            delattr(module, name)
+from mattebridge.client import MatteClient
+from mattebridge.errors import UnsafeRuntimeError
+for name in sys.argv[3:]:
+    importlib.import_module(name)
+assert "mattebridge.wire.linux" not in sys.modules
+for arguments in ({}, {"start": True}, {"instance": sys.argv[2]}):
+    try:
+        MatteClient.connect(**arguments)
+    except UnsafeRuntimeError as error:
+        print(error.message)
+"""
+
+
+@pytest.mark.parametrize("platform", ["win32", "darwin"])
+def test_on_another_system_the_host_half_is_imported_and_connecting_says_the_sentence(
+    platform: str, tmp_path: Path
+) -> None:
+    names = [
+        "mattebridge." + ".".join(path.relative_to(BRIDGE / "mattebridge").with_suffix("").parts)
+        for folder in ("wire", "client", "hosts")
+        for path in sorted((BRIDGE / "mattebridge" / folder).glob("*.py"))
+        if path.name not in ("__init__.py", "linux.py")
+    ]
+    names += [f"mattebridge.{name}" for name in ("color", "errors", "interpreter", "whole_files")]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", OTHER_SYSTEM, platform, str(tmp_path / "v1"), *names],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={key: value for key, value in os.environ.items() if key != "MATTEBRIDGE_RUNTIME_DIR"},
+    )
+    assert done.returncode == 0, done.stderr
+    sentence = f"mattebridge does not run on {platform} yet"
+    assert [line[: len(sentence)] for line in done.stdout.splitlines()] == [sentence] * 3
+
+
+def test_modules_of_one_system_are_imported_in_its_layer_alone() -> None:
+    users = {}
+    for path in sorted((BRIDGE / "mattebridge").rglob("*.py")):
+        names = set()
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names.add(str(node.module))
+        found = names & {"fcntl", "resource", "termios", "pwd", "grp", "msvcrt", "winreg"}
+        if found:
+            users[path.relative_to(BRIDGE / "mattebridge").as_posix()] = found
+    assert users == {"wire/linux.py": {"fcntl", "resource"}}
