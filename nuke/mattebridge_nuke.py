@@ -16,14 +16,24 @@ a separate thread, so that the interface responds between frames; in a terminal 
 runs on the main thread. Rules: Nuke is called on the main thread only; every wait checks whether
 the request was cancelled; a thread never outlives its request by more than one poll interval.
 
+A node is identified by the id in its knob `node_uid`, never by its name: a name that the artist
+gives to another node must not give it the other's pictures. Its mattes are in a folder of that id,
+which versions of the script share; what a script has made there is in records (hosts/store.py), so
+that Clear in one version leaves the mattes of the others.
+
 As a program, in Nuke's Python or under `nuke -t`:
 
     python -m mattebridge_nuke script.nk --frames=1001-1010 [--node=MatteBridge1]
+
+The program does not write the script, which the artist may have open. The node finds the mattes by
+their records when the script is opened, before a render in a terminal, and by the content of the
+inputs when Matte range is pressed.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import sys
@@ -68,9 +78,16 @@ NO_PIXELS = re.compile(
     r"|indicators|postage_stamp.*|cached|dope_sheet|autolabel|knobChanged|updateUI|on[A-Z]\w*"
     r"|panel.*|rootNodeUpdated|lifetime\w*|useLifetime"
 )
+# Knobs of the OFX plugin that do not affect the pixels of a frame that it has computed.
+NO_PLUGIN_PIXELS = ("timeout", "endpoint", "refresh")
 POLL_S = 0.1
 # The channel of a Nuke layer as an EXR names it.
 EXR_NAMES = {"red": "R", "green": "G", "blue": "B", "alpha": "A"}
+
+# A node's id is the name of its folder.
+UID = re.compile(r"[0-9A-Za-z_-]+")
+# In place of a script's name while it has none: another session's script is another one.
+UNSAVED = f"unsaved-{uuid.uuid4().hex}"
 
 _jobs: dict[str, _Job] = {}
 
@@ -93,6 +110,7 @@ def set_up() -> None:
         sys.path.append(vendored)
     nuke.addOnCreate(_on_create, nodeClass="Group")
     nuke.addOnDestroy(_on_destroy, nodeClass="Group")
+    nuke.addOnScriptLoad(_on_script_load)
     nuke.addOnScriptClose(_on_script_close)
     nuke.addBeforeRender(_on_render)
 
@@ -110,14 +128,21 @@ def _on_create() -> None:
         return
     uid = node["node_uid"].value()
     others = [other for other in _our_nodes() if other.fullName() != node.fullName()]
-    if not uid or any(other["node_uid"].value() == uid for other in others):
+    if any(other["node_uid"].value() == uid for other in others):
         node["node_uid"].setValue(uuid.uuid4().hex)
+    _uid_of(node)
 
 
 def _on_destroy() -> None:
     node = nuke.thisNode()
     if is_ours(node):
         _cancel_job(node["node_uid"].value())
+
+
+def _on_script_load() -> None:
+    """Show what was matted elsewhere: by a farm, or before the script's folder was moved."""
+    for node in _our_nodes():
+        _look_for_mattes(node)
 
 
 def _on_script_close() -> None:
@@ -131,6 +156,8 @@ def _on_render() -> None:
     if parent is not None and is_ours(parent):
         return  # the scratch Write of a MatteBridge node
     for node in _our_nodes():
+        if not nuke.GUI:
+            _look_for_mattes(node)
         if check_upstream(node) and not nuke.GUI:
             print(f"mattebridge: {node.fullName()}: {CHANGED}", flush=True)
 
@@ -141,7 +168,23 @@ def is_ours(node: nuke.Node) -> bool:
 
 
 def _our_nodes() -> list[nuke.Node]:
-    return [node for node in nuke.allNodes("Group", recurseGroups=True) if is_ours(node)]
+    found = nuke.allNodes("Group", group=nuke.root(), recurseGroups=True)
+    return [node for node in found if is_ours(node)]
+
+
+def _node_of(uid: str) -> Optional[nuke.Node]:
+    """The node with an id, whatever its name is by now."""
+    found = (node for node in _our_nodes() if node["node_uid"].value() == uid)
+    return next(found, None)
+
+
+def _uid_of(node: nuke.Node) -> str:
+    """The id of a node. One that has lost its own gets a new one, and with it an empty folder."""
+    uid = str(node["node_uid"].value())
+    if not UID.fullmatch(uid):
+        uid = uuid.uuid4().hex
+        node["node_uid"].setValue(uid)
+    return uid
 
 
 # ---------------------------------------------------------------------------------------- the node
@@ -201,7 +244,8 @@ def _knobs() -> Iterator[nuke.Knob]:
         ("matte_range", "Matte range", "Matte First to Last. Frames that have not changed are "
          "rendered, but not matted again."),
         ("cancel", "Cancel", "Stop matting; frames that are finished stay."),
-        ("clear", "Clear", "Remove every matte of this node from disk."),
+        ("clear", "Clear", "Remove the mattes that this node made for this script "
+         "from disk. Those that other versions of the script use stay."),
         ("open_status", "Daemon status", "Show what the daemon is doing."),
     ):  # fmt: skip
         yield _tip(nuke.PyScript_Knob(function, label, _button(function)), tip)
@@ -287,15 +331,17 @@ def cancel(node: nuke.Node) -> None:
 
 
 def clear(node: nuke.Node) -> None:
-    """Button: remove this node's mattes, also from disk."""
+    """Button: remove the mattes that this node made for this script, also from disk."""
 
     def work() -> None:
         if node["node_uid"].value() in _jobs:
             raise HostError("cancel the matte that is running first")
-        _package("store").clear(_store_of(node))
+        store = _store_of(node)
+        nothing_left = _package("store").clear(store, _writer_of(store))
         _read_of(node)["file"].setValue(NOT_YET)
         node["matted_from"].setValue("")
-        _say(node, READY)
+        _say(node, READY if nothing_left else f"{READY}; what this script did not make is still "
+             f"in {store}")  # fmt: skip
 
     _guarded(node, work)
 
@@ -354,7 +400,7 @@ def check_upstream(node: nuke.Node) -> bool:
 def open_status(node: nuke.Node) -> None:
     """Button: show the daemon's status; asked for on a separate thread."""
     instance = node["instance"].value() or None
-    name = node.fullName()
+    uid = _uid_of(node)
 
     def ask() -> None:
         try:
@@ -362,7 +408,7 @@ def open_status(node: nuke.Node) -> None:
             text = route.status_line(instance)
         except Exception as error:
             text = _sentence(error)
-        _on_main(lambda: _say_by_name(name, text))
+        _on_main(lambda: _say_to(uid, text))
 
     if nuke.GUI:
         _run_aside(ask)
@@ -457,13 +503,13 @@ PIXEL_KNOBS = (
 )  # fmt: skip
 
 
-def graph_signature(node: nuke.Node) -> str:
+def graph_signature(node: nuke.Node, limit_s: Optional[float] = None) -> str:
     """A digest of the knobs of all nodes above the node, and of its own that affect pixels.
 
     Files that were overwritten under their old names are not noticed. Empty for a graph that takes
-    longer than `LOOK_LIMIT_S`.
+    longer than `limit_s`, by default `LOOK_LIMIT_S`.
     """
-    until = time.monotonic() + LOOK_LIMIT_S
+    until = time.monotonic() + (LOOK_LIMIT_S if limit_s is None else limit_s)
     digest = hashlib.sha256()
     for name in PIXEL_KNOBS:
         digest.update(f"{name}={node[name].value()}\n".encode())
@@ -478,15 +524,40 @@ def graph_signature(node: nuke.Node) -> str:
         if above is None or not new:
             continue
         digest.update(f"{above.Class()}\n".encode())
-        for knob_name, knob in sorted(above.knobs().items()):
-            if not NO_PIXELS.fullmatch(knob_name):
-                digest.update(f"{knob_name} {knob.toScript()}\n".encode())
+        for knob_name, text in _pixel_knobs(above):
+            digest.update(f"{knob_name} {text}\n".encode())
         if time.monotonic() > until:
             return ""
         waiting += [above.input(index) for index in reversed(range(above.inputs()))]
         if above.Class() == "Group":
             waiting += [inside for inside in above.nodes() if inside.Class() == "Output"]
     return digest.hexdigest()
+
+
+def _patience_s() -> Optional[float]:
+    """How long looking at the graph may take: without a window, nobody waits for the interface."""
+    return None if nuke.GUI else math.inf
+
+
+def _pixel_knobs(node: Any) -> Iterator[tuple[str, str]]:
+    """The knobs of a node that affect its pixels, as text."""
+    parent = node.parent()
+    for name, knob in sorted(node.knobs().items()):
+        if _decides_no_pixel(node, name, knob):
+            continue
+        text = knob.toScript()
+        if name == "file" and parent is not None and is_ours(parent):
+            text = "/".join(text.split("/")[-2:])  # the set: its name says what is in it
+        yield name, text
+
+
+def _decides_no_pixel(node: Any, name: str, knob: nuke.Knob) -> bool:
+    if is_ours(node):
+        return name not in (*PIXEL_KNOBS, "route", "disable")
+    if node.Class() == PLUGIN_CLASS and name in NO_PLUGIN_PIXELS:
+        return True
+    kinds = (nuke.Tab_Knob, nuke.PyScript_Knob, nuke.Text_Knob)
+    return NO_PIXELS.fullmatch(name) is not None or isinstance(knob, kinds)
 
 
 # ------------------------------------------------------------------------------------ one request
@@ -497,16 +568,17 @@ class _NodeRequest:
 
     def __init__(self, node: nuke.Node, frames: Sequence[int]) -> None:
         request = _package("request")
-        self.name = node.fullName()
-        self.uid = str(node["node_uid"].value())
+        self.uid = _uid_of(node)
+        self._handle = node
         self.frames = [(frame, view) for frame in frames for view in nuke.views()]
         self.settings = _settings_of(node, request.ShotSettings)
         self.store = _store_of(node)
+        self.writer = _writer_of(self.store)
         self.scratch = _path_on(node, "scratch")
         self.timeout_s = float(node["timeout_s"].value())
         self.instance = node["instance"].value() or None
         self.hint_layer, self.hint_name = _hint_channel(str(node["hint_channel"].value()))
-        self.source = graph_signature(node)
+        self.source = graph_signature(node, _patience_s())
         self.inputs = [name for index, name in enumerate(INPUTS) if node.input(index) is not None]
         if "Plate" not in self.inputs:
             raise HostError("connect a plate to the Plate input")
@@ -514,6 +586,19 @@ class _NodeRequest:
         assert plate is not None
         # Half as much again, for a bounding box larger than the format.
         self.frame_bytes = int(plate.width() * plate.height() * 4 * 4 * len(self.inputs) * 1.5)
+
+    def node(self) -> Any:
+        """The node, whatever its name is by now. `Cancelled` where it was deleted."""
+        try:
+            if self._handle["node_uid"].value() == self.uid:
+                return self._handle
+        except ValueError:  # the handle of a deleted node; undo makes the node with another one
+            pass
+        found = _node_of(self.uid)
+        if found is None:
+            raise _cancelled()
+        self._handle = found
+        return found
 
     def run(
         self,
@@ -556,7 +641,7 @@ class _NodeRequest:
     def _render(self, folder: Any, frame: int, view: str) -> Any:
         """The inputs of one frame as scratch EXR, in one pass. On the main thread."""
         request = _package("request")
-        node = _by_name(self.name)
+        node = self.node()
         files = {name: folder / (f"{name}.exr") for name in self.inputs}
         for path in files.values():
             if path.exists():
@@ -589,19 +674,16 @@ class _NodeRequest:
 
     def _show(self, made: Sequence[Any]) -> None:
         """Point the Read in the group at the new set. On the main thread."""
-        store = _package("store")
-        node = _by_name(self.name)
-        read = _read_of(node)
-        shown = str(read["file"].value() or "")
-        current = os.path.dirname(_here(shown)) or None
-        before = None if current is None else type(self.store)(current)
-        folder = store.update_set(self.store, before, made, self.settings, self.source)
-        numbers = [int(name.split(".")[-1]) for name in store.read_set(folder).get("frames", {})]
-        read["file"].setValue((folder / store.PATTERN).as_posix())
-        # Frames made from different states of the graph count as changed, because some of them are.
-        source = store.source_of(folder)
-        node["matted_from"].setValue("several" if source is None else source)
-        _set(node.node("Matted"), first_frame=min(numbers), last_frame=max(numbers))
+        node = self.node()
+        folder = _package("store").update_set(
+            self.store,
+            _current_set(node, self.store),
+            made,
+            self.settings,
+            self.source,
+            writer=self.writer,
+        )
+        _show_set(node, folder)
 
     def _words(self, made: Sequence[Any]) -> str:
         found = sum(one.found for one in made)
@@ -609,6 +691,53 @@ class _NodeRequest:
         text = f"{len(made) - found} frames matted"
         text += f", {found} as before" if found else ""
         return f"{text}; {', '.join(degraded)}" if degraded else text
+
+
+def _current_set(node: nuke.Node, store: Any) -> Any:
+    """The folder of the set that the node shows, also after a move of the script; or None."""
+    shown = _here(str(_read_of(node)["file"].value() or ""))
+    if not os.path.dirname(shown):
+        return None
+    return _package("store").find_set(store, type(store)(shown).parent)
+
+
+def _show_set(node: Any, folder: Any) -> None:
+    """Point the Read in the group at a set of frames."""
+    store = _package("store")
+    numbers = [int(name.split(".")[-1]) for name in store.read_set(folder).get("frames", {})]
+    _read_of(node)["file"].setValue((folder / store.PATTERN).as_posix())
+    # Frames made from different states of the graph count as changed, because some of them are.
+    source = store.source_of(folder)
+    node["matted_from"].setValue("several" if source is None else source)
+    if numbers:
+        _set(node.node("Matted"), first_frame=min(numbers), last_frame=max(numbers))
+
+
+def _look_for_mattes(node: nuke.Node) -> None:
+    """Show the mattes that other processes made of what the node would be matted from now.
+
+    Also those of the node's own set, where it is in another folder since the script was moved.
+    Never an error: a script opens without them, and a button says what is wrong.
+    """
+    if node["route"].value() == LIVE or not UID.fullmatch(str(node["node_uid"].value())):
+        return
+    try:
+        place, store = _store_of(node), _package("store")
+        current = _current_set(node, place)
+        settings = _settings_of(node, _package("request").ShotSettings)
+        writer = _writer_of(place)
+        source = graph_signature(node, _patience_s())
+        found = store.take_up(place, current, settings, source, writer=writer)
+        shown = os.path.dirname(_here(str(_read_of(node)["file"].value() or "")))
+        if found is None and current is not None and not os.path.isdir(shown):
+            found = current
+        if found is not None:
+            _show_set(node, found)
+            _say(node, AS_MATTED)
+            check_upstream(node)
+    except Exception as error:
+        if not nuke.GUI:
+            print(f"mattebridge: {node.fullName()}: {_sentence(error)}", flush=True)
 
 
 class _Quiet:
@@ -677,7 +806,7 @@ def _store_of(node: nuke.Node) -> Any:
     """The folder of this node's mattes."""
     from pathlib import Path
 
-    uid = node["node_uid"].value()
+    uid = _uid_of(node)
     chosen = _path_on(node, "store")
     if chosen:
         return Path(chosen) / uid
@@ -685,6 +814,20 @@ def _store_of(node: nuke.Node) -> Any:
     if os.path.isabs(script):
         return Path(script).parent / "mattebridge" / uid
     return Path(tempfile.gettempdir()) / (f"mattebridge-mattes-{_user()}") / uid
+
+
+def _writer_of(store: Any) -> str:
+    """Who makes the mattes in a store: the open script, by its way from there.
+
+    It is the same after both were moved, and on machines with another mount point.
+    """
+    script = nuke.root().name()
+    if not os.path.isabs(script):
+        return UNSAVED
+    try:
+        return os.path.relpath(script, store).replace("\\", "/")
+    except ValueError:  # on another drive of Windows
+        return script
 
 
 def _path_on(node: nuke.Node, name: str) -> Optional[str]:
@@ -709,13 +852,6 @@ def _read_of(node: Any) -> nuke.Node:
     if read is None:
         raise HostError(f"there is no Read named Matte in {node.name()} any more")
     return read
-
-
-def _by_name(name: str) -> Any:
-    node = nuke.toNode(name)
-    if node is None:
-        raise _cancelled()
-    return node
 
 
 # -------------------------------------------------------------------------- threads, words, errors
@@ -772,7 +908,7 @@ class _Job:
         self.task = None
         if _jobs.get(self.request.uid) is self:
             del _jobs[self.request.uid]
-        _say_by_name(self.request.name, text)
+        _say_to(self.request.uid, text)
 
 
 def _start(node: nuke.Node, frames: Sequence[int]) -> None:
@@ -851,8 +987,8 @@ def _say(node: nuke.Node, text: str) -> None:
     node["status"].setValue(text)
 
 
-def _say_by_name(name: str, text: str) -> None:
-    node = nuke.toNode(name)
+def _say_to(uid: str, text: str) -> None:
+    node = _node_of(uid)
     if node is not None:
         _say(node, text)
 
@@ -901,7 +1037,8 @@ def main(arguments: Sequence[str]) -> int:
     # Nuke takes a last argument that is a number as its own frame range.
     options = parser.parse_args([word for word in arguments if word != "end"])
     try:
-        nuke.scriptOpen(options.script)
+        # A relative name would be that of a script without a folder.
+        nuke.scriptOpen(os.path.abspath(options.script))
         nodes = [nuke.toNode(options.node)] if options.node else _our_nodes()
         nodes = [node for node in nodes if node is not None]
         if not nodes:
@@ -912,8 +1049,7 @@ def main(arguments: Sequence[str]) -> int:
             request = _NodeRequest(node, frames)
             total = len(request.frames)
             text = matte_here(request, _print_progress(total))
-            print(f"{node.fullName()}: {text}", flush=True)
-        nuke.scriptSave(options.script)
+            print(f"{node.fullName()}: {text}; in {request.store}", flush=True)
     except KeyboardInterrupt:
         print("mattebridge: cancelled", file=sys.stderr, flush=True)
         return 4
@@ -935,5 +1071,18 @@ def _print_progress(total: int) -> Callable[[int, str], None]:
     return report
 
 
+def arguments_of(raw: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    """The words behind this file: of all that Nuke was started with, else of `sys.argv`.
+
+    Before this file come Nuke's own (`-t`, `-V 2`), and Nuke removes a last one that is a number
+    from `sys.argv`.
+    """
+    own = os.path.basename(__file__)
+    for index, word in enumerate(raw):
+        if os.path.basename(word.replace("\\", "/")) == own:
+            return list(raw[index + 1 :])
+    return list(arguments[1:])
+
+
 if __name__ == "__main__":
-    sys.exit(main(list(nuke.rawArgs)[1:] if nuke.rawArgs else sys.argv[1:]))
+    sys.exit(main(arguments_of(nuke.rawArgs, sys.argv)))

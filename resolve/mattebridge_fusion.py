@@ -33,6 +33,8 @@ ROLES = ("plate", "clean_plate", "alpha_hint", "garbage_matte", "core_matte")
 HELD = "held:"
 NOTE = "mattebridge.restore"
 OURS = "mattebridge.scratch"
+# On a Loader: the folder of the set that it shows, to which the next run adds.
+SHOWN = "mattebridge.set"
 # Frames of one Render call; more would only enlarge the scratch folder.
 CHUNK_FRAMES = 8
 EXR_FLOAT = 2
@@ -102,15 +104,22 @@ def _proposal(comp: Any, tool: Any) -> Options:
     plate = tool if tool is not None else comp.ActiveTool
     if plate is None:
         raise HostError("select the tool that gives the plate, then run the script again")
-    names = [each.GetAttrs()["TOOLS_Name"] for each in comp.GetToolList(False).values()]
+    of_plate = plate.GetAttrs()["TOOLS_Name"]
+    # The plate would be its own clean plate where its name says so; a Saver gives no picture.
+    left_out = {of_plate, *_names_of(comp.GetToolList(False, "Saver")), *LOADERS}
+    names = [name for name in _names_of(comp.GetToolList(False)) if name not in left_out]
     first, last = _range_of(comp)
     return Options(
-        plate=plate.GetAttrs()["TOOLS_Name"],
+        plate=of_plate,
         clean_plate=_named_like("clean", names),
         alpha_hint=_named_like("hint", names),
         first=first,
         last=last,
     )
+
+
+def _names_of(tools: Mapping[Any, Any]) -> list[str]:
+    return [str(tool.GetAttrs()["TOOLS_Name"]) for tool in tools.values()]
 
 
 def _named_like(word: str, names: Sequence[str]) -> str:
@@ -210,7 +219,8 @@ def matte(
                 for path in paths.values():
                     path.unlink(missing_ok=True)  # the command line has deleted them already
         words = way.words
-    _show(comp, tools["plate"], store.update_set(place, None, made, settings), frames)
+    shown = _shown_set(comp, tools["plate"], place)
+    _show(comp, tools["plate"], store.update_set(place, shown, made, settings))
     found = sum(one.found for one in made)
     text = f"{len(made) - found} frames matted" + (f", {found} as before" if found else "")
     degraded = sorted({label for one in made for label in one.degraded})
@@ -363,21 +373,41 @@ def _select(comp: Any, tools: Sequence[Any], active: Any) -> None:
     comp.SetActiveTool(active)
 
 
-def _show(comp: Any, plate: Any, folder: Path, frames: Sequence[int]) -> None:
+def _loaders_of(comp: Any, plate: Any) -> dict[str, Any]:
+    """The Loaders that earlier runs made for a plate, by what they give."""
+    of = plate.GetAttrs()["TOOLS_Name"]
+    return {
+        loader.GetData("mattebridge.gives"): loader
+        for loader in comp.GetToolList(False, "Loader").values()
+        if loader.GetData("mattebridge.plate") == of
+    }
+
+
+def _shown_set(comp: Any, plate: Any, store: Path) -> Optional[Path]:
+    """The folder of the set that the Loaders of a plate show, also after a move; or None."""
+    for loader in _loaders_of(comp, plate).values():
+        shown = loader.GetData(SHOWN)
+        if shown:
+            found: Optional[Path] = _package("store").find_set(store, Path(shown))
+            return found
+    return None
+
+
+def _show(comp: Any, plate: Any, folder: Path) -> None:
     """Two Loaders of the set: premultiplied RGBA, and foreground with the matte as alpha."""
     of = plate.GetAttrs()["TOOLS_Name"]
+    listed = _package("store").read_set(folder)["frames"]
+    frames = sorted(int(name.split(".")[-1]) for name in listed)
     with _one_step(comp, "MatteBridge", keep=True):
-        known = {
-            (loader.GetData("mattebridge.plate"), loader.GetData("mattebridge.gives")): loader
-            for loader in comp.GetToolList(False, "Loader").values()
-        }
+        known = _loaders_of(comp, plate)
         for name, channels in LOADERS.items():
-            loader = known.get((of, name))
+            loader = known.get(name)
             if loader is None:
                 loader = comp.AddTool("Loader", AUTOMATIC, AUTOMATIC)
                 loader.SetAttrs({"TOOLS_Name": name})
                 loader.SetData("mattebridge.plate", of)
                 loader.SetData("mattebridge.gives", name)
+            loader.SetData(SHOWN, str(folder))
             loader.SetInput("Clip", str(folder / f"matte.main.{frames[0]:04d}.exr"))
             loader.SetInput("GlobalIn", frames[0])
             loader.SetInput("GlobalOut", frames[-1])

@@ -92,3 +92,10 @@ PRESETS = {
         ema=0.999,
     ),
 }
+
+
+def planned(changes: dict[str, Any]) -> Plan:
+    """The plan of a new run: a preset (`changes["preset"]`) with the fields that were given."""
+    plan = PRESETS[changes["preset"]]
+    fields = {k: v for k, v in changes.items() if k in plan.as_dict() and k != "preset"}
+    return replace(plan, **fields)

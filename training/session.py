@@ -14,7 +14,7 @@ import torch
 from training import curve, judge, state
 from training.canvases import GROUP
 from training.losses import KEYER, PARTS
-from training.train import planned
+from training.plan import planned
 from training.trainer import Trainer
 
 _LOG_EVERY = 20

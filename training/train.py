@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,15 +100,6 @@ def _conditions(options: argparse.Namespace) -> dict[str, Any]:
     return {
         name: getattr(options, name) for name in (*names, "per_kind", "stop_after", "small_state")
     }
-
-
-def planned(changes: dict[str, Any]) -> Any:
-    """The plan of a new run."""
-    from training.plan import PRESETS
-
-    plan = PRESETS[changes["preset"]]
-    fields = {k: v for k, v in changes.items() if k in plan.as_dict() and k != "preset"}
-    return replace(plan, **fields)
 
 
 if __name__ == "__main__":

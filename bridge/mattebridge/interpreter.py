@@ -2,7 +2,13 @@
 
 Inside Nuke or Resolve `sys.executable` is the host itself, and its environment points at the host's
 own Python, Qt and CUDA. So the daemon's interpreter is always a configured one, never this
-process's, and its environment is cleaned of what the host set for itself.
+process's, and its environment is cleaned of what the host set for itself:
+
+    MATTEBRIDGE_DAEMON_PYTHON, else the note (daemon.json) that `install` or `serve` wrote,
+    else the `mattebridge` command: on PATH, or the one that pip wrote for this very package
+
+The note names a program that will be run. The rule that must not be broken: it is obeyed only where
+nobody but the user can have written it.
 
 Runs on Python 3.9; standard library only: hosts without numpy run the `mattebridge` command this
 way.
@@ -10,15 +16,15 @@ way.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
+import stat
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Optional
 
-from mattebridge.errors import ConnectionFailed, FrameWriteError
-from mattebridge.whole_files import replace_file
+from mattebridge.errors import ConnectionFailed, UnsafeRuntimeError
 
 # What a host sets for itself and a daemon must not see.
 HOST_VARIABLES = (
@@ -32,22 +38,29 @@ HOST_VARIABLES = (
     "QT_PLUGIN_PATH",
     "QT_QPA_PLATFORM_PLUGIN_PATH",
 )
+# The modules of `mattebridge[daemon]`: without them a daemon starts and can matte nothing.
+DAEMON_HALF = ("torch", "cv2", "OpenImageIO", "fileseq", "safetensors")
+_MAX_NOTE_BYTES = 1 << 16
 
 
 def daemon_command(python: Optional[str] = None) -> list[str]:
     """The start of a command line that runs `mattebridge` in the daemon's environment.
 
-    `python` is given by mattebridge's own command line alone. Else: `MATTEBRIDGE_DAEMON_PYTHON`,
-    the configured interpreter, the `mattebridge` command on PATH; `ConnectionFailed` without any.
+    `python` is given by mattebridge's own command line alone. Raises `ConnectionFailed` where no
+    environment is known, `UnsafeRuntimeError` where another user could have written the note.
     """
-    chosen = python or os.environ.get("MATTEBRIDGE_DAEMON_PYTHON") or _configured_interpreter()
+    chosen = python or os.environ.get("MATTEBRIDGE_DAEMON_PYTHON")
+    noted = None if chosen else noted_interpreter()
+    if noted is not None and can_run(noted):
+        chosen = noted
     if chosen:
         return [chosen, "-m", "mattebridge"]
-    command = shutil.which("mattebridge")
+    command = shutil.which("mattebridge") or _command_of_this_package()
     if command:
         return [command]
+    gone = f" ({noted}, named in {config_file()}, is not there)" if noted else ""
     raise ConnectionFailed(
-        "no daemon is running and none can be started: set MATTEBRIDGE_DAEMON_PYTHON to the "
+        f"no daemon is running and none can be started{gone}: set MATTEBRIDGE_DAEMON_PYTHON to the "
         "Python where mattebridge[daemon] is installed, or run `mattebridge serve` once"
     )
 
@@ -57,24 +70,68 @@ def clean_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if key not in HOST_VARIABLES}
 
 
+def _command_of_this_package() -> Optional[str]:
+    """The `mattebridge` command that was installed together with this package and the daemon half.
+
+    pip's list of the package's files names it, wherever PATH leads. What `mattebridge install`
+    copies into a host has no such list.
+    """
+    from importlib import metadata
+
+    if not has_daemon_half():
+        return None
+    for package in metadata.distributions(name="mattebridge"):
+        for file in package.files or ():
+            path = os.path.normpath(str(file.locate()))
+            if file.stem == "mattebridge" and file.suffix in ("", ".exe") and can_run(path):
+                return path
+    return None
+
+
+def has_daemon_half() -> bool:
+    """Whether this environment has the packages of `mattebridge[daemon]`; imports none of them."""
+    return all(PathFinder.find_spec(name) for name in DAEMON_HALF)
+
+
+def can_run(path: str) -> bool:
+    """Whether a path names a program."""
+    return os.path.isfile(path) and os.access(path, os.X_OK)
+
+
+# ---------------------------------------------------------------------------------------- the note
+
+
 def config_file() -> Path:
     """Where `mattebridge serve` and `mattebridge install` write the daemon's interpreter."""
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
     return Path(home) / "mattebridge" / "daemon.json"
 
 
-def remember_interpreter(python: str) -> None:
-    """Write down the interpreter to start daemons with, unless a working one is there already."""
-    if _configured_interpreter():
-        return
-    # A read-only or missing home only means that no client can start a daemon later.
-    with contextlib.suppress(FrameWriteError):
-        replace_file(config_file(), json.dumps({"python": python}).encode() + b"\n")
+def noted_interpreter() -> Optional[str]:
+    """The interpreter that is written down; None without a note.
 
-
-def _configured_interpreter() -> Optional[str]:
+    Raises `UnsafeRuntimeError` where another user may have written it.
+    """
+    path = config_file()
     try:
-        found = json.loads(config_file().read_text(encoding="utf-8")).get("python")
+        _refuse_open(path.parent, os.stat(path.parent))
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with open(descriptor, "rb") as file:
+            _refuse_open(path, os.fstat(descriptor))
+            found = json.loads(file.read(_MAX_NOTE_BYTES)).get("python")
     except (OSError, ValueError, AttributeError):
         return None
-    return found if isinstance(found, str) and os.access(found, os.X_OK) else None
+    return found if isinstance(found, str) and found else None
+
+
+def _refuse_open(path: Path, found: os.stat_result) -> None:
+    if os.name != "posix":
+        return
+    mode = stat.S_IMODE(found.st_mode)
+    if found.st_uid in (os.geteuid(), 0) and not mode & 0o022:
+        return
+    raise UnsafeRuntimeError(
+        f"the Python that starts the daemon is named in {config_file()}, and {path} belongs to user"
+        f" {found.st_uid} with mode {mode:04o}, so that others may have written it: make it yours"
+        " alone (chown, chmod go-w), or set MATTEBRIDGE_DAEMON_PYTHON"
+    )

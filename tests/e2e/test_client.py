@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import resource
 import shutil
@@ -373,6 +374,41 @@ def test_a_held_clean_plate_gives_the_same_pixels_as_one_that_is_sent(
             other.matte(SHOT.plate, "sh010", **PLAIN)
         with pytest.raises(PlateError):
             other.drop_clean_plate("sh010")
+
+
+def test_another_clients_plate_is_not_replaced_in_silence(shared_daemon: DaemonProcess) -> None:
+    other_set = np.ascontiguousarray(SHOT.clean_plate[::-1])
+    with _connected(shared_daemon) as client, _connected(shared_daemon) as other:
+        client.hold_clean_plate("loft", SHOT.clean_plate)
+        before = client.matte(SHOT.plate, "loft", **PLAIN)
+        assert before.clean_plate_digest == hashlib.sha256(SHOT.clean_plate.tobytes()).hexdigest()
+        with pytest.raises(PlateError, match=r"'loft' \(64x48.*replaced"):
+            other.hold_clean_plate("loft", other_set)
+        after = client.matte(SHOT.plate, "loft", **PLAIN)
+        assert same(after, matted_here(*SHOT))
+        assert after.clean_plate_digest == before.clean_plate_digest
+        # The same pixels may be sent again, also by another client.
+        assert len(other.hold_clean_plate("loft", SHOT.clean_plate)) == 1
+        (held,) = other.hold_clean_plate("loft", other_set, replace=True)
+        replaced = client.matte(SHOT.plate, "loft", **PLAIN)
+        assert same(replaced, matted_here(SHOT.plate, other_set))
+        assert replaced.clean_plate_digest == held["digest"] != before.clean_plate_digest
+        assert client.matte(*SHOT, **PLAIN).clean_plate_digest == ""
+        assert client.drop_clean_plate("loft") == []
+
+
+def test_the_plates_of_one_client_do_not_push_out_those_of_another(
+    shared_daemon: DaemonProcess,
+) -> None:
+    tiny = np.zeros((4, 4, 3), np.float32)
+    with _connected(shared_daemon) as client, _connected(shared_daemon) as many:
+        client.hold_clean_plate("sh010", SHOT.clean_plate)
+        for number in range(80):
+            held = many.hold_clean_plate(f"many-{number}", tiny)
+        assert "sh010" in [plate["name"] for plate in held]
+        assert same(client.matte(SHOT.plate, "sh010", **PLAIN), matted_here(*SHOT))
+        for plate in held:
+            client.drop_clean_plate(plate["name"])
 
 
 def test_a_content_key_is_believed_within_its_session_and_nowhere_else(

@@ -117,6 +117,55 @@ def test_again_costs_nothing_and_makes_no_second_loader(
     assert len(comp._tools) == count
 
 
+def test_a_second_range_is_added_to_the_first_in_the_loaders(
+    script: Any, shared_daemon: DaemonProcess, tmp_path: Path
+) -> None:
+    comp, _ = make_comp(tmp_path, range(1, 8))
+    script.matte(comp, options(script, shared_daemon, tmp_path, first=2, last=3))
+    script.matte(comp, options(script, shared_daemon, tmp_path, first=6, last=7))
+    script.matte(comp, options(script, shared_daemon, tmp_path, first=1, last=1))
+    rgba, foreground = comp.FindTool("MatteBridge"), comp.FindTool("MatteBridgeForeground")
+    assert rgba is not None
+    assert foreground is not None
+    for loader in (rgba, foreground):
+        for frame in (1, 2, 3, 6, 7):
+            loader._picture(frame)
+        for frame in (4, 5):
+            with pytest.raises(FileNotFoundError):
+                loader._picture(frame)
+        assert (loader._inputs["GlobalIn"], loader._inputs["GlobalOut"]) == (1, 7)
+    assert sum(tool._kind == "Loader" for tool in comp._tools) == 4
+
+
+def test_a_range_with_other_settings_is_not_mixed_with_the_first(
+    script: Any, shared_daemon: DaemonProcess, tmp_path: Path
+) -> None:
+    comp, _ = make_comp(tmp_path, range(1, 5))
+    script.matte(comp, options(script, shared_daemon, tmp_path, first=1, last=2))
+    other = {"foreground": "plate", "first": 3, "last": 4}
+    script.matte(comp, options(script, shared_daemon, tmp_path, **other))
+    rgba = comp.FindTool("MatteBridge")
+    assert rgba is not None
+    rgba._picture(3)
+    with pytest.raises(FileNotFoundError):
+        rgba._picture(1)
+    assert (rgba._inputs["GlobalIn"], rgba._inputs["GlobalOut"]) == (3, 4)
+
+
+def test_the_loaders_keep_their_first_range_after_the_folder_was_moved(
+    script: Any, shared_daemon: DaemonProcess, tmp_path: Path
+) -> None:
+    comp, _ = make_comp(tmp_path, range(1, 5))
+    script.matte(comp, options(script, shared_daemon, tmp_path, first=1, last=2))
+    (tmp_path / "store").rename(tmp_path / "moved")
+    moved = {"store": str(tmp_path / "moved"), "first": 3, "last": 4}
+    script.matte(comp, options(script, shared_daemon, tmp_path, **moved))
+    rgba = comp.FindTool("MatteBridge")
+    assert rgba is not None
+    for frame in (1, 2, 3, 4):
+        rgba._picture(frame)
+
+
 def test_a_long_range_is_rendered_a_few_frames_at_a_time(
     script: Any, shared_daemon: DaemonProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,6 +361,28 @@ def test_the_dialog_proposes_the_selected_tool_and_the_clean_plate_by_name(
     comp.ActiveTool = None
     assert script.main(None, comp, None) == 2
     assert "select the tool that gives the plate" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("plate", "others", "clean_plate"),
+    [
+        ("CleanupPlate", ["Roto"], ""),
+        ("CleanupPlate", ["CleanPlate"], "CleanPlate"),
+        ("Plate", ["CleanPlate"], "CleanPlate"),
+        ("Plate", ["CleanPlate", "Clean2"], ""),
+    ],
+)
+def test_the_plate_is_never_proposed_as_its_own_clean_plate_or_hint(
+    script: Any, plate: str, others: list[str], clean_plate: str
+) -> None:
+    comp = Comp(1, 2)
+    tool = comp.make("Loader", f"{plate}Hint", Clip="a.0001.exr")
+    for name in others:
+        comp.make("Loader", name, Clip="b.0001.exr")
+    comp.make("Saver", "SaveCleanHint", tool, Clip="c.0001.exr")
+    proposal = script._proposal(comp, tool)
+    assert (proposal.plate, proposal.clean_plate) == (f"{plate}Hint", clean_plate)
+    assert proposal.alpha_hint == ""
 
 
 def test_the_fake_and_the_script_use_no_name_that_is_not_in_the_table(script: Any) -> None:

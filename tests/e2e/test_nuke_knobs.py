@@ -59,7 +59,7 @@ def test_a_clean_plate_that_the_daemon_holds_is_used_by_name(
         for name, plane in comp.frame(1).channels.items():
             np.testing.assert_array_equal(plane, expected.channels[name])
         # The name may stand for another picture by now.
-        client.hold_clean_plate("sh010", plate * np.float32(0.9))
+        client.hold_clean_plate("sh010", plate * np.float32(0.9), replace=True)
         comp.range(1, 1)
         assert comp.wait() == "1 frames matted"
         client.drop_clean_plate("sh010")
@@ -159,6 +159,62 @@ def test_a_knob_of_the_node_that_decides_pixels_is_a_change_too(
     assert comp.status == "the mattes are up to date"
     comp.node["timeout_s"].setValue(5.0)
     assert comp.status == "the mattes are up to date"
+
+
+def test_a_knob_above_that_decides_no_pixel_is_no_change(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path), gui=True)
+    comp.range(1, 2)
+    comp.wait()
+    below = comp.tool.create()
+    below.setInput(0, comp.node)
+    below.setInput(1, comp.clean_plate)
+    for name in ("instance", "store", "model", "first", "last"):
+        below[name].setValue(comp.node[name].value())
+    comp.host.press(below, "matte_range")
+    comp.host.pump(lambda: not comp.tool._jobs)
+    matted = below["status"].value()
+    assert matted.startswith("2 frames matted")
+
+    def said(**values: Any) -> str:
+        for name, value in values.items():
+            comp.node[name].setValue(value)
+        comp.host.open_panel(below)
+        return str(below["status"].value())
+
+    assert said(status="something else", timeout_s=5.0, instance="v9") == matted
+    assert said(first=1, last=1, increment=2, scratch="/tmp") == matted
+    assert said(foreground="unmix") == comp.tool.CHANGED
+    assert said(foreground="model") == comp.tool.AS_MATTED
+    button = comp.host.module.PyScript_Knob("note_button", "Note", "print(1)")
+    comp.clean_plate.addKnob(button)
+    assert said() == comp.tool.AS_MATTED
+    comp.node["route"].setValue("pre-render")
+    comp.node["instance"].setValue(below["instance"].value())
+    comp.range(1, 1)
+    comp.wait()
+    assert said() == comp.tool.AS_MATTED
+    comp.node["foreground"].setValue("plate")
+    comp.range(1, 1)
+    comp.wait()
+    assert said() == comp.tool.CHANGED
+
+
+def test_the_time_limit_of_a_live_node_above_is_no_change(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path))
+    comp.host.plugins.add(comp.tool.PLUGIN_CLASS)
+    comp.node["route"].setValue("live (OFX)")
+    below = comp.tool.create()
+    below.setInput(0, comp.node)
+    before = comp.tool.graph_signature(below)
+    comp.node["timeout_s"].setValue(5.0)
+    comp.node["instance"].setValue("v9")
+    assert comp.tool.graph_signature(below) == before
+    comp.node["model"].setValue("default")
+    assert comp.tool.graph_signature(below) != before
 
 
 def test_frames_of_two_states_of_the_plate_are_said_to_be_so(

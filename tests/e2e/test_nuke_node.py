@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import time
 from pathlib import Path
 from typing import Any, Callable
@@ -12,7 +13,7 @@ import pytest
 
 from fakes.daemon_process import DaemonProcess
 from fakes.host_shot import make_shot
-from fakes.nuke_comp import Comp, assert_same, offline
+from fakes.nuke_comp import NUKE_FOLDER, Comp, assert_same, offline
 from fakes.nuke_host import NukeHost, Picture, load, save
 from fakes.nuke_script import save_node
 
@@ -264,6 +265,29 @@ def test_a_node_deleted_while_matting_ends_its_request(
     assert len(comp.host.rendered) < 39
 
 
+def test_a_node_renamed_while_matting_keeps_its_job_and_its_old_name_gives_another_node_nothing(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path, range(1, 9)), gui=True)
+    comp.range(1, 8)
+    comp.host.pump(lambda: len(comp.host.rendered) >= 1)
+    old_name = comp.node.name()
+    comp.node.setName("Hero")
+    other = comp.tool.create()
+    other.setName(old_name)
+    assert comp.wait() == "8 frames matted"
+    comp.host.settle()
+    comp.frame(8)
+    assert other.name() == old_name
+    assert other["status"].value() == comp.tool.READY
+    with pytest.raises(RuntimeError, match="press_Matte_Range_first"):
+        comp.host.frame_of(other, 1)
+    other.setName("Elsewhere")
+    comp.host.press(comp.node, "open_status")
+    comp.node.setName("Renamed")
+    comp.host.pump(lambda: comp.status.startswith("daemon ready"))
+
+
 def test_no_daemon_is_one_sentence_and_the_node_still_opens(
     make_comp: Callable[..., Comp], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,6 +347,114 @@ def test_clear_removes_this_nodes_files_and_no_others(
     assert comp.status == "not matted yet"
 
 
+@pytest.mark.parametrize("rematted", [False, True])
+@pytest.mark.parametrize("chosen", [False, True])
+def test_clear_in_a_later_version_leaves_the_mattes_of_the_earlier_one(
+    make_comp: Callable[..., Comp], tmp_path: Path, rematted: bool, chosen: bool
+) -> None:
+    comp = make_comp(make_shot(tmp_path, (1, 2, 3)))
+    nuke = comp.host.module
+    if not chosen:
+        comp.node["store"].setValue("")
+    first, second = str(tmp_path / "shot_v1.nk"), str(tmp_path / "shot_v2.nk")
+    nuke.scriptSave(first)
+    comp.range(1, 3)
+    nuke.scriptSave(first)
+    expected = comp.frame(2).channels["matte.alpha"]
+    nuke.scriptSave(second)
+    if rematted:
+        comp.node["foreground"].setValue("plate")
+        comp.range(2, 2)
+        comp.range(3, 3)
+    comp.host.press(comp.node, "clear")
+    assert comp.status.startswith("not matted yet; what this script did not make is still in ")
+    nuke.scriptSave(second)
+    nuke.scriptOpen(first)
+    node = nuke.toNode("MatteBridge1")
+    same = comp.host.frame_of(node, 2).channels["matte.alpha"]
+    np.testing.assert_array_equal(same, expected)
+    comp.host.press(node, "clear")
+    assert node["status"].value() == "not matted yet"
+    assert not list(tmp_path.rglob("frames/*.exr"))
+
+
+def test_clear_of_a_script_that_was_saved_under_two_names_since_it_was_matted_deletes_nothing(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path))
+    comp.range(1, 2)
+    comp.host.module.scriptSave(str(tmp_path / "shot_v1.nk"))
+    comp.host.module.scriptSave(str(tmp_path / "shot_v2.nk"))
+    comp.host.press(comp.node, "clear")
+    comp.host.module.scriptOpen(str(tmp_path / "shot_v1.nk"))
+    comp.host.frame_of(comp.host.module.toNode("MatteBridge1"), 2)
+
+
+def test_a_node_without_an_id_never_clears_the_chosen_folder(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path))
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "plate.0001.exr").write_text("the artist's own")
+    for lost in ("", "..", "../store", "."):
+        comp.node["node_uid"].setValue(lost)
+        comp.host.press(comp.node, "clear")
+        assert comp.status == "not matted yet"
+        assert [path.name for path in (tmp_path / "store").iterdir()] == ["plate.0001.exr"]
+    comp.node["node_uid"].setValue("")
+    comp.range(1, 2)
+    assert comp.status == "2 frames matted"
+    assert len(comp.node["node_uid"].value()) == 32
+    comp.host.press(comp.node, "clear")
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["plate.0001.exr"]
+
+
+def test_clear_that_may_not_remove_the_files_says_so_and_goes_on_showing_them(
+    make_comp: Callable[..., Comp], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comp = make_comp(make_shot(tmp_path), gui=True)
+    comp.range(1, 2)
+    comp.wait()
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    comp.host.press(comp.node, "clear")
+    assert comp.status.endswith("ask them to press Clear. Nothing was removed")
+    comp.frame(2)
+
+
+def test_a_moved_script_keeps_its_finished_frames_when_some_are_matted_again(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path, (1, 2, 3)))
+    nuke = comp.host.module
+    comp.node["store"].setValue("")
+    for folder in ("old", "new", "copy"):
+        (tmp_path / folder).mkdir()
+    nuke.scriptSave(str(tmp_path / "old" / "shot.nk"))
+    comp.range(1, 3)
+    nuke.scriptSave(str(tmp_path / "copy" / "shot.nk"))
+    grade = nuke.nodes.Grade(inputs=[comp.plate], white=0.8)
+    comp.node.setInput(0, grade)
+    comp.range(2, 2)
+    for frame in (1, 2, 3):
+        comp.frame(frame)
+    # Now the folder of the script with everything in it.
+    nuke.scriptOpen(str(tmp_path / "copy" / "shot.nk"))
+    nuke.scriptSave(str(tmp_path / "old" / "shot.nk"))
+    (tmp_path / "new").rmdir()
+    os.rename(tmp_path / "old", tmp_path / "new")
+    nuke.scriptOpen(str(tmp_path / "new" / "shot.nk"))
+    node = nuke.toNode("MatteBridge1")
+    comp.host.frame_of(node, 3)
+    node["first"].setValue(2)
+    node["last"].setValue(2)
+    comp.host.press(node, "matte_range")
+    assert node["status"].value() == "0 frames matted, 1 as before"
+    for frame in (1, 2, 3):
+        comp.host.frame_of(node, frame)
+    comp.host.press(node, "clear")
+    assert node["status"].value() == "not matted yet"
+
+
 def test_a_script_opens_saves_unchanged_and_renders_from_its_reads_without_our_python(
     make_comp: Callable[..., Comp], tmp_path: Path
 ) -> None:
@@ -374,8 +506,10 @@ def test_the_farm_program_mattes_a_script_and_says_how_it_ended(
     comp = make_comp(make_shot(tmp_path, range(1, 5)))
     script = str(tmp_path / "farm.nk")
     comp.host.module.scriptSave(script)
+    before = Path(script).read_bytes()
     assert comp.tool.main([script, "--frames=1-4x2", "end"]) == 0
-    assert "MatteBridge1: 2 frames matted" in capsys.readouterr().out
+    assert "MatteBridge1: 2 frames matted; in " in capsys.readouterr().out
+    assert Path(script).read_bytes() == before
     comp.host.module.scriptOpen(script)
     comp.host.frame_of(comp.host.module.toNode("MatteBridge1"), 3)
     assert comp.tool.main([script, "--frames=9", "end"]) != 0
@@ -383,6 +517,131 @@ def test_the_farm_program_mattes_a_script_and_says_how_it_ended(
     comp.host.cancel_after = 0
     assert comp.tool.main([script, "--frames=1-4", "end"]) == 4
     assert comp.tool.main([script, "--node=Nobody", "end"]) == 2
+
+
+def test_the_farm_program_takes_the_words_behind_it_and_not_those_of_nuke(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path, (1, 2, 3)))
+    comp.host.module.scriptSave(str(tmp_path / "farm.nk"))
+    program = NUKE_FOLDER / "mattebridge_nuke.py"
+    host = NukeHost(arguments=[
+        "/usr/local/Nuke15.1v1/Nuke15.1", "-V", "2", "-t", str(program), str(tmp_path / "farm.nk"),
+        "--node=MatteBridge1", "--frames=2-3", "end",
+    ])  # fmt: skip
+    with host.running(NUKE_FOLDER), pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(program), run_name="__main__")
+    assert ended.value.code == 0
+    assert [frame for frame, _, _ in host.rendered] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("raw", "arguments"),
+    [
+        (
+            ["/opt/Nuke", "-t", "/x/mattebridge_nuke.py", "a.nk", "--frames=1-2", "9"],
+            ["mb", "a.nk"],
+        ),
+        (["Nuke.exe", "-t", "C:\\x\\mattebridge_nuke.py", "a.nk", "--frames=1-2", "9"], ["mb"]),
+        ([], ["/x/mattebridge_nuke.py", "a.nk", "--frames=1-2", "9"]),
+        (["/opt/Nuke/python3"], ["/x/mattebridge_nuke.py", "a.nk", "--frames=1-2", "9"]),
+    ],
+    ids=["nuke -t", "nuke -t on Windows", "python without rawArgs", "python with rawArgs"],
+)
+def test_the_words_of_the_program_are_all_those_behind_it(
+    raw: list[str], arguments: list[str]
+) -> None:
+    with NukeHost().running(NUKE_FOLDER):
+        import mattebridge_nuke
+
+        found = mattebridge_nuke.arguments_of(raw, arguments)
+    assert found == ["a.nk", "--frames=1-2", "9"]
+
+
+def test_a_script_named_by_a_relative_path_keeps_its_mattes_beside_it(
+    make_comp: Callable[..., Comp], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comp = make_comp(make_shot(tmp_path, (1,)))
+    comp.node["store"].setValue("")
+    (tmp_path / "show").mkdir()
+    comp.host.module.scriptSave(str(tmp_path / "show" / "farm.nk"))
+    monkeypatch.chdir(tmp_path / "show")
+    assert comp.tool.main(["farm.nk", "--frames=1", "end"]) == 0
+    assert len(list((tmp_path / "show" / "mattebridge").rglob("frames/*.exr"))) == 1
+
+
+def test_two_chunks_of_a_farm_add_up_in_the_artists_script_which_neither_writes(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path, range(1, 5)), gui=True)
+    script = tmp_path / "shot.nk"
+    comp.host.module.scriptSave(str(script))
+    before = script.read_bytes()
+    for frames in ("1-2", "3-4"):
+        farm = NukeHost()
+        with farm.running(NUKE_FOLDER):
+            import mattebridge_nuke
+
+            assert mattebridge_nuke.main([str(script), f"--frames={frames}", "end"]) == 0
+    assert script.read_bytes() == before
+    comp.host.module.scriptOpen(str(script))
+    node = comp.host.module.toNode("MatteBridge1")
+    for frame in range(1, 5):
+        comp.host.frame_of(node, frame)
+    assert (node.firstFrame(), node.lastFrame()) == (1, 4)
+    assert node["status"].value() == comp.tool.AS_MATTED
+
+
+def test_an_artist_with_the_script_open_gets_the_farms_mattes_by_their_content(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path, range(1, 5)), gui=True)
+    script = tmp_path / "shot.nk"
+    comp.host.module.scriptSave(str(script))
+    farm = NukeHost()
+    with farm.running(NUKE_FOLDER):
+        import mattebridge_nuke
+
+        assert mattebridge_nuke.main([str(script), "--frames=1-4", "end"]) == 0
+    comp.range(2, 3)
+    assert comp.wait() == "0 frames matted, 2 as before"
+    comp.frame(4)
+
+
+def test_a_render_in_a_terminal_finds_what_the_farm_matted_before(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path, (1, 2)))
+    nuke = comp.host.module
+    script = str(tmp_path / "shot.nk")
+    nuke.nodes.Write(inputs=[comp.node], file=f"{tmp_path}/out.%04d.exr", name="Write1")
+    nuke.scriptSave(script)
+    nuke.delete(nuke.toNode("Write1"))
+    farm, render = NukeHost(), NukeHost()
+    with render.running(NUKE_FOLDER):
+        render.module.scriptOpen(script)
+        with farm.running(NUKE_FOLDER):
+            import mattebridge_nuke
+
+            assert mattebridge_nuke.main([script, "--frames=1-2", "end"]) == 0
+        render.module.execute(render.module.toNode("Write1"), 1, 2, 1)
+    assert (tmp_path / "out.0002.exr").is_file()
+
+
+def test_mattes_of_another_state_of_the_graph_are_not_taken_up(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path, (1, 2)))
+    comp.node.setInput(0, comp.host.module.nodes.Grade(inputs=[comp.plate], white=0.75))
+    script = str(tmp_path / "shot.nk")
+    comp.host.module.scriptSave(script)
+    assert comp.tool.main([script, "--frames=1-2", "end"]) == 0
+    saved = Path(script).read_text()
+    assert saved.count("white 0.75") == 1
+    Path(script).write_text(saved.replace("white 0.75", "white 0.5"))
+    comp.host.module.scriptOpen(script)
+    with pytest.raises(RuntimeError, match="press_Matte_Range_first"):
+        comp.host.frame_of(comp.host.module.toNode("MatteBridge1"), 1)
 
 
 def test_an_interrupt_on_the_farm_is_a_cancel_with_its_own_status(

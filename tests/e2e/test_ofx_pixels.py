@@ -386,6 +386,22 @@ def test_a_held_clean_plate_serves_where_nothing_is_connected_to_background(
         client.drop_clean_plate("ofx-test")
 
 
+def test_a_held_clean_plate_serves_a_host_that_renders_at_half_size(
+    host: OfxHost, shared_daemon: DaemonProcess
+) -> None:
+    plate, clean = scene()
+    node = host.create(FILTER, endpoint=str(shared_daemon.folder), cleanPlate="ofx-proxy")
+    node.connect(Source=HostImage(plate), Background=Missing.BARE)
+    with shared_daemon.client() as client:
+        # Every pixel four times: its mean is the clean plate of the small frame again, exactly.
+        client.hold_clean_plate("ofx-proxy", clean.repeat(2, axis=0).repeat(2, axis=1))
+        expected = client.matte(plate, clean, colorspace="linear").premultiplied
+        found = rendered(node, scale=(0.5, 0.5))
+        client.drop_clean_plate("ofx-proxy")
+    # The means are exact but for a rounding of float32, which the keyer may enlarge a little.
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
 def test_useBackground_off_is_as_if_nothing_were_connected(  # noqa: N802
     fake: tuple[FakeDaemon, Instance],
 ) -> None:

@@ -70,10 +70,19 @@ def test_a_picture_is_held_in_the_space_of_the_requests_that_will_name_it(
     assert same(matte, expected)
 
 
-def test_a_name_that_is_taken_holds_the_newer_plate(plates, tmp_path: Path) -> None:
-    for size in ((64, 48), (80, 60)):
-        write_frame(tmp_path / "clean.exr", shot(*size).clean_plate)
-        assert plates("add", "loft", str(tmp_path / "clean.exr"))[0] == 0
+def test_a_name_that_is_taken_holds_the_newer_plate_where_that_is_asked_for(
+    plates, tmp_path: Path
+) -> None:
+    write_frame(tmp_path / "clean.exr", shot(64, 48).clean_plate)
+    write_frame(tmp_path / "cleaner.exr", shot(80, 60).clean_plate)
+    assert plates("add", "loft", str(tmp_path / "clean.exr"))[0] == 0
+    status, _, err = plates("add", "loft", str(tmp_path / "cleaner.exr"))
+    assert status == 2
+    assert "another clean plate called 'loft' (64x48" in err
+    assert "--replace" in err
+    assert err.count("\n") == 1
+    assert plates("add", "loft", str(tmp_path / "clean.exr"))[0] == 0
+    assert plates("add", "loft", str(tmp_path / "cleaner.exr"), "--replace")[0] == 0
     (only,) = json.loads(plates("--json")[1])
     assert (only["w"], only["h"]) == (80, 60)
 

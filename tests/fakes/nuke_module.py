@@ -77,7 +77,7 @@ def _graph(host: NukeHost) -> dict[str, Callable[..., Any]]:
         return node
 
     def allNodes(*args: Any, **kwargs: Any) -> list[Any]:  # noqa: N802
-        where = host.context[-1]
+        where = kwargs.get("group") or host.context[-1]
         found = _everything(where) if kwargs.get("recurseGroups") else where._children
         return [node for node in found if not args or node._class == args[0]]
 
@@ -144,6 +144,7 @@ def _script(host: NukeHost) -> dict[str, Callable[..., Any]]:
             raise RuntimeError(f"{filename}: No such file or directory")
         load_script(host, Path(filename).read_text())
         host.root_node._knobs["name"]._value = str(filename)
+        host._call("OnScriptLoad", host.root_node)
 
     def scriptSave(filename: Optional[str] = None) -> bool:  # noqa: N802
         name = filename or host.root_node._knobs["name"].value()

@@ -655,6 +655,31 @@ def test_f49_a_front_that_hangs_is_ended_by_its_launcher(
     assert autostart.LAUNCHER_GRACE_S > 1
 
 
+README_EXAMPLE = """
+import sys
+from mattebridge.client import MatteClient
+with MatteClient.connect(sys.argv[1], start=True) as client:
+    print(client.ping()["state"])
+"""
+
+
+def test_f49_the_example_of_the_readme_runs_in_a_fresh_environment_without_its_commands_on_path(
+    short_folder: Path, tmp_path: Path
+) -> None:
+    fresh = {"PATH": "/usr/bin:/bin", "XDG_CONFIG_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    assert shutil.which("mattebridge", path=fresh["PATH"]) is None
+    done = subprocess.run(
+        [sys.executable, "-c", README_EXAMPLE, str(short_folder)],
+        env={**os.environ, **fresh},
+        capture_output=True,
+        text=True,
+        timeout=SOON_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in ("starting", "ready")
+
+
 def test_f49_an_interpreter_that_is_not_there_is_named(
     short_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -718,6 +743,7 @@ MAY_NAME_THE_INTERPRETER = {
     "commands/matte.py",
     "commands/plates.py",
     "daemon/control.py",
+    "daemon/devices.py",
     "daemon/workers.py",
 }
 # What runs inside a host before it chooses to run anything else.

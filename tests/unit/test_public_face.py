@@ -50,8 +50,8 @@ INSIDE = {
         ping shutdown status submit unload_model""",
     "client.MatteHandle": "cancel done frame result",
     "client.Matte": """
-        alpha degraded digest error foreground frame model notes premultiplied refinement
-        timings""",
+        alpha clean_plate_digest degraded digest error foreground frame model notes premultiplied
+        refinement timings""",
     "errors.MattebridgeError": "code default_retry exit_status",
     "hosts.request.ShotSettings": """
         alignment colorspace exact foreground held_clean_plate match_exposure model nonfinite

@@ -47,9 +47,7 @@ class LayerPair:
     is_screen: bool
 
 
-def draw_pair(
-    seed: int, number: int, side: int = SIDE, recipe: Recipe = TRAINING
-) -> LayerPair:
+def draw_pair(seed: int, number: int, side: int = SIDE, recipe: Recipe = TRAINING) -> LayerPair:
     """The `number`-th pair of a seed."""
     # OpenCV's threads would fight with the processes that draw beside this one.
     cv2.setNumThreads(0)

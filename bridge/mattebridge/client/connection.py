@@ -233,18 +233,20 @@ class MatteClient:
     # -- held clean plates --------------------------------------------------------------------
 
     def hold_clean_plate(
-        self, name: str, pixels: Pixels, *, timeout_s: float = 60.0
+        self, name: str, pixels: Pixels, *, replace: bool = False, timeout_s: float = 60.0
     ) -> list[dict[str, Any]]:
         """Leave a clean plate with the daemon under a name, for `matte(plate, name)`.
 
-        pixels as for `matte`, interpreted in the colour space of the request that uses them. The
-        daemon drops the least recently used ones when its budget is full; `PlateError` then.
-        Returns what is held.
+        pixels as for `matte`, interpreted in the colour space of the request that uses them. All
+        clients of a user share the names: `PlateError` where the name is held with other pixels,
+        unless `replace`. When the budget is full, the session that holds most gives up its least
+        recently used one, and frames that name that one raise `PlateError`. Returns what is held.
         """
         request = InFlight(
             images={"clean_plate": as_image("clean_plate", pixels)},
             until=time.monotonic() + timeout_s,
-            message={"op": "plate_put", "name": name},
+            # An older daemon does not know the key: only a client that needs it sends it.
+            message={"op": "plate_put", "name": name, **({"replace": True} if replace else {})},
         )
         self._fill_and_send(request)
         self._exchange.wait(lambda: request.finished, request.until)

@@ -142,6 +142,7 @@ class InFlight:
             frame=self.frame,
             model=str(reply.get("model", "")),
             digest=str(reply.get("digest", "")),
+            clean_plate_digest=str(reply.get("clean_plate_digest", "")),
             degraded=tuple(reply.get("degraded", ())),
             notes=reply.get("notes", {}),
             timings={**reply.get("timings", {}), **self.timings},

@@ -19,8 +19,10 @@ class Matte:
     alpha: (H, W, 1), coverage 0..1. foreground: (H, W, 3), straight colour. premultiplied:
     (H, W, 4), foreground * alpha and alpha. error, refinement: (H, W, 1), where a model gives
     them. Top row first; float32 unless asked otherwise; colours in the plate's colour space
-    unless `output_colorspace` asked for another. `degraded` lists what is less than was asked for,
-    `notes` what the engine did (alignment, exposure, non-finite counts), `timings` milliseconds.
+    unless `output_colorspace` asked for another. `clean_plate_digest` is that of the held clean
+    plate, where the frame named one (as in `held_clean_plates`). `degraded` lists what is less than
+    was asked for, `notes` what the engine did (alignment, exposure, non-finite counts), `timings`
+    milliseconds.
     """
 
     alpha: Optional[Pixels] = None
@@ -31,6 +33,7 @@ class Matte:
     frame: Optional[int] = None
     model: str = ""
     digest: str = ""
+    clean_plate_digest: str = ""
     degraded: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)

@@ -24,7 +24,13 @@ from typing import Any, Optional, cast
 
 import zmq
 
-from mattebridge.errors import ConnectionFailed, DaemonLost, LeaseError, MessageError
+from mattebridge.errors import (
+    ConnectionFailed,
+    DaemonLost,
+    LeaseError,
+    MessageError,
+    VersionError,
+)
 from mattebridge.version import __version__
 from mattebridge.wire import oslayer, protocol
 from mattebridge.wire.door import Door, check_welcome, close_all
@@ -126,6 +132,14 @@ class Session:
         except DaemonLost as error:
             door.close()
             raise ConnectionFailed("the daemon closed the door during the hello") from error
+        except VersionError as error:
+            pid = door.peer().pid
+            door.close()
+            raise VersionError(
+                f"{error.message}. The daemon in {folder} is process {pid}: `mattebridge stop` "
+                "ends it",
+                **{**error.details, "pid": pid},
+            ) from error
         except BaseException:
             door.close()
             raise

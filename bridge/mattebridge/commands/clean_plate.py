@@ -177,10 +177,9 @@ class _ShotOnDisk:
         from mattebridge import color
 
         frame = self._pictures.frame(self._files[index].plate)
-        pixels = frame.pixels[..., :3] if frame.pixels.shape[2] > 1 else frame.pixels.repeat(3, 2)
         if self._space_of(frame, index) == "srgb":
-            return color.srgb_decode(pixels)
-        return color.to_float(pixels)
+            return color.srgb_decode(frame.rgb)
+        return color.to_float(frame.rgb)
 
     def hint(self, index: int) -> FloatImage:
         """(H, W) float32 coverage."""

@@ -8,7 +8,13 @@ from typing import Any
 
 from mattebridge.commands.options import seconds
 from mattebridge.commands.terminal import print_json
-from mattebridge.errors import ConnectionFailed, MattebridgeError, one_line
+from mattebridge.errors import (
+    ConnectionFailed,
+    MattebridgeError,
+    MessageError,
+    VersionError,
+    one_line,
+)
 
 SERVE_EPILOG = """\
 examples:
@@ -53,6 +59,8 @@ def run_status(options: argparse.Namespace) -> int:
     try:
         with MatteClient.connect(options.instance, name="status") as client:
             status = client.status()
+    except (VersionError, MessageError) as refusal:
+        return _print_other_version(options, refusal)
     except ConnectionFailed:
         if options.json:
             print_json({"state": "not running"})
@@ -63,6 +71,18 @@ def run_status(options: argparse.Namespace) -> int:
         from mattebridge.commands.tables import status_table
 
         print(status_table(status))
+    return 0
+
+
+def _print_other_version(options: argparse.Namespace, refusal: MattebridgeError) -> int:
+    from mattebridge.daemon import other_version
+    from mattebridge.wire.folder import runtime_folder
+
+    known = other_version.last_known(runtime_folder(options.instance))
+    if options.json:
+        print_json({**known, "refusal": refusal.message})
+    else:
+        print(other_version.text(known, refusal))
     return 0
 
 

@@ -60,6 +60,7 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 def run_eval(options: argparse.Namespace) -> int:
     """`mattebridge eval`: frames go through the engine here, without a daemon."""
+    from mattebridge.daemon.devices import check_named
     from mattebridge.engine.engine import Engine
     from mattebridge.evaluate.judge import figures_table
     from mattebridge.evaluate.truth import find_set
@@ -68,6 +69,7 @@ def run_eval(options: argparse.Namespace) -> int:
     if picture is not None and picture.suffix.lower() not in (".png", ".jpg"):
         raise UsageError(f"-o takes a .png or .jpg; got {picture.name}")
     frames = find_set(options.set)
+    check_named(options.device, option="--device")
     engine = Engine(options.device)
     names = [engine.registry.card(name).name for name in options.models or ["default"]]
     # Each frame is read once for all models; for the picture, one frame of each kind is kept.
@@ -95,13 +97,13 @@ class _Shown:
         self.pictures: dict[str, Any] = {}
 
     def keep(self, frame: TrueFrame, truth: LoadedFrame, mattes: Sequence[DisplayMatte]) -> None:
-        from mattebridge.color import srgb_encode
+        from mattebridge.color import converted
 
         if frame.name not in self._names:
             return
-        pair = [truth.plate, truth.clean_plate]
-        if truth.colorspace == "linear":
-            pair = [srgb_encode(image) for image in pair]
+        pair = [
+            converted(image, truth.colorspace, "srgb") for image in (truth.plate, truth.clean_plate)
+        ]
         self.pictures[frame.name] = (*pair, [truth.alpha, *(made.alpha for made in mattes)])
 
 

@@ -14,26 +14,22 @@ from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
-import json
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Optional
 
+from mattebridge.commands.install_steps import Steps
+from mattebridge.commands.plugin_builds import BUNDLE, build_for_this_system
 from mattebridge.errors import UsageError
-from mattebridge.interpreter import remember_interpreter
-from mattebridge.whole_files import write_whole
+from mattebridge.interpreter import has_daemon_half
 
 PACKAGE = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ("numpy>=1.22", "pyzmq>=25", "msgpack>=1.0.5")
 PYTHONS = {"nuke": ("3.9", "3.10", "3.11"), "resolve": ("3.10", "3.11", "3.12"), "ofx": ()}
-BUNDLE = "MatteBridge.ofx.bundle"
 NUKE_LINE = 'nuke.pluginAddPath("./mattebridge")  # mattebridge install nuke\n'
 PIP_LIMIT_S = 900.0
 
@@ -82,23 +78,42 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 def run_install(options: argparse.Namespace) -> int:
     """`mattebridge install`: prints every step; 0 when all are done."""
-    to = (options.to or default_folder(options.host)).expanduser().absolute()
-    work = _Steps(options.host, to, dry=options.dry_run)
+    usual = default_folder(options.host)
+    to = (options.to or usual).expanduser().absolute()
+    undo_with = f"mattebridge install {options.host} --undo"
+    undo_with += "" if to == usual else f" --to {to}"
+    work = Steps(options.host, to, dry=options.dry_run, undo_with=undo_with)
     if options.undo:
         work.undo()
         return 0
-    work.refuse_unwritable()
-    {"nuke": _install_nuke, "resolve": _install_resolve, "ofx": _install_ofx}[options.host](work)
-    if options.host != "ofx":
-        versions = options.host_python or PYTHONS[options.host]
-        for version in versions:
-            _add_packages(work, version, options.wheels, bare=options.no_packages)
-        work.do(
-            f"record {sys.executable} as the Python that starts the daemon",
-            lambda: remember_interpreter(sys.executable),
-        )
+    work.begin()
+    try:
+        _install(work, options)
+    except BaseException:
+        work.abandon()
+        raise
     work.finish()
     return 0
+
+
+def _install(work: Steps, options: argparse.Namespace) -> None:
+    """The packages first: they are what may fail, and the host is not changed before."""
+    if options.host != "ofx":
+        for version in options.host_python or PYTHONS[options.host]:
+            _add_packages(work, version, options.wheels, bare=options.no_packages)
+    {"nuke": _install_nuke, "resolve": _install_resolve, "ofx": _install_ofx}[options.host](work)
+    if options.host != "ofx":
+        _note_interpreter(work)
+
+
+def _note_interpreter(work: Steps) -> None:
+    if has_daemon_half():
+        work.note_interpreter(sys.executable)
+        return
+    print(
+        f"{sys.executable} does not have the daemon half (`pip install 'mattebridge[daemon]'`): it"
+        " is not recorded as the Python that starts the daemon"
+    )
 
 
 def default_folder(host: str) -> Path:
@@ -123,37 +138,38 @@ def default_folder(host: str) -> Path:
 # ---------------------------------------------------------------------------------------- the hosts
 
 
-def _install_nuke(work: _Steps) -> None:
+def _install_nuke(work: Steps) -> None:
     source = source_folder("nuke")
     for path in sorted([*source.glob("*.py"), *source.glob("ToolSets/*/*.nk")]):
         work.copy(path, work.to / "mattebridge" / path.relative_to(source))
     work.add_line(work.to / "init.py", NUKE_LINE)
 
 
-def _install_resolve(work: _Steps) -> None:
+def _install_resolve(work: Steps) -> None:
     source = source_folder("resolve")
     folder = work.to / "mattebridge"
     work.copy(source / "mattebridge_fusion.py", folder / "mattebridge_fusion.py")
     for kind in ("comp", "tool"):
         work.write(
             work.to / "Scripts" / kind.capitalize() / "MatteBridge.py",
-            (source / f"matte_{kind}.py").read_text("utf-8").replace("@FOLDER@", str(folder)),
+            _filled(source / f"matte_{kind}.py", "@FOLDER@", str(folder)),
         )
     quote = '"' if sys.platform == "win32" else "'"
     command = f"{quote}{sys.executable}{quote} -m mattebridge"
     work.write(
         work.to / "Scripts" / "Comp" / "MatteBridge (free edition).lua",
-        (source / "MatteBridge.lua").read_text("utf-8").replace("@COMMAND@", command),
+        _filled(source / "MatteBridge.lua", "@COMMAND@", command),
     )
 
 
-def _install_ofx(work: _Steps) -> None:
-    built = sorted(
-        (PACKAGE.parents[1] / "build").glob(f"*/{BUNDLE}"), key=lambda path: path.stat().st_mtime
-    )
-    if not built:
-        raise UsageError("the OFX plugin is not built: run `make plugin` in the repository first")
-    work.tree(work.to / BUNDLE, lambda target: shutil.copytree(built[-1], target))
+def _filled(source: Path, mark: str, value: str) -> bytes:
+    return source.read_text("utf-8").replace(mark, value).encode("utf-8", "surrogateescape")
+
+
+def _install_ofx(work: Steps) -> None:
+    built = build_for_this_system(PACKAGE.parents[1])
+    print(f"the build is {built}")
+    work.tree(work.to / BUNDLE, lambda target: shutil.copytree(built, target))
 
 
 def source_folder(name: str) -> Path:
@@ -164,7 +180,7 @@ def source_folder(name: str) -> Path:
     raise UsageError(f"the scripts for {name} are not part of this installation of mattebridge")
 
 
-def _add_packages(work: _Steps, version: str, wheels: Optional[Path], *, bare: bool) -> None:
+def _add_packages(work: Steps, version: str, wheels: Optional[Path], *, bare: bool) -> None:
     parts = version.split(".")
     if len(parts) != 2 or not all(part.isdigit() for part in parts) or parts[0] != "3":
         raise UsageError(f"--host-python takes a version such as 3.10, not {version}")
@@ -181,6 +197,12 @@ def _add_packages(work: _Steps, version: str, wheels: Optional[Path], *, bare: b
 
 
 def _pip(version: str, target: Path, wheels: Optional[Path]) -> None:
+    if importlib.util.find_spec("pip") is None:
+        raise UsageError(
+            f"the packages for Python {version} are fetched with pip, and {sys.executable} has no"
+            f" pip: run `{sys.executable} -m ensurepip` (or `uv pip install pip`) first, or give"
+            " --no-packages"
+        )
     command = [
         sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
         "--no-compile", "--target", str(target), "--python-version", version,
@@ -201,7 +223,9 @@ def _pip(version: str, target: Path, wheels: Optional[Path]) -> None:
         done, trouble = None, ["pip took too long"]
     if done is not None and done.returncode == 0:
         return
-    why = next((line for line in trouble if line.startswith("ERROR")), "pip failed")
+    why = next(
+        (line for line in trouble if line.startswith("ERROR")), (trouble or ["pip failed"])[-1]
+    )
     raise UsageError(
         f"cannot get numpy, pyzmq and msgpack for Python {version} ({why}). Where there is no "
         "network: on a machine that has one, run `python -m pip download --only-binary=:all: "
@@ -252,115 +276,3 @@ def _imports_of(path: Path) -> list[str]:
         elif isinstance(item, ast.Import):
             names += [a.name[12:] for a in item.names if a.name.startswith("mattebridge.")]
     return names
-
-
-# ---------------------------------------------------------------------------------------- the steps
-
-
-class _Steps:
-    """Prints each step and does it, unless this is a dry run; records what was made."""
-
-    def __init__(self, host: str, to: Path, *, dry: bool) -> None:
-        self.host, self.to, self.dry = host, to, dry
-        self.list = to / f"mattebridge-{host}.json"
-        self.made: dict[str, list[str]] = {"files": [], "trees": [], "lines": []}
-
-    def refuse_unwritable(self) -> None:
-        place = self.to
-        while not place.exists():
-            place = place.parent
-        if not self.dry and not os.access(place, os.W_OK):
-            raise UsageError(f"{place} cannot be written; choose another folder with --to")
-        with contextlib.suppress(OSError, ValueError):
-            self.made.update(json.loads(self.list.read_text("utf-8")))
-
-    def do(self, words: str, action: Callable[[], Any]) -> None:
-        print(f"{'would ' if self.dry else ''}{words}", flush=True)
-        if not self.dry:
-            action()
-
-    def copy(self, source: Path, target: Path) -> None:
-        self.write(target, source.read_text("utf-8"))
-
-    def write(self, target: Path, text: str) -> None:
-        def action() -> None:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(target, text.encode())
-            self._record("files", target)
-
-        self.do(f"write {target}", action)
-
-    def tree(self, target: Path, fill: Callable[[Path], Any]) -> None:
-        """Fill a folder, whole or not at all; an old one stays until the new one is complete."""
-
-        def action() -> None:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".mattebridge-", dir=target.parent) as place:
-                new = Path(place) / target.name
-                fill(new)
-                if target.exists():
-                    target.rename(Path(place) / "old")
-                new.rename(target)
-            self._record("trees", target)
-
-        self.do(f"fill {target}", action)
-
-    def add_line(self, target: Path, line: str) -> None:
-        def action() -> None:
-            text = target.read_text("utf-8") if target.exists() else ""
-            if line not in text:
-                text += "" if text.endswith("\n") or not text else "\n"
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_text(text + line, "utf-8")
-            self._record("lines", target)
-
-        self.do(f"add one line to {target}", action)
-
-    def _record(self, kind: str, target: Path) -> None:
-        if str(target) not in self.made[kind]:
-            self.made[kind].append(str(target))
-        # At every step: an installation that is interrupted can be undone.
-        write_whole(self.list, (json.dumps(self.made, indent=1) + "\n").encode())
-
-    def finish(self) -> None:
-        words = "nothing was done" if self.dry else "done; restart the host to use it"
-        print(f"mattebridge: {words}. Remove it with `mattebridge install {self.host} --undo"
-              f"{'' if self.to == default_folder(self.host) else f' --to {self.to}'}`")  # fmt: skip
-
-    def undo(self) -> None:
-        """Remove what the list names, and the folders that are then empty."""
-        try:
-            made = json.loads(self.list.read_text("utf-8"))
-        except (OSError, ValueError):
-            raise UsageError(
-                f"`mattebridge install {self.host}` has put nothing into {self.to}; name with --to"
-                " the folder that it used"
-            ) from None
-        for name in made.get("trees", []):
-            self.do(f"remove {name}", partial(shutil.rmtree, name, ignore_errors=True))
-        for name in made.get("files", []):
-            self.do(f"remove {name}", partial(Path(name).unlink, missing_ok=True))
-        for name in made.get("lines", []):
-            self.do(f"remove one line from {name}", partial(_drop_line, Path(name)))
-        self.do(f"remove {self.list}", lambda: self.list.unlink(missing_ok=True))
-        if not self.dry:
-            _remove_empty(self.to, [*made.get("trees", []), *made.get("files", [])])
-
-
-def _drop_line(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        text = path.read_text("utf-8").replace(NUKE_LINE, "")
-        if text:
-            path.write_text(text, "utf-8")
-        else:
-            path.unlink()
-
-
-def _remove_empty(to: Path, names: Sequence[str]) -> None:
-    for name in names:
-        folder = Path(name).parent
-        shutil.rmtree(folder / "__pycache__", ignore_errors=True)
-        while folder != to and to in folder.parents:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-            folder = folder.parent

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mattebridge.commands.options import shared_again
 from mattebridge.commands.terminal import print_json
-from mattebridge.errors import ConnectionFailed, InputsError, UsageError
+from mattebridge.errors import ConnectionFailed, InputsError, PlateError, UsageError
 from mattebridge.wire.params import COLORSPACES
 
 if TYPE_CHECKING:
@@ -21,12 +21,14 @@ examples:
       then `loft` in the plugin's knob "Held clean plate", or client.matte(plate, "loft")
   mattebridge plates add loft clean.png --hold linear
       for a host that sends scene-linear pixels
+  mattebridge plates add loft cleaner.exr --replace
+      another picture under the same name, also for those who use it now
   mattebridge plates
   mattebridge plates remove loft
 
 A held clean plate is taken to be in the colour space of the request that names it, and must have
-the size of its frames. It is lost when the daemon ends, and the least recently used one is dropped
-when MATTEBRIDGE_PLATE_BYTES are full. `mattebridge matte` holds the clean plates that it needs by
+the size of its frames, or be larger by one scale (for proxies). It is lost when the daemon ends, and
+one that was not used for a while is dropped when MATTEBRIDGE_PLATE_BYTES are full. `mattebridge matte` holds the clean plates that it needs by
 itself.
 """
 
@@ -58,7 +60,7 @@ def _add_add(actions: Any, again: argparse.ArgumentParser) -> None:
         "add",
         parents=[again],
         help="hold a picture as a clean plate",
-        description="Read a picture and hold it in the daemon; one of that name is replaced.",
+        description="Read a picture and hold it in the daemon under a name.",
     )
     command.set_defaults(run=run_add)
     command.add_argument("name", metavar="NAME", help="1 to 64 of a-z 0-9 . _ -")
@@ -72,6 +74,11 @@ def _add_add(actions: Any, again: argparse.ArgumentParser) -> None:
         "--hold",
         choices=COLORSPACES,
         help="the colour space of the requests that will name it (default: the file's own)",
+    )
+    command.add_argument(
+        "--replace",
+        action="store_true",
+        help="take the name where it is held with another picture (default: refuse)",
     )
     command.add_argument(
         "--no-spawn", action="store_true", help="do not start a daemon when none runs"
@@ -106,11 +113,18 @@ def run_add(options: argparse.Namespace) -> int:
         )
     pixels, held_as = _read(options)
     with _connect(options, start=not options.no_spawn) as client:
-        client.hold_clean_plate(options.name, pixels)
+        _hold(client, options, pixels)
     height, width = pixels.shape[:2]
     light = "scene-linear" if held_as == "linear" else "display-encoded (srgb)"
     print(f"mattebridge: '{options.name}' is held: {width}x{height}, for {light} plates")
     return 0
+
+
+def _hold(client: MatteClient, options: argparse.Namespace, pixels: Any) -> None:
+    try:
+        client.hold_clean_plate(options.name, pixels, replace=options.replace)
+    except PlateError as error:
+        raise PlateError(f"{error.message} with --replace", **error.details) from error
 
 
 def run_remove(options: argparse.Namespace) -> int:
@@ -134,11 +148,8 @@ def _read(options: argparse.Namespace) -> tuple[Any, str]:
             " (convert log footage first)",
             field="clean_plate",
         )
-    pixels = frame.pixels[..., :3] if frame.pixels.shape[2] > 1 else frame.pixels.repeat(3, 2)
     held_as = options.hold or space
-    if held_as != space:
-        pixels = color.srgb_encode(pixels) if held_as == "srgb" else color.srgb_decode(pixels)
-    return pixels, held_as
+    return color.converted(frame.rgb, space, held_as), held_as
 
 
 def _connect(options: argparse.Namespace, *, start: bool = False) -> MatteClient:

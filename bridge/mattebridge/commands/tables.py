@@ -132,7 +132,11 @@ def _workers(workers: Sequence[Mapping[str, Any]]) -> list[str]:
                 str(worker.get("restarts", 0)),
             ]
         )
-    return table(rows)
+    failed = [worker for worker in workers if worker.get("reason")]
+    return table(rows) + [
+        f"  {worker.get('device', '?')} is not used: {one_line(str(worker['reason']))}"
+        for worker in failed
+    ]
 
 
 def _sessions(sessions: Sequence[Mapping[str, Any]]) -> list[str]:

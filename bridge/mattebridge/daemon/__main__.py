@@ -10,9 +10,9 @@ from typing import Optional
 
 def main(arguments: Optional[list[str]] = None) -> int:
     """Run the front; returns the exit status, 17 when another daemon holds the lock."""
+    from mattebridge.daemon.devices import find_devices
     from mattebridge.daemon.front import ALREADY_RUNNING, serve
     from mattebridge.daemon.limits import Limits
-    from mattebridge.daemon.workers import find_devices
     from mattebridge.errors import MattebridgeError
     from mattebridge.wire import protocol
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import enum
 import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -22,18 +21,23 @@ from typing import Optional
 
 from mattebridge.client import MatteClient, autostart
 from mattebridge.client.session import Session
+from mattebridge.daemon import other_version
+from mattebridge.daemon.devices import check_named
+from mattebridge.daemon.interpreter_note import keep_or_note_interpreter
 from mattebridge.daemon.runtime import Runtime
 from mattebridge.errors import (
     ConnectionFailed,
     DaemonLost,
     DrainingError,
     MattebridgeError,
+    MessageError,
     UidError,
+    VersionError,
 )
-from mattebridge.interpreter import clean_environment, remember_interpreter
+from mattebridge.interpreter import clean_environment
 from mattebridge.wire import oslayer, protocol
 from mattebridge.wire.door import Door
-from mattebridge.wire.folder import LOCK, LOG, STATUS, runtime_folder
+from mattebridge.wire.folder import LOCK, LOG, runtime_folder
 
 LAUNCH_LIMIT_S = autostart.LAUNCH_LIMIT_S
 POLL_S = 0.005
@@ -56,24 +60,28 @@ def serve(
 
     Returns 0, or 17 when another daemon holds the lock and `detach` is not given; a detached
     start joins it instead. `auto` marks a start by a client: with an idle limit, and without
-    remembering the interpreter. Raises `ConnectionFailed` with the last line of the daemon's log
-    when it ends before it accepts.
+    remembering the interpreter. Raises `UsageError` for a named device that cannot be used, and
+    `ConnectionFailed` with the last line of the daemon's log when it ends before it accepts.
     """
     folder = runtime_folder(instance)
     if auto and idle_exit_s is None:
         idle_exit_s = AUTO_IDLE_EXIT_S
     if not auto:
-        remember_interpreter(sys.executable)
+        keep_or_note_interpreter(sys.executable)
     arguments = [f"--folder={folder}", f"--devices={devices}"]
     if idle_exit_s is not None:
         arguments.append(f"--idle-exit={idle_exit_s}")
     if not detach:
         from mattebridge.daemon.__main__ import main
 
+        check_named(devices)
         return main([*arguments, "--foreground"])
     user = user_name()
     # A client is counted by its own connection, not as a user.
     joined = (lambda: _accepts(folder)) if auto else (lambda: _join(folder, user))
+    if joined():
+        return 0
+    check_named(devices)
     return _start_detached(folder, [*arguments, f"--user={user}"], joined)
 
 
@@ -89,8 +97,6 @@ def user_name() -> str:
 
 
 def _start_detached(folder: Path, arguments: list[str], joined: Callable[[], bool]) -> int:
-    if joined():
-        return 0
     process = _launch(folder, arguments)
     until = time.monotonic() + LAUNCH_LIMIT_S
     while time.monotonic() < until:
@@ -177,13 +183,20 @@ def stop(instance: Optional[str] = None, *, if_unused: bool = False) -> Outcome:
     """Ask the daemon to drain, and wait until it has ended; also when it was stopping already.
 
     `IN_USE` only when `if_unused` is given and others use it: a session has arenas, or a user
-    joined and has not stopped it. Raises `ConnectionFailed` when it does not end in time, or hangs.
+    joined and has not stopped it. A daemon of another protocol is asked to end by a signal; with
+    `if_unused` it raises the `VersionError`. Raises `ConnectionFailed` when it does not end in
+    time, or hangs.
     """
     folder, why = runtime_folder(instance), "it was asked to stop and has not ended"
     try:
         with MatteClient.connect(instance, name="stop") as client:
             if not client.shutdown(if_unused=if_unused, user=user_name()):
                 return Outcome.IN_USE
+    except (VersionError, MessageError) as error:
+        if if_unused:
+            raise  # who else uses it cannot be asked
+        other_version.ask_to_end(folder)
+        why = error.message
     except (ConnectionFailed, DaemonLost, DrainingError) as error:
         if not _lock_is_held(folder):
             return Outcome.NONE
@@ -212,10 +225,8 @@ def leave(instance: Optional[str] = None) -> str:
 
 def _known_pid(folder: Path) -> str:
     """The daemon's process id, if its status.json names one."""
-    try:
-        return f" (pid {int(json.loads((folder / STATUS).read_text('utf-8'))['pid'])})"
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+    pid = other_version.written_status(folder).get("pid")
+    return f" (pid {pid})" if isinstance(pid, int) else ""
 
 
 def _lock_is_held(folder: Path) -> bool:

@@ -21,7 +21,13 @@ from mattebridge.daemon.queue import FairQueue
 from mattebridge.daemon.replies import Replies
 from mattebridge.daemon.status import Tally
 from mattebridge.daemon.workers import WorkerProcess
-from mattebridge.errors import BusyError, DeadlineError, MattebridgeError, WorkerLostError
+from mattebridge.errors import (
+    BusyError,
+    DeadlineError,
+    MattebridgeError,
+    WorkerLostError,
+    one_line,
+)
 from mattebridge.wire import protocol
 
 log = logging.getLogger(__name__)
@@ -82,7 +88,7 @@ class Dispatcher:
     def check_accepts(self) -> None:
         """Raise `WorkerLostError` or `BusyError` unless one more request may be queued."""
         if self.failed:
-            raise _all_failed()
+            raise self._all_failed()
         if len(self.queue) >= self._limits.queue:
             raise BusyError(
                 f"{len(self.queue)} requests are waiting, which is the limit: try again shortly",
@@ -185,6 +191,8 @@ class Dispatcher:
         if op == "ready":
             worker.ready(message["models"], message["memory"])
             log.info("worker %s ready: warm_up_ms=%d", worker.device, message["warm_up_ms"])
+        elif op == "unusable":
+            worker.give_up(message["reason"])
         elif worker.request is None or message.get("job") != worker.request.job:
             return  # about a request that has ended
         elif op == "stage":
@@ -203,6 +211,8 @@ class Dispatcher:
         elif request.group is not None:
             self._replies.finish_part(request, failure=message["error"])
         elif op == "done":
+            if request.clean_plate is not None:
+                message["report"]["clean_plate_digest"] = request.clean_plate.digest
             self._add_times(request, message["report"], now)
             self._replies.finish(request, "done", message["report"])
         elif op == "cancelled":
@@ -229,7 +239,15 @@ class Dispatcher:
             else:
                 self._replies.fail(request, error)
         if self.failed:
-            self.fail_waiting(_all_failed())
+            self.fail_waiting(self._all_failed())
+
+    def _all_failed(self) -> WorkerLostError:
+        reasons = "; ".join(f"{worker.device}: {worker.reason}" for worker in self.workers)
+        return WorkerLostError(
+            f"every worker stays down ({one_line(reasons, 600)}): stop the daemon, and start it "
+            "with devices that work",
+            retry=False,
+        )
 
 
 def _job(request: Request) -> tuple[dict[str, Any], list[tuple[int, int]]]:
@@ -269,14 +287,6 @@ def _lost(*, given_up: bool) -> WorkerLostError:
         "the worker that computed this died; the daemon's log has the reason"
         + (more if given_up else ""),
         retry=not given_up,
-    )
-
-
-def _all_failed() -> WorkerLostError:
-    return WorkerLostError(
-        "every worker failed too often in a row and stays down: see the daemon's log, then stop "
-        "and start it",
-        retry=False,
     )
 
 

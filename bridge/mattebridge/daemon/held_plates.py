@@ -2,19 +2,26 @@
 
 A held clean plate is a sealed memfd that the daemon allocated. The kernel copies the pixels into
 it from the client's arena (without the interpreter's lock), so it outlives the session
-that brought it. The budget is in bytes; the least recently used one is dropped first. A request
-that names a clean plate pins it: one that is dropped meanwhile is closed when the last such
-request has ended.
+that brought it. A request that names a clean plate pins it: one that is dropped meanwhile is closed
+when the last such request has ended.
+
+All clients of a user share the names, so a name never changes its content unless a client asks for
+that (`replace`). They share the budget too: when it is full, the session that holds most gives up
+its least recently used clean plate. Many clean plates of one session therefore never push out the
+few of another.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import contextlib
+import hashlib
+from collections import Counter, OrderedDict
+from collections.abc import Hashable
 from typing import Any
 
 from mattebridge.errors import PlateError, QuotaError
 from mattebridge.wire import oslayer, protocol
-from mattebridge.wire.planes import Plane
+from mattebridge.wire.planes import ITEM_BYTES, Plane
 from mattebridge.wire.slots import HEADER_BYTES, check_header
 
 # A list of all of them must fit into one reply.
@@ -22,16 +29,34 @@ MAX_HELD = protocol.MAX_ITEMS
 
 
 class HeldCleanPlate:
-    """One clean plate: its memory, its plane, and how many requests use it."""
+    """One clean plate: its memory, its plane, and how many requests use it.
 
-    def __init__(self, key: int, name: str, fd: int, plane: Plane) -> None:
+    digest: of its samples. owner: the session that sent it, which may have ended.
+    """
+
+    def __init__(
+        self, key: int, name: str, fd: int, plane: Plane, *, digest: str, owner: Hashable
+    ) -> None:
         self.key = key
         self.name = name
         self.fd = fd
         self.plane = plane
+        self.digest = digest
+        self.owner = owner
         self.size_bytes = HEADER_BYTES + plane.size_bytes
         self.pins = 0
         self.dropped = False
+
+    def holds_the_same(self, other: HeldCleanPlate) -> bool:
+        """Whether both have the same samples in the same layout."""
+        mine, theirs = self.plane, other.plane
+        same_layout = (mine.w, mine.h, mine.c, mine.dtype) == (
+            theirs.w,
+            theirs.h,
+            theirs.c,
+            theirs.dtype,
+        )
+        return same_layout and self.digest == other.digest
 
     def pin(self) -> None:
         """A request uses it: keep its memory."""
@@ -58,22 +83,38 @@ class HeldCleanPlate:
             self.fd = -1
 
 
-def copy_clean_plate(arena_fd: int, generation: int, plane: Plane) -> tuple[int, Plane]:
-    """A memfd with the clean plate that lies in an arena; raises `TornError`, `QuotaError`.
+def copy_clean_plate(arena_fd: int, generation: int, plane: Plane) -> tuple[int, Plane, str]:
+    """A memfd with the clean plate that lies in an arena, its plane there, and its digest.
+
+    Raises `TornError`, `QuotaError`.
 
     Runs on the helper thread. The plane in the new memory starts right behind the header.
     """
     layer = oslayer.current()
     check_header(layer.read_memory(arena_fd, HEADER_BYTES), generation)
     fd = layer.create_memory(HEADER_BYTES + plane.size_bytes)
+    held = Plane("clean_plate", HEADER_BYTES, plane.w, plane.h, plane.c, plane.dtype, plane.stride)
     try:
         layer.copy_memory(arena_fd, plane.off, fd, HEADER_BYTES, plane.size_bytes)
         check_header(layer.read_memory(arena_fd, HEADER_BYTES), generation)
+        return fd, held, _digest(fd, held)
     except BaseException:
         layer.close_memory(fd)
         raise
-    held = Plane("clean_plate", HEADER_BYTES, plane.w, plane.h, plane.c, plane.dtype, plane.stride)
-    return fd, held
+
+
+def _digest(fd: int, plane: Plane) -> str:
+    """SHA-256 of the samples, row by row without what lies between the rows."""
+    digest = hashlib.sha256()
+    row_bytes = plane.w * plane.c * ITEM_BYTES[plane.dtype]
+    with (
+        contextlib.closing(oslayer.current().map_memory(fd, HEADER_BYTES + plane.size_bytes)) as it,
+        memoryview(it) as memory,
+    ):
+        for row in range(plane.h):
+            start = plane.off + row * plane.stride
+            digest.update(memory[start : start + row_bytes])
+    return digest.hexdigest()
 
 
 class HeldCleanPlates:
@@ -100,15 +141,41 @@ class HeldCleanPlates:
                 retry=False,
             )
 
-    def add(self, clean_plate: HeldCleanPlate) -> list[HeldCleanPlate]:
-        """Hold a clean plate, in place of one of the same name; returns those dropped for it."""
-        replaced = self._by_name.pop(clean_plate.name, None)
-        dropped = [replaced] if replaced is not None else []
-        self._by_name[clean_plate.name] = clean_plate
-        while self.used_bytes > self._budget or len(self._by_name) > MAX_HELD:
-            dropped.append(self._by_name.popitem(last=False)[1])
+    def add(self, clean_plate: HeldCleanPlate, *, replace: bool = False) -> list[HeldCleanPlate]:
+        """Hold a clean plate; returns those dropped for it.
+
+        Where the name is held with the same content, that one stays and the new one is dropped.
+        Raises `PlateError`, and drops the new one, where it is held with other content and
+        `replace` was not asked for.
+        """
+        known = self._by_name.get(clean_plate.name)
+        dropped: list[HeldCleanPlate] = []
+        if known is not None and known.holds_the_same(clean_plate):
+            self._by_name.move_to_end(known.name)
+            dropped.append(clean_plate)
+        elif known is not None and not replace:
+            clean_plate.drop()
+            raise _name_is_taken(known)
+        else:
+            if known is not None:
+                dropped.append(self._by_name.pop(known.name))
+            self._by_name[clean_plate.name] = clean_plate
+            dropped += self._make_room(clean_plate)
         for old in dropped:
             old.drop()
+        return dropped
+
+    def _make_room(self, added: HeldCleanPlate) -> list[HeldCleanPlate]:
+        """Take clean plates out until the others and the added one are within the budget."""
+        dropped = []
+        while (too_many := len(self._by_name) > MAX_HELD) or self.used_bytes > self._budget:
+            share: Counter[Hashable] = Counter()
+            for plate in self._by_name.values():
+                share[plate.owner] += 1 if too_many else plate.size_bytes
+            others = [plate for plate in self._by_name.values() if plate is not added]
+            # Of equal shares the first is taken, which is the least recently used.
+            leaving = max(others, key=lambda plate: share[plate.owner])
+            dropped.append(self._by_name.pop(leaving.name))
         return dropped
 
     def get(self, name: str) -> HeldCleanPlate:
@@ -143,6 +210,17 @@ class HeldCleanPlates:
                 "c": clean_plate.plane.c,
                 "dtype": clean_plate.plane.dtype,
                 "bytes": clean_plate.size_bytes,
+                "digest": clean_plate.digest,
             }
             for clean_plate in self._by_name.values()
         ]
+
+
+def _name_is_taken(known: HeldCleanPlate) -> PlateError:
+    plane = known.plane
+    return PlateError(
+        f"the daemon holds another clean plate called {known.name!r} ({plane.w}x{plane.h}, digest "
+        f"{known.digest[:12]}): choose another name, or ask for it to be replaced",
+        name=known.name,
+        digest=known.digest,
+    )

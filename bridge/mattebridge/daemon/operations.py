@@ -173,11 +173,21 @@ class Operations:
             error = QuotaError("the daemon has no memory for the clean plate", limit="memory")
             self._replies.fail(request, error)
         else:
-            fd, plane = result
-            held = HeldCleanPlate(next_memory_key(), request.message["name"], fd, plane)
-            dropped = self._clean_plates.add(held)
-            self._dispatcher.forget([old.key for old in dropped])
-            self._replies.finish(request, "plates", {"plates": self._clean_plates.describe()})
+            self._hold(request, *result)
+
+    def _hold(self, request: Request, fd: int, plane: Plane, digest: str) -> None:
+        """Hold a copied clean plate under the name that its request gives, and reply."""
+        message = request.message
+        held = HeldCleanPlate(
+            next_memory_key(), message["name"], fd, plane, digest=digest, owner=request.owner
+        )
+        try:
+            dropped = self._clean_plates.add(held, replace=message["replace"])
+        except MattebridgeError as error:
+            self._replies.fail(request, error)
+            return
+        self._dispatcher.forget([old.key for old in dropped])
+        self._replies.finish(request, "plates", {"plates": self._clean_plates.describe()})
 
     def plate_list(self, lease: Lease, message: dict[str, Any]) -> None:
         """Reply with all held clean plates."""

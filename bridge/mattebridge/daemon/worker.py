@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import msgpack
 
+from mattebridge.daemon.devices import needs_check, reason_against
 from mattebridge.daemon.hooks import PROBE_MODEL, Hooks
 from mattebridge.daemon.link import Link, plain
 from mattebridge.errors import (
@@ -177,6 +178,7 @@ class Worker:
             out=_arrays(arena, message["out"]),
             frame=message["frame"],
             clean_plate_key=key,
+            held_clean_plate="held_clean_plate" in message,
             checkpoint=self._checkpoint(message, arena),
         )
         self._check_cancelled(message["job"])
@@ -284,8 +286,12 @@ def main(arguments: Optional[list[str]] = None) -> int:
     os.umask(0o077)
     faulthandler.enable()
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
-    link = oslayer.current().inherited(options.link)
-    worker = Worker(Link(link), options.device)
+    link = Link(oslayer.current().inherited(options.link))
+    reason = reason_against(options.device) if needs_check(options.device) else None
+    if reason is not None:
+        link.send(op="unusable", reason=reason)
+        link.next()  # the front ends this process
+    worker = Worker(link, options.device)
     worker.warm_up()
     while True:
         worker.handle(*worker.link.next())

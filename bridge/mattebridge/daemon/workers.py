@@ -42,6 +42,7 @@ LINK_BUFFER_BYTES = 4 << 20
 BACKOFF_S = 0.1
 BACKOFF_LIMIT_S = 5.0
 REMEMBERED_TIMES = 32
+MAX_REASON = 300
 
 # torch's threads wait for each other hundreds of times a frame, by default in a busy loop. On
 # processors that other programs use too (the clients that read and encode frames) this takes ten
@@ -65,6 +66,7 @@ class WorkerProcess:
         self.state = "absent"
         self.request: Optional[Request] = None
         self.failures = 0
+        self.reason = ""  # why the device is failed
         self.restarts = -1
         self.frames = 0
         self.memory: dict[str, Any] = {}
@@ -171,12 +173,17 @@ class WorkerProcess:
         pause_s = min(BACKOFF_LIMIT_S, BACKOFF_S * 2 ** (self.failures - 1))
         self._not_before = now + (pause_s if self.failures > 1 else 0.0)
         log.error("worker %s died: status=%d", self.device, process.returncode)
-        if self.failures >= self._limits.restarts:
+        if self.failures >= self._limits.restarts and not self.reason:
+            self.reason = f"it failed {self.failures} times in a row; the daemon's log has why"
+        if self.reason:
             self.state = "failed"
-            log.error(
-                "worker %s failed %d times in a row and stays down", self.device, self.failures
-            )
+            log.error("worker %s stays down: %s", self.device, self.reason)
         self._on_death(self, request)
+
+    def give_up(self, reason: str) -> None:
+        """The device cannot be used: end the process and start no other one."""
+        self.reason = one_line(reason, MAX_REASON)
+        self.kill(f"its device cannot be used: {self.reason}")
 
     def retire(self) -> None:
         """End an idle worker's process; the next request starts another."""
@@ -328,6 +335,7 @@ class WorkerProcess:
         return {
             **self.brief(now),
             "failures": self.failures,
+            "reason": self.reason,
             "frames": self.frames,
             "frame": self.request.frame if self.request is not None else None,
             "memory": self.memory,
@@ -336,25 +344,3 @@ class WorkerProcess:
 
 def _plane_to_wire(value: Any) -> Any:
     return value.to_wire()
-
-
-def find_devices(wanted: str) -> list[str]:
-    """The devices to serve from `cpu`, `cuda:0,cuda:1` or `auto`.
-
-    `auto` asks a child process for the CUDA devices, where a driver is installed: the front itself
-    never imports torch.
-    """
-    if wanted != "auto":
-        return [name.strip() for name in wanted.split(",") if name.strip()]
-    if not any(os.path.exists(path) for path in ("/dev/nvidiactl", "/dev/dxg")):
-        return ["cpu"]
-    ask = "import torch; print(torch.cuda.device_count())"
-    try:
-        answer = subprocess.run(
-            [sys.executable, "-c", ask], capture_output=True, timeout=60, check=True, cwd="/"
-        )
-        count = int(answer.stdout.split()[-1])
-    except (OSError, ValueError, IndexError, subprocess.SubprocessError):
-        log.warning("a CUDA driver is installed, but torch cannot use it: serving on the CPU")
-        count = 0
-    return [f"cuda:{index}" for index in range(count)] or ["cpu"]

@@ -3,6 +3,7 @@
     engine         Engine: the loaded models, and a frame's way: inputs -> align -> model -> finish
     request        whether it can be rendered: planes, sizes, limits, what the model needs
     inputs         the planes copied, finite and straight
+    render_scale   a held clean plate at the size of a proxy
     clean_plates   the clean plates kept between frames
     align          the clean plate aligned to the plate
     finish         the results, rounded and written

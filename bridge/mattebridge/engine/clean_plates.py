@@ -18,6 +18,7 @@ import numpy as np
 
 from mattebridge.color import FloatImage, Pixels, strips
 from mattebridge.engine.picture import Picture
+from mattebridge.engine.render_scale import Size, resampled
 from mattebridge.wire.params import RenderParams
 
 if TYPE_CHECKING:
@@ -28,13 +29,15 @@ if TYPE_CHECKING:
 class HeldCleanPlate:
     """A clean plate as it was sent, and what was computed from it.
 
-    key: stands for its content, where the client gave one. nonfinite: how many values were NaN or
+    raw: at the size of the frames. sent: shape and sample type of what was sent, which is larger
+    where it was resampled. key: stands for its content, where the client gave one. nonfinite: how many values were NaN or
     infinite. picture: straight and finite, once it was prepared.
     """
 
     raw: Pixels
     colorspace: str
     plate_alpha: str
+    sent: tuple[tuple[int, ...], str]
     key: Optional[str] = None
     nonfinite: int = 0
     picture: Optional[Picture] = None
@@ -46,6 +49,11 @@ class HeldCleanPlate:
         """The memory it takes when everything derived from it exists."""
         height, width = self.raw.shape[:2]
         return int(self.raw.nbytes + 6 * 12 * height * width)
+
+    @property
+    def was_resampled(self) -> bool:
+        """Whether it was sent at another size than that of the frames."""
+        return self.sent[0] != self.raw.shape
 
     def matched_picture(self, display: FloatImage) -> Picture:
         """The matched clean plate, display-encoded, as a picture; its own where nothing changed."""
@@ -62,17 +70,20 @@ class CleanPlates:
         self._held: list[HeldCleanPlate] = []
 
     def find_or_copy(
-        self, plane: Pixels, params: RenderParams, key: Optional[str]
+        self, plane: Pixels, params: RenderParams, key: Optional[str], size: Size
     ) -> HeldCleanPlate:
         """The held clean plate with these pixels, or a private copy of them that is not held yet.
 
-        A `key` stands for the content: with the same key, layout and parameters the pixels are not
+        size: height and width of the frame, to which it is resampled (render_scale.py). A `key`
+        stands for the content: with the same key, layout and parameters the pixels are not
         compared. The caller must keep the keys of different clients apart.
         """
         for held in reversed(self._held):
-            if self._is_same(held, plane, params, key):
+            if held.raw.shape[:2] == size and self._is_same(held, plane, params, key):
                 return held
-        return HeldCleanPlate(plane.copy(), params.colorspace, params.plate_alpha, key)
+        raw = plane.copy() if plane.shape[:2] == size else resampled(plane, size)
+        sent = (plane.shape, plane.dtype.str)
+        return HeldCleanPlate(raw, params.colorspace, params.plate_alpha, sent, key)
 
     def keep(self, plate: HeldCleanPlate) -> None:
         """Hold it, as the last used; only once its pixels are known to be whole."""
@@ -98,9 +109,9 @@ class CleanPlates:
     ) -> bool:
         if (held.colorspace, held.plate_alpha) != (params.colorspace, params.plate_alpha):
             return False
-        if held.raw.shape != plane.shape or held.raw.dtype != plane.dtype or held.key != key:
+        if held.sent != (plane.shape, plane.dtype.str) or held.key != key:
             return False
-        return key is not None or same_bits(held.raw, plane)
+        return key is not None or (not held.was_resampled and same_bits(held.raw, plane))
 
 
 def same_bits(one: Pixels, other: Pixels) -> bool:

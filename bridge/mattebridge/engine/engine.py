@@ -88,6 +88,7 @@ class Engine:
         out: Mapping[str, Pixels],
         frame: Optional[int] = None,
         clean_plate_key: Optional[str] = None,
+        held_clean_plate: bool = False,
         checkpoint: Optional[Checkpoint] = None,
     ) -> RenderReport:
         """Matte one frame into the arrays of `out`.
@@ -97,6 +98,7 @@ class Engine:
         `params.colorspace`, mattes 0..1. out: alpha (H, W, 1) linear coverage, foreground (H, W, 3)
         straight, premultiplied (H, W, 4), error, refinement (H, W, 1); half or float32; colours in
         `params.output_colorspace`. clean_plate_key: see `CleanPlates.find_or_copy`.
+        held_clean_plate: see `check_request`.
 
         `checkpoint("inputs")` is called once every plane has been read, before anything is
         concluded from it or written. Raises the errors of `check_request`, `NonFiniteError`,
@@ -105,7 +107,7 @@ class Engine:
         checkpoint = checkpoint or no_checkpoint
         card = self.registry.card(model)
         settings = card.settings_schema.validate(params.settings, model=card.name)
-        check_request(planes, out, card, params, self.limits)
+        check_request(planes, out, card, params, self.limits, held=held_clean_plate)
         clock = _Clock()
         try:
             with clock("inputs"):

@@ -73,7 +73,8 @@ def copy_planes(
     """Read every plane once; integers become fractions of their maximum."""
     held, clean_plate = None, planes.get("clean_plate")
     if clean_plate is not None:
-        held = clean_plates.find_or_copy(clean_plate, params, clean_plate_key)
+        size = planes["plate"].shape[:2]
+        held = clean_plates.find_or_copy(clean_plate, params, clean_plate_key, size)
     return PrivateCopies(
         *_split(planes["plate"], params.plate_alpha),
         held,
@@ -106,7 +107,11 @@ def prepare(copies: PrivateCopies, params: RenderParams) -> PreparedInputs:
     negatives = {"plate": _negatives(plate.pixels)}
     if held is not None and held.picture is not None:
         negatives["clean_plate"] = _negatives(held.picture.pixels)
-    return PreparedInputs(plate, held, mattes, _counts(nonfinite=counts, negative=negatives))
+    notes = _counts(nonfinite=counts, negative=negatives)
+    if held is not None and held.was_resampled:
+        height, width = held.sent[0][:2]
+        notes["clean_plate_resampled_from"] = [width, height]
+    return PreparedInputs(plate, held, mattes, notes)
 
 
 def _made_finite(copies: PrivateCopies) -> dict[str, int]:

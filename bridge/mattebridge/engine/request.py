@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from mattebridge.color import Pixels
+from mattebridge.engine.render_scale import scale_between
 from mattebridge.errors import DtypeError, GeometryError, InputsError, ModelError, TooLargeError
 from mattebridge.models.base import ModelCard
 from mattebridge.wire.params import (
@@ -42,9 +43,12 @@ def check_request(
     card: ModelCard,
     params: RenderParams,
     limits: FrameLimits,
+    *,
+    held: bool = False,
 ) -> None:
     """Raise the error of a request that cannot be rendered; no pixel is read.
 
+    held: the clean plate is held by the daemon, and may be larger than the frame by one scale.
     Raises `InputsError` for a plane that is missing, unknown or of another size than the plate,
     `GeometryError`, `DtypeError`, `TooLargeError`, and `ModelError` for an output that the model
     does not give.
@@ -54,7 +58,7 @@ def check_request(
     _check_layouts("in", planes, INPUT_CHANNELS, INPUT_DTYPES)
     _check_layouts("out", out, OUTPUT_CHANNELS, OUTPUT_DTYPES)
     _check_size_limits(planes["plate"], card, limits)
-    _check_sizes(planes, out, card)
+    _check_sizes(planes, out, card, held=held)
     _check_needs(planes, card, params)
     for role in EXTRA_OUTPUTS:
         if role in out and role not in card.extra_outputs:
@@ -106,9 +110,13 @@ def _check_size_limits(plate: Pixels, card: ModelCard, limits: FrameLimits) -> N
         )
 
 
-def _check_sizes(planes: Mapping[str, Pixels], out: Mapping[str, Pixels], card: ModelCard) -> None:
+def _check_sizes(
+    planes: Mapping[str, Pixels], out: Mapping[str, Pixels], card: ModelCard, *, held: bool
+) -> None:
     plate = planes["plate"]
     for role, plane in planes.items():
+        if held and role == "clean_plate" and scale_between(plane.shape[:2], plate.shape[:2]):
+            continue
         if plane.shape[:2] != plate.shape[:2]:
             wants = f"model '{card.name}' needs" if role in card.needs else "the request wants"
             raise InputsError(

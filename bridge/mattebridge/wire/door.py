@@ -22,7 +22,7 @@ from typing import Any
 
 from mattebridge.errors import ConnectionFailed, DaemonLost, MessageError, UidError
 from mattebridge.wire import oslayer, protocol
-from mattebridge.wire.connection import Connection, Record
+from mattebridge.wire.connection import Connection, Peer, Record
 from mattebridge.wire.folder import DOOR, check_folder, check_path_length
 from mattebridge.wire.transport import endpoint
 
@@ -104,6 +104,10 @@ class Door:
             except OSError as error:
                 raise _door_closed() from error
         raise _door_closed()
+
+    def peer(self) -> Peer:
+        """The daemon's process, as the system recorded it."""
+        return self._connection.peer()
 
     def fileno(self) -> int:
         """The descriptor to wait for: readable with nothing to read when the daemon has gone."""

@@ -332,6 +332,7 @@ REQUESTS: dict[str, Schema] = {
         **_ARENA,
         "name": Field(text(64, NAME)),
         "plane": Field(plane),
+        "replace": Field(boolean, required=False, default=False),
     },
     "plate_list": _ENVELOPE,
     "plate_drop": {**_ENVELOPE, "name": Field(text(64, NAME))},

@@ -15,6 +15,7 @@ from mattebridge.wire import protocol, slots
 
 HERE = Path(__file__).parent
 ID, SID, TARGET = bytes(range(16)), bytes(range(16, 32)), bytes(range(32, 48))
+DIGEST = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 ENVELOPE = {"v": 1, "id": ID, "sid": SID}
 SPECS = [
     slots.PlaneSpec("plate", 4, "f4"),
@@ -86,6 +87,19 @@ REQUESTS: dict[str, tuple[dict[str, Any], str, str]] = {
         "valid",
         "",
     ),
+    "plate_put_replace": (
+        {
+            **ENVELOPE,
+            "op": "plate_put",
+            "slot": 1,
+            "gen": 3,
+            "name": "sh010-clean",
+            "plane": PLACED[1],
+            "replace": True,
+        },
+        "valid",
+        "",
+    ),
     "plate_list": ({**ENVELOPE, "op": "plate_list"}, "valid", ""),
     "plate_drop": ({**ENVELOPE, "op": "plate_drop", "name": "sh010-clean"}, "valid", ""),
     "shutdown": ({**ENVELOPE, "op": "shutdown", "if_unused": True}, "valid", ""),
@@ -116,6 +130,19 @@ REQUESTS: dict[str, tuple[dict[str, Any], str, str]] = {
         "clean_plate_key",
     ),
     "bad_generation": ({**RENDER, "gen": 0}, "E_MESSAGE", "gen"),
+    "bad_replace": (
+        {
+            **ENVELOPE,
+            "op": "plate_put",
+            "slot": 1,
+            "gen": 2,
+            "name": "sh010-clean",
+            "plane": PLACED[1],
+            "replace": 1,
+        },
+        "E_MESSAGE",
+        "replace",
+    ),
     "bad_priority": ({**RENDER, "priority": "urgent"}, "E_MESSAGE", "priority"),
     "bad_boolean_slot": ({**RENDER, "slot": True}, "E_MESSAGE", "slot"),
 }
@@ -131,6 +158,20 @@ REPLIES: dict[str, dict[str, Any]] = {
         "digest": "none",
         "degraded": ["clean_plate_unaligned"],
         "notes": {"nonfinite": {"plate": 3}},
+        "timings": {"queue_ms": 0.125, "render_ms": 412.5, "total_ms": 412.625},
+        "device": "cpu",
+    },
+    "done_held_plate": {
+        **REPLY,
+        "op": "done",
+        "held": False,
+        "slot": 0,
+        "gen": 8,
+        "model": "difference",
+        "digest": "none",
+        "clean_plate_digest": DIGEST,
+        "degraded": [],
+        "notes": {},
         "timings": {"queue_ms": 0.125, "render_ms": 412.5, "total_ms": 412.625},
         "device": "cpu",
     },
@@ -155,6 +196,18 @@ REPLIES: dict[str, dict[str, Any]] = {
         "message": "256 requests are waiting",
         "retry": True,
         "retry_after_ms": 100,
+    },
+    "error_plate_name": {
+        **REPLY,
+        "op": "error",
+        "held": False,
+        "slot": 1,
+        "gen": 2,
+        "code": "E_PLATE",
+        "message": "the daemon holds another clean plate called 'sh010-clean'",
+        "retry": False,
+        "name": "sh010-clean",
+        "digest": DIGEST,
     },
     "error_deadline_held": {
         **REPLY,
@@ -182,6 +235,7 @@ REPLIES: dict[str, dict[str, Any]] = {
                 "c": 4,
                 "dtype": "f4",
                 "bytes": 33177664,
+                "digest": DIGEST,
             }
         ],
     },

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import platform
+import re
+import stat
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from fakes.nuke_host import NukeHost
+from fakes.places import ROOT
 from mattebridge import cli
-from mattebridge.commands import install
+from mattebridge.commands import install, plugin_builds
+from mattebridge.errors import UsageError
 
 
 def everything(folder: Path) -> dict[str, bytes]:
@@ -39,7 +47,7 @@ def test_nuke_finds_the_node_after_the_installation_and_nothing_of_it_after_the_
         assert "MatteBridge" in host.menu_entries
         assert host.module.loadToolset(str(toolset)).knob("model") is not None
     assert cli.main(["install", "nuke", "--to", str(tmp_path), "--undo"]) == 0
-    assert everything(tmp_path) == {k: v + b"\n" for k, v in before.items()}
+    assert everything(tmp_path) == before
     assert cli.main(["install", "nuke", "--to", str(tmp_path), "--undo"]) == 2
 
 
@@ -78,9 +86,9 @@ def test_without_a_network_it_says_exactly_what_to_do(
     assert "pip download --only-binary=:all: --python-version 3.10 -d wheels" in said
     assert "--wheels wheels" in said
     assert "--no-packages: if the host has none" in said
-    # What was done before can be undone.
-    assert cli.main(["install", "nuke", "--to", str(tmp_path / "n"), "--undo"]) == 0
+    # The host is not changed.
     assert everything(tmp_path / "n") == {}
+    assert cli.main(["install", "nuke", "--to", str(tmp_path / "n"), "--undo"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -112,19 +120,229 @@ def test_the_client_half_runs_by_itself_and_holds_no_daemon(tmp_path: Path) -> N
     assert said.stdout.startswith(str(tmp_path))
 
 
-def test_a_plugin_that_is_not_built_is_one_sentence(
+# -- the host's own files, which are bytes --------------------------------------------------------
+
+NUKE = ["--no-packages", "--host-python", "3.11"]
+
+
+def nuke(to: Path, *more: str) -> int:
+    return cli.main(["install", "nuke", "--to", str(to), *(more or NUKE)])
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        b"# r\xe9glages de l'artiste\n",
+        b"import nuke\r\nnuke.tprint('x')\r\n",
+        b"x = 1",
+        b"x = 1\r\ny = 2",
+        b"",
+        b"\n\n",
+        b"\xef\xbb\xbfx = 1\n",
+    ],
+    ids=["latin-1", "crlf", "no last newline", "crlf without the last", "empty", "blank", "bom"],
+)
+def test_the_artists_init_keeps_every_byte_and_gets_its_own_line_ends(
+    own: bytes, tmp_path: Path
+) -> None:
+    init = tmp_path / "init.py"
+    init.write_bytes(own)
+    init.chmod(0o640)
+    assert nuke(tmp_path) == 0
+    assert nuke(tmp_path) == 0
+    now = init.read_bytes()
+    assert now.startswith(own)
+    assert now.count(b"mattebridge install nuke") == 1
+    assert now.endswith(b"\r\n") == (b"\r\n" in own)
+    assert stat.S_IMODE(init.stat().st_mode) == 0o640
+    assert nuke(tmp_path, "--undo") == 0
+    assert everything(tmp_path) == {"init.py": own}
+
+
+def test_an_init_that_was_edited_since_loses_the_marked_line_alone(tmp_path: Path) -> None:
+    init = tmp_path / "init.py"
+    init.write_bytes(b"a = 1\n")
+    assert nuke(tmp_path) == 0
+    init.write_bytes(init.read_bytes().replace(b"\n", b"\r\n") + b"caf\xe9 = 2\r\n")
+    assert nuke(tmp_path, "--undo") == 0
+    assert init.read_bytes() == b"a = 1\r\ncaf\xe9 = 2\r\n"
+
+
+def test_an_init_behind_a_link_stays_behind_it(tmp_path: Path) -> None:
+    home, dotfiles = tmp_path / "home", tmp_path / "dotfiles"
+    home.mkdir()
+    dotfiles.mkdir()
+    (dotfiles / "init.py").write_bytes(b"x = 1\n")
+    (home / "init.py").symlink_to(dotfiles / "init.py")
+    assert nuke(home) == 0
+    assert (home / "init.py").is_symlink()
+    assert b"mattebridge install nuke" in (dotfiles / "init.py").read_bytes()
+    assert nuke(home, "--undo") == 0
+    assert (home / "init.py").is_symlink()
+    assert (dotfiles / "init.py").read_bytes() == b"x = 1\n"
+
+
+def test_a_file_that_is_not_ours_is_neither_replaced_nor_removed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "Scripts" / "Comp" / "MatteBridge.py"
+    own.parent.mkdir(parents=True)
+    own.write_text("print('mine')")
+    words = ["install", "resolve", "--to", str(tmp_path), *NUKE]
+    assert cli.main(words) == 2
+    assert f"{own} exists and was not put there by mattebridge" in capsys.readouterr().err
+    assert everything(tmp_path) == {"Scripts/Comp/MatteBridge.py": b"print('mine')"}
+
+
+def test_an_installation_that_fails_leaves_the_host_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "init.py").write_bytes(b"x = 1\n")
+
+    def fail(*_: object) -> None:
+        raise UsageError("the last step fails")
+
+    monkeypatch.setattr(install, "_note_interpreter", fail)
+    assert nuke(tmp_path) == 2
+    assert everything(tmp_path) == {"init.py": b"x = 1\n"}
+
+
+def test_a_python_without_pip_is_named_and_no_network_is_blamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(install.importlib.util, "find_spec", lambda _name: None)
+    assert nuke(tmp_path / "n", "--host-python", "3.11") == 2
+    said = capsys.readouterr().err
+    assert f"{sys.executable} has no pip: run `{sys.executable} -m ensurepip`" in said
+    assert "network" not in said
+    assert everything(tmp_path / "n") == {}
+
+
+# -- the Python that starts the daemon ------------------------------------------------------------
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path / "config" / "mattebridge" / "daemon.json"
+
+
+def test_the_interpreter_that_install_names_is_the_one_that_is_noted_until_the_undo(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.parent.mkdir(parents=True, mode=0o700)
+    config.write_text('{"python": "/bin/sh"}')
+    before = config.read_bytes()
+    assert nuke(tmp_path / "n") == 0
+    said = capsys.readouterr().out
+    assert f"record {sys.executable} as the Python that starts the daemon" in said
+    assert "it was /bin/sh" in said
+    assert json.loads(config.read_text()) == {"python": sys.executable}
+    assert nuke(tmp_path / "n") == 0
+    assert nuke(tmp_path / "n", "--undo") == 0
+    assert json.loads(config.read_bytes()) == json.loads(before)
+
+
+def test_the_undo_forgets_a_note_that_was_new_and_keeps_one_that_is_anothers(
+    config: Path, tmp_path: Path
+) -> None:
+    assert nuke(tmp_path / "n") == 0
+    assert stat.S_IMODE(config.stat().st_mode) == 0o600
+    assert nuke(tmp_path / "n", "--undo") == 0
+    assert not config.exists()
+    assert nuke(tmp_path / "n") == 0
+    config.write_text('{"python": "/bin/sh"}')
+    assert nuke(tmp_path / "n", "--undo") == 0
+    assert json.loads(config.read_text()) == {"python": "/bin/sh"}
+
+
+# -- the OFX plugin -------------------------------------------------------------------------------
+
+REAL = {
+    ("linux", "x86_64"): b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HH", 3, 62),
+    ("linux", "aarch64"): b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HH", 3, 183),
+    ("darwin", "arm64"): struct.pack("<II", 0xFEEDFACF, 0x0100000C),
+    ("darwin", "x86_64"): struct.pack(
+        ">II5I5I", 0xCAFEBABE, 2, 0x0100000C, 0, 0, 0, 0, 0x01000007, 0, 0, 0, 0
+    ),
+    ("win32", "AMD64"): b"MZ" + bytes(58) + struct.pack("<I", 64) + b"PE\0\0\x64\x86",
+}
+
+
+def make_bundle(root: Path, where: str, start: bytes, *, age_s: float = 0.0) -> Path:
+    bundle = root / "build" / where / plugin_builds.BUNDLE
+    binary = bundle / "Contents" / "Linux-x86-64" / "MatteBridge.ofx"
+    binary.parent.mkdir(parents=True)
+    binary.write_bytes(start + where.encode())
+    then = binary.stat().st_mtime - age_s
+    os.utime(binary, (then, then))
+    return bundle
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(install, "PACKAGE", tmp_path / "bridge" / "mattebridge")
-    assert cli.main(["install", "ofx", "--to", str(tmp_path)]) == 2
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    return tmp_path
+
+
+def installed_build(repository: Path) -> bytes:
+    to = repository / "p"
+    assert cli.main(["install", "ofx", "--to", str(to)]) == 0
+    (binary,) = (to / plugin_builds.BUNDLE).glob("Contents/*/MatteBridge.ofx")
+    return binary.read_bytes()
+
+
+def folder_of_make_plugin() -> str:
+    """Where the Makefile lets the build go, below build/."""
+    done = subprocess.run(
+        ["make", "-n", "plugin"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    (folder,) = re.findall(r"--build\s+build/(\S+)", done.stdout)
+    return str(folder)
+
+
+def test_a_plugin_that_is_not_built_is_one_sentence(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["install", "ofx", "--to", str(repository)]) == 2
     assert "make plugin" in capsys.readouterr().err
-    bundle = tmp_path / "build" / "release" / install.BUNDLE / "Contents"
-    bundle.mkdir(parents=True)
-    (bundle / "x.ofx").write_bytes(b"x")
-    assert cli.main(["install", "ofx", "--to", str(tmp_path / "p")]) == 0
-    assert (tmp_path / "p" / install.BUNDLE / "Contents" / "x.ofx").is_file()
-    assert cli.main(["install", "ofx", "--to", str(tmp_path / "p"), "--undo"]) == 0
-    assert not (tmp_path / "p" / install.BUNDLE).exists()
+
+
+def test_the_plugin_is_found_where_make_plugin_puts_it_and_removed_again(repository: Path) -> None:
+    make_bundle(repository, folder_of_make_plugin(), REAL["linux", "x86_64"])
+    assert installed_build(repository).startswith(b"\x7fELF")
+    assert cli.main(["install", "ofx", "--to", str(repository / "p"), "--undo"]) == 0
+    assert not (repository / "p" / plugin_builds.BUNDLE).exists()
+
+
+@pytest.mark.parametrize(("system", "processor"), list(REAL))
+def test_of_several_builds_the_newest_for_this_system_is_taken(
+    system: str, processor: str, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(platform, "machine", lambda: processor)
+    start = REAL[system, processor]
+    make_bundle(repository, "plugin/older", start, age_s=60)
+    make_bundle(repository, "plugin/mine", start, age_s=30)
+    for index, other in enumerate(set(REAL.values()) - {start}):
+        if system != "darwin" or other not in (REAL["darwin", "arm64"], REAL["darwin", "x86_64"]):
+            make_bundle(repository, f"plugin/other-{index}", other)
+    assert installed_build(repository) == start + b"plugin/mine"
+
+
+def test_builds_for_other_systems_alone_are_named(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_bundle(repository, "plugin/x86_64-windows-gnu", REAL["win32", "AMD64"])
+    make_bundle(repository, "plugin/broken", b"text")
+    assert cli.main(["install", "ofx", "--to", str(repository / "p")]) == 2
+    said = capsys.readouterr().err
+    assert "no build of the OFX plugin runs on linux x86_64" in said
+    assert "x86_64-windows-gnu (windows x86_64)" in said
+    assert "broken (not a plugin)" in said
+    assert not (repository / "p").exists()
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,14 @@ def test_the_parts_of_a_request_to_all_workers_give_one_reply(daemon: Daemon) ->
 def test_a_clean_plate_that_was_dropped_is_freed_with_its_last_request(daemon: Daemon) -> None:
     lease = daemon.lease()
     request = daemon.request(lease)
-    held = HeldCleanPlate(next_memory_key(), "a", os.open(os.devnull, os.O_RDONLY), PLANE)
+    held = HeldCleanPlate(
+        next_memory_key(),
+        "a",
+        os.open(os.devnull, os.O_RDONLY),
+        PLANE,
+        digest="",
+        owner=b"",
+    )
     request.clean_plate = held
     held.pin()
     held.drop()

@@ -859,3 +859,34 @@ def test_a_frame_without_torch_or_cv2_never_imports_them():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+# --- held clean plates at a render scale ----------------------------------------------------------
+
+
+def test_a_held_clean_plate_serves_frames_at_every_render_scale():
+    model = Keyer()
+    engine = Engine(registry=registry_of(model))
+    small = pair(24, 31)
+    # Each pixel four times: its mean over each square is the small picture again, exactly.
+    full = {"plate": small["plate"], "clean_plate": small["clean_plate"].repeat(2, 0).repeat(2, 1)}
+    expected, _ = matte(small)
+    roles = ("alpha", "foreground", "premultiplied")
+    for _turn in range(2):
+        out = blank_outputs(24, 31)
+        wanted = RenderParams.from_wire({"colorspace": "linear"})
+        report = engine.matte(
+            full, wanted, model=model.card.name, out=out, clean_plate_key="held-1",
+            held_clean_plate=True,
+        )  # fmt: skip
+        # The mean of four equal float32 values is exact to a rounding or two.
+        for role in roles:
+            np.testing.assert_allclose(out[role], expected[role], atol=1e-5)
+        assert report.notes["clean_plate_resampled_from"] == [62, 48]
+    assert len(engine.clean_plates) == 1
+
+
+def test_a_clean_plate_that_is_sent_with_the_frame_is_not_resampled():
+    planes = {**pair(24, 31), "clean_plate": picture(2, 48, 62)}
+    with pytest.raises(InputsError, match=r"31x24.*62x48"):
+        matte(planes)

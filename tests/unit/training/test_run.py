@@ -11,9 +11,10 @@ import pytest
 import safetensors.torch
 import torch
 from training import curve, state, train, windows
-from training.canvases import GROUP
+from training.canvases import GROUP, KeyedShots
 from training.export import exported
 from training.losses import (
+    KEYER,
     PARTS,
     change_loss,
     inputs_from,
@@ -130,22 +131,31 @@ def test_a_state_that_was_cut_short_is_not_taken_for_one(tmp_path: Path) -> None
     assert found.plan == TINY
 
 
-def test_the_loss_falls_and_the_matte_gets_better_than_the_keyers() -> None:
-    made = trainer(replace(TINY, steps=120, learning_rate=4e-3, pool=12, batch=4, fresh=0.0))
+class OneBatch(Trainer):
+    """A trainer that sees the same shots at every step."""
+
+    batch: KeyedShots | None = None
+
+    def shots(self) -> KeyedShots:
+        if self.batch is None:
+            self.batch = super().shots()
+        return self.batch
+
+
+def test_a_batch_seen_again_and_again_is_learned_and_its_matte_beats_the_keyers() -> None:
+    plan = replace(TINY, steps=40, learning_rate=2e-3, pool=12, fresh=0.0, batch=4, window=32)
+    made = OneBatch(replace(plan, quarter_share=0.0))
     made.fill()
-    seen = made.pool.crops(9, 0, 24, 32)
-
-    @torch.no_grad()
-    def parts() -> dict[str, float]:
-        made.network.train()
-        change, matte = made._asked(inputs_from(seen), 2, [(0, 0)] * 24, 32)
-        return {name: float(part) for name, part in losses(change, matte, seen, seen, 2).items()}
-
-    before = parts()
-    stepped(made, 80)
-    after = parts()
-    assert sum(after.values()) < 0.92 * sum(before.values())
-    assert after["alpha"] < 0.92 * float(keyer_loss(seen, seen))
+    parts = [{name: float(part) for name, part in made.step().items()} for _ in range(40)]
+    first, last = parts[0], parts[-1]
+    # The network begins with the keyer's matte and 40 steps later has half of its error at most.
+    # Measured: .06 to .27 of the keyer's error, .07 to .24 of the first coarse error and .13 to .55
+    # of the first loss for seeds 1 to 8; for this one .26, .23 and .41. One or two threads, kernels
+    # without AVX, weights and bytes a little off move these by .02 at most, bfloat16 by .03. With a
+    # rate of 0 all three stay 1, with the wrong sign they grow to 4 and more.
+    assert last["alpha"] < 0.5 * last[KEYER]
+    assert last["coarse_alpha"] < 0.5 * first["coarse_alpha"]
+    assert last["loss"] < 0.75 * first["loss"]
 
 
 def test_a_new_network_gives_the_keyers_matte() -> None:

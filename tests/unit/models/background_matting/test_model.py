@@ -276,7 +276,7 @@ def test_weights_that_do_not_hold_in_half_precision_are_refused_with_the_figures
 
 def test_exact_and_half_precision_cannot_both_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mattebridge.models.background_matting.precision.cpu_has_amx", lambda: True)
-    with pytest.raises(ModelError, match="exact means float32"):
+    with pytest.raises(ModelError, match="exact computes in float32"):
         matte(given(64, 96, exact=True, precision="bfloat16"))
 
 

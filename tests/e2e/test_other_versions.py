@@ -1,0 +1,112 @@
+"""A daemon that an update left running: it speaks another protocol, and can be seen and stopped."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from fakes.daemon_process import DaemonProcess, is_alive, wait_for
+from mattebridge import cli
+from mattebridge.client import MatteClient
+from mattebridge.daemon import control
+from mattebridge.errors import VersionError
+
+# Real in everything but the range of versions, or but the keys that it knows.
+ANOTHER_PROTOCOL = (
+    "import sys; from mattebridge.wire import protocol;"
+    "protocol.PROTOCOL_MIN, protocol.PROTOCOL_MAX = 7, 9;"
+    "from mattebridge.daemon.__main__ import main; sys.exit(main())"
+)
+OLDER_KEYS = (
+    "import sys; from mattebridge.wire import protocol; check = protocol.validate_request\n"
+    "def older(message):\n"
+    "    if 'user' in message: raise protocol.MessageError('unknown key: user', field='user')\n"
+    "    return check(message)\n"
+    "protocol.validate_request = older\n"
+    "from mattebridge.daemon.__main__ import main; sys.exit(main())"
+)
+
+
+def started(program: str) -> DaemonProcess:
+    daemon = DaemonProcess()
+    daemon.program = [sys.executable, "-c", program]
+    daemon.start(wait=False)
+    wait_for(lambda: control._accepts(daemon.folder), 60, daemon.words)
+    wait_for(lambda: (daemon.folder / "status.json").exists(), 60, daemon.words)
+    return daemon
+
+
+@pytest.fixture
+def daemon() -> Iterator[DaemonProcess]:
+    left = started(ANOTHER_PROTOCOL)
+    yield left
+    left.end()
+
+
+def test_the_refusal_names_the_process_the_folder_and_the_way_out(daemon: DaemonProcess) -> None:
+    with pytest.raises(VersionError) as caught:
+        MatteClient.connect(str(daemon.folder))
+    said = str(caught.value)
+    assert "the client speaks 1-1, this daemon 7-9" in said
+    assert f"The daemon in {daemon.folder} is process {daemon.pid}" in said
+    assert "`mattebridge stop` ends it" in said
+    assert caught.value.details["pid"] == daemon.pid
+
+
+@pytest.mark.parametrize("command", [["models", "list"], ["serve", "--detach"]])
+def test_commands_that_need_the_daemon_name_its_process(
+    command: list[str], daemon: DaemonProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*command, "--instance", str(daemon.folder)]) == 2
+    assert f"process {daemon.pid}: `mattebridge stop` ends it" in capsys.readouterr().err
+
+
+def test_status_shows_what_the_daemon_wrote_about_itself(
+    daemon: DaemonProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A file cannot mislead it about the process.
+    status = json.loads((daemon.folder / "status.json").read_text())
+    (daemon.folder / "status.json").write_text(json.dumps({**status, "pid": 1}))
+    assert cli.main(["status", "--instance", str(daemon.folder)]) == 0
+    said = capsys.readouterr().out
+    assert "this daemon 7-9" in said
+    for value in (daemon.pid, daemon.folder, status["version"], status["state"]):
+        assert str(value) in said
+    assert cli.main(["status", "--json", "--instance", str(daemon.folder)]) == 0
+    known = json.loads(capsys.readouterr().out)
+    assert (known["pid"], known["protocol"]) == (daemon.pid, [7, 9])
+
+
+def test_status_needs_no_file_of_the_daemon(
+    daemon: DaemonProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (daemon.folder / "status.json").write_text('["not what it was"]')
+    assert cli.main(["status", "--instance", str(daemon.folder)]) == 0
+    assert str(daemon.pid) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("program", [ANOTHER_PROTOCOL, OLDER_KEYS], ids=["protocol", "keys"])
+def test_stop_ends_it_cleanly(program: str, capsys: pytest.CaptureFixture[str]) -> None:
+    daemon = started(program)
+    try:
+        assert daemon.process is not None
+        assert cli.main(["stop", "--instance", str(daemon.folder)]) == 0
+        assert "the daemon has stopped" in capsys.readouterr().out
+        assert daemon.process.wait(60) == 0
+        assert "draining: SIGTERM" in daemon.log()
+        assert not (daemon.folder / "door").exists()
+    finally:
+        daemon.end()
+
+
+def test_stop_if_unused_leaves_it_to_those_who_may_use_it(
+    daemon: DaemonProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["stop", "--if-unused", "--instance", str(daemon.folder)]) == 0
+    said = capsys.readouterr().out
+    assert "left running until its idle limit" in said
+    assert f"process {daemon.pid}" in said
+    assert is_alive(daemon.pid)
