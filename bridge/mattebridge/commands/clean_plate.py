@@ -295,17 +295,20 @@ def _progress() -> Checkpoint:
 
 @contextlib.contextmanager
 def _ends_on_sigterm() -> Iterator[None]:
-    """Exit status 4 on SIGTERM, which a render queue sends, and no half-written file."""
+    """Exit status 4 on the signals of a render queue and of a terminal that ends, no half file."""
 
     def end(number: int, frame: Any) -> None:
+        if number != signal.SIGTERM:
+            drop_lost_terminal()
         raise Cancelled("the command was ended")
 
     try:
-        before = signal.signal(signal.SIGTERM, end)
+        before = {number: signal.signal(number, end) for number in ending_signals()}
     except ValueError:  # not the main thread: signals do not arrive there
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

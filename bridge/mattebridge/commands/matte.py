@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -18,7 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mattebridge.commands.options import add_inputs, add_keying, add_outputs, add_pace, make_job
-from mattebridge.commands.terminal import print_traceback, wants_traceback, with_class
+from mattebridge.commands.terminal import (
+    drop_lost_terminal,
+    ending_signals,
+    print_traceback,
+    wants_traceback,
+    with_class,
+)
 from mattebridge.errors import Cancelled, MattebridgeError, UsageError, one_line
 from mattebridge.shot.progress import MODES, make_progress
 
@@ -29,8 +34,6 @@ if TYPE_CHECKING:
 
 # A cancelled job has ended this long after the signal, even if a read hangs in the kernel.
 CANCEL_LIMIT_S = 4.5
-# The daemon of `--private` ends after this long where its command was killed before it stopped it.
-PRIVATE_IDLE_EXIT_S = 120.0
 EPILOG = """\
 examples:
   mattebridge matte plate.####.exr --clean-plate clean.exr -o mattes
@@ -112,17 +115,18 @@ def _add_running(command: argparse.ArgumentParser) -> None:
 
 @contextlib.contextmanager
 def _cancel_on_signal() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; further signals change nothing."""
+    """An event that SIGINT, SIGTERM and SIGHUP set; further signals change nothing."""
     cancelled, ended = threading.Event(), threading.Event()
 
     def on_signal(number: int, frame: Any) -> None:
+        if number not in (signal.SIGINT, signal.SIGTERM):
+            drop_lost_terminal()
         if not cancelled.is_set():
             cancelled.set()
             threading.Thread(target=_exit_when_overdue, args=(ended,), daemon=True).start()
 
-    before = {
-        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    numbers = [signal.SIGINT, *ending_signals()]
+    before = {number: signal.signal(number, on_signal) for number in numbers}
     try:
         yield cancelled
     finally:
@@ -164,25 +168,19 @@ def _private_daemon(options: argparse.Namespace) -> Iterator[argparse.Namespace]
     """The options with a new instance for this command; it is stopped and removed afterwards."""
     if options.no_spawn or options.instance:
         raise UsageError("--private starts a new daemon; leave out --no-spawn and --instance")
-    from mattebridge.daemon import control
-    from mattebridge.wire.folder import runtime_folder
+    from mattebridge.daemon.private import private_instance
 
-    folder = runtime_folder(f"private-{os.getpid()}-{os.urandom(4).hex()}")
-    try:
-        yield argparse.Namespace(**{**vars(options), "instance": str(folder)})
-    finally:
-        with contextlib.suppress(MattebridgeError):
-            control.stop(str(folder))
-        shutil.rmtree(folder, ignore_errors=True)
+    with private_instance() as instance:
+        yield argparse.Namespace(**{**vars(options), "instance": instance})
 
 
 def _connect(options: argparse.Namespace, *, name: str, in_flight: int) -> MatteClient:
     from mattebridge.client import MatteClient
 
     if options.private:
-        from mattebridge.daemon import control
+        from mattebridge.daemon import private
 
-        control.serve(options.instance, detach=True, auto=True, idle_exit_s=PRIVATE_IDLE_EXIT_S)
+        private.start(options.instance)
     return MatteClient.connect(
         options.instance,
         start=not options.no_spawn,

@@ -5,11 +5,32 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
 import traceback
 from typing import Any, Optional, TextIO
 
 from mattebridge.errors import one_line
+
+
+def ending_signals() -> list[int]:
+    """SIGTERM, which a render queue sends, and SIGHUP, which the end of a terminal sends.
+
+    Without SIGHUP where this command was told to ignore it, as by `nohup`.
+    """
+    hangup = getattr(signal, "SIGHUP", None)
+    kept = hangup is None or signal.getsignal(hangup) == signal.SIG_IGN
+    return [signal.SIGTERM] if kept else [signal.SIGTERM, hangup]
+
+
+def drop_lost_terminal() -> None:
+    """After SIGHUP the terminal is gone: what is printed from now on must not be an error."""
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):
+            if os.isatty(descriptor):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)
 
 
 def make_output_safe() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Optional
@@ -20,6 +22,7 @@ def main(arguments: Optional[list[str]] = None) -> int:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--devices", default="auto")
     parser.add_argument("--idle-exit", type=float, default=None)
+    parser.add_argument("--parent", type=int, default=None)
     parser.add_argument("--user", default=protocol.BY_HAND)
     parser.add_argument("--foreground", action="store_true")
     options = parser.parse_args(arguments)
@@ -27,13 +30,16 @@ def main(arguments: Optional[list[str]] = None) -> int:
         status = serve(
             options.folder,
             find_devices(options.devices),
-            Limits(idle_exit_s=options.idle_exit),
+            Limits(idle_exit_s=options.idle_exit, parent_pid=options.parent),
             to_terminal=options.foreground,
             user=options.user,
         )
     except MattebridgeError as error:
         print(f"mattebridge: {error.message}", file=sys.stderr)
         return error.exit_status
+    if options.parent is not None and os.getppid() != options.parent:
+        # The command that it was for can no longer remove its folder.
+        shutil.rmtree(options.folder, ignore_errors=True)
     if status == ALREADY_RUNNING:
         print(
             f"mattebridge: a daemon already runs in {options.folder}; see it with "

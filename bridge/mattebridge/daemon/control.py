@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Optional
 
@@ -55,12 +56,14 @@ def serve(
     devices: str = "auto",
     idle_exit_s: Optional[float] = None,
     auto: bool = False,
+    parent: Optional[int] = None,
 ) -> int:
     """Run, or with `detach` start, the daemon of an instance.
 
     Returns 0, or 17 when another daemon holds the lock and `detach` is not given; a detached
     start joins it instead. `auto` marks a start by a client: with an idle limit, and without
-    remembering the interpreter. Raises `UsageError` for a named device that cannot be used, and
+    remembering the interpreter. With `parent` the daemon ends when that process, which started it,
+    has ended, and removes its folder. Raises `UsageError` for a named device that cannot be used, and
     `ConnectionFailed` with the last line of the daemon's log when it ends before it accepts.
     """
     folder = runtime_folder(instance)
@@ -71,6 +74,8 @@ def serve(
     arguments = [f"--folder={folder}", f"--devices={devices}"]
     if idle_exit_s is not None:
         arguments.append(f"--idle-exit={idle_exit_s}")
+    if parent is not None:
+        arguments.append(f"--parent={parent}")
     if not detach:
         from mattebridge.daemon.__main__ import main
 
@@ -78,7 +83,7 @@ def serve(
         return main([*arguments, "--foreground"])
     user = user_name()
     # A client is counted by its own connection, not as a user.
-    joined = (lambda: _accepts(folder)) if auto else (lambda: _join(folder, user))
+    joined = partial(_accepts, folder) if auto else partial(_join, folder, user)
     if joined():
         return 0
     check_named(devices)
@@ -107,7 +112,7 @@ def _start_detached(folder: Path, arguments: list[str], joined: Callable[[], boo
             raise ConnectionFailed(
                 f"the daemon ended with status {status} before it accepted: {_last_line(folder)}"
             )
-        if status is not None and not _lock_is_held(folder):
+        if status is not None and not lock_is_held(folder):
             process = _launch(folder, arguments)  # the other daemon was stopping
         time.sleep(POLL_S)
     if process.poll() is None:
@@ -198,12 +203,12 @@ def stop(instance: Optional[str] = None, *, if_unused: bool = False) -> Outcome:
         other_version.ask_to_end(folder)
         why = error.message
     except (ConnectionFailed, DaemonLost, DrainingError) as error:
-        if not _lock_is_held(folder):
+        if not lock_is_held(folder):
             return Outcome.NONE
         why = error.message  # it is stopping, or it hangs
     until = time.monotonic() + (LEAVE_LIMIT_S if if_unused else STOP_LIMIT_S)
     while time.monotonic() < until:
-        if not _lock_is_held(folder):
+        if not lock_is_held(folder):
             return Outcome.STOPPED
         time.sleep(POLL_S)
     raise ConnectionFailed(
@@ -229,7 +234,8 @@ def _known_pid(folder: Path) -> str:
     return f" (pid {pid})" if isinstance(pid, int) else ""
 
 
-def _lock_is_held(folder: Path) -> bool:
+def lock_is_held(folder: Path) -> bool:
+    """Whether a daemon runs in this folder, starting and stopping included."""
     try:
         fd = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
     except OSError:

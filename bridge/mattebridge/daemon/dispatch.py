@@ -74,9 +74,10 @@ class Dispatcher:
             worker.stop()
 
     @property
-    def busy(self) -> bool:
-        """Whether a worker has a request."""
-        return any(worker.request is not None for worker in self.workers)
+    def computes(self) -> bool:
+        """Whether a worker has a request that is not answered: one whose lease has ended is."""
+        requests = [worker.request for worker in self.workers]
+        return any(request is not None and not request.answered for request in requests)
 
     @property
     def failed(self) -> bool:

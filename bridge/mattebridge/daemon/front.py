@@ -140,6 +140,7 @@ class Front:
         for lease in list(self._door.leases.values()):
             self._replies.flush(lease, now)
         self._exit_if_idle(now)
+        self._exit_with_parent()
         self._write_status(now)
         if now >= self._next_folder_check:
             self._next_folder_check = now + FOLDER_INTERVAL_S
@@ -163,6 +164,11 @@ class Front:
         if now - max(self._door.last_used, self._dispatcher.last_frame_at) > limit_s:
             self._drain(f"idle for {limit_s:g} s")
 
+    def _exit_with_parent(self) -> None:
+        parent = self._limits.parent_pid
+        if parent is not None and os.getppid() != parent:
+            self._drain("the command that it was started for has ended")
+
     def _write_status(self, now: float) -> None:
         """Write status.json when the state has changed, and now and then."""
         state = self._status.state()
@@ -184,7 +190,7 @@ class Front:
         if self._draining_until is None:
             return False
         waiting = any(lease.outbox for lease in self._door.leases.values())
-        return not (self._dispatcher.busy or waiting) or time.monotonic() > self._draining_until
+        return not (self._dispatcher.computes or waiting) or time.monotonic() > self._draining_until
 
     def _leave(self) -> None:
         self._dispatcher.stop()

@@ -69,3 +69,4 @@ class Limits:
     watchdog_factor: float = _limit("MATTEBRIDGE_WATCHDOG_FACTOR", lambda: 10.0)
     restarts: int = _limit("MATTEBRIDGE_RESTARTS", lambda: 5)
     idle_exit_s: Optional[float] = None  # None: it never exits because it is idle
+    parent_pid: Optional[int] = None  # it ends when this process, its parent, has ended
