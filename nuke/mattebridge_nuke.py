@@ -172,8 +172,16 @@ def _our_nodes() -> list[nuke.Node]:
     return [node for node in found if is_ours(node)]
 
 
-def _node_of(uid: str) -> Optional[nuke.Node]:
-    """The node with an id, whatever its name is by now."""
+def _node_of(uid: str, handle: Optional[nuke.Node] = None) -> Optional[nuke.Node]:
+    """The node with an id, whatever its name is by now; `handle` is where it was before.
+
+    The handle comes first because some editions of Nuke list a few nodes only.
+    """
+    try:
+        if handle is not None and handle["node_uid"].value() == uid:
+            return handle
+    except ValueError:  # the node was deleted; undo makes it again, with another handle
+        pass
     found = (node for node in _our_nodes() if node["node_uid"].value() == uid)
     return next(found, None)
 
@@ -340,8 +348,8 @@ def clear(node: nuke.Node) -> None:
         nothing_left = _package("store").clear(store, _writer_of(store))
         _read_of(node)["file"].setValue(NOT_YET)
         node["matted_from"].setValue("")
-        _say(node, READY if nothing_left else f"{READY}; what this script did not make is still "
-             f"in {store}")  # fmt: skip
+        others = f"{READY}; other files, such as mattes of other scripts, are still in {store}"
+        _say(node, READY if nothing_left else others)
 
     _guarded(node, work)
 
@@ -408,7 +416,7 @@ def open_status(node: nuke.Node) -> None:
             text = route.status_line(instance)
         except Exception as error:
             text = _sentence(error)
-        _on_main(lambda: _say_to(uid, text))
+        _on_main(lambda: _say_to(uid, node, text))
 
     if nuke.GUI:
         _run_aside(ask)
@@ -569,7 +577,7 @@ class _NodeRequest:
     def __init__(self, node: nuke.Node, frames: Sequence[int]) -> None:
         request = _package("request")
         self.uid = _uid_of(node)
-        self._handle = node
+        self.handle = node
         self.frames = [(frame, view) for frame in frames for view in nuke.views()]
         self.settings = _settings_of(node, request.ShotSettings)
         self.store = _store_of(node)
@@ -589,15 +597,9 @@ class _NodeRequest:
 
     def node(self) -> Any:
         """The node, whatever its name is by now. `Cancelled` where it was deleted."""
-        try:
-            if self._handle["node_uid"].value() == self.uid:
-                return self._handle
-        except ValueError:  # the handle of a deleted node; undo makes the node with another one
-            pass
-        found = _node_of(self.uid)
+        found = _node_of(self.uid, self.handle)
         if found is None:
             raise _cancelled()
-        self._handle = found
         return found
 
     def run(
@@ -687,10 +689,9 @@ class _NodeRequest:
 
     def _words(self, made: Sequence[Any]) -> str:
         found = sum(one.found for one in made)
-        degraded = sorted({label for one in made for label in one.degraded})
         text = f"{len(made) - found} frames matted"
         text += f", {found} as before" if found else ""
-        return f"{text}; {', '.join(degraded)}" if degraded else text
+        return "; ".join((text, *_package("request").warnings_of(made)))
 
 
 def _current_set(node: nuke.Node, store: Any) -> Any:
@@ -798,7 +799,8 @@ def _hint_channel(name: str) -> tuple[str, str]:
         raise HostError(f"Hint channel takes layer.channel, such as rgba.alpha; not '{name}'")
     suffix = EXR_NAMES.get(channel, channel)
     if layer == "rgba":
-        return ("alpha" if channel == "alpha" else "rgb"), suffix
+        # With its colours: where the alpha of a black-and-white picture is 1 all over, they count.
+        return ("rgba" if channel == "alpha" else "rgb"), suffix
     return layer, f"{layer}.{suffix}"
 
 
@@ -908,7 +910,7 @@ class _Job:
         self.task = None
         if _jobs.get(self.request.uid) is self:
             del _jobs[self.request.uid]
-        _say_to(self.request.uid, text)
+        _say_to(self.request.uid, self.request.handle, text)
 
 
 def _start(node: nuke.Node, frames: Sequence[int]) -> None:
@@ -987,8 +989,8 @@ def _say(node: nuke.Node, text: str) -> None:
     node["status"].setValue(text)
 
 
-def _say_to(uid: str, text: str) -> None:
-    node = _node_of(uid)
+def _say_to(uid: str, handle: nuke.Node, text: str) -> None:
+    node = _node_of(uid, handle)
     if node is not None:
         _say(node, text)
 

@@ -223,8 +223,7 @@ def matte(
     _show(comp, tools["plate"], store.update_set(place, shown, made, settings))
     found = sum(one.found for one in made)
     text = f"{len(made) - found} frames matted" + (f", {found} as before" if found else "")
-    degraded = sorted({label for one in made for label in one.degraded})
-    return "; ".join(filter(None, (text, ", ".join(degraded), words)))
+    return "; ".join(filter(None, (text, *request.warnings_of(made), words)))
 
 
 def _tools_of(comp: Any, options: Options) -> dict[str, Any]:

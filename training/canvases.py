@@ -1,14 +1,14 @@
-"""Canvases: composed shots, whole, with what the classical keyer makes of them; as bytes.
+"""Canvases: whole composed shots with the classical keyer's matte of each, stored as bytes.
 
     a few layer pairs --> shots, paired at random --> `difference` on each --> 16 planes
-                          one of each batch twice, with other grain
+                          the last of each batch twice, with different grain
 
-The network corrects the keyer's matte, and the keyer looks at the whole frame: its answer on a crop
-would be another one. So it is asked here, and crops are cut later, by the pool. Canvases come in
-groups that share their layers, since drawing these takes as long as composing and keying.
+The network corrects the keyer's matte. The keyer needs the whole frame (on a crop its result would
+differ), so it runs here, and the pool cuts crops later. Canvases come in groups that share their
+layers, because drawing layers takes as long as composing and keying.
 
-Twins are two canvases of one shot, the second with more grain on its plate: a camera that stands
-still films such frames, and their mattes ought to be the same.
+Twins are two canvases of one shot, the second with more grain on its plate, like two frames of a
+static shot: their mattes should be equal.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ from training.compose.shots import Layers, Shots, composed
 from training.layers import SIDE, draw_pair
 
 CANVAS = 512
-# Layer pairs of a group, and its shots: so many batches, since a batch shares its codec.
+# Layer pairs of a group, shots of a batch, and batches of a group: several, because all shots of a
+# batch go through the same codec.
 _PAIRS, _BATCH, _BATCHES = 4, 4, 3
 # The canvases of a group: the shots of each batch, then the twin of the last of them.
 GROUP = (_BATCH + 1) * _BATCHES
 TWINS = tuple((last - 1, last) for last in range(_BATCH, GROUP, _BATCH + 1))
-# The planes of a canvas in their order, and their channels; the flags beside them.
+# The planes of a canvas in order, with their numbers of channels; and its flags.
 PLANES = {
     "plate": 3,
     "clean_plate": 3,
@@ -81,7 +82,7 @@ def draw_group(seed: int, number: int, size: int = CANVAS) -> Group:
 
 
 def with_twin(dice: Dice, shots: Shots) -> Shots:
-    """The shots, and the last of them once more, with more grain on its plate."""
+    """The shots and the twin of the last one: the same shot with more grain on its plate."""
     twin = Shots(**{name: planes[-1:] for name, planes in vars(shots).items()})
     twin = replace(twin, plate=regrained(dice.sub(1), twin.plate))
     return Shots(
@@ -90,7 +91,7 @@ def with_twin(dice: Dice, shots: Shots) -> Shots:
 
 
 def with_keyer(shots: Shots) -> KeyedShots:
-    """The same shots, on the CPU and whole, with what the keyer makes of each."""
+    """The shots (whole, on the CPU) with the keyer's matte of each."""
     mattes = [_keyed(shots, shot) for shot in range(len(shots.plate))]
     return KeyedShots(
         **vars(shots),
@@ -116,7 +117,7 @@ def _packed(shots: KeyedShots) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Sums in another order are other sums; and the processes beside this one want the cores."""
+    """Torch on one thread: sums do not depend on their number, and other processes have cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -126,7 +127,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _layers(seed: int, number: int, size: int) -> Layers:
-    """The group's own pairs."""
+    """The layer pairs of a group."""
     side = size * SIDE // CANVAS
     numbers = range(number * _PAIRS, (number + 1) * _PAIRS)
     pairs = [draw_pair(seed, pair, side) for pair in numbers]
@@ -138,7 +139,7 @@ def _layers(seed: int, number: int, size: int) -> Layers:
 
 
 def _chosen(dice: Dice, layers: Layers) -> Layers:
-    """Subjects and sets of one batch at random, not in the pairs that they came in."""
+    """Subjects and sets of one batch, paired at random."""
     subjects, sets = (
         torch.from_numpy(dice.rng.permutation(np.arange(_BATCH) % _PAIRS)) for _ in range(2)
     )

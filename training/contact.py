@@ -1,7 +1,7 @@
-"""`python -m training.contact OUT.png`: look at what the composer makes, and the keyer of it.
+"""`python -m training.contact OUT.png`: a contact sheet of composed shots with the keyer's alpha.
 
-Each shot in a row of six: plate, clean plate, alpha, the keyer's alpha, foreground where it is
-seen, alpha hint.
+Each shot is a row of six pictures: plate, clean plate, alpha, the keyer's alpha, foreground where
+alpha is above 0.01, alpha hint.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.contact", description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--groups", type=int, default=2, help="fifteen canvases in each")
+    parser.add_argument("--groups", type=int, default=2, help="groups of fifteen canvases")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--size", type=int, default=512)
     return parser

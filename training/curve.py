@@ -1,4 +1,4 @@
-"""The log of a run, and its curve as a picture; drawn with OpenCV alone."""
+"""The log of a run, and its loss curve as a picture, drawn with OpenCV."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLOURS = ((200, 90, 30), (30, 90, 220), (40, 150, 40), (160, 40, 160))
 
 
 def append(path: Path, row: dict[str, float]) -> None:
-    """One more line of the log; its columns are those of the first line."""
+    """Append a line to the log; all lines must have the columns of the first."""
     begun = path.exists()
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(row), extrasaction="ignore")
@@ -34,7 +34,7 @@ def read(path: Path) -> list[dict[str, float]]:
 
 
 def cut(path: Path, step: int) -> None:
-    """Forget what was logged after `step`: a run that was killed makes those steps again."""
+    """Drop the lines after `step`: a run that was killed repeats those steps."""
     rows = read(path)
     kept = [row for row in rows if row["step"] <= step]
     if len(kept) < len(rows):
@@ -58,12 +58,12 @@ def draw(path: Path, log: Path, history: Sequence[dict[str, float]]) -> None:
 
 
 def _chart(series: Sequence[tuple[list[tuple[float, float]], str]]) -> NDArray[np.uint8]:
-    """Lines over a logarithmic scale."""
+    """A line chart with a logarithmic vertical axis."""
     width, height = _SIZE
     picture = np.full((height, width, 3), 255, np.uint8)
     points = [point for line, _ in series for point in line if point[1] > 0]
     if len(points) < 2:
-        _text(picture, "nothing yet", (width // 2 - 60, height // 2))
+        _text(picture, "no data yet", (width // 2 - 60, height // 2))
         return picture
     right = max(x for x, _ in points) or 1.0
     low, high = (math.log(f(y for _, y in points)) for f in (min, max))

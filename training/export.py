@@ -1,11 +1,11 @@
 """`python -m training.export RUN`: ship a run's best weights with the package.
 
-Writes `data/twoplate.safetensors` (half precision) and `data/twoplate.json` into the package, from
-when on the registry offers `twoplate`. Do so only once it beats `difference`
-(`python -m training.validate`), and write docs/model_card.md with it.
+Writes `data/twoplate.safetensors` (half precision) and `data/twoplate.json` into the package, after
+which the registry offers `twoplate`. Do this only when the weights beat `difference`
+(`python -m training.validate`), and update docs/model_card.md with it.
 
-Of several weights the mean is shipped: runs that began from one another lie near enough for that,
-and their mean is often better than each ("model soups", Wortsman et al. 2022).
+Of several weights the mean is shipped. Weights of runs that started from one another can be
+averaged, and the mean is often better than each ("model soups", Wortsman et al. 2022).
 """
 
 from __future__ import annotations
@@ -42,14 +42,16 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="+",
         default=[],
-        help="other weights than RUN/best.safetensors; of several the mean",
+        help="weights to ship instead of RUN/best.safetensors; several are averaged",
     )
     parser.add_argument("--out", type=Path, help="folder to write to; by default the package's")
     return parser
 
 
 def exported(weights: Sequence[Path], run: Path, folder: Path) -> dict[str, Any]:
-    """Write the mean of the weights, or the run's best, and description into `folder`; the latter.
+    """Write the mean of `weights` (by default the run's best) and its description into `folder`.
+
+    Returns the description.
 
     Raises `ModelError` where the weights do not fit, `ValueError` where they are too large.
     """
@@ -68,14 +70,14 @@ def exported(weights: Sequence[Path], run: Path, folder: Path) -> dict[str, Any]
     description = {"digest": digest_of(data), "bytes": len(data), **facts, **_history(run, weights)}
     folder.mkdir(parents=True, exist_ok=True)
     _replace(folder / WEIGHTS.name, data)
-    # The description makes the registry offer the model: last.
+    # Last: the registry offers the model once there is a description.
     text = json.dumps(description, indent=1) + "\n"
     _replace(folder / DESCRIPTION.name, text.encode())
     return description
 
 
 def mean_of(weights: Sequence[Path]) -> dict[str, Tensor]:
-    """The mean of every tensor, in single precision; the norms' counts of batches are left out.
+    """The mean of every tensor, in single precision; the norms' batch counters are left out.
 
     Raises `ModelError` where shapes differ.
     """
@@ -94,14 +96,14 @@ def mean_of(weights: Sequence[Path]) -> dict[str, Tensor]:
     for path, found in zip(weights, shapes):
         if found != shapes[0]:
             raise ModelError(
-                f"{path} and {weights[0]} are weights of two networks: they have no mean",
+                f"{path} and {weights[0]} are weights of different networks and cannot be averaged",
                 reason="shape",
             )
     return {name: sum(state[name] for state in states) / len(states) for name in states[0]}
 
 
 def _history(run: Path, weights: Sequence[Path]) -> dict[str, Any]:
-    """What the run's own notes say of the weights: where they come from, for the model card."""
+    """Facts about the weights from the state of the run, for the model card."""
     notes = run / "state" / "run.json"
     if not notes.exists():
         return {}
@@ -110,7 +112,7 @@ def _history(run: Path, weights: Sequence[Path]) -> dict[str, Any]:
     told = json.loads(notes.read_text(encoding="utf-8"))
     plan, progress = told["plan"], told["progress"]
     judged = [row for row in progress["history"] if row["step"] == progress["best_step"]]
-    # Of weights that the run itself did not judge it knows no figures.
+    # Weights given by hand were not evaluated by this run: no figures.
     steps = progress["step"] if weights else progress["best_step"]
     figures = {} if weights else (judged[-1] if judged else {})
     return {

@@ -1,10 +1,10 @@
 """Processes that draw groups of canvases ahead of the training.
 
-    worker w draws the groups first+w, first+w+n, ...  into its own few places of shared memory
-    next() takes them in their order: first, first+1, ...
+    worker w draws groups first+w, first+w+n, ...  into a few buffers of its own, in shared memory
+    next() returns them by number: first, first+1, ...
 
-The order is the number's, never that of arrival: the same seed gives the same groups in the same
-order with any number of workers, also with none, when they are drawn where they are asked for.
+Groups are returned by number, not in order of completion: the same seed gives the same groups in
+the same order with any number of workers. Without workers `next` draws the group itself.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import numpy as np
 
 from training.canvases import CANVAS, CHANNELS, FLAGS, GROUP, Group, draw_group
 
-# How many groups each worker may be ahead; one takes 63 MB.
+# How many finished groups a worker may hold; one takes 63 MB.
 _AHEAD = 2
-# Workers take what training leaves: at 5 they took so much of two cores that a step on both was
-# slower than on one.
+# Niceness of the workers, so that training goes first. With 5 they took so much of two cores that a
+# training step on both cores was slower than on one.
 _NICE = 12
 # A worker that has not drawn a group after this long is stuck.
 _STUCK_S = 600.0
@@ -39,11 +39,11 @@ class CanvasFarm:
 
     @property
     def number(self) -> int:
-        """The number of the group that `next` gives."""
+        """The number of the group that `next` returns."""
         return self._number
 
     def next(self, *, wait: bool = True) -> Group | None:
-        """The next group; None when it is not drawn yet and `wait` is off."""
+        """The next group; None if it is not drawn yet and `wait` is false."""
         if not self._hands:
             group: Group | None = draw_group(self._seed, self._number, self._size)
         else:
@@ -72,7 +72,7 @@ class CanvasFarm:
 
 
 class _Hand:
-    """One worker with its places in shared memory, filled and emptied in turn."""
+    """One worker process and its buffers in shared memory, used in turn."""
 
     def __init__(self, seed: int, first: int, stride: int, size: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -114,7 +114,7 @@ def _place_bytes(size: int) -> int:
 
 
 def _places(memory: Any, size: int) -> list[Group]:
-    """The groups that lie in the memory; what is written into them is there for both processes."""
+    """The buffers as groups: arrays over the shared memory, which both processes see."""
     places = []
     for values in np.frombuffer(memory, np.uint8).reshape(_AHEAD, -1):
         planes, flags = np.split(values, [GROUP * CHANNELS * size * size])
@@ -125,8 +125,8 @@ def _places(memory: Any, size: int) -> list[Group]:
 def _work(
     seed: int, first: int, stride: int, size: int, memory: Any, ready: Any, free: Any
 ) -> None:
-    """The life of a worker: wait for a free place, draw into it, say so."""
-    # Ctrl-C reaches the whole group; ending is the parent's business.
+    """Main loop of a worker: wait for a free buffer, draw into it, mark it as ready."""
+    # Ctrl-C reaches the whole process group; the parent ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(_NICE)
     parent, places = os.getppid(), _places(memory, size)

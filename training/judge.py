@@ -1,4 +1,4 @@
-"""What a network makes of validation frames beside the keyer that it starts from; the table."""
+"""Errors of a network and of the keyer on the validation frames, and their table."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Prepared:
-    """A frame with its clean plate as the engine's front end gives it, and what the keyer makes of
-    them: alpha (H, W), foreground (H, W, 3). Kept, it never changes."""
+    """A frame, its clean plate after alignment and exposure fit, and the keyer's matte: alpha
+    (H, W), foreground (H, W, 3). None of it depends on the network, so it is made once."""
 
     frame: Frame
     clean_plate: Any
@@ -71,7 +71,7 @@ def _given(frame: Frame, clean_plate: Any, outside: Any) -> ModelInput:
 
 
 def prepared_sets(per_kind: int, *, workers: int = 0) -> dict[str, list[Prepared]]:
-    """Both validation sets, ready for the network; drawn and matched by that many processes."""
+    """Both validation sets, ready for the network; drawn and aligned by `workers` processes."""
     sets = {name: validation.wanted(name, per_kind) for name in validation.SETS}
     jobs = [one for wanted in sets.values() for one in wanted]
     made = validation.each(_prepared_one, jobs, workers)
@@ -86,7 +86,7 @@ def _prepared_one(job: validation.Wanted) -> Prepared:
 def prepared_stills(
     frames: Sequence[Prepared], *, workers: int = 0
 ) -> list[tuple[Prepared, Prepared]]:
-    """The plain ones of the frames, each twice with other grain, ready for the network."""
+    """The frames of kind `clean`, each twice with different grain, ready for the network."""
     plain = [one.frame for one in frames if one.frame.kind == "clean"]
     return validation.each(_prepared_still, plain, workers)
 
@@ -100,13 +100,13 @@ def _prepared_still(frame: Frame) -> tuple[Prepared, Prepared]:
 
 @torch.no_grad()
 def change(network: TwoPlate, stills: Sequence[tuple[Prepared, Prepared]]) -> float:
-    """Mean change of alpha, e-3, from one frame of a still picture to the next."""
+    """Mean change of alpha, in thousandths, between two frames of a still picture."""
     network.eval()
     return _mean_change([(alpha_of(network, a), alpha_of(network, b)) for a, b in stills])
 
 
 def keyer_change(stills: Sequence[tuple[Prepared, Prepared]]) -> float:
-    """The same of the keyer alone."""
+    """The same for the keyer."""
     return _mean_change([(a.keyed_alpha, b.keyed_alpha) for a, b in stills])
 
 
@@ -116,13 +116,13 @@ def _mean_change(alphas: Sequence[tuple[Any, Any]]) -> float:
 
 @torch.no_grad()
 def errors(network: TwoPlate, frames: Sequence[Prepared]) -> dict[str, float]:
-    """Mean absolute error of alpha, e-3, by kind, over all, and without the similar kind."""
+    """Mean absolute error of alpha, in thousandths: by kind, of all, and of all but `similar`."""
     network.eval()
     return _by_kind(frames, [alpha_of(network, one) for one in frames])
 
 
 def keyer_errors(frames: Sequence[Prepared]) -> dict[str, float]:
-    """The same of the keyer alone."""
+    """The same for the keyer."""
     return _by_kind(frames, [one.keyed_alpha for one in frames])
 
 
@@ -169,7 +169,7 @@ def alpha_of(network: TwoPlate, one: Prepared) -> Any:
 
 @dataclass(frozen=True)
 class Row:
-    """The figures of a frame, and the keyer's of the same frame."""
+    """The model's and the keyer's figures of a frame."""
 
     frame: Frame
     figures: Figures
@@ -177,7 +177,7 @@ class Row:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """By kind, by blend, all, and all without the similar kind.
+    """Figures by kind, by blend, of all frames, and of all but the kind `similar`.
 
     The last two columns: the keyer's mad, and the share of frames on which the model's is lower.
     """

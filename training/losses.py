@@ -1,6 +1,6 @@
-"""What is minimised: the errors of the refined alpha and colour, and a little of the coarse ones'.
+"""The loss: errors of the refined alpha and colour, and, with less weight, of the coarse ones.
 
-Every part is a value a shot, (N,), since shots do not count alike: see `weights`.
+Every part is one value per shot, (N,), because shots have different weights: see `weights`.
 """
 
 from __future__ import annotations
@@ -21,28 +21,32 @@ from mattebridge.models.twoplate.network import (
 from training.canvases import KeyedShots
 from training.compose.shots import Shots
 
-# Every part there is.
+# The names of all parts.
 PARTS = (
     *("coarse_alpha", "coarse_cross", "coarse_slope", "coarse_colour", "coarse_change", "doubt"),
     *("alpha", "slope", "colour", "band", "confidence", "change"),
 )
-# What the keyer's own matte would give for the part `alpha`: written down beside it.
+# The part `alpha` of the keyer's own matte; logged for comparison.
 KEYER = "keyer_alpha"
-# The coarse matte counts this much beside the refined one.
+# Weight of the coarse matte's loss; the refined one's is 1.
 _COARSE = 0.25
-# Where the keyer is certain the sigmoid is flat: what is wrong there would never be corrected. So
-# alpha's gradient to its logit gets this much more everywhere; it is at most a quarter by itself.
+# Where the keyer's alpha is 0 or 1 the sigmoid is flat, and an error would never be corrected. So
+# this is added to the gradient of alpha with respect to its logit everywhere; the sigmoid's own is
+# at most 0.25.
 _LEAK = 0.1
+# Weight of the error of alpha.
 _ALPHA = 1.5
-# Most of what flickers is where alpha is off anyway, by more: there nothing else holds it.
+# Weight of the difference between twins. Most flicker is where alpha is wrong by more than it
+# flickers, and no other part of the loss keeps alpha stable there.
 _CHANGE = 5.0
-# Doubt is only told where to look again: it must not steer what is seen.
+# Weight of doubt: small, because doubt only decides where the refiner runs. It must not influence
+# what the coarse net learns about alpha.
 _DOUBT = 0.05
-# Colour counts where at least this much of it is seen.
+# Colour is compared where alpha is at least this.
 _LEAST_ALPHA = 0.02
-# Pixels that are certainly set or certainly subject.
+# Alpha nearer to 0 or 1 than this is certainly set or subject.
 _CERTAIN = 1 / 512
-# A shot that the keyer gets wrong by this much counts about once; and the bounds of its weight.
+# A shot has the weight _USUAL_ERROR / (_LEAST_ERROR + the keyer's mean error), within two bounds.
 _USUAL_ERROR, _LEAST_ERROR = 0.1, 0.012
 _LOWEST, _HIGHEST = 0.3, 5.0
 
@@ -55,10 +59,10 @@ def losses(
     factor: int,
     twins: int = 0,
 ) -> dict[str, Tensor]:
-    """The parts of the loss, means over the shots; their sum is what is minimised.
+    """The parts of the loss, averaged over the shots; their sum is minimised.
 
-    shots: what the coarse change is of. seen: the windows of them that `matte` is of. twins: so
-    many of the last shots show what as many before them do, and are to get the same alpha.
+    shots: the crops that `change` belongs to. seen: their windows, which `matte` belongs to. The
+    last `twins` shots are twins of the `twins` shots before them and should get the same alpha.
     """
     weight = weights(shots)
     coarse = coarse_matte(inputs_from(shots), change, factor)
@@ -75,13 +79,13 @@ def keyer_loss(shots: KeyedShots, seen: KeyedShots) -> Tensor:
 
 
 def inputs_from(shots: KeyedShots) -> Inputs:
-    """What the network is given of the shots."""
+    """The network's inputs for the shots."""
     return Inputs(**{name: getattr(shots, name) for name in Inputs._fields})
 
 
 def weights(shots: KeyedShots) -> Tensor:
-    """How much each shot counts: what the keyer gets nearly right must not be lost among shots that
-    it gets wrong as a whole, whose errors are tens of times larger."""
+    """The weight of each shot, higher where the keyer is nearly right: shots that it gets entirely
+    wrong have errors tens of times larger and would dominate the loss."""
     error = _l1(shots.keyed_alpha, shots.alpha)
     return (_USUAL_ERROR / (_LEAST_ERROR + error)).clamp(_LOWEST, _HIGHEST)
 
@@ -99,7 +103,7 @@ def coarse_loss(coarse: NetworkMatte, shots: Shots, factor: int) -> dict[str, Te
 
 
 def doubt_loss(change: Change, shots: KeyedShots, factor: int) -> Tensor:
-    """Whether the coarse net knows where its alpha, enlarged, is wrong: a cross entropy, (N,)."""
+    """Cross entropy of the coarse net's prediction of where its enlarged alpha is wrong, (N,)."""
     with torch.no_grad():
         logit = functional.interpolate(
             change.logit, scale_factor=float(factor), mode="bilinear", align_corners=False
@@ -115,8 +119,9 @@ def doubt_loss(change: Change, shots: KeyedShots, factor: int) -> Tensor:
 def refined_loss(matte: NetworkMatte, shots: Shots) -> dict[str, Tensor]:
     """The parts of the loss at full size, weighted.
 
-    Beside the errors: slopes at full and half size, the unknown region once more, and a cross
-    entropy where truth is 0 or 1, so that interiors become certain.
+    Besides the errors of alpha and colour: slopes at full and half size, alpha in the unknown
+    region once more, and a cross entropy where the true alpha is 0 or 1, so that interiors become
+    fully transparent or opaque.
     """
     alpha = shots.alpha
     found = steep(matte)
@@ -133,7 +138,7 @@ def refined_loss(matte: NetworkMatte, shots: Shots) -> dict[str, Tensor]:
 
 
 def change_loss(matte: NetworkMatte, twins: int) -> Tensor:
-    """How far apart the alphas of twins are, weighted; 0 for all other shots, (N,)."""
+    """The weighted difference of the alphas of twins, (N,); 0 for all other shots."""
     found = steep(matte)
     alone = found.new_zeros(len(found) - 2 * twins)
     first, second = found[len(alone) :].chunk(2)
@@ -142,17 +147,17 @@ def change_loss(matte: NetworkMatte, twins: int) -> Tensor:
 
 
 def steep(matte: NetworkMatte) -> Tensor:
-    """Alpha 0..1 whose gradient does not vanish where it is certain.
+    """Alpha 0..1 whose gradient does not vanish near 0 and 1.
 
-    An absolute error's best alpha stays the same, the median: only the length of its gradient is
-    another. What is right beyond 0 or 1 has no error, so nothing pulls at it.
+    Only the size of the gradient changes, so the optimum of an absolute error, the median, stays.
+    Where alpha is clipped to the right value the error is 0, and with it the gradient.
     """
     logit = matte.logit.float()
     return matte.alpha.float().clamp(0, 1) + _LEAK * (logit - logit.detach())
 
 
 def shrunk_truth(shots: Shots, factor: int) -> tuple[Tensor, Tensor]:
-    """Alpha and foreground at the coarse size; the colour weighted with its alpha."""
+    """True alpha and foreground at the coarse size; colours are averaged weighted by alpha."""
     alpha = functional.avg_pool2d(shots.alpha, factor)
     premultiplied = functional.avg_pool2d(shots.foreground * shots.alpha, factor)
     plain = functional.avg_pool2d(shots.foreground, factor)
@@ -185,5 +190,5 @@ def _mean(values: Tensor) -> Tensor:
 
 
 def _mean_where(values: Tensor, where: Tensor) -> Tensor:
-    """Mean of the absolute values over the chosen pixels, of which a few always count as chosen."""
+    """Mean of the absolute values where `where` is 1, taken to be at least 2 % of the pixels."""
     return _mean(values.abs() * where) / _mean(where).clamp_min(0.02)

@@ -1,6 +1,6 @@
-"""AdamW (Loshchilov and Hutter 2019) over named parameters: its whole state is three dictionaries.
+"""AdamW (Loshchilov and Hutter 2019) over named parameters: its state is three dictionaries.
 
-torch's own keeps its state by position and costs seconds to import.
+`torch.optim.AdamW` keeps its state by position, and takes seconds to import.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _EPSILON = 1e-8
 
 
 class AdamW:
-    """Momentum and variance of every parameter that has had a gradient, and how many it has had."""
+    """Momentum, variance and number of updates of every parameter that has had a gradient."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], weight_decay: float) -> None:
         self._parameters, self._decay = dict(parameters), weight_decay
@@ -29,7 +29,7 @@ class AdamW:
 
     @torch.no_grad()
     def step(self, rate: float, largest_gradient: float) -> None:
-        """One step of that learning rate; the gradient's length is cut to `largest_gradient`."""
+        """One update with learning rate `rate`; the gradient's norm is clipped first."""
         names = [name for name, p in self._parameters.items() if p.grad is not None]
         for name in names:
             if name not in self.steps:
@@ -46,7 +46,7 @@ class AdamW:
         torch._foreach_lerp_(momentum, gradients, 1 - _BETAS[0])
         torch._foreach_mul_(variance, _BETAS[1])
         torch._foreach_addcmul_(variance, gradients, gradients, 1 - _BETAS[1])
-        # Both start at zero: early on they are larger than they say.
+        # Bias correction: both averages start at zero and are too small at first.
         first = [1 - _BETAS[0] ** self.steps[name] for name in names]
         second = [(1 - _BETAS[1] ** self.steps[name]) ** 0.5 for name in names]
         lengths = torch._foreach_div(torch._foreach_sqrt(variance), second)

@@ -1,4 +1,4 @@
-"""What a run is: everything that decides its weights, written down once and kept with its state."""
+"""The settings of a run that decide its weights; saved with its state."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from training.canvases import CANVAS, GROUP
 
 @dataclass(frozen=True)
 class Plan:
-    """The settings of one run; two runs of the same plan on the same kind of device are the same.
+    """The settings of one run; two runs of the same plan on the same kind of device are equal.
 
-    steps: optimiser steps in all, 0 while not known (it is measured from the time to be spent).
-    batch, crop: shots a step, and their side, cut from canvases of side `canvas`. window: the side
-    of what the refiner sees of a crop. twin_share: of a step's shots that are twins of another of
-    them, or have one. pool: canvases held. warm: canvases drawn before the first step. fresh: new
-    canvases a step; all three are drawn in groups. quarter_share: of the steps that look at a
-    quarter, as for large frames.
+    steps: optimiser steps in all, 0 until known (with --total-minutes they are measured).
+    batch, crop: shots per step and their side; they are cut from canvases of side `canvas`.
+    window: side of the part of a crop that the refiner runs on. twin_share: share of a step's
+    shots that belong to a pair of twins. pool: canvases held. warm: canvases drawn before the first
+    step. fresh: new canvases per step; all three are drawn in whole groups. quarter_share: share of
+    the steps in which the coarse net runs at a quarter of the size, as for large frames.
     """
 
     seed: int = 1
@@ -41,7 +41,8 @@ class Plan:
 
     def rate(self, step: int) -> float:
         """The learning rate of a step: linear warm-up, then a cosine to the end."""
-        # Before the length is known only the warm-up runs.
+        # While the number of steps is not known (it is measured during the warm-up), ten times the
+        # warm-up stands for it.
         total = max(self.steps, 10 * self.warm_up)
         ramp = min(1.0, (step + 1) / self.warm_up)
         part = min(1.0, step / total)
@@ -58,12 +59,12 @@ class Plan:
         return max(1, -(-min(self.warm, self.pool) // GROUP))
 
     def fresh_groups(self, step: int) -> int:
-        """How many new groups come after a step, so that `fresh` canvases a step do on average."""
+        """New groups to take after a step: on average `fresh` canvases per step."""
         before, after = (int(steps * self.fresh / GROUP) for steps in (step, step + 1))
         return after - before
 
     def decay(self, step: int) -> float:
-        """Of the moving average: short at first, so that it does not remember the beginning."""
+        """Decay of the weights' moving average: low at first, to forget the initial weights."""
         return min(self.ema, 1 - 1 / (0.2 * step + 2))
 
     def as_dict(self) -> dict[str, Any]:

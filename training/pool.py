@@ -1,8 +1,8 @@
-"""The canvases that are trained on, kept as bytes on the training device, and the crops of them.
+"""The canvases that are trained on, stored as bytes on the training device, and crops of them.
 
-A ring that groups of canvases are put into; new ones take the place of the oldest. What is in it at
-a step follows from two numbers alone (the first group and the next), so a run that is taken up
-again finds the same canvases: they are drawn once more.
+The pool is a ring buffer of groups: a new group replaces the oldest. Its content at a step follows
+from two numbers (the first group and the next one), so a resumed run gets the same canvases by
+drawing them again.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from training.canvases import (
 )
 from training.farm import CanvasFarm
 
-# Shots that are seen mirrored, and with their colour channels in another order.
+# Probabilities that a crop is mirrored, and that its colour channels are permuted.
 _MIRRORED, _RECOLOURED = 0.5, 0.5
 
 
 class CanvasPool:
-    """A ring of at least `capacity` canvases, whole groups of them, filled from a farm.
+    """A ring buffer of at least `capacity` canvases (whole groups), filled from a farm.
 
-    first, next: the groups that were put in, of which the newest `groups` are there.
+    Groups `first` to `next` - 1 have been put in; the newest `groups` of them are held.
     """
 
     def __init__(self, capacity: int, *, size: int, device: str = "cpu") -> None:
@@ -41,18 +41,18 @@ class CanvasPool:
 
     @property
     def held(self) -> int:
-        """How many canvases there are."""
+        """How many canvases are held."""
         return min(self.groups, self.next - self.first) * GROUP
 
     def refill(self, farm: CanvasFarm, first: int, until: int) -> None:
-        """Empty the ring, then take the groups from `first` (where the farm stands) to `until`."""
+        """Empty the ring, then take groups `first` (the farm's next one) to `until` - 1."""
         assert farm.number == first
         self.first = self.next = first
         while self.next < until:
             self.take(farm)
 
     def take(self, farm: CanvasFarm, *, wait: bool = True) -> bool:
-        """One more group; whether there was one."""
+        """Take one more group; False if none is ready."""
         group = farm.next(wait=wait)
         if group is None:
             return False
@@ -61,9 +61,10 @@ class CanvasPool:
         return True
 
     def crops(self, seed: int, step: int, count: int, size: int, twins: int = 0) -> KeyedShots:
-        """The batch of a step: squares anywhere in canvases at random, some changed.
+        """The batch of a step: square crops at random places of random canvases, augmented.
 
-        The last 2 * `twins` of them are of twins, changed alike: first one of each, then the other.
+        The last 2 * `twins` crops are pairs of twins: the first of every pair, then the second ones
+        in the same order. Both crops of a pair are cut and augmented alike.
         """
         rng = np.random.default_rng([seed, step, 98])
         places = self._places(rng, count, twins)
@@ -85,7 +86,7 @@ class CanvasPool:
         )
 
     def _places(self, rng: np.random.Generator, count: int, twins: int) -> np.ndarray:
-        """Which canvases, as places in the ring."""
+        """The chosen canvases, as indices in the ring."""
         oldest = self.next * GROUP - self.held
         any_ones = oldest + rng.integers(0, self.held, count - 2 * twins)
         groups = oldest // GROUP + rng.integers(0, self.held // GROUP, twins)
@@ -99,8 +100,8 @@ class CanvasPool:
 
 
 def _channel_orders(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Where each channel of a canvas comes from, (N, CHANNELS): red, green and blue change places
-    in all pictures of a shot alike."""
+    """The source of each channel of each shot, (N, CHANNELS): red, green and blue are permuted in
+    the same way in all pictures of a shot."""
     rows = []
     for _ in range(count):
         colours = rng.permutation(3) if rng.random() < _RECOLOURED else np.arange(3)

@@ -1,4 +1,4 @@
-"""One call of a run: take it up, step until the time is over, judge now and then, write it down."""
+"""One call of a run: start or resume it, train until the time is over, evaluate, save."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from training.trainer import Trainer
 
 _LOG_EVERY = 20
 _BEST = "best.safetensors"
-# Steps whose time tells how many fit into the time of the whole run; the first ones are slower.
+# The steps between these two are timed, to find how many fit into the run; earlier ones are slower.
 _MEASURED = (20, 60)
-# Kept back at the end of a call for the last evaluation and for writing.
+# Time kept for the last evaluation and saving, as a multiple of what they took before.
 _RESERVE = 1.3
 
 
 class Session:
-    """A call with its limits; `run` does it all."""
+    """One call and its limits; `run` does the work."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Session:
         self._begun = time.monotonic()
         if threads:
             torch.set_num_threads(threads)
-        # Measuring which algorithm is the fastest may choose another one each time.
+        # cuDNN's benchmark may choose other algorithms each time, and runs would then differ.
         torch.backends.cudnn.benchmark = no_wait
         torch.backends.cudnn.deterministic = not no_wait
         self._folder, self._changes = run, changes
@@ -65,7 +65,7 @@ class Session:
         self._saving_s = 5.0
 
     def run(self) -> int:
-        """Train; 0 when the run is complete or the time is over."""
+        """Train until the run is complete or the time is over; returns the exit status 0."""
         self._folder.mkdir(parents=True, exist_ok=True)
         trainer = self._taken_up()
         self._say(f"run {self._folder} on {self._device}, plan {trainer.plan}")
@@ -80,7 +80,7 @@ class Session:
         return 0
 
     def _taken_up(self) -> Trainer:
-        """The run as it stands, or a new one."""
+        """The saved run, or a new one."""
         found = state.load(self._folder)
         plan = found.plan if found is not None else planned(self._changes)
         if found is not None and self._changes.get("steps"):
@@ -105,7 +105,7 @@ class Session:
         return f"cpu, {torch.get_num_threads()} threads"
 
     def _begin_preparing(self) -> None:
-        """Draw the validation frames beside the first steps."""
+        """Draw the validation frames in a thread, during the first steps."""
         if self._per_kind:
             self._preparing = threading.Thread(target=self._prepare_frames, daemon=True)
             self._preparing.start()
@@ -126,7 +126,8 @@ class Session:
         window, before = _Window(), time.monotonic()
         while not self._over(trainer, first):
             window.add(trainer.step())
-            # Everything but judging and writing: on a GPU a step is only begun by its call.
+            # The time of the whole loop but for evaluation and saving: on a GPU `step` returns
+            # before the step is done.
             now = time.monotonic()
             trainer.progress.seconds += now - before
             before, step = now, trainer.progress.step
@@ -148,7 +149,7 @@ class Session:
         return time.monotonic() + kept > self._deadline
 
     def _measure(self, trainer: Trainer, done: int) -> None:
-        """Once steps have their usual pace, fix how many the whole run has."""
+        """Time steps once they run at their usual speed, and fix the number of steps of the run."""
         minutes = self._changes.get("total_minutes")
         if not minutes:
             return
@@ -161,7 +162,7 @@ class Session:
             left = minutes * 60 - trainer.progress.seconds
             steps = trainer.progress.step + max(1, int(left / pace))
             trainer.plan = trainer.plan.lasting(steps)
-            self._say(f"{pace:.3f} s a step: the run has {steps} steps")
+            self._say(f"{pace:.3f} s per step: the run has {steps} steps")
 
     def _log(self, trainer: Trainer, window: _Window) -> None:
         progress = trainer.progress
@@ -180,11 +181,11 @@ class Session:
             pace = progress.samples / max(progress.seconds, 1e-6)
             self._say(
                 f"step {progress.step} loss {row['loss']:.4f}, alpha {row['alpha']:.4f} "
-                f"({row[KEYER]:.4f} the keyer's), {pace:.1f} shots/s"
+                f"(keyer {row[KEYER]:.4f}), {pace:.1f} shots/s"
             )
 
     def _judge(self, trainer: Trainer) -> None:
-        """The error on the validation frames; the best weights so far are kept."""
+        """Evaluate the averaged weights on the validation frames; keep them if they are best."""
         if self._preparing is not None:
             self._preparing.join()
         if not self._frames:
@@ -204,7 +205,7 @@ class Session:
         self._say(f"step {progress.step} (keyer): {figures}; best at {progress.best_step}")
 
     def _keep_best(self, trainer: Trainer) -> None:
-        """The averaged weights in half precision."""
+        """Write the averaged weights in half precision."""
         halves = {
             name: (t.half() if t.is_floating_point() else t).cpu().contiguous()
             for name, t in trainer.average.items()
@@ -236,13 +237,13 @@ class Session:
 
 
 def _summary(by_set: dict[str, dict[str, float]], change: float) -> dict[str, float]:
-    """Of the frozen set every kind, of the other one the mean; and the change of still pictures."""
+    """Every kind of the frozen set, the mean of the quality set, and the change of stills."""
     quality = {"quality": by_set["quality"]["all"]} if "quality" in by_set else {}
     return {**by_set["frozen"], **quality, "change": change}
 
 
 class _Window:
-    """Means of the loss over some steps, without asking the device at every one."""
+    """Means of the loss over some steps; sums stay on the device, so that no step has to wait."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Any] = {}

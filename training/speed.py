@@ -1,7 +1,7 @@
-"""`python -m training.speed`: what a machine does a second, before its time is spent on training.
+"""`python -m training.speed`: measure a machine before training on it.
 
-Prints canvases a second of the processes, and milliseconds of cropping and of a step (on a CPU
-those of its time that were spent here, whatever else was running).
+Prints the canvases per second of the drawing processes, and the milliseconds of cropping and of a
+whole step (on a CPU the CPU time of this process, whatever else is running).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     start = time.perf_counter()
     trainer.fill()
     pace = trainer.pool.held / (time.perf_counter() - start)
-    print(f"drawing: {pace:.1f} canvases/s, with the start of the processes", flush=True)
+    print(f"drawing: {pace:.1f} canvases/s, start of the processes included", flush=True)
     for name, work in (("cropping", trainer.shots), ("whole step", trainer.step)):
         work()
         start = now()

@@ -1,10 +1,10 @@
-"""The state of a run on disk: enough to go on with the very next step, in files of a moderate size.
+"""The state of a run on disk: enough to continue with the next step, in files of moderate size.
 
     RUN/state/  run.json  weights, average, momentum, variance (.safetensors)
     RUN/best.safetensors  RUN/log.csv  RUN/curve.png
 
-The folder is written beside the old one and takes its place in two renames; a run that is killed
-between them finds one of the two.
+A new state is written beside the old one and replaces it in two renames. A run that is killed
+between them still finds one of the two.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ _STATE, _NEW, _OLD = "state", "state.new", "state.old"
 
 @dataclass
 class Progress:
-    """Where a run stands.
+    """How far a run has got.
 
-    samples: shots seen. seconds: of training, evaluation and writing not counted. first_group and
-    next_group: what the pool of canvases held. calls: how often the run was taken up.
+    samples: shots trained on. seconds: of training, without evaluation and saving. first_group and
+    next_group: the groups that the pool held. best, best_step: the lowest validation score and its
+    step. calls: how often the run was started or resumed.
     """
 
     step: int = 0
@@ -47,7 +48,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that a run consists of; tensors by name, on the CPU."""
+    """The complete state of a run; tensors by name, on the CPU."""
 
     plan: Plan
     progress: Progress
@@ -59,9 +60,9 @@ class Snapshot:
 
 
 def save(run: Path, snapshot: Snapshot, *, small: bool = False) -> None:
-    """Write the state; the old one stays until the new one is whole.
+    """Save the state; the old one is kept until the new one is complete.
 
-    small: momentum and variance in bfloat16, which is enough to go on, if not to the bit.
+    small: momentum and variance in bfloat16, which is enough to continue, but not bit-exact.
     """
     new, old, place = run / _NEW, run / _OLD, run / _STATE
     shutil.rmtree(new, ignore_errors=True)
@@ -86,7 +87,7 @@ def save(run: Path, snapshot: Snapshot, *, small: bool = False) -> None:
 
 
 def load(run: Path) -> Snapshot | None:
-    """The state of a run; None where it has not begun."""
+    """The saved state of a run; None if there is none."""
     place = next(
         (run / name for name in (_STATE, _OLD) if (run / name / "run.json").exists()), None
     )

@@ -1,7 +1,7 @@
-"""One run in memory: network, average, optimiser, canvases; `step` makes one step of it.
+"""A run in memory: network, averaged weights, optimiser, canvases. `step` does one training step.
 
-Everything that a step needs follows from the plan's seed and the step's number, so a run that was
-stopped and taken up again makes the same steps (on the same kind of device, with the same threads).
+All random choices of a step follow from the plan's seed and the step's number, so a resumed run
+makes the same steps (on the same kind of device, with the same number of threads).
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ from training.plan import Plan
 from training.pool import CanvasPool
 from training.state import Progress, Snapshot
 
-# At most this many groups are taken at a step that does not wait for them.
+# Without waiting, at most this many finished groups are taken after a step.
 _MOST_AT_ONCE = 2
+# Gradients are clipped to this norm.
 _LARGEST_GRADIENT = 1.0
 
 
 class Trainer:
-    """A run that can be stepped, looked at and written down."""
+    """One run: `fill` the pool, `step`, then `averaged` to evaluate or `snapshot` to save it."""
 
     def __init__(
         self, plan: Plan, *, device: str = "cpu", workers: int = 0, wait: bool = True
@@ -45,7 +46,7 @@ class Trainer:
         self.plan, self.progress = plan, Progress(device=device)
         self.device, self._workers, self._wait = torch.device(device), workers, wait
         self._half = good_at_half(self.device)
-        # On processors the gradients of weights take half the time in this order.
+        # On a CPU the gradients of the weights take half the time in the contiguous layout.
         cpu = self.device.type == "cpu"
         self._layout = torch.contiguous_format if cpu else torch.channels_last
         torch.manual_seed(plan.seed)
@@ -65,7 +66,7 @@ class Trainer:
     # --- canvases ---------------------------------------------------------------------------------
 
     def fill(self, *, anew: bool = False) -> None:
-        """Draw what the pool held when the run was written down, or, `anew`, others."""
+        """Fill the pool as it was when the run was saved; anew: with canvases never drawn yet."""
         plan, progress = self.plan, self.progress
         if anew:
             progress.first_group = progress.next_group
@@ -78,12 +79,12 @@ class Trainer:
 
     @property
     def pool(self) -> CanvasPool:
-        """The canvases that there are."""
-        assert self._pool is not None, "fill() comes before step()"
+        """The canvases; `fill` must have been called."""
+        assert self._pool is not None, "call fill() before step()"
         return self._pool
 
     def _freshen(self, step: int) -> None:
-        """New canvases after this step: as planned, or (not waiting) what is ready."""
+        """Take new canvases: as many as planned, or, without waiting, those that are ready."""
         assert self._farm is not None
         start = time.perf_counter()
         for _ in range(self.plan.fresh_groups(step) if self._wait else _MOST_AT_ONCE):
@@ -95,7 +96,7 @@ class Trainer:
     # --- steps ------------------------------------------------------------------------------------
 
     def step(self) -> dict[str, Tensor]:
-        """One step; the parts of the loss, still on the device."""
+        """Do one step; returns the parts of the loss, still on the device."""
         plan, progress, step = self.plan, self.progress, self.progress.step
         parts = self._descend(self.shots(), self._factor(step), step)
         self._follow(plan.decay(step))
@@ -109,7 +110,7 @@ class Trainer:
         return self.pool.crops(plan.seed, self.progress.step, plan.batch, plan.crop, plan.twins)
 
     def _factor(self, step: int) -> int:
-        """Mostly half size, as for small frames; a quarter, as for large ones, now and then."""
+        """The coarse net's reduction: mostly 2, as for small frames, else 4, as for large ones."""
         rng = np.random.default_rng([self.plan.seed, step, 7])
         return 4 if rng.random() < self.plan.quarter_share else 2
 
@@ -140,17 +141,17 @@ class Trainer:
 
     @torch.no_grad()
     def _follow(self, decay: float) -> None:
-        """The moving average of everything, norms' statistics included."""
+        """Update the moving average of all weights and of the norms' statistics."""
         state = self.network.state_dict()
         moving = [key for key, value in state.items() if value.is_floating_point()]
         torch._foreach_lerp_(
             [self.average[key] for key in moving], [state[key] for key in moving], 1 - decay
         )
 
-    # --- keeping ----------------------------------------------------------------------------------
+    # --- state ------------------------------------------------------------------------------------
 
     def averaged(self) -> TwoPlate:
-        """The network with the averaged weights, for judging."""
+        """The network with the averaged weights, for evaluation."""
         network = self._empty().to(self.device)
         network.load_state_dict(self.average)
         return network.to(memory_format=self._layout).eval()
@@ -170,7 +171,7 @@ class Trainer:
         )
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go on where a snapshot was taken; `fill` comes next."""
+        """Continue from a snapshot; call `fill` next."""
         self.plan, self.progress = snapshot.plan, replace(snapshot.progress)
         self.network.load_state_dict(snapshot.weights)
         self.average = {k: v.to(self.device).clone() for k, v in snapshot.average.items()}
@@ -179,12 +180,12 @@ class Trainer:
         self._optimiser.steps = dict(snapshot.optimiser_steps)
 
     def _moved(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Copies on the device, laid out as the parameters are."""
+        """Copies on the device, in the memory layout of the parameters."""
         like = dict(self.network.named_parameters())
         return {k: torch.empty_like(like[k]).copy_(v) for k, v in tensors.items()}
 
     def begin_from(self, state: dict[str, Tensor], label: str) -> None:
-        """Start from given weights instead of random ones; `ModelError` where they do not fit."""
+        """Start from given weights, not from random ones; `ModelError` if they do not fit."""
         network = self._empty()
         load_strictly(network, state, looks_like="They must be those of a run of this plan.")
         self.network.load_state_dict(network.state_dict())
@@ -193,10 +194,10 @@ class Trainer:
 
 
 def good_at_half(device: torch.device) -> bool:
-    """Whether bfloat16 is quicker there: on a CPU only where it has instructions for it."""
+    """Whether bfloat16 is faster on the device: on a CPU only if it has instructions for it."""
     if device.type != "cpu":
         return True
-    # Older torch cannot tell.
+    # Older versions of torch do not report this.
     has = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
 

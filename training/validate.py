@@ -1,7 +1,7 @@
-"""`python -m training.validate --model NAME|WEIGHTS`: the table of a model on the validation set,
-beside the keyer's error on the same frames.
+"""`python -m training.validate --model NAME|WEIGHTS`: a model's errors on the validation set, with
+the keyer's error on the same frames.
 
-The frames go through the engine, alignment and all, as a user's would. A model is one of
+The frames go through the engine, alignment included, as a user's frames do. A model is one of
 `mattebridge models`, or a weights file of twoplate such as RUN/best.safetensors.
 """
 
@@ -33,7 +33,7 @@ def main() -> int:
     name = options.model if not Path(options.model).is_file() else _CANDIDATE
 
     def matte(frame: validation.Frame, plate: Any, model: str = name) -> dict[str, Any]:
-        """Alpha and display-encoded foreground; what was mixed in light comes as light."""
+        """Alpha and display-encoded foreground; frames blended in light are passed as linear."""
         linear = frame.blend == "linear"
         planes = {"plate": plate, "clean_plate": frame.clean_plate}
         if linear:
@@ -58,7 +58,7 @@ def main() -> int:
         keyer = judge.measured(frame, first["alpha"], first["foreground"])
         rows.append(judge.Row(frame, figures, keyer))
         if frame.kind == "clean":
-            # The same picture with fresh grain, twice: what of alpha changes where nothing does?
+            # The same picture twice with fresh grain: how much does alpha change?
             first, second = (
                 matte(frame, validation.regrained(frame.plate, seed))["alpha"] for seed in (1, 2)
             )
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _registry(model: str) -> Any:
-    """The usual models, and a weights file under the name of a candidate."""
+    """The usual models; a weights file is added under the name `candidate`."""
     from mattebridge.models.entry import Entry
     from mattebridge.models.registry import Registry, built_in
 
@@ -158,6 +158,6 @@ def _save(folder: Path, number: int, frame: Any, out: Mapping[str, Any]) -> None
 
 
 if __name__ == "__main__":
-    # Threads that spin while they wait take the cores from the processes beside them.
+    # Threads that spin while they wait take cores from the other processes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     raise SystemExit(main())

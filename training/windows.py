@@ -1,10 +1,10 @@
-"""Where the refiner looks in training: a window of each crop, mostly where it has something to do.
+"""The window of each crop that the refiner is trained on: mostly at edges and keyer errors.
 
     crop --coarse net, whole--> change --window--> refiner --> loss at full size, in the window
 
-The refiner costs more than the coarse net, and over most of a crop it has nothing to decide. So it
-is asked for a quarter of each crop, chosen by how much of it is edge or wrongly keyed; one in four
-lies anywhere, so that it also learns to leave the rest alone.
+The refiner costs more than the coarse net, and in most of a crop there is nothing to correct. So it
+runs on a quarter of each crop, chosen by how many of its pixels are edge or wrongly keyed. One
+window in four is placed anywhere, so that the refiner also learns to leave the rest unchanged.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from torch.nn import functional
 from mattebridge.models.twoplate.network import Change, Inputs, each_plane
 from training.canvases import PLANES, KeyedShots
 
-# Windows lie on a grid this wide: a multiple of every factor of the coarse net.
+# Window corners are multiples of this, which is a multiple of every factor of the coarse net.
 _GRID = 16
+# Share of the windows that are placed anywhere.
 _ANYWHERE = 0.25
-# Alpha nearer to 0 or 1 than this is not an edge, and an error below it is none.
+# Alpha nearer to 0 or 1 than this is not an edge, and a smaller error of alpha is ignored.
 _LITTLE = 0.02
 
 Corners = list[tuple[int, int]]
 
 
 def chosen(shots: KeyedShots, size: int, rng: np.random.Generator, twins: int = 0) -> Corners:
-    """Top and left of a window of each shot; the crop's own where it is not larger.
+    """Top left corner of each shot's window; (0, 0) if the crop is not larger than the window.
 
-    The last `twins` shots are looked at where those before them are.
+    The last `twins` shots have the same windows as the `twins` shots before them.
     """
     side = shots.alpha.shape[-1]
     if size >= side:
@@ -50,18 +51,18 @@ def chosen(shots: KeyedShots, size: int, rng: np.random.Generator, twins: int = 
 
 
 def inputs_in(given: Inputs, corners: Corners, size: int) -> Inputs:
-    """The windows of the network's inputs; flags stay."""
+    """The network's inputs cut to the windows; flags are kept."""
     return each_plane(given, lambda plane: cut(plane, corners, size))
 
 
 def change_in(half: Change, corners: Corners, size: int) -> Change:
-    """The windows of the coarse change at half of the crop's size."""
+    """The coarse change, at half the size of the crop, cut to the windows."""
     halves = [(top // 2, left // 2) for top, left in corners]
     return Change(*(cut(plane, halves, size // 2) for plane in half))
 
 
 def shots_in(shots: KeyedShots, corners: Corners, size: int) -> KeyedShots:
-    """The windows of the shots, truth and all."""
+    """The shots cut to the windows, truth included."""
     return replace(shots, **{name: cut(getattr(shots, name), corners, size) for name in PLANES})
 
 

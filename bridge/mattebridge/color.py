@@ -16,9 +16,9 @@ and are exact to the rounding of float32. numpy only; runs on Python 3.9.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 import numpy as np
 
@@ -114,6 +114,33 @@ def unmix(plate: FloatImage, clean_plate: FloatImage, alpha: FloatImage) -> Floa
     light = plate * solid
     light -= clean_plate * ((np.float32(1.0) - plane) * solid)
     return light
+
+
+def matte_is_in_colours(colours: Union[Pixels, Sequence[Pixels]], alpha: Pixels) -> bool:
+    """Whether a picture's colours, not its alpha, are the matte that an artist means by it.
+
+    A black-and-white matte is often saved with an alpha of 1 everywhere, which as a hint would
+    cover the whole frame. So: alpha has one value all over the picture, and the colours do not. An
+    alpha of 0 everywhere is a matte all the same: that of a roto over a plate, in a frame where its
+    shape is outside. colours: (H, W, 3) or three planes of (H, W); alpha: (H, W) or (H, W, 1), in
+    any sample type.
+    """
+    if not alpha.size or not alpha.flat[0] or not _has_one_value(alpha):
+        return False
+    if isinstance(colours, np.ndarray):
+        colours = [colours[..., i] for i in range(3)]
+    return not all(_has_one_value(plane) for plane in colours)
+
+
+def _has_one_value(plane: Pixels) -> bool:
+    return bool((plane == plane.flat[0]).all())
+
+
+def luma(colours: Pixels) -> FloatImage:
+    """The value of colours as they stand, (H, W) float32 of (H, W, 3); the plugin has it, too."""
+    red, green, blue = (to_float(colours[..., i]) for i in range(3))
+    weights = [np.float32(weight) for weight in LUMINANCE_WEIGHTS]
+    return weights[0] * red + weights[1] * green + weights[2] * blue
 
 
 def strips(height: int, values_per_row: int) -> Iterator[slice]:

@@ -26,7 +26,7 @@ class MattebridgeError(Exception):
     exit_status: ClassVar[int] = 1
     default_retry: ClassVar[bool] = False
 
-    def __init__(self, message: str, *, retry: Optional[bool] = None, **details: Any) -> None:
+    def __init__(self, message: str, /, *, retry: Optional[bool] = None, **details: Any) -> None:
         super().__init__(message)
         self.message = message
         self.retry = self.default_retry if retry is None else retry

@@ -6,7 +6,9 @@ import json
 import os
 import re
 import signal
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable
 
@@ -16,7 +18,9 @@ import pytest
 from fakes.daemon_process import DaemonProcess, is_alive, slot_maps, wait_for
 from mattebridge.client import MatteClient
 from mattebridge.errors import (
+    Cancelled,
     ConnectionFailed,
+    DaemonLost,
     DrainingError,
     MattebridgeError,
     ModelError,
@@ -164,6 +168,55 @@ def test_a_signal_drains(start_daemon: Start, tmp_path: Path, number: signal.Sig
     assert daemon.files() <= {"lock", "log", "status.json"}
     with pytest.raises(ConnectionFailed, match="no daemon is running"):
         MatteClient.connect(str(daemon.folder))
+
+
+def test_a_client_that_may_start_daemons_goes_on_to_the_next_when_its_own_is_stopped(
+    start_daemon: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MATTEBRIDGE_DAEMON_PYTHON", sys.executable)
+    gate = tmp_path / "gate"
+    gate.touch()
+    daemon = start_daemon(hooks=f"model=gate:{gate}").wait_ready()
+    client = daemon.client(start=True)
+    other = daemon.client(start=True)
+    plate, clean_plate = _pair()
+    running = client.submit(plate, clean_plate, frame=1)
+    wait_for(lambda: _busy(client) == 1, 20, "the first frame runs")
+    waiting = client.submit(plate, clean_plate, frame=2)
+    os.kill(daemon.pid, signal.SIGTERM)
+    wait_for(lambda: client.ping()["state"] == "draining", 20, "it drains")
+    assert not waiting.done()
+    # A client that has no arenas yet waits for them, not for nothing.
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(other.matte, plate, clean_plate)
+        time.sleep(0.5)
+        assert not late.done()
+        gate.unlink()
+        mattes = [running.result(60), waiting.result(60), late.result(60)]
+    assert all(np.array_equal(matte.alpha, mattes[0].alpha) for matte in mattes)
+    assert client.status()["pid"] == other.status()["pid"] != daemon.pid
+    assert client.shutdown()
+
+
+def test_a_frame_that_waits_for_the_next_daemon_can_be_cancelled(
+    start_daemon: Start, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    daemon = start_daemon(hooks=f"model=gate:{gate}").wait_ready()
+    client = daemon.client(start=True)
+    plate, clean_plate = _pair()
+    running = client.submit(plate, clean_plate, frame=1)
+    wait_for(lambda: _busy(client) == 1, 20, "the first frame runs")
+    waiting = client.submit(plate, clean_plate, frame=2)
+    os.kill(daemon.pid, signal.SIGTERM)
+    wait_for(lambda: client.ping()["state"] == "draining", 20, "it drains")
+    waiting.cancel()
+    with pytest.raises(Cancelled):
+        waiting.result(5)
+    client.close()
+    with pytest.raises(DaemonLost):
+        running.result(5)
 
 
 def test_draining_ends_even_when_a_worker_does_not(start_daemon: Start) -> None:

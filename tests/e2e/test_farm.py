@@ -17,10 +17,11 @@ import time
 
 import pytest
 
-from fakes.daemon_process import DaemonProcess, is_alive, wait_for
+from fakes.daemon_process import DaemonProcess, children, is_alive, wait_for
 from fakes.farm import ROOT, TEMPLATE, Farm, paint_shot
 from mattebridge.client import MatteClient
 from mattebridge.client.session import Session
+from mattebridge.daemon import private
 from mattebridge.image_io import read_frame
 from mattebridge.image_io.sequences import parse_frames
 
@@ -226,6 +227,57 @@ def test_a_private_daemon_goes_with_its_command_also_when_that_is_cancelled(farm
     assert "Progress: 100%" not in words
     wait_for(lambda: not is_alive(daemon), 60, "its daemon ends")
     assert farm.leftovers() == []
+
+
+PRIVATE = ["mattebridge", "matte", "plate.####.exr", "--clean-plate", "clean.exr", "-o", "out",
+           "--private", "--progress", "deadline"]  # fmt: skip
+
+
+def private_daemon_of(farm, process):
+    """The folder and the pid of the daemon that a running `matte --private` has."""
+    folder = next((farm.home / "run" / "mattebridge").glob(f"private-{process.pid}-*"))
+    return folder, json.loads((folder / "status.json").read_text())["pid"]
+
+
+def test_a_private_daemon_ends_at_once_with_a_command_that_was_killed(farm):
+    """A task that is tried again must not meet the daemon of the one before on its card."""
+    gate = farm.home / "gate"
+    gate.touch()
+    process = farm.start(PRIVATE, MATTEBRIDGE_TEST_HOOKS=f"model#1002=gate:{gate}")
+    wait_for((farm.home / "gate.reached").exists, 60, "the frame is being computed")
+    folder, daemon = private_daemon_of(farm, process)
+    workers = children(daemon)
+    process.kill()
+    process.communicate(timeout=60)
+    # Far below the time that a daemon drains (30 s): nobody waits for the frame in it.
+    wait_for(lambda: not any(map(is_alive, [daemon, *workers])), 15, "its daemon ends")
+    wait_for(lambda: not folder.exists(), 15, "its folder is gone")
+
+
+def test_what_a_killed_private_daemon_left_is_swept_by_the_next(farm):
+    gate = farm.home / "gate"
+    gate.touch()
+    process = farm.start(PRIVATE, MATTEBRIDGE_TEST_HOOKS=f"model#1002=gate:{gate}")
+    wait_for((farm.home / "gate.reached").exists, 60, "the frame is being computed")
+    folder, daemon = private_daemon_of(farm, process)
+    os.kill(daemon, signal.SIGSTOP)
+    process.kill()
+    process.communicate(timeout=60)
+    living = folder.with_name(f"private-{os.getpid()}-00000000")
+    living.mkdir(mode=0o700)
+    try:
+        long_ago = folder.stat().st_mtime - 3600
+        for path in (folder, living):
+            os.utime(path, (long_ago, long_ago))
+        # Its lock is held as long as it lives, if only stopped.
+        assert private.sweep(folder.parent) == []
+        os.kill(daemon, signal.SIGKILL)
+        wait_for(lambda: not is_alive(daemon), 60, "it is killed")
+        gate.unlink()
+        assert farm.mattebridge(*PRIVATE[1:], "--resume").returncode == 0
+        assert [path.name for path in folder.parent.glob("private-*")] == [living.name]
+    finally:
+        living.rmdir()
 
 
 # ---------------------------------------------------------------------------------- a lost daemon

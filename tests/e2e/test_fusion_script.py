@@ -18,11 +18,12 @@ from fakes import fusion_host
 from fakes.daemon_process import DaemonProcess
 from fakes.fusion_host import Comp
 from fakes.host_shot import HostShot, make_shot
-from fakes.nuke_host import load
+from fakes.nuke_host import Picture, load, save
 from fakes.places import ROOT
 from mattebridge import cli
 from mattebridge.client import MatteClient
 from mattebridge.hosts import route
+from mattebridge.wire import labels
 
 FOLDER = ROOT / "resolve"
 
@@ -257,6 +258,36 @@ def test_garbage_and_core_mattes_force_the_alpha(
         rgba = comp.FindTool("MatteBridge")
         assert rgba is not None
         assert (rgba._picture(1).channels["rgba.alpha"][inside] == alpha).all()
+
+
+def test_a_black_and_white_picture_with_alpha_1_is_taken_by_its_luma_and_it_is_said(
+    script: Any, shared_daemon: DaemonProcess, tmp_path: Path
+) -> None:
+    comp, shot = make_comp(tmp_path)
+    matte = load(shot.hint % 1).channels["rgba.alpha"]
+    colours = {f"rgba.{name}": matte for name in ("red", "green", "blue")}
+    picture = {**colours, "rgba.alpha": np.ones_like(matte)}
+    for frame in (1, 2):
+        path = tmp_path / f"bw.{frame:04d}.exr"
+        save(path, Picture(picture, (0, 0, shot.width, shot.height), shot.width, shot.height))
+    comp.make("Loader", "Rough", Clip=str(tmp_path / "bw.0001.exr"))
+    words = script.matte(comp, options(script, shared_daemon, tmp_path, core_matte="Rough"))
+    assert words == f"2 frames matted; {labels.SENTENCES[labels.MATTE_FROM_LUMA]}"
+    rgba = comp.FindTool("MatteBridge")
+    assert rgba is not None
+    alpha = rgba._picture(1).channels["rgba.alpha"]
+    assert (alpha[matte == 1] == 1).all()
+    assert alpha.min() == 0
+
+
+def test_what_is_less_than_asked_for_is_a_sentence_and_never_a_word_of_the_wire(
+    script: Any, shared_daemon: DaemonProcess, tmp_path: Path
+) -> None:
+    comp, _ = make_comp(tmp_path)
+    comp.make("BrightnessContrast", "Bright", comp.FindTool("Plate"), Gain=30.0)
+    words = script.matte(comp, options(script, shared_daemon, tmp_path, clean_plate="Bright"))
+    assert labels.SENTENCES["no_set_visible"] in words
+    assert not re.search(r"[a-z]_[a-z]", words)
 
 
 def test_a_clean_plate_that_the_daemon_holds_is_used_by_name(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -326,6 +327,81 @@ def test_a_job_that_is_ended_leaves_no_video_under_a_final_name(command, tmp_pat
     assert command.run(*VIDEO, "--resume").returncode == 0
     assert leftovers(tmp_path) == []
     assert probe(tmp_path / "out/alpha/take.mkv").frames == 6
+
+
+def test_the_end_of_the_terminal_cancels_as_a_queue_does(command, shot):
+    process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS="model=sleep:0.4")
+    wait_for_a_frame(process)
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 4
+    assert leftovers(shot) == []
+    assert command.run(*MATTE, "--resume").returncode == 0
+    assert len(outputs(shot)) == 3 * len(FRAMES)
+
+
+def test_a_terminal_that_is_gone_cannot_be_printed_to_and_is_no_bug(command, shot):
+    """As from a window that is closed: SIGHUP, and every further write is an error."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mattebridge", *MATTE, "--progress", "plain"],
+        cwd=command.folder,
+        env={**command.environment, "MATTEBRIDGE_TEST_HOOKS": "model=sleep:0.4"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    try:
+        words = b""
+        while not re.search(rb"frame \d+ done", words):
+            words += os.read(ours, 4096)
+        os.close(ours)  # it controls no process: the signal is ours to send
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(LIMIT_S) == 4, words
+        assert leftovers(shot) == []
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_under_nohup_the_end_of_the_terminal_changes_nothing(command, shot):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS="model=sleep:0.2")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wait_for_a_frame(process)
+    process.send_signal(signal.SIGHUP)
+    _out, err = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, err
+
+
+def test_a_daemon_that_is_stopped_under_a_running_job_is_followed_by_the_next(command, shot):
+    process = command.start(*MATTE, "--in-flight", "3", MATTEBRIDGE_TEST_HOOKS="model=sleep:0.4")
+    wait_for_a_frame(process)
+    first = command.status()["pid"]
+    stopped = command.run("stop")
+    assert (stopped.returncode, "has stopped" in stopped.stdout) == (0, True)
+    out, err = process.communicate(timeout=LIMIT_S)
+    assert (process.returncode, err) == (0, ""), out
+    assert len(outputs(shot)) == 3 * len(FRAMES)
+    assert command.status()["pid"] != first
+
+
+def test_a_job_that_may_start_no_daemon_says_how_to_go_on_after_a_stop(command, shot):
+    slow = {"MATTEBRIDGE_TEST_HOOKS": "model=sleep:0.4"}
+    assert command.run("serve", "--detach", "--devices", "cpu", **slow).returncode == 0
+    process = command.start(*MATTE, "--no-spawn")
+    wait_for_a_frame(process)
+    assert command.run("stop").returncode == 0
+    out, err = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 5, out
+    assert "the daemon is stopping" in err
+    assert "run it with --resume" in err
+    assert command.run(*MATTE, "--resume").returncode == 0
+    assert len(outputs(shot)) == 3 * len(FRAMES)
 
 
 def test_models_are_listed_by_the_daemon(command):

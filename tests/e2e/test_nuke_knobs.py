@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from fakes import nuke_host, nuke_script
-from fakes.host_shot import make_shot
+from fakes.host_shot import HostShot, make_shot
 from fakes.nuke_comp import NUKE_FOLDER, Comp, assert_same, offline
-from fakes.nuke_host import NukeHost, load
+from fakes.nuke_host import NukeHost, Picture, load, save
 from mattebridge.client import MatteClient
+from mattebridge.wire import labels
 
 DESCRIBE = NUKE_FOLDER.parent / "plugin_shim" / "src" / "describe.cpp"
 
@@ -36,6 +37,53 @@ def test_garbage_and_core_mattes_force_the_alpha_and_equal_the_command(
     assert (picture.channels["matte.alpha"][white] == 1).all()
     folder = offline(tmp_path, instance, shot, "1", "--core-matte", shot.hint, "--hint-channel=A")
     assert_same(picture, next(folder.glob("*.exr")))
+
+
+def black_and_white(tmp_path: Path, shot: HostShot) -> str:
+    """A pattern of the hint as a picture: its shape in the colours, an alpha of 1 everywhere."""
+    for path in tmp_path.glob("hint.*.exr"):
+        matte = load(str(path)).channels["rgba.alpha"]
+        channels = {f"rgba.{name}": matte for name in ("red", "green", "blue")}
+        channels["rgba.alpha"] = np.ones_like(matte)
+        window = (0, 0, shot.width, shot.height)
+        save(tmp_path / f"bw.{path.name[5:]}", Picture(channels, window, shot.width, shot.height))
+    return f"{tmp_path}/bw.%04d.exr"
+
+
+@pytest.mark.parametrize("role", [2, 3, 4])
+def test_a_black_and_white_picture_with_alpha_1_is_taken_by_its_luma_and_it_is_said(
+    make_comp: Callable[..., Comp], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: int
+) -> None:
+    shot = make_shot(tmp_path, (1,))
+    comp = make_comp(shot)
+    sent: list[Any] = []
+    submit = MatteClient.submit
+    monkeypatch.setattr(
+        MatteClient, "submit", lambda *a, **kw: (sent.append(dict(kw)), submit(*a, **kw))[1]
+    )
+    comp.node.setInput(role, comp.host.module.nodes.Read(file=shot.hint))
+    comp.range(1, 1)
+    comp.node.setInput(role, comp.host.module.nodes.Read(file=black_and_white(tmp_path, shot)))
+    comp.range(1, 1)
+    said = labels.SENTENCES[labels.MATTE_FROM_LUMA]
+    name = ("alpha_hint", "garbage_matte", "core_matte")[role - 2]
+    by_alpha, by_luma = (each[name] for each in sent)
+    assert 0 < by_alpha.mean() < 1
+    np.testing.assert_allclose(by_luma, by_alpha, atol=1e-6)
+    assert said in comp.status
+    comp.range(1, 1)
+    assert comp.status.startswith("0 frames matted, 1 as before")
+    assert said in comp.status
+
+
+def test_what_is_less_than_asked_for_is_a_sentence_and_never_a_word_of_the_wire(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path))
+    comp.node.setInput(1, comp.host.module.nodes.Grade(inputs=[comp.plate], white=30.0))
+    comp.range(1, 1)
+    assert labels.SENTENCES["no_set_visible"] in comp.status
+    assert not re.search(r"[a-z]_[a-z]", comp.status)
 
 
 def test_a_clean_plate_that_the_daemon_holds_is_used_by_name(

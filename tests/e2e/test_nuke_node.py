@@ -367,7 +367,7 @@ def test_clear_in_a_later_version_leaves_the_mattes_of_the_earlier_one(
         comp.range(2, 2)
         comp.range(3, 3)
     comp.host.press(comp.node, "clear")
-    assert comp.status.startswith("not matted yet; what this script did not make is still in ")
+    assert comp.status.startswith("not matted yet; other files, such as mattes of other ")
     nuke.scriptSave(second)
     nuke.scriptOpen(first)
     node = nuke.toNode("MatteBridge1")

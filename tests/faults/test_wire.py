@@ -8,6 +8,8 @@ import os
 import resource
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -242,6 +244,23 @@ def test_f19_silent_and_slow_connections_are_closed_while_others_are_served(
     finally:
         for connection in [*silent, *slow]:
             connection.close()
+
+
+def test_f19_silent_connections_do_not_keep_a_new_client_out(
+    start_abused: Callable[..., AbusedDaemon],
+) -> None:
+    daemon = start_abused(MATTEBRIDGE_HELLO_S="120")
+    with _crowd() as crowd:
+        for _ in range(400):
+            crowd.append(connect_to_door(daemon.folder))
+        # The client gives up after 5 s; without room it would have to wait for 120.
+        with daemon.connect() as client:
+            assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+            assert client.status()["refused"]["too_many_without_hello"] >= 400 - 64
+        assert is_over(crowd[0])
+        # The newest are left alone: they may be about to send their hello.
+        answer, _fds = ask_door(crowd[-1], hello())
+        assert answer["op"] == "welcome"
 
 
 def test_f19_two_hellos_on_one_connection_get_one_lease_at_most(daemon: AbusedDaemon) -> None:
@@ -525,6 +544,25 @@ def test_f22_one_session_too_many_is_refused_until_another_ends(
     finally:
         for door in doors:
             door.close()
+
+
+def test_f22_sessions_of_one_process_do_not_lock_status_and_stop_out(
+    start_abused: Callable[..., AbusedDaemon],
+) -> None:
+    daemon = start_abused(MATTEBRIDGE_MAX_SESSIONS="4")
+    with _crowd() as crowd:
+        answer: dict[str, Any] = {"op": "welcome"}
+        while answer["op"] == "welcome" and len(crowd) < 300:
+            crowd.append(connect_to_door(daemon.folder))
+            answer, _fds = ask_door(crowd[-1], hello())
+        assert (answer["code"], answer["limit"]) == ("E_QUOTA", "sessions")
+        assert str(os.getpid()) in answer["message"]
+        command = [sys.executable, "-m", "mattebridge", "--instance", str(daemon.folder)]
+        for action in ("status", "stop"):
+            done = subprocess.run(
+                [*command[:3], action, *command[3:]], capture_output=True, text=True, timeout=60
+            )
+            assert done.returncode == 0, done.stderr
 
 
 def _cpu_s(pid: int) -> float:

@@ -188,6 +188,58 @@ def test_unmix_finds_the_light_that_was_mixed_in():
     assert np.allclose(color.unpremultiply(light, alpha), foreground, atol=2e-5)
 
 
+def rgba(alpha, colours, dtype=np.float32):
+    """A picture of 2x3 pixels: its alpha and the grey of its colours."""
+    plane = np.broadcast_to(np.asarray(alpha, dtype), (2, 3))
+    grey = np.broadcast_to(np.asarray(colours, dtype), (2, 3))
+    return np.stack([grey, grey, grey], axis=-1), plane
+
+
+@pytest.mark.parametrize(
+    ("alpha", "colours", "in_colours"),
+    [
+        (1, [0, 1, 1], True),
+        (1, [0, 0, 1], True),
+        (1, [1, 1, 1], False),
+        (1, [0, 0, 0], False),
+        (0, [0, 1, 1], False),
+        ([0, 1, 1], [0, 1, 0], False),
+        ([1, 1, 0], [0, 1, 0], False),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.uint8])
+def test_a_picture_with_one_alpha_all_over_is_a_matte_by_its_colours(
+    alpha, colours, in_colours, dtype
+):
+    picture, plane = rgba(alpha, colours, dtype)
+    assert color.matte_is_in_colours(picture, plane) is in_colours
+    assert color.matte_is_in_colours(picture, plane[..., None]) is in_colours
+    assert color.matte_is_in_colours([picture[..., i] for i in range(3)], plane) is in_colours
+
+
+def test_a_colour_that_varies_in_one_channel_only_is_a_picture_too():
+    colours = np.zeros((2, 3, 3), np.float32)
+    colours[1, 2, 2] = 0.5
+    assert color.matte_is_in_colours(colours, np.ones((2, 3), np.float32))
+
+
+def test_an_alpha_of_nan_or_of_no_pixels_is_left_alone():
+    colours, _ = rgba(1, [0, 1, 1])
+    assert not color.matte_is_in_colours(colours, np.full((2, 3), np.nan, np.float32))
+    assert not color.matte_is_in_colours(np.zeros((0, 3, 3)), np.zeros((0, 3)))
+
+
+def test_luma_of_white_is_exactly_1_and_that_of_grey_the_grey():
+    grey = np.linspace(0, 1, 4096, dtype=np.float32)
+    found = color.luma(np.stack([grey, grey, grey], axis=-1))
+    assert found[-1] == 1
+    assert_close(found, grey, 1e-7)
+    assert np.array_equal(color.luma(np.full((1, 1, 3), 255, np.uint8)), [[1.0]])
+    assert_close(
+        color.luma(np.float32([[1, 0, 0], [0, 1, 0], [0, 0, 1]])), [0.2126, 0.7152, 0.0722]
+    )
+
+
 def test_strips_cover_every_row_once():
     for height, row in ((1, 1), (7, 10**9), (1080, 5760), (5000, 3), (0, 3)):
         rows = [y for part in color.strips(height, row) for y in range(part.start, part.stop)]

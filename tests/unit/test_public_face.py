@@ -28,11 +28,13 @@ FACE = {
         MessageTooLarge ModelError NonFiniteError OutOfMemoryError OutputExistsError PlateError
         QuotaError RequestError SequenceError SlotBusyError TooLargeError TornError UidError
         UnsafeRuntimeError UsageError VersionError WorkerLostError one_line""",
-    "hosts.request": "MadeFrame Render ScratchFiles ShotSettings check_needs find_card",
+    "hosts.request": """
+        MadeFrame Render ScratchFiles ShotSettings check_needs find_card warnings_of""",
     "hosts.frame_range": "frame_range parse_frames",
     "hosts.settings_text": "parse_settings parse_settings_knob",
     "hosts.scratch": "ScratchFolder choose_root sweep",
-    "hosts.store": "PATTERN clear frame_file keep_frame read_set source_of sweep update_set",
+    "hosts.store": """
+        PATTERN clear find_set frame_file keep_frame read_set source_of sweep take_up update_set""",
     "hosts.route": "Route open_route status_line why_no_client",
     "hosts.shot": "matte_shot",
     "hosts.command": "matte_by_command status_by_command",
@@ -72,7 +74,9 @@ CALLED_WITH = {
     "hosts.route.Route.matte": """
         frames render store settings priority timeout_s cancelled on_frame""",
     "hosts.route.open_route": "instance host folder",
-    "hosts.store.update_set": "store current made settings source",
+    "hosts.store.clear": "store writer",
+    "hosts.store.take_up": "store current settings source writer",
+    "hosts.store.update_set": "store current made settings source writer",
     "hosts.exr.write_exr": "path channels dtype data_window display_window pixel_aspect texts",
 }
 

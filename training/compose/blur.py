@@ -1,4 +1,4 @@
-"""Gaussian and motion blur, another for each shot, and smooth random fields."""
+"""Gaussian and motion blur, of a different size for each shot, and smooth random fields."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def blur(pictures: Tensor, sigma: Tensor | float) -> Tensor:
 
 
 def wide_blur(pictures: Tensor, sigma: Tensor | float, shrink: int = 4) -> Tensor:
-    """The same for sigmas of many pixels: on a smaller copy."""
+    """`blur` for sigmas of many pixels: on a smaller copy."""
     small = functional.avg_pool2d(pictures, shrink)
     blurred = blur(small, sigma / shrink)
     return functional.interpolate(
@@ -43,7 +43,7 @@ def wide_blur(pictures: Tensor, sigma: Tensor | float, shrink: int = 4) -> Tenso
 
 
 def moved(dice: Dice, sheets: Tensor, share: float, lengths: tuple[float, float]) -> Tensor:
-    """(N, C, H, W); a `share` of them blurred along a straight line of so many pixels of 512."""
+    """(N, C, H, W), a `share` of them with straight motion blur; lengths: in pixels at 512."""
     out = sheets.clone()
     scale = sheets.shape[-1] / 512
     low, high = (math.log(length) for length in lengths)
@@ -60,7 +60,7 @@ def moved(dice: Dice, sheets: Tensor, share: float, lengths: tuple[float, float]
 
 
 def _line(length: float, angle: float) -> NDArray[np.float64]:
-    """The path of a point in the picture while the shutter is open: a kernel of sum 1."""
+    """The kernel of a straight motion blur, of sum 1."""
     reach = math.ceil(length / 2) + 1
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     along = np.abs(x * math.cos(angle) + y * math.sin(angle))

@@ -1,4 +1,4 @@
-"""What cameras and files do to plate and clean plate, each in its own way."""
+"""The effects of camera and file format on plate and clean plate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from training.compose.dice import Dice
 
 
 def drifted(dice: Dice, clean: Tensor) -> Tensor:
-    """The clean plate with another exposure, white balance and gamma: 60 % of shots."""
+    """The clean plate with another exposure, white balance and gamma in 60 % of the shots."""
     on = dice.chance(0.6)
     gamma = torch.exp(on * dice.normal(0.06))
     gain = 1 + on * (dice.normal(0.02, of=3) + dice.normal(0.05))
@@ -20,7 +20,7 @@ def drifted(dice: Dice, clean: Tensor) -> Tensor:
 
 
 def unequally_sharp(dice: Dice, plate: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
-    """One of the two a little softer: refocused, or resampled by the alignment."""
+    """One of the two slightly blurred, as by refocusing or by the alignment's resampling."""
     at = dice.some(0.22)
     if at is None:
         return plate, clean
@@ -32,7 +32,7 @@ def unequally_sharp(dice: Dice, plate: Tensor, clean: Tensor) -> tuple[Tensor, T
 
 
 def grainy(dice: Dice, plate: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
-    """Sensor grain by ISO: stronger in the light, partly clumped, partly grey."""
+    """Sensor grain by ISO: stronger in bright areas, partly clumped, partly the same in RGB."""
     iso = dice.rng.random(dice.count)
     low, high = np.where(iso < 0.75, 0.0015, 0.012), np.where(iso < 0.75, 0.014, 0.045)
     sigma = dice.tensor(np.exp(dice.rng.uniform(np.log(low), np.log(high))))[:, None, None, None]
@@ -50,7 +50,7 @@ def grainy(dice: Dice, plate: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def regrained(dice: Dice, plate: Tensor) -> Tensor:
-    """The plate of another frame of a still shot: as before, with more grain on it, in bytes."""
+    """The plate of another frame of a still shot: with more grain, rounded to 8 bits."""
     noisy = plate + dice.log_uniform(0.004, 0.016) * _by_light(plate) * _grain(
         dice, plate, dice.uniform(0, 0.8), dice.uniform(0, 0.5), dice.uniform(0.6, 1.0)
     )
@@ -58,12 +58,12 @@ def regrained(dice: Dice, plate: Tensor) -> Tensor:
 
 
 def _by_light(picture: Tensor) -> Tensor:
-    """How strong grain is where the picture is as light as this."""
+    """Strength of grain by the brightness of the picture."""
     return 0.4 + 0.9 * picture.clamp(0, 1).sqrt()
 
 
 def _grain(dice: Dice, picture: Tensor, grey: Tensor, clump: Tensor, size: Tensor) -> Tensor:
-    """Noise of unit deviation."""
+    """Grain of unit standard deviation."""
     noise = dice.noise(tuple(picture.shape))
     noise = noise * (1 - grey.square()).sqrt() + noise[:, :1] * grey
     # A Gaussian of sigma s keeps 1 / (2 s sqrt(pi)) of the deviation of white noise.
@@ -74,21 +74,21 @@ def _grain(dice: Dice, picture: Tensor, grey: Tensor, clump: Tensor, size: Tenso
 def toned(
     dice: Dice, plate: Tensor, clean: Tensor, foreground: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A common grade of all three; nothing gets so dark that it says nothing.
+    """The same grade on all three, in 12 % of the shots; no pair gets too dark to be useful.
 
-    Few are graded: behind a grade alpha mixes neither encoded values nor light, and what is learned
-    from that blurs what is known of both.
+    Not in more: in a graded plate alpha mixes neither encoded values nor light, and training on
+    many of them makes the network worse with both.
     """
     exponent = torch.exp(dice.chance(0.12) * dice.normal(0.3))
     level = torch.maximum(plate.mean((1, 2, 3)), clean.mean((1, 2, 3)))[:, None, None, None]
-    # mean ** exponent is about the new mean: hold it above .09.
+    # mean ** exponent is about the new mean: keep it above .09.
     highest = -2.4 / level.clamp(1e-3, 0.9).log()
     exponent = torch.minimum(exponent, highest)
     return tuple(p.clamp(1e-4, 1) ** exponent for p in (plate, clean, foreground))  # type: ignore[return-value]
 
 
 def coded(dice: Dice, plate: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
-    """Through 8 bits or fewer, JPEG or a video codec, the two not always alike."""
+    """Rounded to 8 bits or fewer, JPEG or a video codec; not always the same for the two."""
     levels = np.where(
         dice.rng.random(dice.count) < 0.06, dice.rng.uniform(40, 140, dice.count), 255
     )
@@ -103,7 +103,7 @@ def coded(dice: Dice, plate: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
         other = np.where(part.rng.random(len(at)) < 0.7, quality, part.rng.uniform(0, 1, len(at)))
         plate = plate.index_copy(0, at, codec(part, plate[at], quality))
         clean = clean.index_copy(0, at, codec(part, clean[at], other))
-    # Some footage comes as float and keeps what 8 bits would cut off.
+    # Some footage is float and is not rounded to 8 bits.
     eight = dice.chance(0.85)
     return tuple(  # type: ignore[return-value]
         torch.lerp(p, torch.round(p * 255) / 255, eight).clamp(0, 1) for p in (plate, clean)

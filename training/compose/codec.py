@@ -1,7 +1,7 @@
-"""JPEG and video compression, as far as they touch the picture: the rounding of block transforms.
+"""The losses of JPEG and video compression: the quantisation of block transforms.
 
-JPEG is exact but for the entropy coder, which loses nothing. Video is approximated: larger
-transforms with coarser rounding of fine detail, chroma at half size, block edges smoothed.
+JPEG is exact; its entropy coding is lossless and left out. Video is approximated: larger
+transforms, coarser quantisation of fine detail, chroma at half size, smoothed block edges.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TO_YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, 
 
 
 def jpeg(dice: Dice, pictures: Tensor, quality: np.ndarray) -> Tensor:
-    """(N, 3, H, W) through JPEG; `quality` (N,) 0..1 runs from 45 to 96."""
+    """(N, 3, H, W) through JPEG; `quality` (N,) 0..1 stands for JPEG quality 45 to 96."""
     percent = 45 + 51 * quality
     scale = np.where(percent < 50, 5000 / percent, 200 - 2 * percent) / 100
     luma, chroma = _jpeg_tables(str(pictures.device))
@@ -37,7 +37,7 @@ def jpeg(dice: Dice, pictures: Tensor, quality: np.ndarray) -> Tensor:
 
 
 def video(dice: Dice, pictures: Tensor, quality: np.ndarray) -> Tensor:
-    """(N, 3, H, W) through something like a delivery or camera codec; `quality` (N,) 0..1."""
+    """(N, 3, H, W) through an approximate delivery or camera codec; `quality` (N,) 0..1."""
     block = 16 if dice.once(0.5) else 8
     ramp = torch.arange(block, device=pictures.device, dtype=torch.float32)
     rise = 1 + (ramp[:, None] + ramp[None]) * (8 / block) * 0.25
@@ -51,7 +51,7 @@ def _transformed(
     dice: Dice, pictures: Tensor, block: int, steps: list[Tensor], *, half_chroma: bool
 ) -> Tensor:
     size = pictures.shape[2:]
-    # The grid of blocks lies anywhere in a crop.
+    # The grid of blocks has a random offset.
     shift = tuple(int(v) for v in dice.rng.integers(0, block * 2, 2))
     padded = _padded(torch.roll(pictures, shift, (2, 3)), block * 2)
     matrix = torch.tensor(_TO_YCC, device=pictures.device)
@@ -79,7 +79,7 @@ def _padded(pictures: Tensor, multiple: int) -> Tensor:
 
 
 def _rounded(planes: Tensor, block: int, steps: Tensor) -> Tensor:
-    """Block transform, rounding to `steps` (N, 1, block, block), and back."""
+    """Block transform, quantisation to `steps` (N, 1, block, block), inverse transform."""
     count, channels, height, width = planes.shape
     basis = _cosines(block, str(planes.device))
     cells = planes.reshape(count, channels, height // block, block, width // block, block)
@@ -91,7 +91,7 @@ def _rounded(planes: Tensor, block: int, steps: Tensor) -> Tensor:
 
 
 def _deblocked(pictures: Tensor, block: int) -> Tensor:
-    """The two pixels on either side of a block edge drawn together."""
+    """The pixels on both sides of each block edge smoothed."""
     for axis in (2, 3):
         length = pictures.shape[axis]
         place = torch.arange(length, device=pictures.device) % block

@@ -1,4 +1,4 @@
-"""What is decided at random for each shot of a batch."""
+"""Random values for the shots of a batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Dice:
-    """Random numbers of one batch: one value a shot, or noise for every pixel."""
+    """Random values for one batch: one per shot, or noise for every pixel."""
 
     def __init__(self, seed: int, step: int, count: int, device: str | torch.device) -> None:
         self.rng = np.random.default_rng([seed, step, 99])
@@ -35,11 +35,11 @@ class Dice:
         )
 
     def chance(self, probability: float | np.ndarray) -> Tensor:
-        """1 or 0 a shot, (N, 1, 1, 1)."""
+        """1 or 0 per shot, (N, 1, 1, 1)."""
         return self._shaped((self.rng.random((self.count, 1)) < probability).astype(np.float32))
 
     def some(self, probability: float) -> Tensor | None:
-        """Which shots, as indices; None if none."""
+        """The indices of a random part of the shots; None if it is empty."""
         chosen = np.nonzero(self.rng.random(self.count) < probability)[0]
         return torch.from_numpy(chosen).to(self.device) if len(chosen) else None
 
@@ -52,7 +52,7 @@ class Dice:
         return torch.randn(shape, generator=self._noise, device=self.device)
 
     def sub(self, count: int) -> Dice:
-        """Dice for a part of the batch, on the same streams."""
+        """Dice for a part of the batch, with the same generators."""
         other = object.__new__(Dice)
         other.rng, other.count = self.rng, count
         other.device, other._noise = self.device, self._noise

@@ -1,7 +1,8 @@
-"""Gain and offset of the clean plate, fitted in batches: the engine's way in, for training.
+"""Gain and offset of the clean plate, fitted in batches: the engine's exposure fit, for training.
 
 The engine fits one pair with OpenCV (`mattebridge.clean_plate.match`); here the same trimmed least
-squares run on a whole batch. What its alignment leaves is drawn by `geometry`.
+squares run on a whole batch. What the engine's alignment leaves over is
+simulated by `geometry`.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# As in the engine: rounds, the quantile that inliers are measured by, and the narrowest tolerance.
+# As in the engine: iterations, the quantile of residuals that sets the inliers' tolerance, and its
+# minimum.
 _ROUNDS = 8
 _QUANTILE = 0.2
 _TOLERANCE = 0.015
-# A channel that varies less cannot tell gain from offset.
+# In a channel with a lower standard deviation gain and offset cannot be separated.
 _FLAT = 0.02
 _FEWEST_CELLS = 3
 

@@ -1,7 +1,7 @@
-"""Where the layers' windows lie: subject and set apart, and the clean plate a little beside it.
+"""Random windows into the layers: one for the subject, one for the set; misalignment of the latter.
 
-The window always lies inside of the layer: a subject that its layer cut off stays cut off by the
-frame, and never ends in the middle of the picture.
+A window never extends beyond its layer: a subject that the layer cuts off is cut off by the frame,
+and never ends inside the picture.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from torch.nn import functional
 
 from training.compose.dice import Dice
 
-# What is left after alignment, pixels of 512, and how often: mostly a fraction, seldom more.
+# Misalignment that is left after alignment, in pixels at 512, and its share: mostly below a pixel.
 _RESIDUES = ((0.25, 0.4), (0.6, 0.33), (1.4, 0.2), (3.0, 0.07))
 
 
 def placed(dice: Dice, layers: Tensor, size: int, *, whole: float, turn: float) -> Tensor:
-    """A window of each layer as (N, C, size, size); `whole` of them see nearly all of it."""
+    """A window of each layer as (N, C, size, size); a share `whole` shows nearly all of it."""
     grid = _canvas(dice, size)
     return sampled(layers, _into_layer(grid, window(dice, whole, turn)))
 
@@ -48,10 +48,10 @@ def sampled(layers: Tensor, grid: Tensor) -> Tensor:
 def two_views(
     dice: Dice, sets: Tensor, size: int, *, locked: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The set as the plate sees it and as the aligned clean plate has it, and what that lacks;
-    the same twice where the camera was `locked` off.
+    """The set in the plate, the set in the aligned clean plate, and where the latter has no pixels.
 
-    Both (N, 3, size, size); outside (N, 1, size, size), 1 where the clean plate's edge is repeated.
+    The two are equal if the camera was `locked` off. Both (N, 3, size, size); outside
+    (N, 1, size, size), 1 where the clean plate's edge is repeated.
     """
     theta = window(dice, whole=0.5, turn=0.1)
     grid = _canvas(dice, size)
@@ -63,7 +63,7 @@ def two_views(
 
 
 def _canvas(dice: Dice, size: int) -> Tensor:
-    """The pixels' places, -1..1, (N, size, size, 2)."""
+    """The positions of the pixels, -1..1, (N, size, size, 2)."""
     line = (torch.arange(size, device=dice.device, dtype=torch.float32) + 0.5) * (2 / size) - 1
     y, x = torch.meshgrid(line, line, indexing="ij")
     return torch.stack([x, y], -1)[None].expand(dice.count, -1, -1, -1)
@@ -74,7 +74,7 @@ def _into_layer(grid: Tensor, theta: Tensor) -> Tensor:
 
 
 def _misaligned(dice: Dice, grid: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The places moved by what alignment left, held inside of what the clean plate covers."""
+    """The positions, misaligned and clamped to what the clean plate covers; where they were."""
     amplitude = _amplitude(dice) * (2 / 512)
     shift = dice.normal(1.0, of=2).reshape(-1, 1, 1, 2) * amplitude
     bend = dice.normal(0.5, of=4).reshape(-1, 2, 2) * amplitude.reshape(-1, 1, 1)
@@ -88,7 +88,7 @@ def _misaligned(dice: Dice, grid: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def _amplitude(dice: Dice) -> Tensor:
-    """0 for a camera that was locked off, else pixels, (N, 1, 1, 1)."""
+    """Misalignment in pixels at 512, 0 for a camera that was locked off, (N, 1, 1, 1)."""
     sizes, shares = zip(*_RESIDUES)
     drawn = dice.rng.choice(sizes, dice.count, p=np.array(shares) / sum(shares))
     locked = dice.rng.random(dice.count) < 0.5
@@ -96,7 +96,7 @@ def _amplitude(dice: Dice) -> Tensor:
 
 
 def _covered(dice: Dice, size: int) -> tuple[Tensor, Tensor]:
-    """The rectangle that the clean plate covers: nearly always everything."""
+    """The rectangle that the clean plate covers: nearly always the whole frame."""
     margin = np.full((dice.count, 4), 1 / size)
     for shot in np.nonzero(dice.rng.random(dice.count) < 0.07)[0]:
         margin[shot, dice.rng.integers(4)] = dice.rng.uniform(0.01, 0.25)

@@ -21,7 +21,7 @@ def rough_hint(dice: Dice, alpha: Tensor) -> tuple[Tensor, Tensor]:
     boxes = _boxes(dice, small)
     rough = torch.lerp(grown, boxes, dice.chance(0.2))
     rough = blur(rough, dice.log_uniform(0.2, 5))
-    # Some forget a part, some are drawn with a half-transparent brush.
+    # Some lack a part, some are partly transparent.
     forgotten = (smooth_field(dice, rough.shape[-1], 4) > 1.2).float() * dice.chance(0.15)
     rough = rough * (1 - forgotten) * (1 - dice.chance(0.2) * dice.uniform(0, 0.4))
     given = dice.chance(_GIVEN)
@@ -30,7 +30,7 @@ def rough_hint(dice: Dice, alpha: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _grown(dice: Dice, small: Tensor) -> Tensor:
-    """Dilated or eroded by a reach that differs from batch to batch, and moved a little."""
+    """Dilated or eroded by a radius that differs from batch to batch, and shifted a little."""
     reach = int(dice.rng.integers(0, 7))
     sign = dice.chance(0.6) * 2 - 1
     hard = torch.lerp(small, (small > 0.5).float(), dice.chance(0.6))
@@ -43,7 +43,7 @@ def _grown(dice: Dice, small: Tensor) -> Tensor:
 
 
 def _boxes(dice: Dice, small: Tensor) -> Tensor:
-    """Coarse boxes: every cell that the subject touches, whole."""
+    """Coarse boxes: every cell that the subject touches is filled."""
     cell = int(dice.rng.integers(4, 20))
     pad = -small.shape[-1] % cell
     touched = functional.max_pool2d(functional.pad(small, (0, pad, 0, pad)), cell)

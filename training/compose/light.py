@@ -1,4 +1,4 @@
-"""Colours pulled together, spill, and the shadows and lights that only the plate has."""
+"""Similar colours of subject and set, spill, and shadows and light that only the plate has."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch.nn import functional
 from training.compose.blur import blur, smooth_field, wide_blur
 from training.compose.dice import Dice
 
-# Shares of the three ways in which a subject may have the set's colours: 29 % in all.
+# Shares of shots in which subject and set get similar colours, in three ways: 29 % in all.
 _CAMOUFLAGED, _SUBJECT_PULLED, _SET_PULLED = 0.11, 0.09, 0.09
 
 
 def graded(dice: Dice, pictures: Tensor) -> Tensor:
-    """Another exposure, white balance and gamma for some: more colours from the same layers."""
+    """Another exposure, white balance and gamma for half of them: more colours per layer."""
     on = dice.chance(0.5)
     gain = 1 + on * (dice.normal(0.12) + dice.normal(0.05, of=3))
     gamma = torch.exp(on * dice.normal(0.25))
@@ -25,10 +25,10 @@ def graded(dice: Dice, pictures: Tensor) -> Tensor:
 def alike(
     dice: Dice, foreground: Tensor, alpha: Tensor, first: Tensor, second: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Foreground and set (both views of it) of some shots brought to similar colours.
+    """Foreground and set (both views of it), in some shots made similar in colour.
 
-    The hard cases: a subject painted with pieces of the set, a subject of the set's mean and
-    deviation, a set of the subject's.
+    Three ways: the subject is painted with pieces of the set, or gets the set's mean and deviation,
+    or the set gets the subject's.
     """
     roll = dice.rng.random(dice.count)
     camouflaged = np.nonzero(roll < _CAMOUFLAGED)[0]
@@ -50,7 +50,7 @@ def alike(
     if len(set_pulled):
         at = torch.from_numpy(set_pulled).to(dice.device)
         ones, much = torch.ones_like(alpha[at]), dice.sub(len(at)).uniform(0.6, 1)
-        # Both views by the same rule: the clean plate must stay the plate's.
+        # The same change for both views: the clean plate must still match the plate.
         change = _statistics(first[at], ones), _statistics(foreground[at], alpha[at])
         first = first.index_copy(0, at, _moved(first[at], *change, much))
         second = second.index_copy(0, at, _moved(second[at], *change, much))
@@ -88,7 +88,7 @@ def _restated(
 def spilled(
     dice: Dice, foreground: Tensor, alpha: Tensor, background: Tensor, is_screen: Tensor
 ) -> Tensor:
-    """Light from the set on the subject's rim, more of it before a screen."""
+    """Light from the set on the subject's rim, more of it in front of a screen."""
     screen = is_screen.reshape(-1, 1, 1, 1)
     on = dice.chance(0.2) * (1 - screen) + dice.chance(0.75) * screen
     much = on * (dice.uniform(0, 0.2) * (1 - screen) + dice.uniform(0.03, 0.45) * screen)
@@ -98,7 +98,7 @@ def spilled(
 
 
 def lit_set(dice: Dice, background: Tensor, alpha: Tensor) -> Tensor:
-    """The set in the plate: with the subject's shadows, and now and then another light."""
+    """The set as the plate has it: with the subject's shadows, sometimes with a change of light."""
     dark = torch.ones_like(alpha)
     on = dice.chance(0.5)
     for share in (1.0, 0.35):
@@ -113,9 +113,9 @@ def lit_set(dice: Dice, background: Tensor, alpha: Tensor) -> Tensor:
 
 
 def _cast(dice: Dice, alpha: Tensor) -> Tensor:
-    """A cast shadow's strength 0..1: the subject moved, sheared, blurred with distance."""
+    """Strength 0..1 of a cast shadow: alpha shifted, sheared, and blurred by distance."""
     size = alpha.shape[-1]
-    # Sharp shadows need detail, soft ones do not: half size serves both.
+    # Half the size is enough, also for sharp shadows.
     small = functional.avg_pool2d(alpha, 2)
     theta = dice.tensor(np.tile(np.eye(2, 3), (dice.count, 1, 1)))
     theta[:, 0, 0] = dice.uniform(0.75, 1.25).flatten()
@@ -137,7 +137,7 @@ def _cast(dice: Dice, alpha: Tensor) -> Tensor:
 
 
 def _contact(dice: Dice, alpha: Tensor) -> Tensor:
-    """The dark rim where a subject touches or nears the set."""
+    """Strength 0..1 of a contact shadow, around the subject."""
     size = alpha.shape[-1]
     down = int(dice.rng.integers(0, max(2, size // 40)))
     moved = torch.roll(alpha, down, 2)
@@ -145,13 +145,13 @@ def _contact(dice: Dice, alpha: Tensor) -> Tensor:
 
 
 def _other_light(dice: Dice, size: int) -> Tensor:
-    """A slow change of light between plate and clean plate that has no cause in the picture."""
+    """A smooth change of light between plate and clean plate without a visible cause."""
     field = torch.sigmoid(2 * smooth_field(dice, size, int(dice.rng.integers(2, 6))))
     return field * dice.uniform(-0.35, 0.2)
 
 
 def blended(foreground: Tensor, background: Tensor, alpha: Tensor, linear: Tensor) -> Tensor:
-    """Alpha mixes encoded values, or light where `linear` (N, 1, 1, 1) is 1."""
+    """The two mixed by alpha as encoded values, or as light where `linear` (N, 1, 1, 1) is 1."""
     encoded = foreground * alpha + background * (1 - alpha)
     at = torch.nonzero(linear.flatten() > 0.5).flatten()
     if len(at) == 0:

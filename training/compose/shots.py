@@ -1,4 +1,4 @@
-"""One batch of shots with their truth, from layers and dice."""
+"""A batch of shots with their ground truth, composed from layers."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from training.compose.geometry import placed, two_views
 from training.compose.hints import rough_hint
 from training.compose.light import alike, blended, graded, lit_set, spilled
 
-# Of all shots, those mixed in linear light; of these, those of which the network is told so: nearly
-# all, since the engine knows what it was given. A network that has to guess hedges where edges are
-# wide, and that is where the two blends differ most.
+# Share of the shots that are mixed in linear light; and of these, the share in which the network is
+# told so: nearly all, because the engine knows it. A network that has to guess gives a compromise
+# at wide edges, where the two blends differ most.
 _LINEAR, _TOLD = 0.36, 0.9
-# Shots whose clean plate was fitted to the plate; the others came with the front end off.
+# Share of the shots whose clean plate was fitted to the plate; in the others the fit is off.
 _FITTED = 0.85
-# Batches that are plain: a locked-off camera, a steady exposure, grain and no codec. Many real
-# shots are, and what the keyer does well in them is easily unlearned.
+# Share of plain batches: a locked-off camera, a constant exposure, grain and no codec. Many real
+# shots are like that, and without them the network unlearns what the keyer does well.
 _PLAIN = 0.5
-# Shots whose subject moves as a whole while the shutter is open, and by how many pixels of 512;
-# parts that move on curved paths are in the layers. Many: a network that sees wide edges seldom
-# sharpens them as it does all others, and takes their outer half for a shadow.
+# Share of the shots with motion blur of the whole subject, and its length in pixels at 512 (blur of
+# parts, along curved paths, is in the layers). The share is large: a network that rarely sees wide
+# edges sharpens them like all others, and takes their outer half for a shadow.
 _MOVES, _PATH_PX = 0.5, (5.0, 40.0)
 
 
@@ -41,7 +41,7 @@ class Layers:
 
 @dataclass(frozen=True)
 class Shots:
-    """A batch: what the network gets, and what it should give. All float32, (N, C, H, W).
+    """A batch: the network's inputs and the ground truth. All float32, (N, C, H, W).
 
     plate, clean_plate, foreground: 3 channels. alpha, alpha_hint, outside: 1. hint_given and
     scene_linear: (N, 1, 1, 1), 0 or 1.
@@ -80,7 +80,7 @@ def _on_canvas(dice: Dice, layers: Layers, size: int, *, plain: bool) -> Shots:
     plate = blended(foreground, lit_set(dice, seen, alpha), alpha, linear)
     plate, clean, foreground = toned(dice, plate, clean, foreground)
     if not plain:
-        # Before the camera, which would not change the fit.
+        # Before the camera's effects, which would not change the fit.
         clean = exposure_matched(plate, drifted(dice, clean).clamp(0, 1), dice.chance(_FITTED))
     hint, given = rough_hint(dice, alpha)
     told = linear * dice.chance(_TOLD)
@@ -88,19 +88,19 @@ def _on_canvas(dice: Dice, layers: Layers, size: int, *, plain: bool) -> Shots:
 
 
 def _filmed(dice: Dice, shots: Shots) -> Shots:
-    """The same with what the camera and the file add."""
+    """The shots with the effects of camera and file format."""
     plate, clean = unequally_sharp(dice, shots.plate, shots.clean_plate)
     plate, clean = coded(dice, *grainy(dice, plate, clean))
     return replace(shots, plate=plate, clean_plate=clean)
 
 
 def _subject(dice: Dice, subject: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Straight colour and alpha of the window that each shot sees."""
+    """Straight colour and alpha of each shot's window of the subject."""
     values = subject.float() / 255
     sheet = torch.cat([values[:, :3] * values[:, 3:], values[:, 3:]], 1)
     sheet = placed(dice, sheet, size, whole=0.6, turn=0.06)
     sheet = moved(dice, sheet, _MOVES, _PATH_PX)
     alpha = sheet[:, 3:]
-    # Bytes and interpolation leave crumbs: what is nearly 0 or 1 is 0 or 1.
+    # Rounding and interpolation leave residues: alpha that is nearly 0 or 1 is set to 0 or 1.
     alpha = ((alpha - 1 / 255) * (255 / 253)).clamp(0, 1)
     return (sheet[:, :3] / sheet[:, 3:].clamp_min(1 / 512)).clamp(0, 1), alpha

@@ -1,14 +1,16 @@
-"""Subjects with alpha and sets to put them before, drawn from numbers: no photograph is used.
+"""Subjects with alpha, and sets to put behind them, drawn procedurally: no photograph is used.
 
-`draw_pair(seed, number, side)` is all that the outside needs. The same arguments give the same
-pixels whatever was drawn before, so a pool of layers can be rebuilt from two numbers.
+`draw_pair(seed, number, side)` draws one of each. The same arguments give the same pixels whatever
+was drawn before, so layers can be drawn again from two numbers.
 
+    recipe     which subjects, and how often: in training, in the validation set
     fields     noise, palettes, surfaces (cloth, wood, skin, print ...)
     relief     solid bodies as height fields: shading, occlusion, cast light
     strands    hair, fur, grass, cables: thousands of curved lines
-    people, creatures, things, veils      what stands in front
-    sets       what stands behind
-    optics     defocus and motion, on premultiplied colour
+    people, creatures, things, veils      the kinds of subjects
+    stack, subjects                       a subject put together
+    sets       backgrounds
+    optics     defocus and motion blur, on premultiplied colour
 """
 
 from __future__ import annotations
@@ -26,9 +28,9 @@ from training.layers.subjects import draw_subject
 
 Bytes = NDArray[np.uint8]
 
-# Layers are cut smaller when they are composed: 640 leaves room around a canvas of 512.
+# Windows are cut from layers when they are composed: 640 leaves room around a canvas of 512.
 SIDE = 640
-# Sets darker than this hold no information; another is drawn.
+# Sets with a lower mean are too dark to be useful; another one is drawn.
 DARKEST_MEAN = 0.07
 # Spawn keys of the two streams of one pair.
 _SUBJECT, _SET = 0, 1
@@ -36,7 +38,7 @@ _SUBJECT, _SET = 0, 1
 
 @dataclass(frozen=True)
 class LayerPair:
-    """A subject and a set of the same square size, display-encoded, top-down.
+    """A subject and a set of the same square size, display-encoded, top row first.
 
     subject: (S, S, 4) uint8, straight RGB and alpha. background: (S, S, 3) uint8. is_screen: the
     set is a green or blue screen.
@@ -49,7 +51,7 @@ class LayerPair:
 
 def draw_pair(seed: int, number: int, side: int = SIDE, recipe: Recipe = TRAINING) -> LayerPair:
     """The `number`-th pair of a seed."""
-    # OpenCV's threads would fight with the processes that draw beside this one.
+    # OpenCV's threads would compete with the other processes that draw.
     cv2.setNumThreads(0)
     subject = draw_subject(_stream(seed, number, _SUBJECT), side, recipe)
     background, is_screen = _bright_enough(_stream(seed, number, _SET), side)

@@ -1,4 +1,4 @@
-"""Animals and plush toys in fur, and plants: bodies whose edge is thousands of small things."""
+"""Animals and plush toys with fur, and plants: subjects with thousands of small parts as edge."""
 
 # ruff: noqa: RUF005 - `place + (x, y)` moves a point, it does not join lists.
 from __future__ import annotations
@@ -26,7 +26,7 @@ from training.layers.strands import clumped, grow, inside_roots, outline_roots, 
 
 
 def animal(stack: Stack) -> None:
-    """Body, head, ears, legs and tail, all over with fur."""
+    """Body, head, ears, legs and tail, covered with fur."""
     rng, side = stack.rng, stack.side
     middle, size = stack.place(0.5, 1.5)
     colours = palette(rng, 3)
@@ -127,7 +127,7 @@ def _at(picture: NDArray[Any], places: NDArray[Any]) -> NDArray[Any]:
 
 
 def plant(stack: Stack) -> None:
-    """Stems that branch, and leaves or needles on them; sky shows through everywhere."""
+    """Stems that branch, with leaves or needles; the set shows through everywhere."""
     rng = stack.rng
     middle, size = stack.place(0.5, 1.4)
     green = np.array([0.25, 0.42, 0.15], np.float32) * rng.uniform(0.5, 1.8)
@@ -142,7 +142,7 @@ def plant(stack: Stack) -> None:
 
 
 def _branches(stack: Stack, root: Any, size: float, colour: Any) -> NDArray[np.float64]:
-    """Draw the stems; where leaves sit and which way they point, (n, 3)."""
+    """Draw the stems; returns position and direction of the leaves, (n, 3)."""
     rng, side = stack.rng, stack.side
     large = 2
     cover = np.zeros((side * large,) * 2, np.uint8)
@@ -238,7 +238,7 @@ def _pot(stack: Stack, middle: Any, size: float) -> None:
 
 
 def foliage(stack: Stack) -> None:
-    """Noise cut at a level: thickets, sponge, cloud edges; holes of all sizes."""
+    """Noise with a threshold: thickets, sponge, cloud edges; holes of all sizes."""
     rng, side = stack.rng, stack.side
     middle, size = stack.place(0.5, 1.3)
     mask = np.zeros((side, side), np.uint8)

@@ -1,4 +1,4 @@
-"""Noise, colours and surfaces that everything else is made of.
+"""Noise, colours and surfaces: what the other modules draw with.
 
 All pictures: (h, w, 3) float32, display-encoded, 0..1; fields: (h, w) float32, 0..1.
 """
@@ -30,7 +30,7 @@ def chance(rng: Rng, probability: float) -> bool:
 def fractal(
     rng: Rng, height: int, width: int, *, coarsest: float = 3, roughness: float = 0.55
 ) -> Field:
-    """Noise of all sizes from `coarsest` cells across the field down to the pixel.
+    """Fractal noise, from `coarsest` cells across the field down to single pixels.
 
     Each octave has `roughness` times the amplitude of the one before: .35 clouds, .7 gravel.
     """
@@ -46,7 +46,7 @@ def fractal(
 
 
 def warped(rng: Rng, field: NDArray[np.float32], strength_px: float, coarsest: float = 4) -> Field:
-    """The field (or picture) pushed about by smooth noise."""
+    """The field (or picture) displaced by smooth noise."""
     height, width = field.shape[:2]
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     for axis in (x, y):
@@ -57,10 +57,10 @@ def warped(rng: Rng, field: NDArray[np.float32], strength_px: float, coarsest: f
 
 
 def palette(rng: Rng, count: int) -> NDArray[np.float32]:
-    """Colours as surfaces have them: mostly muted, a few saturated; (count, 3)."""
+    """Random colours of surfaces: mostly muted, a few saturated; (count, 3)."""
     value = rng.uniform(0.1, 0.95, (count, 1))
     hue = rng.uniform(0, 2 * math.pi, (count, 1))
-    # Neighbours in a picture share their hue more often than not.
+    # Colours of one picture have similar hues more often than not.
     hue = np.where(rng.random((count, 1)) < 0.55, hue[0] + rng.normal(0, 0.35, (count, 1)), hue)
     saturation = rng.choice([0.04, 0.13, 0.3, 0.65], (count, 1), p=[0.32, 0.38, 0.22, 0.08])
     phase = np.array([[0, 2.094, 4.189]])
@@ -69,7 +69,7 @@ def palette(rng: Rng, count: int) -> NDArray[np.float32]:
 
 
 def through_colours(field: Field, colours: NDArray[np.float32]) -> Picture:
-    """A field as a picture: 0..1 runs through the colours in turn."""
+    """A field mapped to a gradient: 0..1 runs through the colours in turn."""
     steps = np.linspace(0, len(colours) - 1, 1024)
     below = np.minimum(steps.astype(int), len(colours) - 2)
     part = (steps - below)[:, None]
@@ -106,7 +106,7 @@ def from_bytes(picture: NDArray[np.uint8]) -> Picture:
 
 
 def surface(rng: Rng, height: int, width: int, colour: NDArray[np.float32]) -> Picture:
-    """What a thing of roughly this colour may be covered with, unlit."""
+    """A random surface of roughly this colour, unlit."""
     draw = _SURFACES[int(rng.integers(len(_SURFACES)))]
     picture = draw(rng, height, width, colour)
     if chance(rng, 0.5):
@@ -116,7 +116,7 @@ def surface(rng: Rng, height: int, width: int, colour: NDArray[np.float32]) -> P
 
 
 def _near(rng: Rng, colour: NDArray[np.float32], away: float) -> NDArray[np.float32]:
-    """Another colour, `away` from this one."""
+    """A mix of this colour and a random one, which has the share `away`."""
     other = palette(rng, 1)[0]
     return np.clip(colour * (1 - away) + other * away, 0.01, 0.99).astype(np.float32)
 
@@ -165,7 +165,7 @@ def _woven(rng: Rng, height: int, width: int, colour: NDArray[np.float32]) -> Pi
 
 
 def _grained(rng: Rng, height: int, width: int, colour: NDArray[np.float32]) -> Picture:
-    """Wood: stretched noise through darker and lighter shades."""
+    """Wood: stretched noise in darker and lighter shades."""
     small = fractal(rng, height, max(8, width // 24), coarsest=10, roughness=0.7)
     field = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
     if chance(rng, 0.5):
@@ -208,7 +208,7 @@ def _lettered(rng: Rng, height: int, width: int, colour: NDArray[np.float32]) ->
 def _waves(
     rng: Rng, height: int, width: int, pitch: float, angle: float | None = None, bend_px: float = 6
 ) -> Field:
-    """A saw-tooth 0..1 of that pitch across the field, slightly bent."""
+    """A saw-tooth 0..1 with a pitch in pixels, slightly bent."""
     if angle is None:
         angle = rng.uniform(0, math.pi)
     y = np.arange(height, dtype=np.float32)[:, None] * math.sin(angle)

@@ -1,4 +1,4 @@
-"""What the lens and the shutter do to a subject: defocus and motion, on premultiplied colour."""
+"""Defocus and motion blur of a subject, on premultiplied colour."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Sheet = NDArray[np.float32]
 
 
 def photographed(rng: Rng, sheet: Sheet) -> Sheet:
-    """The subject as a camera sees it: a little soft always, moving or out of focus sometimes."""
+    """The subject with a camera's blur: always slightly soft, sometimes moving or defocused."""
     if chance(rng, 0.18):
         sheet = moved(rng, sheet)
     if chance(rng, 0.22):
@@ -24,7 +24,7 @@ def photographed(rng: Rng, sheet: Sheet) -> Sheet:
 
 
 def defocused(rng: Rng, sheet: Sheet) -> Sheet:
-    """Out of focus: a disc as lenses make, or a Gaussian; sometimes only a part of it."""
+    """Defocused by a disc, as in lenses, or by a Gaussian; sometimes only a part."""
     radius = log_uniform(rng, 0.6, 9)
     if chance(rng, 0.6):
         blurry = cv2.filter2D(sheet, -1, _disc(radius), borderType=cv2.BORDER_REPLICATE)
@@ -44,7 +44,7 @@ def _disc(radius: float) -> NDArray[np.float32]:
 
 
 def moved(rng: Rng, sheet: Sheet) -> Sheet:
-    """Motion blur along a curved path that turns and nears; 30 % of the time of a part alone."""
+    """Motion blur along a curved path, with rotation and zoom; in 30 % of the cases of a part."""
     side = len(sheet)
     length = log_uniform(rng, 3, 36)
     heading, bend = rng.uniform(0, 2 * math.pi), rng.normal(0, 0.7)
@@ -82,6 +82,6 @@ def _along(sheet: Sheet, angle: float, length: float) -> Sheet:
 
 
 def _ramp(rng: Rng, side: int) -> Field:
-    """0 on one side, 1 on the other, smooth between."""
+    """A random mask: 0 in one region, 1 in another, smooth between."""
     field = fractal(rng, side, side, coarsest=2, roughness=0.2)
     return np.clip((field - 0.35) * 4, 0, 1)

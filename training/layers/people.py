@@ -265,7 +265,7 @@ def _dot(picture: Any, centre: Any, axes: Any, colour: Any) -> None:
 
 
 def _smooth(points: NDArray[np.float64], rounds: int = 2) -> NDArray[np.float64]:
-    """Corners cut off (Chaikin), twice."""
+    """The outline with its corners cut (Chaikin)."""
     for _ in range(rounds):
         ahead = np.roll(points, -1, 0)
         points = np.stack([points * 0.75 + ahead * 0.25, points * 0.25 + ahead * 0.75], 1)
@@ -292,7 +292,7 @@ def _scalp(
 def _sheet(
     stack: Stack, strands: Any, colour: Any, *, behind: bool = False, thickness: float = 0.7
 ) -> None:
-    """Paint strands, let the light play on them, and lay them on; some sheets are half air."""
+    """Paint strands with uneven light and lay them on; some sheets are half transparent."""
     rng = stack.rng
     spread = rng.uniform(0.12, 0.35)
     picture, cover = paint(rng, stack.side, strands, colour, thickness_px=thickness, spread=spread)
@@ -310,7 +310,7 @@ def _sheet(
 
 
 def _count(figure: _Person, density: float = 1.0) -> int:
-    """As many strands as the size of the head asks for."""
+    """The number of strands for the size of the head."""
     return int(np.clip(figure.head_axes[0] ** 2 * 0.9 * density, 250, 5200))
 
 
@@ -319,7 +319,7 @@ def _thickness(figure: _Person) -> float:
 
 
 def _cap(stack: Stack, figure: _Person, colour: Any) -> None:
-    """The skull under the hair, so that no skin shines through the top."""
+    """The skull under the hair, so that no skin shows through it."""
     wide, tall = figure.head_axes
     relief = stack.relief()
     material = relief.add(Material(np.full((stack.side, stack.side, 3), colour * 0.7, np.float32)))
@@ -337,7 +337,7 @@ def _cap(stack: Stack, figure: _Person, colour: Any) -> None:
 
 
 def _short(stack: Stack, figure: _Person, colour: Any, front: bool) -> None:
-    """Cropped to a few centimetres; stands off or lies down."""
+    """Short hair, standing up or lying flat."""
     if not front:
         return
     rng, (wide, _) = figure.rng, figure.head_axes
@@ -357,7 +357,7 @@ def _short(stack: Stack, figure: _Person, colour: Any, front: bool) -> None:
 
 
 def _long(stack: Stack, figure: _Person, colour: Any, front: bool) -> None:
-    """Falls to the shoulders or far below, straight or in waves; some of it flies."""
+    """Hair down to the shoulders or far below, straight or wavy, with stray hairs."""
     rng, (wide, tall) = figure.rng, figure.head_axes
     length = wide * rng.uniform(2.2, 6.5)
     waves, wind = rng.choice([0.0, 0.25, 0.6]), rng.normal(0, 0.25)
@@ -410,7 +410,7 @@ def _mass(stack: Stack, figure: _Person, colour: Any, length: float) -> None:
 
 
 def _curly(stack: Stack, figure: _Person, colour: Any, front: bool) -> None:
-    """A cloud of curls around the head, dense inside, airy at its rim."""
+    """Curls around the head, dense inside, sparse at the rim."""
     rng, (wide, tall) = figure.rng, figure.head_axes
     if front:
         _cap(stack, figure, colour)
@@ -462,7 +462,7 @@ def _tied(stack: Stack, figure: _Person, colour: Any, front: bool) -> None:
 
 
 def _windblown(stack: Stack, figure: _Person, colour: Any, front: bool) -> None:
-    """All of it carried off to one side, torn into single strands."""
+    """Hair blown to one side, separated into single strands."""
     rng, (wide, tall) = figure.rng, figure.head_axes
     if front:
         _cap(stack, figure, colour)
@@ -481,7 +481,7 @@ def _windblown(stack: Stack, figure: _Person, colour: Any, front: bool) -> None:
 
 
 def _flyaways(stack: Stack, figure: _Person, colour: Any, length: float) -> None:
-    """Single hairs that stand off everywhere."""
+    """Stray single hairs on all sides."""
     rng = figure.rng
     count = int(rng.integers(20, 160))
     roots, angle = _scalp(figure, count, -math.pi - 0.6, 0.6)

@@ -1,8 +1,9 @@
-"""Solid bodies as height fields over the picture: limbs in front of limbs, rounded, lit, shaded.
+"""Solid bodies as height fields over the picture: rounded parts in front of each other, lit.
 
 A body is built from capsules, ellipsoids and inflated outlines, each at its own depth and of its
-own material; the nearest wins. Slopes of the height give shading, hollows get less ambient light,
-and what stands up casts a shadow on the rest: flat cut-outs are what the network must not learn.
+own material; the nearest is visible. Slopes of the height give shading, hollows get less ambient
+light, and high parts cast shadows on the others: from flat cut-outs the network would learn the
+wrong thing.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from training.layers.fields import (
     surface,
 )
 
-# Height of what is not there.
+# Height where there is no body.
 _NOTHING = -1e4
 
 
 @dataclass(frozen=True)
 class Light:
-    """A key light, its colour, and what fills the shadows; drawn anew for every subject."""
+    """A key light, its colour, and the ambient light; other ones for every subject."""
 
     direction: tuple[float, float, float]
     key: NDArray[np.float32]
@@ -58,7 +59,7 @@ class Light:
 
 @dataclass(frozen=True)
 class Material:
-    """albedo: (h, w, 3). gloss: 0 matt to 1 polished. bump: heights in px to lay over the body."""
+    """albedo: (h, w, 3). gloss: 0 matt to 1 polished. bump: heights in px added to the body."""
 
     albedo: Picture
     gloss: float = 0.0
@@ -95,7 +96,7 @@ class Relief:
         self.index = np.zeros((self.side, self.side), np.uint8)
 
     def add(self, material: Material) -> int:
-        """Make a material known; its number is what the shapes are given."""
+        """Add a material; returns the number by which shapes refer to it."""
         self.materials.append(material)
         return len(self.materials) - 1
 
@@ -173,7 +174,7 @@ class Relief:
         self._merge(box, dome + z, cover - 0.5, material)
 
     def _beyond(self, solid: NDArray[np.uint8], box: tuple[int, int, int, int]) -> Any:
-        """The padding of a mask, solid where the body goes on outside of the frame."""
+        """Fill the padding of a mask where the body continues outside the frame."""
         left, top, right, bottom = box
         if top == 0:
             solid[0] = solid[1]
@@ -211,7 +212,7 @@ class Relief:
         return picture
 
     def shade(self, rng: Rng, light: Light, albedo: Picture | None = None) -> Picture:
-        """The lit colours, (h, w, 3); what lies outside of the body is its neighbourhood's."""
+        """The lit colours, (h, w, 3); outside the body the unlit ones."""
         albedo = self.albedo() if albedo is None else albedo
         solid, height = self.cover > 0, self._ground()
         normal = self._normals(height)
@@ -222,14 +223,14 @@ class Relief:
         hollow = np.clip(1 - (blurred(height, 14) - height) / 40, 0.35, 1.1)
         above = (0.8 - 0.25 * normal[..., 1]) * hollow
         amount = direct[..., None] * light.key + above[..., None] * light.ambient
-        # Light is multiplied where it is added: in (about) linear values.
+        # Light is applied to (about) linear values.
         lit = np.sqrt(np.maximum(np.square(albedo) * amount, 0))
         gloss = self._gloss(normal, toward)
         lit += gloss[..., None] * direct[..., None] * light.key
         return np.clip(lit, 0, 1) * solid[..., None] + albedo * ~solid[..., None]
 
     def _ground(self) -> Field:
-        """The height with the bumps of the materials, and something plain where nothing is."""
+        """The height with the bumps of the materials; flat where there is no body."""
         solid = self.cover > 0
         floor = float(self.height[solid].min()) if solid.any() else 0.0
         height = np.where(solid, self.height, floor)
@@ -245,7 +246,7 @@ class Relief:
         return np.stack([-gx / length, -gy / length, 1 / length], -1)
 
     def _unshadowed(self, height: Field, light: Light) -> Field:
-        """1 where the key light arrives, less where something stands in its way."""
+        """1 where the key light arrives, less in cast shadows."""
         x, y, up = light.direction
         flat = math.hypot(x, y) + 1e-6
         blocked = np.zeros_like(height)
@@ -276,14 +277,14 @@ def _grid(box: tuple[int, int, int, int]) -> tuple[Field, Field]:
 
 
 def _fixed(points: NDArray[Any]) -> NDArray[np.int32]:
-    """Points with three binary places, as OpenCV's `shift=3` takes them."""
+    """Points with three fractional bits, as OpenCV's `shift=3` takes them."""
     return np.round(np.asarray(points, np.float64) * 8).astype(np.int32)
 
 
 def rough_outline(
     rng: Rng, centre: Any, radius: float, *, rough: float = 0.3, points: int = 90
 ) -> NDArray[np.float64]:
-    """A closed, wobbly outline around a point, (n, 2)."""
+    """A closed, irregular outline around a point, (n, 2)."""
     turn = np.linspace(0, 2 * math.pi, points, endpoint=False)
     distance = np.ones(points)
     for order in range(2, 9):

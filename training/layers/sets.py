@@ -1,4 +1,4 @@
-"""Sets: what stands behind. Rooms, streets, clutter, walls, nature, and green or blue screens."""
+"""Sets (backgrounds): rooms, streets, clutter, walls, nature, and green or blue screens."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def draw_set(rng: Rng, side: int) -> tuple[Picture, bool]:
 
 
 def _finished(rng: Rng, picture: Picture, light: float) -> Picture:
-    """Uneven light, contrast, focus: what a camera makes of it."""
+    """The set with uneven light, changed contrast and the blur of its focus."""
     side = len(picture)
     if chance(rng, 0.6):
         field = fractal(rng, side, side, coarsest=2, roughness=0.35)[..., None]
@@ -103,7 +103,7 @@ def _markers(rng: Rng, picture: Any, colour: NDArray[np.float32]) -> None:
 
 
 def _wall(rng: Rng, side: int) -> Picture:
-    """Nearly nothing: plaster, paper, a sweep."""
+    """A nearly uniform wall: plaster, paper, a studio sweep."""
     colour = palette(rng, 2)
     field = fractal(rng, side, side, coarsest=2, roughness=rng.uniform(0.2, 0.5))
     picture = through_colours(field, np.stack([colour[0], colour[0] * 0.75 + colour[1] * 0.25]))
@@ -112,7 +112,7 @@ def _wall(rng: Rng, side: int) -> Picture:
 
 
 def _clouded(rng: Rng, side: int) -> Picture:
-    """Noise of all sizes through a few colours."""
+    """Fractal noise in a few colours."""
     field = fractal(
         rng, side, side, coarsest=log_uniform(rng, 2, 12), roughness=rng.uniform(0.4, 0.8)
     )
@@ -120,12 +120,12 @@ def _clouded(rng: Rng, side: int) -> Picture:
 
 
 def _covered(rng: Rng, side: int) -> Picture:
-    """One surface over all: cloth, boards, print, letters."""
+    """One surface over the whole frame: cloth, boards, print, letters."""
     return surface(rng, side, side, palette(rng, 1)[0])
 
 
 def _leaves(rng: Rng, side: int) -> Picture:
-    """Things over things, small ones more often: what most pictures look like from afar."""
+    """Shapes over shapes, small ones more often: the statistics of most pictures (dead leaves)."""
     picture = to_bytes(_clouded(rng, side))
     sources = [to_bytes(surface(rng, side, side, colour)) for colour in palette(rng, 4)]
     smallest, round_share = log_uniform(rng, 5, 30), rng.random()
@@ -378,7 +378,7 @@ def _meadow(rng: Rng, side: int) -> Picture:
 
 
 def _lights(rng: Rng, side: int) -> Picture:
-    """Lights far out of focus before something dark."""
+    """Lights far out of focus in front of something dark."""
     picture = to_bytes(_clouded(rng, side) * rng.uniform(0.2, 0.6))
     radius = int(log_uniform(rng, 5, 45))
     for _ in range(int(rng.integers(10, 70))):

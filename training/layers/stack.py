@@ -1,4 +1,7 @@
-"""The picture that a subject is built up in: premultiplied colour and alpha, sheet over sheet."""
+"""The picture in which a subject is built up: premultiplied colour and alpha.
+
+A sheet is a picture with a coverage that is laid over it, or under it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from training.layers.relief import Light, Relief
 
 @dataclass
 class Stack:
-    """One subject in the making, with the random stream and the light that all its parts share."""
+    """A subject being drawn; all its parts share the random generator, the recipe and the light."""
 
     rng: Rng
     side: int
@@ -33,7 +36,7 @@ class Stack:
         self.alpha = cover + self.alpha * (1 - cover)
 
     def under(self, colour: Picture | NDArray[np.float32], cover: Field) -> None:
-        """Lay a sheet behind everything there is."""
+        """Lay a sheet below all that is there."""
         seen = cover * (1 - self.alpha)
         self.premultiplied = self.premultiplied + colour * seen[..., None]
         self.alpha = self.alpha + seen
@@ -42,7 +45,7 @@ class Stack:
         return Relief(self.side)
 
     def body(self, relief: Relief, albedo: Picture | None = None) -> Picture:
-        """Light a body and lay it on top; its lit colours, for what grows on it."""
+        """Light a body and lay it on top; returns its lit colours, for hair that grows on it."""
         lit = relief.shade(self.rng, self.light, albedo)
         self.over(lit, relief.cover)
         return lit
@@ -50,14 +53,14 @@ class Stack:
     def place(
         self, smallest: float = 0.3, largest: float = 1.1
     ) -> tuple[NDArray[np.float64], float]:
-        """The middle (x, y) and the size in pixels of a thing; bigger ones may leave the frame."""
+        """A random middle (x, y) and size in pixels; large subjects may extend beyond the frame."""
         size = self.side * log_uniform(self.rng, smallest, largest)
         room = 0.5 - min(0.4, size / self.side * 0.35)
         middle = self.side * (0.5 + self.rng.uniform(-room, room, 2))
         return middle, size
 
     def straight(self) -> Picture:
-        """The foreground's own colours; where nothing is, the mean of what is."""
+        """Straight colours; where alpha is 0, the mean of the subject."""
         total = float(self.alpha.sum())
         mean = self.premultiplied.sum((0, 1)) / max(total, 1e-6)
         alpha = self.alpha[..., None]
@@ -65,5 +68,5 @@ class Stack:
 
 
 def toward(angle: float, length: float) -> NDArray[np.float64]:
-    """A step of that length: angle 0 is right, a quarter turn is down."""
+    """The vector of that length: angle 0 points right, a quarter turn down."""
     return np.array([math.cos(angle), math.sin(angle)]) * length

@@ -1,9 +1,9 @@
-"""Thousands of curved lines: hair, fur, grass, cables. Drawn at twice the size, half a pixel thin.
+"""Thousands of curved lines: hair, fur, grass, cables; drawn at twice the size, from half a pixel.
 
     roots, angles, lengths --grow--> (n, steps, 2) --paint--> colour and coverage of one sheet
 
-Strands are grouped by shade, so that OpenCV draws hundreds in one call; the thin end of each is
-drawn thinner than its root.
+Strands are grouped by shade, so that OpenCV draws hundreds in one call; the outer half of each is
+drawn thinner than the inner one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from training.layers.fields import Field, Picture, Rng, from_bytes
 
 Points = NDArray[np.float32]
 
-# Strands are drawn this many times larger, with this many binary places.
+# Strands are drawn this many times larger, with coordinates of this many fractional bits.
 _LARGER = 2
 _PLACES = 3
 _GROUPS = 14
@@ -58,7 +58,7 @@ def grow(
 
 
 def clumped(rng: Rng, strands: Points, locks: int, tightness: float) -> Points:
-    """Strands drawn together into locks, the more the nearer to their ends."""
+    """Strands pulled together into locks, more so toward their ends."""
     leaders = rng.integers(len(strands), size=max(1, locks))
     distance = np.square(strands[:, None, 0] - strands[None, leaders, 0]).sum(-1)
     leader = strands[leaders[np.argmin(distance, 1)]]
@@ -77,8 +77,8 @@ def paint(
 ) -> tuple[Picture, Field]:
     """Colour (side, side, 3) and coverage (side, side) of one sheet of strands.
 
-    colours: (n, 3) or (3,). thickness_px: at the root, in pixels of the layer; from 0.5. spread:
-    how much the strands' shades differ.
+    colours: (n, 3) or (3,). thickness_px: at the root, in pixels of the layer; at least
+    0.5. spread: how much the shades of the strands differ.
     """
     count = len(strands)
     tones = np.broadcast_to(colours, (count, 3)) * rng.normal(1, spread, (count, 1))

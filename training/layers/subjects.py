@@ -1,4 +1,4 @@
-"""Which subject stands in front, and what becomes of it before it is kept as bytes."""
+"""One subject: its kinds by a recipe, the blur of the camera, and its conversion to bytes."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ _KINDS: dict[str, Callable[[Stack], None]] = {
     "smoke": veils.smoke,
     "drops": veils.drops,
 }
-# A second subject beside or over the first.
+# Probability of a second subject beside or over the first.
 _SECOND = 0.14
+# Probabilities of a layer without a subject, and of one that is opaque everywhere.
 _EMPTY, _EVERYWHERE = 0.025, 0.015
 
 
 def draw_subject(rng: Rng, side: int, recipe: Recipe) -> NDArray[np.uint8]:
-    """Straight colour and alpha, (side, side, 4) uint8, display-encoded."""
+    """A subject of a recipe: straight RGB and alpha, (side, side, 4) uint8, display-encoded."""
     stack = Stack(rng, side, recipe)
     everywhere = chance(rng, _EVERYWHERE)
     if everywhere or not chance(rng, _EMPTY):
@@ -57,7 +58,7 @@ def _one(stack: Stack) -> None:
 
 
 def _fade(stack: Stack) -> None:
-    """A soft-edged region becomes see-through."""
+    """Make a soft-edged region of the subject semi-transparent."""
     field = fractal(stack.rng, stack.side, stack.side, coarsest=2, roughness=0.3)
     keep = 1 - blurred(np.clip((field - 0.55) * 5, 0, 1), 8) * stack.rng.uniform(0.3, 0.9)
     stack.alpha = stack.alpha * keep

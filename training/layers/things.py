@@ -26,13 +26,13 @@ from training.layers.strands import clumped, grow, paint
 
 
 def thing(stack: Stack) -> None:
-    """One of the below."""
+    """One of the things of the recipe."""
     names = stack.recipe.things
     _THINGS[names[int(stack.rng.integers(len(names)))]](stack)
 
 
 def blob(stack: Stack) -> None:
-    """A rounded, lit body of no meaning; sometimes with holes, sometimes several."""
+    """Rounded, irregular bodies, sometimes with holes."""
     rng, side = stack.rng, stack.side
     for _ in range(int(rng.integers(1, 4))):
         middle, size = stack.place(0.45, 1.4)
@@ -177,7 +177,7 @@ def _fringe(stack: Stack) -> None:
     )  # fmt: skip
     cords = clumped(rng, cords, max(3, count // 6), rng.uniform(0, 0.6))
     colours = palette(rng, int(rng.integers(1, 7)))
-    # A few sheets over each other, each darker at the rims of its cords: solid, and lit.
+    # Four sheets over each other; cords are darker at their rims, so that they look round and lit.
     for part in np.array_split(np.arange(count), 4):
         tones = colours[rng.integers(len(colours), size=len(part))]
         rims, cover = paint(rng, side, cords[part], tones * 0.5, thickness_px=thick, spread=0.1)

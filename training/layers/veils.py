@@ -1,4 +1,4 @@
-"""What light goes through: cloth, lace, glass, smoke, and clouds of small drops."""
+"""Subjects that one can see through: cloth, lace, glass, smoke, and clouds of small drops."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from training.layers.stack import Stack
 
 
 def cloth(stack: Stack) -> None:
-    """A hanging veil or flag: the more folds lie behind each other, the less one sees through."""
+    """A hanging veil or flag, more opaque where folds lie behind each other."""
     rng, side = stack.rng, stack.side
     inside = _patch(stack, 0.5, 1.6, soft_px=rng.choice([0.6, 0.6, 8.0]))
     angle, pitch = rng.normal(0, 0.5), side * log_uniform(rng, 0.02, 0.25)
@@ -92,7 +92,7 @@ def _highlights(stack: Stack, inside: Field) -> None:
 
 
 def smoke(stack: Stack) -> None:
-    """Smoke, steam or dust: no edge anywhere."""
+    """Smoke, steam or dust, without edges."""
     rng, side = stack.rng, stack.side
     inside = _patch(stack, 0.5, 1.5, soft_px=side * rng.uniform(0.03, 0.1))
     field = fractal(
@@ -135,7 +135,7 @@ def drops(stack: Stack) -> None:
 
 
 def _patch(stack: Stack, smallest: float, largest: float, soft_px: Any) -> Field:
-    """Where the stuff is: a rounded outline or a hanging rectangle, (side, side), 0..1."""
+    """The region of the subject: a rounded outline or a hanging rectangle, (side, side), 0..1."""
     rng, side = stack.rng, stack.side
     middle, size = stack.place(smallest, largest)
     mask = np.zeros((side * 2,) * 2, np.uint8)

@@ -39,7 +39,13 @@ from mattebridge.client.in_flight import InFlight, Progress, closed_meanwhile, l
 from mattebridge.client.matte import Matte
 from mattebridge.client.session import Arena, Session
 from mattebridge.color import Pixels
-from mattebridge.errors import ConnectionFailed, DaemonLost, DeadlineError, QuotaError
+from mattebridge.errors import (
+    ConnectionFailed,
+    DaemonLost,
+    DeadlineError,
+    DrainingError,
+    QuotaError,
+)
 from mattebridge.wire import protocol
 from mattebridge.wire.folder import runtime_folder
 from mattebridge.wire.params import DEFAULT_OUTPUTS, default_colorspace
@@ -128,6 +134,7 @@ class MatteClient:
         """
         client = cls(runtime_folder(instance), in_flight=in_flight, name=name, host=host)
         client._start, client._python = start, daemon_python
+        client._exchange.may_start = start
         client._exchange.open()
         return client
 
@@ -290,7 +297,8 @@ class MatteClient:
 
         `user` no longer uses it (docs/protocol.md, 2.1).
         """
-        self._start = False  # whatever happens now, no new daemon is started for it
+        # Whatever happens now, no new daemon is started for it.
+        self._start = self._exchange.may_start = False
         try:
             return bool(self._ask("shutdown", if_unused=if_unused, user=user)["stopping"])
         except DaemonLost:
@@ -343,15 +351,19 @@ class MatteClient:
                 if arena is not None:
                     return arena
                 arenas = list(session.arenas.values())
+                stopping = False
                 if not any(arena.busy for arena in arenas):
-                    self._resize(request, session, needed)
-                    continue
+                    stopping = not self._resize(request, session, needed)
+                    if not stopping:
+                        continue
             if time.monotonic() > request.until:
                 raise DeadlineError("no arena came back within the time limit", started=False)
             until = min(request.until, time.monotonic() + POLL_SLICE_S)
-            exchange.wait(_can_serve(arenas, needed), until)
+            ready = _is_over(session) if stopping else _can_serve(arenas, needed)
+            exchange.wait(ready, until)
 
-    def _resize(self, request: InFlight, session: Session, needed: int) -> None:
+    def _resize(self, request: InFlight, session: Session, needed: int) -> bool:
+        """Exchange all arenas; False where the daemon is stopping, and the next one is due."""
         in_flight = self._exchange.in_flight
         try:
             try:
@@ -366,6 +378,11 @@ class MatteClient:
                 raise lost_twice(error) from error
             request.losses += 1
             self._exchange.replace(error, session)
+        except DrainingError:
+            if not self._exchange.may_start:
+                raise
+            return False
+        return True
 
     def _ask(self, op: str, *, timeout_s: float = CONTROL_TIMEOUT_S, **fields: Any) -> Any:
         """The reply to a request without pixels."""
@@ -402,6 +419,11 @@ def _write(request: InFlight, arena: Arena) -> None:
         for plane in request.inputs:
             np.copyto(arena.memory.array(plane), request.images[plane.role], casting="no")
     request.timings["copy_in_ms"] = (time.monotonic() - started) * 1000
+
+
+def _is_over(session: Session) -> Callable[[], bool]:
+    """Whether a stopping daemon has closed the door, and the next one is in its place."""
+    return lambda: session.closed
 
 
 def _can_serve(arenas: Sequence[Arena], needed: int) -> Callable[[], bool]:

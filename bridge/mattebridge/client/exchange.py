@@ -9,7 +9,8 @@ reply that comes to the request it belongs to, whichever thread waits for that o
 
 When the door closes while requests are out, the client re-attaches once (and may start a daemon),
 copies the inputs into arenas of the new session and sends the same requests again. A request that
-loses its daemon a second time fails.
+loses its daemon a second time fails. A daemon that is stopping refuses requests and ends when its
+last frame is done; a client that may start daemons keeps what was refused for the next one.
 
 The rule that must not be broken: a request leaves the list of those out exactly once, under the
 lock, and the thread that takes it off decides its outcome.
@@ -26,9 +27,15 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable, Optional
 
-from mattebridge.client.in_flight import InFlight, closed_meanwhile, error_in, lost_twice
+from mattebridge.client.in_flight import InFlight, cancelled, closed_meanwhile, error_in, lost_twice
 from mattebridge.client.session import Session
-from mattebridge.errors import ConnectionFailed, DaemonLost, LeaseError, MattebridgeError
+from mattebridge.errors import (
+    ConnectionFailed,
+    DaemonLost,
+    DrainingError,
+    LeaseError,
+    MattebridgeError,
+)
 from mattebridge.wire import protocol
 
 # The longest that a thread waits without looking again.
@@ -42,6 +49,7 @@ class Exchange:
         self.in_flight = in_flight
         self.session: Optional[Session] = None
         self.closed = False
+        self.may_start = False  # whether `attach` starts a daemon where none runs
         self.changed = threading.Condition(threading.RLock())
         self._attach = attach
         self._out: dict[bytes, InFlight] = {}
@@ -113,6 +121,13 @@ class Exchange:
         """Ask the daemon to drop a request; its outcome still comes."""
         if request.finished:
             return
+        with self.changed:
+            if request.waits_for_next and self._out.pop(request.id, None) is not None:
+                request.error, request.finished = cancelled(), True
+                if request.arena is not None:
+                    request.arena.give_back()
+                self.changed.notify_all()
+                return
         with contextlib.suppress(DaemonLost):
             self.live_session().send(
                 {"op": "cancel", "id": os.urandom(protocol.ID_BYTES), "target": request.id}
@@ -184,6 +199,14 @@ class Exchange:
             raise DaemonLost("the daemon has ended this session")
         if not request.is_answered_by(reply):
             return None
+        if error is None and reply["op"] != protocol.RESULTS[request.message["op"]]:
+            raise DaemonLost(
+                f"the daemon replied {reply['op']!r} to {request.message['op']!r}: install the "
+                "same mattebridge on both sides"
+            )
+        if isinstance(error, DrainingError) and self.may_start and not reply.get("held", False):
+            request.waits_for_next = True  # this daemon will close the door
+            return None
         if error is not None and request.plan_retry(error, held=reply.get("held", False)):
             return None
         del self._out[request.id]
@@ -209,9 +232,7 @@ class Exchange:
         if request is None or request.progress is None:
             return
         try:
-            request.progress(
-                str(reply.get("stage")), int(reply.get("done", 0)), int(reply.get("total", 0))
-            )
+            request.progress(reply["stage"], reply["done"], reply["total"])
         except Exception as problem:
             # The thread that receives may be waiting for another frame: it must not get this.
             request.progress, request.progress_error = None, problem
@@ -220,8 +241,8 @@ class Exchange:
     def _release(self, reply: Mapping[str, Any], session: Session) -> None:
         """The arena of a request that was answered before its worker had finished."""
         with self.changed:
-            arena = session.arenas.get(int(reply.get("slot", -1)))
-            if arena is not None and reply.get("gen") == arena.generation and arena.busy:
+            arena = session.arenas.get(reply["slot"])
+            if arena is not None and reply["gen"] == arena.generation and arena.busy:
                 arena.give_back()
             self.changed.notify_all()
 
@@ -237,18 +258,20 @@ class Exchange:
 
     # -- a lost daemon --------------------------------------------------------------------------
 
-    def replace(self, cause: DaemonLost, lost: Session) -> None:
+    def replace(self, cause: DaemonLost, old: Session) -> None:
         """Re-attach once and send everything again that was out; else fail all of it."""
         with self.changed:
-            if self.closed or self.session is not lost:
+            if self.closed or self.session is not old:
                 return  # another thread has done it
-            lost.close(keep_maps=True)
+            old.close(keep_maps=True)
             requests = list(self._out.values())
             old_arenas = [request.arena for request in requests if request.arena is not None]
-            self._fail([request for request in requests if request.losses], lost_twice(cause))
-            again = [request for request in requests if not request.losses]
+            lost = [request for request in requests if not request.waits_for_next]
+            self._fail([request for request in lost if request.losses], lost_twice(cause))
+            again = [request for request in requests if not request.finished]
             for request in again:
-                request.losses += 1
+                request.losses += not request.waits_for_next
+                request.waits_for_next = False
             try:
                 self.session = self._attach()
                 self._send_again(again, self.session)

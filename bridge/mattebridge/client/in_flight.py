@@ -65,6 +65,7 @@ class InFlight:
         self.timings: dict[str, float] = {}
         self.retries = 0
         self.losses = 0  # how often the daemon was lost while this was out
+        self.waits_for_next = False  # a daemon that is stopping has refused it
         self.registered = False
         self.resend_at = 0.0
         self.sent_at = 0.0
@@ -100,7 +101,7 @@ class InFlight:
         if held or self.arena is None or not error.retry:
             return False
         if isinstance(error, BusyError):
-            pause_s = max(1, int(error.details.get("retry_after_ms", 100))) / 1000
+            pause_s = max(1, error.details.get("retry_after_ms", 100)) / 1000
         elif isinstance(error, (WorkerLostError, TornError)) and self.retries == 0:
             self.retries += 1
             pause_s = 0.0
@@ -140,9 +141,9 @@ class InFlight:
         self.matte = Matte(
             **images,
             frame=self.frame,
-            model=str(reply.get("model", "")),
-            digest=str(reply.get("digest", "")),
-            clean_plate_digest=str(reply.get("clean_plate_digest", "")),
+            model=reply.get("model", ""),
+            digest=reply.get("digest", ""),
+            clean_plate_digest=reply.get("clean_plate_digest", ""),
             degraded=tuple(reply.get("degraded", ())),
             notes=reply.get("notes", {}),
             timings={**reply.get("timings", {}), **self.timings},
@@ -160,8 +161,13 @@ def error_in(reply: Mapping[str, Any]) -> Optional[MattebridgeError]:
     if reply["op"] == "error":
         return protocol.error_of(reply)
     if reply["op"] == "cancelled":
-        return Cancelled("the frame was cancelled")
+        return cancelled()
     return None
+
+
+def cancelled() -> Cancelled:
+    """The outcome of a request that was cancelled."""
+    return Cancelled("the frame was cancelled")
 
 
 def closed_meanwhile() -> DaemonLost:

@@ -285,7 +285,11 @@ class Session:
 
 
 def decode(parts: list[bytes], epoch: Any) -> Optional[dict[str, Any]]:
-    """A reply of this daemon run, or None for anything that is not one."""
+    """A reply of this daemon run, or None for anything that is not one.
+
+    Raises `DaemonLost` for a final reply that cannot be understood: nothing else will come for its
+    request, and which arena is back is not known.
+    """
     if len(parts) != 2 or parts[0] != protocol.MAGIC:
         return None
     try:
@@ -294,7 +298,17 @@ def decode(parts: list[bytes], epoch: Any) -> Optional[dict[str, Any]]:
         return None
     if reply.get("epoch") != epoch or not isinstance(reply.get("op"), str):
         return None
-    return reply if isinstance(reply.get("id"), bytes) else None
+    if not isinstance(reply.get("id"), bytes) or reply["op"] not in protocol.REPLIES:
+        return None
+    try:
+        return protocol.validate_reply(reply)
+    except MessageError as error:
+        if reply["op"] == "progress":
+            return None
+        raise DaemonLost(
+            f"the daemon's reply was not understood ({error.message}): install the same "
+            "mattebridge on both sides"
+        ) from error
 
 
 def _over() -> DaemonLost:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
+from mattebridge.commands.terminal import drop_lost_terminal, ending_signals
 from mattebridge.errors import Cancelled, InputsError, OutputExistsError, UsageError
 from mattebridge.wire.params import COLORSPACES
 
@@ -295,7 +296,7 @@ def _progress() -> Checkpoint:
 
 @contextlib.contextmanager
 def _ends_on_sigterm() -> Iterator[None]:
-    """Exit status 4 on the signals of a render queue and of a terminal that ends, no half file."""
+    """Exit status 4 and no half-written file when a render queue or a closed terminal ends it."""
 
     def end(number: int, frame: Any) -> None:
         if number != signal.SIGTERM:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import signal
+import stat
 import sys
 import traceback
 from typing import Any, Optional, TextIO
@@ -19,15 +20,17 @@ def ending_signals() -> list[int]:
     Without SIGHUP where this command was told to ignore it, as by `nohup`.
     """
     hangup = getattr(signal, "SIGHUP", None)
-    kept = hangup is None or signal.getsignal(hangup) == signal.SIG_IGN
-    return [signal.SIGTERM] if kept else [signal.SIGTERM, hangup]
+    if hangup is None or signal.getsignal(hangup) == signal.SIG_IGN:
+        return [signal.SIGTERM]
+    return [signal.SIGTERM, hangup]
 
 
 def drop_lost_terminal() -> None:
     """After SIGHUP the terminal is gone: what is printed from now on must not be an error."""
     for descriptor in (1, 2):
         with contextlib.suppress(OSError):
-            if os.isatty(descriptor):
+            # Not by `isatty`: it is False once the terminal is gone.
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode):
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, descriptor)
                 os.close(nowhere)

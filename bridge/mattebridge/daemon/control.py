@@ -62,9 +62,9 @@ def serve(
 
     Returns 0, or 17 when another daemon holds the lock and `detach` is not given; a detached
     start joins it instead. `auto` marks a start by a client: with an idle limit, and without
-    remembering the interpreter. With `parent` the daemon ends when that process, which started it,
-    has ended, and removes its folder. Raises `UsageError` for a named device that cannot be used, and
-    `ConnectionFailed` with the last line of the daemon's log when it ends before it accepts.
+    remembering the interpreter. With `parent`, the pid of this process, the daemon ends when that
+    has ended, and removes its folder. Raises `UsageError` for a named device that cannot be used,
+    and `ConnectionFailed` with the last line of the daemon's log when it ends before it accepts.
     """
     folder = runtime_folder(instance)
     if auto and idle_exit_s is None:

@@ -22,6 +22,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
+from mattebridge.daemon.admission import WithoutHello, check_sessions, too_many_sessions
 from mattebridge.daemon.leases import ArenaRecord, Lease
 from mattebridge.daemon.limits import RESERVED_BYTES, Limits
 from mattebridge.errors import (
@@ -46,15 +47,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BACKLOG = 128
-# Connections that have not sent their hello; further ones wait in the backlog.
-MAX_WITHOUT_HELLO = 64
 # Descriptors kept free for the log, the status, the workers and the like, and for the connection
 # of each client to the control socket.
 SPARE_FDS = 32
 REMEMBERED_USERS = 64
-# Sessions without arenas (of `status` and `stop`) do not count toward the limit of sessions; this
-# bounds them too.
-SESSIONS_FOR_EACH_WITH_ARENAS = 4
 
 
 class Doorkeeper:
@@ -77,7 +73,7 @@ class Doorkeeper:
         self._layer = oslayer.current()
         self.leases: dict[bytes, Lease] = {}
         self.users: dict[str, None] = {}
-        self._without_hello: list[Lease] = []
+        self._without_hello = WithoutHello()
         self._reserved_bytes = 0
         self.draining = False
         self.refusals: Counter[str] = Counter()
@@ -119,12 +115,11 @@ class Doorkeeper:
 
     def tick(self, now: float) -> None:
         """Close connections that send no hello in time; accept again after a pause."""
-        for lease in list(self._without_hello):
-            if not lease.allocating and now - lease.opened > self._limits.hello_s:
-                self.refusals["hello_timeout"] += 1
-                self.end(lease)
+        for lease in self._without_hello.silent_since(now - self._limits.hello_s):
+            self.refusals["hello_timeout"] += 1
+            self.end(lease)
         if not self._listening and now >= self._paused_until:
-            self._listen(len(self._without_hello) < MAX_WITHOUT_HELLO)
+            self._listen(True)
         if self.in_use():
             self.last_used = now
 
@@ -153,10 +148,11 @@ class Doorkeeper:
         if self._layer.free_descriptors() < reserved_descriptors() + SPARE_FDS:
             self._refuse(lease, _no_descriptors())
             return
-        self._without_hello.append(lease)
         self._loop.watch(connection.fileno(), lambda: self._receive(lease))
-        if len(self._without_hello) >= MAX_WITHOUT_HELLO:
-            self._listen(False)
+        silent = self._without_hello.add(lease)
+        if silent is not None:
+            self.refusals["too_many_without_hello"] += 1
+            self.end(silent)
 
     def _refuse_without_descriptors(self) -> None:
         """Refuse one connection with the descriptor kept for this, then pause: never spin."""
@@ -213,8 +209,7 @@ class Doorkeeper:
             raise _draining()
         if want["slots"]:
             self._check_quota(lease, want["slots"], want["bytes"], 0)
-        if len(self.leases) >= SESSIONS_FOR_EACH_WITH_ARENAS * self._limits.sessions:
-            raise _too_many_sessions(len(self.leases))
+        check_sessions(self.leases.values(), lease.peer.pid, self._limits.sessions)
         if hello["user"]:
             self.add_user(hello["user"])
         welcome = {
@@ -243,9 +238,10 @@ class Doorkeeper:
     def _check_quota(self, lease: Lease, arenas: int, size_bytes: int, freed_bytes: int) -> None:
         limits = self._limits
         wanted = arenas * _arena_size(size_bytes)
-        holders = [other for other in self.leases.values() if other.arenas or other.allocating]
+        everyone = [*self._without_hello, *self.leases.values()]
+        holders = [other for other in everyone if other.arenas or other.allocating]
         if lease not in holders and len(holders) >= limits.sessions:
-            raise _too_many_sessions(len(holders))
+            raise too_many_sessions(len(holders))
         if arenas > limits.arenas_per_session:
             raise QuotaError(
                 f"{arenas} arenas asked for; a session has at most {limits.arenas_per_session}",
@@ -360,8 +356,7 @@ class Doorkeeper:
         lease.closed = True
         self._loop.forget(lease.connection.fileno())
         lease.connection.close()
-        if lease in self._without_hello:
-            self._without_hello.remove(lease)
+        if self._without_hello.remove(lease):
             return
         log.info("session closed: client=%s pid=%d", _shown(lease.client), lease.peer.pid)
         self.leases.pop(lease.sid, None)
@@ -401,14 +396,6 @@ def _no_descriptors() -> QuotaError:
     return QuotaError(
         "the daemon has no file descriptors left: close sessions or raise its limit (ulimit -n)",
         limit="descriptors",
-    )
-
-
-def _too_many_sessions(found: int) -> QuotaError:
-    return QuotaError(
-        f"{found} sessions are open, which is the limit: close some, or raise "
-        "MATTEBRIDGE_MAX_SESSIONS",
-        limit="sessions",
     )
 
 

@@ -62,6 +62,11 @@ class Runtime:
         check_path_length(self.folder)
         missing = [self.folder, *self.folder.parents]
         missing = [path for path in missing if not os.path.lexists(path)]
+        parent = self.folder.parent
+        if missing:
+            self._check_parent(missing[-1].parent)
+        elif parent.name.startswith("mattebridge"):
+            self._check_parent(parent)
         try:
             for path in reversed(missing):
                 with contextlib.suppress(FileExistsError):
@@ -73,16 +78,31 @@ class Runtime:
                 f"cannot make the runtime folder {self.folder}: {error.strerror}; set "
                 "MATTEBRIDGE_RUNTIME_DIR to a folder that you can write"
             ) from error
-        shared = self.folder.parent
-        if missing or shared.name.startswith("mattebridge"):
-            self._check_parent(shared)
 
     def _check_parent(self, parent: Path) -> None:
-        found = os.lstat(parent)
-        if found.st_uid not in (self._layer.user_id(), 0):
+        """Raise `UnsafeRuntimeError` where another user could have put `parent` there, or a folder
+        of his own into it.
+
+        Before anything is made in it: behind another user's link that would be a folder anywhere.
+        """
+        mine = (self._layer.user_id(), 0)
+        link = os.lstat(parent)
+        if link.st_uid not in mine:
+            raise _foreign(parent, link)
+        try:
+            found = os.stat(parent)
+        except OSError as error:
             raise UnsafeRuntimeError(
-                f"{parent} belongs to user {found.st_uid}: set MATTEBRIDGE_RUNTIME_DIR to a "
-                "folder that you own"
+                f"{parent} is a link that leads nowhere: remove it, or set "
+                "MATTEBRIDGE_RUNTIME_DIR to a folder that you own"
+            ) from error
+        if found.st_uid not in mine:
+            raise _foreign(parent, found)
+        if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
+            raise UnsafeRuntimeError(
+                f"{parent} can be written by others (mode {stat.S_IMODE(found.st_mode):04o}), who "
+                f"could put another folder into it: `chmod go-w {parent}`, or set "
+                "MATTEBRIDGE_RUNTIME_DIR to a folder of your own"
             )
 
     def acquire(self) -> bool:
@@ -182,3 +202,10 @@ class Runtime:
             handler.setFormatter(form)
             root.addHandler(handler)
         logging.raiseExceptions = False
+
+
+def _foreign(path: Path, found: os.stat_result) -> UnsafeRuntimeError:
+    return UnsafeRuntimeError(
+        f"{path} belongs to user {found.st_uid}: set MATTEBRIDGE_RUNTIME_DIR to a folder that you "
+        "own"
+    )

@@ -154,8 +154,9 @@ class _Chunk:
         files = inputs.files()
         check_needs(self.card, files, self.settings)
         self.roles = tuple(files)
-        # The command takes names of one letter; a longer one is the only channel in its file.
-        plain = len(inputs.hint_channel) == 1
+        # The command takes names of one letter; a longer one is the only channel in its file. Of
+        # itself it takes alpha, or luma where alpha says nothing, as shot.py does for "A".
+        plain = len(inputs.hint_channel) == 1 and inputs.hint_channel != "A"
         self.hint_channel = inputs.hint_channel if plain else "auto"
         self.keys[frame] = self._key(inputs)
         for role, path in files.items():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from mattebridge.errors import InputsError, ModelError
+from mattebridge.wire.labels import sentences
 from mattebridge.wire.params import DEFAULTS, INPUT_ROLES, NAMES
 
 
@@ -66,7 +67,11 @@ class ScratchFiles:
 
 @dataclass(frozen=True)
 class MadeFrame:
-    """A frame whose result file exists. found: it existed before, and nothing was computed."""
+    """A frame whose result file exists. found: it existed before, and nothing was computed.
+
+    degraded: labels of what is less than was asked for (`wire/labels.py`); `warnings_of` gives the
+    sentences.
+    """
 
     frame: int
     view: str
@@ -74,6 +79,11 @@ class MadeFrame:
     path: Path
     found: bool
     degraded: tuple[str, ...] = ()
+
+
+def warnings_of(made: Iterable[MadeFrame]) -> list[str]:
+    """What of some frames is less than was asked for: sentences for the artist, each once."""
+    return sentences(label for one in made for label in one.degraded)
 
 
 # Renders the inputs of a frame and a view into files, which may be gone when it is called again.

@@ -21,14 +21,14 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Optional
 
 import numpy as np
 
 from mattebridge.client import MatteClient, MatteHandle
-from mattebridge.color import Pixels
+from mattebridge.color import Pixels, luma, matte_is_in_colours
 from mattebridge.errors import (
     Cancelled,
     DeadlineError,
@@ -46,6 +46,7 @@ from mattebridge.hosts.request import (
     find_card,
 )
 from mattebridge.hosts.store import frame_file
+from mattebridge.wire.labels import MATTE_FROM_LUMA
 from mattebridge.wire.params import MATTE_ROLES
 
 POLL_S = 0.1
@@ -102,10 +103,13 @@ def matte_shot(
 
 @dataclass(frozen=True)
 class _Inputs:
+    """The arrays of a request; `labels` say what was not taken as it was given."""
+
     planes: Mapping[str, Pixels]
     region: Window
     display_window: Window
     pixel_aspect: float
+    labels: tuple[str, ...] = ()
 
 
 def _read_inputs(files: ScratchFiles, settings: ShotSettings) -> _Inputs:
@@ -126,14 +130,25 @@ def _read_inputs(files: ScratchFiles, settings: ShotSettings) -> _Inputs:
                 "reformat the clean plate to the plate's format"
             )
         planes["clean_plate"] = _colours(clean_plate, region, with_alpha=False)
+    labels: set[str] = set()
     for role in MATTE_ROLES:
         if role in files.files():
-            planes[role] = _matte(files.files()[role], role, files.hint_channel, region)
-    return _Inputs(planes, region, plate.display_window, plate.pixel_aspect)
+            image = read_exr(files.files()[role])
+            planes[role] = _matte(image, role, files.hint_channel, region)
+            if files.hint_channel == "A" and _is_picture(image):
+                planes[role] = luma(image.pixels(("R", "G", "B"), region))
+                labels.add(MATTE_FROM_LUMA)
+    return _Inputs(planes, region, plate.display_window, plate.pixel_aspect, tuple(labels))
 
 
-def _matte(path: Path, role: str, channel: str, region: Window) -> Pixels:
-    image = read_exr(path)
+def _is_picture(image: ScratchImage) -> bool:
+    """Whether a matte's file is a picture whose alpha says nothing about it."""
+    if any(name not in image.channels for name in "RGBA"):
+        return False
+    return matte_is_in_colours([image.channels[name] for name in "RGB"], image.channels["A"])
+
+
+def _matte(image: ScratchImage, role: str, channel: str, region: Window) -> Pixels:
     if channel not in image.channels:
         raise InputsError(
             f"the {role.replace('_', ' ').replace('alpha ', '')} has no channel {channel}; it has: "
@@ -183,7 +198,7 @@ class _Pending:
         self.handle: Optional[MatteHandle] = None
         self.until = 0.0
         if self.path.is_file():
-            self.made = MadeFrame(frame, view, self.key, self.path, found=True)
+            self.made = MadeFrame(frame, view, self.key, self.path, True, inputs.labels)
 
     def submit(self, client: MatteClient, priority: str, timeout_s: float) -> None:
         planes: dict[str, Any] = dict(self.inputs.planes)
@@ -198,9 +213,7 @@ class _Pending:
             **planes,
             **self.settings.params(),
         )
-        self.inputs = _Inputs(
-            {}, self.inputs.region, self.inputs.display_window, self.inputs.pixel_aspect
-        )
+        self.inputs = replace(self.inputs, planes={})  # they are in the arena now
 
     def finish(self, cancelled: Callable[[], bool]) -> MadeFrame:
         if self.made is not None:
@@ -221,9 +234,8 @@ class _Pending:
             texts={"mattebridge:model": matte.model, "mattebridge:modelDigest": matte.digest},
         )
         self.handle = None
-        return MadeFrame(
-            self.frame, self.view, self.key, self.path, found=False, degraded=matte.degraded
-        )
+        labels = (*self.inputs.labels, *matte.degraded)
+        return MadeFrame(self.frame, self.view, self.key, self.path, False, labels)
 
     def drop(self) -> None:
         """Cancel the frame, without waiting for the daemon's answer."""

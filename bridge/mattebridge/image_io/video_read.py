@@ -9,9 +9,8 @@ the container gives it, and pictures that an edit list hides do not count. In fi
 a seek by frame number or by seconds may find another picture; a seek by time stamp does not.
 
 Pictures come in the codec's own depth (8 bits as uint8, more as uint16), display-encoded, straight
-alpha, top row first, upright. YUV is decoded with the matrix and range of the file's tags; an
-untagged file is Rec.601 up to 576 rows and Rec.709 above. The rule that must not be broken: a
-position gives its own picture or an error, never a neighbour.
+alpha, top row first, upright (video_pictures.py). The rule that must not be broken: a position
+gives its own picture or an error, never a neighbour.
 
 PyAV is imported only inside functions: it is the optional extra `video`.
 """
@@ -28,11 +27,20 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
-import numpy as np
-
-from mattebridge.color import Pixels
 from mattebridge.errors import FrameReadError, UsageError
 from mattebridge.image_io.frame import Frame, FrameHeader, unreadable
+from mattebridge.image_io.video_pictures import (
+    Orientation,
+    colorspace_of,
+    has_alpha,
+    is_wide,
+    opened,
+    orientation_of,
+    pixels_of,
+    siting_of,
+    unread_colours,
+)
+from mattebridge.image_io.ycbcr import Siting
 
 VIDEO_EXTENSIONS = (".mov", ".mp4", ".m4v", ".mkv", ".webm", ".avi", ".mxf")
 INSTALL = "pip install 'mattebridge[video]'"
@@ -40,20 +48,8 @@ INSTALL = "pip install 'mattebridge[video]'"
 KEPT_PICTURES = 8
 # Further ahead than this, seeking is cheaper than decoding what lies between.
 SEEK_AHEAD = 48
-# Standard definition, which is Rec.601 where the file has no tag.
-_SD_ROWS = 576
-
 # Codecs without reordering, besides those that FFmpeg calls intra-only.
 _IN_ORDER = ("png", "cfhd", "qtrle")
-# Numbers of ISO 23001-8.
-_TRANSFER_LINEAR = 8
-_DISPLAY_TRANSFERS = (1, 2, 6, 7, 13, 14, 15)  # Rec.709 and its kin, unspecified, sRGB, Rec.2020
-_RGB_MATRIX, _UNKNOWN_MATRIX = 0, 2
-_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}  # to swscale's names
-_SWS_709, _SWS_601 = 1, 5
-_FULL_RANGE = 2
-_LANCZOS, _FULL_CHROMA, _FULL_CHROMA_INPUT, _ACCURATE = 0x200, 0x2000, 0x4000, 0x40000
-_SCALING = _LANCZOS | _FULL_CHROMA | _FULL_CHROMA_INPUT | _ACCURATE
 
 
 @dataclass(frozen=True)
@@ -61,8 +57,9 @@ class VideoInfo:
     """Everything about a video except its pictures.
 
     width, height: upright. times: of every picture, in ticks of `clock` seconds. rate: frames a
-    second, the average one where the rate varies (`is_constant` is False). rotation: degrees that
-    stored pictures are turned counter-clockwise. dtype: "uint8" or "uint16".
+    second, the average one where the rate varies (`is_constant` is False). orientation: how stored
+    pictures become upright. siting: where their chroma lies. dtype: "uint8" or "uint16".
+    unknown_because: why the colour space is "unknown".
     """
 
     path: Path
@@ -76,9 +73,11 @@ class VideoInfo:
     colorspace: str
     has_alpha: bool
     pixel_aspect: float
-    rotation: int
+    orientation: Orientation
+    siting: Siting
     codec: str
     has_audio: bool
+    unknown_because: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -146,7 +145,7 @@ class VideoReader:
         with self._lock, _translated(self.info.path, index):
             decoded = self._find(index)
         with _translated(self.info.path, index):
-            pixels = _pixels(decoded, self.info)
+            pixels = pixels_of(decoded, self.info.siting, self.info.orientation)
         header = self.info.header
         return Frame(
             pixels=pixels,
@@ -197,10 +196,8 @@ class VideoReader:
         raise _damaged(self.info.path, index)
 
     def _seek(self, index: int) -> None:
-        import av
-
         if self._file is None:
-            self._file = av.open(str(self.info.path))
+            self._file = opened(self.info.path)
             self._file.streams.video[0].thread_type = "AUTO"
         stream = self._file.streams.video[0]
         self._file.seek(self.info.times[index], stream=stream, backward=True)
@@ -225,8 +222,8 @@ class _Packets(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _probed(path: Path, size: int, mtime_ns: int) -> VideoInfo:
-    av = _av()
-    with _translated(path), av.open(str(path)) as source:
+    _require_av()
+    with _translated(path), opened(path) as source:
         if not source.streams.video:
             raise unreadable(path, "it holds no video")
         stream = source.streams.video[0]
@@ -239,6 +236,10 @@ def _probed(path: Path, size: int, mtime_ns: int) -> VideoInfo:
         first = next((each for each in decoded if each.pts == packets.times[0]), None)
         if first is None:
             raise _damaged(path, 0)
+        if unread_colours(first):
+            raise unreadable(
+                path, f"{unread_colours(first)}; convert it to Rec.709, such as ProRes"
+            )
         return _info(path, source, stream, packets.times, first)
 
 
@@ -325,11 +326,14 @@ def _stated_duration_s(stream: Any) -> float:
 def _info(path: Path, source: Any, stream: Any, times: tuple[int, ...], first: Any) -> VideoInfo:
     clock = Fraction(stream.time_base)
     rate, is_constant = _rate(stream, times, clock)
-    rotation = int(first.rotation) % 360
+    orientation = orientation_of(first)
+    if orientation is None:
+        raise unreadable(path, "it is turned by an odd angle; render it upright")
     width, height = first.width, first.height
     aspect = float(stream.sample_aspect_ratio or 1) or 1.0
-    if rotation in (90, 270):
+    if orientation.exchanged:
         width, height, aspect = height, width, 1 / aspect
+    colorspace, unknown_because = colorspace_of(first)
     return VideoInfo(
         path=path,
         width=width,
@@ -338,11 +342,13 @@ def _info(path: Path, source: Any, stream: Any, times: tuple[int, ...], first: A
         clock=clock,
         rate=rate,
         is_constant=is_constant,
-        dtype="uint16" if max(part.bits for part in first.format.components) > 8 else "uint8",
-        colorspace=_colorspace(first),
-        has_alpha=_has_alpha(first.format.name),
+        dtype="uint16" if is_wide(first) else "uint8",
+        colorspace=colorspace,
+        unknown_because=unknown_because,
+        has_alpha=has_alpha(first.format.name),
         pixel_aspect=aspect,
-        rotation=rotation,
+        orientation=orientation,
+        siting=siting_of(stream),
         codec=stream.codec_context.name,
         has_audio=bool(source.streams.audio),
         metadata=_metadata(source, stream, rate),
@@ -370,19 +376,6 @@ def _fits(rate: Fraction, times: tuple[int, ...], clock: Fraction) -> bool:
     return all(abs(time - times[0] - index * ticks) <= 1 for index, time in enumerate(times))
 
 
-def _colorspace(first: Any) -> str:
-    transfer = int(first.color_trc)
-    if transfer == _TRANSFER_LINEAR:
-        return "linear"
-    return "srgb" if transfer in _DISPLAY_TRANSFERS else "unknown"
-
-
-def _has_alpha(pixel_format: str) -> bool:
-    return pixel_format.startswith(
-        ("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16", "pal8")
-    )
-
-
 def _metadata(source: Any, stream: Any, rate: Fraction) -> dict[str, Any]:
     """What the outputs get, under the names of EXR; `timecode` is that of the first picture."""
     carried: dict[str, Any] = {"FramesPerSecond": (rate.numerator, rate.denominator)}
@@ -394,50 +387,14 @@ def _metadata(source: Any, stream: Any, rate: Fraction) -> dict[str, Any]:
     return carried
 
 
-# ---------------------------------------------------------------------------------------- pictures
-
-
-def _pixels(decoded: Any, info: VideoInfo) -> Pixels:
-    """(H, W, 3|4) uint8 or uint16, full range, upright."""
-    wide, alpha = info.dtype == "uint16", info.has_alpha
-    name = {(False, False): "rgb24", (False, True): "rgba"}
-    name |= {(True, False): "rgb48le", (True, True): "rgba64le"}
-    wanted = name[wide, alpha]
-    if decoded.format.name == wanted:
-        pixels = decoded.to_ndarray()
-    elif decoded.format.is_rgb:
-        pixels = decoded.reformat(format=wanted).to_ndarray()
-    else:
-        pixels = decoded.reformat(
-            format=wanted,
-            src_colorspace=_matrix(decoded),
-            src_color_range=_FULL_RANGE if _is_full(decoded) else 1,
-            dst_color_range=_FULL_RANGE,
-            interpolation=_SCALING,
-        ).to_ndarray()
-    return np.ascontiguousarray(np.rot90(pixels, info.rotation // 90))
-
-
-def _matrix(decoded: Any) -> int:
-    tagged = _MATRICES.get(int(decoded.colorspace))
-    if tagged is not None:
-        return tagged
-    return _SWS_601 if decoded.height <= _SD_ROWS else _SWS_709
-
-
-def _is_full(decoded: Any) -> bool:
-    return int(decoded.color_range) == _FULL_RANGE or decoded.format.name.startswith("yuvj")
-
-
 # ------------------------------------------------------------------------------------------ errors
 
 
-def _av() -> Any:
+def _require_av() -> None:
     try:
-        import av
+        import av  # noqa: F401 - only whether it is there
     except ImportError as failure:
         raise UsageError(f"reading videos needs PyAV: {INSTALL}") from failure
-    return av
 
 
 @contextlib.contextmanager

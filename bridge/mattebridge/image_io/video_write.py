@@ -33,15 +33,13 @@ import numpy as np
 from mattebridge.color import Pixels
 from mattebridge.errors import FrameReadError, FrameWriteError, UsageError
 from mattebridge.image_io.samples import rescaled
+from mattebridge.image_io.video_pictures import frame_of, opened
 from mattebridge.whole_files import GrowingFile, write_error
 
 INSTALL = "pip install 'mattebridge[video]'"
 # Rec.709 in the numbers of ISO 23001-8, and for RGB codecs the sRGB curve with no matrix.
 _BT709, _SRGB_CURVE, _RGB_MATRIX = 1, 13, 0
 _LIMITED, _FULL = 1, 2
-# The most exact scaling of swscale, none of it default: chroma at full width, exact rounding.
-_LANCZOS, _FULL_CHROMA, _ACCURATE = 0x200, 0x2000, 0x40000
-_SCALING = _LANCZOS | _FULL_CHROMA | _ACCURATE
 # The finest clock that MPEG-4 part 2 can hold.
 _MPEG4_CLOCK = 65_535
 
@@ -187,7 +185,7 @@ def check_sound(form: VideoFormat, source: Path) -> None:
     require(form)
     import av
 
-    with av.open(str(source)) as given, av.open(io.BytesIO(), "w", format=form.container) as probe:
+    with opened(source) as given, av.open(io.BytesIO(), "w", format=form.container) as probe:
         _add_sound(probe, given, form, source)
 
 
@@ -318,8 +316,6 @@ class _Given:
 class _AvWriter(VideoWriter):
     def __init__(self, target: GrowingFile, form: VideoFormat, given: _Given) -> None:
         super().__init__(target, form, (given.width, given.height))
-        import av
-
         self._given = given
         self._pixel_format = form.with_alpha if given.alpha else form.plain
         self._is_rgb = not self._pixel_format.startswith("yuv")
@@ -329,8 +325,8 @@ class _AvWriter(VideoWriter):
                 f"{form.name} cannot hold the times of this variable-rate video; choose h264"
             )
         # Bit-exact: without random ids and dates, so that equal frames are equal files.
-        self._file = av.open(
-            str(target.temporary),
+        self._file = opened(
+            target.temporary,
             "w",
             format=form.container,
             options={"fflags": "+bitexact", **_CONTAINER_OPTIONS.get(form.container, {})},
@@ -374,27 +370,7 @@ class _AvWriter(VideoWriter):
         self._file.mux(self._stream.encode(frame))
 
     def _converted(self, codes: Pixels) -> Any:
-        from av import VideoFrame
-
-        wide = codes.dtype == np.uint16
-        name = {
-            (3, False): "rgb24",
-            (4, False): "rgba",
-            (3, True): "rgb48le",
-            (4, True): "rgba64le",
-        }
-        frame = VideoFrame.from_ndarray(
-            np.ascontiguousarray(codes), format=name[codes.shape[2], wide]
-        )
-        if self._is_rgb:
-            return frame.reformat(format=self._pixel_format)
-        return frame.reformat(
-            format=self._pixel_format,
-            dst_colorspace=_BT709,
-            src_color_range=_FULL,
-            dst_color_range=_LIMITED,
-            interpolation=_SCALING,
-        )
+        return frame_of(codes, self._pixel_format, _BT709)
 
     def _finish(self) -> None:
         self._file.mux(self._stream.encode(None))
@@ -413,10 +389,8 @@ class _Audio:
     """The sound of another video, copied packet by packet beside the frames."""
 
     def __init__(self, target: Any, given: Sequence[Any], form: VideoFormat) -> None:
-        import av
-
         source, self._start_s, self._end_s = given
-        self._source = av.open(str(source))
+        self._source = opened(source)
         self._target = target
         try:
             self._streams = _add_sound(target, self._source, form, source)
@@ -496,7 +470,7 @@ class _OpenCvWriter(VideoWriter):
         target.also(self._scratch)
         code = cv2.VideoWriter_fourcc(*"mp4v")  # type: ignore[attr-defined]
         self._writer = cv2.VideoWriter(
-            str(self._scratch), cv2.CAP_FFMPEG, code, float(times.rate), (width, height)
+            os.path.abspath(self._scratch), cv2.CAP_FFMPEG, code, float(times.rate), (width, height)
         )
         if not self._writer.isOpened():
             raise FrameWriteError(f"cannot write {self.path}: this OpenCV writes no mp4v")
@@ -529,14 +503,12 @@ def _in_depth(codes: Pixels, form: VideoFormat) -> Pixels:
 def _count_frames(path: Path) -> int:
     """Frames in a file that was just written, as a reader counts them."""
     if _av_or_none() is None:
-        capture = cv2.VideoCapture(str(path))
+        capture = cv2.VideoCapture(os.path.abspath(path))
         try:
             return int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
         finally:
             capture.release()
-    import av
-
-    with av.open(str(path)) as source:
+    with opened(path) as source:
         stream = source.streams.video[0]
         return sum(packet.pts is not None for packet in source.demux(stream))
 

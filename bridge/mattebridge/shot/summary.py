@@ -78,6 +78,8 @@ class Summary:
     def first_failure(self) -> str:
         """The error that stopped the job, or of the first frame that failed; empty without one."""
         failed = [record for record in self.records if record.status == "failed"]
+        if isinstance(self.cause, DaemonError):
+            return f"{self.cause.message}. For the frames that are left, run it with --resume"
         if self.cause is not None:
             return _sentence(self.cause)
         if not failed:

@@ -149,6 +149,7 @@ def _reply(record: Record) -> dict[str, Any]:
         raise ConnectionFailed("the daemon's reply at the door was cut short")
     try:
         reply = protocol.unpack(record.data, protocol.MAX_HELLO_BYTES)
+        protocol.validate_reply(reply)
     except MessageError as error:
         raise _not_a_daemon() from error
     if reply.get("op") == "error":
@@ -158,29 +159,21 @@ def _reply(record: Record) -> dict[str, Any]:
 
 def check_arenas(reply: Mapping[str, Any], descriptors: list[int]) -> None:
     """Raise unless each arena of a reply came, as sealed memory of its size."""
-    try:
-        sizes = [(int(entry["id"]), int(entry["bytes"])) for entry in reply["slots"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise _not_a_daemon() from error
-    if len(sizes) != len(descriptors):
+    if reply["op"] not in ("welcome", "resized"):
+        raise _not_a_daemon()
+    arenas = reply["slots"]
+    if len(arenas) != len(descriptors):
         raise ConnectionFailed(
-            f"the daemon announced {len(sizes)} arenas and sent {len(descriptors)}"
+            f"the daemon announced {len(arenas)} arenas and sent {len(descriptors)}"
         )
     layer = oslayer.current()
-    for (_number, size_bytes), descriptor in zip(sizes, descriptors):
-        layer.check_memory(descriptor, size_bytes)
+    for arena, descriptor in zip(arenas, descriptors):
+        layer.check_memory(descriptor, arena["bytes"])
 
 
 def check_welcome(welcome: Mapping[str, Any], folder: Path) -> None:
     """Raise `ConnectionFailed` unless a session can be built on this reply to a hello."""
-    server, sid = welcome.get("server"), welcome.get("sid")
-    if (
-        welcome.get("proto") not in range(protocol.PROTOCOL_MIN, protocol.PROTOCOL_MAX + 1)
-        or not isinstance(server, dict)
-        or not isinstance(server.get("epoch"), int)
-        or not isinstance(sid, bytes)
-        or len(sid) != protocol.ID_BYTES
-    ):
+    if welcome.get("op") != "welcome":
         raise _not_a_daemon()
     if welcome.get("ctl") != endpoint(folder):
         raise ConnectionFailed(

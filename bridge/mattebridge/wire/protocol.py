@@ -415,6 +415,140 @@ def negotiate(offered: Sequence[int]) -> int:
 # Replies
 
 
+def _list_of(check: Callable[[str, Any], Any]) -> Callable[[str, Any], list[Any]]:
+    """A check for a list; its items are checked, and stay as they are."""
+
+    def check_all(name: str, value: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise _fail(name, value, "a list")
+        for index, item in enumerate(value):
+            check(f"{name}[{index}]", item)
+        return value
+
+    return check_all
+
+
+def _known(schema: Schema) -> Callable[[str, Any], dict[str, Any]]:
+    """A check for a map whose listed keys are right; it may have others."""
+
+    def check(name: str, value: Any) -> dict[str, Any]:
+        found = mapping(name, value)
+        for key, field in schema.items():
+            if key in found:
+                field.check(f"{name}.{key}" if name else key, found[key])
+            elif field.required:
+                raise MessageError(f"{name or 'the reply'} lacks the key {key!r}", field=key)
+        return found
+
+    return check
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _fail(name, value, "a number")
+    return value
+
+
+def _numbers(name: str, value: Any) -> dict[str, Any]:
+    found = mapping(name, value)
+    for key, item in found.items():
+        _number(f"{name}.{key}", item)
+    return found
+
+
+def _optional(check: Callable[[str, Any], Any]) -> Field:
+    return Field(check, required=False)
+
+
+_LENT: Schema = {
+    "held": _optional(boolean),
+    "slot": _optional(integer(0, 2**31 - 1)),
+    "gen": _optional(integer(1, 2**63 - 1)),
+}
+_MAPS = _list_of(mapping)
+_PROGRESS: Schema = {
+    "stage": Field(text()),
+    "done": Field(integer(0, 2**63 - 1)),
+    "total": Field(integer(0, 2**63 - 1)),
+}
+_HELD_PLATE: Schema = {
+    "name": Field(text()),
+    **{key: Field(integer(0, 2**63 - 1)) for key in ("w", "h", "c", "bytes")},
+    "dtype": Field(text()),
+    "digest": _optional(text()),
+}
+_STATE: Schema = {
+    "state": _optional(text()),
+    "uptime_s": _optional(_number),
+    **{key: _optional(_MAPS) for key in ("workers", "sessions", "plates")},
+    **{key: _optional(mapping) for key in ("frames", "timings", "memory", "refused")},
+}
+_ARENAS: Schema = {
+    "slots": Field(
+        _list_of(
+            _known({"id": Field(integer(0, 2**31 - 1)), "bytes": Field(integer(1, MAX_SLOT_BYTES))})
+        )
+    )
+}
+_SERVER: Schema = {"epoch": Field(integer(0, 2**63 - 1))}
+
+# What a client relies on in each reply. Further keys are skipped.
+REPLIES: dict[str, Schema] = {
+    "done": {
+        **_LENT,
+        **{key: _optional(text()) for key in ("model", "digest", "clean_plate_digest", "device")},
+        "degraded": _optional(_list_of(text())),
+        "notes": _optional(mapping),
+        "timings": _optional(_numbers),
+    },
+    "error": {
+        **_LENT,
+        "code": Field(text()),
+        "message": Field(text()),
+        "retry": _optional(boolean),
+        "retry_after_ms": _optional(integer(0, MAX_DEADLINE_MS)),
+        "started": _optional(boolean),
+    },
+    "cancelled": _LENT,
+    "released": {"slot": Field(integer(0, 2**31 - 1)), "gen": Field(integer(1, 2**63 - 1))},
+    "progress": _PROGRESS,
+    "ack": {},
+    "pong": _STATE,
+    "status": _STATE,
+    "models": {"models": Field(_list_of(_known({"name": Field(text())})))},
+    "plates": {"plates": Field(_list_of(_known(_HELD_PLATE)))},
+    "stopping": {"stopping": Field(boolean)},
+    "welcome": {
+        **_ARENAS,
+        "proto": Field(integer(PROTOCOL_MIN, PROTOCOL_MAX)),
+        "server": Field(_known(_SERVER)),
+        "sid": Field(nonce),
+        "ctl": Field(text()),
+    },
+    "resized": _ARENAS,
+}
+
+# The reply that carries the result of each request.
+RESULTS = {
+    "render": "done",
+    "cancel": "ack",
+    "ping": "pong",
+    "status": "status",
+    **dict.fromkeys(("models_list", "models_load", "models_unload"), "models"),
+    **dict.fromkeys(("plate_put", "plate_list", "plate_drop"), "plates"),
+    "shutdown": "stopping",
+}
+
+
+def validate_reply(reply: dict[str, Any]) -> dict[str, Any]:
+    """A reply whose keys have the types that its reader relies on; raises `MessageError`."""
+    op = reply.get("op")
+    schema = REPLIES.get(op) if isinstance(op, str) else None
+    if schema is None:
+        raise _fail("op", op, "one of " + ", ".join(REPLIES))
+    return _known(schema)("", reply)
+
+
 _ERROR_KEYS = ("op", "id", "epoch", "code", "message", "retry", "held", "slot", "gen")
 
 
@@ -430,13 +564,9 @@ def error_fields(error: MattebridgeError) -> dict[str, Any]:
 
 
 def error_of(reply: Mapping[str, Any]) -> MattebridgeError:
-    """The exception that an error reply stands for."""
-    return from_wire(
-        str(reply.get("code")),
-        str(reply.get("message")),
-        bool(reply.get("retry")),
-        error_details(reply),
-    )
+    """The exception that an error reply stands for; the reply has passed `validate_reply`."""
+    retry = reply.get("retry", False)
+    return from_wire(reply["code"], reply["message"], retry, error_details(reply))
 
 
 def error_details(reply: Mapping[str, Any]) -> dict[str, Any]:

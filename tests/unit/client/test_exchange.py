@@ -180,7 +180,7 @@ def test_what_the_progress_function_raises_cancels_its_request_and_no_other() ->
     def answer(message: dict[str, Any]) -> list[Any]:
         if message["op"] == "cancel":
             return [{"op": "cancelled", "id": message["target"]}]
-        return [{"op": "progress", "id": message["id"], "stage": "model"}]
+        return [{"op": "progress", "id": message["id"], "stage": "model", "done": 0, "total": 1}]
 
     def fail(stage: str, done: int, total: int) -> None:
         raise ValueError(stage)

@@ -56,7 +56,10 @@ def test_bytes_are_a_share_of_the_machines_memory(
 
 def test_every_limit_that_is_read_from_the_environment_is_named_here() -> None:
     named = {name for name, _value in [*DEFAULTS.values(), *SHARES.values()]}
-    assert {field.name for field in dataclasses.fields(Limits)} == named | {"idle_exit_s"}
+    assert {field.name for field in dataclasses.fields(Limits)} == named | {
+        "idle_exit_s",
+        "parent_pid",
+    }
 
 
 @pytest.mark.parametrize("value", ["many", "1.5", "-1", "nan", "inf", "1e3", " "])

@@ -162,6 +162,65 @@ def test_a_folder_of_another_user_is_refused(folder: Path, monkeypatch: pytest.M
         check_folder(folder)
 
 
+def test_nothing_is_made_behind_a_link_that_another_user_planted(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir(mode=0o700)
+    planted = tmp_path / "mattebridge-1000"
+    planted.symlink_to(victim)
+    _give_away(planted)
+    with pytest.raises(UnsafeRuntimeError, match=rf"{planted} belongs to user"):
+        Runtime(planted / "v1").prepare()
+    assert list(victim.iterdir()) == []
+
+
+def test_nothing_is_made_behind_a_link_that_leads_nowhere(tmp_path: Path) -> None:
+    planted = tmp_path / "mattebridge-1000"
+    planted.symlink_to(tmp_path / "victim" / "new")
+    (tmp_path / "victim").mkdir(mode=0o700)
+    with pytest.raises(UnsafeRuntimeError, match="leads nowhere"):
+        Runtime(planted / "v1").prepare()
+    assert list((tmp_path / "victim").iterdir()) == []
+
+
+def test_nothing_is_made_in_a_folder_of_another_user(tmp_path: Path) -> None:
+    parent = tmp_path / "theirs"
+    parent.mkdir(mode=0o755)
+    _give_away(parent)
+    with pytest.raises(UnsafeRuntimeError, match=rf"{parent} belongs to user"):
+        Runtime(parent / "mattebridge" / "v1").prepare()
+    assert list(parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o772])
+@pytest.mark.parametrize("made_before", [False, True])
+def test_a_parent_that_others_can_write_is_refused(
+    tmp_path: Path, mode: int, made_before: bool
+) -> None:
+    parent = tmp_path / "mattebridge"
+    parent.mkdir()
+    if made_before:
+        Runtime(parent / "v1").prepare()
+    parent.chmod(mode)
+    with pytest.raises(UnsafeRuntimeError, match=rf"written by others .*chmod go-w {parent}"):
+        Runtime(parent / "v1").prepare()
+    assert (parent / "v1").exists() == made_before
+
+
+def test_a_shared_parent_whose_entries_belong_to_their_makers_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "tmp").chmod(0o1777)
+    (tmp_path / "link").symlink_to(tmp_path / "tmp")
+    Runtime(tmp_path / "link" / "v1").prepare()
+    assert stat.S_IMODE((tmp_path / "tmp" / "v1").stat().st_mode) == 0o700
+
+
+def _give_away(path: Path) -> None:
+    """Make it another user's, which takes root."""
+    if os.geteuid() != 0:
+        pytest.skip("giving a file to another user takes root")
+    os.chown(path, 4321, -1, follow_symlinks=False)
+
+
 def test_a_folder_that_cannot_be_made_is_said_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UnsafeRuntimeError, match="MATTEBRIDGE_RUNTIME_DIR"):

@@ -1,7 +1,7 @@
 """`twoplate` as a model of the engine: one frame, plate and clean plate, perhaps a hint.
 
     `difference` --> coarse net, whole frame --> refiner, in the tiles where something is unsure
-                 --> alpha without the plate's grain
+                 --> alpha without the plate's grain --> light above white, which it does not see
 
 With `exact` the whole frame is refined, as one.
 """
@@ -25,6 +25,7 @@ from mattebridge.models.pytorch.fold import folded
 from mattebridge.models.pytorch.frames import array_of, memory_translated, tensor_of
 from mattebridge.models.twoplate.card import WEIGHTS
 from mattebridge.models.twoplate.grain import without_grain
+from mattebridge.models.twoplate.highlights import with_highlights
 from mattebridge.models.twoplate.network import (
     SURE,
     Inputs,
@@ -110,8 +111,7 @@ class TwoPlateModel(MattingModel):
             made = without_grain(made, grown.clean_plate, noise)
             alpha = array_of(made.alpha[0, 0])
             foreground = array_of(made.foreground[0].permute(1, 2, 0))
-        # The network does not see light above 1; it is added to the foreground.
-        foreground += _above_one(given.plate)
+        with_highlights(given, alpha, foreground, first)
         notes = {
             **first.notes,
             "alpha_hint_used": given.alpha_hint is not None,
@@ -176,7 +176,3 @@ def describe_state(state: Mapping[str, Tensor]) -> dict[str, str | int]:
     network = from_state(state)
     load_strictly(network, state, looks_like=_LOOKS_LIKE)
     return {"parameters": sum(tensor.numel() for tensor in network.parameters())}
-
-
-def _above_one(plate: FloatImage) -> FloatImage:
-    return np.maximum(plate - np.float32(1), 0, dtype=np.float32)

@@ -1,0 +1,47 @@
+"""The labels of `degraded` in a reply, each with the sentence that a host shows for it.
+
+A label is a word for programs: it says that a result is less than what was asked for. Artists are
+never shown the word alone. Every host takes its sentences from this table: the Python nodes through
+`sentences`, the plugin from the copy in its sources, which a test compares with this one. A new
+label is entered here first.
+
+    "no_set_visible" -> "no part of the plate matches the clean plate: ..."
+
+Standard library only; a host without numpy uses it as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+# The one label that a host itself gives; all others come from the daemon.
+MATTE_FROM_LUMA = "matte_from_luma"
+
+# What was found, and what to do.
+SENTENCES: Mapping[str, str] = {
+    "no_set_visible": "no part of the plate looks like the clean plate: check that both are of one "
+    "shot and in one colour space",
+    "clean_plate_unaligned": "the clean plate could not be aligned with the plate: give one from "
+    "the same camera position, or turn alignment off",
+    "clean_plate_does_not_cover": "part of the frame is outside the clean plate: give a larger "
+    "clean plate, or check the matte at the frame's edge",
+    "exposure_unmatched": "the exposure of the clean plate could not be matched to the plate: "
+    "grade the clean plate, or turn the match off",
+    "clean_plate_is_the_plate": "the clean plate is the same picture as the plate: give a picture "
+    "of the set without the subject",
+    MATTE_FROM_LUMA: "the alpha of a hint or matte is the same all over, so its luma was used: "
+    "give it an alpha, or choose its channel",
+}
+
+
+def sentences(labels: Iterable[str]) -> list[str]:
+    """The sentences of some labels, each once, in the order of the table.
+
+    A label that is not in the table is one of a newer daemon: the sentence says so and names it.
+    """
+    given = set(labels)
+    known = [sentence for label, sentence in SENTENCES.items() if label in given]
+    return known + [
+        f"the daemon reports '{label}', which this version does not know: update mattebridge here"
+        for label in sorted(given - set(SENTENCES))
+    ]
