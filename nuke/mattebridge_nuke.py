@@ -344,12 +344,12 @@ def clear(node: nuke.Node) -> None:
     def work() -> None:
         if node["node_uid"].value() in _jobs:
             raise HostError("cancel the matte that is running first")
-        store = _store_of(node)
-        nothing_left = _package("store").clear(store, _writer_of(store))
+        clear_store = _package("store").clear
+        left = [str(each) for each in _stores_of(node) if not clear_store(each, _writer_of(each))]
         _read_of(node)["file"].setValue(NOT_YET)
         node["matted_from"].setValue("")
-        others = f"{READY}; other files, such as mattes of other scripts, are still in {store}"
-        _say(node, READY if nothing_left else others)
+        others = f"{READY}; other files, such as mattes of other scripts, are still in "
+        _say(node, others + " and ".join(left) if left else READY)
 
     _guarded(node, work)
 
@@ -816,6 +816,15 @@ def _store_of(node: nuke.Node) -> Any:
     if os.path.isabs(script):
         return Path(script).parent / "mattebridge" / uid
     return Path(tempfile.gettempdir()) / (f"mattebridge-mattes-{_user()}") / uid
+
+
+def _stores_of(node: nuke.Node) -> list[Any]:
+    """The folder of this node's mattes, and where it was when those that it shows were made."""
+    store = _store_of(node)
+    shown = _current_set(node, store)
+    if shown is None or shown.parent == store or shown.parent.name != _uid_of(node):
+        return [store]
+    return [store, shown.parent]
 
 
 def _writer_of(store: Any) -> str:

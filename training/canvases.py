@@ -117,7 +117,7 @@ def _packed(shots: KeyedShots) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Torch on one thread: sums do not depend on their number, and other processes have cores."""
+    """Torch on one thread: the same sums everywhere, and cores for the other processes."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

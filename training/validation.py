@@ -1,11 +1,11 @@
-"""The in-repository validation set: frames with truth that no training has seen, and never will.
+"""The validation set `frozen`: frames with ground truth that are never trained on.
 
-Subjects and sets are drawn by the layers of the training with a recipe that is never edited
+Subjects and sets are drawn by `training.layers` with a recipe that is never edited
 (`recipe.VALIDATION_2026`), so that figures of different days compare. Seeds are five numbers long
-here and three in training, so no frame of this set is one of training. Kinds and blends are those
+here and three in training, so training never draws a frame of this set. Kinds and blends are those
 of `mattebridge_sample.composites.shoot`.
 
-Everything is display-encoded float32, 8-bit values; alpha linear coverage; foreground straight.
+Plates are display-encoded float32 with 8-bit values; alpha is linear coverage; foreground straight.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ def frame(kind: str, number: int, blend: str, *, side: int = SIDE) -> Frame:
 def wanted(name: str, per_kind: int, *, side: int = SIDE) -> list[Wanted]:
     """The frames of a set: `per_kind` of each kind in each blend.
 
-    `frozen` is the set of this module; `quality` are the frames that the project's tests judge by:
-    drawn by other code, so nothing that was learned here fits them by chance.
+    `frozen` is the set of this module. `quality` are the frames of the project's quality tests,
+    drawn by other code, so that nothing learned from the layers fits them by chance.
     """
     return [(name, k, n, b, side) for k in KINDS for n in range(per_kind) for b in BLENDS]
 
@@ -114,7 +114,7 @@ def drawn(one: Wanted) -> Frame:
 
 
 def each(make: Callable[[Any], Any], jobs: Sequence[Any], workers: int) -> list[Any]:
-    """What `make` gives for every job, by that many processes."""
+    """The results of `make` for every job, run by `workers` processes."""
     if workers < 2:
         return [make(job) for job in jobs]
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
@@ -133,7 +133,7 @@ def _frame_size(rng: Rng, side: int) -> tuple[int, int]:
 def _subject(
     rng: Rng, kind: str, number: int, size: tuple[int, int], side: int
 ) -> tuple[Picture, Picture]:
-    """Premultiplied colour and alpha; every third plain one at 72 %, standing at the bottom."""
+    """Premultiplied colour and alpha; some at 72 % of the size, at the bottom of the frame."""
     for _ in range(8):
         layer = draw_subject(rng, side, VALIDATION_2026).astype(np.float32) / 255
         alpha = layer[..., 3]
@@ -181,5 +181,5 @@ def _drifted(rng: Rng, clean: Picture, scale: float) -> Picture:
 
 
 def regrained(picture: Picture, seed: int) -> Picture:
-    """The picture with more grain on it, another one for each seed."""
+    """The picture with more grain on it, different for each seed."""
     return eight_bit(grained(np.random.default_rng([_SEED, seed]), picture, GRAIN_SIGMA))

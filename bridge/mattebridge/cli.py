@@ -28,6 +28,7 @@ from mattebridge.commands import (
 )
 from mattebridge.commands.terminal import (
     make_output_safe,
+    open_closed_streams,
     print_traceback,
     wants_traceback,
     with_class,
@@ -38,6 +39,7 @@ from mattebridge.version import __version__
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run one command; the exit status."""
+    open_closed_streams()
     make_output_safe()
     given = _join_negative_frames(list(sys.argv[1:] if arguments is None else arguments))
     options = build_parser().parse_args(given)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -268,6 +269,9 @@ def _layout(
     )
 
 
+_FRAME = re.compile(r"(plate|clean_plate|alpha|foreground)(\.\d+)?\.exr")
+
+
 def _prepare_folders(shot: SampleShot) -> None:
     """Make the folders, and remove the frames of an earlier sample shot, but no others."""
     folders = [
@@ -277,9 +281,16 @@ def _prepare_folders(shot: SampleShot) -> None:
         shot.foreground.parent,
     ]
     old = [path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.exr"))]
-    if old and not _is_ours(shot.directory / "shot.json"):
+    description = shot.directory / "shot.json"
+    ours = _is_ours(description)
+    others = [path for path in old if not ours or not _FRAME.fullmatch(path.name)]
+    if others:
         raise OutputExistsError(
-            f"{old[0].parent} holds frames that are not a sample shot; choose another folder"
+            f"{others[0]} is no frame of a sample shot; move it away or choose another folder"
+        )
+    if description.exists() and not ours:
+        raise OutputExistsError(
+            f"{description} describes another shot; move it away or choose another folder"
         )
     for path in old:
         path.unlink()

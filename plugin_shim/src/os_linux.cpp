@@ -171,7 +171,7 @@ std::string runtime_folder(const std::string &endpoint) {
   }
   if (folder.empty()) {
     std::string name = endpoint.empty() ? environment("MATTEBRIDGE_INSTANCE") : endpoint;
-    folder = runtime_root() + "/" + instance_name(name.empty() ? "v1" : name);
+    folder = name[0] == '/' ? name : runtime_root() + "/" + instance_name(name.empty() ? "v1" : name);
   }
   folder = tidy(folder);
   if (folder.size() + strlen("/door") > kMaxPath)

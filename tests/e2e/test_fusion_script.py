@@ -395,25 +395,28 @@ def test_the_dialog_proposes_the_selected_tool_and_the_clean_plate_by_name(
 
 
 @pytest.mark.parametrize(
-    ("plate", "others", "clean_plate"),
-    [
-        ("CleanupPlate", ["Roto"], ""),
-        ("CleanupPlate", ["CleanPlate"], "CleanPlate"),
-        ("Plate", ["CleanPlate"], "CleanPlate"),
-        ("Plate", ["CleanPlate", "Clean2"], ""),
-    ],
+    ("others", "clean_plate"),
+    [([], ""), (["Roto"], ""), (["Empty_clean"], "Empty_clean"), (["Clean1", "Clean2"], "")],
 )
 def test_the_plate_is_never_proposed_as_its_own_clean_plate_or_hint(
-    script: Any, plate: str, others: list[str], clean_plate: str
+    script: Any, others: list[str], clean_plate: str
 ) -> None:
     comp = Comp(1, 2)
-    tool = comp.make("Loader", f"{plate}Hint", Clip="a.0001.exr")
+    tool = comp.make("Loader", "CleanupPlateHint", Clip="a.0001.exr")
     for name in others:
         comp.make("Loader", name, Clip="b.0001.exr")
-    comp.make("Saver", "SaveCleanHint", tool, Clip="c.0001.exr")
     proposal = script._proposal(comp, tool)
-    assert (proposal.plate, proposal.clean_plate) == (f"{plate}Hint", clean_plate)
+    assert (proposal.plate, proposal.clean_plate) == ("CleanupPlateHint", clean_plate)
     assert proposal.alpha_hint == ""
+
+
+def test_a_saver_is_never_proposed_as_a_clean_plate(script: Any) -> None:
+    comp = Comp(1, 2)
+    tool = comp.make("Loader", "Plate", Clip="a.0001.exr")
+    comp.make("Saver", "SaveClean", tool, Clip="c.0001.exr")
+    assert script._proposal(comp, tool).clean_plate == ""
+    comp.make("Loader", "CleanPlate", Clip="b.0001.exr")
+    assert script._proposal(comp, tool).clean_plate == "CleanPlate"
 
 
 def test_the_fake_and_the_script_use_no_name_that_is_not_in_the_table(script: Any) -> None:

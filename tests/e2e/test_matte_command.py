@@ -378,6 +378,30 @@ def test_under_nohup_the_end_of_the_terminal_changes_nothing(command, shot):
     assert process.returncode == 0, err
 
 
+def test_a_plate_that_is_a_link_into_the_output_folder_is_not_overwritten(command, shot):
+    inside = shot / "out" / "alpha" / "plate.1001.exr"
+    inside.parent.mkdir(parents=True)
+    (shot / "plate.1001.exr").rename(inside)
+    (shot / "plate.1001.exr").symlink_to(inside)
+    before = inside.read_bytes()
+    done = command.run(*MATTE, "--existing", "overwrite", "--no-spawn")
+    assert done.returncode == 2, done.stdout
+    assert "out/alpha/plate.1001.exr is an input of this job" in done.stderr
+    assert inside.read_bytes() == before
+
+
+def test_a_backdrop_in_the_output_folder_is_not_overwritten(command, shot):
+    inside = shot / "out" / "comp" / "plate.1001.png"
+    inside.parent.mkdir(parents=True)
+    write_frame(inside, paint(1001)[0])
+    before = inside.read_bytes()
+    backed = ("--background", str(inside), "--outputs", "comp", "--format", "png")
+    done = command.run(*MATTE, *backed, "--existing", "overwrite", "--no-spawn")
+    assert done.returncode == 2, done.stdout
+    assert "is an input of this job" in done.stderr
+    assert inside.read_bytes() == before
+
+
 def test_a_daemon_that_is_stopped_under_a_running_job_is_followed_by_the_next(command, shot):
     process = command.start(*MATTE, "--in-flight", "3", MATTEBRIDGE_TEST_HOOKS="model=sleep:0.4")
     wait_for_a_frame(process)

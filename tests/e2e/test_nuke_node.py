@@ -385,9 +385,24 @@ def test_clear_of_a_script_that_was_saved_under_two_names_since_it_was_matted_de
     comp.range(1, 2)
     comp.host.module.scriptSave(str(tmp_path / "shot_v1.nk"))
     comp.host.module.scriptSave(str(tmp_path / "shot_v2.nk"))
+    uid = comp.node["node_uid"].value()
+    comp.node["store"].setValue("")
     comp.host.press(comp.node, "clear")
+    assert comp.status.endswith(f"are still in {tmp_path / 'store' / uid}")
     comp.host.module.scriptOpen(str(tmp_path / "shot_v1.nk"))
     comp.host.frame_of(comp.host.module.toNode("MatteBridge1"), 2)
+
+
+def test_clear_after_another_folder_was_chosen_removes_the_mattes_from_the_one_before(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path))
+    comp.host.module.scriptSave(str(tmp_path / "shot.nk"))
+    comp.range(1, 2)
+    comp.node["store"].setValue(str(tmp_path / "elsewhere"))
+    comp.host.press(comp.node, "clear")
+    assert comp.status == "not matted yet"
+    assert list((tmp_path / "store").iterdir()) == []
 
 
 def test_a_node_without_an_id_never_clears_the_chosen_folder(

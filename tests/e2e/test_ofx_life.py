@@ -150,7 +150,7 @@ def test_the_folder_is_found_as_the_python_client_finds_it(
     assert "absolute" in failed(node)
     monkeypatch.delenv("MATTEBRIDGE_RUNTIME_DIR")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(short))
-    for name in ("", "v7", "Farm Job 4711"):
+    for name in ("", "v7", "Farm Job 4711", str(short / "by-path")):
         monkeypatch.setenv("MATTEBRIDGE_INSTANCE", name)
         assert str(runtime_folder()) + ":" in failed(node)
         if name:

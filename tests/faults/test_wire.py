@@ -226,6 +226,46 @@ def test_f19_a_message_of_twenty_thousand_parts_is_dropped(daemon: AbusedDaemon,
     assert refused(daemon)["not_ours"] == before + 4
 
 
+def _zmtp_dealer(folder: Path) -> socket.socket:
+    """A plain connection to the control socket, past its handshake."""
+    peer = socket.socket(socket.AF_UNIX)
+    peer.settimeout(SOON_S)
+    peer.connect(str(folder / "ctl"))
+    peer.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48))
+    peer.sendall(b"\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER")
+    answer = b""
+    while len(answer) < 66 or len(answer) < 66 + answer[65]:  # a greeting, and one short frame
+        answer += peer.recv(1)
+    return peer
+
+
+@pytest.mark.parametrize("part_bytes", [0, 60_000])
+def test_f19_a_message_without_an_end_takes_bounded_memory_and_ends_its_connection(
+    start_abused: Callable[..., AbusedDaemon], part_bytes: int
+) -> None:
+    daemon = start_abused()
+    part = b"\x03" + struct.pack(">Q", part_bytes) + bytes(part_bytes)
+    parts = part * (4 << 20 >> 6 if part_bytes == 0 else 70)
+    most = 0
+    with daemon.connect() as client, _crowd() as crowd:
+        before = client.status()["memory"]["front_bytes"]
+        for _attack in range(2):
+            crowd.append(_zmtp_dealer(daemon.folder))
+            until = time.monotonic() + SOON_S
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                while time.monotonic() < until:
+                    crowd[-1].sendall(parts)
+                    most = max(most, daemon.resident_bytes())
+            assert time.monotonic() < until, "the connection was not closed"
+            # Growth that is allowed, and what arrives within a few ticks of a busy machine.
+            assert most < 1 << 30
+            assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+        wait_for(
+            lambda: daemon.resident_bytes() < before + (64 << 20), SOON_S, "the memory is freed"
+        )
+        assert client.status()["refused"]["endless_message"] >= 2
+
+
 def test_f19_silent_and_slow_connections_are_closed_while_others_are_served(
     daemon: AbusedDaemon,
 ) -> None:
@@ -654,6 +694,25 @@ def test_f23_memory_over_the_quota_is_refused_before_it_is_allocated(
         assert answer["code"] == ("E_MESSAGE" if limit is None else "E_QUOTA")
         assert answer.get("limit") == limit
         assert arena_descriptors(daemon.pid) == before
+
+
+def test_f23_a_size_limit_of_files_is_named_and_not_taken_for_a_full_machine(
+    tmp_path: Path,
+) -> None:
+    code = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20));"
+        "from mattebridge.wire import oslayer; from mattebridge.errors import QuotaError\n"
+        "try: oslayer.current().create_memory(1 << 21)\n"
+        "except QuotaError as error: print(error, error.details, error.retry)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == (
+        "2 MiB of shared memory are over the size limit of files that the daemon was started with"
+        " (1024 KiB): start it with `ulimit -f unlimited` {'limit': 'file_size'} False"
+    )
 
 
 def test_f23_memory_that_the_machine_does_not_have_is_refused_by_name(

@@ -74,7 +74,7 @@ def _into_layer(grid: Tensor, theta: Tensor) -> Tensor:
 
 
 def _misaligned(dice: Dice, grid: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The positions, misaligned and clamped to what the clean plate covers; where they were."""
+    """The positions, misaligned and clamped to the clean plate; 1 where they were clamped."""
     amplitude = _amplitude(dice) * (2 / 512)
     shift = dice.normal(1.0, of=2).reshape(-1, 1, 1, 2) * amplitude
     bend = dice.normal(0.5, of=4).reshape(-1, 2, 2) * amplitude.reshape(-1, 1, 1)

@@ -1,12 +1,12 @@
-"""What a subject may be, and how often: one recipe for training, another for the validation set.
+"""Which subjects are drawn, and how often: one recipe for training, one for the validation set.
 
-The drawing code is the same for both. A recipe says how likely each kind of subject is, and turns
-on what was added after the validation set had been fixed.
+Both use the same drawing code. A recipe holds the probabilities, and turns on what was added to the
+drawing code after the validation set had been fixed.
 
-`VALIDATION_2026` never changes, so that figures of different days compare. Something new in the
-drawing code therefore comes with a field here that is 0 or absent in `VALIDATION_2026`, and code
-that takes no random number while it is 0: every later number of the stream would be another.
-tests/unit/training/test_validation.py notices a change of the validation set's pixels.
+`VALIDATION_2026` and its pixels never change, so that figures of different days compare. An
+addition to the drawing code therefore gets a field here that is 0 or absent in `VALIDATION_2026`,
+and must not draw from the random generator while it is 0: all later random numbers would change.
+`tests/unit/training/test_validation.py` fails if the pixels change.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from dataclasses import dataclass
 class Recipe:
     """Probabilities of what `draw_subject` draws.
 
-    kinds: (share, name) of each kind of subject; `subjects` has the names. The shares need not sum
-    to 1. framing: shares of a person seen whole, to the waist, and head and shoulders. wispy:
-    probability that a layer of hair is half transparent. thin: probability that long hair has no
-    opaque core behind the neck. things: names of the things, equally likely; `things` has them.
+    kinds: share and name of each kind of subject, a name of `subjects`; shares need not sum to 1.
+    framing: shares of persons seen whole, to the waist, and head and shoulders. things: names of
+    `things`, equally likely. wispy: probability that a sheet of hair is half transparent. thin:
+    probability that long hair has no opaque core behind the neck.
     """
 
     kinds: tuple[tuple[float, str], ...]
@@ -31,8 +31,7 @@ class Recipe:
     thin: float = 0.0
 
 
-# Hair and fringes are what the keyer gets wrong most: more of both than in the validation set, and
-# hair that the set shows through.
+# More hair than in the validation set, hair that the set shows through, and fringes.
 TRAINING = Recipe(
     kinds=(
         (0.38, "person"),
@@ -56,7 +55,7 @@ TRAINING = Recipe(
     thin=0.45,
 )
 
-# Never edit: see above.
+# Never edit this: see above.
 VALIDATION_2026 = Recipe(
     kinds=(
         (0.36, "person"),

@@ -2,8 +2,7 @@
 
 A body is built from capsules, ellipsoids and inflated outlines, each at its own depth and of its
 own material; the nearest is visible. Slopes of the height give shading, hollows get less ambient
-light, and high parts cast shadows on the others: from flat cut-outs the network would learn the
-wrong thing.
+light, and high parts cast shadows on the others: flat cut-outs would mislead the network.
 """
 
 from __future__ import annotations

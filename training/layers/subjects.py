@@ -13,7 +13,7 @@ from training.layers.optics import photographed
 from training.layers.recipe import Recipe
 from training.layers.stack import Stack
 
-# What a recipe's kinds name.
+# The kinds of a recipe, by name.
 _KINDS: dict[str, Callable[[Stack], None]] = {
     "person": people.person,
     "head_of_hair": people.head_of_hair,

@@ -296,7 +296,7 @@ def _clutter(stack: Stack) -> None:
     stack.body(relief)
 
 
-# What a recipe's things name.
+# The things of a recipe, by name.
 _THINGS: dict[str, Callable[[Stack], None]] = {
     "furniture": _furniture,
     "wheel": _wheel,

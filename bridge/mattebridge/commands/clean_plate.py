@@ -197,9 +197,10 @@ class _ShotOnDisk:
     def _space_of(self, frame: Frame, index: int) -> str:
         space = self._colorspace or frame.colorspace
         if space == "unknown":
+            why = self.header(index).unknown_because or "does not name its colour space"
             raise InputsError(
-                f"{self._files[index].plate} does not name its colour space; give --colorspace"
-                " linear or srgb (convert log footage first)",
+                f"{self._files[index].plate} {why}; give --colorspace linear or srgb (convert log"
+                " footage first)",
                 field="plate",
             )
         return space

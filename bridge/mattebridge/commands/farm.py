@@ -18,12 +18,13 @@ import argparse
 import hashlib
 import json
 import os
+import posixpath
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -48,8 +49,7 @@ OF_THE_TASK = ("frames", "within", "existing")
 MORE_OPTIONS = "            # Further options of `mattebridge matte`, one per line.\n"
 CHUNK_LIMIT = "          timeout: 3600\n"
 GPU = """\
-    # One daemon per GPU. Remove this for models that need no GPU.
-    hostRequirements:
+      # One daemon per GPU. Remove this for models that need no GPU.
       amounts:
         - name: amount.worker.gpu
           min: 1
@@ -157,11 +157,13 @@ def run_submit(options: argparse.Namespace) -> int:
     """`mattebridge farm submit`: 0 when the job is written, and handed over where asked."""
     submission = describe(options)
     queue = _chosen_queue(options.queue)
-    write_bundle(submission)
+    refused = write_bundle(submission, needed=QUEUES[queue].file if queue else None)
     print(f"mattebridge: {len(submission.frames)} frames, {submission.chunk} a task, written to")
     print(f"  {submission.folder}")
+    for name, reason in refused.items():
+        print(f"  without {name}: {one_line(reason)}")
     if queue is None:
-        _print_instructions(submission.folder)
+        _print_instructions(submission.folder, refused)
         return 0
     command = QUEUES[queue].command(submission.folder)
     print(f"handing it to {QUEUES[queue].title}: {command[0]}", flush=True)
@@ -177,14 +179,14 @@ def describe(options: argparse.Namespace) -> Submission:
     if options.existing == "error":
         # A task that is tried again must accept what it made the first time.
         options.existing = "verify"
-    frames = _checked_frames(options) if not options.unchecked else _named_frames(options)
     _make_absolute(options)
+    frames = _checked_frames(options) if not options.unchecked else _named_frames(options)
     name = options.name or _default_name(options.plate)
     shared = ["--no-spawn", f"--instance={options.instance}"] if options.instance else ["--private"]
     overwrite = ["--existing=overwrite"] if options.existing == "overwrite" else []
     return Submission(
         name=name,
-        folder=Path(os.path.abspath(options.to or options.output / "farm")),
+        folder=Path(_absolute(str(options.to or options.output / "farm"))),
         values={
             "JobName": name,
             "Frames": _ranges(frames, ":"),
@@ -250,7 +252,20 @@ def _make_absolute(options: argparse.Namespace) -> None:
         paths.append("background")
     for name in paths:
         given = getattr(options, name)
-        setattr(options, name, type(given)(os.path.abspath(given)))
+        setattr(options, name, type(given)(_absolute(str(given))))
+
+
+def _absolute(path: str) -> str:
+    """A path as the workers find it. Raises `UsageError` for one of Windows, where none run."""
+    if path.startswith("/"):
+        return posixpath.normpath(path)
+    for each in (path, os.path.abspath(path)):
+        if re.match(r"[A-Za-z]:[\\/]|\\\\", each):
+            raise UsageError(
+                f"{each} is a path of Windows, and the workers of this job run Linux: give the path"
+                " that they know it by, such as /mnt/shots/..."
+            )
+    return os.path.abspath(path)
 
 
 def _ranges(frames: Sequence[int], mark: str) -> str:
@@ -304,22 +319,38 @@ def farm_folder() -> Path:
     raise UsageError("the templates for farms are not part of this installation of mattebridge")
 
 
-def write_bundle(submission: Submission) -> None:
-    """All files of the job, each whole or absent."""
+def write_bundle(submission: Submission, *, needed: Optional[str] = None) -> dict[str, str]:
+    """The files of the job, each whole or absent; those that cannot hold it, and why.
+
+    Such a file of an earlier job is removed. Raises `UsageError` where the template, or the file
+    that is `needed`, cannot hold it.
+    """
     from mattebridge.whole_files import replace_file
 
-    values = submission.values
-    listed = [{"name": name, "value": value} for name, value in values.items()]
-    texts = {
-        "template.yaml": fill_template(submission),
-        "parameters.json": _json(values),
-        "parameter_values.json": _json({"parameterValues": listed}),
-        "deadline10.txt": fill_deadline10(submission),
-        "opencue.py": fill_opencue(submission),
-        "royalrender.cfg": fill_royalrender(submission),
-    }
+    texts = {TEMPLATE: fill_template(submission), **_values(submission)}
+    refused: dict[str, str] = {}
+    for name, fill in FILES.items():
+        try:
+            texts[name] = fill(submission)
+        except UsageError as reason:
+            if name == needed:
+                raise
+            refused[name] = reason.message
+    for name in refused:
+        (submission.folder / name).unlink(missing_ok=True)
     for name, text in texts.items():
         replace_file(submission.folder / name, text.encode("utf-8", "surrogateescape"))
+    return refused
+
+
+def _values(submission: Submission) -> dict[str, str]:
+    """The files of the template's values."""
+    values = submission.values
+    listed = [{"name": name, "value": value} for name, value in values.items()]
+    return {
+        "parameters.json": _json(values),
+        "parameter_values.json": _json({"parameterValues": listed}),
+    }
 
 
 def _json(value: Any) -> str:
@@ -332,7 +363,8 @@ def fill_template(submission: Submission) -> str:
     for word in [*submission.more, *map(str, submission.values.values())]:
         if "{{" in word or "\n" in word:
             raise UsageError(
-                f"a job cannot hold {word!r}: double braces and line breaks mean something there"
+                f"an Open Job Description job cannot hold {word!r}: double braces and line breaks"
+                " mean something there"
             )
     # A JSON string is a YAML string.
     lines = "".join(f"            - {json.dumps(word)}\n" for word in submission.more)
@@ -350,35 +382,51 @@ def _once(text: str, old: str, new: str) -> str:
 
 
 def fill_deadline10(submission: Submission) -> str:
-    """The arguments of `deadlinecommand`, one a line. Its quote is the word <QUOTE>."""
-    for word in submission.matte:
-        if re.search(r"[\n\"<>]", word):
-            raise UsageError(f"Deadline cannot take {word!r}: it has a quote, < or > in it")
+    """The arguments of `deadlinecommand`, one a line and nothing else: its quote is <QUOTE>."""
+    _refuse_marks("Deadline 10", [*submission.matte, submission.name])
     quoted = [f"<QUOTE>{word}<QUOTE>" if " " in word else word for word in submission.matte]
-    return _fill("deadline10/submit.txt", submission, " ".join(quoted), submission.name)
+    lines = _template("deadline10/submit.txt").splitlines(keepends=True)
+    arguments = "".join(line for line in lines if not line.startswith("#"))
+    return _fill(arguments, submission, " ".join(quoted), submission.name)
 
 
 def fill_opencue(submission: Submission) -> str:
     """A script that submits the job with pyoutline; the command is for a POSIX shell."""
     command = shlex.join(["mattebridge", *submission.matte])
     matte, name = (json.dumps(text)[1:-1] for text in (command, submission.name))
-    return _fill("opencue/submit.py", submission, matte, name)
+    return _fill(_template("opencue/submit.py"), submission, matte, name)
 
 
 def fill_royalrender(submission: Submission) -> str:
     """A command line for a render configuration, an option a line."""
+    _refuse_marks("Royal Render", submission.matte)
     lines = "\n".join(f'"{word}"' if " " in word else word for word in submission.matte)
-    return _fill("royalrender/mattebridge.cfg", submission, lines, submission.name)
+    return _fill(_template("royalrender/mattebridge.cfg"), submission, lines, submission.name)
 
 
-def _fill(path: str, submission: Submission, matte: str, name: str) -> str:
+def _refuse_marks(queue: str, words: Sequence[str]) -> None:
+    for word in words:
+        if re.search(r"[\n\"<>]", word):
+            raise UsageError(f"{queue} cannot take {word!r}: it has a quote, < or > in it")
+
+
+TEMPLATE = "template.yaml"
+# What other queues are given, where it can hold the job.
+FILES: dict[str, Callable[[Submission], str]] = {
+    "deadline10.txt": fill_deadline10,
+    "opencue.py": fill_opencue,
+    "royalrender.cfg": fill_royalrender,
+}
+
+
+def _fill(text: str, submission: Submission, matte: str, name: str) -> str:
     values = {
         "@MATTE@": matte,
         "@NAME@": name,
         "@FRAMES@": _ranges(submission.frames, "x"),
         "@CHUNK@": str(submission.chunk),
     }
-    return re.sub(r"@[A-Z]+@", lambda found: values[found.group()], _template(path))
+    return re.sub(r"@[A-Z]+@", lambda found: values[found.group()], text)
 
 
 def _template(path: str) -> str:
@@ -390,17 +438,17 @@ def _template(path: str) -> str:
 
 @dataclass(frozen=True)
 class Queue:
-    """A queue, its tool, and the command that hands it the job; by_hand: the same for a user."""
+    """A queue, its tool, and the command that hands it the job's file; by_hand: for a user."""
 
     title: str
+    file: str
     tool: str
     command: Callable[[Path], list[str]]
     by_hand: str
 
 
 def _deadline10_arguments(folder: Path) -> list[str]:
-    lines = (folder / "deadline10.txt").read_text("utf-8", "surrogateescape").splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
+    return (folder / "deadline10.txt").read_text("utf-8", "surrogateescape").split("\n")[:-1]
 
 
 def _python_beside(tool: str) -> str:
@@ -413,6 +461,7 @@ def _python_beside(tool: str) -> str:
 QUEUES = {
     "openjd": Queue(
         "this machine",
+        TEMPLATE,
         "openjd",
         lambda folder: [
             "openjd",
@@ -425,24 +474,28 @@ QUEUES = {
     ),
     "deadline-cloud": Queue(
         "AWS Deadline Cloud",
+        TEMPLATE,
         "deadline",
         lambda folder: ["deadline", "bundle", "submit", str(folder), "--yes"],
         "deadline bundle submit {folder}",
     ),
     "deadline10": Queue(
         "Deadline 10",
+        "deadline10.txt",
         "deadlinecommand",
         lambda folder: ["deadlinecommand", *_deadline10_arguments(folder)],
         "deadlinecommand, with the lines of {folder}/deadline10.txt as its arguments",
     ),
     "opencue": Queue(
         "OpenCue",
+        "opencue.py",
         "pycuerun",
         lambda folder: [_python_beside("pycuerun"), str(folder / "opencue.py")],
         "python3 {folder}/opencue.py, where pyoutline is installed",
     ),
     "royalrender": Queue(
         "Royal Render",
+        "royalrender.cfg",
         "",
         lambda folder: [],
         "put the command line of {folder}/royalrender.cfg into a render configuration",
@@ -479,9 +532,11 @@ def _chosen_queue(wanted: str) -> Optional[str]:
     return found[0] if found else None
 
 
-def _print_instructions(folder: Path) -> None:
+def _print_instructions(folder: Path, refused: Mapping[str, str]) -> None:
     print("The job was not handed over. To do so:")
     for queue in QUEUES.values():
+        if queue.file in refused:
+            continue
         words = queue.by_hand.format(folder=shlex.quote(str(folder)))
         print(f"  {queue.title + ':':<20} {words}")
 

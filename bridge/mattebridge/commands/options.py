@@ -48,6 +48,13 @@ def add_inputs(command: argparse.ArgumentParser) -> None:
         help="which channel of hints and mattes (auto: the only one, else alpha, else grey)",
     )
     group.add_argument(
+        "--layer",
+        metavar="NAME",
+        help="which layer or part of the plate's EXRs (default: the unnamed one, or the only one)",
+    )
+    group.add_argument("--clean-plate-layer", metavar="NAME", help="the same for the clean plate")
+    group.add_argument("--hint-layer", metavar="NAME", help="the same for hints and mattes")
+    group.add_argument(
         "--frames",
         metavar="RANGE",
         help="1001-1100, 1001-1100x2, 1001,1005-1010; openjd:1-9:2 or nuke:'1-10x2 20'",

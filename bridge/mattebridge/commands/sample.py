@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mattebridge.commands.options import size
+from mattebridge.errors import OutputExistsError
 
 
 def add_parsers(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -21,6 +22,8 @@ def run_sample(options: argparse.Namespace) -> int:
     from mattebridge.shot.progress import counter
     from mattebridge_sample import render_shot
 
+    if options.existing == "error":
+        _refuse_existing(options.directory)
     width, height = options.size
     shot = render_shot(
         options.directory,
@@ -35,6 +38,16 @@ def run_sample(options: argparse.Namespace) -> int:
     print(f"mattebridge: {options.frames} frames in {options.directory}")
     print(f"  mattebridge matte {shot.plate} --clean-plate {shot.clean_plate} -o mattes")
     return 0
+
+
+def _refuse_existing(directory: Path) -> None:
+    for name in ("shot.json", "plate", "clean_plate", "truth"):
+        path = directory / name
+        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+            raise OutputExistsError(
+                f"{path} exists already; use --existing overwrite to make the sample shot again, or"
+                " another folder"
+            )
 
 
 def run_demo(options: argparse.Namespace) -> int:
@@ -53,6 +66,12 @@ def _add_sample(commands: Any, shared: argparse.ArgumentParser) -> None:
     )
     command.set_defaults(run=run_sample)
     command.add_argument("directory", metavar="DIR", type=Path)
+    command.add_argument(
+        "--existing",
+        choices=("error", "overwrite"),
+        default="error",
+        help="a sample shot that exists in DIR: refuse (default), or make it again",
+    )
     command.add_argument("--frames", metavar="N", type=int, default=24, help="how many (24)")
     command.add_argument("--first-frame", metavar="F", type=int, default=1001, help="(1001)")
     command.add_argument("--size", metavar="WxH", type=size, default=(960, 540), help="(960x540)")

@@ -36,6 +36,26 @@ def drop_lost_terminal() -> None:
                 os.close(nowhere)
 
 
+def open_closed_streams() -> None:
+    """Give standard streams that the caller closed (`>&-`) to nowhere.
+
+    Without it the next file that is opened gets the number of a closed one, and what a library
+    prints goes into that file.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is not None:
+            continue
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            os.set_inheritable(number, True)
+        setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
 def make_output_safe() -> None:
     """Let a file name that the terminal's encoding cannot show be printed escaped."""
     for stream in (sys.stdout, sys.stderr):

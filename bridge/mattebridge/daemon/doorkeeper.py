@@ -19,6 +19,7 @@ import logging
 import os
 import time
 from collections import Counter
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
@@ -295,13 +296,19 @@ class Doorkeeper:
             else:
                 self._grant(lease, result, size_bytes, reply)
 
-        self._helper.do(lambda: self._create(arenas, size_bytes), then)
+        self._helper.do(self._create(lease, arenas, size_bytes), then, owner=lease.sid)
 
-    def _create(self, arenas: int, size_bytes: int) -> list[int]:
+    def _create(
+        self, lease: Lease, arenas: int, size_bytes: int
+    ) -> Generator[None, None, list[int]]:
+        """The arenas, in steps; none where the lease ends meanwhile."""
         fds: list[int] = []
         try:
-            for _ in range(arenas):
-                fds.append(self._layer.create_memory(size_bytes))
+            while len(fds) < arenas:
+                fds.append((yield from _while_open(lease, self._layer.allocate_memory(size_bytes))))
+        except _LeaseEndedError:
+            close_all(fds)
+            return []
         except BaseException:
             close_all(fds)
             raise
@@ -377,6 +384,23 @@ class Doorkeeper:
         self, connection: Connection, message: dict[str, Any], fds: tuple[int, ...] = ()
     ) -> None:
         connection.send(protocol.pack(message, protocol.MAX_HELLO_BYTES), fds)
+
+
+class _LeaseEndedError(Exception):
+    """The lease that memory is being allocated for has ended."""
+
+
+def _while_open(lease: Lease, steps: Generator[None, None, int]) -> Generator[None, None, int]:
+    """The same steps, stopped when the lease has ended."""
+    while True:
+        if lease.closed:
+            steps.close()
+            raise _LeaseEndedError
+        try:
+            next(steps)
+        except StopIteration as done:
+            return int(done.value)
+        yield
 
 
 def _arena_size(size_bytes: int) -> int:

@@ -24,6 +24,7 @@ from typing import Any, Optional
 
 from mattebridge.daemon.dispatch import Dispatcher
 from mattebridge.daemon.doorkeeper import Doorkeeper, reserved_descriptors
+from mattebridge.daemon.flood_guard import FloodGuard
 from mattebridge.daemon.held_plates import HeldCleanPlates
 from mattebridge.daemon.leases import Lease
 from mattebridge.daemon.limits import Limits
@@ -36,6 +37,7 @@ from mattebridge.daemon.status import Status, Tally
 from mattebridge.errors import InternalError, MattebridgeError, MessageError
 from mattebridge.version import __version__
 from mattebridge.wire import oslayer, protocol
+from mattebridge.wire.folder import CTL
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +97,7 @@ class Front:
             helper=helper,
             drain=self._drain,
         )
+        self._flood_guard = FloodGuard(runtime.folder / CTL)
         self._draining_until: Optional[float] = None
         self._why_draining = ""
         self._last_tick = self._next_status = self._next_folder_check = 0.0
@@ -135,6 +138,7 @@ class Front:
     def _tick(self, now: float) -> None:
         self._last_tick = now
         self._watch_descriptors()
+        self._tally.refused["endless_message"] += self._flood_guard.tick()
         self._door.tick(now)
         self._dispatcher.tick(now)
         for lease in list(self._door.leases.values()):

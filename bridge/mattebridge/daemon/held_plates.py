@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections import Counter, OrderedDict
-from collections.abc import Hashable
+from collections.abc import Generator, Hashable
 from typing import Any
 
 from mattebridge.errors import PlateError, QuotaError
@@ -26,6 +26,8 @@ from mattebridge.wire.slots import HEADER_BYTES, check_header
 
 # A list of all of them must fit into one reply.
 MAX_HELD = protocol.MAX_ITEMS
+# How much of one is copied or read before other sessions have their turn.
+STEP_BYTES = 32 << 20
 
 
 class HeldCleanPlate:
@@ -83,30 +85,37 @@ class HeldCleanPlate:
             self.fd = -1
 
 
-def copy_clean_plate(arena_fd: int, generation: int, plane: Plane) -> tuple[int, Plane, str]:
+Copied = tuple[int, Plane, str]
+
+
+def copy_clean_plate(arena_fd: int, generation: int, plane: Plane) -> Generator[None, None, Copied]:
     """A memfd with the clean plate that lies in an arena, its plane there, and its digest.
 
-    Raises `TornError`, `QuotaError`.
+    In steps, as `Helper` wants it. Raises `TornError`, `QuotaError`.
 
     Runs on the helper thread. The plane in the new memory starts right behind the header.
     """
     layer = oslayer.current()
     check_header(layer.read_memory(arena_fd, HEADER_BYTES), generation)
-    fd = layer.create_memory(HEADER_BYTES + plane.size_bytes)
+    fd = yield from layer.allocate_memory(HEADER_BYTES + plane.size_bytes)
     held = Plane("clean_plate", HEADER_BYTES, plane.w, plane.h, plane.c, plane.dtype, plane.stride)
     try:
-        layer.copy_memory(arena_fd, plane.off, fd, HEADER_BYTES, plane.size_bytes)
+        for start in range(0, plane.size_bytes, STEP_BYTES):
+            step = min(STEP_BYTES, plane.size_bytes - start)
+            layer.copy_memory(arena_fd, plane.off + start, fd, HEADER_BYTES + start, step)
+            yield
         check_header(layer.read_memory(arena_fd, HEADER_BYTES), generation)
-        return fd, held, _digest(fd, held)
+        return fd, held, (yield from _digest(fd, held))
     except BaseException:
         layer.close_memory(fd)
         raise
 
 
-def _digest(fd: int, plane: Plane) -> str:
+def _digest(fd: int, plane: Plane) -> Generator[None, None, str]:
     """SHA-256 of the samples, row by row without what lies between the rows."""
     digest = hashlib.sha256()
     row_bytes = plane.w * plane.c * ITEM_BYTES[plane.dtype]
+    rows_a_step = max(1, STEP_BYTES // row_bytes)
     with (
         contextlib.closing(oslayer.current().map_memory(fd, HEADER_BYTES + plane.size_bytes)) as it,
         memoryview(it) as memory,
@@ -114,6 +123,8 @@ def _digest(fd: int, plane: Plane) -> str:
         for row in range(plane.h):
             start = plane.off + row * plane.stride
             digest.update(memory[start : start + row_bytes])
+            if row % rows_a_step == 0:
+                yield
     return digest.hexdigest()
 
 

@@ -2,7 +2,8 @@
 
 All work of the front is done in callbacks of this loop, on its main thread, so nothing needs a
 lock. What would block the loop (allocating memory, copying a clean plate) is done by `Helper`, one
-thread, whose results come back as callbacks.
+thread, whose results come back as callbacks. It does the work of all sessions in turns, a short
+step at a time: a session that wants gigabytes does not keep the others waiting.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import queue
 import signal
 import threading
 import time
-from collections import deque
-from typing import Any, Callable, Union
+from collections import OrderedDict, deque
+from collections.abc import Generator, Hashable
+from typing import Any, Callable, NamedTuple, Union
 
 import zmq
 
@@ -97,24 +99,52 @@ class Loop:
             self.call(self._posted.popleft())
 
 
+class Task(NamedTuple):
+    """Work in short steps: it yields after each, and returns its result."""
+
+    steps: Generator[None, None, Any]
+    then: Callable[[Any], None]
+
+
 class Helper:
-    """One background thread for the work that would block the loop."""
+    """One background thread for the work that would block the loop, in turns for all owners."""
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._work: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._new: queue.SimpleQueue[tuple[Hashable, Task]] = queue.SimpleQueue()
+        # By owner, the one that was served longest ago first. Only the thread touches it.
+        self._lines: OrderedDict[Hashable, deque[Task]] = OrderedDict()
         self._thread = threading.Thread(target=self._run, name="helper", daemon=True)
         self._thread.start()
 
-    def do(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
-        """Run `work` in the thread and `then` with its result, or its exception, on the loop."""
-        self._work.put((work, then))
+    def do(
+        self, steps: Generator[None, None, Any], then: Callable[[Any], None], *, owner: Hashable
+    ) -> None:
+        """Run `steps` in the thread and `then` with its result, or its exception, on the loop.
+
+        The tasks of one owner are done one after the other, those of several in turns.
+        """
+        self._new.put((owner, Task(steps, then)))
 
     def _run(self) -> None:
         while True:
-            work, then = self._work.get()
-            try:
-                result = work()
-            except BaseException as error:
-                result = error
-            self._loop.post(lambda then=then, result=result: then(result))  # type: ignore[misc]
+            while not self._lines or not self._new.empty():
+                owner, task = self._new.get()
+                self._lines.setdefault(owner, deque()).append(task)
+            owner, line = self._lines.popitem(last=False)
+            if self._ends(line[0]):
+                line.popleft()
+            if line:
+                self._lines[owner] = line
+
+    def _ends(self, task: Task) -> bool:
+        """Do one step; whether it was the last, whose result is on its way."""
+        try:
+            next(task.steps)
+            return False
+        except StopIteration as done:
+            result = done.value
+        except BaseException as error:
+            result = error
+        self._loop.post(lambda: task.then(result))
+        return True

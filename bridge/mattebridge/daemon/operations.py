@@ -161,8 +161,9 @@ class Operations:
         request = Request(lease, message, time.monotonic(), arena=arena)
         lease.lend(arena, request)
         self._helper.do(
-            lambda: copy_clean_plate(arena.fd, request.generation, plane),
+            copy_clean_plate(arena.fd, request.generation, plane),
             lambda result: self._copied(request, result),
+            owner=lease.sid,
         )
 
     def _copied(self, request: Request, result: Any) -> None:

@@ -30,8 +30,8 @@ class HeldCleanPlate:
     """A clean plate as it was sent, and what was computed from it.
 
     raw: at the size of the frames. sent: shape and sample type of what was sent, which is larger
-    where it was resampled. key: stands for its content, where the client gave one. nonfinite: how many values were NaN or
-    infinite. picture: straight and finite, once it was prepared.
+    where it was resampled. key: stands for its content, where the client gave one. nonfinite: how
+    many values were NaN or infinite. picture: straight and finite, once it was prepared.
     """
 
     raw: Pixels

@@ -28,8 +28,9 @@ from mattebridge.engine.finish import Finish, with_mattes, write_map
 from mattebridge.engine.inputs import PreparedInputs, copy_planes, prepare
 from mattebridge.engine.picture import Picture
 from mattebridge.engine.request import FrameLimits, check_request, size_text
-from mattebridge.errors import InternalError, ModelError, OutOfMemoryError
+from mattebridge.errors import InternalError, ModelError
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
+from mattebridge.models.memory import memory_errors
 from mattebridge.models.registry import Registry
 from mattebridge.wire import oslayer
 from mattebridge.wire.params import EXTRA_OUTPUTS, RenderParams
@@ -109,31 +110,27 @@ class Engine:
         settings = card.settings_schema.validate(params.settings, model=card.name)
         check_request(planes, out, card, params, self.limits, held=held_clean_plate)
         clock = _Clock()
+        frame_text = f"a frame of {size_text(planes['plate'])} with model '{card.name}'"
         try:
-            with clock("inputs"):
-                inputs = self._take_inputs(planes, params, clean_plate_key, checkpoint)
-            with clock("align"):
-                matched = matched_clean_plate(inputs, params, card, checkpoint)
-            with clock("load"):
-                loaded = self._ready(card)
-            with clock("inputs"):
-                given = _model_input(inputs, matched, card, params, settings, frame)
-                padded = _padded(given, card)
-            checkpoint("model")
-            with clock("model"):
-                made = loaded.model.matte(padded, checkpoint)
-                made = _cropped(made, given, card)
-                loaded.frames += 1
-            checkpoint("finish")
-            with clock("finish"):
-                write_s = _finish(made, inputs, matched.picture, card, params, out, checkpoint)
-            clock.move(write_s, "finish", "write")
-        except MemoryError as error:
-            raise OutOfMemoryError(
-                "the machine does not have enough memory for a frame of"
-                f" {size_text(planes['plate'])} with model '{card.name}' - use a smaller proxy or"
-                " crop"
-            ) from error
+            with memory_errors(frame_text, "use a smaller proxy or crop"):
+                with clock("inputs"):
+                    inputs = self._take_inputs(planes, params, clean_plate_key, checkpoint)
+                with clock("align"):
+                    matched = matched_clean_plate(inputs, params, card, checkpoint)
+                with clock("load"):
+                    loaded = self._ready(card)
+                with clock("inputs"):
+                    given = _model_input(inputs, matched, card, params, settings, frame)
+                    padded = _padded(given, card)
+                checkpoint("model")
+                with clock("model"):
+                    made = loaded.model.matte(padded, checkpoint)
+                    made = _cropped(made, given, card)
+                    loaded.frames += 1
+                checkpoint("finish")
+                with clock("finish"):
+                    write_s = _finish(made, inputs, matched.picture, card, params, out, checkpoint)
+                clock.move(write_s, "finish", "write")
         finally:
             self.clean_plates.trim()
         return _report(card, inputs, matched, made, planes, clock)
@@ -181,6 +178,14 @@ class Engine:
 
     def _load(self, card: ModelCard) -> _Loaded:
         start = time.perf_counter()
+        with memory_errors(
+            f"the weights of model '{card.name}'", "unload another or close programs"
+        ):
+            model = self._made_and_loaded(card)
+        logger.info("loaded model=%s device=%s", card.name, self.device)
+        return _Loaded(model, time.perf_counter() - start)
+
+    def _made_and_loaded(self, card: ModelCard) -> MattingModel:
         model = self.registry.make(card.name)
         if model.digest != card.digest:
             raise ModelError(
@@ -189,8 +194,7 @@ class Engine:
                 retry=True,
             )
         model.load(self.device)
-        logger.info("loaded model=%s device=%s", card.name, self.device)
-        return _Loaded(model, time.perf_counter() - start)
+        return model
 
     def _forget_removed(self) -> None:
         """Drop the weights of models that are no longer in the registry."""

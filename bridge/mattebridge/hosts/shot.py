@@ -46,7 +46,7 @@ from mattebridge.hosts.request import (
     find_card,
 )
 from mattebridge.hosts.store import frame_file
-from mattebridge.wire.labels import MATTE_FROM_LUMA
+from mattebridge.wire.labels import MATTE_FROM_LUMA, noted
 from mattebridge.wire.params import MATTE_ROLES
 
 POLL_S = 0.1
@@ -234,7 +234,7 @@ class _Pending:
             texts={"mattebridge:model": matte.model, "mattebridge:modelDigest": matte.digest},
         )
         self.handle = None
-        labels = (*self.inputs.labels, *matte.degraded)
+        labels = (*self.inputs.labels, *matte.degraded, *noted(matte.notes))
         return MadeFrame(self.frame, self.view, self.key, self.path, False, labels)
 
     def drop(self) -> None:

@@ -17,8 +17,7 @@ import contextlib
 import math
 import os
 import re
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,6 +46,7 @@ from mattebridge.image_batch.pixel_formats import (
     scaled_size,
 )
 from mattebridge.image_io import MAX_SIDE_PX, Frame, FrameHeader, read_frame, read_header
+from mattebridge.image_io.memory_file import memory_file
 from mattebridge.wire import oslayer
 
 if TYPE_CHECKING:
@@ -523,26 +523,9 @@ def _cause(error: FrameError) -> str:
     return re.sub(r'"/proc/self/fd/\d+"', "it", str(error.details.get("why", error.message)))
 
 
-@contextlib.contextmanager
-def _as_file(key: Union[str, bytes]) -> Iterator[Path]:
+def _as_file(key: Union[str, bytes]) -> contextlib.AbstractContextManager[Path]:
     """A path by which a source can be read; bytes are in anonymous memory meanwhile."""
-    if isinstance(key, str):
-        yield Path(key)
-        return
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("mattebridge-image", os.MFD_CLOEXEC)
-        path = Path(f"/proc/self/fd/{descriptor}")
-    else:
-        descriptor, name = tempfile.mkstemp(prefix="mattebridge-")
-        path = Path(name)
-    try:
-        with open(descriptor, "wb", closefd=False) as memory:
-            memory.write(key)
-        yield path
-    finally:
-        os.close(descriptor)
-        if not hasattr(os, "memfd_create"):
-            path.unlink()
+    return contextlib.nullcontext(Path(key)) if isinstance(key, str) else memory_file(key)
 
 
 def _check_unchanged(frame: Frame, header: FrameHeader) -> None:

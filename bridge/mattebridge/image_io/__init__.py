@@ -1,6 +1,6 @@
 """Pictures on disk <-> arrays: EXR, PNG, JPEG, TIFF and DPX; sequences, folders and videos.
 
-    read:   file -> OpenImageIO (EXR, DPX, TIFF) or OpenCV (PNG, JPEG) -> channels by NAME
+    read:   file -> OpenImageIO (EXR, DPX, TIFF, JPEG) or OpenCV (PNG) -> channels by NAME
             -> data window placed in the display window -> Frame, in the file's own sample type
     write:  array -> colour and alpha as the file type wants them -> encoded in memory
             -> temporary name in the same folder, fsync, rename (whole_files.py)
@@ -16,7 +16,7 @@ to it.
     write      array -> file; Encoding            sources       a picture of a file or of a video
     check      is a file whole                    video_read    videos in
     metadata   what outputs get of it             video_write   videos out
-                                                  timecodes     SMPTE timecode
+    jpeg, tails  damage no library reports        timecodes     SMPTE timecode
 
 The names below are imported from here, everything else from its module.
 """

@@ -1,7 +1,7 @@
 """A quick check that a picture on disk is whole: its length, its header, its last rows.
 
 PNG, JPEG           the bytes that end the file
-EXR, TIFF, DPX      the last rows decoded; a tiled file as a whole
+EXR, TIFF, DPX      the last rows decoded; a tiled file as a whole, and one that ends in zeros
 """
 
 from __future__ import annotations
@@ -9,6 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Optional
 
+import numpy as np
+
+from mattebridge.color import Pixels
+from mattebridge.image_io import tails
 from mattebridge.image_io.frame import PathLike, damaged, unreadable
 from mattebridge.image_io.read import opened
 
@@ -51,10 +55,23 @@ def _check_ending(path: Path, length: int) -> None:
 
 
 def _check_last_rows(path: Path, source: Any, spec: Any) -> None:
-    end = spec.y + spec.height
-    if spec.tile_width:
-        rows = source.read_image(0, 0, 0, spec.nchannels, spec.format)
+    rows = None if spec.tile_width else _rows(path, source, spec, spec.height - 1)
+    kind = source.format_name()
+    if rows is None or (tails.is_unchecked(spec, kind) and not rows[-1, -1].all()):
+        rows = _rows(path, source, spec, 0)
+        if tails.row_broken_off(tails.last_block(rows, spec)) is not None:
+            raise damaged(path, "a part of it is zeros")
+    if tails.is_damaged(path, spec, kind):
+        raise damaged(path, "a part of it is zeros")
+
+
+def _rows(path: Path, source: Any, spec: Any, first: int) -> Pixels:
+    """The rows from `first` on, counted from the top."""
+    if first:
+        begin, end = spec.y + first, spec.y + spec.height
+        rows = source.read_scanlines(begin, end, 0, 0, spec.nchannels, spec.format)
     else:
-        rows = source.read_scanlines(end - 1, end, 0, 0, spec.nchannels, spec.format)
+        rows = source.read_image(0, 0, 0, spec.nchannels, spec.format)
     if source.has_error or rows is None:
         raise damaged(path, source.geterror())
+    return np.asarray(rows).reshape(-1, spec.width, spec.nchannels)

@@ -21,6 +21,12 @@ Window = tuple[int, int, int, int]
 # A damaged header may give any size; a larger one than this is refused.
 MAX_SIDE_PX = 65_536
 MAX_PIXELS = 1 << 30
+# More than any renderer writes; each costs OpenEXR time that grows with their square.
+MAX_CHANNELS = 1024
+# A file that becomes more than so many bytes of pixels, and than so many times its own size, is no
+# picture: 8K in half has 260 MB, and noise, which every shot has, packs to a half.
+UNPACKING_BYTES = 1 << 30
+MAX_UNPACKING = 64
 # OpenImageIO's names of sample types -> numpy's.
 DTYPES = {"uint8": "uint8", "uint16": "uint16", "half": "float16", "float": "float32"}
 OIIO_TYPES = {name: kind for kind, name in DTYPES.items()}
@@ -41,6 +47,9 @@ class FrameHeader:
     dtype: "uint8", "uint16", "float16" or "float32". colorspace: "linear", "srgb", or "unknown"
     where neither the file type nor a tag tells it (DPX, log footage). alpha: "opaque" (there is
     none), "straight" or "premultiplied". layers: the names of all layers of the file.
+    lost_metadata: the names of attributes that no output can get, such as text that is not UTF-8.
+    unknown_because: what follows the file's name in a message, where `colorspace` is "unknown" for
+    another reason than a missing tag.
     """
 
     path: Path
@@ -55,6 +64,8 @@ class FrameHeader:
     pixel_aspect: float
     metadata: Mapping[str, Any] = field(default_factory=dict)
     layers: tuple[str, ...] = ()
+    lost_metadata: tuple[str, ...] = ()
+    unknown_because: str = ""
 
     @property
     def size_bytes(self) -> int:

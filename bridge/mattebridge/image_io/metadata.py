@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
 import OpenImageIO as oiio  # noqa: N813 - the name its own documentation uses
@@ -31,7 +31,11 @@ _NOT_CARRIED = {
     "iccprofile",
     "nuke/node_hash",
 }
-_NOT_CARRIED_PREFIXES = ("oiio:", "openexr:", "tiff:", "jpeg:", "png:", "dpx:", "exif:", "icc")
+_NOT_CARRIED_PREFIXES: tuple[str, ...] = (
+    *("oiio:", "openexr:", "tiff:", "jpeg:", "png:", "dpx:", "exif:", "icc"),
+    # Of the gain map behind an Ultra HDR photo, which outputs do not have.
+    *("hdrgm:", "container:", "item:", "rdf:"),
+)
 # Attributes whose values are carried as plain tuples; their type follows from the name. Any other
 # tuple is carried as an `Attribute`.
 _KNOWN_KINDS = {
@@ -47,16 +51,7 @@ def carried_metadata(spec: Any, kind: str) -> dict[str, Any]:
 
     spec: OpenImageIO's of the file. kind: its format name ("openexr", "dpx", ...).
     """
-    carried: dict[str, Any] = {}
-    for entry in spec.extra_attribs:
-        name = entry.name
-        if name.lower() in _NOT_CARRIED or name.lower().startswith(_NOT_CARRIED_PREFIXES):
-            continue
-        plain = isinstance(entry.value, (str, int, float))
-        if plain or _KNOWN_KINDS.get(name) == str(entry.type):
-            carried[name] = entry.value
-        elif isinstance(entry.value, tuple):
-            carried[name] = Attribute(entry.value, str(entry.type))
+    carried = {name: value for name, value in _values(spec) if _can_be_set(name, value)}
     tag = spec.get_string_attribute("oiio:ColorSpace")
     if tag and kind == "openexr":
         carried["oiio:ColorSpace"] = tag
@@ -64,6 +59,31 @@ def carried_metadata(spec: Any, kind: str) -> dict[str, Any]:
     if rate is not None:
         carried["FramesPerSecond"] = rate
     return carried
+
+
+def lost_metadata(spec: Any) -> tuple[str, ...]:
+    """The names of attributes that would be carried if a new file could hold their values."""
+    return tuple(name for name, value in _values(spec) if not _can_be_set(name, value))
+
+
+def _values(spec: Any) -> Iterator[tuple[str, Any]]:
+    for entry in spec.extra_attribs:
+        name = entry.name
+        if name.lower() in _NOT_CARRIED or name.lower().startswith(_NOT_CARRIED_PREFIXES):
+            continue
+        plain = isinstance(entry.value, (str, int, float))
+        if plain or _KNOWN_KINDS.get(name) == str(entry.type):
+            yield name, entry.value
+        elif isinstance(entry.value, tuple):
+            yield name, Attribute(entry.value, str(entry.type))
+
+
+def _can_be_set(name: str, value: Any) -> bool:
+    try:
+        set_metadata(oiio.ImageSpec(), {name: value})
+    except (RuntimeError, TypeError, ValueError, OverflowError):  # of the bindings, by type
+        return False
+    return True
 
 
 def _dpx_rate(spec: Any) -> Optional[tuple[int, int]]:

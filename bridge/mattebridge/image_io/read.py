@@ -1,16 +1,18 @@
-"""Reads a picture: EXR, DPX and TIFF through OpenImageIO, PNG and JPEG through OpenCV.
+"""Reads a picture: EXR, DPX, TIFF and JPEG through OpenImageIO, PNG through OpenCV.
 
     file --opened--> header --_choose--> channels by name --decode--> upright --> display window
 
 The rule that must not be broken: a file that is damaged or cut short is an error, never a picture.
-The libraries do not report this reliably. OpenImageIO returns a full array for a truncated JPEG and
-reports the damage only in `has_error`; its `ImageBuf` does the same for EXR; OpenCV converts floats
-to 8 bits without an error.
+The libraries do not report this reliably. OpenImageIO returns a full array for a damaged JPEG and
+reports the damage only in `has_error`; its `ImageBuf` does the same for EXR; OpenCV gives a JPEG
+with a hole without an error, and converts floats to 8 bits. What no library reports is looked for
+in `jpeg` and `tails`. What a header promises is checked before anything is decoded.
 """
 
 from __future__ import annotations
 
 import contextlib
+import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
@@ -19,11 +21,15 @@ import cv2
 import numpy as np
 import OpenImageIO as oiio  # noqa: N813 - the name its own documentation uses
 
-from mattebridge.color import Pixels, to_float
+from mattebridge.color import Pixels, luma, matte_is_in_colours, to_float
+from mattebridge.image_io import jpeg, tails
 from mattebridge.image_io.frame import (
     DTYPES,
+    MAX_CHANNELS,
     MAX_PIXELS,
     MAX_SIDE_PX,
+    MAX_UNPACKING,
+    UNPACKING_BYTES,
     Frame,
     FrameHeader,
     PathLike,
@@ -33,34 +39,43 @@ from mattebridge.image_io.frame import (
     shortened,
     unreadable,
 )
-from mattebridge.image_io.metadata import carried_metadata
+from mattebridge.image_io.memory_file import memory_file
+from mattebridge.image_io.metadata import carried_metadata, lost_metadata
 
 # The channels of a grey picture that was saved as a colour JPEG differ by this much at most.
 GREY_TOLERANCE = 0.02
 # What the names of channels mean, in lower case.
 _ROLES = {"r": "R", "red": "R", "g": "G", "green": "G", "b": "B", "blue": "B"}
 _ROLES |= {"a": "A", "alpha": "A", "y": "Y", "gray": "Y", "grey": "Y", "luminance": "Y"}
-# A colour JPEG straight into RGB order, at the stored orientation; 0 before OpenCV 4.11.
-_TO_RGB = int(getattr(cv2, "IMREAD_COLOR_RGB", 0)) and int(
-    cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-)
+_COLOURS = ("RGBA", "RGB", "YA", "Y")
+# What the main part of a multi-part EXR is called, where several hold a picture.
+_MAIN_PARTS = ("rgba", "rgb", "")
+# The list of channels in the header of an EXR: its name and type, then its size in bytes. An entry
+# has at most 255 bytes of name and 17 others.
+_CHANNEL_LIST = b"channels\0chlist\0"
+_MAX_CHANNEL_LIST_BYTES = MAX_CHANNELS * 272
+# How far into a file it is looked for: in one of several parts, the lists are behind one another.
+_HEADER_BYTES, _HEADERS_BYTES = 1 << 16, 1 << 22
+_MULTI_PART = 0x1000
+_EXR_MAGIC = b"\x76\x2f\x31\x01"
 
 
-def read_header(path: PathLike, *, layer: Optional[str] = None) -> FrameHeader:
+def read_header(path: PathLike, *, layer: Optional[str] = None, matte: bool = False) -> FrameHeader:
     """Size, channels, type, colour and metadata of a frame; no pixels are decoded.
 
-    layer: as in `read_frame`. Raises `FrameReadError` when the file is missing, is not an image, or
-    has no such layer.
+    layer, matte: as in `read_frame`. Raises `FrameReadError` when the file is missing, is not an
+    image, has no such layer, or holds more than a picture has.
     """
     path = Path(path)
     with opened(path) as source:
-        return _header(path, source, _choose(path, source, layer))
+        return _header(path, source, _choose(path, source, layer, matte))
 
 
 def read_frame(
     path: PathLike,
     *,
     layer: Optional[str] = None,
+    matte: bool = False,
     window: str = "display",
     at_least: Optional[tuple[int, int]] = None,
 ) -> Frame:
@@ -68,7 +83,9 @@ def read_frame(
 
     window: "display" gives the full display window, black and transparent where nothing is
     stored, without the pixels outside it (overscan); "data" gives the stored pixels only.
-    layer: a named layer of an EXR, e.g. "foreground"; by default the unnamed one.
+    layer: a named layer or part of an EXR, e.g. "foreground"; by default the unnamed one, else the
+    only one in colour. matte: the picture is wanted for its coverage; an unnamed A, which is no
+    picture beside colours, is then what is read.
     at_least: (width, height); for a preview. A JPEG is decoded at the half, quarter or eighth
     that is no smaller, in a third of the time; at hard colour edges that is not the average of
     the full picture. Other types come at full size.
@@ -76,7 +93,7 @@ def read_frame(
     """
     path = Path(path)
     with opened(path) as source:
-        chosen = _choose(path, source, layer)
+        chosen = _choose(path, source, layer, matte)
         header = _header(path, source, chosen)
         stored = _decoded(path, source, header, chosen, at_least)
     pixels = _upright(_as_colour(stored, chosen), _orientation(chosen.spec))
@@ -96,16 +113,24 @@ def read_frame(
 def read_matte(path: PathLike, *, layer: Optional[str] = None, channel: str = "auto") -> Pixels:
     """A hint or matte as coverage: (H, W, 1) in the file's own type, over the display window.
 
-    channel "auto": the only channel, else alpha, else a grey picture's value. "R", "G", "B" and "A"
-    name one. Raises `FrameReadError` where the choice would be a guess: a picture in colour without
-    alpha, or an alpha of 1 everywhere beside a picture.
+    channel "auto": the only channel, else alpha, else a grey picture's value; where alpha is the
+    same all over and the colours are not, their luma, float32. "R", "G", "B" and "A" name one.
+    Raises `FrameReadError` where the choice would be a guess: a picture in colour without alpha.
     """
-    return matte_of(read_frame(path, layer=layer), path, channel=channel)
+    return matte_of(read_frame(path, layer=layer, matte=True), path, channel=channel)
+
+
+def is_matte_by_luma(frame: Frame) -> bool:
+    """Whether the channel "auto" of a matte is the luma of its colours."""
+    pixels = frame.pixels
+    return pixels.shape[2] == 4 and matte_is_in_colours(pixels[..., :3], pixels[..., 3])
 
 
 def matte_of(frame: Frame, path: PathLike, *, channel: str = "auto") -> Pixels:
     """The matte in a frame that was read, as `read_matte` chooses it; path: for messages."""
     names = {1: "A", 3: "RGB", 4: "RGBA"}[frame.pixels.shape[2]]
+    if channel == "auto" and is_matte_by_luma(frame):
+        return luma(frame.pixels[..., :3])[..., None]
     if channel == "auto":
         channel = _matte_channel(Path(path), frame.pixels)
     if channel not in names:
@@ -127,17 +152,50 @@ def opened(path: Path) -> Iterator[Any]:
             raise unreadable(path, "the file is empty; render or copy it again")
     except OSError as failure:
         raise unreadable(path, f"{(failure.strerror or 'no access').lower()}") from failure
+    _check_channel_list(path)
+    with contextlib.ExitStack() as stack:
+        source = _opened_at(path, path)
+        if source.format_name() == "jpeg" and str(source.spec().format) != "uint8":
+            # A photo with a gain map (Ultra HDR), which OpenImageIO applies: without what is
+            # behind its first picture it is a JPEG like any other, as every viewer shows it.
+            source.close()
+            stored = stack.enter_context(memory_file(_first_jpeg(path)))
+            source = _opened_at(path, stored)
+        stack.callback(source.close)
+        yield source
+
+
+def _opened_at(path: Path, stored: Path) -> Any:
+    """OpenImageIO's reader of the file `stored`; path: for messages."""
     config = oiio.ImageSpec()
     # Without it OpenImageIO multiplies the encoded colours of a PNG by alpha while reading.
     config.attribute("oiio:UnassociatedAlpha", 1)
-    source = oiio.ImageInput.open(str(path), config)
+    source = oiio.ImageInput.open(str(stored), config)
     if source is None:
         reason = oiio.geterror() or "it is not an image of a known type"
         raise unreadable(path, f"{shortened(reason)}; render or copy it again")
-    try:
-        yield source
-    finally:
-        source.close()
+    return source
+
+
+def _check_channel_list(path: Path) -> None:
+    """Refuse an EXR with many thousand channels, whose header alone takes minutes to open."""
+    with open(path, "rb") as stored:
+        start = stored.read(8)
+        if len(start) < 8 or not start.startswith(_EXR_MAGIC):
+            return
+        several = int.from_bytes(start[4:], "little") & _MULTI_PART
+        start += stored.read(_HEADERS_BYTES if several else _HEADER_BYTES)
+    at, end = start.find(_CHANNEL_LIST), len(start) - len(_CHANNEL_LIST) - 4
+    while 0 <= at <= end:
+        at += len(_CHANNEL_LIST)
+        (size,) = struct.unpack_from("<i", start, at)
+        if size > _MAX_CHANNEL_LIST_BYTES:
+            raise unreadable(path, _too_many_channels(f"a list of {size} bytes of them"))
+        at = start.find(_CHANNEL_LIST, at)
+
+
+def _too_many_channels(found: str) -> str:
+    return f"it has more than {MAX_CHANNELS} channels ({found}); write out those of the picture"
 
 
 class _Chosen(NamedTuple):
@@ -150,55 +208,105 @@ class _Chosen(NamedTuple):
     layers: tuple[str, ...]
 
 
-def _choose(path: Path, source: Any, layer: Optional[str]) -> _Chosen:
-    parts = _parts(source)
-    layers = sorted({name for spec in parts for name in _layers(spec)} - {""})
-    for number, spec in enumerate(parts):
-        found = _pick(spec, layer, alone=len(layers) == 1 and len(parts) == 1)
-        if found:
-            indices, roles = found
-            _check_spec(path, spec, indices)
-            source.seek_subimage(number, 0)
-            return _Chosen(number, spec, indices, roles, tuple(layers))
-    what = f"no layer '{layer}'" if layer else "no R, G, B or A channels outside of layers"
-    have = ", ".join(layers or [name for spec in parts for name in spec.channelnames])
-    raise unreadable(path, f"it has {what}; it holds: {have}")
+class _Layer(NamedTuple):
+    """Channels of a part of a file that belong together; name: "" where nothing names them."""
+
+    part: int
+    part_name: str
+    name: str
+    channels: dict[str, int]
+
+    @property
+    def full_name(self) -> str:
+        return self.name or self.part_name
+
+    def roles(self, wanted: Sequence[str]) -> str:
+        """The first of the wanted sets of roles that is there; "" for none."""
+        return next((r for r in wanted if all(role in self.channels for role in r)), "")
 
 
-def _parts(source: Any) -> list[Any]:
+def _choose(path: Path, source: Any, layer: Optional[str], matte: bool) -> _Chosen:
+    specs = _parts(path, source)
+    layers = [found for number, spec in enumerate(specs) for found in _layers(number, spec)]
+    names = sorted({each.full_name if len(specs) > 1 else each.name for each in layers} - {""})
+    if layer:
+        found, roles = _named(path, layers, layer, names)
+    else:
+        found, roles = _default(path, layers, matte)
+    spec = specs[found.part]
+    indices = tuple(found.channels[role] for role in roles) or tuple(found.channels.values())
+    _check_spec(path, spec, indices)
+    source.seek_subimage(found.part, 0)
+    return _Chosen(found.part, spec, indices, roles or "A", tuple(names))
+
+
+def _parts(path: Path, source: Any) -> list[Any]:
     specs: list[Any] = []
     while source.seek_subimage(len(specs), 0):
         specs.append(source.spec())
         # Pages of a TIFF and frames of an animation are separate pictures, not parts of one.
         if source.format_name() != "openexr":
             break
+    count = sum(spec.nchannels for spec in specs)
+    if count > MAX_CHANNELS:
+        raise unreadable(path, _too_many_channels(str(count)))
     return specs
 
 
-def _pick(spec: Any, layer: Optional[str], alone: bool) -> Optional[tuple[tuple[int, ...], str]]:
-    layers = _layers(spec)
-    name = layer or ""
-    if name and name not in layers and spec.getattribute("oiio:subimagename") == name:
-        name = ""  # a part of a multi-part EXR named as the layer, with bare channel names
-    if not layer and alone and "" not in layers:
-        name = next(iter(layers))
-    channels = layers.get(name, {})
-    for roles in ("RGBA", "RGB", "YA", "Y", "A"):
-        if all(role in channels for role in roles):
-            return tuple(channels[role] for role in roles), roles
-    if len(channels) == 1:
-        return tuple(channels.values()), "A"
-    return None
-
-
-def _layers(spec: Any) -> dict[str, dict[str, int]]:
-    """Layer -> channel role -> index, by the names in the file ("foreground.R", "A")."""
+def _layers(part: int, spec: Any) -> list[_Layer]:
+    """The layers of a part, by the names of its channels ("foreground.R", "A")."""
     layers: dict[str, dict[str, int]] = {}
     for index, name in enumerate(spec.channelnames):
         layer, _, channel = name.rpartition(".")
         role = _ROLES.get(channel.lower(), channel)
         layers.setdefault(layer, {}).setdefault(role, index)
-    return layers
+    part_name = str(spec.getattribute("oiio:subimagename") or "")
+    return [_Layer(part, part_name, name, channels) for name, channels in layers.items()]
+
+
+def _named(
+    path: Path, layers: Sequence[_Layer], wanted: str, names: Sequence[str]
+) -> tuple[_Layer, str]:
+    """The layer of a name, else the picture of the part of that name, and its roles."""
+    found = [each for each in layers if each.name == wanted]
+    found = found or [e for e in layers if e.part_name == wanted and not e.name]
+    found = found or [e for e in layers if e.part_name == wanted and e.roles(_COLOURS)]
+    have = ", ".join(names) or ", ".join(name for each in layers for name in each.channels)
+    if not found:
+        raise unreadable(path, f"it has no layer '{wanted}'; it holds: {have}")
+    roles = found[0].roles((*_COLOURS, "A"))
+    if not roles and len(found[0].channels) > 1:
+        raise unreadable(
+            path,
+            f"its layer '{wanted}' has no R, G, B or A but {', '.join(found[0].channels)};"
+            f" it holds: {have}",
+        )
+    return found[0], roles
+
+
+def _default(path: Path, layers: Sequence[_Layer], matte: bool) -> tuple[_Layer, str]:
+    """The layer that is read where none is named, and its roles; never one of several by chance."""
+    bare = [each for each in layers if not each.name]
+    if matte:
+        # Alpha is what a matte is: an unnamed A counts as much as colours.
+        found = [each for each in bare if each.roles((*_COLOURS, "A"))]
+    else:
+        found = [each for each in bare if each.roles(_COLOURS)]
+    if len(found) > 1:
+        found = [each for each in found if each.part_name.lower() in _MAIN_PARTS] or found
+    found = found or [each for each in layers if each.roles(_COLOURS)]
+    # A file with one layer only may also hold it as A or under any other name.
+    found = found or [e for e in bare if e.roles("A")]
+    found = found or [e for e in layers if e.roles("A") or len(e.channels) == 1]
+    if len(found) == 1 and (found[0].roles((*_COLOURS, "A")) or len(layers) == 1):
+        return found[0], found[0].roles((*_COLOURS, "A"))
+    names = sorted({each.full_name for each in layers} - {""})
+    if names:
+        why = "several layers and none of them unnamed" if found else "no layer in colour"
+        option = "--hint-layer" if matte else "--layer (of a clean plate --clean-plate-layer)"
+        raise unreadable(path, f"it has {why}: {', '.join(names)}; choose one with {option}")
+    have = ", ".join(name for each in layers for name in each.channels)
+    raise unreadable(path, f"it has no R, G, B or A channels; it holds: {have}")
 
 
 def _check_spec(path: Path, spec: Any, indices: Sequence[int]) -> None:
@@ -206,9 +314,26 @@ def _check_spec(path: Path, spec: Any, indices: Sequence[int]) -> None:
         raise unreadable(path, "it holds deep samples; flatten it first")
     if str(spec.format) not in DTYPES:
         raise unreadable(path, f"its samples are of type {spec.format}, which is not supported")
-    sides = (spec.width, spec.height, spec.full_width, spec.full_height)
-    if max(sides) > MAX_SIDE_PX or spec.full_width * spec.full_height > MAX_PIXELS:
-        raise unreadable(path, f"{spec.full_width}x{spec.full_height} is over the size limit")
+    stored, shown = (spec.width, spec.height), (spec.full_width, spec.full_height)
+    for width, height in (stored, shown):
+        if max(width, height) > MAX_SIDE_PX or width * height > MAX_PIXELS:
+            raise unreadable(path, f"{width}x{height} is over the size limit")
+    _check_unpacking(path, spec, len(indices))
+
+
+def _check_unpacking(path: Path, spec: Any, channels: int) -> None:
+    """Refuse a small file that would become gigabytes of pixels."""
+    sample = np.dtype(DTYPES[str(spec.format)]).itemsize
+    decoded = spec.width * spec.height * spec.nchannels * sample
+    placed = spec.full_width * spec.full_height * channels * sample
+    size = max(decoded, placed)
+    packed = path.stat().st_size
+    if size > UNPACKING_BYTES and size > MAX_UNPACKING * packed:
+        raise unreadable(
+            path,
+            f"its {packed / 1e6:.1f} MB claim to be {size / 1e9:.1f} GB of pixels"
+            f" ({spec.width}x{spec.height}); if it is right, save it with less compression",
+        )
 
 
 # --- the header -----------------------------------------------------------------------------------
@@ -235,6 +360,7 @@ def _header(path: Path, source: Any, chosen: _Chosen) -> FrameHeader:
         display_window=display,
         pixel_aspect=1.0 / aspect if turned else aspect,
         metadata=carried_metadata(spec, kind),
+        lost_metadata=lost_metadata(spec),
         layers=chosen.layers,
     )
 
@@ -287,10 +413,65 @@ def _decoded(
 ) -> Pixels:
     """The chosen channels, (h, w, C), as they are stored."""
     kind = source.format_name()
-    if kind not in ("png", "jpeg"):
-        return _decoded_by_oiio(path, source, chosen)
-    shrink = _jpeg_shrink(header, at_least) if kind == "jpeg" and at_least else 1
-    return _decoded_by_opencv(path, _opencv_flags(kind, header, shrink))
+    if kind == "png":
+        return _decoded_png(path)
+    if kind == "jpeg":
+        return _decoded_jpeg(path, source, header, chosen, at_least)
+    pixels = _decoded_by_oiio(path, source, chosen)
+    if tails.is_damaged(path, chosen.spec, kind) or (
+        tails.is_unchecked(chosen.spec, kind)
+        and tails.row_broken_off(tails.last_block(pixels, chosen.spec)) is not None
+    ):
+        raise damaged(path, "a part of it is zeros")
+    return pixels
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as failure:
+        raise unreadable(path, (failure.strerror or "no access").lower()) from failure
+
+
+def _decoded_png(path: Path) -> Pixels:
+    data = _bytes_of(path)
+    if data.rfind(b"IEND") <= 0:
+        raise damaged(path, "its end is missing")
+    # UNCHANGED keeps 16 bits and alpha, and does not apply the orientation.
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise damaged(path, "")
+    if pixels.ndim == 2:
+        return pixels[..., None]
+    swap = cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
+    return np.asarray(cv2.cvtColor(pixels, swap))
+
+
+def _first_jpeg(path: Path) -> bytes:
+    """The first picture of a JPEG file, to its end marker."""
+    data = _bytes_of(path)
+    end = jpeg.end_of_picture(data)
+    if end is None:
+        raise damaged(path, "its end is missing")
+    return data[:end]
+
+
+def _decoded_jpeg(
+    path: Path,
+    source: Any,
+    header: FrameHeader,
+    chosen: _Chosen,
+    at_least: Optional[tuple[int, int]],
+) -> Pixels:
+    data = _first_jpeg(path)
+    shrink = _jpeg_shrink(header, at_least) if at_least else 1
+    if shrink > 1 and jpeg.is_one_scan(data):
+        pixels = _shrunk_jpeg(path, data, header, shrink)
+    else:
+        pixels = _decoded_by_oiio(path, source, chosen)
+    if jpeg.has_data_left_over(data):
+        raise damaged(path, "the picture is complete before its data ends")
+    return pixels
 
 
 def _jpeg_shrink(header: FrameHeader, at_least: tuple[int, int]) -> int:
@@ -299,41 +480,12 @@ def _jpeg_shrink(header: FrameHeader, at_least: tuple[int, int]) -> int:
     return next((shrink for shrink in (8, 4, 2) if ratio >= shrink), 1)
 
 
-def _opencv_flags(kind: str, header: FrameHeader, shrink: int) -> int:
-    grey = len(header.channels) == 1
-    if shrink > 1:
-        name = f"IMREAD_REDUCED_{'GRAYSCALE' if grey else 'COLOR'}_{shrink}"
-        return int(getattr(cv2, name) | cv2.IMREAD_IGNORE_ORIENTATION)
-    if kind == "jpeg" and not grey and _TO_RGB:
-        return _TO_RGB
-    # UNCHANGED keeps 16 bits and alpha, and does not apply the orientation.
-    return int(cv2.IMREAD_UNCHANGED)
-
-
-def _decoded_by_opencv(path: Path, flags: int) -> Pixels:
-    try:
-        data = path.read_bytes()
-    except OSError as failure:
-        raise unreadable(path, (failure.strerror or "no access").lower()) from failure
-    if not _ends_well(data):
-        raise damaged(path, "its end is missing")
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+def _shrunk_jpeg(path: Path, data: bytes, header: FrameHeader, shrink: int) -> Pixels:
+    kind = "GRAYSCALE" if len(header.channels) == 1 else "COLOR"
+    pixels = jpeg.decoded(data[:-2], int(getattr(cv2, f"IMREAD_REDUCED_{kind}_{shrink}")))
     if pixels is None:
-        raise damaged(path, "")
-    if pixels.ndim == 2:
-        return pixels[..., None]
-    if flags == _TO_RGB:
-        return np.asarray(pixels)
-    swap = cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
-    return np.asarray(cv2.cvtColor(pixels, swap))
-
-
-def _ends_well(data: bytes) -> bool:
-    """Whether a PNG has its last chunk and a JPEG the end of its last scan."""
-    if data.startswith(b"\x89PNG"):
-        return data.rfind(b"IEND") > 0
-    end = data.rfind(b"\xff\xd9")
-    return end > 0 and data.find(b"\xff\xda", end) < 0
+        raise damaged(path, "its data ends before the picture")
+    return pixels[..., None] if pixels.ndim == 2 else np.asarray(pixels[..., ::-1])
 
 
 def _decoded_by_oiio(path: Path, source: Any, chosen: _Chosen) -> Pixels:
@@ -391,12 +543,8 @@ def _alpha_state(header: FrameHeader, pixels: Pixels) -> str:
 def _matte_channel(path: Path, pixels: Pixels) -> str:
     if pixels.shape[2] == 1:
         return "A"
-    colours = to_float(pixels[..., :3])
     if pixels.shape[2] == 4:
-        alpha = to_float(pixels[..., 3])
-        if alpha.min() < 1.0 or np.ptp(colours) == 0:
-            return "A"
-        raise unreadable(path, "its alpha is 1 everywhere; choose --hint-channel R or A")
-    if np.ptp(colours, axis=2).max() > GREY_TOLERANCE:
+        return "A"
+    if np.ptp(to_float(pixels), axis=2).max() > GREY_TOLERANCE:
         raise unreadable(path, "it is in colour, without alpha; choose --hint-channel R, G or B")
     return "G"

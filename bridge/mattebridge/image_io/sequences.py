@@ -62,7 +62,8 @@ class FrameFiles:
     source: the input as it was given, for messages. numbered: the numbers are those of the file
     names; otherwise they are positions 1..N in name order. still: one picture that is used for
     every frame. root: the folder to which names are relative, for folders of folders. pattern: the
-    name before the number, the number's digits, and the name behind it.
+    name before the number, the number's digits, and the name behind it. left_out: which files of the
+    name are not among the pictures, and why, for the artist; mostly empty.
     """
 
     source: str
@@ -71,6 +72,7 @@ class FrameFiles:
     still: bool = False
     root: Optional[Path] = None
     pattern: Optional[tuple[str, int, str]] = None
+    left_out: str = ""
 
     @property
     def first(self) -> Source:
@@ -222,29 +224,58 @@ def _naming(files: _Numbered) -> tuple[str, int, str]:
 
 def _from_pattern(pattern: Path, role: str) -> FrameFiles:
     prefix, width, suffix = _split_pattern(pattern, role)
-    found = []
-    for path in _pictures(pattern.parent):
+    found: _Numbered = []
+    others: list[str] = []
+    # Folders of such a name as well: what matches is read, or it is an error.
+    for path in _pictures(pattern.parent, also_folders=True):
         name = path.name
-        if not (name.startswith(prefix) and name.endswith(suffix)):
+        if not (name.startswith(prefix) and name.lower().endswith(suffix.lower())):
             continue
         digits = name[len(prefix) : len(name) - len(suffix)]
-        if re.fullmatch(r"-?\d+", digits) and f"{int(digits):0{width}d}" == digits:
+        if not re.fullmatch(r"-?\d+", digits):
+            continue
+        if _is_padded(digits, width):
             found.append((int(digits), path))
+        else:
+            others.append(name)
     if not found:
         raise SequenceError(f"no {role} frames match {pattern}{_what_is_there(pattern.parent)}")
     naming = (prefix, width, suffix)
-    return FrameFiles(str(pattern), _by_number(found, role), pattern=naming)
+    left_out = _other_padding(width, others) if others else ""
+    return FrameFiles(str(pattern), _by_number(found, role), pattern=naming, left_out=left_out)
+
+
+def _is_padded(digits: str, width: int) -> bool:
+    """Whether a number has the digits of a pattern; the sign counts in Nuke, not in Blender."""
+    number = int(digits)
+    return digits in (f"{number:0{width}d}", f"-{-number:0{width}d}" if number < 0 else "")
+
+
+def _other_padding(width: int, others: Sequence[str]) -> str:
+    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+    digits = f"{width} digits" if width > 1 else "no zeros in front"
+    return (
+        f"its numbers have {digits}, so {', '.join(others[:3])}{more} of the same name"
+        f" {'is' if len(others) == 1 else 'are'} not taken; rename what belongs to it"
+    )
 
 
 def _split_pattern(pattern: Path, role: str) -> tuple[str, int, str]:
     """The name before the frame number, its number of digits, and the name behind it."""
     tokens = list(_TOKEN.finditer(pattern.name))
+    # Beside %04d, a # or @ is a character of the name.
+    tokens = [token for token in tokens if token.group()[0] in "%$<"] or tokens
     for token in tokens:
         if token.group() == "<UDIM>" or token.group().lower() == "%v":
             what = f"{role} {pattern} has {token.group()}"
             raise UsageError(f"{what}; give one tile or view only")
     if len(tokens) > 1:
-        raise UsageError(f"{role} {pattern} has more than one place for the frame number")
+        places = " and ".join(token.group() for token in tokens)
+        way_out = _TOKEN.sub("%04d", pattern.name[tokens[-1].start() :], count=1)
+        raise UsageError(
+            f"{role} {pattern} has more than one place for the frame number ({places}); write"
+            f" {pattern.name[: tokens[-1].start()]}{way_out}, where only %04d is one"
+        )
     from fileseq.constants import PAD_STYLE_HASH1
     from fileseq.filesequence import FileSequence
 
@@ -269,19 +300,20 @@ def _group(folder: Path) -> tuple[dict[tuple[str, str], _Numbered], list[Path]]:
     return sequences, unnumbered
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _pictures(folder: Path, *, also_folders: bool = False) -> list[Path]:
     try:
-        with os.scandir(folder) as entries:  # its is_file() asks a file server nothing
-            names = [entry.name for entry in entries if _is_picture(entry)]
+        with os.scandir(folder) as entries:  # its is_dir() asks a file server nothing
+            names = [entry.name for entry in entries if _is_picture(entry, also_folders)]
     except OSError:
         return []
     return [folder / name for name in sorted(names, key=natural_key)]
 
 
-def _is_picture(entry: os.DirEntry[str]) -> bool:
+def _is_picture(entry: os.DirEntry[str], also_folders: bool) -> bool:
+    """By the name; a link that leads nowhere is a picture that cannot be read."""
     hidden = entry.name.startswith(".")
     known = os.path.splitext(entry.name)[1].lower() in EXTENSIONS
-    return known and not hidden and entry.is_file()
+    return known and not hidden and (also_folders or not entry.is_dir())
 
 
 def _by_number(found: _Numbered, role: str) -> dict[int, Source]:
@@ -411,6 +443,10 @@ def format_frames(frames: Collection[int]) -> str:
             runs[-1][1] = number
         else:
             runs.append([number, number])
+    return _shown(runs)
+
+
+def _shown(runs: Iterable[Sequence[int]]) -> str:
     shown = [f"{first}-{last}" if last > first else f"{first}" for first, last in runs]
     return ", ".join(shown[:20]) + (", ..." if len(shown) > 20 else "")
 
@@ -488,14 +524,11 @@ def _all_of(plate: FrameFiles, filled: bool) -> list[int]:
     numbers = list(plate.files)
     if filled and plate.numbered:
         return list(_expand(str(plate.source), str(numbers[0]), str(numbers[-1])))
-    holes = numbers[-1] - numbers[0] + 1 - len(numbers)
+    holes = [(a + 1, b - 1) for a, b in zip(numbers, numbers[1:]) if b - a > 1]
     if holes:
-        missing = (
-            sorted(set(range(numbers[0], numbers[-1])) - set(numbers)) if holes < 10**5 else []
-        )
         raise SequenceError(
-            f"plate {plate.source} is not complete: no frame {format_frames(missing) or 'between'};"
-            " render them, or choose frames with --frames"
+            f"plate {plate.source} is not complete: no frame {_shown(holes)};"
+            f" render them, or choose frames with --frames{_aside(plate)}"
         )
     return numbers
 
@@ -563,7 +596,11 @@ def _fill(
 def _gap(role: str, given: FrameFiles, missing: Sequence[int]) -> str:
     there = f"{given.source} holds {format_frames(given.files)}"
     noun = "frame" if len(missing) == 1 else "frames"
-    return f"{_words(role)} has no {noun} {format_frames(missing)} ({there})"
+    return f"{_words(role)} has no {noun} {format_frames(missing)} ({there}){_aside(given)}"
+
+
+def _aside(given: FrameFiles) -> str:
+    return f" ({given.left_out})" if given.left_out else ""
 
 
 # --- output names ---------------------------------------------------------------------------------
@@ -590,7 +627,20 @@ def refuse_collisions(outputs: Iterable[Path], inputs: Collection[Path]) -> None
             folders[path.parent] = path.parent.resolve()
         return folders[path.parent] / path.name
 
-    taken = {real(path) for path in inputs}
+    taken: dict[object, Path] = {real(path): path for path in inputs}
+    # An input may lead to an output by a link, and so be the same file under another name.
+    taken.update({_file_of(path) or real(path): path for path in inputs})
     for path in counts:
-        if real(path) in taken:
-            raise SequenceError(f"{path} is an input of this job; choose another -o")
+        given = taken.get(real(path)) or taken.get(_file_of(path))
+        if given is not None:
+            which = "" if given == path else f" ({given} leads to it)"
+            raise SequenceError(f"{path} is an input of this job{which}; choose another -o")
+
+
+def _file_of(path: Path) -> Optional[tuple[int, int]]:
+    """What is the same for every name of a file; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino)

@@ -12,21 +12,30 @@ import threading
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from mattebridge.color import Pixels
 from mattebridge.image_io import read, timecodes
-from mattebridge.image_io.frame import Frame, FrameHeader
+from mattebridge.image_io.frame import Frame, FrameHeader, unreadable
 from mattebridge.image_io.sequences import Source, VideoPicture
 from mattebridge.image_io.video_read import VideoReader, probe
 
 
-def read_header(source: Source) -> FrameHeader:
-    """Size, channels, type, colour and metadata of a picture. Raises `FrameReadError`."""
+def read_header(source: Source, *, layer: Optional[str] = None, matte: bool = False) -> FrameHeader:
+    """Size, channels, type, colour and metadata of a picture. Raises `FrameReadError`.
+
+    layer, matte: as in `image_io.read_frame`.
+    """
     if isinstance(source, VideoPicture):
+        _refuse_layer(source, layer)
         header = probe(source.path).header
         return replace(header, metadata=_metadata_at(header, source.index))
-    return read.read_header(source)
+    return read.read_header(source, layer=layer, matte=matte)
+
+
+def _refuse_layer(source: VideoPicture, layer: Optional[str]) -> None:
+    if layer:
+        raise unreadable(source.path, f"a video has no layers; leave out layer '{layer}'")
 
 
 def path_of(source: Source) -> Path:
@@ -41,17 +50,18 @@ class Pictures:
         self._readers: dict[Path, VideoReader] = {}
         self._lock = threading.Lock()
 
-    def frame(self, source: Source) -> Frame:
-        """One picture, RGB(A) or a single channel. Raises `FrameReadError`."""
+    def frame(self, source: Source, *, layer: Optional[str] = None, matte: bool = False) -> Frame:
+        """One picture, RGB(A) or a single channel, by the rules of `image_io.read_frame`."""
         if not isinstance(source, VideoPicture):
-            return read.read_frame(source)
+            return read.read_frame(source, layer=layer, matte=matte)
+        _refuse_layer(source, layer)
         frame = self._reader(source.path).frame(source.index)
         header = read_header(source)
         return replace(frame, metadata=dict(header.metadata))
 
     def matte(self, source: Source, *, channel: str = "auto") -> Pixels:
         """A hint or matte as (H, W, 1), by the rules of `image_io.read_matte`."""
-        return read.matte_of(self.frame(source), path_of(source), channel=channel)
+        return read.matte_of(self.frame(source, matte=True), path_of(source), channel=channel)
 
     def close(self) -> None:
         """Close the videos."""

@@ -31,11 +31,13 @@ _UNREAD_MATRICES = {8: "YCgCo", 10: "BT.2020 constant luminance", 11: "SMPTE 208
 _UNREAD_MATRICES |= {12: "chroma-derived", 13: "chroma-derived", 14: "ICtCp", 15: "IPT-C2"}
 _TRANSFER_LINEAR = 8
 _DISPLAY_TRANSFERS = (1, 2, 6, 7, 13, 14, 15)  # Rec.709 and its kin, unspecified, sRGB, Rec.2020
+_HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 # Primaries that are those of Rec.709, or of standard definition and close to it.
 _NEAR_709 = (1, 2, 5, 6, 7, 22)
-_BT2020 = 9
+_REC709, _UNSPECIFIED, _BT2020 = 1, 2, 9
 # Of the others: name, and x, y of red, green, blue and white as EXR headers have them.
 _D65, _DCI_WHITE, _C = (0.3127, 0.3290), (0.314, 0.351), (0.310, 0.316)
+_REC709_PLACES = (0.640, 0.330, 0.300, 0.600, 0.150, 0.060, *_D65)
 _P3 = (0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
 WIDE_PRIMARIES: dict[int, tuple[str, tuple[float, ...]]] = {
     4: ("NTSC 1953", (0.67, 0.33, 0.21, 0.71, 0.14, 0.08, *_C)),
@@ -50,8 +52,10 @@ _CENTRED_CODECS = ("mpeg1video", "mjpeg", "mjpegb", "ljpeg", "amv")
 _TOP_LEFT_CODECS = ("dvvideo",)
 _BY_SUBSAMPLING = {(1, 1): "444", (2, 1): "422", (2, 2): "420", (1, 2): "440"}
 _BY_SUBSAMPLING |= {(4, 1): "411", (4, 4): "410"}
-_WITH_ALPHA = ("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16", "pal8")
-_WITH_ALPHA += ("vuya", "ayuv", "uyva")
+_WITH_ALPHA = (
+    *("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16", "pal8"),
+    *("vuya", "ayuv", "uyva"),
+)
 # Wider samples than this are floats.
 _MOST_BITS = 16
 
@@ -112,25 +116,43 @@ def _nearly_square(a: int, b: int, c: int, d: int) -> Optional[Orientation]:
 
 
 def colorspace_of(first: Any) -> tuple[str, str]:
-    """`linear`, `srgb` or `unknown`, and why it is unknown (else ""), for the messages."""
-    primaries = primaries_of(first)
-    if primaries in WIDE_PRIMARIES:
-        name = WIDE_PRIMARIES[primaries][0]
-        return "unknown", f"has {name} primaries, and srgb and linear are those of Rec.709"
+    """`linear`, `srgb` or `unknown`, and why it is unknown (else ""), for the messages.
+
+    Both names mean the primaries of Rec.709; those of standard definition are taken for them.
+    """
+    transfer, primaries = int(first.color_trc), primaries_of(first)
+    if transfer in _HDR_TRANSFERS:
+        return "unknown", f"is HDR video ({_HDR_TRANSFERS[transfer]})"
     if primaries not in _NEAR_709:
-        return "unknown", f"has primaries number {primaries}, and srgb and linear are Rec.709"
-    transfer = int(first.color_trc)
+        name = WIDE_PRIMARIES.get(primaries, (f"number {primaries}", ()))[0]
+        return "unknown", f"has other primaries ({name}) than srgb and linear, which are Rec.709"
     if transfer == _TRANSFER_LINEAR:
         return "linear", ""
     return ("srgb" if transfer in _DISPLAY_TRANSFERS else "unknown"), ""
 
 
+def chromaticities_of(first: Any) -> Optional[tuple[float, ...]]:
+    """x, y of red, green, blue and white as an EXR header has them; None for those of Rec.709."""
+    wide = WIDE_PRIMARIES.get(primaries_of(first))
+    return None if wide is None else wide[1]
+
+
+def primaries_named(chromaticities: Any) -> int:
+    """The number of primaries for a video's tag: Rec.709 for None, 2 where there is no number."""
+    if chromaticities is None:
+        return _REC709
+    for number, (_, places) in {_REC709: ("", _REC709_PLACES), **WIDE_PRIMARIES}.items():
+        if np.allclose(places, chromaticities, atol=5e-4):
+            return number
+    return _UNSPECIFIED
+
+
 def primaries_of(first: Any) -> int:
     """The number of the primaries; where only the matrix is tagged, BT.2020 by that."""
     primaries = int(first.color_primaries)
-    if primaries in (0, 2):
+    if primaries in (0, _UNSPECIFIED):
         wide = int(first.colorspace) in (_UHD_MATRIX, 10)
-        return _BT2020 if wide and not first.format.is_rgb else 2
+        return _BT2020 if wide and not first.format.is_rgb else _UNSPECIFIED
     return primaries
 
 

@@ -1,12 +1,12 @@
 """Videos in: the pictures of a file by their position, each exactly the one that was asked for.
 
-    probe:  the time stamp of every picture, in the order in which they are shown: from a mov's
-            index where it has them, else by reading all packets once
+    probe:  the time stamp of every picture, in the order in which they are shown (video_times.py)
     read:   seek back to a key frame -> decode forward to that time stamp -> RGB(A) -> upright
 
 A position is an index into that list of time stamps: 0 is the first picture shown, whatever number
 the container gives it, and pictures that an edit list hides do not count. In files of variable rate
-a seek by frame number or by seconds may find another picture; a seek by time stamp does not.
+a seek by frame number or by seconds may find another picture; a seek by time stamp does not. Where
+the time stamps are useless, pictures are counted from the first one on.
 
 Pictures come in the codec's own depth (8 bits as uint8, more as uint16), display-encoded, straight
 alpha, top row first, upright (video_pictures.py). The rule that must not be broken: a position
@@ -19,18 +19,19 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
 from mattebridge.errors import FrameReadError, UsageError
 from mattebridge.image_io.frame import Frame, FrameHeader, unreadable
 from mattebridge.image_io.video_pictures import (
     Orientation,
+    chromaticities_of,
     colorspace_of,
     has_alpha,
     is_wide,
@@ -40,6 +41,12 @@ from mattebridge.image_io.video_pictures import (
     siting_of,
     unread_colours,
 )
+from mattebridge.image_io.video_times import (
+    Timeline,
+    decoded_pictures,
+    refuse_cut_container,
+    timeline,
+)
 from mattebridge.image_io.ycbcr import Siting
 
 VIDEO_EXTENSIONS = (".mov", ".mp4", ".m4v", ".mkv", ".webm", ".avi", ".mxf")
@@ -48,8 +55,6 @@ INSTALL = "pip install 'mattebridge[video]'"
 KEPT_PICTURES = 8
 # Further ahead than this, seeking is cheaper than decoding what lies between.
 SEEK_AHEAD = 48
-# Codecs without reordering, besides those that FFmpeg calls intra-only.
-_IN_ORDER = ("png", "cfhd", "qtrle")
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,9 @@ class VideoInfo:
     width, height: upright. times: of every picture, in ticks of `clock` seconds. rate: frames a
     second, the average one where the rate varies (`is_constant` is False). orientation: how stored
     pictures become upright. siting: where their chroma lies. dtype: "uint8" or "uint16".
-    unknown_because: why the colour space is "unknown".
+    stream: the index of the stream. counted: `times` are positions among the decoded pictures.
+    end: when the last picture ends, in ticks, where the file says it.
+    unknown_because: why the colour space is "unknown". notes: what a user should know of the file.
     """
 
     path: Path
@@ -77,7 +84,11 @@ class VideoInfo:
     siting: Siting
     codec: str
     has_audio: bool
+    stream: int = 0
+    counted: bool = False
+    end: Optional[int] = None
     unknown_because: str = ""
+    notes: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -88,6 +99,8 @@ class VideoInfo:
         """When a picture is shown; for an index beyond the last one, when that ends."""
         if index < self.frames:
             return float(self.times[index] * self.clock)
+        if self.end is not None:
+            return float(self.end * self.clock)
         return float(self.times[-1] * self.clock + 1 / self.rate)
 
     @property
@@ -106,6 +119,7 @@ class VideoInfo:
             display_window=window,
             pixel_aspect=self.pixel_aspect,
             metadata=self.metadata,
+            unknown_because=self.unknown_because,
         )
 
 
@@ -132,7 +146,7 @@ class VideoReader:
     def __init__(self, path: Path) -> None:
         self.info = probe(path)
         self._file: Any = None
-        self._decoded: Iterator[Any] = iter(())
+        self._decoded: Iterator[tuple[int, Any]] = iter(())
         self._next = 0
         self._kept: OrderedDict[int, Any] = OrderedDict()
         self._positions = {time: index for index, time in enumerate(self.info.times)}
@@ -173,7 +187,8 @@ class VideoReader:
     def _find(self, index: int) -> Any:
         if index in self._kept:
             return self._kept[index]
-        if self._file is not None and self._next <= index < self._next + SEEK_AHEAD:
+        ahead = self.info.frames if self.info.counted else SEEK_AHEAD
+        if self._file is not None and self._next <= index < self._next + ahead:
             # A damaged picture before this one is an error only for who asks for it.
             with contextlib.suppress(FrameReadError, OSError, ValueError):
                 return self._onward(index)
@@ -183,8 +198,7 @@ class VideoReader:
     def _onward(self, index: int) -> Any:
         # If decoding fails, the next call must seek.
         self._next = self.info.frames
-        for decoded in self._decoded:
-            position = self._positions[decoded.pts]
+        for position, decoded in self._decoded:
             if position > index or decoded.is_corrupt:
                 break
             self._kept[position] = decoded
@@ -196,136 +210,93 @@ class VideoReader:
         raise _damaged(self.info.path, index)
 
     def _seek(self, index: int) -> None:
+        info = self.info
+        if info.counted and self._file is not None:
+            self._file.close()
+            self._file = None
         if self._file is None:
-            self._file = opened(self.info.path)
-            self._file.streams.video[0].thread_type = "AUTO"
-        stream = self._file.streams.video[0]
-        self._file.seek(self.info.times[index], stream=stream, backward=True)
-        self._decoded = self._shown(_decoded(self._file, stream))
+            self._file = opened(info.path)
+            self._file.streams[info.stream].thread_type = "AUTO"
+        stream = self._file.streams[info.stream]
+        if info.counted:
+            self._decoded = enumerate(decoded_pictures(self._file, stream))
+        else:
+            self._file.seek(info.times[index], stream=stream, backward=True)
+            self._decoded = self._shown(decoded_pictures(self._file, stream))
         self._next = index
 
-    def _shown(self, decoded: Iterator[Any]) -> Iterator[Any]:
-        """Decoded pictures without those whose time stamp is not in the list."""
-        return (picture for picture in decoded if picture.pts in self._positions)
+    def _shown(self, decoded: Iterator[Any]) -> Iterator[tuple[int, Any]]:
+        """Pictures with their positions, without those whose time stamp is not in the list."""
+        for picture in decoded:
+            position = self._positions.get(picture.pts)
+            if position is not None:
+                yield position, picture
 
 
 # ----------------------------------------------------------------------------------------- probing
-
-
-class _Packets(NamedTuple):
-    """Times of the pictures that are shown; how many have no time; how many are stored."""
-
-    times: tuple[int, ...]
-    untimed: int = 0
-    stored: int = 0
 
 
 @lru_cache(maxsize=64)
 def _probed(path: Path, size: int, mtime_ns: int) -> VideoInfo:
     _require_av()
     with _translated(path), opened(path) as source:
-        if not source.streams.video:
-            raise unreadable(path, "it holds no video")
-        stream = source.streams.video[0]
-        packets = _packets(source, stream)
-        if not packets.times or packets.untimed:
-            raise unreadable(path, "its pictures have no time stamps; convert it to mov or mkv")
-        _refuse_cut_short(path, stream, packets)
-        source.seek(packets.times[0], stream=stream, backward=True)
-        decoded = _decoded(source, stream)
-        first = next((each for each in decoded if each.pts == packets.times[0]), None)
-        if first is None:
-            raise _damaged(path, 0)
-        if unread_colours(first):
-            raise unreadable(
-                path, f"{unread_colours(first)}; convert it to Rec.709, such as ProRes"
+        refuse_cut_container(path, source)
+        index, notes = _chosen(path)
+        stream = source.streams[index]
+        line = timeline(path, source, stream)
+        first = _first(path, stream.index, line)
+        unread = unread_colours(first)
+        if unread:
+            raise unreadable(path, f"{unread}; convert it to Rec.709, such as ProRes")
+        if first.interlaced_frame:
+            notes.append(
+                "it is interlaced, and its pictures are read as they are, both fields in one"
             )
-        return _info(path, source, stream, packets.times, first)
+        return _info(path, source, stream, line, first, tuple(notes))
 
 
-def _decoded(source: Any, stream: Any) -> Iterator[Any]:
-    """Pictures from the file's position on, in the order in which they are shown."""
-    if stream.metadata.get("alpha_mode") != "1":
-        yield from source.decode(stream)
-        return
-    import av
-
-    # FFmpeg's own VP8 and VP9 decoders drop alpha; libvpx decodes it.
-    decoder: Any = av.CodecContext.create(
-        f"libvpx{'' if stream.codec_context.name == 'vp8' else '-vp9'}", "r"
-    )
-    for packet in source.demux(stream):
-        yield from decoder.decode(packet if packet.size else None)
+def _chosen(path: Path) -> tuple[int, list[str]]:
+    """The index of the stream to read, which is no cover, and what to say of the choice."""
+    with opened(path) as source:
+        return _chosen_of(path, source)
 
 
-def _packets(source: Any, stream: Any) -> _Packets:
-    times = _indexed(source, stream)
-    if times is not None:
-        return _Packets(times, stored=stream.frames)
-    return _read_through(source, stream)
+def _chosen_of(path: Path, source: Any) -> tuple[int, list[str]]:
+    from av.stream import Disposition
+
+    streams = list(source.streams.video)
+    moving = [each for each in streams if not each.disposition & Disposition.attached_pic]
+    if not moving:
+        what = "no video, only a cover picture" if streams else "no video"
+        raise unreadable(path, f"it holds {what}; give a video or pictures")
+    if len(moving) == 1:
+        return int(moving[0].index), []
+    # A cover that is stored as a track of its own has one picture.
+    pictures = Counter(packet.stream.index for packet in source.demux(*moving) if packet.size)
+    chosen = next((each for each in moving if pictures[each.index] > 1), moving[0])
+    what = f"{chosen.codec_context.name} {chosen.codec_context.width}x{chosen.codec_context.height}"
+    place = moving.index(chosen) + 1
+    return int(chosen.index), [
+        f"it holds {len(moving)} videos; number {place} of them is taken ({what})"
+    ]
 
 
-def _indexed(source: Any, stream: Any) -> Optional[tuple[int, ...]]:
-    """The times from the index of a mov, without reading the packets.
-
-    Only for codecs that store pictures in the order in which they are shown, because the index has
-    the times of decoding. None without such an index, or where the file ends before one of its
-    pictures.
-    """
-    codec, entries = stream.codec_context.codec, stream.index_entries
-    if "mov" not in source.format.name.split(",") or not (
-        codec.intra_only or codec.name in _IN_ORDER
-    ):
-        return None
-    if not stream.frames or len(entries) != stream.frames:
-        return None
-    if any(entry.pos + entry.size > source.size for entry in entries):
-        return None
-    return tuple(sorted({entry.timestamp for entry in entries if not entry.is_discard}))
+def _first(path: Path, index: int, line: Timeline) -> Any:
+    """The first picture, decoded."""
+    with opened(path) as source:
+        stream = source.streams[index]
+        if not line.counted:
+            source.seek(line.times[0], stream=stream, backward=True)
+        for picture in decoded_pictures(source, stream):
+            if line.counted or picture.pts == line.times[0]:
+                return picture
+    raise _damaged(path, 0)
 
 
-def _read_through(source: Any, stream: Any) -> _Packets:
-    times, untimed, count = set(), 0, 0
-    for packet in source.demux(stream):
-        count += bool(packet.size)
-        if packet.pts is not None and not packet.is_discard:
-            times.add(packet.pts)
-        elif packet.size and packet.pts is None:
-            untimed += 1
-    return _Packets(tuple(sorted(times)), untimed, count)
-
-
-def _refuse_cut_short(path: Path, stream: Any, packets: _Packets) -> None:
-    """Raise where the file holds fewer pictures than its header states, as after a partial copy."""
-    if packets.stored < stream.frames:
-        why = f"its header states {stream.frames} pictures and it holds {packets.stored}"
-        raise unreadable(path, f"{why}: it is cut short; render or copy it again")
-    stated = _stated_duration_s(stream)
-    if not stated or len(packets.times) < 2:
-        return
-    shown = float((packets.times[-1] - packets.times[0]) * stream.time_base)
-    step = shown / (len(packets.times) - 1)
-    if stated > shown + max(3 * step, 0.5):
-        raise unreadable(
-            path,
-            f"its header states {stated:.2f} s and its pictures end after {shown + step:.2f} s:"
-            " it is cut short; render or copy it again",
-        )
-
-
-def _stated_duration_s(stream: Any) -> float:
-    if stream.duration:
-        return float(stream.duration * stream.time_base)
-    hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
-    minutes, _, seconds = rest.partition(":")
-    with contextlib.suppress(ValueError):
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    return 0.0
-
-
-def _info(path: Path, source: Any, stream: Any, times: tuple[int, ...], first: Any) -> VideoInfo:
-    clock = Fraction(stream.time_base)
-    rate, is_constant = _rate(stream, times, clock)
+def _info(
+    path: Path, source: Any, stream: Any, line: Timeline, first: Any, notes: tuple[str, ...]
+) -> VideoInfo:
+    rate, is_constant = _rate(stream, line.times, line.clock)
     orientation = orientation_of(first)
     if orientation is None:
         raise unreadable(path, "it is turned by an odd angle; render it upright")
@@ -338,8 +309,11 @@ def _info(path: Path, source: Any, stream: Any, times: tuple[int, ...], first: A
         path=path,
         width=width,
         height=height,
-        times=times,
-        clock=clock,
+        stream=stream.index,
+        times=line.times,
+        clock=line.clock,
+        counted=line.counted,
+        end=line.end,
         rate=rate,
         is_constant=is_constant,
         dtype="uint16" if is_wide(first) else "uint8",
@@ -351,7 +325,8 @@ def _info(path: Path, source: Any, stream: Any, times: tuple[int, ...], first: A
         siting=siting_of(stream),
         codec=stream.codec_context.name,
         has_audio=bool(source.streams.audio),
-        metadata=_metadata(source, stream, rate),
+        notes=notes,
+        metadata=_metadata(source, stream, rate, first),
     )
 
 
@@ -376,9 +351,12 @@ def _fits(rate: Fraction, times: tuple[int, ...], clock: Fraction) -> bool:
     return all(abs(time - times[0] - index * ticks) <= 1 for index, time in enumerate(times))
 
 
-def _metadata(source: Any, stream: Any, rate: Fraction) -> dict[str, Any]:
+def _metadata(source: Any, stream: Any, rate: Fraction, first: Any) -> dict[str, Any]:
     """What the outputs get, under the names of EXR; `timecode` is that of the first picture."""
     carried: dict[str, Any] = {"FramesPerSecond": (rate.numerator, rate.denominator)}
+    chromaticities = chromaticities_of(first)
+    if chromaticities is not None:
+        carried["chromaticities"] = chromaticities
     everywhere = {**source.metadata, **stream.metadata}
     for other in source.streams:
         everywhere.setdefault("timecode", other.metadata.get("timecode", ""))

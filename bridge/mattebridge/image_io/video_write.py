@@ -198,13 +198,15 @@ def open_video(
     times: VideoTimes,
     alpha: bool = False,
     pixel_aspect: float = 1.0,
+    primaries: int = _BT709,
     metadata: Optional[Mapping[str, str]] = None,
     audio: Optional[Sequence[Any]] = None,
 ) -> VideoWriter:
     """A writer that is given frames in order; `close` puts the video under `path`.
 
-    alpha: frames have four channels. metadata: texts for the container ("timecode" makes a timecode
-    track). audio: `(video, start_s, end_s)`, whose sound between those times is copied.
+    alpha: frames have four channels. primaries: the number of ISO 23091-2 for the tag. metadata:
+    texts for the container ("timecode" makes a timecode track). audio: `(video, start_s, end_s)`,
+    whose sound between those times is copied.
     Raises `UsageError` for what the format cannot hold, `FrameWriteError` for a folder that cannot
     be written to.
     """
@@ -216,7 +218,8 @@ def open_video(
     try:
         if _av_or_none() is None:
             return _OpenCvWriter(target, form, width, height, times)
-        given = _Given(width, height, times, alpha, pixel_aspect, dict(metadata or {}), audio)
+        texts = dict(metadata or {})
+        given = _Given(width, height, times, alpha, pixel_aspect, primaries, texts, audio)
         return _AvWriter(target, form, given)
     except BaseException:
         target.discard()
@@ -309,6 +312,7 @@ class _Given:
     times: VideoTimes
     alpha: bool
     pixel_aspect: float
+    primaries: int
     metadata: Mapping[str, str]
     audio: Optional[Sequence[Any]]
 
@@ -355,7 +359,7 @@ class _AvWriter(VideoWriter):
 
     def _tag(self, target: Any) -> None:
         """Tag the stream or a frame with its colour space and range."""
-        target.color_primaries = _BT709
+        target.color_primaries = self._given.primaries
         target.color_trc = _SRGB_CURVE if self._is_rgb else _BT709
         target.colorspace = _RGB_MATRIX if self._is_rgb else _BT709
         target.color_range = _FULL if self._is_rgb else _LIMITED

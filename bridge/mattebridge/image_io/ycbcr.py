@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -234,7 +235,7 @@ def _reducing(factor: int, place: float) -> _Kernel:
     return _kernel((offsets - place * (factor - 1)) / factor)
 
 
-def _kernel(distances: NDArray[np.float64]) -> _Kernel:
+def _kernel(distances: NDArray[Any]) -> _Kernel:
     """Lanczos-3 at these distances; the sum is 1, so that even colours stay as they are."""
     inside = np.abs(distances) < _TAPS
     weights = np.where(inside, np.sinc(distances) * np.sinc(distances / _TAPS), 0.0)

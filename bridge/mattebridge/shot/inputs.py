@@ -22,10 +22,13 @@ import numpy as np
 from mattebridge import color
 from mattebridge.color import Pixels
 from mattebridge.errors import MattebridgeError, PlateError, QuotaError, TooLargeError
+from mattebridge.image_io import Frame, matte_of
+from mattebridge.image_io.read import is_matte_by_luma
 from mattebridge.image_io.sequences import Source
-from mattebridge.image_io.sources import Pictures
+from mattebridge.image_io.sources import Pictures, path_of
 from mattebridge.shot.plan import FrameTask, Plan
 from mattebridge.shot.ports import Client
+from mattebridge.wire.labels import MATTE_FROM_LUMA
 from mattebridge.wire.params import MATTE_ROLES
 
 
@@ -42,7 +45,14 @@ class ShotInputs:
         self._stills: dict[Any, Any] = {}
         self._held: set[str] = set()
         self._backdrop: tuple[Optional[Source], Optional[Pixels]] = (None, None)
+        # Roles and, of those that change, frames whose matte is the luma of a picture.
+        self._by_luma: set[tuple[str, Optional[int]]] = set()
         self._lock = threading.Lock()
+
+    def labels(self, task: FrameTask) -> tuple[str, ...]:
+        """What the artist has to know of the pictures that were read, as labels of `degraded`."""
+        chosen = {at for _, at in self._by_luma} & {None, task.frame}
+        return (MATTE_FROM_LUMA,) if chosen else ()
 
     def read(self, task: FrameTask) -> dict[str, Any]:
         """The planes of one frame by role; the clean plate may be the name of a held one."""
@@ -54,7 +64,7 @@ class ShotInputs:
             if role in task.inputs.black:
                 planes[role] = np.zeros((*planes["plate"].shape[:2], 1), np.uint8)
             elif role in files:
-                planes[role] = self._matte(role, files[role])
+                planes[role] = self._matte(task, role)
         return planes
 
     def hold_again(self, task: FrameTask, lost: Any) -> Any:
@@ -96,7 +106,7 @@ class ShotInputs:
         self._held.clear()
 
     def _plate(self, task: FrameTask) -> Pixels:
-        frame = self._pictures.frame(task.inputs.plate)
+        frame = self._frame(task, "plate")
         has_alpha = frame.pixels.shape[2] == 4 and self._plan.job.params.plate_alpha != "opaque"
         return frame.pixels if has_alpha else frame.rgb
 
@@ -107,7 +117,7 @@ class ShotInputs:
 
     def _read_clean_plate(self, task: FrameTask) -> Pixels:
         """In the colour space of the plate: a request has one for both."""
-        pixels = self._pictures.frame(task.inputs.files["clean_plate"]).rgb
+        pixels = self._frame(task, "clean_plate").rgb
         spaces = task.colorspaces
         return color.converted(pixels, spaces["clean_plate"], spaces["plate"])
 
@@ -123,12 +133,22 @@ class ShotInputs:
         self._held.add(name)
         return name
 
-    def _matte(self, role: str, source: Source) -> Pixels:
-        channel = self._plan.job.hint_channel
+    def _matte(self, task: FrameTask, role: str) -> Pixels:
         if role not in self._plan.stills:
-            return self._pictures.matte(source, channel=channel)
-        pixels: Pixels = self._once((role,), lambda: self._pictures.matte(source, channel=channel))
+            return self._read_matte(task, role, task.frame)
+        pixels: Pixels = self._once((role,), lambda: self._read_matte(task, role, None))
         return pixels
+
+    def _read_matte(self, task: FrameTask, role: str, at: Optional[int]) -> Pixels:
+        frame, channel = self._frame(task, role), self._plan.job.hint_channel
+        if channel == "auto" and is_matte_by_luma(frame):
+            self._by_luma.add((role, at))
+        return matte_of(frame, path_of(task.inputs.files[role]), channel=channel)
+
+    def _frame(self, task: FrameTask, role: str) -> Frame:
+        layer = self._plan.job.layer_of(role)
+        source = task.inputs.files[role]
+        return self._pictures.frame(source, layer=layer, matte=role in MATTE_ROLES)
 
     def _once(self, key: Any, make: Callable[[], Any]) -> Any:
         with self._lock:

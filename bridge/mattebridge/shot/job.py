@@ -39,6 +39,9 @@ class MatteJob:
     garbage_matte: Optional[str] = None
     core_matte: Optional[str] = None
     hint_channel: str = "auto"
+    layer: Optional[str] = None
+    clean_plate_layer: Optional[str] = None
+    hint_layer: Optional[str] = None
     frames: Optional[str] = None
     within: Optional[str] = None
     offsets: Mapping[str, int] = field(default_factory=dict)
@@ -61,6 +64,12 @@ class MatteJob:
     timeout_s: float = 600.0
     in_flight: int = 2
     max_bytes: int = DEFAULT_MAX_BYTES
+
+    def layer_of(self, role: str) -> Optional[str]:
+        """The layer of an input's EXRs that is read; None for the one that is read by default."""
+        if role in MATTE_ROLES:
+            return self.hint_layer
+        return {"plate": self.layer, "clean_plate": self.clean_plate_layer}.get(role)
 
     @property
     def written(self) -> tuple[str, ...]:

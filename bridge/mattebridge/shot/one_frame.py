@@ -123,7 +123,7 @@ class FrameWalk:
             task,
             "done",
             bytes=sum(sizes.values()),
-            degraded=tuple(matte.degraded),
+            degraded=(*matte.degraded, *self._inputs.labels(task)),
             timings={**matte.timings, **times},
             memory=oslayer.current().resident_bytes(),
             daemon_memory=self._daemon_memory.now(),

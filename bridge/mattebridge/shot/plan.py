@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from mattebridge.errors import (
     UsageError,
 )
 from mattebridge.image_io import EXTENSIONS, FrameHeader
+from mattebridge.image_io.frame import overlap
 from mattebridge.image_io.sequences import (
     FrameFiles,
     FrameInputs,
@@ -56,9 +57,9 @@ from mattebridge.shot.outputs import (
     needed_from_daemon,
     parse_formats,
 )
-from mattebridge.shot.videos import VideoPlan, plan_videos
+from mattebridge.shot.videos import VideoPlan, plan_videos, video_notes
 from mattebridge.whole_files import can_write
-from mattebridge.wire.params import INPUT_ROLES, OUTPUT_CHANNELS
+from mattebridge.wire.params import INPUT_ROLES, MATTE_ROLES, OUTPUT_CHANNELS
 
 # Readers of headers: on a network file system each costs a round trip, not work.
 HEADER_THREADS = 8
@@ -93,7 +94,7 @@ class Plan:
     """A job that can be run: its frames in order, and what they have in common.
 
     formats: by output. stills: roles with one picture for every frame. sources: by role, the name
-    of the sequence, folder or video.
+    of the sequence, folder or video. notes: what to say of the inputs before the first frame.
     """
 
     job: MatteJob
@@ -104,6 +105,7 @@ class Plan:
     sources: Mapping[str, str]
     ledger: Ledger
     videos: Sequence[VideoPlan] = ()
+    notes: Sequence[str] = ()
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -148,6 +150,9 @@ class Plan:
         given = {**params, **shared, **self.sources, "keep_data_window": job.keep_data_window}
         if job.truncate:
             given["quantise"] = "truncate"
+        layers = {role: job.layer_of(role) for role in INPUT_ROLES if job.layer_of(role)}
+        if layers:
+            given["layers"] = layers
         if job.offsets:
             given["offsets"] = dict(job.offsets)
         return given
@@ -214,12 +219,13 @@ def preflight(job: MatteJob) -> Plan:
     videos = _video_paths(job, preset, plate, formats)
     images = {name: form for name, form in formats.items() if form.video is None}
     outputs = {e.frame: _output_paths(job, preset, plate, e, images) for e in matched}
+    backdrops = _backdrops(background, plate, matched) if "comp" in formats else {}
+    read = [source for entry in matched for source in entry.files.values()]
     refuse_collisions(
         [*(path for paths in outputs.values() for path in paths.values()), *videos.values()],
-        {path_of(source) for entry in matched for source in entry.files.values()},
+        {path_of(source) for source in (*read, *backdrops.values())},
     )
     _check_folder(job, [path for paths in (*outputs.values(), videos) for path in paths.values()])
-    backdrops = _backdrops(background, plate, matched) if "comp" in formats else {}
     results_bytes = _bytes_per_pixel(needed_from_daemon(formats, background), formats)
     tasks = _tasks(job, matched, outputs, results_bytes, backdrops)
     return Plan(
@@ -238,7 +244,13 @@ def preflight(job: MatteJob) -> Plan:
             rate=job.frame_rate,
             audio=job.audio,
         ),
+        notes=[note for files in inputs.values() for note in _notes(files)],
     )
+
+
+def _notes(files: FrameFiles) -> list[str]:
+    left_out = [f"{files.source}: {files.left_out}"] if files.left_out else []
+    return [*video_notes(files), *left_out]
 
 
 def _preset(job: MatteJob) -> Optional[Preset]:
@@ -354,7 +366,7 @@ def _chosen_frames(job: MatteJob, plate: FrameFiles) -> Optional[list[int]]:
     if job.within is not None:
         frames = sorted(set(frames) & set(parse_frames(job.within)))
     if not frames:
-        raise SequenceError(f"no frame of {job.frames} is within {job.within}")
+        raise SequenceError(f"no frame of {job.frames or job.plate} is within {job.within}")
     return frames
 
 
@@ -399,8 +411,8 @@ def _tasks(
     results_bytes: int,
     backdrops: Mapping[int, Source],
 ) -> list[FrameTask]:
-    used = {source for entry in matched for source in entry.files.values()}
-    headers = _headers(used | set(backdrops.values()))
+    used = {_look(job, *item) for entry in matched for item in entry.files.items()}
+    headers = _headers(used | {_look(job, "background", each) for each in backdrops.values()})
     tasks = [
         _task(job, entry, outputs[entry.frame], headers, results_bytes, backdrops.get(entry.frame))
         for entry in matched
@@ -412,14 +424,26 @@ def _tasks(
     return tasks
 
 
-def _headers(sources: Collection[Source]) -> dict[Source, Any]:
-    def header_of(source: Source) -> Any:
+class _Look(NamedTuple):
+    """A picture as a role sees it: one file may be the plate, and in another layer the hint."""
+
+    source: Source
+    layer: Optional[str]
+    matte: bool
+
+
+def _look(job: MatteJob, role: str, source: Source) -> _Look:
+    return _Look(source, job.layer_of(role), role in MATTE_ROLES)
+
+
+def _headers(looks: Collection[_Look]) -> dict[_Look, Any]:
+    def header_of(look: _Look) -> Any:
         try:
-            return read_header(source)
+            return read_header(look.source, layer=look.layer, matte=look.matte)
         except FrameReadError as problem:
             return problem
 
-    ordered = sorted(sources, key=str)
+    ordered = sorted(looks, key=str)
     with ThreadPoolExecutor(HEADER_THREADS, thread_name_prefix="headers") as pool:
         return dict(zip(ordered, pool.map(header_of, ordered)))
 
@@ -428,12 +452,12 @@ def _task(
     job: MatteJob,
     entry: FrameInputs,
     outputs: Mapping[str, Path],
-    headers: Mapping[Source, Any],
+    headers: Mapping[_Look, Any],
     results_bytes: int,
     backdrop: Optional[Source],
 ) -> FrameTask:
-    found = {role: headers[path] for role, path in entry.files.items()}
-    behind = {} if backdrop is None else {"background": headers[backdrop]}
+    found = {role: headers[_look(job, role, path)] for role, path in entry.files.items()}
+    behind = {} if backdrop is None else {"background": headers[_look(job, "background", backdrop)]}
     opened = [*found.values(), *behind.values()]
     problem = next((each for each in opened if isinstance(each, MattebridgeError)), None)
     if problem is not None:
@@ -441,6 +465,7 @@ def _task(
     plate = found["plate"]
     try:
         _check_sizes(entry, found)
+        _check_window(job, entry, plate)
         colorspaces = _colorspaces(job, {**found, **behind})
     except MattebridgeError as mismatch:
         return FrameTask(entry, outputs, header=plate, problem=mismatch)
@@ -473,6 +498,21 @@ def _check_sizes(entry: FrameInputs, found: Mapping[str, FrameHeader]) -> None:
             )
 
 
+def _check_window(job: MatteJob, entry: FrameInputs, plate: FrameHeader) -> None:
+    """Whether there is anything to store for `--keep-data-window`: a file needs a pixel."""
+    if not job.keep_data_window or "plate" in entry.black:
+        return
+    (rows, columns), _ = overlap(plate.data_window, plate.display_window)
+    if rows.start == rows.stop or columns.start == columns.stop:
+        raise InputsError(
+            f"plate {plate.path} has its data window {plate.data_window} wholly outside of the"
+            f" frame {plate.display_window}, so that none of it can be kept; matte this frame"
+            " without --keep-data-window",
+            field="plate",
+            frame=entry.frame,
+        )
+
+
 def _colorspaces(job: MatteJob, found: Mapping[str, FrameHeader]) -> dict[str, str]:
     """Spaces by role: the job's for the plate and clean plates of its kind, else the file's."""
     plate = found["plate"]
@@ -487,9 +527,12 @@ def _colorspaces(job: MatteJob, found: Mapping[str, FrameHeader]) -> dict[str, s
             space = given
         if space == "unknown":
             advice = "give --colorspace linear or srgb (convert log footage first)"
+            if header.unknown_because:
+                advice = "convert it to Rec.709, or give --colorspace srgb to take it as it is"
             if role == "background":
-                advice = "convert it to one that does, such as EXR, PNG or a Rec.709 video"
-            raise InputsError(f"{header.path} does not name its colour space; {advice}", field=role)
+                advice = "convert it to EXR, PNG or a Rec.709 video"
+            why = header.unknown_because or "does not name its colour space"
+            raise InputsError(f"{header.path} {why}; {advice}", field=role)
         spaces[role] = space
     return spaces
 

@@ -184,6 +184,15 @@ class _Run:
             self.progress.note(f"model '{self.model['name']}' makes no use of --alpha-hint")
         if any(_has_overscan(task) for task in self.plan.tasks):
             self.progress.note("the plate has overscan; only its display window is matted")
+        for note in self.plan.notes:
+            self.progress.note(note)
+        headers = [task.header for task in self.plan.tasks if task.header is not None]
+        lost = sorted({name for header in headers for name in header.lost_metadata})
+        if lost:
+            self.progress.note(
+                f"the outputs lack these metadata of the plate, which cannot be carried (is it text"
+                f" in another encoding than UTF-8?): {', '.join(lost)}"
+            )
 
     # -- the frames ----------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from mattebridge.errors import InputsError, MattebridgeError, UsageError
 from mattebridge.image_io import FrameHeader, timecodes
 from mattebridge.image_io.sequences import FrameFiles, VideoPicture
+from mattebridge.image_io.video_pictures import primaries_named
 from mattebridge.image_io.video_read import probe
 from mattebridge.image_io.video_write import (
     VideoTimes,
@@ -48,8 +49,9 @@ _DECIMALS |= {"47.952": (48000, 1001), "59.94": (60000, 1001), "119.88": (120000
 class VideoPlan:
     """One video to be made.
 
-    times: its rate and clock. ticks: by frame, when it is shown; None for a constant rate. audio:
-    the file that the sound is copied from, and from which second to which.
+    times: its rate and clock. primaries: the number for the tag, that of the plate. ticks: by
+    frame, when it is shown; None for a constant rate. audio: the file that the sound is copied
+    from, and from which second to which.
     """
 
     output: str
@@ -59,6 +61,7 @@ class VideoPlan:
     height: int
     times: VideoTimes
     pixel_aspect: float = 1.0
+    primaries: int = 1
     ticks: Optional[Mapping[int, int]] = None
     timecode: str = ""
     audio: Optional[tuple[Path, float, float]] = None
@@ -114,11 +117,19 @@ def plan_videos(
                 times=times,
                 ticks=ticks,
                 pixel_aspect=first.pixel_aspect,
+                primaries=primaries_named(first.metadata.get("chromaticities")),
                 timecode=_timecode(first),
                 audio=heard,
             )
         )
     return plans
+
+
+def video_notes(files: FrameFiles) -> list[str]:
+    """What a user should know of an input that is a video, such as that it is interlaced."""
+    if files.video is None:
+        return []
+    return [f"{files.video}: {note}" for note in probe(files.video).notes]
 
 
 def _refuse_mixed_sizes(headers: Mapping[int, FrameHeader]) -> None:
@@ -264,6 +275,7 @@ class VideoSinks:
             times=plan.times,
             alpha=plan.output == "premultiplied",
             pixel_aspect=plan.pixel_aspect,
+            primaries=plan.primaries,
             metadata=texts,
             audio=plan.audio,
         )

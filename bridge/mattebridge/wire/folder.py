@@ -29,14 +29,16 @@ DOOR, CTL, LOCK, STATUS, LOG = "door", "ctl", "lock", "status.json", "log"
 def runtime_folder(instance: Optional[str] = None) -> Path:
     """The folder of an instance's sockets; not created here.
 
-    An absolute path (as the argument or in `MATTEBRIDGE_RUNTIME_DIR`) is taken as it is; else
+    An absolute path (as the argument, in `MATTEBRIDGE_RUNTIME_DIR`, or in `MATTEBRIDGE_INSTANCE`
+    where that is the instance) is taken as it is; else
     `$XDG_RUNTIME_DIR/mattebridge/NAME`, else `/run/user/UID/...`, else a folder of the user's own
     in the system's temporary directory. Never below the home directory: sockets and locks do not
     work on a network file system.
     """
-    explicit = instance if instance and os.path.isabs(instance) else None
-    if explicit is None and not instance:
-        explicit = os.environ.get("MATTEBRIDGE_RUNTIME_DIR")
+    explicit = None if instance else os.environ.get("MATTEBRIDGE_RUNTIME_DIR")
+    named = instance or os.environ.get("MATTEBRIDGE_INSTANCE") or ""
+    if not explicit and os.path.isabs(named):
+        explicit = named
     if explicit:
         if not os.path.isabs(explicit):
             raise UnsafeRuntimeError(

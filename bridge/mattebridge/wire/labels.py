@@ -13,6 +13,7 @@ Standard library only; a host without numpy uses it as well.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 # The one label that a host itself gives; all others come from the daemon.
 MATTE_FROM_LUMA = "matte_from_luma"
@@ -32,6 +33,11 @@ SENTENCES: Mapping[str, str] = {
     MATTE_FROM_LUMA: "the alpha of a hint or matte is the same all over, so its luma was used: "
     "give it an alpha, or choose its channel",
 }
+
+
+def noted(notes: Mapping[str, Any]) -> tuple[str, ...]:
+    """The notes of a reply that a host shows like a label: those that are true of the frame."""
+    return tuple(label for label in SENTENCES if notes.get(label) is True)
 
 
 def sentences(labels: Iterable[str]) -> list[str]:

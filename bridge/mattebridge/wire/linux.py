@@ -6,6 +6,7 @@ Imported by `oslayer.find` alone, because the modules that it needs exist on no 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import mmap
@@ -17,7 +18,10 @@ import socket
 import stat
 import struct
 import tempfile
-from collections.abc import Iterable, Sequence
+import termios
+import time
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mattebridge.errors import GeometryError, QuotaError, UnsafeRuntimeError
@@ -28,9 +32,13 @@ F_ADD_SEALS = 1033
 F_GET_SEALS = 1034
 SEAL_SEAL, SEAL_SHRINK, SEAL_GROW = 0x1, 0x2, 0x4
 ARENA_SEALS = SEAL_SEAL | SEAL_SHRINK | SEAL_GROW
+# Memory is allocated in steps of this size: the kernel clears one in about 20 ms.
+STEP_BYTES = 32 << 20
 PR_SET_PDEATHSIG = 1
 # Room for descriptors in one record. The kernel's limit is 253; a session has at most 8 arenas.
 MAX_DESCRIPTORS = 16
+# How often, and in which intervals, a connection is looked at to see whether its peer is sending.
+LOOKS, LOOK_S = 8, 0.001
 INT_BYTES = struct.calcsize("i")
 
 
@@ -140,20 +148,67 @@ class Pipe:
         os.close(self._write)
 
 
+def _memory_pages() -> tuple[int, int, int]:
+    """Pages of this process: in its address space, in memory, and of those the shared ones."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            size, resident, shared = (int(word) for word in file.read().split()[:3])
+    except OSError:
+        return 0, 0, 0
+    return size, resident, shared
+
+
+def _accepted_at(address: bytes) -> Iterator[socket.socket]:
+    """Duplicates of this process's stream connections whose own end is at an address."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            ours = socket.socket(fileno=os.dup(int(name)))
+            ends_here = ours.family == socket.AF_UNIX and ours.type == socket.SOCK_STREAM
+            if (
+                ends_here
+                and os.fsencode(ours.getsockname()) == address
+                and not ours.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            ):
+                yield ours
+            else:
+                ours.close()
+
+
+def _unread_bytes(connection: socket.socket) -> int:
+    (count,) = struct.unpack("i", fcntl.ioctl(connection.fileno(), termios.FIONREAD, bytes(4)))
+    return int(count)
+
+
 class LinuxLayer:
     """Linux's answers; see `OsLayer` for what each method gives."""
 
     # -- memory ---------------------------------------------------------------------------------
 
     def create_memory(self, size_bytes: int) -> int:
+        """See `Memory`."""
+        steps = self.allocate_memory(size_bytes)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                return int(done.value)
+
+    def allocate_memory(self, size_bytes: int) -> Generator[None, None, int]:
         """See `Memory`. Allocated now: a machine without memory answers here, not by SIGBUS."""
         descriptor = os.memfd_create("mattebridge", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
-            os.posix_fallocate(descriptor, 0, size_bytes)
+            for start in range(0, size_bytes, STEP_BYTES):
+                os.posix_fallocate(descriptor, start, min(STEP_BYTES, size_bytes - start))
+                yield
             fcntl.fcntl(descriptor, F_ADD_SEALS, ARENA_SEALS)
+        except GeneratorExit:
+            os.close(descriptor)
+            raise
         except OSError as error:
             os.close(descriptor)
-            if error.errno in (errno.ENOSPC, errno.ENOMEM, errno.EFBIG):
+            if error.errno == errno.EFBIG:
+                raise _file_limit(size_bytes) from error
+            if error.errno in (errno.ENOSPC, errno.ENOMEM):
                 raise QuotaError(
                     f"the machine has no {size_bytes >> 20} MiB of shared memory left: close "
                     "other sessions or ask for fewer outputs",
@@ -238,6 +293,20 @@ class LinuxLayer:
             return Peer(pid=int(parts[-1]), uid=int(parts[-3]))
         return Peer(-1, -1)
 
+    def end_connections(self, address: Path, *, only_sending: bool) -> int:
+        """See `Connections`. Works on duplicates: numbers may change hands while this looks."""
+        with contextlib.ExitStack() as stack:
+            found = [stack.enter_context(ours) for ours in _accepted_at(os.fsencode(address))]
+            sending: Counter[socket.socket] = Counter()
+            for _look in range(LOOKS if only_sending else 0):
+                sending.update(ours for ours in found if _unread_bytes(ours))
+                time.sleep(LOOK_S)
+            ending = [ours for ours in found if sending[ours] > LOOKS // 2 or not only_sending]
+            for ours in ending:
+                with contextlib.suppress(OSError):
+                    ours.shutdown(socket.SHUT_RDWR)
+        return len(ending)
+
     def wait(self, sources: Iterable[int], timeout_s: float) -> set[int]:
         """See `Connections`."""
         poller = select.poll()
@@ -303,8 +372,6 @@ class LinuxLayer:
 
     def die_with_parent(self) -> None:
         """See `Machine`. The kernel watches the thread that started this process."""
-        import ctypes
-
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
@@ -331,11 +398,17 @@ class LinuxLayer:
 
     def resident_bytes(self) -> int:
         """See `Machine`."""
-        try:
-            with open("/proc/self/statm", encoding="ascii") as file:
-                return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        except OSError:
-            return 0
+        return _memory_pages()[1] * os.sysconf("SC_PAGE_SIZE")
+
+    def private_bytes(self) -> int:
+        """See `Machine`."""
+        _size, resident, shared = _memory_pages()
+        return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+
+    def release_memory(self) -> None:
+        """See `Machine`. glibc keeps what was freed; other C libraries lack the call."""
+        with contextlib.suppress(AttributeError, OSError):
+            ctypes.CDLL(None).malloc_trim(0)
 
     def total_memory_bytes(self) -> int:
         """See `Machine`."""
@@ -363,3 +436,13 @@ def _record_socket() -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     connection.setblocking(False)
     return connection
+
+
+def _file_limit(size_bytes: int) -> QuotaError:
+    soft, _hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return QuotaError(
+        f"{size_bytes >> 20} MiB of shared memory are over the size limit of files that the daemon "
+        f"was started with ({soft >> 10} KiB): start it with `ulimit -f unlimited`",
+        limit="file_size",
+        retry=False,
+    )

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import mmap
 import sys
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Optional, Protocol
 
@@ -32,6 +32,12 @@ class Memory(Protocol):
 
     def create_memory(self, size_bytes: int) -> int:
         """Zeroed memory that can neither shrink nor grow, its pages allocated; `QuotaError`."""
+
+    def allocate_memory(self, size_bytes: int) -> Generator[None, None, int]:
+        """The same in steps of a few hundredths of a second: it yields after each.
+
+        Whoever stops in the middle closes the generator, and nothing remains.
+        """
 
     def check_memory(self, descriptor: int, size_bytes: int) -> None:
         """Raise `GeometryError` unless this is such memory, of at least `size_bytes`."""
@@ -72,6 +78,12 @@ class Connections(Protocol):
 
     def control_peer(self, address: str) -> Peer:
         """The process behind a message, from the peer address that ZeroMQ gives with it."""
+
+    def end_connections(self, address: Path, *, only_sending: bool) -> int:
+        """End the control connections that this process accepted at an address; how many.
+
+        only_sending: those alone whose other end is sending while this looks.
+        """
 
     def wait(self, sources: Iterable[int], timeout_s: float) -> set[int]:
         """Those of the descriptors that can be read, as soon as there is one; empty at the end.
@@ -129,6 +141,12 @@ class Machine(Protocol):
 
     def resident_bytes(self) -> int:
         """Memory that this process holds; 0 where the system does not say."""
+
+    def private_bytes(self) -> int:
+        """The part of it that is not shared memory or a file; 0 where the system does not say."""
+
+    def release_memory(self) -> None:
+        """Give memory that was freed back to the system, where it can be done."""
 
     def total_memory_bytes(self) -> int:
         """The machine's memory, or the limit set for this process's group where that is less."""

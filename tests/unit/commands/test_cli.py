@@ -448,3 +448,48 @@ def test_sample_renders_a_shot_and_says_what_to_type_next(tmp_path, capsys):
     assert read_frame(plate.replace("####", "0007")).pixels.shape == (36, 64, 3)
     with pytest.raises(SystemExit):
         cli.main(["sample", "x", "--size", "big"])
+
+
+def test_sample_asks_before_it_replaces_and_never_replaces_what_is_not_its_own(tmp_path, capsys):
+    shot = tmp_path / "shot"
+    again = ["sample", str(shot), "--frames", "1", "--size", "64x36"]
+    assert cli.main(again) == 0
+    before = (shot / "shot.json").read_bytes()
+    assert cli.main([*again, "--seed", "2"]) == 2
+    assert "shot.json exists already; use --existing overwrite" in capsys.readouterr().err
+    assert (shot / "shot.json").read_bytes() == before
+    assert cli.main([*again, "--seed", "2", "--existing", "overwrite"]) == 0
+    assert (shot / "shot.json").read_bytes() != before
+    mine = shot / "plate" / "hero.1001.exr"
+    mine.write_bytes(b"mine")
+    assert cli.main([*again, "--existing", "overwrite"]) == 2
+    assert "hero.1001.exr is no frame of a sample shot" in capsys.readouterr().err
+    assert mine.read_bytes() == b"mine"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "shot.json").write_text("{}")
+    for existing in ("error", "overwrite"):
+        assert cli.main(["sample", str(other), "--frames", "1", "--existing", existing]) == 2
+    assert (other / "shot.json").read_text() == "{}"
+
+
+CLOSED_STREAMS = """
+import os, sys
+from mattebridge import cli
+shot, ended = sys.argv[1:]
+status = cli.main(["sample", shot, "--frames", "1", "--size", "64x36"])
+streams = [os.readlink(f"/proc/self/fd/{number}") for number in (0, 1, 2)]
+open(ended, "w").write("\\n".join([str(status), *streams]))
+"""
+
+
+@pytest.mark.parametrize("closed", [(1,), (2,), (0,), (0, 1, 2)])
+def test_closed_standard_streams_are_no_bug_and_their_numbers_no_files(tmp_path, closed):
+    """As in `mattebridge sample shot >&-`."""
+    ended = tmp_path / "ended"
+    command = [sys.executable, "-c", CLOSED_STREAMS, str(tmp_path / "shot"), str(ended)]
+    closing = " ".join(f"{number}>&-" for number in closed)
+    subprocess.run(["sh", "-c", f'exec "$@" {closing}', "sh", *command], check=True, timeout=120)
+    status, *streams = ended.read_text().split("\n")
+    assert status == "0"
+    assert [streams[number] for number in closed] == ["/dev/null"] * len(closed)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from fakes.farm import ROOT, paint_shot
 from fakes.inprocess_client import InProcessClient
@@ -331,6 +332,7 @@ def test_a_job_is_written_with_the_shots_values_and_options(shot, no_tools, caps
     template = (folder / "template.yaml").read_text()
     assert "timeout: 900\n" in template
     assert "amount.worker.gpu" in template
+    assert needs_of(template) == {"attr.worker.os.family": ["linux"], "amount.worker.gpu": 1}
     for word in ("--set=band=3", "--no-match-exposure", "--exact", "--format=exr,comp=png"):
         assert f'            - "{word}"\n' in template
     said = capsys.readouterr().out
@@ -417,7 +419,74 @@ def test_every_template_travels_with_the_package():
     assert (farm.farm_folder() / "openjd" / "template.yaml").is_file()
 
 
+@pytest.mark.parametrize(
+    "path", ["P:\\shots\\p.####.exr", "\\\\server\\p.####.exr", "P:/p.####.exr"]
+)
+@pytest.mark.parametrize("option", ["plate", "--clean-plate", "-o", "--to", "--background"])
+def test_a_path_of_windows_is_refused_and_never_made_one_of_this_folder(
+    option, path, shot, no_tools, capsys
+):
+    given = ["plate.####.exr", "--frames", "1001-1002", "--unchecked", "-o", "out"]
+    given = [path, *given[1:]] if option == "plate" else [*given, option, path]
+    assert cli.main(["farm", "submit", *given]) == 2
+    assert "is a path of Windows, and the workers of this job run Linux" in capsys.readouterr().err
+    assert not (shot / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("plate", "left_out"),
+    [
+        ('say "cut".####.exr', {"deadline10.txt", "royalrender.cfg"}),
+        ("a<b>.####.exr", {"deadline10.txt", "royalrender.cfg"}),
+    ],
+)
+def test_a_path_that_one_queue_cannot_hold_leaves_the_job_to_the_others(
+    plate, left_out, shot, no_tools, capsys
+):
+    farm_files = shot / "out" / "farm"
+    given = ["--frames", "1001-1002", "--unchecked", "-o", "out", "--queue", "none"]
+    assert cli.main(["farm", "submit", "plate.####.exr", *given]) == 0
+    every = {path.name for path in farm_files.iterdir()}
+    capsys.readouterr()
+    assert cli.main(["farm", "submit", plate, *given]) == 0
+    said = capsys.readouterr().out
+    # Those of the job before would submit another plate.
+    assert {path.name for path in farm_files.iterdir()} == every - left_out
+    for name in left_out:
+        assert f"without {name}: " in said
+        assert f"farm/{name}" not in said
+    assert str(shot / plate) in shlex.split(_opencue_command(farm_files))
+
+
+def test_the_queue_that_was_asked_for_must_be_able_to_hold_the_job(
+    shot, no_tools, monkeypatch, capsys
+):
+    monkeypatch.setattr(farm.shutil, "which", lambda name: f"/usr/bin/{name}")
+    given = ["farm", "submit", 'a "b".####.exr', "--frames", "1", "--unchecked", "-o", "out"]
+    assert cli.main([*given, "--queue", "deadline10"]) == 2
+    assert "Deadline 10 cannot take" in capsys.readouterr().err
+    assert not (shot / "out").exists()
+
+
+def test_every_line_for_deadline_is_an_argument(shot, no_tools):
+    assert submit("--name", "#3 mattes") == 0
+    folder = shot / "out" / "farm"
+    lines = (folder / "deadline10.txt").read_text().splitlines()
+    assert lines[0] == "-SubmitCommandLineJob"
+    assert [line for line in lines[1::2] if not line.startswith("-")] == []
+    assert len(lines) % 2 == 1
+    assert farm.QUEUES["deadline10"].command(folder) == ["deadlinecommand", *lines]
+    assert lines[lines.index("-name") + 1] == "#3 mattes"
+
+
 # ---------------------------------------------------------------------------------------- recipes
+
+
+def needs_of(template: str) -> dict:
+    """What the job asks of a worker."""
+    needs = yaml.safe_load(template)["steps"][0]["hostRequirements"]
+    found = {each["name"]: each["anyOf"] for each in needs.get("attributes", [])}
+    return {**found, **{each["name"]: each["min"] for each in needs.get("amounts", [])}}
 
 
 def job_of(command: list[str]) -> MatteJob:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Generator
+from typing import Any
 
 import pytest
 
@@ -103,14 +106,23 @@ def test_a_plate_that_was_just_added_is_not_the_one_that_makes_room() -> None:
     plates.clear()
 
 
+def made(steps: Generator[None, None, Any]) -> Any:
+    """The result of work in steps."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return done.value
+
+
 def _copied(stride: int, padding: bytes) -> str:
     """The digest of two rows of 16 samples, copied out of an arena with this stride."""
     arena = oslayer.current().create_memory(4096)
     rows = b"".join(bytes(range(16)) + padding * (stride - 16) for _ in range(2))
     os.pwrite(arena, HEADER.pack(HEADER_MAGIC, HEADER_VERSION, 3, 3), 0)
     os.pwrite(arena, rows, HEADER_BYTES)
-    fd, _plane, digest = copy_clean_plate(
-        arena, 3, Plane("clean_plate", HEADER_BYTES, 16, 2, 1, "u1", stride)
+    fd, _plane, digest = made(
+        copy_clean_plate(arena, 3, Plane("clean_plate", HEADER_BYTES, 16, 2, 1, "u1", stride))
     )
     os.close(fd)
     os.close(arena)
@@ -118,7 +130,5 @@ def _copied(stride: int, padding: bytes) -> str:
 
 
 def test_a_digest_is_that_of_the_samples_whatever_lies_between_the_rows() -> None:
-    import hashlib
-
     expected = hashlib.sha256(bytes(range(16)) * 2).hexdigest()
     assert _copied(16, b"") == _copied(64, b"\0") == _copied(64, b"\1") == expected

@@ -76,6 +76,21 @@ def test_the_instance_is_the_argument_then_the_environment_then_the_default(
     assert instance_name("other") == "other"
 
 
+def test_an_absolute_path_is_an_instance_in_the_environment_as_in_the_argument(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MATTEBRIDGE_INSTANCE", "/run/farm/job")
+    assert runtime_folder() == Path("/run/farm/job")
+    assert runtime_folder("/run/other") == Path("/run/other")
+    assert runtime_folder("v1").name == "v1"
+    monkeypatch.setenv("MATTEBRIDGE_RUNTIME_DIR", "/run/elsewhere")
+    assert runtime_folder() == Path("/run/elsewhere")
+    monkeypatch.delenv("MATTEBRIDGE_RUNTIME_DIR")
+    monkeypatch.setenv("MATTEBRIDGE_INSTANCE", "run/farm")
+    with pytest.raises(UnsafeRuntimeError, match="would leave"):
+        runtime_folder()
+
+
 # -- places --------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """One frame through the engine: what the model sees, what the host gets, and every error."""
 
 import dataclasses
+import errno
 import subprocess
 import sys
 
@@ -631,6 +632,68 @@ def test_running_out_of_memory_is_the_frames_error_and_says_the_size():
 
     with pytest.raises(OutOfMemoryError, match="31x24"):
         matte(pair(), model=Greedy())
+
+
+def _opencv_is_short_of_memory():
+    # A matrix of 2^60 bytes: OpenCV's own allocator refuses it on every machine.
+    import cv2
+
+    cv2.copyMakeBorder(np.zeros((2, 2), np.uint8), 0, 2**30, 0, 2**30, cv2.BORDER_REPLICATE)
+
+
+def _torch_is_short_of_memory():
+    torch.empty(2**60, dtype=torch.uint8)
+
+
+def _numpy_is_short_of_memory():
+    np.empty(2**60, np.uint8)
+
+
+def _a_file_cannot_be_mapped():
+    raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+
+SHORT_OF_MEMORY = [
+    _opencv_is_short_of_memory,
+    _torch_is_short_of_memory,
+    _numpy_is_short_of_memory,
+    _a_file_cannot_be_mapped,
+]
+
+
+@pytest.mark.parametrize("library", SHORT_OF_MEMORY)
+def test_memory_exhausted_in_any_library_is_the_frames_error(library):
+    class Greedy(Keyer):
+        def matte(self, given, checkpoint):
+            library()
+
+    with pytest.raises(OutOfMemoryError, match="a frame of 31x24 with model 'keyer'"):
+        matte(pair(), model=Greedy())
+
+
+@pytest.mark.parametrize("library", SHORT_OF_MEMORY)
+def test_memory_exhausted_while_weights_load_names_the_model(library):
+    class Heavy(Keyer):
+        def load(self, device):
+            library()
+
+    engine = Engine(registry=registry_of(Heavy()))
+    with pytest.raises(OutOfMemoryError, match="the weights of model 'keyer'"):
+        engine.load_model("keyer")
+    with pytest.raises(OutOfMemoryError, match="the weights of model 'keyer'"):
+        matte(pair(), engine=engine)
+    assert engine.loaded_models() == []
+
+
+def test_other_errors_of_those_libraries_stay_what_they_are():
+    import cv2
+
+    class Broken(Keyer):
+        def matte(self, given, checkpoint):
+            cv2.resize(np.zeros((2, 2), np.float32), (0, 0))
+
+    with pytest.raises(cv2.error):
+        matte(pair(), model=Broken())
 
 
 # --- models and clean plates that stay ------------------------------------------------------------

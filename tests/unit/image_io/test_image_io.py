@@ -346,12 +346,21 @@ def test_a_coloured_picture_is_no_matte_unless_a_channel_is_named(tmp_path):
         read_matte(tmp_path / "h.exr", channel="A")
 
 
-def test_a_white_alpha_beside_a_picture_is_no_matte(tmp_path):
-    pixels = picture()
+def test_beside_a_white_alpha_the_luma_of_a_picture_is_the_matte(tmp_path):
+    pixels = np.repeat(picture(channels=1), 4, axis=2)
     pixels[..., 3] = 1.0
-    write_frame(tmp_path / "h.exr", pixels)
-    with pytest.raises(FrameReadError, match="1 everywhere"):
-        read_matte(tmp_path / "h.exr")
+    write_frame(tmp_path / "h.exr", pixels, Encoding(dtype="float"))
+    np.testing.assert_allclose(read_matte(tmp_path / "h.exr"), pixels[..., :1], atol=1e-6)
+    np.testing.assert_array_equal(read_matte(tmp_path / "h.exr", channel="A"), pixels[..., 3:])
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_an_alpha_that_is_all_there_is_to_say_stays_the_matte(tmp_path, value):
+    """A shape that is outside of the frame is alpha 0; a flat grey has no other values."""
+    pixels = picture() if value == 0.0 else np.full((4, 5, 4), 0.5, np.float32)
+    pixels[..., 3] = value
+    write_frame(tmp_path / "h.tif", pixels, Encoding(dtype="float"))
+    assert np.unique(read_matte(tmp_path / "h.tif")).tolist() == [value]
 
 
 # ------------------------------------------------------------------- windows, aspect, orientation

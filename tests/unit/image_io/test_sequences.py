@@ -429,3 +429,20 @@ def test_two_plates_of_one_output_and_an_output_on_an_input_are_refused(files):
         refuse_collisions(paths, [])
     with pytest.raises(SequenceError, match="is an input"):
         refuse_collisions([folder / "alpha" / ".." / "a.png"], [folder / "a.png"])
+
+
+def test_a_plate_that_leads_into_the_output_folder_is_never_written_over(files):
+    folder = files("a.exr", "out/alpha/a.exr", "far/b.exr")
+    (folder / "linked.exr").symlink_to("out/alpha/a.exr")
+    (folder / "linked-twice.exr").symlink_to("linked.exr")
+    (folder / "second-name.exr").hardlink_to(folder / "out" / "alpha" / "a.exr")
+    output = folder / "out" / "alpha" / "a.exr"
+    for name in ("linked.exr", "linked-twice.exr", "second-name.exr"):
+        with pytest.raises(SequenceError, match=rf"is an input of this job \(.*{name} leads to it"):
+            refuse_collisions([output], [folder / name])
+    # Links that lead elsewhere, or nowhere, are no collision.
+    (folder / "elsewhere.exr").symlink_to("far/b.exr")
+    (folder / "nowhere.exr").symlink_to("gone.exr")
+    refuse_collisions(
+        [output], [folder / "a.exr", folder / "elsewhere.exr", folder / "nowhere.exr"]
+    )

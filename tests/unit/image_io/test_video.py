@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from mattebridge.errors import FrameReadError, FrameWriteError, UsageError
-from mattebridge.image_io import video_read
 from mattebridge.image_io.video_read import VideoReader, probe
+from mattebridge.image_io.video_times import indexed, read_through
 from mattebridge.image_io.video_write import VIDEO_FORMATS, VideoFormat, VideoTimes, open_video
 
 WIDTH, HEIGHT = 64, 48
@@ -199,10 +199,8 @@ def test_the_times_in_the_index_of_a_mov_are_those_of_its_pictures(tmp_path, nam
     )  # fmt: skip
     with av.open(str(path)) as source:
         stream = source.streams.video[0]
-        indexed = video_read._indexed(source, stream)
-        assert indexed == (
-            None if name == "h264" else video_read._read_through(source, stream).times
-        )
+        found = indexed(source, stream)
+        assert found == (None if name == "h264" else read_through(source, stream).times)
 
 
 def test_a_mov_that_ends_before_the_pictures_of_its_index_is_refused(tmp_path):

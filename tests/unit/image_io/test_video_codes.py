@@ -156,7 +156,7 @@ def test_twelve_bits_of_rgb_are_rounded_and_not_cut_off(tmp_path):
 
     codes = np.arange(65536, dtype=np.uint16).reshape(256, 256, 1).repeat(3, axis=2)
     (red, _, _) = planes_of(frame_of(codes, "gbrp12le", matrix=1))
-    assert np.abs(red - codes[..., 0] * 4095 / 65535).max() <= 0.5
+    assert np.abs(red - codes[..., 0].astype(float) * 4095 / 65535).max() <= 0.5
 
 
 def test_alpha_of_ten_bits_is_full_range_in_limited_range_video(tmp_path):
@@ -181,13 +181,15 @@ def test_packed_pictures_are_read_like_planar_ones(planar, packed):
         kind = "<u2" if bits > 8 else "u1"
         samples = rng.integers(0, 1 << bits, plane.buffer_size // np.dtype(kind).itemsize)
         plane.update(samples.astype(kind).tobytes())
-    given = [pixels_of(each, LEFT, Orientation()) for each in (frame, frame.reformat(format=packed))]
+    given = [
+        pixels_of(each, LEFT, Orientation()) for each in (frame, frame.reformat(format=packed))
+    ]
     np.testing.assert_array_equal(*given)
 
 
 # ---------------------------------------------------------------------------------------- chroma
 
-SLOPE = 3.0  # codes of 8 bits from one luma sample to the next
+SLOPE = 4.0  # codes of 8 bits from one luma sample to the next
 
 
 def chroma_ramp(subsampling: str, x: float, y: float) -> av.VideoFrame:
@@ -198,7 +200,7 @@ def chroma_ramp(subsampling: str, x: float, y: float) -> av.VideoFrame:
     cb = 128 + SLOPE * (columns[None] - 32) + 0 * rows[:, None]
     cr = 128 + SLOPE * (rows[:, None] - 32) + 0 * columns[None]
     luma = np.full((64, 64), 126)
-    planes = [luma, cb.round().astype(int), cr.round().astype(int)]
+    planes = [luma, *(each.clip(0, 255).astype(int) for each in (cb, cr))]
     return frame_of_planes(f"yuv{subsampling}p", planes)
 
 
@@ -233,9 +235,7 @@ def test_chroma_is_read_where_the_stream_has_it(
     tmp_path, codec, suffix, options, subsampling, place
 ):
     frame = chroma_ramp(subsampling, *place)
-    path = stored(
-        tmp_path / f"a{suffix}", codec, frame, options, colorspace=1, color_range=LIMITED
-    )
+    path = stored(tmp_path / f"a{suffix}", codec, frame, options, colorspace=1, color_range=LIMITED)
     # Half a sample is the error of a wrong place; rounding and the codec move it by less than 0.1.
     assert places_read(path) == pytest.approx((0.0, 0.0), abs=0.15)
 
@@ -260,9 +260,11 @@ def test_chroma_is_written_on_the_left_where_readers_look_for_it(tmp_path, name)
     inner = (slice(HEIGHT // down // 4, -(HEIGHT // down) // 4), slice(WIDTH // 8, -WIDTH // 8))
     true_cb = 128 * step + slopes[0] * (at_x[None] - WIDTH / 2) + 0 * at_y[:, None]
     true_cr = 128 * step + slopes[1] * (at_y[:, None] - HEIGHT / 2) + 0 * at_x[None]
-    # A mean over thousands of samples: what the codec loses has no direction.
-    assert abs((planes[1] - true_cb)[inner].mean()) <= 0.25 * slopes[0]
-    assert abs((planes[2] - true_cr)[inner].mean()) <= 0.25 * slopes[1]
+    # The middle instead of the left is 0.5 of a slope, and a mean over thousands of samples moves
+    # little by what a codec loses: most by MPEG-4, by 0.32.
+    bound = 0.4 if name == "mp4v" else 0.25
+    assert abs((planes[1] - true_cb)[inner].mean()) <= bound * slopes[0]
+    assert abs((planes[2] - true_cr)[inner].mean()) <= bound * slopes[1]
 
 
 @pytest.mark.parametrize("subsampling", ["411", "410", "440"])
@@ -272,7 +274,7 @@ def test_rare_chroma_grids_are_read_at_their_place(tmp_path, subsampling):
     rows = np.arange(64 // down) * down + (down - 1) / 2
     cb = 128 + SLOPE * (columns[None] - 32) + 0 * rows[:, None]
     cr = 128 + SLOPE * (rows[:, None] - 32) + 0 * columns[None]
-    planes = [np.full((64, 64), 126), cb.round().astype(int), cr.round().astype(int)]
+    planes = [np.full((64, 64), 126), *(each.clip(0, 255).astype(int) for each in (cb, cr))]
     frame = frame_of_planes(f"yuv{subsampling}p", planes)
     path = stored(tmp_path / "a.mkv", "ffv1", frame, colorspace=1, color_range=LIMITED)
     assert places_read(path) == pytest.approx((0.0, 0.0), abs=0.15)
@@ -323,3 +325,61 @@ def test_a_video_that_is_turned_by_an_odd_angle_is_refused(tmp_path):
     with_matrix(tmp_path / "a.mov", (0.866, 0.5, -0.5, 0.866))
     with pytest.raises(FrameReadError, match="turned by an odd angle; render it upright"):
         probe(tmp_path / "a.mov")
+
+
+# ------------------------------------------------------------------------------------- primaries
+
+
+@pytest.mark.parametrize(
+    ("tags", "name"),
+    [
+        ({"color_primaries": 9, "colorspace": 9, "color_trc": 14}, "BT.2020"),
+        ({"color_primaries": 2, "colorspace": 9, "color_trc": 2}, "BT.2020"),
+        ({"color_primaries": 12, "colorspace": 1, "color_trc": 13}, "Display P3"),
+        ({"color_primaries": 11, "colorspace": 1, "color_trc": 1}, "DCI-P3"),
+        ({"color_primaries": 9, "colorspace": 9, "color_trc": 16}, "PQ"),
+        ({"color_primaries": 9, "colorspace": 9, "color_trc": 18}, "HLG"),
+    ],
+)
+def test_wide_primaries_are_not_taken_for_those_of_rec709(tmp_path, tags, name):
+    planes = [np.full((HEIGHT, WIDTH), code) for code in (502, 512, 512)]
+    frame = frame_of_planes("yuv444p10le", planes)
+    info = probe(stored(tmp_path / "a.mkv", "ffv1", frame, color_range=LIMITED, **tags))
+    assert info.colorspace == "unknown"
+    assert name in info.header.unknown_because
+    assert info.header.metadata["chromaticities"][0] == (0.708 if tags["colorspace"] == 9 else 0.68)
+
+
+@pytest.mark.parametrize("primaries", [1, 2, 5, 6])
+def test_rec709_and_standard_definition_are_srgb(tmp_path, primaries):
+    planes = [np.full((HEIGHT, WIDTH), code) for code in (502, 512, 512)]
+    frame = frame_of_planes("yuv444p10le", planes)
+    path = stored(
+        tmp_path / "a.mkv", "ffv1", frame, color_range=LIMITED, colorspace=1,
+        color_primaries=primaries, color_trc=1,
+    )  # fmt: skip
+    info = probe(path)
+    assert (info.colorspace, info.header.unknown_because) == ("srgb", "")
+    assert "chromaticities" not in info.header.metadata
+
+
+@pytest.mark.parametrize(("matrix", "name"), [(8, "YCgCo"), (10, "constant luminance"), (14, "IC")])
+def test_a_matrix_that_is_not_read_is_refused(tmp_path, matrix, name):
+    planes = [np.full((HEIGHT, WIDTH), code) for code in (502, 512, 512)]
+    frame = frame_of_planes("yuv444p10le", planes)
+    path = stored(tmp_path / "a.mkv", "ffv1", frame, color_range=LIMITED, colorspace=matrix)
+    with pytest.raises(FrameReadError, match=f"{name}.*convert it to Rec.709"):
+        probe(path)
+
+
+@pytest.mark.parametrize("name", ["prores4444", "h264", "ffv1-16", "h265"])
+def test_a_video_is_tagged_with_the_primaries_of_its_plate(tmp_path, name):
+    form = VIDEO_FORMATS[name]
+    for primaries in (1, 9, 12):
+        path = tmp_path / f"{primaries}{form.suffix}"
+        writer = open_video(
+            path, form, width=WIDTH, height=HEIGHT, times=VideoTimes(RATE), primaries=primaries
+        )
+        writer.add(np.zeros((HEIGHT, WIDTH, 3), form.dtype))
+        writer.close()
+        assert int(decoded(path).color_primaries) == primaries

@@ -58,3 +58,9 @@ def test_each_sentence_is_shown_once_and_an_unknown_label_is_never_alone() -> No
         "the daemon reports 'new_word', which this version does not know: update mattebridge here",
     ]
     assert warnings_of([]) == []
+
+
+def test_a_note_with_a_sentence_counts_where_it_is_true() -> None:
+    notes = {"clean_plate_is_the_plate": True, "exposure_unmatched": False, "refined_share": 0.5}
+    assert labels.noted(notes) == ("clean_plate_is_the_plate",)
+    assert labels.noted({}) == ()

@@ -87,7 +87,6 @@ def card_of(weights: WeightsRecord) -> ModelCard:
         summary=f"{network} with {weights.settings['backbone']}: plate and clean plate",
         digest=weights.digest,
         licence=weights.licence,
-        accepts_hdr=True,
         # The published figures are for clean plates that were not aligned.
         default_alignment="off",
         needs_torch=True,

@@ -13,8 +13,7 @@ module describes what its step saves; `benchmarks/bench_background_matting.py` m
 of the folded convolutions may choose other cells where errors are nearly equal; in cells that both
 ways chose, alpha and foreground agree to 1e-3 at worst and to 1e-5 and 2e-5 on average.
 
-Where the plate is above 1, the network is given 1, and what was cut off is added to the foreground,
-so that highlights keep their light and every other pixel is the published one.
+Plates are cut to 0..1 first, as the networks were trained.
 """
 
 from __future__ import annotations
@@ -129,18 +128,14 @@ class FastMatting:
     ) -> FastMatte:
         """The matte of one frame.
 
-        plate, clean_plate: (H, W, 3) float32, display-encoded, at least 0, of one size; never
-        written to. look: other settings than the network's own. Sizes that are not a multiple of 4
+        plate, clean_plate: (H, W, 3) float32, display-encoded, of one size, cut to 0..1;
+        never written to. look: other settings than the network's own. Sizes that are not a multiple of 4
         are padded by edge replication and cropped.
         """
-        seen, seen_clean = _within_range(plate), _within_range(clean_plate)
+        plate, clean_plate = _within_range(plate), _within_range(clean_plate)
         if self._look is None:
-            matte = self._everywhere(seen, seen_clean, checkpoint)
-        else:
-            matte = self._refined(seen, seen_clean, look or self._look, checkpoint)
-        if seen is not plate:
-            matte.foreground.add_((plate - 1).clamp_(min=0))
-        return matte
+            return self._everywhere(plate, clean_plate, checkpoint)
+        return self._refined(plate, clean_plate, look or self._look, checkpoint)
 
     def choose_tiles(self, chosen: Tensor) -> Tiles:
         """The tiles in which a selection of cells, (H/4, W/4) bool, would be refined."""

@@ -3,8 +3,8 @@
     WeightsRecord.read --> state dict --network_from--> plain network --FastMatting--> matte
                                               `-- exact=True: the plain forward itself
 
-Alpha and foreground are the published ones. The network is given the plate cut at 1, and what was
-cut off is added to the foreground, so that highlights keep their light.
+Alpha and foreground are the published ones, of plates cut at 1. The engine gives highlights their
+light back (engine/finish.py), as far as it is the subject's own.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class BackgroundMattingModel(MattingModel):
         returned = network(*pair)
         checkpoint("finish")
         refined = look is not None
-        foreground = returned[1][0].permute(1, 2, 0) + (plate - 1).clamp_(min=0)
+        foreground = returned[1][0].permute(1, 2, 0)
         error = returned[4 if refined else 2][0, 0]
         return FastMatte(
             returned[0][0, 0], foreground, error, returned[5][0, 0] if refined else None

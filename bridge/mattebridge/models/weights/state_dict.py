@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from mattebridge.errors import ModelError
+from mattebridge.models.memory import is_exhausted
 from mattebridge.models.weights.file import read_whole
 
 # Left by DataParallel, and by the published TorchScript wrapper.
@@ -92,6 +93,8 @@ def _parse_safetensors(data: bytes, label: str) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(data)
     except (safetensors.SafetensorError, ValueError, RuntimeError, KeyError) as error:
+        if is_exhausted(error):
+            raise
         raise _unreadable(label, error) from error
 
 
@@ -132,6 +135,8 @@ def _parse_pickled(data: bytes, label: str) -> Any:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     # Damaged archives and pickles raise exceptions of any kind; no other code runs here.
     except Exception as error:
+        if is_exhausted(error):
+            raise
         raise _unreadable(label, error) from error
 
 

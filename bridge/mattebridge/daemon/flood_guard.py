@@ -1,0 +1,56 @@
+"""A bound on the memory that a message without an end can take.
+
+ZeroMQ collects all parts of a message before the front sees the first, and has no limit for their
+number. So the front looks at its own memory a few times a second. When that has grown by more than
+it ever needs, the connections of the control socket that are sending at this moment are closed:
+ZeroMQ then drops what it has collected for them. A client that was closed by mistake connects again
+by itself. Where nothing is being sent and the memory is still beyond a hard limit, all of them are.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from mattebridge.wire import oslayer
+
+log = logging.getLogger(__name__)
+
+# The front itself needs some 40 MiB. Remembered replies and outboxes of many clients are the most
+# that may come to it quickly.
+GROWTH_BYTES = 128 << 20
+HARD_LIMIT_BYTES = 1 << 30
+
+
+class FloodGuard:
+    """Watches the memory of this process, and closes connections that fill it."""
+
+    def __init__(self, control_socket: Path) -> None:
+        self._path = control_socket
+        self._layer = oslayer.current()
+        self._normal_bytes = self._layer.private_bytes()
+        self._closed = False
+
+    def tick(self) -> int:
+        """To be called a few times a second; how many connections were closed."""
+        used = self._layer.private_bytes()
+        if self._closed:
+            self._closed = False
+            self._layer.release_memory()
+            used = self._layer.private_bytes()
+        self._normal_bytes = min(self._normal_bytes, used)
+        if used <= self._normal_bytes + GROWTH_BYTES:
+            return 0
+        ended = self._layer.end_connections(self._path, only_sending=True)
+        if not ended and used > HARD_LIMIT_BYTES:
+            ended = self._layer.end_connections(self._path, only_sending=False)
+        if ended:
+            self._closed = True
+            log.warning(
+                "the front's memory grew to %d MiB: %d connections that fill it were closed",
+                used >> 20,
+                ended,
+            )
+        else:
+            self._normal_bytes = used
+        return ended

@@ -1,0 +1,45 @@
+"""Memory that is exhausted, however the library at work says so.
+
+numpy raises MemoryError; OpenCV an error of its own with the status -4; torch a RuntimeError, for
+graphics memory of a class of its own; a file that is mapped an OSError. The engine translates
+them; beyond it there is `OutOfMemoryError` alone.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mattebridge.errors import MattebridgeError, OutOfMemoryError
+
+# cv::Error::StsNoMem
+_OPENCV_NO_MEMORY = -4
+# What torch says of main memory, of graphics memory, and of the workspace of a convolution.
+_TORCH_SAYS = ("can't allocate", "out of memory", "NOT_ENOUGH_WORKSPACE", "std::bad_alloc")
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Whether this error says that there is not enough memory."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    if type(error).__module__.partition(".")[0] == "cv2":
+        return getattr(error, "code", None) == _OPENCV_NO_MEMORY
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _TORCH_SAYS)
+
+
+@contextmanager
+def memory_errors(what: str, remedy: str) -> Iterator[None]:
+    """Raise `OutOfMemoryError` where the memory does not suffice for `what`."""
+    try:
+        yield
+    except MattebridgeError:
+        raise
+    except Exception as error:
+        if not is_exhausted(error):
+            raise
+        raise OutOfMemoryError(
+            f"the machine does not have enough memory for {what} - {remedy}"
+        ) from error
