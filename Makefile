@@ -14,6 +14,9 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Processes that the tests are spread over, a file each at a time.
+WORKERS ?= 2
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # The plugin is built with compilers out of wheels, for every Linux since glibc 2.17.
 PLUGIN_DIR ?=
 PLUGIN_TARGET ?= x86_64-linux-gnu.2.17
@@ -44,10 +47,10 @@ demo: $(VENV)/.daemon
 	$(BIN)/mattebridge demo demo
 
 test: $(VENV)/.test
-	$(BIN)/pytest -m "slow or not slow" $(ARGS)
+	$(PYTEST) -m "slow or not slow" $(ARGS)
 
 test-fast: $(VENV)/.test
-	$(BIN)/pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

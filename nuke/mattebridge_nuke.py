@@ -543,7 +543,7 @@ def graph_signature(node: nuke.Node, limit_s: Optional[float] = None) -> str:
 
 
 def _patience_s() -> Optional[float]:
-    """How long looking at the graph may take: without a window, nobody waits for the interface."""
+    """How long looking at the graph may take: without a window no interface waits."""
     return None if nuke.GUI else math.inf
 
 

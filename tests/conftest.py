@@ -6,12 +6,11 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator
-from typing import Callable
 
 import pytest
 
-from fakes.daemon_process import DaemonProcess
-from fakes.places import ROOT
+from fakes.daemon_process import DaemonProcess, StartDaemon
+from fakes.places import ROOT, TESTS
 
 
 def _make_importable(name: str) -> None:
@@ -28,12 +27,48 @@ def _make_importable(name: str) -> None:
 
 _make_importable("training")
 
+# The processes of `pytest -n` share the cores: each computes with one thread, and so does what it
+# starts. These are read when torch, numpy and OpenCV are loaded, which no import above does.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+        os.environ.setdefault(variable, "1")
+
+# What takes longest, first: the processes of `pytest -n 2 --dist loadfile` take whole files in this
+# order, and a long one at the end would leave the other process without work.
+LONGEST = (
+    "quality/test_sample_shot.py",
+    "quality/test_twoplate_quality.py",
+    "quality/test_difference_quality.py",
+    "faults/test_fuzz.py",
+    "faults/test_process_death.py",
+    "unit/models/background_matting/test_fast.py",
+    "unit/models/background_matting/test_model.py",
+    "unit/sample/test_sample.py",
+    "e2e/test_matte_command.py",
+    "e2e/test_farm.py",
+    "e2e/test_ofx_sanitizers.py",
+    "unit/training/test_run.py",
+    "unit/shot/test_run.py",
+    "unit/models/background_matting/test_networks.py",
+    "unit/models/twoplate/test_twoplate.py",
+    "unit/models/weights/test_installed.py",
+    "faults/test_wire.py",
+)
+
 # No test may meet the user's own daemon, configuration or models.
 for variable in [name for name in os.environ if name.startswith("MATTEBRIDGE_")]:
     del os.environ[variable]
 # Most tests ask how frames travel, not how good a matte is: they get the model that needs no torch
 # to load, hundreds of times. Those of the shipped default take this away again.
 os.environ["MATTEBRIDGE_DEFAULT_MODEL"] = "difference"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Under `pytest -n`, the longest files first; a plain `pytest` keeps its order."""
+    if not hasattr(config, "workerinput"):
+        return
+    rank = {TESTS / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -58,7 +93,7 @@ def shared_daemon() -> Iterator[DaemonProcess]:
 
 
 @pytest.fixture
-def start_daemon() -> Iterator[Callable[..., DaemonProcess]]:
+def start_daemon() -> Iterator[StartDaemon]:
     """A function that starts a daemon: `start_daemon(hooks="model=sleep:1", MATTEBRIDGE_X="1")`."""
     started: list[DaemonProcess] = []
 

@@ -109,8 +109,8 @@ def _history(run: Path, weights: Sequence[Path]) -> dict[str, Any]:
         return {}
     from training.canvases import GROUP
 
-    told = json.loads(notes.read_text(encoding="utf-8"))
-    plan, progress = told["plan"], told["progress"]
+    recorded = json.loads(notes.read_text(encoding="utf-8"))
+    plan, progress = recorded["plan"], recorded["progress"]
     judged = [row for row in progress["history"] if row["step"] == progress["best_step"]]
     # Weights given by hand were not evaluated by this run: no figures.
     steps = progress["step"] if weights else progress["best_step"]

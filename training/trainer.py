@@ -127,8 +127,8 @@ class Trainer:
         total = torch.stack(list(parts.values())).sum()
         total.backward()
         self._optimiser.step(self.plan.rate(step), _LARGEST_GRADIENT)
-        told = {"loss": total, **parts, KEYER: keyer_loss(shots, seen)}
-        return {name: value.detach() for name, value in told.items()}
+        values = {"loss": total, **parts, KEYER: keyer_loss(shots, seen)}
+        return {name: value.detach() for name, value in values.items()}
 
     def _asked(
         self, given: Inputs, factor: int, corners: windows.Corners, window: int

@@ -50,7 +50,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     except KeyboardInterrupt:
         return _fail(Cancelled("interrupted"), options)
     except BrokenPipeError:
-        # The reader of our output has gone. Its end must not fail again when Python flushes it.
+        # The reader of the output has gone. Its end must not fail again when Python flushes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:

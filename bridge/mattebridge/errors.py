@@ -7,7 +7,7 @@ field at fault), `retry` says whether the same request may succeed later.
 
     MattebridgeError
     ├── RequestError        the request cannot be served as it is       (exit status 2)
-    ├── FrameError          this frame failed, others may not            (exit status 3)
+    ├── FrameError          this frame failed, others may succeed        (exit status 3)
     ├── Cancelled           the caller asked to stop                     (exit status 4)
     └── DaemonError         the daemon is gone, full or unreachable      (exit status 5)
 

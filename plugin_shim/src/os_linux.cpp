@@ -171,7 +171,8 @@ std::string runtime_folder(const std::string &endpoint) {
   }
   if (folder.empty()) {
     std::string name = endpoint.empty() ? environment("MATTEBRIDGE_INSTANCE") : endpoint;
-    folder = name[0] == '/' ? name : runtime_root() + "/" + instance_name(name.empty() ? "v1" : name);
+    if (name.empty()) name = "v1";
+    folder = name[0] == '/' ? name : runtime_root() + "/" + instance_name(name);
   }
   folder = tidy(folder);
   if (folder.size() + strlen("/door") > kMaxPath)

@@ -16,6 +16,7 @@ from fakes.daemon_process import DaemonProcess
 from fakes.host_shot import HostShot
 from fakes.nuke_comp import NUKE_FOLDER, Comp, all_nodes
 from fakes.nuke_host import NukeHost
+from fakes.ofx_host import NUKE, OfxHost
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +26,21 @@ def binary() -> Path:
         return ofx_build.plugin()
     except ofx_build.NoCompiler as missing:
         pytest.skip(str(missing))
+
+
+@pytest.fixture
+def host_name() -> str:
+    """What the host of the plugin calls itself; a module may have another."""
+    return NUKE
+
+
+@pytest.fixture
+def host(binary: Path, host_name: str) -> Iterator[OfxHost]:
+    """The plugin in a host that has nothing to complain of afterwards."""
+    with OfxHost(binary, name=host_name) as host:
+        yield host
+    assert host.complaints == []
+    assert host.images_out == 0
 
 
 @pytest.fixture

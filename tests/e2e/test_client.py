@@ -14,12 +14,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
-from fakes.daemon_process import DaemonProcess, is_alive, slot_maps, wait_for
+from fakes.daemon_process import SOON_S, DaemonProcess, StartDaemon, is_alive, slot_maps, wait_for
 from fakes.pictures import CHANNELS, PLAIN, matted_here, same, shot
 from fakes.places import BRIDGE
 from mattebridge.client import MatteClient
@@ -36,10 +36,7 @@ from mattebridge.errors import (
     PlateError,
 )
 
-SOON_S = 30.0
 SHOT = shot(seed=5)
-
-Start = Callable[..., DaemonProcess]
 
 
 @pytest.fixture
@@ -49,7 +46,7 @@ def client(shared_daemon: DaemonProcess) -> Iterator[MatteClient]:
 
 
 @pytest.fixture
-def own_daemon(start_daemon: Start) -> DaemonProcess:
+def own_daemon(start_daemon: StartDaemon) -> DaemonProcess:
     return start_daemon().wait_ready()
 
 
@@ -206,7 +203,7 @@ def test_frames_of_different_sizes_follow_each_other(shared_daemon: DaemonProces
             assert same(client.matte(*one, **PLAIN), matted_here(*one))
 
 
-def test_a_larger_frame_waits_for_the_smaller_ones_that_are_out(start_daemon: Start) -> None:
+def test_a_larger_frame_waits_for_the_smaller_ones_that_are_out(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(hooks="model#13=sleep:0.5")
     small, large = shot(seed=91), shot(900, 700, seed=92)
     with _connected(daemon) as client:
@@ -216,7 +213,7 @@ def test_a_larger_frame_waits_for_the_smaller_ones_that_are_out(start_daemon: St
         assert same(first.result(SOON_S), matted_here(*small))
 
 
-def test_progress_is_told_while_waiting(start_daemon: Start) -> None:
+def test_progress_is_told_while_waiting(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(hooks="model=sleep:0.3")
     stages: list[str] = []
     with _connected(daemon) as client:
@@ -226,7 +223,7 @@ def test_progress_is_told_while_waiting(start_daemon: Start) -> None:
 
 
 def test_an_error_in_a_progress_function_cancels_its_frame_and_no_other(
-    start_daemon: Start,
+    start_daemon: StartDaemon,
 ) -> None:
     daemon = start_daemon(hooks="model#13=sleep:5")
     other = shot(seed=93)
@@ -245,7 +242,7 @@ def test_an_error_in_a_progress_function_cancels_its_frame_and_no_other(
         assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
 
 
-def test_a_cancelled_frame_raises_and_the_arena_serves_again(start_daemon: Start) -> None:
+def test_a_cancelled_frame_raises_and_the_arena_serves_again(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(hooks="model#13=sleep:30")
     with _connected(daemon, in_flight=1) as client:
         handle = client.submit(*SHOT, frame=13, **PLAIN)
@@ -256,7 +253,7 @@ def test_a_cancelled_frame_raises_and_the_arena_serves_again(start_daemon: Start
 
 
 def test_a_frame_that_takes_too_long_is_a_deadline_error_and_is_cancelled(
-    start_daemon: Start,
+    start_daemon: StartDaemon,
 ) -> None:
     daemon = start_daemon(hooks="model#13=sleep:60").wait_ready()
     with _connected(daemon, in_flight=1) as client:
@@ -270,7 +267,7 @@ def test_a_frame_that_takes_too_long_is_a_deadline_error_and_is_cancelled(
         assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
 
 
-def test_a_result_that_is_not_there_yet_can_be_asked_for_again(start_daemon: Start) -> None:
+def test_a_result_that_is_not_there_yet_can_be_asked_for_again(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(hooks="model#13=sleep:1")
     with _connected(daemon) as client:
         handle = client.submit(*SHOT, frame=13, **PLAIN)
@@ -305,7 +302,9 @@ def test_one_client_serves_many_threads(shared_daemon: DaemonProcess) -> None:
     assert not wrong
 
 
-def test_a_client_that_is_closed_ends_what_other_threads_wait_for(start_daemon: Start) -> None:
+def test_a_client_that_is_closed_ends_what_other_threads_wait_for(
+    start_daemon: StartDaemon,
+) -> None:
     daemon = start_daemon(hooks="model#13=sleep:60").wait_ready()
     told: list[MattebridgeError] = []
     with _connected(daemon) as client:
@@ -443,7 +442,7 @@ def test_a_held_clean_plate_of_another_size_is_refused(client: MatteClient) -> N
 
 
 def test_a_plate_dropped_while_a_frame_waits_for_it_serves_that_frame_and_is_unmapped(
-    start_daemon: Start, tmp_path: Path
+    start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
     gate.touch()
@@ -478,7 +477,7 @@ def test_a_client_goes_on_after_the_daemon_was_replaced_between_frames(
         assert client.ping()["state"] in ("starting", "ready")
 
 
-def test_a_frame_in_flight_is_sent_again_to_the_next_daemon(start_daemon: Start) -> None:
+def test_a_frame_in_flight_is_sent_again_to_the_next_daemon(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(hooks="model#13=sleep:0.5").wait_ready()
     with _connected(daemon) as client:
         handle = client.submit(*SHOT, frame=13, **PLAIN)

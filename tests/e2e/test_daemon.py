@@ -10,12 +10,11 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 import pytest
 
-from fakes.daemon_process import DaemonProcess, is_alive, slot_maps, wait_for
+from fakes.daemon_process import DaemonProcess, StartDaemon, is_alive, slot_maps, wait_for
 from mattebridge.client import MatteClient
 from mattebridge.errors import (
     Cancelled,
@@ -28,8 +27,6 @@ from mattebridge.errors import (
     QuotaError,
 )
 
-Start = Callable[..., DaemonProcess]
-
 
 def _pair(height: int = 48, width: int = 64) -> tuple[np.ndarray, np.ndarray]:
     clean_plate = np.random.default_rng(3).random((height, width, 3), np.float32) * 0.3 + 0.2
@@ -38,7 +35,7 @@ def _pair(height: int = 48, width: int = 64) -> tuple[np.ndarray, np.ndarray]:
     return plate, clean_plate
 
 
-def test_the_first_client_is_accepted_before_any_worker_is_ready(start_daemon: Start) -> None:
+def test_the_first_client_is_accepted_before_any_worker_is_ready(start_daemon: StartDaemon) -> None:
     daemon = start_daemon()
     client = daemon.client()
     assert client.ping()["state"] in ("starting", "ready")
@@ -46,7 +43,7 @@ def test_the_first_client_is_accepted_before_any_worker_is_ready(start_daemon: S
     assert client.matte(plate, clean_plate).alpha is not None
 
 
-def test_two_workers_compute_two_frames_at_once(start_daemon: Start, tmp_path: Path) -> None:
+def test_two_workers_compute_two_frames_at_once(start_daemon: StartDaemon, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     gate.touch()
     daemon = start_daemon(devices="cpu:0,cpu:1", hooks=f"model=gate:{gate}")
@@ -67,7 +64,7 @@ def _busy(client: MatteClient) -> int:
     return sum(worker["state"] == "busy" for worker in client.ping()["workers"])
 
 
-def test_one_of_two_workers_may_die_while_the_other_serves(start_daemon: Start) -> None:
+def test_one_of_two_workers_may_die_while_the_other_serves(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(devices="cpu:0,cpu:1", hooks="model#13=kill")
     client = daemon.client()
     plate, clean_plate = _pair()
@@ -80,7 +77,7 @@ def test_one_of_two_workers_may_die_while_the_other_serves(start_daemon: Start) 
     assert client.matte(plate, clean_plate, frame=2).alpha is not None
 
 
-def test_models_are_listed_loaded_and_unloaded_on_every_worker(start_daemon: Start) -> None:
+def test_models_are_listed_loaded_and_unloaded_on_every_worker(start_daemon: StartDaemon) -> None:
     client = start_daemon(devices="cpu:0,cpu:1").client()
     names = {model["name"]: model for model in client.models()}
     assert names["difference"]["needs"] == ["plate", "clean_plate"]
@@ -92,7 +89,7 @@ def test_models_are_listed_loaded_and_unloaded_on_every_worker(start_daemon: Sta
         client.load_model("no-such")
 
 
-def test_the_status_is_plain_values_and_lies_in_the_folder_too(start_daemon: Start) -> None:
+def test_the_status_is_plain_values_and_lies_in_the_folder_too(start_daemon: StartDaemon) -> None:
     daemon = start_daemon().wait_ready()
     client = daemon.client(name="looker", host="a test")
     plate, clean_plate = _pair()
@@ -116,7 +113,7 @@ def test_the_status_is_plain_values_and_lies_in_the_folder_too(start_daemon: Sta
 
 
 def test_an_idle_worker_is_released_and_comes_back_for_the_next_frame(
-    start_daemon: Start,
+    start_daemon: StartDaemon,
 ) -> None:
     daemon = start_daemon(MATTEBRIDGE_WORKER_IDLE_S="0.5")
     client = daemon.client()
@@ -129,14 +126,14 @@ def test_an_idle_worker_is_released_and_comes_back_for_the_next_frame(
     assert daemon.worker_pids() != [first]
 
 
-def test_an_unused_front_leaves_by_itself(start_daemon: Start) -> None:
+def test_an_unused_front_leaves_by_itself(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(arguments=["--idle-exit=0.5"])
     assert daemon.process is not None
     assert daemon.process.wait(30) == 0
     assert daemon.files() <= {"lock", "log", "status.json"}
 
 
-def test_a_front_in_use_does_not_leave(start_daemon: Start) -> None:
+def test_a_front_in_use_does_not_leave(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(arguments=["--idle-exit=1"])
     client = daemon.client()
     plate, clean_plate = _pair()
@@ -146,7 +143,7 @@ def test_a_front_in_use_does_not_leave(start_daemon: Start) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_drains(start_daemon: Start, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_drains(start_daemon: StartDaemon, tmp_path: Path, number: signal.Signals) -> None:
     gate = tmp_path / "gate"
     gate.touch()
     daemon = start_daemon(hooks=f"model=gate:{gate}").wait_ready()
@@ -171,7 +168,7 @@ def test_a_signal_drains(start_daemon: Start, tmp_path: Path, number: signal.Sig
 
 
 def test_a_client_that_may_start_daemons_goes_on_to_the_next_when_its_own_is_stopped(
-    start_daemon: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start_daemon: StartDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MATTEBRIDGE_DAEMON_PYTHON", sys.executable)
     gate = tmp_path / "gate"
@@ -199,7 +196,7 @@ def test_a_client_that_may_start_daemons_goes_on_to_the_next_when_its_own_is_sto
 
 
 def test_a_frame_that_waits_for_the_next_daemon_can_be_cancelled(
-    start_daemon: Start, tmp_path: Path
+    start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
     gate.touch()
@@ -219,7 +216,7 @@ def test_a_frame_that_waits_for_the_next_daemon_can_be_cancelled(
         running.result(5)
 
 
-def test_draining_ends_even_when_a_worker_does_not(start_daemon: Start) -> None:
+def test_draining_ends_even_when_a_worker_does_not(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(hooks="model=hang", MATTEBRIDGE_DRAIN_S="0.5").wait_ready()
     client = daemon.client()
     plate, clean_plate = _pair()
@@ -233,7 +230,7 @@ def test_draining_ends_even_when_a_worker_does_not(start_daemon: Start) -> None:
     assert caught.value.code in ("E_DRAINING", "E_DAEMON_LOST")
 
 
-def test_stop_if_unused_leaves_a_daemon_in_use_alone(start_daemon: Start) -> None:
+def test_stop_if_unused_leaves_a_daemon_in_use_alone(start_daemon: StartDaemon) -> None:
     daemon = start_daemon()
     client = daemon.client()
     plate, clean_plate = _pair()
@@ -247,14 +244,14 @@ def test_stop_if_unused_leaves_a_daemon_in_use_alone(start_daemon: Start) -> Non
     assert daemon.process.wait(20) == 0
 
 
-def test_a_removed_folder_ends_the_daemon(start_daemon: Start) -> None:
+def test_a_removed_folder_ends_the_daemon(start_daemon: StartDaemon) -> None:
     daemon = start_daemon()
     (daemon.folder / "door").unlink()
     assert daemon.process is not None
     assert daemon.process.wait(20) == 0
 
 
-def test_the_log_is_rotated(start_daemon: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_is_rotated(start_daemon: StartDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
     daemon = DaemonProcess()
     daemon.folder.mkdir(mode=0o700)
     (daemon.folder / "log").write_bytes(b"old line\n" * (600 << 10))
@@ -264,7 +261,7 @@ def test_the_log_is_rotated(start_daemon: Start, monkeypatch: pytest.MonkeyPatch
     assert {"log", "log.1"} <= names
 
 
-def test_held_clean_plates_outlive_their_session_and_make_room(start_daemon: Start) -> None:
+def test_held_clean_plates_outlive_their_session_and_make_room(start_daemon: StartDaemon) -> None:
     plate, clean_plate = _pair(256, 256)
     budget = 2 * 256 * 256 * 3 * 4 + 4096
     daemon = start_daemon(MATTEBRIDGE_PLATE_BYTES=str(budget))
@@ -289,7 +286,7 @@ def test_held_clean_plates_outlive_their_session_and_make_room(start_daemon: Sta
 
 
 def test_batch_work_waits_for_interactive_work_but_not_for_ever(
-    start_daemon: Start, tmp_path: Path
+    start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
     gate.touch()

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fakes.daemon_process import DaemonProcess
+from fakes.daemon_process import DaemonProcess, StartDaemon
 from mattebridge.client import MatteClient
 from mattebridge.evaluate import metrics
 from mattebridge.image_io import read_frame
 from mattebridge.models.registry import DEFAULT_MODEL, Registry
 from mattebridge_sample import SampleFrame, render_frames, render_shot
 
-Start = Callable[..., DaemonProcess]
 SIZE = {"width": 320, "height": 180}
 
 
 @pytest.fixture
-def daemon(start_daemon: Start) -> DaemonProcess:
+def daemon(start_daemon: StartDaemon) -> DaemonProcess:
     """A daemon without the word of this suite's environment on its default."""
     return start_daemon(MATTEBRIDGE_DEFAULT_MODEL="").wait_ready()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tempfile
 
 import numpy as np
 import psutil
@@ -13,19 +14,32 @@ from mattebridge.errors import FrameWriteError
 from mattebridge.image_io import read_frame
 
 
-def _demo_daemons():
-    """Processes that serve a demo's private runtime folder."""
+def _processes_of(folder):
+    """Processes whose command line names the folder."""
     found = psutil.process_iter(["pid", "cmdline"])
-    return {p.pid for p in found if "mattebridge-demo-" in " ".join(p.info["cmdline"] or ())}
+    return {p.pid for p in found if str(folder) in " ".join(p.info["cmdline"] or ())}
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "demo"
-    before = _demo_daemons()
     out = io.StringIO()
-    status = demo.run_demo(folder, frames=3, width=256, height=144, out=out)
-    return folder, status, out.getvalue(), _demo_daemons() - before
+    seen = set()
+
+    # The demo's daemon serves a folder in the temporary one: here its own, with a short path.
+    with tempfile.TemporaryDirectory(prefix="mb-") as home, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", home)
+        stop = demo.control.stop
+
+        def stop_and_look(instance):
+            seen.update(_processes_of(home))
+            return stop(instance)
+
+        patch.setattr(demo.control, "stop", stop_and_look)
+        status = demo.run_demo(folder, frames=3, width=256, height=144, out=out)
+        left = _processes_of(home)
+    assert seen, "the daemon of the demo was not seen while it ran"
+    return folder, status, out.getvalue(), left
 
 
 def test_the_demo_ends_well_and_says_where_to_look(run):

@@ -6,12 +6,12 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fakes.daemon_process import DaemonProcess, wait_for
+from fakes.daemon_process import StartDaemon, wait_for
 from fakes.pictures import shot
 from mattebridge import cli
 from mattebridge.daemon import devices
@@ -81,7 +81,7 @@ def test_a_check_that_fails_itself_is_no_permission(
 
 
 def test_a_worker_whose_device_is_gone_stays_down_and_the_others_serve(
-    start_daemon: Callable[..., DaemonProcess], capsys: pytest.CaptureFixture[str]
+    start_daemon: StartDaemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
     daemon = start_daemon(devices="cpu,cuda:77")
     client = daemon.client()
@@ -95,7 +95,7 @@ def test_a_worker_whose_device_is_gone_stays_down_and_the_others_serve(
 
 
 def test_frames_for_a_daemon_without_a_device_are_refused_with_the_reason(
-    start_daemon: Callable[..., DaemonProcess], capsys: pytest.CaptureFixture[str]
+    start_daemon: StartDaemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
     daemon = start_daemon(devices="banana")
     client = daemon.client()

@@ -17,15 +17,13 @@ import numpy as np
 import psutil
 import pytest
 
-from fakes.daemon_process import DaemonProcess, wait_for
+from fakes.daemon_process import DaemonProcess, StartDaemon, wait_for
 from fakes.host_shot import make_shot
 from fakes.nuke_comp import NUKE_FOLDER, Comp, assert_same, offline
 from fakes.nuke_host import NukeHost, load
+from fakes.places import ROOT
 from mattebridge.client import MatteClient
 from mattebridge.hosts import scratch
-
-ROOT = NUKE_FOLDER.parent
-
 
 # ------------------------------------------------------------------- processes, network, the thread
 
@@ -114,7 +112,7 @@ with host.running(Path(sys.argv[3])):
 
 @pytest.mark.parametrize("missing", [(), ("no_such_wheel",)], ids=["client", "command"])
 def test_the_host_quits_in_the_middle_of_a_frame_and_nothing_goes_on(
-    missing: tuple[str, ...], tmp_path: Path, start_daemon: Callable[..., DaemonProcess]
+    missing: tuple[str, ...], tmp_path: Path, start_daemon: StartDaemon
 ) -> None:
     daemon = start_daemon(hooks="model=sleep:120")
     before = set(psutil.Process().children(recursive=True))
@@ -143,7 +141,7 @@ def waiting(client: MatteClient) -> int:
 
 
 def commands_of(daemon: DaemonProcess) -> list[int]:
-    """Processes anywhere on the machine that matte by this daemon."""
+    """Processes that matte by this daemon, known by its folder in their command line."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []
@@ -178,7 +176,7 @@ def test_making_opening_and_turning_knobs_asks_nobody(
 
 
 def test_a_cancel_in_mid_frame_is_told_to_the_daemon_and_leaves_no_flag(
-    make_comp: Callable[..., Comp], tmp_path: Path, start_daemon: Callable[..., DaemonProcess]
+    make_comp: Callable[..., Comp], tmp_path: Path, start_daemon: StartDaemon
 ) -> None:
     daemon = start_daemon(hooks="model#1=sleep:60,model#2=sleep:60")
     comp = make_comp(make_shot(tmp_path, range(1, 6)), gui=True)

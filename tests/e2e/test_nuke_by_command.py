@@ -9,7 +9,7 @@ from typing import Any, Callable
 import psutil
 import pytest
 
-from fakes.daemon_process import DaemonProcess
+from fakes.daemon_process import StartDaemon
 from fakes.host_shot import make_shot
 from fakes.interpreters import run
 from fakes.nuke_comp import Comp, assert_same, offline
@@ -74,7 +74,7 @@ def test_a_hint_of_a_layer_of_its_own_is_taken(
 
 
 def test_a_cancel_ends_the_command_and_the_next_request_works(
-    make_comp: Callable[..., Comp], tmp_path: Path, start_daemon: Callable[..., DaemonProcess]
+    make_comp: Callable[..., Comp], tmp_path: Path, start_daemon: StartDaemon
 ) -> None:
     daemon = start_daemon(hooks="model=sleep:60")
     comp = make_comp(make_shot(tmp_path, (1, 2)), gui=True)

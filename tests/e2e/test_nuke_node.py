@@ -11,7 +11,7 @@ from typing import Any, Callable
 import numpy as np
 import pytest
 
-from fakes.daemon_process import DaemonProcess
+from fakes.daemon_process import StartDaemon
 from fakes.host_shot import make_shot
 from fakes.nuke_comp import NUKE_FOLDER, Comp, assert_same, offline
 from fakes.nuke_host import NukeHost, Picture, load, save
@@ -318,7 +318,7 @@ def test_without_a_window_the_status_is_there_when_the_button_returns(
 
 
 def test_no_call_on_the_main_thread_waits_for_the_daemon(
-    make_comp: Callable[..., Comp], tmp_path: Path, start_daemon: Callable[..., DaemonProcess]
+    make_comp: Callable[..., Comp], tmp_path: Path, start_daemon: StartDaemon
 ) -> None:
     daemon = start_daemon(hooks="model=sleep:60")
     comp = make_comp(make_shot(tmp_path), gui=True)
@@ -695,7 +695,7 @@ def test_the_live_route_wraps_the_plugin_and_says_so_where_it_is_missing(
 def test_a_daemon_killed_in_mid_frame_is_one_error_and_the_next_frame_works(
     make_comp: Callable[..., Comp],
     tmp_path: Path,
-    start_daemon: Callable[..., DaemonProcess],
+    start_daemon: StartDaemon,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     daemon = start_daemon(hooks="model=sleep:1")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Callable
 
 import msgpack
@@ -23,14 +21,6 @@ pytestmark = pytest.mark.timeout(400)
 TIMEOUT_S = 1.0
 # Only a hang takes so long, however busy the machine.
 HANG_S = 20.0
-
-
-@pytest.fixture
-def host(binary: Path) -> Iterator[OfxHost]:
-    with OfxHost(binary) as host:
-        yield host
-    assert host.complaints == []
-    assert host.images_out == 0
 
 
 def connected(host: OfxHost, daemon: FakeDaemon) -> Instance:

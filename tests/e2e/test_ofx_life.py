@@ -17,12 +17,13 @@ import pytest
 
 from fakes import ofx_build
 from fakes.base_line import AbusedDaemon
-from fakes.daemon_process import DaemonProcess, slot_maps, wait_for
+from fakes.daemon_process import SOON_S, DaemonProcess, slot_maps, wait_for
 from fakes.ofx_daemon import FakeDaemon
 from fakes.ofx_host import (
     FAILED,
     FILTER,
     GENERAL,
+    NUKE,
     OK,
     HostImage,
     Instance,
@@ -35,17 +36,6 @@ from mattebridge.wire.folder import runtime_folder
 
 # The first test of a run waits for the compiler.
 pytestmark = pytest.mark.timeout(400)
-NUKE = "uk.co.thefoundry.nuke"
-# A hang would be caught; a busy machine would not. Tight figures are in benchmarks/bench_ofx.py.
-SOON_S = 10.0
-
-
-@pytest.fixture
-def host(binary: Path) -> Iterator[OfxHost]:
-    with OfxHost(binary, name=NUKE) as host:
-        yield host
-    assert host.complaints == []
-    assert host.images_out == 0
 
 
 @pytest.fixture
@@ -150,7 +140,7 @@ def test_the_folder_is_found_as_the_python_client_finds_it(
     assert "absolute" in failed(node)
     monkeypatch.delenv("MATTEBRIDGE_RUNTIME_DIR")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(short))
-    for name in ("", "v7", "Farm Job 4711", str(short / "by-path")):
+    for name in ("", str(short / "by-path"), "v7", "Farm Job 4711"):
         monkeypatch.setenv("MATTEBRIDGE_INSTANCE", name)
         assert str(runtime_folder()) + ":" in failed(node)
         if name:
@@ -194,7 +184,8 @@ def test_a_render_never_outlives_its_time_limit_and_its_arena_stays_with_the_dae
         assert status == FAILED
         assert node.message is not None
         assert "1.0 s" in node.message[1]
-        assert 0.95 <= took < 1.0 + SOON_S
+        # Well below the 30 s that are the plugin's default.
+        assert 0.95 <= took < 15.0
         assert not output.pixels().any()
         # The parked arena is lent: the next frame goes through another one.
         other = connected(host, abused.folder)
@@ -224,7 +215,7 @@ def test_an_abort_returns_at_once_without_a_word_and_the_next_frame_is_right(
         before = node.abort_calls
         wait_for(lambda: node.abort_calls >= before + 8, 10, "the host is asked again and again")
         stop.set()
-        took = timed(lambda: thread.join(10))
+        took = timed(lambda: thread.join(SOON_S))
         assert took < SOON_S
         status, output = found
         assert (status, node.message) == (OK, None)
@@ -345,7 +336,7 @@ def test_a_daemon_killed_under_a_frame_is_one_error_at_once(
         thread.start()
         gate.wait_reached()
         abused.kill()
-        assert timed(lambda: thread.join(10)) < SOON_S
+        assert timed(lambda: thread.join(SOON_S)) < SOON_S
     assert found[0] == FAILED
     assert node.message is not None
     assert "no daemon is running" in node.message[1]

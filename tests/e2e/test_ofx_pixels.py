@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from fakes.ofx_host import (
     FAILED,
     FILTER,
     GENERAL,
+    NUKE,
     OK,
     OPAQUE,
     PREMULTIPLIED,
@@ -29,16 +29,6 @@ from fakes.ofx_scene import matted, scene
 
 # The first test of a run waits for the compiler.
 pytestmark = pytest.mark.timeout(400)
-
-NUKE = "uk.co.thefoundry.nuke"
-
-
-@pytest.fixture
-def host(binary: Path) -> Iterator[OfxHost]:
-    with OfxHost(binary, name=NUKE) as host:
-        yield host
-    assert host.complaints == []
-    assert host.images_out == 0
 
 
 @pytest.fixture

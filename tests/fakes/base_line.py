@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from fakes.daemon_process import DaemonProcess, is_alive, slot_maps, wait_for
 from fakes.pictures import PLAIN, matted_here, same, shot
@@ -106,6 +106,10 @@ class AbusedDaemon(DaemonProcess):
             "worker descriptors": [len(os.listdir(f"/proc/{pid}/fd")) for pid in workers],
             "other files": self.files() - SMALL_FILES,
         }
+
+
+# What the fixture `start_abused` gives.
+StartAbused = Callable[..., AbusedDaemon]
 
 
 def arena_descriptors(pid: int) -> int:

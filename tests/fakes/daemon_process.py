@@ -19,6 +19,8 @@ from mattebridge.errors import ConnectionFailed
 
 START_S = 60.0
 STOP_S = 60.0
+# The most that a test waits for anything: only a hang takes so long, however busy the machine.
+SOON_S = 60.0
 
 
 class DaemonProcess:
@@ -154,6 +156,10 @@ class DaemonProcess:
     def descriptors(self) -> int:
         """Open descriptors of the front."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+
+# What the fixture `start_daemon` gives.
+StartDaemon = Callable[..., DaemonProcess]
 
 
 def is_alive(pid: int) -> bool:

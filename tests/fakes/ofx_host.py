@@ -26,6 +26,8 @@ from typing import Any, Callable, Optional, Union
 import numpy as np
 
 OK, FAILED, UNKNOWN, EXISTS, BAD_HANDLE, BAD_INDEX, VALUE, DEFAULT = 0, 1, 3, 6, 9, 10, 11, 14
+# The name of the host that most tests play.
+NUKE = "uk.co.thefoundry.nuke"
 FILTER, GENERAL = "OfxImageEffectContextFilter", "OfxImageEffectContextGeneral"
 PREMULTIPLIED, STRAIGHT = "OfxImageAlphaPremultiplied", "OfxImageAlphaUnPremultiplied"
 OPAQUE = "OfxImageOpaque"

@@ -45,7 +45,7 @@ def matted_here(
     planes = {"plate": plate}
     if clean_plate is not None:
         planes["clean_plate"] = clean_plate
-    _engine().matte(planes, RenderParams.from_wire(params), model="default", out=out)
+    _engine().matte(planes, RenderParams(**params), model="default", out=out)
     return out
 
 

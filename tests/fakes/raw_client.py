@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import msgpack
 import numpy as np
@@ -195,3 +195,7 @@ class RawClient:
         self.context.term()
         for arena in self.arenas.values():
             arena.close()
+
+
+# What the fixture `raw` gives: a function that connects to a daemon.
+Raw = Callable[..., RawClient]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Callable
 
 import pytest
 
-from fakes.base_line import AbusedDaemon, PoliteClient, measured
-from fakes.raw_client import RawClient
+from fakes.base_line import AbusedDaemon, PoliteClient, StartAbused, measured
+from fakes.raw_client import Raw, RawClient
 
 
 class _Shared:
@@ -60,7 +59,7 @@ def daemon(_shared: _Shared) -> Iterator[AbusedDaemon]:
 
 
 @pytest.fixture
-def start_abused() -> Iterator[Callable[..., AbusedDaemon]]:
+def start_abused() -> Iterator[StartAbused]:
     """A function that starts a daemon for rows that end or cripple it."""
     started: list[AbusedDaemon] = []
 
@@ -77,7 +76,7 @@ def start_abused() -> Iterator[Callable[..., AbusedDaemon]]:
 
 
 @pytest.fixture
-def raw() -> Iterator[Callable[..., RawClient]]:
+def raw() -> Iterator[Raw]:
     """A function that opens raw clients, closed after the test."""
     opened: list[RawClient] = []
 

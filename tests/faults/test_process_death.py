@@ -6,25 +6,24 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Callable
 
 import pytest
 
 from fakes.base_line import (
     AbusedDaemon,
+    StartAbused,
     arena_descriptors,
     assert_nothing_remains,
     own_arenas,
     resident_bytes,
 )
-from fakes.daemon_process import children, is_alive, wait_for
+from fakes.daemon_process import SOON_S, children, is_alive, wait_for
 from fakes.host_process import HostProcess
 from fakes.pictures import PLAIN, matted_here, same, shot
-from fakes.raw_client import RawClient
+from fakes.raw_client import Raw
 from mattebridge.client import MatteClient
 from mattebridge.errors import ConnectionFailed, DaemonLost, DeadlineError, WorkerLostError
 
-SOON_S = 60.0
 SHOT = shot(seed=7)
 
 A_FEW = [3, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
@@ -124,7 +123,7 @@ def _kill_mid_render(daemon: AbusedDaemon, client: MatteClient) -> None:
     "turns", [2, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 )
 def test_f04_a_client_gets_its_frame_although_the_front_was_killed_mid_render(
-    start_abused: Callable[..., AbusedDaemon], monkeypatch: pytest.MonkeyPatch, turns: int
+    start_abused: StartAbused, monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> None:
     daemon = start_abused()
     monkeypatch.setenv("MATTEBRIDGE_DAEMON_PYTHON", os.sys.executable)
@@ -143,7 +142,7 @@ def test_f04_a_client_gets_its_frame_although_the_front_was_killed_mid_render(
 
 
 def test_f04_a_client_that_may_not_start_a_daemon_gets_one_error_that_it_is_lost(
-    start_abused: Callable[..., AbusedDaemon],
+    start_abused: StartAbused,
 ) -> None:
     daemon, arenas = start_abused(), own_arenas()
     with daemon.connect() as client, daemon.gate() as gate:
@@ -165,7 +164,7 @@ def test_f04_a_client_that_may_not_start_a_daemon_gets_one_error_that_it_is_lost
 
 
 def test_f04_frames_in_flight_survive_a_front_that_is_replaced_at_once(
-    start_abused: Callable[..., AbusedDaemon],
+    start_abused: StartAbused,
 ) -> None:
     daemon, arenas = start_abused(), own_arenas()
     shots = [shot(seed=seed) for seed in (21, 22)]
@@ -182,7 +181,7 @@ def test_f04_frames_in_flight_survive_a_front_that_is_replaced_at_once(
 
 
 def test_f04_a_second_loss_with_the_same_frame_is_an_error(
-    start_abused: Callable[..., AbusedDaemon],
+    start_abused: StartAbused,
 ) -> None:
     daemon, arenas = start_abused(), own_arenas()
     with daemon.connect() as client, daemon.gate() as gate:
@@ -204,7 +203,7 @@ def test_f04_a_second_loss_with_the_same_frame_is_an_error(
 
 @pytest.mark.parametrize("turns", A_FEW)
 def test_f05_a_killed_worker_is_answered_for_once_reaped_and_replaced(
-    daemon: AbusedDaemon, raw: Callable[..., RawClient], turns: int
+    daemon: AbusedDaemon, raw: Raw, turns: int
 ) -> None:
     victim = raw(daemon, slots=1)
     for turn in range(turns):
@@ -235,7 +234,7 @@ def test_f05_a_client_sends_a_frame_again_when_its_worker_was_killed(
 
 
 def test_f05_a_worker_that_dies_five_times_in_a_row_is_given_up_without_a_loop(
-    start_abused: Callable[..., AbusedDaemon], raw: Callable[..., RawClient]
+    start_abused: StartAbused, raw: Raw
 ) -> None:
     daemon = start_abused()
     daemon.misbehave("model=kill")
@@ -267,7 +266,7 @@ def _cpu_s(pid: int) -> float:
 
 @pytest.mark.parametrize("wedge", ["stopped", "endless stage"])
 def test_f06_a_wedged_worker_keeps_no_client_waiting_and_is_killed_by_the_watchdog(
-    start_abused: Callable[..., AbusedDaemon], raw: Callable[..., RawClient], wedge: str
+    start_abused: StartAbused, raw: Raw, wedge: str
 ) -> None:
     daemon = start_abused(MATTEBRIDGE_WATCHDOG_S="2.5", MATTEBRIDGE_WATCHDOG_FACTOR="0")
     victim = raw(daemon, slots=1)
@@ -303,7 +302,7 @@ def test_f06_a_wedged_worker_keeps_no_client_waiting_and_is_killed_by_the_watchd
 
 
 def test_f06_a_frame_without_deadline_in_a_wedged_worker_ends_as_worker_lost(
-    start_abused: Callable[..., AbusedDaemon], raw: Callable[..., RawClient]
+    start_abused: StartAbused, raw: Raw
 ) -> None:
     daemon = start_abused(MATTEBRIDGE_WATCHDOG_S="2.5", MATTEBRIDGE_WATCHDOG_FACTOR="0")
     victim = raw(daemon, slots=1)
@@ -330,7 +329,7 @@ def test_f06_a_deadline_reaches_the_client_although_the_worker_hangs(
 
 
 def test_f07_a_stopped_client_with_full_queues_blocks_nobody_and_loses_its_lease(
-    start_abused: Callable[..., AbusedDaemon],
+    start_abused: StartAbused,
 ) -> None:
     daemon = start_abused(MATTEBRIDGE_OUTBOX_S="1")
     deaf = """

@@ -20,9 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fakes.base_line import AbusedDaemon, arena_descriptors
-from fakes.daemon_process import wait_for
+from fakes.daemon_process import SOON_S, wait_for
 from fakes.pictures import PLAIN, matted_here, same, shot
-from fakes.raw_client import RawClient, ask_door, connect_to_door, hello
+from fakes.raw_client import Raw, ask_door, connect_to_door, hello
 from mattebridge.errors import (
     DtypeError,
     GeometryError,
@@ -35,11 +35,8 @@ from mattebridge.wire import linux
 from mattebridge.wire.planes import ITEM_BYTES, Plane, check_planes
 from mattebridge.wire.slots import HEADER_BYTES, SlotMap
 
-SOON_S = 60.0
 SHOT = shot(seed=7)
 FOUR_MIB = 4 << 20
-
-Raw = Callable[..., RawClient]
 
 
 # -- F8-F10: whose turn it is --------------------------------------------------------------------

@@ -16,28 +16,23 @@ import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Callable
 
 import pytest
 
-from fakes.base_line import AbusedDaemon, assert_nothing_remains
-from fakes.daemon_process import DaemonProcess, children, is_alive, slot_maps, wait_for
+from fakes.base_line import AbusedDaemon, StartAbused, assert_nothing_remains
+from fakes.daemon_process import SOON_S, DaemonProcess, children, is_alive, slot_maps, wait_for
 from fakes.host_process import HostProcess
 from fakes.pictures import PLAIN, matted_here, same, shot
 from fakes.places import BRIDGE
-from fakes.raw_client import RawClient, ask_door, connect_to_door, hello
+from fakes.raw_client import Raw, ask_door, connect_to_door, hello
 from mattebridge import interpreter
 from mattebridge.client import MatteClient, autostart
 from mattebridge.daemon import control
 from mattebridge.errors import ConnectionFailed, MattebridgeError, QuotaError, UnsafeRuntimeError
 from mattebridge.wire.door import Door
 
-SOON_S = 60.0
 SHOT = shot(seed=7)
 PACKAGE = BRIDGE / "mattebridge"
-
-Raw = Callable[..., RawClient]
-Start = Callable[..., AbusedDaemon]
 
 
 @pytest.fixture
@@ -261,7 +256,7 @@ def test_f31_leftovers_of_a_killed_daemon_do_not_hinder_the_next(short_folder: P
 
 
 def test_f32_a_disk_that_is_full_stops_the_log_and_the_status_but_no_frame(
-    start_abused: Start,
+    start_abused: StartAbused,
 ) -> None:
     daemon = start_abused()
     with daemon.connect() as client, daemon.connect() as late:
@@ -387,7 +382,7 @@ def test_f34_two_clients_in_one_host_do_not_disturb_each_other(daemon: AbusedDae
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_f35_a_signal_finishes_what_runs_answers_what_waits_and_exits_clean(
-    start_abused: Start, raw: Raw, number: signal.Signals
+    start_abused: StartAbused, raw: Raw, number: signal.Signals
 ) -> None:
     daemon = start_abused()
     client = raw(daemon, slots=2)
@@ -419,7 +414,7 @@ def _queue(daemon: AbusedDaemon) -> int:
         return int(client.ping()["queue"])
 
 
-def test_f35_a_daemon_whose_folder_was_removed_exits(start_abused: Start) -> None:
+def test_f35_a_daemon_whose_folder_was_removed_exits(start_abused: StartAbused) -> None:
     daemon = start_abused()
     workers = daemon.worker_pids()
     shutil.rmtree(daemon.folder)
@@ -688,7 +683,7 @@ def test_f49_an_interpreter_that_is_not_there_is_named(
         MatteClient.connect(str(short_folder), start=True)
 
 
-def test_f49_a_stopped_daemon_keeps_no_client_waiting_for_ever(start_abused: Start) -> None:
+def test_f49_a_stopped_daemon_keeps_no_client_waiting_for_ever(start_abused: StartAbused) -> None:
     daemon = start_abused()
     with daemon.connect() as client:
         assert client.ping()["state"] == "ready"
@@ -707,7 +702,7 @@ def test_f49_a_stopped_daemon_keeps_no_client_waiting_for_ever(start_abused: Sta
 
 
 def test_f49_stopping_tells_a_daemon_that_hangs_from_one_that_is_not_there(
-    start_abused: Start, monkeypatch: pytest.MonkeyPatch
+    start_abused: StartAbused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     daemon = start_abused()
     monkeypatch.setattr(control, "STOP_LIMIT_S", 0.5)

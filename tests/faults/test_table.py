@@ -6,10 +6,10 @@ import ast
 import re
 from pathlib import Path
 
+from fakes.places import ROOT
 from mattebridge import errors
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 PAGE = (ROOT / "docs" / "faults.md").read_text("utf-8")
 
 

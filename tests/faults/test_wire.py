@@ -14,18 +14,18 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import msgpack
 import numpy as np
 import pytest
 import zmq
 
-from fakes.base_line import AbusedDaemon, arena_descriptors, resident_bytes
-from fakes.daemon_process import wait_for
+from fakes.base_line import AbusedDaemon, StartAbused, arena_descriptors, resident_bytes
+from fakes.daemon_process import SOON_S, wait_for
 from fakes.host_process import HostProcess
 from fakes.pictures import PLAIN, matted_here, same, shot
-from fakes.raw_client import RawClient, ask_door, connect_to_door, hello
+from fakes.raw_client import Raw, RawClient, ask_door, connect_to_door, hello
 from mattebridge.client import MatteClient, session
 from mattebridge.errors import (
     BusyError,
@@ -42,11 +42,8 @@ from mattebridge.wire import oslayer, protocol
 from mattebridge.wire.door import Door, close_all
 from mattebridge.wire.linux import MAX_DESCRIPTORS, RecordSocket
 
-SOON_S = 60.0
 SHOT = shot(seed=7)
 TWO_MIB = 2 << 20
-
-Raw = Callable[..., RawClient]
 
 
 def refused(daemon: AbusedDaemon) -> dict[str, int]:
@@ -241,7 +238,7 @@ def _zmtp_dealer(folder: Path) -> socket.socket:
 
 @pytest.mark.parametrize("part_bytes", [0, 60_000])
 def test_f19_a_message_without_an_end_takes_bounded_memory_and_ends_its_connection(
-    start_abused: Callable[..., AbusedDaemon], part_bytes: int
+    start_abused: StartAbused, part_bytes: int
 ) -> None:
     daemon = start_abused()
     part = b"\x03" + struct.pack(">Q", part_bytes) + bytes(part_bytes)
@@ -287,7 +284,7 @@ def test_f19_silent_and_slow_connections_are_closed_while_others_are_served(
 
 
 def test_f19_silent_connections_do_not_keep_a_new_client_out(
-    start_abused: Callable[..., AbusedDaemon],
+    start_abused: StartAbused,
 ) -> None:
     daemon = start_abused(MATTEBRIDGE_HELLO_S="120")
     with _crowd() as crowd:
@@ -457,9 +454,7 @@ def test_f20_another_program_at_the_door_is_a_failed_connection_in_bounded_time(
 # -- F21: floods ----------------------------------------------------------------------------------
 
 
-def test_f21_a_full_queue_is_an_error_at_once(
-    start_abused: Callable[..., AbusedDaemon], raw: Raw
-) -> None:
+def test_f21_a_full_queue_is_an_error_at_once(start_abused: StartAbused, raw: Raw) -> None:
     daemon = start_abused(MATTEBRIDGE_QUEUE="2")
     client = raw(daemon, slots=5)
     with daemon.gate() as gate:
@@ -476,7 +471,7 @@ def test_f21_a_full_queue_is_an_error_at_once(
 
 
 def test_f21_a_client_waits_for_a_full_queue_and_gives_up_at_its_limit(
-    start_abused: Callable[..., AbusedDaemon],
+    start_abused: StartAbused,
 ) -> None:
     daemon = start_abused(MATTEBRIDGE_QUEUE="1")
     with daemon.connect(in_flight=4) as client:
@@ -560,7 +555,7 @@ def test_f21_a_storm_of_cancels_neither_kills_nor_stops_the_worker(
 
 
 def test_f22_one_session_too_many_is_refused_until_another_ends(
-    start_abused: Callable[..., AbusedDaemon],
+    start_abused: StartAbused,
 ) -> None:
     daemon = start_abused(MATTEBRIDGE_MAX_SESSIONS="30")
     doors = [connect_to_door(daemon.folder) for _ in range(31)]
@@ -587,7 +582,7 @@ def test_f22_one_session_too_many_is_refused_until_another_ends(
 
 
 def test_f22_sessions_of_one_process_do_not_lock_status_and_stop_out(
-    start_abused: Callable[..., AbusedDaemon],
+    start_abused: StartAbused,
 ) -> None:
     daemon = start_abused(MATTEBRIDGE_MAX_SESSIONS="4")
     with _crowd() as crowd:
@@ -621,7 +616,7 @@ def _crowd() -> Iterator[list[socket.socket]]:
 
 
 def test_f22_a_daemon_without_descriptors_refuses_connections_and_does_not_spin(
-    start_abused: Callable[..., AbusedDaemon],
+    start_abused: StartAbused,
 ) -> None:
     daemon = start_abused()
     with daemon.connect() as client, _crowd() as crowd:
@@ -650,7 +645,7 @@ def test_f22_a_daemon_without_descriptors_refuses_connections_and_does_not_spin(
 
 
 def test_f22_many_connections_at_the_control_socket_end_no_session(
-    start_abused: Callable[..., AbusedDaemon],
+    start_abused: StartAbused,
 ) -> None:
     daemon = start_abused()
     with daemon.connect() as client, _crowd() as crowd:
@@ -716,7 +711,7 @@ def test_f23_a_size_limit_of_files_is_named_and_not_taken_for_a_full_machine(
 
 
 def test_f23_memory_that_the_machine_does_not_have_is_refused_by_name(
-    start_abused: Callable[..., AbusedDaemon],
+    start_abused: StartAbused,
 ) -> None:
     plenty = str(1 << 60)
     daemon = start_abused(MATTEBRIDGE_SESSION_BYTES=plenty, MATTEBRIDGE_SLOT_BYTES=plenty)
@@ -1015,7 +1010,7 @@ def test_f44_a_reply_to_a_connection_that_is_gone_waits_for_the_next_one(
 
 
 def test_f44_a_reply_that_is_never_received_ends_the_lease(
-    start_abused: Callable[..., AbusedDaemon], raw: Raw
+    start_abused: StartAbused, raw: Raw
 ) -> None:
     daemon = start_abused(MATTEBRIDGE_OUTBOX_S="1")
     client = raw(daemon, slots=1)

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Callable
+from typing import Any
 
 import msgpack
 import numpy as np
 import pytest
 
 from fakes.base_line import AbusedDaemon
-from fakes.daemon_process import is_alive, wait_for
+from fakes.daemon_process import SOON_S, is_alive, wait_for
 from fakes.pictures import PLAIN, matted_here, same, shot
-from fakes.raw_client import RawClient
+from fakes.raw_client import Raw
 from mattebridge.daemon import mailbox, worker
 from mattebridge.errors import InternalError, MessageError, ModelError, OutOfMemoryError
 from mattebridge.wire import protocol
 
-SOON_S = 60.0
 SHOT = shot(seed=7)
-
-Raw = Callable[..., RawClient]
 
 
 @pytest.mark.parametrize("stage", ["inputs", "model", "finish"])

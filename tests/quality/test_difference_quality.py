@@ -13,6 +13,9 @@ from mattebridge.models.registry import Registry
 from mattebridge_sample.composites.shoot import BLENDS, KINDS
 from quality.judging import Result, change_of_a_still, mean
 
+# Half a minute; test_sample_shot.py guards the same in the default run.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def results(keyer_results) -> list[Result]:

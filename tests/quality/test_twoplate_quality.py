@@ -1,7 +1,8 @@
 """The shipped network against true alpha: which weights they are, and how good.
 
 The frames are those that the classical keyer is held to; none of them, and nothing drawn by the
-same code, was trained on. Figures are mean absolute alpha errors in thousandths.
+same code, was trained on. Figures are mean absolute alpha errors in thousandths. All of them take
+a minute: they are marked slow, and test_sample_shot.py guards the same in the default run.
 """
 
 from __future__ import annotations
@@ -54,17 +55,20 @@ def test_it_is_the_default() -> None:
     assert DEFAULT_MODEL == "twoplate"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_stays_within_its_bound_and_beats_the_plain_key(results, kind) -> None:
     assert mean(results, "alpha", kind=kind) < LARGEST_BY_KIND[kind]
     assert mean(results, "alpha", kind=kind) < 0.8 * mean(results, "key", kind=kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_beats_the_keyer_that_it_starts_from_in_every_kind(results, keyer_results, kind) -> None:
     assert mean(results, "alpha", kind=kind) < mean(keyer_results, "alpha", kind=kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blend", BLENDS)
 def test_it_beats_the_keyer_that_it_starts_from_in_both_blends(
     results, keyer_results, blend
@@ -72,10 +76,12 @@ def test_it_beats_the_keyer_that_it_starts_from_in_both_blends(
     assert mean(results, "alpha", blend=blend) < mean(keyer_results, "alpha", blend=blend)
 
 
+@pytest.mark.slow
 def test_the_subjects_colour_is_found(results) -> None:
     assert mean(results, "foreground") < LARGEST_FOREGROUND
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blend", BLENDS)
 def test_a_still_picture_with_fresh_grain_hardly_changes_its_matte(model, blend) -> None:
     assert change_of_a_still(model, blend) < LARGEST_CHANGE

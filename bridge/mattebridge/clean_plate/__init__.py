@@ -1,1 +1,5 @@
-"""The clean plate: aligned with the plate (`match`), or made from a shot (`estimate`)."""
+"""The clean plate: fitted to the plate, or made from a shot.
+
+match       fits it to a plate; pair, geometry, exposure: its steps
+estimate    makes one from the frames of a shot; register, settle: its steps
+"""

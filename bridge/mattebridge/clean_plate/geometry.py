@@ -31,6 +31,33 @@ REFINEMENT = ((2.5, 0.06, 5), (1.2, 0.03, 6))
 
 def find_homography(pair: Pair, start: Solution) -> tuple[Optional[Solution], dict[str, Any]]:
     """Clean plate to plate from matched corners, or None; and what was found, or why not."""
+    matched, found = _matched_corners(pair)
+    if matched is None:
+        return None, found
+    cv2.setRNGSeed(1)
+    matrix, inliers = cv2.findHomography(*matched, cv2.RANSAC, 2.0, None, 2000, 0.999)
+    return _accepted(pair, start, matched[1], matrix, inliers)
+
+
+def find_similarity(pair: Pair, start: Solution) -> Optional[Solution]:
+    """Shift, turn and scale from the same corners, or None.
+
+    With four numbers in place of eight it cannot bend to a few corners that were matched wrongly.
+    """
+    matched, _ = _matched_corners(pair)
+    if matched is None:
+        return None
+    cv2.setRNGSeed(1)
+    matrix, inliers = cv2.estimateAffinePartial2D(*matched, None, cv2.RANSAC, 2.0, 2000, 0.999)
+    if matrix is None:
+        return None
+    matrix = np.vstack([matrix, [0.0, 0.0, 1.0]])
+    return _accepted(pair, start, matched[1], matrix, inliers)[0]
+
+
+def _matched_corners(pair: Pair) -> tuple[Optional[tuple[Matrix, Matrix]], dict[str, Any]]:
+    """Corners of the clean plate and of the plate, (N, 2) each at working size, best match first;
+    None with the reason where there are too few."""
     points_b, words_b = pair.clean_side.corners
     points_p, words_p = pair.corners()
     if words_b is None or words_p is None or min(len(words_b), len(words_p)) < FEWEST_INLIERS:
@@ -42,9 +69,17 @@ def find_homography(pair: Pair, start: Solution) -> tuple[Optional[Solution], di
         return None, {"alignment_refused": "too few matches", "matches": len(matches)}
     source = np.array([points_b[m.queryIdx].pt for m in matches], np.float64)
     target = np.array([points_p[m.trainIdx].pt for m in matches], np.float64)
-    cv2.setRNGSeed(1)
-    matrix, inliers = cv2.findHomography(source, target, cv2.RANSAC, 2.0, None, 2000, 0.999)
-    found = {"matches": len(matches), "inliers": 0 if inliers is None else int(inliers.sum())}
+    return (source, target), {}
+
+
+def _accepted(
+    pair: Pair, start: Solution, target: Matrix, matrix: Any, inliers: Any
+) -> tuple[Optional[Solution], dict[str, Any]]:
+    """The solution with a matrix of working size, or None; and what it rests on, or why not."""
+    found: dict[str, Any] = {
+        "matches": len(target),
+        "inliers": 0 if inliers is None else int(inliers.sum()),
+    }
     if matrix is None or found["inliers"] < FEWEST_INLIERS:
         return None, {**found, "alignment_refused": "too few inliers"}
     kept = target[inliers.ravel() > 0]

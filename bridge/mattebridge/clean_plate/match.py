@@ -27,7 +27,7 @@ import numpy as np
 
 from mattebridge.checkpoint import Checkpoint, no_checkpoint
 from mattebridge.clean_plate.exposure import with_exposure
-from mattebridge.clean_plate.geometry import find_homography, refine, shift_px
+from mattebridge.clean_plate.geometry import find_homography, find_similarity, refine, shift_px
 from mattebridge.clean_plate.pair import (
     CHANGED,
     MINIMUM_SIDE,
@@ -38,7 +38,9 @@ from mattebridge.clean_plate.pair import (
     compared,
     improves,
     outside_of,
+    unexplained,
     warp,
+    worsens_somewhere,
 )
 from mattebridge.color import FloatImage, Mask
 
@@ -49,6 +51,8 @@ UNALIGNED = "clean_plate_unaligned"
 PARTLY_OUTSIDE = "clean_plate_does_not_cover"
 EXPOSURE_UNMATCHED = "exposure_unmatched"
 
+# Above this the difference on texture is more than grain: 0.85 to 1.25 in sets that are aligned.
+MOST_UNEXPLAINED = 1.5
 # Above this share of the frame, missing clean plate is worth a label.
 OUTSIDE_SHARE = 0.005
 
@@ -129,18 +133,13 @@ def _solve(
         checkpoint("align")
         moved, found = find_homography(pair, start)
         report.update(found)
-        if moved is not None:
-            moved = with_exposure(pair, moved, match_exposure)
-            if improves(pair, best, moved) or (
-                alignment == "homography" and not improves(pair, moved, best)
-            ):
-                best = moved
-        checkpoint("refine")
-        refined = refine(pair, best)
-        if refined is not None:
-            refined = with_exposure(pair, refined, match_exposure)
-            if improves(pair, best, refined):
-                best = refined
+        forced = alignment == "homography"
+        best = _settled(pair, start, moved, match_exposure, checkpoint, forced=forced)
+        if unexplained(pair, best) > MOST_UNEXPLAINED:
+            checked = _checked(pair, start, best, match_exposure, checkpoint)
+            if checked is start and best is not start:
+                report["alignment_refused"] = "parts of the frame would differ more"
+            best = checked
         if alignment == "homography" and moved is None and best.homography is None:
             degraded.append(UNALIGNED)
         elif _lost(pair, best):
@@ -151,11 +150,54 @@ def _solve(
         degraded.append(EXPOSURE_UNMATCHED)
     before, after = (_median(d) for d in compared(pair, untouched, best))
     report.update(
+        unexplained=round(unexplained(pair, best), 2),
         difference_before=round(before, 5),
         difference_after=round(after, 5),
         shift_px=round(shift_px(best.homography, pair.full), 3),
     )
     return Solution(best.homography, best.exposure, tuple(degraded), report)
+
+
+def _settled(
+    pair: Pair,
+    start: Solution,
+    moved: Optional[Solution],
+    match_exposure: bool,
+    checkpoint: Checkpoint,
+    *,
+    forced: bool = False,
+) -> Solution:
+    """The best of `start`, `moved` and what the refinement makes of them.
+
+    forced: `moved` is kept unless it makes things worse.
+    """
+    best = start
+    if moved is not None:
+        moved = with_exposure(pair, moved, match_exposure)
+        if improves(pair, best, moved) or (forced and not improves(pair, moved, best)):
+            best = moved
+    checkpoint("refine")
+    refined = refine(pair, best)
+    if refined is not None:
+        refined = with_exposure(pair, refined, match_exposure)
+        if improves(pair, best, refined):
+            best = refined
+    return best
+
+
+def _checked(
+    pair: Pair, start: Solution, best: Solution, match_exposure: bool, checkpoint: Checkpoint
+) -> Solution:
+    """What to take where grain does not explain what is left under `best`.
+
+    A similarity, where it lies better; `start`, where either makes a part of the frame worse.
+    """
+    moved = find_similarity(pair, start)
+    similar = _settled(pair, start, moved, match_exposure, checkpoint)
+    sound = [one for one in (best, similar) if not worsens_somewhere(pair, start, one)]
+    if len(sound) == 2:
+        return similar if improves(pair, best, similar) else best
+    return sound[0] if sound else start
 
 
 def _lost(pair: Pair, best: Solution) -> bool:

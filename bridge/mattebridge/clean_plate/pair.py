@@ -33,6 +33,10 @@ GEOMETRY_SIDE = 960
 REQUIRED_GAIN = 0.03
 # A (blurred) difference above this is another thing in front of the set, however badly aligned.
 CHANGED = 0.06
+# Blur in which a geometry that is wrong by a pixel still counts, and a soft clean plate hardly.
+COARSE_PX = 3.0
+# A cell of the frame differs more than before when it does by this factor and this much.
+WORSE, WORSE_LEAST = 1.15, 0.002
 # The edge of the clean plate may be stretched by this much before what it repeats is no evidence.
 EDGE_PX = 0.35
 
@@ -184,6 +188,51 @@ def compared(pair: Pair, before: Solution, after: Solution) -> tuple[FloatImage,
         return first[same], second[same]
     look = same & (slope >= np.median(slope[same][::3]))
     return first[look], second[look]
+
+
+def unexplained(pair: Pair, solution: Solution) -> float:
+    """How many times more the pictures differ where the set has texture than where it is flat.
+
+    Grain differs alike in both: near 1 it explains the difference. After a blur in which a slight
+    softness of one picture hardly counts.
+    """
+    clean, covered, whole = pair.seen(solution)
+    same = covered & (whole < CHANGED)
+    if not same.any():
+        return 1.0
+    blurred = cv2.GaussianBlur(grey_of(clean), (0, 0), COARSE_PX)
+    slope = np.abs(cv2.Sobel(blurred, cv2.CV_32F, 1, 0)) + np.abs(
+        cv2.Sobel(blurred, cv2.CV_32F, 0, 1)
+    )
+    coarse = largest(np.abs(cv2.GaussianBlur(pair.plate - clean, (0, 0), COARSE_PX)))
+    low, high = np.quantile(slope[same][::3], (0.3, 0.7))
+    flat, steep = coarse[same & (slope <= low)], coarse[same & (slope >= high)]
+    return float(np.median(steep)) / max(float(np.median(flat)), 1e-4)
+
+
+def worsens_somewhere(pair: Pair, before: Solution, after: Solution) -> bool:
+    """Whether in one of the 16 cells of the frame plate and clean plate differ more than before.
+
+    A clean plate in its right place lies better everywhere.
+    """
+    (_, first, old), (_, second, new) = pair.seen(before), pair.seen(after)
+    covered = first & second
+    height, width = covered.shape
+    for row in range(4):
+        for column in range(4):
+            cell = (
+                slice(row * height // 4, (row + 1) * height // 4),
+                slice(column * width // 4, (column + 1) * width // 4),
+            )
+            if covered[cell].sum() < 64:
+                continue
+            was, now = (
+                float(np.minimum(whole[cell][covered[cell]], 2 * CHANGED).mean())
+                for whole in (old, new)
+            )
+            if now > was * WORSE + WORSE_LEAST:
+                return True
+    return False
 
 
 def difference(plate: FloatImage, clean: FloatImage) -> FloatImage:

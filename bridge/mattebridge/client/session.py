@@ -146,18 +146,18 @@ class Session:
 
     # -- arenas ---------------------------------------------------------------------------
 
-    def resize(self, slots: int, size_bytes: int) -> None:
-        """Ask for `slots` arenas of `size_bytes` in place of those there are.
+    def resize(self, count: int, size_bytes: int) -> None:
+        """Ask for `count` arenas of `size_bytes` in place of those there are.
 
         None of them may be busy. Raises `QuotaError` with the limit.
         """
         # Allocating is the slow part: a UHD arena of every plane takes about half a second.
-        timeout_s = 5.0 + 5.0 * slots * size_bytes / (1 << 30)
+        timeout_s = 5.0 + 5.0 * count * size_bytes / (1 << 30)
         if self._closed:
             raise _over()
         try:
             reply, fds = self.door.ask(
-                {"op": "resize", "want": {"slots": slots, "bytes": size_bytes}},
+                {"op": "resize", "want": {"slots": count, "bytes": size_bytes}},
                 timeout_s=timeout_s,
             )
         except (ConnectionFailed, DaemonLost):

@@ -141,7 +141,7 @@ def _add_stop(commands: Any, reached: argparse.ArgumentParser) -> None:
         "stop",
         parents=[reached],
         help="stop the daemon",
-        description="Let the daemon finish its frames and stop. No daemon is a success too.",
+        description="Let the daemon finish its frames and stop. It is no error when none runs.",
     )
     command.set_defaults(run=run_stop)
     command.add_argument(

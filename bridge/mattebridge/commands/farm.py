@@ -262,8 +262,8 @@ def _absolute(path: str) -> str:
     for each in (path, os.path.abspath(path)):
         if re.match(r"[A-Za-z]:[\\/]|\\\\", each):
             raise UsageError(
-                f"{each} is a path of Windows, and the workers of this job run Linux: give the path"
-                " that they know it by, such as /mnt/shots/..."
+                f"{each} is a Windows path, and the workers of this job run Linux: give the path"
+                " under which they see it, such as /mnt/shots/..."
             )
     return os.path.abspath(path)
 

@@ -53,14 +53,14 @@ class Steps:
         if not self.dry:
             action()
 
-    # -- files of our own ---------------------------------------------------------------------
+    # -- files of mattebridge -----------------------------------------------------------------
 
     def copy(self, source: Path, target: Path) -> None:
         """A copy of a file."""
         self.write(target, source.read_bytes())
 
     def write(self, target: Path, data: bytes) -> None:
-        """A file of ours; one of the same name that is not ours stays and is an error."""
+        """A file of mattebridge; another one of the same name stays, and is an error."""
         if self._is_foreign(target, data):
             raise UsageError(
                 f"{target} exists and was not put there by mattebridge: move it away, or choose"

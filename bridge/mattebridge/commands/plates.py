@@ -27,9 +27,9 @@ examples:
   mattebridge plates remove loft
 
 A held clean plate is taken to be in the colour space of the request that names it, and must have
-the size of its frames, or be larger by one scale (for proxies). It is lost when the daemon ends, and
-one that was not used for a while is dropped when MATTEBRIDGE_PLATE_BYTES are full. `mattebridge matte` holds the clean plates that it needs by
-itself.
+the size of its frames, or be larger by one scale (for proxies). It is lost when the daemon ends,
+and one that was not used for a while is dropped when MATTEBRIDGE_PLATE_BYTES are full. `mattebridge
+matte` holds the clean plates that it needs by itself.
 """
 
 
@@ -95,9 +95,9 @@ def run_list(options: argparse.Namespace) -> int:
     if options.json:
         print_json(held)
     elif held:
-        from mattebridge.commands.tables import plates_table
+        from mattebridge.commands.tables import clean_plates_table
 
-        print(plates_table(held))
+        print(clean_plates_table(held))
     else:
         print("mattebridge: no clean plate is held")
     return 0

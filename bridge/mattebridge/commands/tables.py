@@ -27,7 +27,7 @@ def status_table(status: Mapping[str, Any]) -> str:
     lines += ["", *_workers(status.get("workers", []))]
     lines += ["", *_sessions(status.get("sessions", []))]
     if status.get("plates"):
-        lines += ["", plates_table(status["plates"])]
+        lines += ["", clean_plates_table(status["plates"])]
     return "\n".join(lines)
 
 
@@ -60,14 +60,14 @@ def model_text(card: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def plates_table(plates: Sequence[Mapping[str, Any]]) -> str:
+def clean_plates_table(held: Sequence[Mapping[str, Any]]) -> str:
     """The held clean plates with size and memory."""
     rows = [["HELD CLEAN PLATE", "SIZE", "MEMORY"]]
-    for plate in plates:
+    for one in held:
         size = (
-            f"{plate.get('w', plate.get('width', '?'))}x{plate.get('h', plate.get('height', '?'))}"
+            f"{one.get('w', one.get('width', '?'))}x{one.get('h', one.get('height', '?'))}"
         )
-        rows.append([str(plate.get("name", "?")), size, megabytes(plate.get("bytes"))])
+        rows.append([str(one.get("name", "?")), size, megabytes(one.get("bytes"))])
     return "\n".join(table(rows))
 
 
@@ -113,8 +113,8 @@ def _memory(memory: Mapping[str, Any]) -> str:
     arenas = (
         f"arenas {megabytes(memory.get('arena_bytes'))} of {megabytes(memory.get('arena_limit'))}"
     )
-    plates = f"plates {megabytes(memory.get('plate_bytes'))}"
-    return f"{arenas}, {plates}, front {megabytes(memory.get('front_bytes'))}"
+    held = f"clean plates {megabytes(memory.get('plate_bytes'))}"
+    return f"{arenas}, {held}, front {megabytes(memory.get('front_bytes'))}"
 
 
 def _workers(workers: Sequence[Mapping[str, Any]]) -> list[str]:

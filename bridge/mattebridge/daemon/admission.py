@@ -1,4 +1,4 @@
-"""Who may be at the door: connections that have said nothing yet, and sessions of one process.
+"""How many may be at the door: connections without a hello yet, and sessions of one process.
 
     connect --> without hello (64, the oldest of the process with most is closed for the next)
     hello   --> session       (of one process: twice the sessions with arenas; a few seats are kept

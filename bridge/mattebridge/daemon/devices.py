@@ -5,7 +5,7 @@
                              worker before it takes requests
     auto                     every CUDA device that torch sees, else the CPU
 
-The front never imports torch: what takes torch runs in a child process, `python -m
+The front never imports torch: what needs torch runs in a child process, `python -m
 mattebridge.daemon.devices NAME ...`, which prints why each device is unusable, as JSON.
 """
 

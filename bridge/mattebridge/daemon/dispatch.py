@@ -245,8 +245,8 @@ class Dispatcher:
     def _all_failed(self) -> WorkerLostError:
         reasons = "; ".join(f"{worker.device}: {worker.reason}" for worker in self.workers)
         return WorkerLostError(
-            f"every worker stays down ({one_line(reasons, 600)}): stop the daemon, and start it "
-            "with devices that work",
+            f"every worker stays down ({one_line(reasons, 600)}): see the daemon's log, then stop "
+            "and start it, with devices that work",
             retry=False,
         )
 

@@ -181,11 +181,11 @@ class HeldCleanPlates:
         dropped = []
         while (too_many := len(self._by_name) > MAX_HELD) or self.used_bytes > self._budget:
             share: Counter[Hashable] = Counter()
-            for plate in self._by_name.values():
-                share[plate.owner] += 1 if too_many else plate.size_bytes
-            others = [plate for plate in self._by_name.values() if plate is not added]
+            for held in self._by_name.values():
+                share[held.owner] += 1 if too_many else held.size_bytes
+            others = [held for held in self._by_name.values() if held is not added]
             # Of equal shares the first is taken, which is the least recently used.
-            leaving = max(others, key=lambda plate: share[plate.owner])
+            leaving = max(others, key=lambda held: share[held.owner])
             dropped.append(self._by_name.pop(leaving.name))
         return dropped
 

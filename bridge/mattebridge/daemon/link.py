@@ -22,6 +22,7 @@ import msgpack
 from mattebridge.wire import oslayer
 from mattebridge.wire.connection import Connection
 
+# The longest message on the link. A list of models may be longer than a client's message.
 LINK_BYTES = 1 << 17
 
 

@@ -1,9 +1,9 @@
-"""A daemon that runs here and speaks another protocol: what can be known of it, and how it stops.
+"""A daemon that runs here with another protocol: what is known about it, and how it is stopped.
 
-After an update the daemon of the version before may still run. It refuses every hello, so it can be
-asked nothing. But the system knows which process is at the other end of the door, and the daemon
-writes the rest into status.json itself. SIGTERM means the same in every version: finish the frames
-that are being computed, then end.
+After an update the daemon of the version before may still run. It refuses every hello, so it
+answers no request. But the system knows which process is at the other end of the door, and the
+daemon writes the rest into status.json itself. SIGTERM means the same in every version: finish the
+frames that are being computed, then end.
 
 No pid is taken from a file: the process that gets the signal holds the door's connection at that
 moment.

@@ -180,7 +180,7 @@ class Replies:
             self._close_unread(lease)
 
     def _close_unread(self, lease: Lease) -> None:
-        """A reply may not be lost silently: a client that does not read loses its lease."""
+        """A reply must not be lost silently: a client that does not read loses its lease."""
         log.warning("a client does not read its replies: pid=%d", lease.peer.pid)
         lease.outbox.clear()
         self._door.end(lease)

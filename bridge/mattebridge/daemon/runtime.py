@@ -81,7 +81,7 @@ class Runtime:
 
     def _check_parent(self, parent: Path) -> None:
         """Raise `UnsafeRuntimeError` where another user could have put `parent` there, or a folder
-        of his own into it.
+        of their own into it.
 
         Before anything is made in it: behind another user's link that would be a folder anywhere.
         """
@@ -156,7 +156,10 @@ class Runtime:
             return False
 
     def write_status(self, status: dict[str, Any]) -> None:
-        """Replace status.json in one step; an error, as of a full disk, is ignored."""
+        """Replace status.json in one step; an error, as of a full disk, is ignored.
+
+        Not by `whole_files`, which waits until the disk has the file: the front must not wait.
+        """
         target = self.folder / STATUS
         temporary = self.folder / f".{STATUS}.{os.getpid()}.tmp"
         try:

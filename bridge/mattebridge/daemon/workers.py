@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import msgpack
 
+from mattebridge.daemon.link import LINK_BYTES
 from mattebridge.errors import one_line
 from mattebridge.wire import oslayer
 from mattebridge.wire.connection import Connection
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A model list on the link may be longer than a client's message.
-LINK_BYTES = 1 << 17
 LINK_BUFFER_BYTES = 4 << 20
 BACKOFF_S = 0.1
 BACKOFF_LIMIT_S = 5.0

@@ -1,7 +1,7 @@
 """The clean plate of a frame, aligned to its plate and matched in exposure where that is wanted.
 
 Each frame is aligned by itself: equal inputs give equal pixels, whatever was rendered before. What
-depends on the clean plate alone is kept with it (`HeldCleanPlate.side`). cv2 is imported only where
+depends on the clean plate alone is kept with it (`KeptCleanPlate.side`). cv2 is imported only where
 something is to be aligned or fitted.
 """
 
@@ -37,28 +37,28 @@ def matched_clean_plate(
     inputs: PreparedInputs, params: RenderParams, card: ModelCard, checkpoint: Checkpoint
 ) -> MatchedCleanPlate:
     """The clean plate, aligned and fitted; what was found goes into the notes of `inputs`."""
-    held = inputs.clean_plate
-    if held is None or held.picture is None:
+    kept = inputs.clean_plate
+    if kept is None or kept.picture is None:
         return MatchedCleanPlate()
     alignment, exposure = _alignment_for(params, card), _fits_exposure(params, card)
     if alignment == "off" and not exposure:
-        return MatchedCleanPlate(held.picture)
+        return MatchedCleanPlate(kept.picture)
     from mattebridge.clean_plate.match import match_clean_plate
     from mattebridge.clean_plate.pair import CleanSide
 
     checkpoint("align")
-    held.side = held.side or CleanSide(held.picture.display)
+    kept.side = kept.side or CleanSide(kept.picture.display)
     match = match_clean_plate(
         inputs.plate.display,
-        held.picture.display,
+        kept.picture.display,
         alignment=alignment,  # type: ignore[arg-type]
         match_exposure=exposure,
         subject=inputs.subject,
-        clean_side=held.side,
+        clean_side=kept.side,
         checkpoint=checkpoint,
     )
     inputs.notes["alignment"] = _notes_of(match)
-    picture = held.matched_picture(match.clean_plate)
+    picture = kept.matched_picture(match.clean_plate)
     return MatchedCleanPlate(picture, match.outside, match.degraded)
 
 

@@ -1,7 +1,7 @@
 """The clean plates that are kept between frames, with what was computed from each of them alone.
 
-    planes --find_or_copy--> HeldCleanPlate, held or new
-           --keep----------> held (once its pixels are known to be whole)
+    planes --find_or_copy--> KeptCleanPlate, kept or new
+           --keep----------> kept (once its pixels are known to be whole)
            --trim----------> the last used, within the budget (after the frame)
 
 The clean plate of a shot is usually the same picture in each frame. Its float pixels, its colour
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class HeldCleanPlate:
+class KeptCleanPlate:
     """A clean plate as it was sent, and what was computed from it.
 
     raw: at the size of the frames. sent: shape and sample type of what was sent, which is larger
@@ -67,51 +67,52 @@ class CleanPlates:
     def __init__(self, budget_bytes: int, count: int = 4) -> None:
         self._budget_bytes = budget_bytes
         self._count = count
-        self._held: list[HeldCleanPlate] = []
+        self._kept: list[KeptCleanPlate] = []
 
     def find_or_copy(
         self, plane: Pixels, params: RenderParams, key: Optional[str], size: Size
-    ) -> HeldCleanPlate:
-        """The held clean plate with these pixels, or a private copy of them that is not held yet.
+    ) -> KeptCleanPlate:
+        """The kept clean plate with these pixels, or a private copy of them that is not kept yet.
 
         size: height and width of the frame, to which it is resampled (render_scale.py). A `key`
         stands for the content: with the same key, layout and parameters the pixels are not
         compared. The caller must keep the keys of different clients apart.
         """
-        for held in reversed(self._held):
-            if held.raw.shape[:2] == size and self._is_same(held, plane, params, key):
-                return held
+        for kept in reversed(self._kept):
+            if kept.raw.shape[:2] == size and self._is_same(kept, plane, params, key):
+                return kept
         raw = plane.copy() if plane.shape[:2] == size else resampled(plane, size)
         sent = (plane.shape, plane.dtype.str)
-        return HeldCleanPlate(raw, params.colorspace, params.plate_alpha, sent, key)
+        return KeptCleanPlate(raw, params.colorspace, params.plate_alpha, sent, key)
 
-    def keep(self, plate: HeldCleanPlate) -> None:
-        """Hold it, as the last used; only once its pixels are known to be whole."""
-        self._held = [held for held in self._held if held is not plate] + [plate]
+    def keep(self, clean_plate: KeptCleanPlate) -> None:
+        """Keep it, as the last used; only once its pixels are known to be whole."""
+        others = [kept for kept in self._kept if kept is not clean_plate]
+        self._kept = [*others, clean_plate]
 
     def trim(self) -> None:
         """Drop what is over the budget; called when the frame no longer needs its clean plate."""
-        while self._held and (
-            len(self._held) > self._count or self.size_bytes > self._budget_bytes
+        while self._kept and (
+            len(self._kept) > self._count or self.size_bytes > self._budget_bytes
         ):
-            self._held.pop(0)
+            self._kept.pop(0)
 
     @property
     def size_bytes(self) -> int:
-        return sum(held.size_bytes for held in self._held)
+        return sum(kept.size_bytes for kept in self._kept)
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._kept)
 
     @staticmethod
     def _is_same(
-        held: HeldCleanPlate, plane: Pixels, params: RenderParams, key: Optional[str]
+        kept: KeptCleanPlate, plane: Pixels, params: RenderParams, key: Optional[str]
     ) -> bool:
-        if (held.colorspace, held.plate_alpha) != (params.colorspace, params.plate_alpha):
+        if (kept.colorspace, kept.plate_alpha) != (params.colorspace, params.plate_alpha):
             return False
-        if held.sent != (plane.shape, plane.dtype.str) or held.key != key:
+        if kept.sent != (plane.shape, plane.dtype.str) or kept.key != key:
             return False
-        return key is not None or (not held.was_resampled and same_bits(held.raw, plane))
+        return key is not None or (not kept.was_resampled and same_bits(kept.raw, plane))
 
 
 def same_bits(one: Pixels, other: Pixels) -> bool:

@@ -46,7 +46,7 @@ MEMORY_SHARE = 0.6
 
 @dataclass(frozen=True)
 class RenderReport:
-    """What the reply tells of a frame: what was not reached, what was found, and the time."""
+    """What the reply reports about a frame: what was not reached, what was found, and the time."""
 
     model: str
     digest: str

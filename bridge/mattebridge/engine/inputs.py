@@ -1,7 +1,7 @@
 """The planes of a request as pictures for the model: private copies, finite, straight.
 
     planes --copy_planes--> PrivateCopies, float32 --[checkpoint]--> prepare --> PreparedInputs
-                            (clean plate: the held one with the same pixels, or a copy)
+                            (clean plate: the kept one with the same pixels, or a copy)
 
 Rule: the planes belong to the host and may change at any time. They are read once, into private
 memory, and never again. Nothing is concluded from their values before the checkpoint has confirmed
@@ -25,7 +25,7 @@ from mattebridge.color import (
     strips,
     to_float,
 )
-from mattebridge.engine.clean_plates import CleanPlates, HeldCleanPlate
+from mattebridge.engine.clean_plates import CleanPlates, KeptCleanPlate
 from mattebridge.engine.picture import FLOAT_MAX, Picture
 from mattebridge.errors import NonFiniteError
 from mattebridge.wire.params import MATTE_ROLES, RenderParams
@@ -40,7 +40,7 @@ class PrivateCopies:
 
     plate: FloatImage
     plate_alpha: Optional[FloatImage]
-    clean_plate: Optional[HeldCleanPlate]
+    clean_plate: Optional[KeptCleanPlate]
     mattes: Mapping[str, FloatImage]
 
 
@@ -53,7 +53,7 @@ class PreparedInputs:
     """
 
     plate: Picture
-    clean_plate: Optional[HeldCleanPlate]
+    clean_plate: Optional[KeptCleanPlate]
     mattes: Mapping[str, FloatImage]
     notes: dict[str, Any] = field(default_factory=dict)
 
@@ -71,13 +71,13 @@ def copy_planes(
     clean_plate_key: Optional[str],
 ) -> PrivateCopies:
     """Read every plane once; integers become fractions of their maximum."""
-    held, clean_plate = None, planes.get("clean_plate")
+    kept, clean_plate = None, planes.get("clean_plate")
     if clean_plate is not None:
         size = planes["plate"].shape[:2]
-        held = clean_plates.find_or_copy(clean_plate, params, clean_plate_key, size)
+        kept = clean_plates.find_or_copy(clean_plate, params, clean_plate_key, size)
     return PrivateCopies(
         *_split(planes["plate"], params.plate_alpha),
-        held,
+        kept,
         {role: to_float(planes[role][..., 0]) for role in MATTE_ROLES if role in planes},
     )
 
@@ -102,16 +102,16 @@ def prepare(copies: PrivateCopies, params: RenderParams) -> PreparedInputs:
     counts = _made_finite(copies)
     _check_finite(counts, params.nonfinite)
     straight = _straight(copies.plate, copies.plate_alpha, params.plate_alpha, params.colorspace)
-    plate, held = Picture(straight, params.colorspace), copies.clean_plate
+    plate, kept = Picture(straight, params.colorspace), copies.clean_plate
     mattes = {role: np.clip(matte, 0.0, 1.0, out=matte) for role, matte in copies.mattes.items()}
     negatives = {"plate": _negatives(plate.pixels)}
-    if held is not None and held.picture is not None:
-        negatives["clean_plate"] = _negatives(held.picture.pixels)
+    if kept is not None and kept.picture is not None:
+        negatives["clean_plate"] = _negatives(kept.picture.pixels)
     notes = _counts(nonfinite=counts, negative=negatives)
-    if held is not None and held.was_resampled:
-        height, width = held.sent[0][:2]
+    if kept is not None and kept.was_resampled:
+        height, width = kept.sent[0][:2]
         notes["clean_plate_resampled_from"] = [width, height]
-    return PreparedInputs(plate, held, mattes, notes)
+    return PreparedInputs(plate, kept, mattes, notes)
 
 
 def _made_finite(copies: PrivateCopies) -> dict[str, int]:
@@ -119,11 +119,11 @@ def _made_finite(copies: PrivateCopies) -> dict[str, int]:
     counts = {"plate": _set_finite(copies.plate)}
     if copies.plate_alpha is not None:
         counts["plate"] += _set_finite(copies.plate_alpha)
-    held = copies.clean_plate
-    if held is not None:
-        if held.picture is None:
-            held.picture, held.nonfinite = _clean_picture(held)
-        counts["clean_plate"] = held.nonfinite
+    kept = copies.clean_plate
+    if kept is not None:
+        if kept.picture is None:
+            kept.picture, kept.nonfinite = _clean_picture(kept)
+        counts["clean_plate"] = kept.nonfinite
     counts.update((role, _set_finite(matte)) for role, matte in copies.mattes.items())
     return counts
 
@@ -138,11 +138,11 @@ def _set_finite(values: FloatImage) -> int:
     return count
 
 
-def _clean_picture(held: HeldCleanPlate) -> tuple[Picture, int]:
-    rgb, alpha = _split(held.raw, held.plate_alpha)
+def _clean_picture(kept: KeptCleanPlate) -> tuple[Picture, int]:
+    rgb, alpha = _split(kept.raw, kept.plate_alpha)
     nonfinite = _set_finite(rgb) + (0 if alpha is None else _set_finite(alpha))
-    straight = _straight(rgb, alpha, held.plate_alpha, held.colorspace)
-    return Picture(straight, held.colorspace), nonfinite
+    straight = _straight(rgb, alpha, kept.plate_alpha, kept.colorspace)
+    return Picture(straight, kept.colorspace), nonfinite
 
 
 def _check_finite(counts: Mapping[str, int], policy: str) -> None:

@@ -1,1 +1,1 @@
-"""Mattes judged by known alpha: metrics, judge, sheet."""
+"""Mattes judged by known alpha: truth, metrics, judge, sheet."""

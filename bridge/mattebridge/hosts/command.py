@@ -229,7 +229,7 @@ class _Chunk:
         words += ["--format", "exr-float" if asked.precision == "float32" else "exr-none"]
         words += [f"--frames={','.join(map(str, frames))}", "--progress", "json"]
         words += ["--hint-channel", self.hint_channel, "--model", asked.model]
-        # Of itself the command writes linear light; a host gets back the colour space it gave.
+        # By default the command writes linear light; a host gets back the colour space it gave.
         values = {**asked.params(), "output_colorspace": asked.colorspace}
         for param in PARAMS:
             words += _option(param, values.get(param.name))
@@ -325,7 +325,7 @@ def _events(
     stdout, stderr = place / "stdout", place / "stderr"
     with stdout.open("wb") as printed, stderr.open("wb") as errors:
         child = _start(_command(words, instance), printed, errors)
-    # A host that quits in the middle does not wait for the child: it only tells it to stop.
+    # A host that quits in the middle does not wait for the child: it only signals it to stop.
     atexit.register(child.terminate)
     try:
         with stdout.open("rb") as lines:

@@ -47,7 +47,7 @@ class Route:
 
     @property
     def words(self) -> str:
-        """What the artist is told about the way; empty for the usual one."""
+        """The message for the artist about the way; empty for the usual one."""
         return "" if self.client is not None else "by the command line"
 
     def matte(

@@ -120,6 +120,7 @@ def _read_inputs(files: ScratchFiles, settings: ShotSettings) -> _Inputs:
     planes = {"plate": _colours(plate, region, with_alpha=settings.plate_alpha != "opaque")}
     if files.clean_plate is not None:
         clean_plate = read_exr(files.clean_plate)
+        # Only here: both are cut to the same region, so that the client sees one size.
         if clean_plate.display_window != plate.display_window:
             (_, _, width, height), (_, _, got_width, got_height) = (
                 plate.display_window,

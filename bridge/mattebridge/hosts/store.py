@@ -236,7 +236,7 @@ def _link_missing(folder: Path, files: Mapping[str, Optional[Path]]) -> None:
 
 
 def _files_of_set(folder: Path) -> list[Path]:
-    """The files that belong to a set; a file that somebody else put there is not among them."""
+    """The files that belong to a set; files of any other origin are not among them."""
     names = [name for name in read_set(folder).get("frames", {}) if _FRAME.fullmatch(name)]
     return [*(folder / f"matte.{name}.exr" for name in sorted(names)), folder / SET_LIST]
 
@@ -326,7 +326,7 @@ def _record(
     everyone = _read_runs(store)
     earlier = [run for run in everyone if run.writer == writer and run.state == state]
     # What was there before is shared with those whose records name it; without such a record
-    # nobody knows whose it is, and it stays out of this one.
+    # its writer is not known, and it stays out of this one.
     own = {key for run in earlier for key in run.made}
     known = {key for run in everyone for key in run.made}
     own |= {one.key for one in made if not one.found or one.key in known}

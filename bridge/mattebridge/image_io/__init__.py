@@ -18,6 +18,10 @@ to it.
     metadata   what outputs get of it             video_write   videos out
     jpeg, tails  damage no library reports        timecodes     SMPTE timecode
 
+    video_times      when pictures are shown; whether all are there    container_ends   cut files
+    video_pictures   decoded pictures <-> codes by their tags          ycbcr            YUV <-> RGB
+    other_videos     types that are not read, and what to convert them to
+
 The names below are imported from here, everything else from its module.
 """
 

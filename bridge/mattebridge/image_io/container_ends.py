@@ -6,7 +6,7 @@
     MXF        key, length, value triplets of the file
 
 A copy that was interrupted and a recording that was killed end inside one of these. A container
-that says nothing of its end, cut exactly between two of its parts, looks like a whole one.
+that does not record its end, cut exactly between two of its parts, looks like a whole one.
 """
 
 from __future__ import annotations

@@ -19,8 +19,11 @@ from typing import Optional
 import cv2
 import numpy as np
 
+from mattebridge.color import Pixels
+
 # Some cameras fill up their data by a few bytes.
 _SPARE_BYTES = 32
+_READ_AHEAD_BYTES = 16
 # In the data of a scan: a marker other than FF00 (a data byte) and FFD0 to FFD7 (restarts).
 _AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _SOI, _EOI, _SOS = b"\xff\xd8", 0xD9, 0xDA
@@ -62,14 +65,23 @@ def has_data_left_over(data: bytes) -> bool:
 
 
 def is_one_scan(data: bytes) -> bool:
-    """Whether the picture is one scan without restarts: then `decoded` notices missing data."""
+    """Whether the picture is one scan without restarts: then `shrunk` notices missing data."""
     return _MANY_PARTS.search(data, 0, data.rfind(b"\xff\xda")) is None
 
 
-def decoded(data: bytes, flags: int) -> Optional[np.ndarray]:
-    """OpenCV's pixels; None where the data ends too early. The end marker must be cut off.
+def decoded(data: bytes, flags: int) -> Optional[Pixels]:
+    """OpenCV's pixels; None where the data ends too early.
 
-    With it, the rest of the picture would be grey.
+    data: without the end marker, with which the rest of the picture would be grey.
     """
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     return None if pixels is None else np.asarray(pixels)
+
+
+def shrunk(data: bytes, flags: int) -> Optional[Pixels]:
+    """A picture of one scan decoded with one of OpenCV's IMREAD_REDUCED flags, as `decoded` does.
+
+    data: up to `end_of_picture`.
+    """
+    # In place of the end marker: the decoder reads a few bytes ahead.
+    return decoded(data[:-2] + bytes(_READ_AHEAD_BYTES), flags)

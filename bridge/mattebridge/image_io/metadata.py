@@ -113,6 +113,6 @@ def our_texts(metadata: Mapping[str, Any]) -> dict[str, str]:
 
 
 def as_description(texts: Mapping[str, str]) -> str:
-    """Our texts as the single description that a JPEG or TIFF holds; "" without any."""
+    """The texts of mattebridge as the one description of a JPEG or TIFF; "" without any."""
     named = {name.partition(":")[2]: text for name, text in texts.items()}
     return f"mattebridge: {json.dumps(named, sort_keys=True)}" if named else ""

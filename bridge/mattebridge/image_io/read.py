@@ -482,7 +482,7 @@ def _jpeg_shrink(header: FrameHeader, at_least: tuple[int, int]) -> int:
 
 def _shrunk_jpeg(path: Path, data: bytes, header: FrameHeader, shrink: int) -> Pixels:
     kind = "GRAYSCALE" if len(header.channels) == 1 else "COLOR"
-    pixels = jpeg.decoded(data[:-2], int(getattr(cv2, f"IMREAD_REDUCED_{kind}_{shrink}")))
+    pixels = jpeg.shrunk(data, int(getattr(cv2, f"IMREAD_REDUCED_{kind}_{shrink}")))
     if pixels is None:
         raise damaged(path, "its data ends before the picture")
     return pixels[..., None] if pixels.ndim == 2 else np.asarray(pixels[..., ::-1])

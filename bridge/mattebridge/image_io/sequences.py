@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from mattebridge.errors import SequenceError, UsageError
+from mattebridge.image_io.other_videos import refuse_other_videos
 from mattebridge.image_io.video_read import is_video, probe
 from mattebridge.image_io.write import EXTENSIONS
 
@@ -62,8 +63,8 @@ class FrameFiles:
     source: the input as it was given, for messages. numbered: the numbers are those of the file
     names; otherwise they are positions 1..N in name order. still: one picture that is used for
     every frame. root: the folder to which names are relative, for folders of folders. pattern: the
-    name before the number, the number's digits, and the name behind it. left_out: which files of the
-    name are not among the pictures, and why, for the artist; mostly empty.
+    name before the number, the number's digits, and the name behind it. left_out: which files of
+    the name are not among the pictures, and why, for the artist; mostly empty.
     """
 
     source: str
@@ -138,8 +139,10 @@ def find_frames(
     path, role = Path(source), _words(role)
     if path.is_dir():
         return _from_tree(path, role, leave_out) if recursive else _from_folder(path, role)
-    if path.exists() and is_video(path):
-        return _from_video(path)
+    if path.exists():
+        refuse_other_videos(path)
+        if is_video(path):
+            return _from_video(path)
     if path.exists() or not _TOKEN.search(path.name):
         return _from_file(path, role)
     return _from_pattern(path, role)
@@ -302,7 +305,7 @@ def _group(folder: Path) -> tuple[dict[tuple[str, str], _Numbered], list[Path]]:
 
 def _pictures(folder: Path, *, also_folders: bool = False) -> list[Path]:
     try:
-        with os.scandir(folder) as entries:  # its is_dir() asks a file server nothing
+        with os.scandir(folder) as entries:  # its is_dir() sends no request to a file server
             names = [entry.name for entry in entries if _is_picture(entry, also_folders)]
     except OSError:
         return []

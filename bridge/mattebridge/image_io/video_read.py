@@ -55,6 +55,9 @@ INSTALL = "pip install 'mattebridge[video]'"
 KEPT_PICTURES = 8
 # Further ahead than this, seeking is cheaper than decoding what lies between.
 SEEK_AHEAD = 48
+# A key frame may be shown behind pictures that are stored after it and need the one before it (an
+# open group of pictures). These many pictures earlier is tried in turn; groups are rarely longer.
+SEEK_BACK = (0, 1, 16, 300)
 
 
 @dataclass(frozen=True)
@@ -189,18 +192,21 @@ class VideoReader:
             return self._kept[index]
         ahead = self.info.frames if self.info.counted else SEEK_AHEAD
         if self._file is not None and self._next <= index < self._next + ahead:
-            # A damaged picture before this one is an error only for who asks for it.
-            with contextlib.suppress(FrameReadError, OSError, ValueError):
+            # A damaged picture before this one is an error only for a caller that asks for it.
+            with contextlib.suppress(_NotReached, FrameReadError, OSError, ValueError):
                 return self._onward(index)
-        self._seek(index)
-        return self._onward(index)
+        for back in (0,) if self.info.counted else SEEK_BACK:
+            self._seek(index, back)
+            with contextlib.suppress(_NotReached):
+                return self._onward(index)
+        raise _damaged(self.info.path, index)
 
     def _onward(self, index: int) -> Any:
         # If decoding fails, the next call must seek.
         self._next = self.info.frames
         for position, decoded in self._decoded:
             if position > index or decoded.is_corrupt:
-                break
+                raise _NotReached
             self._kept[position] = decoded
             while len(self._kept) > KEPT_PICTURES:
                 self._kept.popitem(last=False)
@@ -209,7 +215,8 @@ class VideoReader:
                 return decoded
         raise _damaged(self.info.path, index)
 
-    def _seek(self, index: int) -> None:
+    def _seek(self, index: int, back: int = 0) -> None:
+        """Go to the key frame before a picture, or before one that lies `back` pictures earlier."""
         info = self.info
         if info.counted and self._file is not None:
             self._file.close()
@@ -221,7 +228,7 @@ class VideoReader:
         if info.counted:
             self._decoded = enumerate(decoded_pictures(self._file, stream))
         else:
-            self._file.seek(info.times[index], stream=stream, backward=True)
+            self._file.seek(info.times[max(0, index - back)], stream=stream, backward=True)
             self._decoded = self._shown(decoded_pictures(self._file, stream))
         self._next = index
 
@@ -250,13 +257,14 @@ def _probed(path: Path, size: int, mtime_ns: int) -> VideoInfo:
             raise unreadable(path, f"{unread}; convert it to Rec.709, such as ProRes")
         if first.interlaced_frame:
             notes.append(
-                "it is interlaced, and its pictures are read as they are, both fields in one"
+                "it is interlaced, and both fields of a picture are read as one; deinterlace it"
+                " first where the subject moves, such as by ffmpeg -vf bwdif"
             )
         return _info(path, source, stream, line, first, tuple(notes))
 
 
 def _chosen(path: Path) -> tuple[int, list[str]]:
-    """The index of the stream to read, which is no cover, and what to say of the choice."""
+    """The index of the stream to read, which is no cover, and the note about the choice."""
     with opened(path) as source:
         return _chosen_of(path, source)
 
@@ -393,3 +401,7 @@ def _translated(path: Path, index: Optional[int] = None) -> Iterator[None]:
 
 def _damaged(path: Path, index: int) -> FrameReadError:
     return unreadable(path, f"picture {index} is damaged or missing; render or copy it again")
+
+
+class _NotReached(Exception):
+    """Decoding from here does not give the picture; from an earlier key frame it may."""

@@ -5,9 +5,9 @@
 
 Times are taken from a mov's index where it has them, else by reading all packets once. A picture
 may be held for long: what counts is when the last packet says that it ends. Two things make times
-useless: a container without any for pictures that are stored out of order (AVI; Matroska that
-wraps it), and two pictures at one time. Then pictures are counted as they are decoded, which
-decodes the whole file once.
+useless: a container without any for pictures that are stored out of order (AVI; Matroska and MXF
+that count packets as they are stored), and two pictures at one time. Then pictures are counted as
+they are decoded, which decodes the whole file once.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
@@ -25,9 +26,11 @@ from mattebridge.image_io.frame import unreadable
 from mattebridge.image_io.video_pictures import opened
 
 # Codecs without reordering, besides those that FFmpeg calls intra-only.
-_IN_ORDER = ("png", "cfhd", "qtrle")
+_IN_ORDER = ("png", "cfhd", "qtrle", "ffv1")
 # A stated end may lie this many usual pictures behind the last one: durations are rounded.
 _SLACK_PICTURES = 1.5
+# Pictures whose time is compared with that of the packets: more than any codec reorders.
+_COMPARED = 24
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def timeline(path: Path, source: Any, stream: Any) -> Timeline:
     _refuse_cut_short(path, source, stream, packets)
     if not packets.stored:
         raise unreadable(path, "its video has no pictures; render or copy it again")
-    if _has_useless_times(source, stream, packets):
+    if _has_useless_times(source, stream, packets) or not _agree(path, stream, packets.times):
         return _counted(path, source, stream, packets)
     end = packets.end if packets.end > packets.times[-1] else None
     return Timeline(packets.times, Fraction(stream.time_base), end=end)
@@ -172,7 +175,7 @@ def _refuse_cut_short(path: Path, source: Any, stream: Any, packets: Packets) ->
 
 
 def _stated_end_s(source: Any, stream: Any) -> Fraction:
-    """When the video ends by its header, 0 where that says nothing of it."""
+    """When the video ends by its header, 0 where that does not state it."""
     if stream.duration:
         return (stream.duration + (stream.start_time or 0)) * Fraction(stream.time_base)
     hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
@@ -193,6 +196,19 @@ def _is_avi(source: Any) -> bool:
 def _has_useless_times(source: Any, stream: Any, packets: Packets) -> bool:
     out_of_order = _is_avi(source) and not _is_in_order(stream)
     return out_of_order or bool(packets.untimed) or packets.shown != len(packets.times)
+
+
+def _agree(path: Path, stream: Any, times: tuple[int, ...]) -> bool:
+    """Whether the first pictures come out at these times, for codecs that store out of order.
+
+    Some containers number packets as they are stored, and pictures then have each other's time.
+    """
+    if _is_in_order(stream):
+        return True
+    with opened(path) as again:
+        pictures = decoded_pictures(again, again.streams[stream.index])
+        shown = (picture.pts for picture in pictures if picture.pts is None or picture.pts in times)
+        return tuple(islice(shown, _COMPARED)) == times[:_COMPARED]
 
 
 def _counted(path: Path, source: Any, stream: Any, packets: Packets) -> Timeline:

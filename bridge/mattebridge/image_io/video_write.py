@@ -336,6 +336,7 @@ class _AvWriter(VideoWriter):
             options={"fflags": "+bitexact", **_CONTAINER_OPTIONS.get(form.container, {})},
         )
         self._stream = self._add_stream()
+        self._has_packets = False
         self._file.metadata.update(given.metadata)
         self._audio = _Audio(self._file, given.audio, form) if given.audio else None
 
@@ -371,13 +372,18 @@ class _AvWriter(VideoWriter):
         frame.pts = self.frames if tick is None else tick
         if self._audio is not None:
             self._audio.copy_until(float(frame.pts * self._clock))
-        self._file.mux(self._stream.encode(frame))
+        packets = self._stream.encode(frame)
+        self._has_packets = self._has_packets or bool(packets)
+        self._file.mux(packets)
 
     def _converted(self, codes: Pixels) -> Any:
         return frame_of(codes, self._pixel_format, _BT709)
 
     def _finish(self) -> None:
-        self._file.mux(self._stream.encode(None))
+        packets = self._stream.encode(None)
+        if self._form.codec == "libx265" and not self._has_packets:
+            _set_decoding_times(packets)
+        self._file.mux(packets)
         if self._audio is not None:
             self._audio.copy_until(None)
             self._audio.close()
@@ -387,6 +393,17 @@ class _AvWriter(VideoWriter):
         if self._audio is not None:
             self._audio.close()
         self._file.close()
+
+
+def _set_decoding_times(packets: Sequence[Any]) -> None:
+    """Set when the packets of a whole video are decoded, in ticks, by when they are shown.
+
+    x265 gives those of a video that is shorter than its own delay from memory that was never set.
+    """
+    shown = sorted(packet.pts for packet in packets)
+    early = max((at - packet.pts for at, packet in zip(shown, packets)), default=0)
+    for at, packet in zip(shown, packets):
+        packet.dts = at - early
 
 
 class _Audio:

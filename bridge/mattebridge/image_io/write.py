@@ -9,8 +9,6 @@ memory, so that a full disk is found where the bytes are written, which is check
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +22,7 @@ import OpenImageIO as oiio  # noqa: N813 - the name its own documentation uses
 from mattebridge.color import Pixels, premultiply, srgb_decode, srgb_encode, to_float, unpremultiply
 from mattebridge.errors import FrameWriteError
 from mattebridge.image_io.frame import DTYPES, OIIO_TYPES, PathLike, Window, overlap, shortened
+from mattebridge.image_io.memory_file import memory_file
 from mattebridge.image_io.metadata import as_description, our_texts, set_metadata
 from mattebridge.image_io.samples import CODE_MAX, limited, quantised, rescaled
 from mattebridge.version import __version__
@@ -331,22 +330,13 @@ def _writer(pixels: Pixels, spec: Any, target: _Target) -> Callable[[str], None]
 
 
 def _through_memory(path: Path, write: Callable[[str], None]) -> bytes:
-    """What `write(name)` writes into anonymous memory; on other systems into a temporary file."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("mattebridge-encode", os.MFD_CLOEXEC)
-        name = f"/proc/self/fd/{descriptor}"
-    else:
-        descriptor, name = tempfile.mkstemp(prefix="mattebridge-")
+    """What `write(name)` writes, by way of `memory_file`."""
     try:
-        write(name)
-        with open(name, "rb") as encoded:
-            return encoded.read()
+        with memory_file() as memory:
+            write(str(memory))
+            return memory.read_bytes()
     except OSError as failure:
         raise _unwritable(path, f"no memory to encode it ({failure.strerror})") from failure
-    finally:
-        os.close(descriptor)
-        if not name.startswith("/proc/"):
-            os.unlink(name)
 
 
 def _without_scratch_name(encoded: bytes, path: Path) -> bytes:
@@ -391,7 +381,7 @@ def _jpeg_options(target: _Target) -> list[int]:
 
 
 def _jpeg_with_comment(encoded: bytes, encoding: Encoding) -> bytes:
-    """The JPEG with our texts as a comment, which OpenCV does not write."""
+    """The JPEG with the texts of mattebridge as a comment, which OpenCV does not write."""
     comment = as_description(our_texts(encoding.metadata)).encode()[:_JPEG_COMMENT_BYTES]
     segment = b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment if comment else b""
     # Behind the JFIF marker, which must come first.
@@ -400,7 +390,7 @@ def _jpeg_with_comment(encoded: bytes, encoding: Encoding) -> bytes:
 
 
 def _png_with_chunks(encoded: bytes, encoding: Encoding) -> bytes:
-    """The PNG with our texts and the pixel aspect, which OpenCV does not write."""
+    """The PNG with the texts of mattebridge and the pixel aspect, which OpenCV does not write."""
     chunks = [
         _png_chunk(b"tEXt", name.encode() + b"\0" + text.encode("ascii", "backslashreplace"))
         for name, text in our_texts(encoding.metadata).items()

@@ -1,4 +1,4 @@
-"""Memory that is exhausted, however the library at work says so.
+"""Exhausted memory, in whatever way a library reports it.
 
 numpy raises MemoryError; OpenCV an error of its own with the status -4; torch a RuntimeError, for
 graphics memory of a class of its own; a file that is mapped an OSError. The engine translates
@@ -15,8 +15,8 @@ from mattebridge.errors import MattebridgeError, OutOfMemoryError
 
 # cv::Error::StsNoMem
 _OPENCV_NO_MEMORY = -4
-# What torch says of main memory, of graphics memory, and of the workspace of a convolution.
-_TORCH_SAYS = ("can't allocate", "out of memory", "NOT_ENOUGH_WORKSPACE", "std::bad_alloc")
+# How torch reports it: of main memory, of graphics memory, of the workspace of a convolution.
+_TORCH_MESSAGES = ("can't allocate", "out of memory", "NOT_ENOUGH_WORKSPACE", "std::bad_alloc")
 
 
 def is_exhausted(error: BaseException) -> bool:
@@ -27,7 +27,7 @@ def is_exhausted(error: BaseException) -> bool:
         return error.errno == errno.ENOMEM
     if type(error).__module__.partition(".")[0] == "cv2":
         return getattr(error, "code", None) == _OPENCV_NO_MEMORY
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _TORCH_SAYS)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _TORCH_MESSAGES)
 
 
 @contextmanager

@@ -4,7 +4,7 @@
 
 Entries come from sources, which are functions that are called at every look-up: those of the
 families (`families`), and the user's folder of weights (`weights/installed`), so that added weights
-are found without a restart. A source may have an attribute `problem` that tells why models are
+are found without a restart. A source may have an attribute `problem` that states why models are
 missing from it.
 """
 

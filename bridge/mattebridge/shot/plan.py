@@ -94,7 +94,8 @@ class Plan:
     """A job that can be run: its frames in order, and what they have in common.
 
     formats: by output. stills: roles with one picture for every frame. sources: by role, the name
-    of the sequence, folder or video. notes: what to say of the inputs before the first frame.
+    of the sequence, folder or video. notes: sentences for the artist about the
+    inputs, shown before the first frame.
     """
 
     job: MatteJob
@@ -150,7 +151,7 @@ class Plan:
         given = {**params, **shared, **self.sources, "keep_data_window": job.keep_data_window}
         if job.truncate:
             given["quantise"] = "truncate"
-        layers = {role: job.layer_of(role) for role in INPUT_ROLES if job.layer_of(role)}
+        layers = {role: job.layer_of(role) for role in _given(job) if job.layer_of(role)}
         if layers:
             given["layers"] = layers
         if job.offsets:

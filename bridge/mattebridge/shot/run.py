@@ -160,7 +160,14 @@ class _Run:
         if plan.videos and not self._has_good_videos():
             order = [task.frame for task in plan.tasks]
             texts = {"comment": json.dumps(self.style.metadata, sort_keys=True)}
-            videos = VideoSinks(plan.videos, order, texts, self.gates.leave_if_stopped)
+            videos = VideoSinks(
+                plan.videos,
+                order,
+                texts,
+                self.gates.leave_if_stopped,
+                alone=not any(task.outputs for task in plan.tasks),
+                note=self.progress.note,
+            )
         model = {name: self.model.get(name) for name in ("name", "digest")}
         plan.ledger.begin(self.digest, self.settings, model, stale)
         return videos
@@ -265,17 +272,21 @@ class _Run:
         if not complete or videos.given_up is not None:
             videos.discard()
             return {}
-        try:
-            sizes = videos.close()
-        except FrameWriteError as failure:
-            videos.discard()
+        sizes = videos.close()
+        for failure in videos.failed.values():
             self._halt(failure)
-            return {}
-        known = {**written, **sizes}
+        try:
+            self._note_videos({**written, **sizes})
+        except FrameWriteError as failure:
+            self._halt(failure)
+        return sizes
+
+    def _note_videos(self, known: Mapping[Path, int]) -> None:
+        """Note the frames with their videos in the ledger; known: sizes in bytes by path."""
         for task in self.plan.tasks:
             paths = {name: path for name, (_, path) in self.plan.wanted(task).items()}
-            self.plan.note(task, self.digest, {name: known[path] for name, path in paths.items()})
-        return sizes
+            made = {name: known[path] for name, path in paths.items() if path in known}
+            self.plan.note(task, self.digest, made)
 
     def _check_files(self, written: Mapping[Path, int]) -> None:
         """The last look: every file of this run under its name, with the size it was given."""

@@ -6,7 +6,8 @@
 Frames end in any order and a video takes them in one, so each frame waits for its turn, behind all
 gates. The earliest frame never waits, so the others always come to their turn. The rule that must
 not be broken: no video is made of a shot in which a frame failed, since every later frame would be
-shown at a wrong time.
+shown at a wrong time. A video that cannot be written, as on a full disk, is given up alone: its
+space is free again, and the others are made to the end.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, Optional
 
 from numpy.typing import NDArray
 
-from mattebridge.errors import InputsError, MattebridgeError, UsageError
+from mattebridge.errors import FrameWriteError, InputsError, MattebridgeError, UsageError
 from mattebridge.image_io import FrameHeader, timecodes
 from mattebridge.image_io.sequences import FrameFiles, VideoPicture
 from mattebridge.image_io.video_pictures import primaries_named
@@ -104,9 +105,9 @@ def plan_videos(
         assert form.video is not None
         require(form.video)
         check_size(form.video, first.width, first.height)
-        heard = _audio(plate, list(headers)) if audio and output in COLOURS else None
-        if heard is not None:
-            check_sound(form.video, heard[0])
+        sound = _audio(plate, list(headers)) if audio and output in COLOURS else None
+        if sound is not None:
+            check_sound(form.video, sound[0])
         plans.append(
             VideoPlan(
                 output=output,
@@ -119,7 +120,7 @@ def plan_videos(
                 pixel_aspect=first.pixel_aspect,
                 primaries=primaries_named(first.metadata.get("chromaticities")),
                 timecode=_timecode(first),
-                audio=heard,
+                audio=sound,
             )
         )
     return plans
@@ -196,7 +197,9 @@ class VideoSinks:
     """The videos of a running job. One lock orders the frames, and they are encoded under it.
 
     order: the frames as they are to be shown. texts: metadata. leave_if_stopped: raises `Cancelled`
-    when the job was stopped. `given_up` is the error of the frame for which no video is made.
+    when the job was stopped. alone: the job makes nothing else. note: takes a sentence for the
+    artist. `given_up` is the error of the frame for which no video is made, `failed` holds by
+    output why a video could not be written.
     """
 
     def __init__(
@@ -205,29 +208,38 @@ class VideoSinks:
         order: Sequence[int],
         texts: Mapping[str, str],
         leave_if_stopped: Callable[[], None],
+        *,
+        alone: bool = True,
+        note: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.outputs = tuple(plan.output for plan in plans)
         self.given_up: Optional[MattebridgeError] = None
+        self.failed: dict[str, FrameWriteError] = {}
         self._plans = {plan.output: plan for plan in plans}
         self._writers: dict[str, VideoWriter] = {}
         self._order = list(order)
         self._turn = 0
         self._texts = texts
         self._leave_if_stopped = leave_if_stopped
+        self._alone, self._note = alone, note
         self._changed = threading.Condition()
 
     def put(self, frame: int, codes: Mapping[str, Codes]) -> None:
-        """Encode a frame once all earlier ones are in. Raises `FrameWriteError`."""
+        """Encode a frame once all earlier ones are in.
+
+        Raises `FrameWriteError` where nothing is left that the job can make.
+        """
         with self._changed:
             while self.given_up is None and self._order[self._turn] != frame:
                 self._changed.wait(POLL_S)
                 self._leave_if_stopped()
             if self.given_up is None:
                 for output, pixels in codes.items():
-                    ticks = self._plans[output].ticks
-                    self._writer(output).add(pixels, None if ticks is None else ticks[frame])
+                    self._add(output, pixels, frame)
                 self._turn += 1
                 self._changed.notify_all()
+                if self._alone and len(self.failed) == len(self.outputs):
+                    raise next(iter(self.failed.values()))
 
     def give_up(self, why: MattebridgeError) -> None:
         """A frame has failed: leave no video."""
@@ -239,19 +251,40 @@ class VideoSinks:
     def close(self) -> dict[Path, int]:
         """Close every video and give it its name; sizes in bytes by path.
 
-        Raises `FrameWriteError`.
+        Those that cannot be finished are in `failed`.
         """
         with self._changed:
             sizes = {}
             while self._writers:
                 output, writer = self._writers.popitem()
-                sizes[self._plans[output].path] = writer.close()
+                try:
+                    sizes[self._plans[output].path] = writer.close()
+                except FrameWriteError as failure:
+                    self._fail(output, failure)
             return sizes
 
     def discard(self) -> None:
         """Remove every video that is not closed."""
         with self._changed:
             self._discard()
+
+    def _add(self, output: str, pixels: Codes, frame: int) -> None:
+        if output in self.failed:
+            return
+        ticks = self._plans[output].ticks
+        try:
+            self._writer(output).add(pixels, None if ticks is None else ticks[frame])
+        except FrameWriteError as failure:
+            self._fail(output, failure)
+
+    def _fail(self, output: str, failure: FrameWriteError) -> None:
+        """Give one video up and free its space."""
+        writer = self._writers.pop(output, None)
+        if writer is not None:
+            writer.discard()
+        self.failed[output] = failure
+        if len(self.outputs) > len(self.failed) or not self._alone:
+            self._note(f"{failure.message}; the {output} video is given up, the others go on")
 
     def _discard(self) -> None:
         while self._writers:

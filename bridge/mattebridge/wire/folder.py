@@ -2,7 +2,7 @@
 
 An instance is one daemon of one user. Its folder holds the sockets that clients connect to, the
 lock that makes it the only daemon there, its last status and its log. Nobody but the user may
-enter the folder: whoever could put a socket there could pass for the daemon.
+enter the folder: a process that could put a socket there could pose as the daemon.
 
 Runs on Python 3.9; standard library only.
 """

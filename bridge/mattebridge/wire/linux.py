@@ -6,7 +6,6 @@ Imported by `oslayer.find` alone, because the modules that it needs exist on no 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import mmap
@@ -372,6 +371,8 @@ class LinuxLayer:
 
     def die_with_parent(self) -> None:
         """See `Machine`. The kernel watches the thread that started this process."""
+        import ctypes
+
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
@@ -407,6 +408,8 @@ class LinuxLayer:
 
     def release_memory(self) -> None:
         """See `Machine`. glibc keeps what was freed; other C libraries lack the call."""
+        import ctypes
+
         with contextlib.suppress(AttributeError, OSError):
             ctypes.CDLL(None).malloc_trim(0)
 

@@ -4,9 +4,9 @@
                                            macOS and Windows: not written yet
 
 The rest of the package asks the system for shared memory that two processes can trust, for
-connections that say who is at the other end, for the user's own folder, for file locks, and for a
-few figures about this process and this machine. docs/protocol.md, "Other systems", says how macOS
-and Windows would answer. Until that is written, `current()` refuses with a sentence.
+connections that name the process at the other end, for the user's own folder, for file locks, and
+for a few figures about this process and this machine. docs/protocol.md, "Other systems", says how
+macOS and Windows would answer. Until that is written, `current()` refuses with a sentence.
 
 The rule that must not be broken: a module that exists on one system only (fcntl, resource) is
 imported in that system's layer and nowhere else, so that `import mattebridge.client` works
@@ -36,7 +36,7 @@ class Memory(Protocol):
     def allocate_memory(self, size_bytes: int) -> Generator[None, None, int]:
         """The same in steps of a few hundredths of a second: it yields after each.
 
-        Whoever stops in the middle closes the generator, and nothing remains.
+        A caller that stops in the middle closes the generator, and no memory remains.
         """
 
     def check_memory(self, descriptor: int, size_bytes: int) -> None:
@@ -96,7 +96,7 @@ class Connections(Protocol):
 
 
 class Users(Protocol):
-    """The user, his folders and the locks on files in them."""
+    """The user, their folders and the locks on files in them."""
 
     def user_id(self) -> int:
         """The user whom this process acts for."""

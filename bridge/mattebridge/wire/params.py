@@ -153,11 +153,6 @@ class RenderParams:
     exact: bool = DEFAULTS["exact"]
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    @classmethod
-    def from_wire(cls, params: Mapping[str, Any]) -> RenderParams:
-        """The parameters of a request; raises `MessageError` naming the field at fault."""
-        return cls(**validate_params(params))
-
     def given(self) -> dict[str, Any]:
         """The parameters by name, without those that are None and so left to the model."""
         values = {name: getattr(self, name) for name in NAMES}

@@ -6,11 +6,20 @@ import pytest
 
 from mattebridge.clean_plate.match import (
     EXPOSURE_UNMATCHED,
+    MOST_UNEXPLAINED,
     PARTLY_OUTSIDE,
     UNALIGNED,
     match_clean_plate,
 )
-from mattebridge.clean_plate.pair import CleanSide, corners_of
+from mattebridge.clean_plate.pair import (
+    CleanSide,
+    Pair,
+    Solution,
+    corners_of,
+    unexplained,
+    worsens_somewhere,
+)
+from mattebridge.evaluate.metrics import difference_key, mad
 from mattebridge_sample.composites import composite
 
 SIZE = (240, 320)
@@ -247,3 +256,33 @@ def test_no_locked_off_frame_is_moved(kind, blend):
     match = match_clean_plate(frame.plate, frame.clean_plate, alignment="auto")
     assert match.homography is None
     assert max(np.abs(np.array(match.gain) - 1)) < 0.02
+
+
+@pytest.mark.parametrize(("kind", "number", "softness"), [("clean", 4, 0.8), ("motion", 1, 1.6)])
+def test_a_clean_plate_a_little_larger_and_softer_does_not_lock_on_to_a_wrong_place(
+    kind, number, softness
+):
+    frame = composite(kind, number, blend="display", long_side=480)
+    height, width = frame.plate.shape[:2]
+    larger = shift(-0.005 * (width - 1), -0.005 * (height - 1))
+    larger[0][0] = larger[1][1] = 1.01
+    clean_plate = cv2.GaussianBlur(warped(frame.clean_plate, larger), (0, 0), softness)
+    match = match_clean_plate(frame.plate, clean_plate, alignment="auto")
+    unaligned, aligned = (
+        mad(difference_key(frame.plate, seen), frame.alpha)
+        for seen in (clean_plate, match.clean_plate)
+    )
+    assert aligned < unaligned
+    found = moved_corners(match.homography, (height, width))
+    wanted = moved_corners(np.linalg.inv(larger), (height, width))
+    # The wrong places are more than ten pixels off.
+    assert np.abs(found - wanted).max() < 6
+
+
+def test_a_solution_that_puts_a_part_of_the_frame_out_of_place_is_seen():
+    picture = leaves(1)
+    pair = Pair(grain(picture, 2), CleanSide(grain(picture, 3)), None)
+    right, wrong = Solution(), Solution(np.array([[0.95, 0, 0], [0, 0.95, 0], [0, 0, 1.0]]))
+    assert unexplained(pair, right) < MOST_UNEXPLAINED < unexplained(pair, wrong)
+    assert worsens_somewhere(pair, right, wrong)
+    assert not worsens_somewhere(pair, wrong, right)

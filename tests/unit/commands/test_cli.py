@@ -273,7 +273,7 @@ from mattebridge.image_io.sources import Pictures
 matte._connect = lambda options, **given: InProcessClient()
 matte.CANCEL_LIMIT_S = 0.5
 # One write: two readers may come here at once.
-Pictures.frame = lambda self, source: (os.write(1, b"reading\\n"), time.sleep(60))
+Pictures.frame = lambda self, source, **_: (os.write(1, b"reading\\n"), time.sleep(60))
 sys.exit(cli.main(["matte", "plate.####.exr", "--clean-plate", "clean.exr", "-o", "out",
                    "--progress", "none"]))
 """

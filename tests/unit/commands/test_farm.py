@@ -429,7 +429,7 @@ def test_a_path_of_windows_is_refused_and_never_made_one_of_this_folder(
     given = ["plate.####.exr", "--frames", "1001-1002", "--unchecked", "-o", "out"]
     given = [path, *given[1:]] if option == "plate" else [*given, option, path]
     assert cli.main(["farm", "submit", *given]) == 2
-    assert "is a path of Windows, and the workers of this job run Linux" in capsys.readouterr().err
+    assert "is a Windows path, and the workers of this job run Linux" in capsys.readouterr().err
     assert not (shot / "out").exists()
 
 

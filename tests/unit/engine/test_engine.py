@@ -56,7 +56,7 @@ def matte(planes, *, model=None, dtype=np.float32, roles=None, engine=None, **pa
     out = blank_outputs(height, width, dtype, roles)
     call = {"clean_plate_key": params.pop("clean_plate_key", None)}
     call["checkpoint"] = params.pop("checkpoint", None)
-    wanted = RenderParams.from_wire({"colorspace": "linear", **params})
+    wanted = RenderParams(**{"colorspace": "linear", **params})
     report = engine.matte(planes, wanted, model=model.card.name, out=out, **call)
     return out, report
 
@@ -937,7 +937,7 @@ def test_a_held_clean_plate_serves_frames_at_every_render_scale():
     roles = ("alpha", "foreground", "premultiplied")
     for _turn in range(2):
         out = blank_outputs(24, 31)
-        wanted = RenderParams.from_wire({"colorspace": "linear"})
+        wanted = RenderParams("linear")
         report = engine.matte(
             full, wanted, model=model.card.name, out=out, clean_plate_key="held-1",
             held_clean_plate=True,

@@ -77,6 +77,16 @@ def test_a_good_jpeg_is_not_suspected(tmp_path, options, size):
         np.testing.assert_array_equal(decoded, stored)
 
 
+@pytest.mark.parametrize("options", JPEGS)
+@pytest.mark.parametrize("size", [(64, 96), (333, 517)])
+def test_a_good_jpeg_is_decoded_as_a_draft(options, size):
+    data = jpeg_of(plate(*size), **options)
+    batch = load_image_batch([data], width=size[1] // 4, height=size[0] // 4, filter="draft")
+    whole = load_image_batch([data], width=size[1] // 4, height=size[0] // 4)
+    # Two ways of averaging the same picture, which has grain of 5 code values.
+    assert np.abs(batch.array.astype(int) - whole.array).mean() < 5
+
+
 @pytest.mark.parametrize("spare", [1, 20])
 def test_a_few_spare_bytes_as_cameras_write_them_are_no_damage(tmp_path, spare):
     data = jpeg_of(plate())

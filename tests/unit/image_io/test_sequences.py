@@ -41,6 +41,67 @@ def numbers(source, **options) -> list[int]:
     return list(find_frames(source, **options).files)
 
 
+# -------------------------------------------------------- what matches the name and what is taken
+
+
+def test_negative_frames_are_taken_as_nuke_and_as_blender_write_them(files):
+    folder = files(*(f"b.{name}.exr" for name in ("-0002", "-0001", "0000", "0001")))
+    files(*(f"n.{name}.exr" for name in ("-002", "-001", "0000", "0001")))
+    for name in ("b", "n"):
+        found = find_frames(folder / f"{name}.####.exr")
+        assert (list(found.files), found.left_out) == ([-2, -1, 0, 1], "")
+    assert find_frames(folder / "b.####.exr").name(-2) == "b.-0002"
+
+
+def test_a_frame_of_both_spellings_exists_twice(files):
+    folder = files("p.-003.exr", "p.-0003.exr", "p.0000.exr")
+    with pytest.raises(SequenceError, match="frame -3 exists twice"):
+        find_frames(folder / "p.####.exr")
+
+
+def test_numbers_of_another_padding_are_named(files):
+    folder = files(*(f"p.{number}.exr" for number in (998, 999, 1000, 1001)))
+    found = find_frames(folder / "p.####.exr")
+    assert list(found.files) == [1000, 1001]
+    assert "so p.998.exr, p.999.exr of the same name are not taken" in found.left_out
+    assert numbers(folder / "p.###.exr") == numbers(folder / "p.#.exr") == [998, 999, 1000, 1001]
+    with pytest.raises(SequenceError, match=r"no frames 998-999 .*p\.998\.exr, p\.999\.exr"):
+        match_frames({"plate": found}, frames=[998, 999, 1000])
+
+
+def test_a_suffix_in_capitals_is_the_same_suffix(files):
+    folder = files("p.1.exr", "p.2.EXR", "p.3.exr")
+    assert numbers(folder / "p.#.exr") == numbers(folder) == [1, 2, 3]
+    files("p.1.EXR")
+    with pytest.raises(SequenceError, match="frame 1 exists twice"):
+        find_frames(folder / "p.#.exr")
+
+
+def test_a_link_to_nowhere_and_a_folder_of_a_frame_s_name_are_frames_that_cannot_be_read(files):
+    folder = files("p.1.exr", "p.4.exr")
+    (folder / "p.2.exr").symlink_to("nowhere.exr")
+    (folder / "p.3.exr").mkdir()
+    assert numbers(folder / "p.#.exr") == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "way_out"),
+    [("take@2x.####.exr", "take@2x.%04d.exr"), ("shot#3.####.exr", "shot#3.%04d.exr")],
+)
+def test_a_name_with_a_second_sign_for_numbers_has_a_way_out(files, pattern, way_out):
+    folder = files(*(way_out.replace("%04d", number) for number in ("0001", "0002")))
+    with pytest.raises(UsageError, match="more than one place") as refused:
+        find_frames(folder / pattern)
+    assert f"write {way_out}" in refused.value.message
+    assert numbers(folder / way_out) == [1, 2]
+
+
+def test_a_gap_is_named_however_large_it_is(files):
+    folder = files("p.1001.exr", "p.1500000.exr")
+    with pytest.raises(SequenceError, match="no frame 1002-1499999;"):
+        match_frames({"plate": find_frames(folder / "p.####.exr")})
+
+
 # ----------------------------------------------------------------------------------- frame ranges
 
 

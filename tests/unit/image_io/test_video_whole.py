@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,11 +11,14 @@ import av
 import numpy as np
 import pytest
 
-from mattebridge.errors import FrameReadError
+from mattebridge.errors import FrameReadError, UsageError
+from mattebridge.image_io.sequences import find_frames
 from mattebridge.image_io.video_read import VideoReader, probe
+from mattebridge.image_io.video_write import VIDEO_FORMATS, VideoTimes, open_video
 
 WIDTH, HEIGHT, COUNT = 192, 48, 30
 B_FRAMES = {"bf": "3", "g": "12"}
+QUICK = {"deadline": "realtime", "cpu-used": "8"}
 
 
 def picture(index: int) -> np.ndarray:
@@ -105,7 +109,7 @@ KINDS = {
 
 def of_kind(folder: Path, kind: str) -> Path:
     name, codec, container = KINDS[kind]
-    options = {"libx264": B_FRAMES, "mpeg2video": {"b": "20000k"}}.get(codec)
+    options = {"libx264": B_FRAMES, "mpeg2video": {"b": "20000k"}, "libvpx-vp9": QUICK}.get(codec)
     return made(folder / name, codec, options=options, container=container)
 
 
@@ -135,7 +139,7 @@ def test_a_video_whose_end_is_zeros_is_refused(tmp_path, kind):
 @pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a.webm"])
 def test_a_last_picture_that_is_held_for_long_is_no_cut(tmp_path, name):
     codec = "libvpx-vp9" if name.endswith("webm") else "libx264"
-    path = made(tmp_path / name, codec, held=90)
+    path = made(tmp_path / name, codec, held=90, options=QUICK if "vp9" in codec else None)
     assert probe(path).frames == COUNT
     assert indices(path) == list(range(COUNT))
     if name != "a.mp4":
@@ -183,6 +187,32 @@ def test_pictures_of_an_avi_that_are_stored_out_of_order_are_each_their_own(
     assert (info.frames, info.rate, info.is_constant) == (COUNT, 30, True)
     assert indices(path) == list(range(COUNT))
     order = [0, 17, 16, 3, 29, 28, 10, 0]
+    assert indices(path, order) == order
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.mov", "mpeg4", {"bf": "2", "g": "9", "q": "2"}),
+        ("a.mp4", "libx264", {"bf": "3", "g": "10", "x264-params": "open-gop=1"}),
+        ("a.mkv", "mpeg2video", {"bf": "2", "g": "9"}),
+        ("a.mxf", "mpeg2video", {"bf": "2", "g": "9", "b": "20000k"}),
+    ],
+)
+def test_pictures_shown_before_the_key_frame_that_is_stored_before_them_are_found(
+    tmp_path, name, codec, options
+):
+    """An open group of pictures: a seek lands behind the picture, each time anew."""
+    path = made(tmp_path / name, codec, options=options)
+    for index in range(COUNT):
+        assert indices(path, [index]) == [index]
+
+
+def test_pictures_that_come_out_with_the_times_of_others_are_counted(tmp_path):
+    """H.264 in MXF without an index of the order: packets are numbered as they are stored."""
+    path = made(tmp_path / "a.mxf", options={"bf": "2"})
+    assert probe(path).counted
+    order = [0, 17, 16, 3, 29]
     assert indices(path, order) == order
 
 
@@ -253,3 +283,83 @@ def test_a_file_with_nothing_but_a_cover_is_no_video(tmp_path):
         target.mux(packet)
         target.mux(sound.encode(None))
     assert "it holds no video, only a cover picture" in refused(path)
+
+
+# ---------------------------------------------------------------------- names, types, interlaced
+
+
+def test_a_relative_name_with_a_colon_is_a_file_and_no_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = Path("A001:C001.mkv")
+    writer = open_video(
+        path, VIDEO_FORMATS["ffv1"], width=WIDTH, height=HEIGHT, times=VideoTimes(Fraction(30))
+    )
+    for index in range(3):
+        writer.add(picture(index))
+    writer.close()
+    assert indices(path) == [0, 1, 2]
+    assert list(find_frames("A001:C001.mkv").files) == [0, 1, 2]
+
+
+def test_a_relative_name_with_a_colon_is_written_without_pyav(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "av", None)
+    writer = open_video(
+        Path("A001:C001.mp4"), VIDEO_FORMATS["mp4v"], width=WIDTH, height=HEIGHT,
+        times=VideoTimes(Fraction(30)),
+    )  # fmt: skip
+    writer.add(picture(0))
+    writer.close()
+    monkeypatch.undo()
+    assert (tmp_path / "A001:C001.mp4").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("00001.MTS", r"MPEG stream .*-c copy 00001\.mkv"),
+        ("a.m2ts", r"-c copy a\.mkv"),
+        ("tape.mpg", r"-c copy tape\.mkv"),
+        ("clip.3gp", r"-c copy clip\.mp4"),
+        ("walk.gif", r"animation, .*walk\.%04d\.png"),
+        ("old.wmv", r"-c:v ffv1 old\.mkv"),
+        ("a take.flv", r"'a take'\.mkv"),
+        ("A001.R3D", "raw recording, .*export it as EXR or ProRes"),
+    ],
+)
+def test_other_moving_pictures_are_refused_with_what_to_convert_them_to(tmp_path, name, advice):
+    (tmp_path / name).write_bytes(b"anything")
+    for role in ("plate", "clean_plate"):
+        with pytest.raises(UsageError, match=advice):
+            find_frames(tmp_path / name, role=role)
+
+
+def test_an_interlaced_video_is_named(tmp_path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as target:
+        stream = target.add_stream("mpeg2video", rate=25, options={"flags": "+ildct+ilme"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for index in range(4):
+            frame = av.VideoFrame.from_ndarray(picture(index), format="rgb24")
+            frame = interlaced(frame.reformat(format="yuv420p"))
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode(None))
+    (note,) = probe(path).notes
+    assert "it is interlaced" in note
+    assert "bwdif" in note
+    assert probe(made(tmp_path / "b.mkv")).notes == ()
+
+
+def interlaced(frame: av.VideoFrame) -> av.VideoFrame:
+    """The same picture with the mark of an interlaced one."""
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25)
+    )
+    mark, sink = graph.add("setfield", "tff"), graph.add("buffersink")
+    source.link_to(mark)
+    mark.link_to(sink)
+    graph.configure()
+    graph.push(frame)
+    return graph.pull()

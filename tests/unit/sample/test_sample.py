@@ -195,7 +195,7 @@ def test_frames_that_are_no_sample_shot_are_left_alone(tmp_path):
     mine = tmp_path / "plate" / "hero.0001.exr"
     write_frame(mine, np.zeros((4, 4, 3), np.float16))
     with pytest.raises(
-        OutputExistsError, match="is no frame of a sample shot.*choose another folder"
+        OutputExistsError, match=r"is no frame of a sample shot.*choose another folder"
     ):
         render_shot(tmp_path, frames=1, **SMALL)
     assert mine.is_file()

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
+import traceback
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -208,6 +212,36 @@ def test_a_video_is_a_shot_from_frame_0(folder):
     assert len(client.requests) == 8
 
 
+@pytest.mark.parametrize(("tag", "name"), [(9, "BT.2020"), (12, "Display P3")])
+def test_a_video_of_wide_primaries_is_refused_or_taken_and_tagged_as_it_is(folder, tag, name):
+    plate = write_video(folder / "take.mov", 3, primaries=tag)
+    options = {"plate": str(plate), "outputs": ("foreground",), "formats": "prores4444"}
+    advice = "convert it to Rec.709, or give --colorspace srgb"
+    with pytest.raises(InputsError, match=rf"take\.mov has other primaries \({name}\).*{advice}"):
+        run(folder, **options)
+    assert run(folder, **options, colorspace="srgb").exit_status == 0
+    with av.open(str(folder / "out/foreground/take.mov")) as source:
+        assert int(next(source.decode(video=0)).color_primaries) == tag
+
+
+def test_what_a_user_should_know_of_a_video_is_noted_before_the_first_frame(folder):
+    path = folder / "take.mkv"
+    with av.open(str(path), "w") as target:
+        streams = [target.add_stream("ffv1", rate=24) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "bgr0"
+        for stream in streams:
+            for index in range(2):
+                frame = av.VideoFrame.from_ndarray(plate_pixels(index), format="rgb24")
+                frame.pts = index
+                target.mux(stream.encode(frame.reformat(format="bgr0")))
+            target.mux(stream.encode(None))
+    plan = preflight(job(folder, plate=str(path)))
+    assert plan.notes == [
+        f"{path}: it holds 2 videos; number 1 of them is taken (ffv1 64x48)",
+    ]
+
+
 def test_frames_of_a_video_are_chosen_by_number(folder):
     write_video(folder / "take.mov")
     options = {"plate": str(folder / "take.mov"), "outputs": ("alpha",)}
@@ -371,6 +405,95 @@ def test_a_frame_that_fails_ends_a_job_of_videos_alone(folder):
     summary = run(folder, client, outputs=("alpha",), formats="ffv1", in_flight=1)
     assert summary.exit_status == 3
     assert "no video was made, since frame 4 failed: 3 values" in summary.first_failure
+    assert tree(folder / "out") == []
+
+
+def noise_with_a_block(folder: Path, count: int = 8) -> None:
+    """Plates whose colours do not compress and whose mattes do."""
+    noise = np.random.default_rng(1).integers(0, 120, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+    write_frame(folder / "clean.png", noise)
+    for index in range(count):
+        plate = noise.copy()
+        plate[12:36, 4 * (index % 12) : 4 * (index % 12) + 16] = 250
+        write_frame(folder / f"in/plate.{index + 1:04d}.png", plate)
+
+
+def in_a_child_whose_files_end_at(size_bytes: int, act: Callable[[], None]) -> None:
+    """What a full disk does to one big file, without a disk: the limit on the size of files."""
+    child = os.fork()
+    if child == 0:
+        status = 9
+        try:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
+            act()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize(
+    ("form", "kept"),
+    [("png-mov", 0.5), ("ffv1", 0.999)],
+    ids=["while frames are added", "at the end"],
+)
+def test_a_video_that_fills_the_disk_leaves_the_small_ones_whole(folder, form, kept):
+    noise_with_a_block(folder)
+    options = {"outputs": ("comp", "alpha"), "formats": form}
+    options["background"] = str(folder / "clean.png")
+    assert run(folder, **options, output=folder / "whole").exit_status == 0
+    suffix = VIDEO_FORMATS[form].suffix
+    big = (folder / f"whole/comp/plate{suffix}").stat().st_size
+    assert big * 0.3 > (folder / f"whole/alpha/plate{suffix}").stat().st_size
+    notes: list[str] = []
+
+    class Listener(Progress):
+        def note(self, text):
+            notes.append(text)
+
+    def act() -> None:
+        summary = run(folder, **options, progress=Listener())
+        assert summary.exit_status == 3
+        assert f"comp/plate{suffix}" in summary.first_failure
+        (said,) = notes
+        assert "the comp video is given up, the others go on" in said
+
+    in_a_child_whose_files_end_at(int(big * kept), act)
+    assert tree(folder / "out") == [f"alpha/plate{suffix}"]
+    left = [left_of(pixels) for pixels in read_video(folder / f"out/alpha/plate{suffix}")]
+    assert left == [4 * index for index in range(8)]
+
+
+def test_a_video_that_fills_the_disk_leaves_the_pictures_whole_and_is_resumed(folder):
+    noise_with_a_block(folder)
+    options = {"outputs": ("comp", "alpha"), "formats": "png,comp=ffv1"}
+    options["background"] = str(folder / "clean.png")
+
+    def act() -> None:
+        assert run(folder, **options).exit_status == 3
+
+    in_a_child_whose_files_end_at(30_000, act)
+    pictures = [f"alpha/plate.{index + 1:04d}.png" for index in range(8)]
+    assert tree(folder / "out") == pictures
+    assert run(folder, **options, existing="verify").exit_status == 0
+    assert tree(folder / "out") == [*pictures, "comp/plate.mkv"]
+
+
+def test_a_job_of_nothing_but_a_video_that_fills_the_disk_ends_at_once(folder):
+    noise_with_a_block(folder, 40)
+    done = folder / "frames"
+
+    def act() -> None:
+        over = str(folder / "clean.png")
+        summary = run(folder, outputs=("comp",), formats="png-mov", background=over, in_flight=1)
+        done.write_text(str(summary.count("done")))
+        assert summary.exit_status == 3
+
+    in_a_child_whose_files_end_at(20_000, act)
+    assert int(done.read_text()) < 40
     assert tree(folder / "out") == []
 
 

@@ -14,6 +14,7 @@ import weakref
 from pathlib import Path
 
 import numpy as np
+import OpenImageIO as oiio  # noqa: N813 - the name its own documentation uses
 import pytest
 
 from fakes.inprocess_client import InProcessClient
@@ -274,6 +275,121 @@ def test_a_data_window_is_written_back_on_request(tmp_path):
     assert full.data_window == full.display_window == (0, 0, WIDTH, HEIGHT)
     run(tmp_path, **options, keep_data_window=True, existing="overwrite")
     assert read_header(tmp_path / "out/alpha/plate.0001.exr").data_window == (4, 3, 20, 10)
+
+
+def test_a_data_window_outside_of_the_frame_fails_that_frame_alone(tmp_path):
+    display = (0, 0, WIDTH, HEIGHT)
+    for frame, left in ((1, 0), (2, WIDTH - 8), (3, WIDTH + 8), (4, 8)):
+        window = Encoding(data_window=(left, 0, WIDTH, HEIGHT), display_window=display)
+        pixels = plate_pixels(frame)
+        if left > WIDTH:
+            path = tmp_path / "in" / f"p.{frame}.exr"
+            write_with_window(path, pixels, left)
+        else:
+            write_frame(tmp_path / "in" / f"p.{frame}.exr", pixels, window)
+    write_frame(tmp_path / "in" / "clean.exr", clean_pixels())
+    options = {"plate": str(tmp_path / "in/p.#.exr"), "outputs": ("alpha",)}
+    summary = run(tmp_path, **options, keep_data_window=True)
+    assert summary.exit_status == 3
+    assert [record.status for record in summary.records] == ["done", "done", "failed", "done"]
+    assert "wholly outside of the frame" in summary.records[2].message
+    assert run(tmp_path, **options, existing="overwrite").exit_status == 0
+
+
+def write_with_window(path: Path, pixels: np.ndarray, left: int) -> None:
+    """A frame whose data window lies to the right of its display window."""
+    spec = oiio.ImageSpec(WIDTH, HEIGHT, 3, "half")
+    spec.x, spec.full_width, spec.full_height = left, WIDTH, HEIGHT
+    target = oiio.ImageOutput.create(str(path))
+    assert target.open(str(path), spec)
+    assert target.write_image(pixels)
+    target.close()
+
+
+def test_metadata_that_are_no_utf8_are_left_out_and_said_once(shot):
+    for frame in (1002, 1004):
+        path = shot / "in" / f"plate.{frame}.exr"
+        note = {"camera:note": "Cafe Mueller", "camera:roll": "A001"}
+        write_frame(path, plate_pixels(frame), Encoding(metadata=note))
+        path.write_bytes(path.read_bytes().replace(b"Cafe Mueller", b"Caf\xe9 M\xfcller "))
+    progress = Recorder()
+    assert run(shot, progress=progress).exit_status == 0
+    assert len([note for note in progress.notes if "camera:note" in note]) == 1
+    carried = read_header(shot / "out/alpha/plate.1004.exr").metadata
+    assert carried["camera:roll"] == "A001"
+    assert "camera:note" not in carried
+
+
+def test_files_of_the_name_that_are_not_taken_are_named_once(shot):
+    (shot / "in" / "plate.7.exr").touch()
+    progress = Recorder()
+    assert run(shot, progress=progress).exit_status == 0
+    assert len([note for note in progress.notes if "plate.7.exr of the same name" in note]) == 1
+
+
+def test_a_link_to_nowhere_is_a_frame_that_failed(shot):
+    (shot / "in" / "plate.1007.exr").symlink_to("nowhere.exr")
+    summary = run(shot)
+    assert summary.exit_status == 3
+    assert summary.records[-1].status == "failed"
+    assert summary.records[-1].frame == 1007
+
+
+# ------------------------------------------------------------------------------------------ layers
+
+
+def write_layers(path: Path, **layers: np.ndarray) -> None:
+    """An EXR of named layers alone, each (H, W, 1) or (H, W, 3)."""
+    letters = {1: "Z", 3: "RGB"}
+    names = [f"{n}.{c}" if n else c for n, p in layers.items() for c in letters[p.shape[2]]]
+    spec = oiio.ImageSpec(WIDTH, HEIGHT, len(names), "half")
+    spec.channelnames = tuple(names)
+    target = oiio.ImageOutput.create(str(path))
+    assert target.open(str(path), spec)
+    assert target.write_image(np.concatenate(list(layers.values()), axis=2))
+    target.close()
+
+
+def test_layers_are_chosen_by_name_for_each_input(shot):
+    hint = np.zeros((HEIGHT, WIDTH, 1), np.float32)
+    hint[8:20, 0:12] = 0.75
+    write_layers(shot / "in/all.exr", beauty=plate_pixels(0), set=clean_pixels(), rough=hint)
+    client = InProcessClient()
+    one = str(shot / "in/all.exr")
+    given = {"plate": one, "clean_plate": one, "alpha_hint": one, "layer": "beauty"}
+    given |= {"clean_plate_layer": "set", "hint_layer": "rough", "outputs": ("alpha",)}
+    assert run(shot, client, **given).exit_status == 0
+    assert read_frame(shot / "out/alpha/all.exr").pixels[10, 5] == 1.0
+    np.testing.assert_allclose(client.requests[0]["alpha_hint"], hint, rtol=1e-3)
+    settings = json.loads(read_header(shot / "out/alpha/all.exr").metadata["mattebridge:settings"])
+    assert settings["layers"] == {"plate": "beauty", "clean_plate": "set", "alpha_hint": "rough"}
+
+
+def test_several_layers_without_a_default_are_named(shot):
+    write_layers(shot / "in/all.exr", beauty=plate_pixels(0), diffuse=clean_pixels())
+    summary = run(shot, plate=str(shot / "in/all.exr"))
+    assert summary.exit_status == 3
+    assert "beauty, diffuse; choose one with --layer" in summary.records[0].message
+
+
+def test_a_black_and_white_hint_with_a_full_alpha_is_its_luma_and_the_notes_say_so(shot):
+    grey = np.linspace(0, 1, WIDTH, dtype=np.float32)[None, :, None].repeat(HEIGHT, 0)
+    hint = np.concatenate([grey, grey, grey, np.ones_like(grey)], axis=2)
+    write_frame(shot / "in/hint.exr", hint, Encoding(dtype="float"))
+    client = InProcessClient()
+    summary = run(shot, client, alpha_hint=str(shot / "in/hint.exr"), frames="1001-1002")
+    assert summary.exit_status == 0
+    np.testing.assert_allclose(client.requests[0]["alpha_hint"], grey, atol=1e-6)
+    assert all("matte_from_luma" in record.degraded for record in summary.records)
+    summary = run(
+        shot,
+        client,
+        alpha_hint=str(shot / "in/hint.exr"),
+        hint_channel="A",
+        frames="1001-1002",
+        existing="overwrite",
+    )
+    assert not any("matte_from_luma" in record.degraded for record in summary.records)
 
 
 def test_overscan_is_mentioned(tmp_path):

@@ -154,7 +154,7 @@ def test_the_dataclass_has_a_field_for_each_row_with_its_default():
     assert [field.name for field in fields(RenderParams)] == [param.name for param in PARAMS]
     made = RenderParams("srgb")
     assert {name: getattr(made, name) for name in params.DEFAULTS} == params.DEFAULTS
-    assert made == RenderParams.from_wire({"colorspace": "srgb"})
+    assert made == RenderParams(**params.validate_params({"colorspace": "srgb"}))
 
 
 def test_what_is_left_to_the_model_is_not_given():

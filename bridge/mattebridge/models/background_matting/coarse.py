@@ -32,7 +32,7 @@ VISIBLE = slice(0, 5)  # alpha, residual, error
 BAND_ROWS = 64
 
 
-class _HeldCleanPlate(NamedTuple):
+class _LastCleanPlate(NamedTuple):
     small: Tensor
     first: Tensor
 
@@ -61,7 +61,7 @@ class CoarsePass:
         first = self.backbone.first_conv
         self._first_plate = _channels_last(first.weight[:, :3])
         self._first_clean = _channels_last(first.weight[:, 3:])
-        self._held: Optional[_HeldCleanPlate] = None
+        self._held: Optional[_LastCleanPlate] = None
         self._joined = torch.empty(0)
 
     @property
@@ -119,7 +119,7 @@ class CoarsePass:
             conv = self.backbone.first_conv
             seen = clean_plate.to(self._dtype)
             x = functional.conv2d(seen, self._first_clean, None, conv.stride, conv.padding)
-            held = self._held = _HeldCleanPlate(clean_plate.clone(), x)
+            held = self._held = _LastCleanPlate(clean_plate.clone(), x)
         return held.first
 
     def _context(self, x: Tensor) -> Tensor:

@@ -128,8 +128,8 @@ class FastMatting:
     ) -> FastMatte:
         """The matte of one frame.
 
-        plate, clean_plate: (H, W, 3) float32, display-encoded, of one size, cut to 0..1;
-        never written to. look: other settings than the network's own. Sizes that are not a multiple of 4
+        plate, clean_plate: (H, W, 3) float32, display-encoded, of one size, cut to 0..1; never
+        written to. look: other settings than the network's own. Sizes that are not a multiple of 4
         are padded by edge replication and cropped.
         """
         plate, clean_plate = _within_range(plate), _within_range(clean_plate)

@@ -1,4 +1,4 @@
-"""Frames as torch tensors and back as arrays, and torch's lack of memory as an error of ours."""
+"""Frames as torch tensors and back as arrays, and torch's lack of memory as `OutOfMemoryError`."""
 
 from __future__ import annotations
 

@@ -3,5 +3,6 @@
 card      what is known without torch; the shipped weights (data/)
 model     the engine's model
 network   coarse net and refiner        tiles   the refiner only where it is needed
-grain     alpha without grain           onnx    the network as an ONNX file
+grain     alpha without grain           highlights  light above white
+onnx      the network as an ONNX file
 """

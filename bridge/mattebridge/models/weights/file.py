@@ -1,4 +1,4 @@
-"""A weights file as bytes, read once and whole, or an error that tells why not; without torch.
+"""A weights file as bytes, read once and whole, or an error with the reason; without torch.
 
 A path may lead to anything: nothing, a folder, a pipe that never ends, a link, a file that is being
 truncated at this moment. It is opened without waiting, examined through the open descriptor, and

@@ -1,4 +1,4 @@
-"""The user's own checkpoints: a folder of weights, and the registry that tells what they are.
+"""The user's own checkpoints: a folder of weights, and the registry that records what they are.
 
     $MATTEBRIDGE_MODELS, or <the user's data folder>/mattebridge/models/
         models.json         by name: digest, family, settings, licence, size
@@ -30,7 +30,13 @@ from typing import Any, Optional, Union
 from mattebridge.errors import FrameWriteError, ModelError, UsageError, one_line
 from mattebridge.models.entry import DEFAULT, NAME_PATTERN, Entry
 from mattebridge.models.families import FAMILIES, built_in
-from mattebridge.models.weights.file import UNKNOWN_LICENCE, WeightsRecord, digest_of, read_whole
+from mattebridge.models.weights.file import (
+    MAX_WEIGHTS_BYTES,
+    UNKNOWN_LICENCE,
+    WeightsRecord,
+    digest_of,
+    read_whole,
+)
 from mattebridge.whole_files import replace_file, sweep_temporaries
 from mattebridge.wire import oslayer
 
@@ -202,7 +208,7 @@ class InstalledModels:
     def _write(self, models: Mapping[str, Any]) -> None:
         text = json.dumps({"version": VERSION, "models": models}, indent=2, sort_keys=True) + "\n"
         _written(self.folder / REGISTRY, text.encode())
-        # Of damaged entries as well: who repairs them by hand still has the file.
+        # Of damaged entries as well: a user who repairs one by hand still needs the file.
         self._sweep(set(_STORED.findall(text)))
 
     def _sweep(self, kept: set[str]) -> None:
@@ -325,12 +331,15 @@ def _from_json(folder: Path, name: str, fields: Mapping[str, Any]) -> WeightsRec
     texts = {key: fields[key] for key in ("family", "licence", "file_name", "added")}
     if not all(isinstance(text, str) for text in texts.values()):
         raise TypeError("texts")
+    size_bytes = fields["size_bytes"]
+    if not isinstance(size_bytes, int) or not 0 <= size_bytes <= MAX_WEIGHTS_BYTES:
+        raise ValueError("size_bytes")
     return WeightsRecord(
         name=name,
         path=str(_stored(folder, fields["digest"])),
         digest=fields["digest"],
         settings=dict(settings),
-        size_bytes=int(fields["size_bytes"]),
+        size_bytes=size_bytes,
         **texts,
     )
 

@@ -75,7 +75,7 @@ def assert_near(matte: FastMatte, plain: tuple[Tensor, ...]) -> None:
         {"refine_mode": "thresholding", "refine_threshold": 0.2},
     ],
 )
-@pytest.mark.parametrize("size", [(256, 388), (123, 99)])
+@pytest.mark.parametrize("size", [pytest.param((256, 388), marks=pytest.mark.slow), (123, 99)])
 def test_the_matte_is_the_plain_networks(
     kernel: int, scale: float, mode: dict[str, Any], size: tuple[int, int]
 ) -> None:
@@ -103,8 +103,8 @@ def test_resnet_refined_is_the_plain_networks() -> None:
     assert_near(fast(backbone="resnet50")(*frame(128, 192), look), plain)
 
 
-@pytest.mark.parametrize("scale", [0.25, 0.125, 0.3])
-@pytest.mark.parametrize("kernel", [3, 1])
+@pytest.mark.parametrize("scale", [0.25, 0.3, pytest.param(0.125, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kernel", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_tiles_of_every_size_give_the_same_pixels(
     monkeypatch: pytest.MonkeyPatch, scale: float, kernel: int
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import subprocess
 import sys
 from functools import lru_cache
@@ -267,6 +266,7 @@ def test_half_precision_is_refused_where_it_would_only_be_worse(
     assert caught.value.details["field"] == "params.settings.precision"
 
 
+@pytest.mark.slow  # a CPU without AMX emulates bfloat16
 @pytest.mark.parametrize("family", ["MattingRefine", "MattingBase"])
 def test_weights_that_hold_in_half_precision_stay_within_its_tolerance(
     family: str, monkeypatch: pytest.MonkeyPatch

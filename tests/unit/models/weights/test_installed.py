@@ -338,6 +338,28 @@ def test_a_hostile_pickle_is_not_added_and_never_runs(
     assert not canary.exists()
 
 
+@pytest.mark.parametrize(
+    ("signature", "offset", "value"),
+    [
+        (b"PK\x01\x02", 6, 64),  # a directory entry that asks for version 6.4 of the format
+        (b"PK\x01\x02", 0, 0),  # no directory entry where one should be
+        (b"PK\x05\x06", 12, 0xFF),  # a directory of another size
+        (b"PK\x05\x06", 16, 0xFF),  # a directory in another place
+    ],
+)
+def test_a_damaged_archive_is_not_added(
+    models: InstalledModels, tmp_path: Path, signature: bytes, offset: int, value: int
+) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"encoder.weight": torch.zeros(3)}, path)
+    data = bytearray(path.read_bytes())
+    data[data.index(signature) + offset] = value
+    path.write_bytes(data)
+    error = refused(models, path)
+    assert error.details["reason"] == "unreadable"
+    assert "download it again" in error.message
+
+
 def test_a_zip_bomb_is_not_added(models: InstalledModels, tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -497,7 +519,15 @@ def test_a_registry_of_a_newer_version_is_left_alone(models: InstalledModels, fi
         models.add(file, "portrait")
 
 
+SIZED = (
+    '{"digest": "sha256:%s", "size_bytes": SIZE, "family": "background_matting", "settings": {}, '
+    '"licence": "", "file_name": "", "added": ""}' % ("0" * 64)
+)
 BAD_ENTRIES = {
+    "a size without end": SIZED.replace("SIZE", "Infinity"),
+    "a size that is no number": SIZED.replace("SIZE", "NaN"),
+    "a size below nothing": SIZED.replace("SIZE", "-1"),
+    "a size beyond all disks": SIZED.replace("SIZE", "1" + "0" * 30),
     "no map": "3",
     "nothing in it": "{}",
     "a path for a digest": '{"digest": "sha256:../../../etc/passwd", "size_bytes": 1, "family": '
