@@ -36,6 +36,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # What takes longest, first: the processes of `pytest -n 2 --dist loadfile` take whole files in this
 # order, and a long one at the end would leave the other process without work.
 LONGEST = (
+    "e2e/test_ofx_sanitizers.py",
     "quality/test_sample_shot.py",
     "quality/test_twoplate_quality.py",
     "quality/test_difference_quality.py",
@@ -46,7 +47,6 @@ LONGEST = (
     "unit/sample/test_sample.py",
     "e2e/test_matte_command.py",
     "e2e/test_farm.py",
-    "e2e/test_ofx_sanitizers.py",
     "unit/training/test_run.py",
     "unit/shot/test_run.py",
     "unit/models/background_matting/test_networks.py",

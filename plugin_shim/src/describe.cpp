@@ -4,6 +4,7 @@
 #include <cmath>
 #include <initializer_list>
 
+#include "pixels.h"
 #include "version.h"
 
 namespace mb {
@@ -158,8 +159,9 @@ void define_parameters(OfxParamSetHandle set) {
             "default");
   made.choice({"outputMode", "Output",
                "What the node gives: the subject over black, its straight colour "
-               "with the matte in alpha, or the matte in all channels."},
-              {"Premultiplied RGBA", "Foreground + alpha (straight)", "Matte"}, 0);
+               "with the matte in alpha, or the matte in all channels. The subject over black is "
+               "colour x alpha in linear light, encoded again where the input colour is sRGB."},
+              {"Premultiplied RGBA", "Foreground + alpha (straight)", "Matte"}, default_output());
   made.choice({"inputColor", "Input colour",
                "Colour space of Source and Background: scene-linear, or "
                "display-encoded sRGB. A wrong choice gives a plausible, wrong matte."},
@@ -188,6 +190,10 @@ void define_parameters(OfxParamSetHandle set) {
                "Fail stops the render with a message. The other two continue "
                "with a picture that is not a matte, and a warning."},
               {"Fail", "Pass source", "Transparent black"}, 0, kAdvanced);
+  made.choice({"nonfinite", "NaN and infinity",
+               "What pixels of the inputs that are no numbers do: the frame fails and says how many "
+               "there are, or they count as zero."},
+              {"Error", "Zero"}, 0, kAdvanced);
   made.seconds({"timeout", "Time limit (s)",
                 "How long one frame may take after its inputs are rendered, "
                 "including the time it waits for other frames."},
@@ -212,6 +218,11 @@ int default_input_color() {
     if (host.called(name)) return kLinear;
   const bool natron = get_int(host.given->host, "NatronOfxHostIsNatron", 0) != 0;
   return natron ? kLinear : kSrgb;
+}
+
+// MLT ignores how the output is premultiplied and multiplies it by its alpha itself.
+int default_output() {
+  return static_cast<int>(host.called("MLT") ? Output::Straight : Output::Premultiplied);
 }
 
 OfxStatus describe(OfxImageEffectHandle descriptor) {
@@ -258,7 +269,7 @@ OfxStatus clip_preferences(OfxImageEffectHandle effect, OfxPropertySetHandle out
   if (get_text(node.properties(), "OfxImageEffectPropContext") == kGeneral)
     set_text(out, "OfxImageClipPropComponents_Output", kRgba);
   set_text(out, "OfxImageEffectPropPreMultiplication",
-           node.whole("outputMode", 0, 0) == 1 ? "OfxImageAlphaUnPremultiplied"
+           node.whole("outputMode", 0, default_output()) == 1 ? "OfxImageAlphaUnPremultiplied"
                                                : "OfxImageAlphaPremultiplied");
   return kOfxStatOK;
 }

@@ -17,8 +17,10 @@ enum HintChannel { kHintAlpha, kHintRed, kHintLuminance };
 enum OnError { kFail, kPassSource, kTransparentBlack };
 inline constexpr const char *kForegroundSources[] = {"model", "unmix", "plate"};
 inline constexpr const char *kAlignments[] = {"off", "auto", "homography"};  // 3: the model's own
+inline constexpr const char *kNonFinite[] = {"error", "zero"};
 
 int default_input_color();
+int default_output();
 inline constexpr double kDefaultTimeout = 60;
 
 }  // namespace mb

@@ -293,6 +293,21 @@ bool all_zero(const Image &image) {
   return true;
 }
 
+bool alpha_is_empty(const Image &image) {
+  if (image.components != 4 || empty(image.bounds)) return false;
+  const size_t sample = static_cast<size_t>(sample_bytes(image.sample)), colour = 3 * sample;
+  const uint8_t *first = image.pixel(image.bounds.x1, image.bounds.y1);
+  bool varies = false;
+  for (int y = image.bounds.y1; y < image.bounds.y2; ++y) {
+    const uint8_t *at = image.pixel(image.bounds.x1, y);
+    for (int x = image.bounds.x1; x < image.bounds.x2; ++x, at += 4 * sample) {
+      if (std::memcmp(at + colour, first + colour, sample) != 0) return false;
+      varies = varies || std::memcmp(at, first, colour) != 0;
+    }
+  }
+  return varies;
+}
+
 // IEEE binary16 in plain arithmetic: a compiler's own half needs its runtime library.
 float from_half(uint16_t bits) {
   const uint32_t sign = uint32_t{bits & 0x8000u} << 16;

@@ -69,6 +69,8 @@ void copy_across(const Image &image, const OfxRectI &window, const Image &output
 void clear(const OfxRectI &window, const Image &output);
 
 bool all_zero(const Image &image);
+// Whether an RGBA image has a picture in its colours and the same alpha all over.
+bool alpha_is_empty(const Image &image);
 
 float from_half(uint16_t bits);
 uint16_t to_half(float value);

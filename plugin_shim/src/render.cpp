@@ -7,6 +7,7 @@
 
 #include "describe.h"
 #include "failure.h"
+#include "labels.h"
 #include "os.h"
 #include "pixels.h"
 #include "session.h"
@@ -29,7 +30,8 @@ struct Ask {
 struct Knobs {
   std::string model, endpoint, clean_plate;
   Output mode = Output::Premultiplied;
-  int color = kLinear, hint = kHintAlpha, on_error = kFail, foreground = 0, alignment = 3;
+  int color = kLinear, hint = kHintAlpha, on_error = kFail, foreground = 0, alignment = 3,
+      nonfinite = 0;
   bool use_background = true, use_hint = true;
   double timeout = kDefaultTimeout;
 };
@@ -63,10 +65,11 @@ Knobs read_knobs(const Instance &node, OfxTime time) {
   if (knobs.model.empty()) knobs.model = "default";
   knobs.endpoint = node.text("endpoint", time);
   knobs.clean_plate = node.text("cleanPlate", time);
-  knobs.mode = static_cast<Output>(option("outputMode", 0, 2));
+  knobs.mode = static_cast<Output>(option("outputMode", default_output(), 2));
   knobs.color = option("inputColor", default_input_color(), 1);
   knobs.hint = option("hintChannel", 0, 2);
   knobs.on_error = option("onError", 0, 2);
+  knobs.nonfinite = option("nonfinite", 0, 1);
   knobs.foreground = option("foregroundSource", 0, 2);
   knobs.alignment = option("alignment", 3, 3);
   knobs.use_background = option("useBackground", 1, 1) != 0;
@@ -172,6 +175,8 @@ std::optional<Input> fetch(const Instance &node, const char *name, OfxTime time,
 struct Inputs {
   Input source;
   std::optional<Input> background, hint;
+  // The hint's alpha was chosen and holds nothing: its luma is taken.
+  bool luma_hint = false;
 };
 
 Inputs fetch_inputs(const Instance &node, const Knobs &knobs, OfxTime time) {
@@ -183,6 +188,7 @@ Inputs fetch_inputs(const Instance &node, const Knobs &knobs, OfxTime time) {
     throw Failure("E_INPUTS", "Source has one channel: connect an RGB or RGBA plate");
   if (knobs.use_background) inputs.background = fetch(node, kBackground, time, true);
   if (knobs.use_hint) inputs.hint = fetch(node, kAlphaHint, time, true);
+  inputs.luma_hint = inputs.hint && knobs.hint == kHintAlpha && alpha_is_empty(inputs.hint->image);
   if (!inputs.background) return inputs;
   const Image &background = inputs.background->image;
   if (background.components == 1)
@@ -233,7 +239,8 @@ mpack::Map fields_of(const Ask &ask, const Knobs &knobs, const Inputs &inputs,
                      const char *meaning) {
   mpack::Map params{{"colorspace", knobs.color == kLinear ? "linear" : "srgb"},
                     {"plate_alpha", meaning},
-                    {"foreground", kForegroundSources[knobs.foreground]}};
+                    {"foreground", kForegroundSources[knobs.foreground]},
+                    {"nonfinite", kNonFinite[knobs.nonfinite]}};
   if (knobs.alignment < 3) params.emplace_back("alignment", kAlignments[knobs.alignment]);
   mpack::Map notes{{"host", mpack::clean_text(host.name, 128)}, {"draft", ask.draft}};
   const auto finite = [](double value) { return std::isfinite(value) ? value : 1.0; };
@@ -275,9 +282,10 @@ std::vector<std::string> matte(const Ask &ask, const Knobs &knobs, const Inputs 
   sources.emplace_back("plate", Source{&inputs.source.image, plate});
   if (inputs.background)
     sources.emplace_back("clean_plate", Source{&inputs.background->image, clean});
+  const int channel = inputs.luma_hint ? kHintLuminance : knobs.hint;
   if (inputs.hint)
     sources.emplace_back("alpha_hint",
-                         Source{&inputs.hint->image, hint_pick(inputs.hint->image, knobs.hint)});
+                         Source{&inputs.hint->image, hint_pick(inputs.hint->image, channel)});
 
   const OfxRectI rectangle = inputs.source.image.bounds;
   const AbortCheck check = [&] { watch.check(); };
@@ -301,12 +309,21 @@ std::vector<std::string> matte(const Ask &ask, const Knobs &knobs, const Inputs 
                   arena};
     copy_out(result, ask.window, output, check);
   };
-  return render(frame, watch);
+  std::vector<std::string> less = render(frame, watch);
+  if (inputs.luma_hint) less.push_back("matte_from_luma");
+  return less;
+}
+
+std::string sentence_of(const std::string &word) {
+  for (const Label &label : kLabels)
+    if (word == label.word) return label.sentence;
+  return "the daemon reports '" + mpack::clean_text(word, 64) +
+         "', which this version does not know: update mattebridge here";
 }
 
 std::string listed(const std::vector<std::string> &words) {
   std::string text;
-  for (const std::string &word : words) text += (text.empty() ? "" : ", ") + word;
+  for (const std::string &word : words) text += (text.empty() ? "" : "; ") + sentence_of(word);
   return text;
 }
 

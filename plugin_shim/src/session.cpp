@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "door.h"
+#include "labels.h"
 #include "zmtp.h"
 
 #ifndef MATTEBRIDGE_IDLE_S
@@ -371,6 +372,9 @@ std::vector<std::string> words(const mpack::Value &reply) {
   std::vector<std::string> found;
   if (const mpack::Value *degraded = reply.find("degraded"))
     for (const mpack::Value &word : degraded->items) found.push_back(word.bytes);
+  if (const mpack::Value *notes = reply.find("notes"))
+    for (const Label &label : kLabels)
+      if (notes->truth(label.word)) found.push_back(label.word);
   return found;
 }
 

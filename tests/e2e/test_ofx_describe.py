@@ -98,6 +98,7 @@ PANEL = {
     "advanced": ("Group", None),
     "hintChannel": ("Choice", 0),
     "onError": ("Choice", 0),
+    "nonfinite": ("Choice", 0),
     "timeout": ("Double", 60.0),
     "endpoint": ("String", ""),
     "refresh": ("PushButton", None),
@@ -136,7 +137,10 @@ def test_every_knob_has_a_hint_a_range_and_its_place(host: OfxHost) -> None:
             shown = values["OfxParamPropDisplayMin"][0], values["OfxParamPropDisplayMax"][0]
             assert low <= shown[0] <= values["OfxParamPropDefault"][0] <= shown[1] <= high, name
     advanced = [n for n, p in effect.params.items() if p.properties.get("OfxParamPropParent")]
-    assert advanced == ["hintChannel", "onError", "timeout", "endpoint", "refresh", "refreshCount"]
+    assert advanced == [
+        *("hintChannel", "onError", "nonfinite", "timeout", "endpoint"),
+        *("refresh", "refreshCount"),
+    ]
     assert effect.params["advanced"].properties.get("OfxParamPropGroupOpen") == 0
     assert effect.params["refreshCount"].properties.get("OfxParamPropSecret") == 1
     page = effect.params["Controls"].properties.values["OfxParamPropPageChild"]
@@ -160,6 +164,15 @@ def test_the_input_colour_is_what_the_host_usually_hands_out(
     with OfxHost(binary, name=name) as host:
         effect = host.describe()
         assert effect.params["inputColor"].properties.get("OfxParamPropDefault") == color
+
+
+@pytest.mark.parametrize(("name", "output"), [("MLT", 1), ("uk.co.thefoundry.nuke", 0), (None, 0)])
+def test_a_host_that_multiplies_by_alpha_itself_gets_straight_colour(
+    binary: Path, name: Any, output: int
+) -> None:
+    with OfxHost(binary, name=name) as host:
+        effect = host.describe()
+        assert effect.params["outputMode"].properties.get("OfxParamPropDefault") == output
 
 
 def test_a_natron_that_fakes_its_name_is_still_natron(binary: Path) -> None:

@@ -33,6 +33,7 @@ from fakes.ofx_host import (
 )
 from fakes.ofx_scene import matted, scene
 from mattebridge.wire.folder import runtime_folder
+from mattebridge.wire.labels import SENTENCES
 
 # The first test of a run waits for the compiler.
 pytestmark = pytest.mark.timeout(400)
@@ -447,18 +448,18 @@ def test_a_message_is_gone_with_the_next_good_frame(
     good(node.set(model="default"), matted(shared_daemon, plate, clean).premultiplied)
 
 
-def test_less_than_was_asked_for_is_a_warning_that_lists_it(host: OfxHost) -> None:
+@pytest.mark.parametrize("label", ["clean_plate_unaligned", "no_set_visible"])
+def test_less_than_was_asked_for_is_a_warning_with_a_sentence(host: OfxHost, label: str) -> None:
     def answer(request: dict[str, Any]) -> list[Any]:
         FakeDaemon.answer(daemon, request)
-        return [daemon.reply(request, "done", degraded=["tiled", "clean_plate_unaligned"])]
+        return [daemon.reply(request, "done", degraded=[label])]
 
     with FakeDaemon(answer=answer) as daemon:
         node = connected(host, daemon.folder)
         assert node.render()[0] == OK
-        assert node.message == (
-            "OfxMessageWarning",
-            "mattebridge: less than asked for: tiled, clean_plate_unaligned",
-        )
+        kind, text = node.message
+        assert kind == "OfxMessageWarning"
+        assert text.startswith("mattebridge: less than asked for: " + SENTENCES[label])
 
 
 @pytest.mark.parametrize("messages", ["v1", "none", "v2-null", "v2-refused"])

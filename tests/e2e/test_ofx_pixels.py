@@ -26,6 +26,7 @@ from fakes.ofx_host import (
     blank,
 )
 from fakes.ofx_scene import matted, scene
+from mattebridge.wire.labels import SENTENCES
 
 # The first test of a run waits for the compiler.
 pytestmark = pytest.mark.timeout(400)
@@ -323,6 +324,31 @@ def test_a_knob_is_the_clients_parameter(
     assert status == OK
     assert np.array_equal(output.pixels(), matte.premultiplied)
     assert (node.message is None) == (not matte.degraded)
+
+
+def test_a_pixel_that_is_no_number_fails_the_frame_unless_the_knob_makes_it_zero(
+    node: Instance,
+) -> None:
+    plate, clean = scene(64, 80)
+    plate = plate.copy()
+    plate[3, 5] = np.nan
+    node.connect(Source=HostImage(plate), Background=HostImage(clean))
+    assert node.render()[0] == FAILED
+    assert "nonfinite" in node.message[1]
+    assert node.set(nonfinite=1).render()[0] == OK
+
+
+def test_a_hint_whose_alpha_is_the_same_all_over_is_taken_from_its_luma(node: Instance) -> None:
+    plate, clean = scene(64, 80)
+    matte = np.zeros((64, 80, 4), np.float32)
+    matte[16:48, 20:60] = 1
+    black_and_white = matte.copy()
+    black_and_white[..., 3] = 1
+    node.connect(Source=HostImage(plate), Background=HostImage(clean))
+    wanted = rendered(node.connect(AlphaHint=HostImage(matte)))
+    found = rendered(node.connect(AlphaHint=HostImage(black_and_white)))
+    assert np.array_equal(found, wanted)
+    assert SENTENCES["matte_from_luma"] in node.message[1]
 
 
 # ---------------------------------------------------------------------------------------------

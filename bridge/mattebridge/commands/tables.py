@@ -64,9 +64,7 @@ def clean_plates_table(held: Sequence[Mapping[str, Any]]) -> str:
     """The held clean plates with size and memory."""
     rows = [["HELD CLEAN PLATE", "SIZE", "MEMORY"]]
     for one in held:
-        size = (
-            f"{one.get('w', one.get('width', '?'))}x{one.get('h', one.get('height', '?'))}"
-        )
+        size = f"{one.get('w', one.get('width', '?'))}x{one.get('h', one.get('height', '?'))}"
         rows.append([str(one.get("name", "?")), size, megabytes(one.get("bytes"))])
     return "\n".join(table(rows))
 

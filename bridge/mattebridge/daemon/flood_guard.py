@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 # that may come to it quickly.
 GROWTH_BYTES = 128 << 20
 HARD_LIMIT_BYTES = 1 << 30
+# Memory that has grown while this often nobody was sending is what the front needs now.
+LOOKS_IN_VAIN = 8
 
 
 class FloodGuard:
@@ -30,6 +32,7 @@ class FloodGuard:
         self._layer = oslayer.current()
         self._normal_bytes = self._layer.private_bytes()
         self._closed = False
+        self._looks_in_vain = 0
 
     def tick(self) -> int:
         """To be called a few times a second; how many connections were closed."""
@@ -40,6 +43,7 @@ class FloodGuard:
             used = self._layer.private_bytes()
         self._normal_bytes = min(self._normal_bytes, used)
         if used <= self._normal_bytes + GROWTH_BYTES:
+            self._looks_in_vain = 0
             return 0
         ended = self._layer.end_connections(self._path, only_sending=True)
         if not ended and used > HARD_LIMIT_BYTES:
@@ -51,6 +55,8 @@ class FloodGuard:
                 used >> 20,
                 ended,
             )
+        elif (in_vain := self._looks_in_vain + 1) < LOOKS_IN_VAIN:
+            self._looks_in_vain = in_vain  # it may be sending again at the next look
         else:
             self._normal_bytes = used
         return ended

@@ -94,10 +94,13 @@ def _is_padding(file: BinaryIO, at: int) -> bool:
 
 
 def _boxes(file: BinaryIO, size: int) -> Optional[str]:
+    in_fragments, at = False, 0
     for name, end in _each_box(file, size):
         if end > size:
             return _beyond(f"'{name}'", end, size)
-    return None
+        in_fragments, at = in_fragments or name == "moof", end
+    # Fragments are found one behind the other: what is none hides all that follow.
+    return f"it is damaged at byte {at}" if in_fragments and at < size else None
 
 
 def _each_box(file: BinaryIO, size: int) -> Iterator[tuple[str, int]]:
@@ -109,8 +112,10 @@ def _each_box(file: BinaryIO, size: int) -> Iterator[tuple[str, int]]:
         length, name = int.from_bytes(header[:4], "big"), header[4:8]
         if length == 1:
             length = int.from_bytes(header[8:16], "big")
+        if length == 0 and name.isalnum():
+            length = size - at  # it reaches to the end
         if not name.isascii() or not name.decode().isprintable() or length < 8:
-            return  # padding, or a box that reaches to the end
+            return  # padding
         yield name.decode(), at + length
         at += length
 

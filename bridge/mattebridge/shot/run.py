@@ -10,7 +10,8 @@ that must not be broken: exit status 0 means that every requested frame is on di
 there.
 
 What fails one frame (an unreadable file, a wrong size, an error of the model) is recorded and the
-others go on; a write error, a lost daemon or a cancel stops the job.
+others go on; a write error, a lost daemon or a cancel stops the job. A video that cannot be written
+is given up alone, and the job ends with the status of a write error.
 """
 
 from __future__ import annotations

@@ -300,7 +300,9 @@ class LinuxLayer:
             for _look in range(LOOKS if only_sending else 0):
                 sending.update(ours for ours in found if _unread_bytes(ours))
                 time.sleep(LOOK_S)
-            ending = [ours for ours in found if sending[ours] > LOOKS // 2 or not only_sending]
+            # A flood has something unread at nearly every look, a request at one by chance.
+            least = max([2, *sending.values()]) / 2
+            ending = [ours for ours in found if sending[ours] >= least or not only_sending]
             for ours in ending:
                 with contextlib.suppress(OSError):
                     ours.shutdown(socket.SHUT_RDWR)

@@ -276,6 +276,18 @@ def test_unmixed_light_over_the_clean_plate_is_the_plate(colorspace, dtype):
     assert not written["premultiplied"][~solid][..., :3].any()
 
 
+def test_a_clean_plate_that_is_the_plate_itself_is_noted():
+    planes = pair(64, 90)
+    _, report = matte({**planes, "clean_plate": planes["plate"].copy()})
+    assert report.notes["clean_plate_is_the_plate"] is True
+    _, report = matte(planes)
+    assert "clean_plate_is_the_plate" not in report.notes
+    nearly = planes["plate"].copy()
+    nearly[1, 1, 0] += 0.25
+    _, report = matte({**planes, "clean_plate": nearly})
+    assert "clean_plate_is_the_plate" not in report.notes
+
+
 @pytest.mark.parametrize("colorspace", ["linear", "srgb"])
 def test_the_plates_own_pixels_come_back_untouched(colorspace):
     planes = pair(low=-0.2, high=40)

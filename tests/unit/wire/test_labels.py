@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
-from fakes.places import PACKAGE
+from fakes.places import PACKAGE, ROOT
 from mattebridge.clean_plate import match
 from mattebridge.hosts.request import MadeFrame, warnings_of
 from mattebridge.models.difference import keyer
@@ -64,3 +65,10 @@ def test_a_note_with_a_sentence_counts_where_it_is_true() -> None:
     notes = {"clean_plate_is_the_plate": True, "exposure_unmatched": False, "refined_share": 0.5}
     assert labels.noted(notes) == ("clean_plate_is_the_plate",)
     assert labels.noted({}) == ()
+
+
+def test_the_plugin_has_the_same_sentences() -> None:
+    text = (ROOT / "plugin_shim" / "src" / "labels.h").read_text("utf-8")
+    rows = re.findall(r'\{"(\w+)",((?:\s*"[^"]*")+)\}', text)
+    found = {label: "".join(re.findall(r'"([^"]*)"', sentence)) for label, sentence in rows}
+    assert found == dict(labels.SENTENCES)

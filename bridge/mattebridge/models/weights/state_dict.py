@@ -60,7 +60,8 @@ def parse_state_dict(
     # safetensors: 8 bytes of header length, then the header, which is a JSON object.
     if data[8:9] == b"{":
         return _without_prefixes(_parse_safetensors(data, label))
-    if zipfile.is_zipfile(io.BytesIO(data)):
+    # As torch.load tells archives; zipfile.is_zipfile raises for some damaged ones.
+    if data.startswith(b"PK\x03\x04"):
         _check_archive(data, label, file_name)
     return _without_prefixes(_plain_tensors(_parse_pickled(data, label), label))
 

@@ -343,8 +343,9 @@ def test_a_hostile_pickle_is_not_added_and_never_runs(
     [
         (b"PK\x01\x02", 6, 64),  # a directory entry that asks for version 6.4 of the format
         (b"PK\x01\x02", 0, 0),  # no directory entry where one should be
-        (b"PK\x05\x06", 12, 0xFF),  # a directory of another size
-        (b"PK\x05\x06", 16, 0xFF),  # a directory in another place
+        (b"PK\x06\x06", 40, 0xFF),  # a directory of another size
+        (b"PK\x06\x06", 48, 0xFF),  # a directory in another place
+        (b"PK\x06\x07", 16, 2),  # one of two disks
     ],
 )
 def test_a_damaged_archive_is_not_added(
