@@ -185,7 +185,7 @@ def test_a_render_never_outlives_its_time_limit_and_its_arena_stays_with_the_dae
         assert status == FAILED
         assert node.message is not None
         assert "1.0 s" in node.message[1]
-        # Well below the 30 s that are the plugin's default.
+        # Well below the 60 s that are the plugin's default.
         assert 0.95 <= took < 15.0
         assert not output.pixels().any()
         # The parked arena is lent: the next frame goes through another one.

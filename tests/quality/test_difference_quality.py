@@ -22,8 +22,8 @@ def results(keyer_results) -> list[Result]:
     return keyer_results
 
 
-# Measured, with a fifth to spare. Rounding (one thread and SSE4.2 against two threads and AVX2) moved
-# the error of each drift frame by less than 0.03.
+# Measured, with a fifth to spare. Rounding (one thread and SSE4.2 against two threads and AVX2)
+# moved the error of each drift frame by less than 0.03.
 LARGEST_BY_KIND = {
     "clean": 22.0,
     "shadow": 92.0,
