@@ -26,6 +26,7 @@ def _make_importable(name: str) -> None:
 
 
 _make_importable("training")
+_make_importable("benchmarks")
 
 # The processes of `pytest -n` share the cores: each computes with one thread, and so does what it
 # starts. These are read when torch, numpy and OpenCV are loaded, which no import above does.

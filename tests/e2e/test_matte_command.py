@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -329,7 +330,15 @@ def test_a_job_that_is_ended_leaves_no_video_under_a_final_name(command, tmp_pat
     assert probe(tmp_path / "out/alpha/take.mkv").frames == 6
 
 
-def test_the_end_of_the_terminal_cancels_as_a_queue_does(command, shot):
+@pytest.fixture
+def hangup_ends() -> Iterator[None]:
+    """SIGHUP as a terminal gives it to what it starts, also where these tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_the_end_of_the_terminal_cancels_as_a_queue_does(command, shot, hangup_ends):
     process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS="model=sleep:0.4")
     wait_for_a_frame(process)
     process.send_signal(signal.SIGHUP)
@@ -340,7 +349,7 @@ def test_the_end_of_the_terminal_cancels_as_a_queue_does(command, shot):
     assert len(outputs(shot)) == 3 * len(FRAMES)
 
 
-def test_a_terminal_that_is_gone_cannot_be_printed_to_and_is_no_bug(command, shot):
+def test_a_terminal_that_is_gone_cannot_be_printed_to_and_is_no_bug(command, shot, hangup_ends):
     """As from a window that is closed: SIGHUP, and every further write is an error."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(

@@ -13,7 +13,7 @@ from mattebridge.models.registry import Registry
 from mattebridge_sample.composites.shoot import BLENDS, KINDS
 from quality.judging import Result, change_of_a_still, mean
 
-# Half a minute; test_sample_shot.py guards the same in the default run.
+# Half a minute; the default run has three frames of one shot (test_sample_shot.py).
 pytestmark = pytest.mark.slow
 
 

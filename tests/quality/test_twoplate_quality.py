@@ -2,7 +2,8 @@
 
 The frames are those that the classical keyer is held to; none of them, and nothing drawn by the
 same code, was trained on. Figures are mean absolute alpha errors in thousandths. All of them take
-a minute: they are marked slow, and test_sample_shot.py guards the same in the default run.
+a minute: they are marked slow, and the default run has three frames of one
+shot (test_sample_shot.py).
 """
 
 from __future__ import annotations
