@@ -90,7 +90,8 @@ class FoldedDecoders:
             torch.cat(pair).to(dtype) for pair in zip(*(decoder.weights for decoder in both))
         ]
         self._bias = torch.cat([decoder.bias for decoder in both])
-        self._last_weight = torch.block_diag(*(decoder.last_weight for decoder in both))
+        last = [decoder.last_weight for decoder in both]
+        self._last_weight = torch.block_diag(*last)  # type: ignore[no-untyped-call]
         self._last_bias = torch.cat([decoder.last_bias for decoder in both])
 
     @property
@@ -123,7 +124,7 @@ def folded(decoder: Decoder) -> Folded:
     fuse = decoder.linear_fuse.weight.flatten(1) * factor[:, None]
     bias = norm.bias - norm.running_mean * factor
     weights = []
-    for layer, part in zip(decoder.linears, fuse.split(WIDTH, dim=1)):
+    for layer, part in zip(decoder.linears, fuse.chunk(4, dim=1)):
         weights.append((part @ layer.proj.weight).detach())
         bias = bias + part @ layer.proj.bias
     last = decoder.classifier

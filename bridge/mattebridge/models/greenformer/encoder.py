@@ -85,10 +85,10 @@ class Hiera(nn.Module):
 
     def forward(self, x: Tensor, table: Optional[Tensor] = None) -> list[Tensor]:
         if table is None:
-            table = self.table_for(x.shape[-1])
+            table = self.table_for(x.shape[-1]).to(x.device)
         x = self.patch_embed(x) + table
         # Half precision begins behind the input and the table.
-        x = x.to(self.blocks[0].norm1.weight.dtype)
+        x = x.to(next(self.blocks.parameters()).dtype)
         maps = []
         for number, block in enumerate(self.blocks):
             x = block(x)

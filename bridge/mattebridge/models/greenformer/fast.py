@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mattebridge.checkpoint import Checkpoint
 from mattebridge.models.greenformer.decoder import FoldedDecoders, enlarged
+from mattebridge.models.greenformer.encoder import Encoder
 from mattebridge.models.greenformer.network import Greenformer
 from mattebridge.models.greenformer.refiner import Refiner
 from mattebridge.models.greenformer.tiles import (
@@ -84,7 +85,7 @@ class FastGreenformer:
         return self._tables[size]
 
 
-def _with_half_blocks(network: Greenformer, dtype: torch.dtype) -> torch.nn.Module:
+def _with_half_blocks(network: Greenformer, dtype: torch.dtype) -> Encoder:
     """The encoder with its blocks in another type; patch layer and table are shared."""
     encoder = copy.copy(network.encoder)
     encoder._modules = dict(encoder._modules)

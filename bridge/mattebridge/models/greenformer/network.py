@@ -36,13 +36,18 @@ class Greenformer(nn.Module):
         x: `network_input`, of any S that is a multiple of 32. refiner_scale: 0 leaves the refiner
         out.
         """
+        made = self.logits(x, refiner_scale).sigmoid()
+        return made[:, :1], made[:, 1:]
+
+    def logits(self, x: Tensor, refiner_scale: float = 1.0) -> Tensor:
+        """What the sigmoid is taken of: (B, 4, S, S), alpha first."""
         maps = self.encoder(x)
         coarse = torch.cat([self.alpha_decoder(maps), self.fg_decoder(maps)], dim=1)
         logits = enlarged(coarse, x.shape[-2:])
-        if refiner_scale:
-            logits = logits + refiner_scale * self.refiner(x[:, :3], logits.sigmoid())
-        made = logits.sigmoid()
-        return made[:, :1], made[:, 1:]
+        if not refiner_scale:
+            return logits
+        change: Tensor = self.refiner(x[:, :3], logits.sigmoid())
+        return logits + refiner_scale * change
 
 
 def network_input(plate: Tensor, hint: Tensor) -> Tensor:

@@ -26,9 +26,8 @@ class Refiner(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(7, CHANNELS, 3, padding=1), nn.GroupNorm(GROUPS, CHANNELS), nn.ReLU()
-        )
+        first, norm = nn.Conv2d(7, CHANNELS, 3, padding=1), nn.GroupNorm(GROUPS, CHANNELS)
+        self.stem = nn.Sequential(first, norm, nn.ReLU())
         self.res1, self.res2, self.res3, self.res4 = (ResidualBlock(d) for d in DILATIONS)
         self.final = nn.Conv2d(CHANNELS, 4, 1)
 
@@ -49,7 +48,10 @@ class Refiner(nn.Module):
 
     def layers(self) -> Iterator[Layer]:
         """The nine convolutions in order, each with the norm behind it."""
-        yield Layer(self.stem[0], self.stem[1], opens=False, closes=False)
+        first, norm, _ = self.stem
+        assert isinstance(first, nn.Conv2d)
+        assert isinstance(norm, nn.GroupNorm)
+        yield Layer(first, norm, opens=False, closes=False)
         for block in self.blocks:
             yield Layer(block.conv1, block.gn1, opens=True, closes=False)
             yield Layer(block.conv2, block.gn2, opens=False, closes=True)
@@ -72,12 +74,15 @@ class Layer(NamedTuple):
 class ResidualBlock(nn.Module):
     def __init__(self, dilation: int) -> None:
         super().__init__()
-        settings = {"padding": dilation, "dilation": dilation}
-        self.conv1 = nn.Conv2d(CHANNELS, CHANNELS, 3, **settings)
+        self.conv1 = _convolution(dilation)
         self.gn1 = nn.GroupNorm(GROUPS, CHANNELS)
-        self.conv2 = nn.Conv2d(CHANNELS, CHANNELS, 3, **settings)
+        self.conv2 = _convolution(dilation)
         self.gn2 = nn.GroupNorm(GROUPS, CHANNELS)
 
     def forward(self, x: Tensor) -> Tensor:
         inner = functional.relu(self.gn1(self.conv1(x)))
         return functional.relu(self.gn2(self.conv2(inner)) + x)
+
+
+def _convolution(dilation: int) -> nn.Conv2d:
+    return nn.Conv2d(CHANNELS, CHANNELS, 3, padding=dilation, dilation=dilation)

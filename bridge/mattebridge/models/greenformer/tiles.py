@@ -61,8 +61,9 @@ class Moments:
 
     def add(self, x: Tensor) -> None:
         """Count in a part of the frame, (1, C, h, w) float32, a band of rows at a time."""
-        for band in x.split(max(1, BAND_PIXELS // x.shape[3]), dim=2):
-            self._add_band(band)
+        rows = max(1, BAND_PIXELS // x.shape[3])
+        for first in range(0, x.shape[2], rows):
+            self._add_band(x[:, :, first : first + rows])
 
     def _add_band(self, x: Tensor) -> None:
         channels = x.shape[1]
@@ -93,9 +94,9 @@ def _by_group(sums: Tensor) -> Tensor:
     return sums.double().cpu().view(GROUPS, -1).sum(dim=1)
 
 
-def tiles_of(height: int, width: int, core: int, halo: int) -> list[Tile]:
-    """The tiles of a frame, row by row."""
-    rows, columns = (_along(length, core, halo) for length in (height, width))
+def tiles_of(x: Tensor, core: int, halo: int) -> list[Tile]:
+    """The tiles of a frame (1, C, H, W), row by row."""
+    rows, columns = (_along(length, core, halo) for length in x.shape[-2:])
     return [Tile(*zip(row, column)) for row in rows for column in columns]
 
 
@@ -133,14 +134,14 @@ def refined_by_layers(
             made.add_(kept)
         x = made.relu_()
     change = x.new_empty(1, 4, *x.shape[-2:])
-    for tile in tiles_of(*x.shape[-2:], core, 0):
+    for tile in tiles_of(x, core, 0):
         _at(change, tile.core).copy_(refiner.final(_at(x, tile.whole)))
     return change.mul_(GAIN)
 
 
 def _convolved(layer: Layer, x: Tensor, core: int) -> tuple[Tensor, Moments]:
     """A convolution of the frame, tile by tile, and the moments of its result."""
-    moments, tiles = Moments(), tiles_of(*x.shape[-2:], core, layer.reach)
+    moments, tiles = Moments(), tiles_of(x, core, layer.reach)
     if len(tiles) == 1:
         made = layer.conv(x)
         moments.add(made)
@@ -163,13 +164,13 @@ def refined_by_prefix(
     for number, (layer, halo) in enumerate(zip(layers, reaches)):
         checkpoint("refine", number, len(layers) + 1)
         moments = Moments()
-        for tile in tiles_of(*x.shape[-2:], core, halo):
+        for tile in tiles_of(x, core, halo):
             before = _run(layers[:number], norms, _at(x, tile.whole))
             moments.add(_at(layer.conv(before), tile.inner))
         norms.append(moments.affine(layer.norm))
     change = x.new_empty(1, 4, *x.shape[-2:])
     checkpoint("refine", len(layers), len(layers) + 1)
-    for tile in tiles_of(*x.shape[-2:], core, reaches[-1]):
+    for tile in tiles_of(x, core, reaches[-1]):
         seen = _run(layers, norms, _at(x, tile.whole))
         _at(change, tile.core).copy_(refiner.final(_at(seen, tile.inner)))
     return change.mul_(GAIN)
