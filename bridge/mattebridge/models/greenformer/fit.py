@@ -24,6 +24,7 @@ BRIGHTEST = 65504.0
 SHARPEN_SIGMA_PX = 1.0
 SHARPEN_RADIUS_PX = 3
 LANCZOS_REACH = 4
+ROUNDING = 1e-6
 # Values resampled at once: each is made from few of the other size, and these from hardly more.
 BAND = 64
 
@@ -89,7 +90,9 @@ class Fit:
     def back(self, square: Tensor, kernel: str) -> Tensor:
         """(1, C, H, W), 0..1, of a matte (1, C, S, S)."""
         inner = square[:, :, self.rows, self.columns]
-        return to_size(inner, (self.height, self.width), kernel).clamp_(0, 1)
+        made = to_size(inner, (self.height, self.width), kernel).clamp_(0, 1)
+        # The weights of a kernel are rounded; what is opaque stays so.
+        return made.masked_fill_(made > 1 - ROUNDING, 1)
 
 
 def _centred(side: int, longer: int, size: int) -> slice:

@@ -22,7 +22,7 @@ POSITIONS = "encoder.model.pos_embed"
 PATCHES = "patch_embed.proj.weight"
 # Of the classifier that the encoder was first trained with: in some files, and not used.
 DROPPED = "encoder.model.head."
-# Where a key begins so, or is the last one, a file is meant to be of this network or its encoder.
+# Where a key begins or ends so, a file is meant to be of this network or of its encoder.
 _SIGNS = ("encoder.model.", "alpha_decoder.", "fg_decoder.")
 _BACKBONE_SIGN = "blocks.0.attn.qkv.weight"
 
@@ -83,7 +83,7 @@ def checked(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check_family(state: Mapping[str, Tensor]) -> None:
-    if any(name.startswith(_SIGNS) or name == _BACKBONE_SIGN for name in state):
+    if any(name.startswith(_SIGNS) or name.endswith(_BACKBONE_SIGN) for name in state):
         return
     some = ", ".join(sorted(state)[:KEYS_NAMED])
     raise ModelError(
@@ -161,7 +161,7 @@ def _check_shapes(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -
     wrong = [
         f"{name} {tuple(state[name].shape)}, not {tuple(wanted.shape)}"
         for name, wanted in expected.items()
-        if name in state and not _fits(state[name], wanted)
+        if name in state and not name.endswith(OPTIONAL_SUFFIX) and not _fits(state[name], wanted)
     ]
     turned = [
         name
