@@ -24,6 +24,7 @@ NAMES = (
     "shot",
     "loader",
     "background_matting",
+    "greenformer",
     "gpu",
 )
 
