@@ -14,10 +14,9 @@ from fakes.base_line import (
     StartAbused,
     arena_descriptors,
     assert_nothing_remains,
-    own_arenas,
     resident_bytes,
 )
-from fakes.daemon_process import SOON_S, children, is_alive, wait_for
+from fakes.daemon_process import SOON_S, children, is_alive, own_arenas, wait_for
 from fakes.host_process import HostProcess
 from fakes.pictures import PLAIN, matted_here, same, shot
 from fakes.raw_client import Raw
