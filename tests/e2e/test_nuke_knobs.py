@@ -122,10 +122,12 @@ def test_what_the_knobs_say_reaches_the_daemon_as_the_command_would_say_it(
     for name, value in {
         "foreground": "unmix", "alignment": "off", "match_exposure": "off", "nonfinite": "zero",
         "settings": "shadow=0.5", "precision": "32 bit float", "colorspace": space,
+        "premultiply": "display" if space == "srgb" else "linear",
     }.items():  # fmt: skip
         comp.node[name].setValue(value)
     comp.range(1, 1)
-    words = ["--foreground", "unmix", "--alignment", "off", "--no-match-exposure", "--set"]
+    words = ["--premultiply", "display"] if space == "srgb" else []
+    words += ["--foreground", "unmix", "--alignment", "off", "--no-match-exposure", "--set"]
     words += ["shadow=0.5", "--format", "exr-float"]
     words += ["--colorspace", space, "--output-colorspace", space]
     assert_same(comp.frame(1), next(offline(tmp_path, instance, shot, "1", *words).glob("*.exr")))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DEFAULT_MEMORY_MIB = 1024
 # The render parameters by the group of their option; all others are keying.
 INPUT_PARAMS = ("colorspace", "plate_alpha")
-OUTPUT_PARAMS = ("output_colorspace",)
+OUTPUT_PARAMS = ("output_colorspace", "premultiply")
 # Where a job has another default than a request, and so another help.
 HELP_OF_A_JOB = {
     "colorspace": "of the plate (default: EXR and float TIFF linear, 8- and 16-bit srgb)",

@@ -121,12 +121,7 @@ class Plan:
     @property
     def space(self) -> str:
         """The colour space to ask for: that of the files, or linear where they differ."""
-        if self.job.params.output_colorspace is not None:
-            return self.job.params.output_colorspace
-        stored = {
-            self.formats[name].is_linear for name in (*COLOURS, LAYERS) if name in self.formats
-        }
-        return "srgb" if stored == {False} else "linear"
+        return _space(self.job, self.formats)
 
     @property
     def render_params(self) -> dict[str, Any]:
@@ -194,6 +189,13 @@ class Plan:
         """Note in the ledger a frame whose outputs are on disk: their sizes in bytes, by name."""
         outputs = {name: (self.form_of(name), size) for name, size in sizes.items()}
         self.ledger.note(task.frame, job=digest, inputs=task.identity, outputs=outputs)
+
+
+def _space(job: MatteJob, formats: Mapping[str, OutputFormat]) -> str:
+    if job.params.output_colorspace is not None:
+        return job.params.output_colorspace
+    stored = {formats[name].is_linear for name in (*COLOURS, LAYERS) if name in formats}
+    return "srgb" if stored == {False} else "linear"
 
 
 def _output_dtype(formats: Mapping[str, OutputFormat]) -> str:
@@ -354,10 +356,28 @@ def _check_options(job: MatteJob, formats: Mapping[str, OutputFormat]) -> None:
             and name in ("foreground", "comp")
         ):
             raise UsageError(f"{form.name} holds sRGB pixels; choose exr for linear ones")
+    _check_premultiply(job, formats)
     name = job.output.name
     looks_like_file = job.output.suffix.lower() in EXTENSIONS or "#" in name or "%0" in name
     if looks_like_file and not job.output.is_dir():
         raise UsageError(f"-o takes a folder, not a file or pattern such as {name}")
+
+
+def _check_premultiply(job: MatteJob, formats: Mapping[str, OutputFormat]) -> None:
+    """Whether the files can hold what `--premultiply display` asks for."""
+    if job.params.premultiply != "display":
+        return
+    if _space(job, formats) != "srgb":
+        raise UsageError(
+            "--premultiply display multiplies encoded values, and the results are linear;"
+            " add --output-colorspace srgb"
+        )
+    form = formats.get("premultiplied")
+    if form is not None and form.suffix != ".exr":
+        holds = "linear light" if form.is_linear else "straight alpha"
+        raise UsageError(
+            f"--premultiply display: {form.name} holds {holds}; choose exr for premultiplied"
+        )
 
 
 def _chosen_frames(job: MatteJob, plate: FrameFiles) -> Optional[list[int]]:
