@@ -490,7 +490,7 @@ def _pass_on(node: Any) -> None:
 
 
 def _is_as_made(node: nuke.Node, name: str) -> bool:
-    return node[name].value() in ("", False, "as the model wants", "opaque", "error")
+    return node[name].value() in ("", False, "as the model wants", "opaque")
 
 
 LIVE = "live (OFX)"
@@ -504,9 +504,10 @@ _LIVE_CHOICES: dict[str, tuple[str, dict[str, int]]] = {
         "alignment",
         {"off": 0, "auto": 1, "homography": 2, "as the model wants": 3},
     ),
+    "nonfinite": ("nonfinite", {"error": 0, "zero": 1}),
 }
 _LIVE_HINTS = {"rgba.alpha": 0, "rgba.red": 1}
-_NOT_LIVE = ("match_exposure", "plate_alpha", "nonfinite", "settings", "overscan")
+_NOT_LIVE = ("match_exposure", "plate_alpha", "settings", "overscan")
 # Knobs of the group that affect pixels.
 PIXEL_KNOBS = (
     "model", "colorspace", "premultiply", "foreground", "alignment", "match_exposure",

@@ -326,11 +326,13 @@ def test_the_plugin_gets_what_stands_on_the_group(
     assert (shown["endpoint"], shown["timeout"]) == (comp.node["instance"].value(), 600.0)
     for name, value in {
         "model": "default", "foreground": "unmix", "alignment": "homography", "timeout_s": 9.0,
-        "held_clean_plate": "sh010", "hint_channel": "rgba.red",
+        "held_clean_plate": "sh010", "hint_channel": "rgba.red", "nonfinite": "zero",
+        "premultiply": "display",
     }.items():  # fmt: skip
         comp.node[name].setValue(value)
     assert (live["model"].value(), live["foregroundSource"].value()) == ("default", "Unmix")
     assert (live["alignment"].value(), live["timeout"].value()) == ("Homography", 9.0)
+    assert (live["nonfinite"].value(), live["premultiply"].value()) == ("Zero", "Display values")
     assert (live["cleanPlate"].value(), live["hintChannel"].value()) == ("sh010", "Red")
     assert (live["useBackground"].value(), live["useHint"].value()) == (True, False)
     comp.node.setInput(1, None)

@@ -250,6 +250,7 @@ PLUGIN_CHOICES = {
     "premultiply": ["Linear light", "Display values"],
     "foregroundSource": ["Model", "Unmix", "Plate"],
     "alignment": ["Off", "Automatic", "Homography", "Model's own"],
+    "nonfinite": ["Error", "Zero"],
     "hintChannel": ["Alpha", "Red", "Luma"],
 }
 
