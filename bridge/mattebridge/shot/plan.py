@@ -57,7 +57,7 @@ from mattebridge.shot.outputs import (
     needed_from_daemon,
     parse_formats,
 )
-from mattebridge.shot.videos import VideoPlan, plan_videos, video_notes
+from mattebridge.shot.videos import VideoPlan, plan_videos, refuse_without_video, video_notes
 from mattebridge.whole_files import can_write
 from mattebridge.wire.params import INPUT_ROLES, MATTE_ROLES, OUTPUT_CHANNELS
 
@@ -144,6 +144,8 @@ class Plan:
         }
         shared = {"model": model, "hint_channel": job.hint_channel, "missing": job.missing}
         given = {**params, **shared, **self.sources, "keep_data_window": job.keep_data_window}
+        if job.deinterlace:
+            given["deinterlace"] = True
         if job.truncate:
             given["quantise"] = "truncate"
         layers = {role: job.layer_of(role) for role in _given(job) if job.layer_of(role)}
@@ -214,6 +216,8 @@ def preflight(job: MatteJob) -> Plan:
     preset = _preset(job)
     inputs = {role: _found(job, role, preset) for role in _given(job)}
     plate = inputs["plate"]
+    if job.deinterlace:
+        refuse_without_video(inputs.values())
     job = _with_preset(job, preset, plate)
     background = parse_background(job.background or "checker")
     formats = parse_formats(job.formats or "exr", job.written)
@@ -247,13 +251,13 @@ def preflight(job: MatteJob) -> Plan:
             rate=job.frame_rate,
             audio=job.audio,
         ),
-        notes=[note for files in inputs.values() for note in _notes(files)],
+        notes=[note for files in inputs.values() for note in _notes(job, files)],
     )
 
 
-def _notes(files: FrameFiles) -> list[str]:
+def _notes(job: MatteJob, files: FrameFiles) -> list[str]:
     left_out = [f"{files.source}: {files.left_out}"] if files.left_out else []
-    return [*video_notes(files), *left_out]
+    return [*video_notes(files, deinterlace=job.deinterlace), *left_out]
 
 
 def _preset(job: MatteJob) -> Optional[Preset]:
