@@ -344,6 +344,7 @@ def _finish(
         core_matte=core_matte,
         source=params.foreground,
         colorspace=params.output_colorspace or params.colorspace,
+        premultiply=params.premultiply,
         keeps_highlights=card.accepts_hdr,
     )
     finish.write(out, lambda done, total: checkpoint("finish", done, total))
