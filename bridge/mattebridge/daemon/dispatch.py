@@ -18,6 +18,7 @@ from mattebridge.daemon.leases import ArenaRecord, Lease, Request
 from mattebridge.daemon.limits import Limits
 from mattebridge.daemon.loop import Loop
 from mattebridge.daemon.queue import FairQueue
+from mattebridge.daemon.release import Releases
 from mattebridge.daemon.replies import Replies
 from mattebridge.daemon.status import Tally
 from mattebridge.daemon.workers import WorkerProcess
@@ -61,6 +62,7 @@ class Dispatcher:
             )
             for device in devices
         ]
+        self._releases = Releases(replies)
         self.last_frame_at = self._last_work = time.monotonic()
 
     def start(self) -> None:
@@ -111,8 +113,13 @@ class Dispatcher:
             worker.cancel(request)
         return "running"
 
+    def release(self, request: Request) -> None:
+        """End every worker when its request has ended, and reply when all of them have."""
+        self._releases.add(request, self.workers)
+
     def drop(self, lease: Lease) -> None:
         """A lease has ended: drop its waiting requests, stop its running one."""
+        self._releases.drop(lease)
         for request in self.queue.take_if(lambda request: request.lease is lease):
             request.answered = True
             self._replies.finish(request, "cancelled", {})
@@ -149,6 +156,7 @@ class Dispatcher:
         self._expire(now)
         for worker in self.workers:
             worker.tick(now)
+        self._releases.tick()
         self._dispatch(now)
         self._retire_idle_workers(now)
 

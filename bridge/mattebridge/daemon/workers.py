@@ -69,6 +69,7 @@ class WorkerProcess:
         self.restarts = -1
         self.frames = 0
         self.memory: dict[str, Any] = {}
+        self.held: dict[str, Any] = {}  # what the last process held before it ended
         self.models: list[dict[str, Any]] = []
         self.last_progress = time.monotonic()
         self._limits, self._loop = limits, loop
@@ -78,6 +79,7 @@ class WorkerProcess:
         self._stderr = -1
         self._known: set[int] = set()
         self._to_forget: list[int] = []  # sent when the worker is idle
+        self._releasing = False
         self._not_before = 0.0
         self._times: dict[tuple[Any, ...], deque[float]] = {}
 
@@ -165,8 +167,9 @@ class WorkerProcess:
         self._close_link()
         retired = self.state == "retiring"
         self._process, self.request, self.state = None, None, "absent"
+        self._releasing, self.held, self.memory = False, self.memory, {}
         if retired:
-            log.info("worker %s released", self.device)
+            log.info("worker %s ended: its memory is free", self.device)
             return
         self.failures += 1
         pause_s = min(BACKOFF_LIMIT_S, BACKOFF_S * 2 ** (self.failures - 1))
@@ -190,6 +193,17 @@ class WorkerProcess:
             self.state = "retiring"
             self.send({"op": "exit"})
 
+    def release(self) -> None:
+        """`retire` now, or as soon as the process has started up or its request has ended."""
+        self._releasing = True
+        self.retire()
+
+    def _idle(self) -> None:
+        """The process has nothing to do: it takes requests, unless it is to end."""
+        self.state = "idle"
+        if self._releasing:
+            self.retire()
+
     def stage_limit_s(self) -> float:
         """How long a stage may take before the worker counts as hanging."""
         if self.state == "starting" or self.request is None:
@@ -208,7 +222,8 @@ class WorkerProcess:
     def ready(self, models: list[dict[str, Any]], memory: dict[str, Any]) -> None:
         """The process has started up: it takes requests."""
         self.models, self.memory = models, memory
-        self.state = "idle" if self.state == "starting" else self.state
+        if self.state == "starting":
+            self._idle()
 
     def send_request(
         self, request: Request, message: dict[str, Any], memories: list[tuple[int, int]]
@@ -229,7 +244,8 @@ class WorkerProcess:
             if self.request.op == "render":
                 self.frames += 1
             self.failures = 0
-        self.request, self.state = None, "idle"
+        self.request = None
+        self._idle()
         self.forget([])
 
     def cancel(self, request: Request) -> None:

@@ -327,6 +327,7 @@ REQUESTS: dict[str, Schema] = {
     "models_list": _ENVELOPE,
     "models_load": {**_ENVELOPE, "model": Field(_MODEL)},
     "models_unload": {**_ENVELOPE, "model": Field(_MODEL)},
+    "release": _ENVELOPE,
     "plate_put": {
         **_ENVELOPE,
         **_ARENA,
@@ -517,6 +518,7 @@ REPLIES: dict[str, Schema] = {
     "status": _STATE,
     "models": {"models": Field(_list_of(_known({"name": Field(text())})))},
     "plates": {"plates": Field(_list_of(_known(_HELD_PLATE)))},
+    "freed": {"workers": Field(_list_of(_known({"device": Field(text())})))},
     "stopping": {"stopping": Field(boolean)},
     "welcome": {
         **_ARENAS,
@@ -535,6 +537,7 @@ RESULTS = {
     "ping": "pong",
     "status": "status",
     **dict.fromkeys(("models_list", "models_load", "models_unload"), "models"),
+    "release": "freed",
     **dict.fromkeys(("plate_put", "plate_list", "plate_drop"), "plates"),
     "shutdown": "stopping",
 }
