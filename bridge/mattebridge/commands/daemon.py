@@ -126,7 +126,10 @@ def _add_serve(commands: Any, reached: argparse.ArgumentParser) -> None:
     command.set_defaults(run=run_serve)
     command.add_argument("--detach", action="store_true", help="in the background")
     command.add_argument(
-        "--devices", default="auto", metavar="D", help="cpu, cuda:0,cuda:1 or auto (default)"
+        "--devices",
+        default="auto",
+        metavar="D",
+        help="cpu, or GPUs: cuda:0,cuda:1 (ROCm too); auto (default)",
     )
     command.add_argument(
         "--idle-exit", metavar="S", type=seconds, help="stop after S seconds without work"

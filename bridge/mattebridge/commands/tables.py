@@ -25,6 +25,7 @@ def status_table(status: Mapping[str, Any]) -> str:
     lines.append(f"  {'memory':<9} {_memory(status.get('memory', {}))}")
     lines.append(f"  {'models':<9} {_models(status.get('models', []))}")
     lines += ["", *_workers(status.get("workers", []))]
+    lines += [f"  note: {one_line(str(note))}" for note in status.get("notes", [])]
     lines += ["", *_sessions(status.get("sessions", []))]
     if status.get("plates"):
         lines += ["", clean_plates_table(status["plates"])]

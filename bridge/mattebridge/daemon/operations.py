@@ -116,10 +116,12 @@ class Operations:
         self._ask_workers(lease, message, [None])
 
     def models_load(self, lease: Lease, message: dict[str, Any]) -> None:
-        """Load or unload a model on every device."""
+        """Load a model on every device, or unload it wherever it may be loaded."""
         workers = self._dispatcher.workers
-        devices = [worker.device for worker in workers if worker.state != "failed"]
-        self._ask_workers(lease, message, devices)
+        loading = message["op"] == "models_load"
+        devices = [w.name for w in workers if w.state != "failed" and (loading or w.pid)]
+        # None: as long as the devices are not known, and where no process has loaded anything.
+        self._ask_workers(lease, message, devices or [None])
 
     def release(self, lease: Lease, message: dict[str, Any]) -> None:
         """Give back the memory of all devices; frames that are computed are finished first."""

@@ -54,4 +54,4 @@ class Releases:
 
 def _held(worker: WorkerProcess) -> dict[str, Any]:
     """What a worker's last process held."""
-    return {"device": worker.device, **worker.held}
+    return {"device": worker.name, **worker.held}

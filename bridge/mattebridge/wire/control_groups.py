@@ -3,10 +3,10 @@
     /proc/self/cgroup --> the group of this process --> its files, and those of each group above it
 
 A container, a service or a job of a farm is often allowed less than the machine has, and neither
-the size of the memory nor the number of processors shows it. A limit holds for all groups below the
-one that it is set for, so the smallest on the way up counts. Both versions of the kernel's interface
-are read. Inside a container the path of the group may be that of the host and not exist here; then
-the mounted root is the group itself.
+the size of the memory nor the number of processors shows it. A limit holds for all groups below
+the one that it is set for, so the smallest on the way up counts. Both versions of the kernel's
+interface are read. Inside a container the path of the group may be that of the host and not exist
+here; then the mounted root is the group itself.
 
 Runs on Python 3.9; Linux only, imported by `linux.py` alone.
 """

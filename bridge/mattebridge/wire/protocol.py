@@ -482,6 +482,7 @@ _STATE: Schema = {
     "state": _optional(text()),
     "uptime_s": _optional(_number),
     **{key: _optional(_MAPS) for key in ("workers", "sessions", "plates")},
+    "notes": _optional(_list_of(text())),
     **{key: _optional(mapping) for key in ("frames", "timings", "memory", "refused")},
 }
 _ARENAS: Schema = {
