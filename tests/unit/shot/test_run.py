@@ -39,6 +39,7 @@ from mattebridge.shot.plan import preflight
 from mattebridge.shot.progress import Progress
 from mattebridge.shot.run import run_job
 from mattebridge.shot.summary import write_report
+from mattebridge.wire.labels import SENTENCES
 
 WIDTH, HEIGHT = 48, 32
 
@@ -395,6 +396,7 @@ def test_a_black_and_white_hint_with_a_full_alpha_is_its_luma_and_the_notes_say_
     assert summary.exit_status == 0
     np.testing.assert_allclose(client.requests[0]["alpha_hint"], grey, atol=1e-6)
     assert all("matte_from_luma" in record.degraded for record in summary.records)
+    assert summary.text.endswith(f"; in 2 frames {SENTENCES['matte_from_luma']}")
     summary = run(
         shot,
         client,
