@@ -17,7 +17,8 @@ of a file that holds such a list and is read again at every stage:
     model=babble           sends the front a record that is not a message
 
 and the word `bridge_probe`: a request for the model of that name is then reported as done without
-reading or writing its pixels, so that a benchmark measures the bridge alone.
+reading or writing its pixels, so that a benchmark measures the bridge alone; its one stage is
+`probe` (`bridge_probe,probe=sleep:0.25`: a device of fixed time).
 """
 
 from __future__ import annotations

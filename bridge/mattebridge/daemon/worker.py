@@ -173,7 +173,8 @@ class Worker:
         arena = self._memories[message["arena"]]
         arena.check_generation(message["gen"])
         if self._hooks.bridge_probe and message["model"] == PROBE_MODEL:
-            return _probe_report()
+            self._checkpoint(message, arena)("probe")
+            return {**_probe_report(), "device": self._engine.device}
         planes = _arrays(arena, message["in"])
         key: Optional[str] = message.get("clean_plate_key")
         if "held_clean_plate" in message:
