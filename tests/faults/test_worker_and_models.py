@@ -56,7 +56,7 @@ def test_f24_an_error_of_exhausted_memory_says_what_is_needed_and_what_is_free(
 ) -> None:
     with daemon.connect() as client:
         daemon.misbehave("model#13=oom")
-        with pytest.raises(OutOfMemoryError, match="GiB are needed, .* GiB are free") as caught:
+        with pytest.raises(OutOfMemoryError, match=r"GiB are needed, .* GiB are free") as caught:
             client.matte(*SHOT, frame=13, **PLAIN)
         daemon.misbehave()
         details = caught.value.details

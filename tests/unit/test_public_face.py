@@ -52,8 +52,8 @@ INSIDE = {
         ping release shutdown status submit unload_model""",
     "client.MatteHandle": "cancel done frame result",
     "client.Matte": """
-        alpha clean_plate_digest degraded device digest error foreground frame model notes premultiplied
-        refinement timings""",
+        alpha clean_plate_digest degraded device digest error foreground frame model notes
+        premultiplied refinement timings""",
     "errors.MattebridgeError": "code default_retry exit_status",
     "hosts.request.ShotSettings": """
         alignment colorspace exact foreground held_clean_plate match_exposure model nonfinite

@@ -164,10 +164,10 @@ def _held(memory: Mapping[str, Any]) -> str:
     parts = [f"{name} {megabytes(size)}" for name, size in memory.get("models", {}).items()]
     caches = memory.get("caches", {})
     parts += [f"{name.replace('_', ' ')} {megabytes(size)}" for name, size in caches.items()]
-    device = memory.get("device", {})
-    if device:
-        free, total = megabytes(device.get("free_bytes")), megabytes(device.get("total_bytes"))
-        used = megabytes(device.get("used_bytes"))
+    gpu = memory.get("gpu", {})
+    if gpu:
+        free, total = megabytes(gpu.get("free_bytes")), megabytes(gpu.get("total_bytes"))
+        used = megabytes(gpu.get("used_bytes"))
         parts.append(f"in all {used} of its GPU's memory, of which {free} of {total} are free")
     return ", ".join(parts)
 

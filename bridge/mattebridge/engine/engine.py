@@ -202,12 +202,12 @@ class Engine:
     # --- memory -----------------------------------------------------------------------------------
 
     def memory(self) -> dict[str, Any]:
-        """Bytes by model and cache, and of the device where it has memory of its own."""
+        """Bytes by model and cache, and of the GPU where it is one."""
         on_device = device_memory(self.device)
         return {
             "models": {model["name"]: model["memory_bytes"] for model in self.loaded_models()},
             "caches": {"clean_plates": self.clean_plates.size_bytes},
-            **({} if on_device is None else {"device": asdict(on_device)}),
+            **({} if on_device is None else {"gpu": asdict(on_device)}),
         }
 
     def _free_bytes(self) -> Optional[int]:

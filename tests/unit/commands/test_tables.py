@@ -8,7 +8,7 @@ GPU = {
     "resident_bytes": 400_000_000,
     "models": {"twoplate": 3_000_000, "portrait": 20_000_000},
     "caches": {"clean_plates": 265_000_000},
-    "device": {
+    "gpu": {
         "total_bytes": 80_000_000_000,
         "free_bytes": 60_000_000_000,
         "used_bytes": 1_200_000_000,
