@@ -352,7 +352,7 @@ def _finish(
         source=params.foreground,
         colorspace=params.output_colorspace or params.colorspace,
         premultiply=params.premultiply,
-        keeps_highlights=card.accepts_hdr,
+        keeps_highlights=card.keeps_highlights,
     )
     finish.write(out, lambda done, total: checkpoint("finish", done, total))
     _write_maps(made, card, out)
