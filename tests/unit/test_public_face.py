@@ -57,7 +57,7 @@ INSIDE = {
     "errors.MattebridgeError": "code default_retry exit_status",
     "hosts.request.ShotSettings": """
         alignment colorspace exact foreground held_clean_plate match_exposure model nonfinite
-        overscan params plate_alpha precision settings""",
+        overscan params plate_alpha precision premultiply settings""",
     "hosts.request.ScratchFiles": """
         alpha_hint clean_plate core_matte files garbage_matte hint_channel plate""",
     "hosts.request.MadeFrame": "degraded found frame key path view",

@@ -351,7 +351,8 @@ def _finish(
         core_matte=core_matte,
         source=params.foreground,
         colorspace=params.output_colorspace or params.colorspace,
-        keeps_highlights=card.accepts_hdr,
+        premultiply=params.premultiply,
+        keeps_highlights=card.keeps_highlights,
     )
     finish.write(out, lambda done, total: checkpoint("finish", done, total))
     _write_maps(made, card, out)

@@ -48,7 +48,8 @@ REQUESTS: dict[str, tuple[dict[str, Any], str, str]] = {
             "priority": "batch",
             "params": {
                 "colorspace": "srgb",
-                "output_colorspace": "linear",
+                "output_colorspace": "srgb",
+                "premultiply": "display",
                 "plate_alpha": "premultiplied",
                 "foreground": "unmix",
                 "alignment": "homography",
@@ -120,6 +121,11 @@ REQUESTS: dict[str, tuple[dict[str, Any], str, str]] = {
         {**RENDER, "params": {"colorspace": "log"}},
         "E_MESSAGE",
         "params.colorspace",
+    ),
+    "bad_premultiply": (
+        {**RENDER, "params": {"colorspace": "linear", "premultiply": "display"}},
+        "E_MESSAGE",
+        "params.premultiply",
     ),
     "bad_op": ({**ENVELOPE, "op": "rendr"}, "E_MESSAGE", "op"),
     "bad_id_length": ({**ENVELOPE, "id": b"short", "op": "ping"}, "E_MESSAGE", "id"),
