@@ -17,6 +17,7 @@ NAMES = (
     "bridge",
     "ofx",
     "control",
+    "workers",
     "start",
     "memory",
     "matte",

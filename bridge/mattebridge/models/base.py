@@ -285,6 +285,13 @@ class MattingModel(Protocol):
         """Alpha and straight foreground of one frame; deterministic for equal inputs."""
         ...
 
+    def use_less_memory(self, less: bool) -> bool:
+        """Compute in smaller pieces from now on, or no longer; whether it now does.
+
+        The pixels stay what they are, within rounding; equal to the bit on the CPU.
+        """
+        return False
+
     @property
     def memory_bytes(self) -> int:
         """The memory of loaded weights and kept buffers; 0 when not loaded or without weights."""

@@ -45,6 +45,7 @@ class Family:
 
 FAMILIES = {
     "difference": Family(shipped="mattebridge.models.difference.card:shipped"),
+    "screen": Family(shipped="mattebridge.models.screen.card:shipped"),
     "background_matting": Family(
         describe="mattebridge.models.background_matting.model:describe_state",
         entry="mattebridge.models.background_matting.card:entry_of",

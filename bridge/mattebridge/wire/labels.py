@@ -1,9 +1,9 @@
 """The labels of `degraded` in a reply, each with the sentence that a host shows for it.
 
 A label is a word for programs: it says that a result is less than what was asked for. Artists are
-never shown the word alone. Every host takes its sentences from this table: the Python nodes through
-`sentences`, the plugin from the copy in its sources, which a test compares with this one. A new
-label is entered here first.
+never shown the word alone. Every host takes its sentences from this table: the Python nodes, the
+command line and the report page through `sentences`, the plugin from the copy in its sources, which
+a test compares with this one. A new label is entered here first.
 
     "no_set_visible" -> "no part of the plate matches the clean plate: ..."
 
@@ -47,13 +47,16 @@ def noted(notes: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def sentences(labels: Iterable[str]) -> list[str]:
-    """The sentences of some labels, each once, in the order of the table.
-
-    A label that is not in the table is one of a newer daemon: the sentence says so and names it.
-    """
+    """The sentences of some labels, each once, in the order of the table; unknown ones last."""
     given = set(labels)
     known = [sentence for label, sentence in SENTENCES.items() if label in given]
-    return known + [
-        f"the daemon reports '{label}', which this version does not know: update mattebridge here"
-        for label in sorted(given - set(SENTENCES))
-    ]
+    return known + [sentence_of(label) for label in sorted(given - set(SENTENCES))]
+
+
+def sentence_of(label: str) -> str:
+    """The sentence of a label.
+
+    One that is not in the table is of a newer daemon: the sentence says so and names it.
+    """
+    unknown = f"the daemon reports '{label}', which this version does not know: update mattebridge"
+    return SENTENCES.get(label, f"{unknown} here")
