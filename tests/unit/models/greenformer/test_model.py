@@ -52,6 +52,13 @@ def shared_engine() -> Engine:
     return engine_of(seeded_state())
 
 
+@cache
+def loaded_model() -> GreenformerModel:
+    model = GreenformerModel(card_for(), seeded_state, "green")
+    model.load("cpu")
+    return model
+
+
 @pytest.fixture
 def engine() -> Engine:
     return shared_engine()
@@ -185,7 +192,9 @@ def test_the_way_of_the_refiner_follows_the_free_memory(engine, monkeypatch) -> 
     assert difference(least, Matted(engine, planes("alpha_hint"))) <= 1e-5
 
 
-def test_exhausted_memory_leads_to_the_next_way_under_auto_only(engine, monkeypatch) -> None:
+def test_exhausted_memory_leads_to_the_next_way_under_auto_only(monkeypatch) -> None:
+    # Its own: an engine remembers for a while that memory was exhausted.
+    engine = engine_of(seeded_state())
     def exhausted(*_: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -291,9 +300,7 @@ def test_without_hint_clean_plate_and_screen_the_frame_is_refused(engine: Engine
 
 
 def test_less_memory_is_used_when_the_engine_asks_for_it() -> None:
-    model = GreenformerModel(card_for(), seeded_state, "green")
-    model.load("cpu")
-    given, made = planes("alpha_hint"), []
+    model, given, made = loaded_model(), planes("alpha_hint"), []
     for less in (False, True):
         assert model.use_less_memory(less) is less
         seen = ModelInput(
@@ -305,6 +312,7 @@ def test_less_memory_is_used_when_the_engine_asks_for_it() -> None:
             settings={"img_size": 64},
         )
         made.append(model.matte(seen, no_checkpoint))
+    model.use_less_memory(False)
     assert [output.notes["refiner"] for output in made] == ["full_frame", "tiled_prefix"]
     assert np.abs(made[0].alpha - made[1].alpha).max() <= 1e-5
 
@@ -420,9 +428,7 @@ def test_memory_is_reported_while_the_model_is_loaded() -> None:
 @pytest.mark.parametrize("exact", [False, True])
 def test_a_frame_can_be_stopped_at_each_block_of_the_network(refiner: str, exact: bool) -> None:
     """These calls are also what tells the daemon that a frame of minutes is still computed."""
-    model = GreenformerModel(card_for(), seeded_state, "green")
-    model.load("cpu")
-    given = planes("alpha_hint")
+    model, given = loaded_model(), planes("alpha_hint")
     steps: list[tuple[str, int]] = []
     model.matte(
         ModelInput(
