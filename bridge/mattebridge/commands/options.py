@@ -44,9 +44,10 @@ def add_inputs(command: argparse.ArgumentParser) -> None:
     group.add_argument("--core-matte", metavar="P", help="where it is white, alpha is 1")
     group.add_argument(
         "--hint-channel",
-        choices=("auto", "R", "G", "B", "A"),
+        choices=("auto", "R", "G", "B", "A", "luma"),
         default="auto",
-        help="which channel of hints and mattes (auto: the only one, else alpha, else grey)",
+        help="which channel of hints and mattes (auto: the only one, else alpha, else grey; "
+        "luma: of the colours)",
     )
     add_layer(group, "the plate's EXRs")
     group.add_argument("--clean-plate-layer", metavar="NAME", help="the same for the clean plate")

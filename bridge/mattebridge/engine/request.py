@@ -99,7 +99,7 @@ def _check_size_limits(plate: Pixels, card: ModelCard, limits: FrameLimits) -> N
             " - use a smaller proxy or crop",
             limit=limits.max_pixels,
         )
-    needed = pixels * (ENGINE_BYTES_PER_PIXEL + card.bytes_per_pixel)
+    needed = needed_bytes(plate, card)
     if limits.memory_bytes is not None and needed > limits.memory_bytes:
         raise TooLargeError(
             f"a plate of {size_text(plate)} with model '{card.name}' needs about"
@@ -108,6 +108,12 @@ def _check_size_limits(plate: Pixels, card: ModelCard, limits: FrameLimits) -> N
             limit=limits.memory_bytes,
             needed=needed,
         )
+
+
+def needed_bytes(plate: Pixels, card: ModelCard) -> int:
+    """About the memory that a frame of the plate's size takes with a model."""
+    pixels = plate.shape[0] * plate.shape[1]
+    return pixels * (ENGINE_BYTES_PER_PIXEL + card.bytes_per_pixel)
 
 
 def _check_sizes(

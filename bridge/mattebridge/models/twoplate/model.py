@@ -58,6 +58,7 @@ class TwoPlateModel(MattingModel):
         self._weights = weights
         self._device = torch.device("cpu")
         self._network: Optional[TwoPlate] = None
+        self._few_tiles = False
 
     @classmethod
     def from_record(cls, card: ModelCard, record: WeightsRecord) -> TwoPlateModel:
@@ -85,6 +86,11 @@ class TwoPlateModel(MattingModel):
     def unload(self) -> None:
         self._network = None
 
+    def use_less_memory(self, less: bool) -> bool:
+        """Refine a few tiles at a time, except with `exact`, which has none."""
+        self._few_tiles = less
+        return less
+
     @property
     def memory_bytes(self) -> int:
         state = {} if self._network is None else self._network.state_dict()
@@ -106,7 +112,9 @@ class TwoPlateModel(MattingModel):
             if given.exact:
                 made, share = clamped(self._network.refiner(grown, change, factor)), 1.0
             else:
-                made, share = refined_in_tiles(self._network, grown, change, factor, checkpoint)
+                made, share = refined_in_tiles(
+                    self._network, grown, change, factor, checkpoint, few=self._few_tiles
+                )
             made = NetworkMatte(*(plane[:, :, :height, :width] for plane in made))
             checkpoint("finish")
             noise = grain_of(given, array_of(made.alpha[0, 0]))
