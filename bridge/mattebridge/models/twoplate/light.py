@@ -36,6 +36,8 @@ COLOUR_OFF = 0.18
 # `noise` is that of a difference of two pictures.
 _OF_ONE = 0.7
 _LEAST_NOISE = 0.001
+# Pixels at a time: bounds the memory, some 150 bytes each.
+_AT_ONCE = 1 << 18
 
 
 def explain_in_light(
@@ -45,19 +47,32 @@ def explain_in_light(
 
     noise: deviation of one channel between plate and clean plate, display-encoded.
     """
-    assert given.clean_plate is not None
     if not given.scene_linear:
         return
     soft = (alpha > 0) & (alpha < 1)
     if given.outside is not None:
         soft &= ~given.outside
-    where = np.nonzero(soft)
+    grain = np.float32(max(noise * _OF_ONE, _LEAST_NOISE)) ** 2
+    rows, columns = np.nonzero(soft)
+    for start in range(0, len(rows), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        _explain((rows[part], columns[part]), given, alpha, foreground, grain)
+
+
+def _explain(
+    where: tuple[Any, Any],
+    given: ModelInput,
+    alpha: FloatImage,
+    foreground: FloatImage,
+    grain: np.float32,
+) -> None:
+    """Correct the pixels at these rows and columns, in place; grain: its variance."""
+    assert given.clean_plate is not None
     plate, empty = (_channels(image, where) for image in (given.plate, given.clean_plate))
     inside = np.maximum(plate, empty).max(axis=0) <= 1
     where = (where[0][inside], where[1][inside])
     plate, empty = (srgb_decode(image[:, inside]) for image in (plate, empty))
     own = srgb_decode(_channels(foreground, where))
-    grain = np.float32(max(noise * _OF_ONE, _LEAST_NOISE)) ** 2
     part = _corrected_alpha(alpha[where], plate, empty, own, grain)
     left = plate - part * own - (1 - part) * empty
     may_be_off = _colour_variance(part)
@@ -66,7 +81,7 @@ def explain_in_light(
     foreground[where] = np.clip(srgb_encode(np.maximum(own, 0)), 0, 1).T
 
 
-def _channels(image: FloatImage, where: tuple[Any, ...]) -> FloatImage:
+def _channels(image: FloatImage, where: tuple[Any, Any]) -> FloatImage:
     """The pixels at these places as (3, N): arithmetic on whole channels is much quicker."""
     return np.ascontiguousarray(image[where].T)
 
