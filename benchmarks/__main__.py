@@ -25,6 +25,7 @@ NAMES = (
     "shot",
     "loader",
     "background_matting",
+    "greenformer",
     "gpu",
 )
 

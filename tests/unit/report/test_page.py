@@ -13,10 +13,10 @@ import pytest
 from fakes.matted_shot import matted_shot
 from mattebridge import color
 from mattebridge.cli import main
-from mattebridge.commands.report import make_page
 from mattebridge.errors import InternalError, NonFiniteError, UsageError
 from mattebridge.image_io import Encoding, read_frame, write_frame
 from mattebridge.image_io.sources import Pictures
+from mattebridge.report.make import make_page
 from mattebridge.report.pictures import picture_frame
 from mattebridge.report.records import Entry, findings, read_shot, spread
 from mattebridge.shot.summary import write_report

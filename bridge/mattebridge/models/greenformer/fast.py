@@ -85,6 +85,15 @@ class FastGreenformer:
         return self._tables[size]
 
 
+def on_device(network: Greenformer, device: torch.device) -> Greenformer:
+    """The network on a device, but its table of positions, of which little is needed at a time."""
+    table = network.encoder.model.pos_embed
+    network.encoder.model.pos_embed = torch.nn.Parameter(torch.empty(0), requires_grad=False)
+    network = network.to(device)
+    network.encoder.model.pos_embed = table
+    return network
+
+
 def _with_half_blocks(network: Greenformer, dtype: torch.dtype) -> Encoder:
     """The encoder with its blocks in another type; patch layer and table are shared."""
     encoder = copy.copy(network.encoder)

@@ -28,6 +28,7 @@ from mattebridge.models.greenformer.fast import (
     OFF,
     FastGreenformer,
     Made,
+    on_device,
 )
 from mattebridge.models.greenformer.fit import Fit
 from mattebridge.models.greenformer.hints import HintMaker
@@ -91,7 +92,7 @@ class GreenformerModel(MattingModel):
             torch.backends.cudnn.deterministic = True
         state = self._weights()
         self._refines = has_refiner(state)
-        self._network = _on_device(network_from(state), self._device)
+        self._network = on_device(network_from(state), self._device)
         self._hints = HintMaker(device, self.name)
 
     def unload(self) -> None:
@@ -229,15 +230,6 @@ class GreenformerModel(MattingModel):
         checkpoint("encoder")
         logits = self._network.logits(x, 0.0 if refiner == OFF else scale)
         return Made(logits, OFF if refiner == OFF else FULL_FRAME)
-
-
-def _on_device(network: Greenformer, device: torch.device) -> Greenformer:
-    """The network on a device, but its table of positions."""
-    table = network.encoder.model.pos_embed
-    network.encoder.model.pos_embed = torch.nn.Parameter(torch.empty(0), requires_grad=False)
-    network = network.to(device)
-    network.encoder.model.pos_embed = table
-    return network
 
 
 def _is_finite(logits: Tensor) -> bool:

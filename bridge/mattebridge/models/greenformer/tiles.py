@@ -55,9 +55,10 @@ class Affine(NamedTuple):
 class Moments:
     """Count, mean and squared deviations by group, merged from parts in float64."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        # On the device, so that merging does not wait for it.
         self.count = 0
-        self.mean = self.squares = torch.zeros(GROUPS, dtype=torch.float64)
+        self.mean = self.squares = torch.zeros(GROUPS, dtype=torch.float64, device=device)
 
     def add(self, x: Tensor) -> None:
         """Count in a part of the frame, (1, C, h, w) float32, a band of rows at a time."""
@@ -81,17 +82,14 @@ class Moments:
         """What the norm does to a frame with these moments."""
         deviation = (self.squares / self.count + norm.eps).sqrt()
         per_group = norm.num_channels // GROUPS
-        mean, deviation = (
-            each.to(norm.weight.device).repeat_interleave(per_group)
-            for each in (self.mean, deviation)
-        )
+        mean, deviation = (each.repeat_interleave(per_group) for each in (self.mean, deviation))
         factor = norm.weight.double() / deviation
         offset = norm.bias.double() - mean * factor
         return Affine(*(each.float().view(1, -1, 1, 1) for each in (factor, offset)))
 
 
 def _by_group(sums: Tensor) -> Tensor:
-    return sums.double().cpu().view(GROUPS, -1).sum(dim=1)
+    return sums.double().view(GROUPS, -1).sum(dim=1)
 
 
 def tiles_of(x: Tensor, core: int, halo: int) -> list[Tile]:
@@ -141,7 +139,7 @@ def refined_by_layers(
 
 def _convolved(layer: Layer, x: Tensor, core: int) -> tuple[Tensor, Moments]:
     """A convolution of the frame, tile by tile, and the moments of its result."""
-    moments, tiles = Moments(), tiles_of(x, core, layer.reach)
+    moments, tiles = Moments(x.device), tiles_of(x, core, layer.reach)
     if len(tiles) == 1:
         made = layer.conv(x)
         moments.add(made)
@@ -163,7 +161,7 @@ def refined_by_prefix(
     norms: list[Affine] = []
     for number, (layer, halo) in enumerate(zip(layers, reaches)):
         checkpoint("refine", number, len(layers) + 1)
-        moments = Moments()
+        moments = Moments(x.device)
         for tile in tiles_of(x, core, halo):
             before = _run(layers[:number], norms, _at(x, tile.whole))
             moments.add(_at(layer.conv(before), tile.inner))

@@ -92,7 +92,7 @@ def test_cores_cover_every_pixel_once_and_halos_stop_at_the_edge() -> None:
 
 def test_moments_of_parts_are_those_of_the_whole() -> None:
     values = torch.randn(1, 64, 40, 30, generator=torch.Generator().manual_seed(1)) + 3
-    moments = Moments()
+    moments = Moments(values.device)
     for part in values.split(13, dim=2):
         moments.add(part)
     groups = values.double().view(8, -1)
