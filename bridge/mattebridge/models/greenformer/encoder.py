@@ -30,6 +30,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mattebridge.checkpoint import Checkpoint, no_checkpoint
+
 CHANNELS = (112, 224, 448, 896)
 HEAD = 56  # channels of a head, in every block
 PATCH = 4
@@ -70,9 +72,17 @@ class Encoder(nn.Module):
         super().__init__()
         self.model = Hiera(grid)
 
-    def forward(self, x: Tensor, table: Optional[Tensor] = None) -> list[Tensor]:
-        """Four maps (B, h, w, C) of (B, 4, S, S); table: of `Hiera.table_for`, made if None."""
-        maps: list[Tensor] = self.model(x, table)
+    def forward(
+        self,
+        x: Tensor,
+        table: Optional[Tensor] = None,
+        checkpoint: Checkpoint = no_checkpoint,
+    ) -> list[Tensor]:
+        """Four maps (B, h, w, C) of (B, 4, S, S); table: of `Hiera.table_for`, made if None.
+
+        `checkpoint("encoder")` is called before each block.
+        """
+        maps: list[Tensor] = self.model(x, table, checkpoint)
         return maps
 
 
@@ -83,7 +93,7 @@ class Hiera(nn.Module):
         self.patch_embed = PatchEmbedding()
         self.blocks = nn.ModuleList(Block(shape) for shape in block_shapes())
 
-    def forward(self, x: Tensor, table: Optional[Tensor] = None) -> list[Tensor]:
+    def forward(self, x: Tensor, table: Optional[Tensor], checkpoint: Checkpoint) -> list[Tensor]:
         if table is None:
             table = self.table_for(x.shape[-1]).to(x.device)
         x = self.patch_embed(x) + table
@@ -91,6 +101,7 @@ class Hiera(nn.Module):
         x = x.to(next(self.blocks.parameters()).dtype)
         maps = []
         for number, block in enumerate(self.blocks):
+            checkpoint("encoder", number, len(self.blocks))
             x = block(x)
             if number in LAST_OF_STAGE:
                 maps.append(x)

@@ -66,8 +66,7 @@ class FastGreenformer:
 
         ways: of the refiner, from the first that is tried to the last; none: without it.
         """
-        checkpoint("encoder")
-        maps = self._encoder(x, self._table(x.shape[-1]))
+        maps = self._encoder(x, self._table(x.shape[-1]), checkpoint)
         checkpoint("decoders")
         logits = enlarged(self._decoders(maps), x.shape[-2:]).contiguous()
         del maps

@@ -227,8 +227,7 @@ class GreenformerModel(MattingModel):
     def _plain(self, x: Tensor, refiner: str, scale: float, checkpoint: Checkpoint) -> Made:
         """The published forward."""
         assert self._network is not None
-        checkpoint("encoder")
-        logits = self._network.logits(x, 0.0 if refiner == OFF else scale)
+        logits = self._network.logits(x, 0.0 if refiner == OFF else scale, checkpoint)
         return Made(logits, OFF if refiner == OFF else FULL_FRAME)
 
 

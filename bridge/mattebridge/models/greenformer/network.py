@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mattebridge.checkpoint import Checkpoint, no_checkpoint
 from mattebridge.models.greenformer.decoder import Decoder, enlarged
 from mattebridge.models.greenformer.encoder import Encoder
 from mattebridge.models.greenformer.refiner import Refiner
@@ -39,14 +40,17 @@ class Greenformer(nn.Module):
         made = self.logits(x, refiner_scale).sigmoid()
         return made[:, :1], made[:, 1:]
 
-    def logits(self, x: Tensor, refiner_scale: float = 1.0) -> Tensor:
+    def logits(
+        self, x: Tensor, refiner_scale: float = 1.0, checkpoint: Checkpoint = no_checkpoint
+    ) -> Tensor:
         """What the sigmoid is taken of: (B, 4, S, S), alpha first."""
-        maps = self.encoder(x)
+        maps = self.encoder(x, None, checkpoint)
+        checkpoint("decoders")
         coarse = torch.cat([self.alpha_decoder(maps), self.fg_decoder(maps)], dim=1)
         logits = enlarged(coarse, x.shape[-2:])
         if not refiner_scale:
             return logits
-        change: Tensor = self.refiner(x[:, :3], logits.sigmoid())
+        change: Tensor = self.refiner(x[:, :3], logits.sigmoid(), checkpoint)
         return logits + refiner_scale * change
 
 

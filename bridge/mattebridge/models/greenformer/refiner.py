@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mattebridge.checkpoint import Checkpoint, no_checkpoint
+
 CHANNELS, GROUPS = 64, 8
 DILATIONS = (1, 2, 4, 8)
 # What the last layer gives is multiplied by this: published weights were trained so.
@@ -31,13 +33,17 @@ class Refiner(nn.Module):
         self.res1, self.res2, self.res3, self.res4 = (ResidualBlock(d) for d in DILATIONS)
         self.final = nn.Conv2d(CHANNELS, 4, 1)
 
-    def forward(self, plate: Tensor, coarse: Tensor) -> Tensor:
+    def forward(
+        self, plate: Tensor, coarse: Tensor, checkpoint: Checkpoint = no_checkpoint
+    ) -> Tensor:
         """The change of the logits, (B, 4, S, S), alpha first.
 
         plate: (B, 3, S, S) normalised. coarse: (B, 4, S, S) probabilities, alpha first.
+        `checkpoint("refine")` is called before each block.
         """
         x = self.stem(torch.cat([plate, coarse], dim=1))
-        for block in self.blocks:
+        for number, block in enumerate(self.blocks):
+            checkpoint("refine", number, len(self.blocks))
             x = block(x)
         change: Tensor = self.final(x) * GAIN
         return change

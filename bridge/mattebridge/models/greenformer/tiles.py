@@ -160,15 +160,15 @@ def refined_by_prefix(
     reaches = list(accumulate(layer.reach for layer in layers))
     norms: list[Affine] = []
     for number, (layer, halo) in enumerate(zip(layers, reaches)):
-        checkpoint("refine", number, len(layers) + 1)
         moments = Moments(x.device)
         for tile in tiles_of(x, core, halo):
+            checkpoint("refine", number, len(layers) + 1)
             before = _run(layers[:number], norms, _at(x, tile.whole))
             moments.add(_at(layer.conv(before), tile.inner))
         norms.append(moments.affine(layer.norm))
     change = x.new_empty(1, 4, *x.shape[-2:])
-    checkpoint("refine", len(layers), len(layers) + 1)
     for tile in tiles_of(x, core, reaches[-1]):
+        checkpoint("refine", len(layers), len(layers) + 1)
         seen = _run(layers, norms, _at(x, tile.whole))
         _at(change, tile.core).copy_(refiner.final(_at(seen, tile.inner)))
     return change.mul_(GAIN)

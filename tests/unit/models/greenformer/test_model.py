@@ -14,7 +14,7 @@ from fakes.generated_weights import plate_pair
 from fakes.seeded_keyer import seeded_state
 from mattebridge.engine.engine import Engine
 from mattebridge.errors import InputsError, ModelError, OutOfMemoryError
-from mattebridge.models.base import ModelCard
+from mattebridge.models.base import ModelCard, ModelInput
 from mattebridge.models.difference.card import shipped
 from mattebridge.models.entry import Entry
 from mattebridge.models.greenformer import budget, fast
@@ -369,3 +369,28 @@ def test_memory_is_reported_while_the_model_is_loaded() -> None:
     assert model.memory_bytes > 70_000_000 * 4
     model.unload()
     assert model.memory_bytes == 0
+
+
+@pytest.mark.parametrize("refiner", ["full_frame", "tiled"])
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_frame_can_be_stopped_at_each_block_of_the_network(refiner: str, exact: bool) -> None:
+    """These calls are also what tells the daemon that a frame of minutes is still computed."""
+    model = GreenformerModel(card_for(), seeded_state, "green")
+    model.load("cpu")
+    given = planes("alpha_hint")
+    steps: list[tuple[str, int]] = []
+    model.matte(
+        ModelInput(
+            plate=given["plate"],
+            clean_plate=None,
+            alpha_hint=given["alpha_hint"][..., 0],
+            outside=None,
+            scene_linear=False,
+            settings={"img_size": 64, "refiner": refiner},
+            exact=exact,
+        ),
+        lambda stage, done=0, total=0: steps.append((stage, done)),
+    )
+    assert [done for stage, done in steps if stage == "encoder"] == list(range(24))
+    assert sum(stage == "refine" for stage, _ in steps) >= 4
+    assert steps[-1][0] == "finish"
