@@ -41,6 +41,18 @@ SCREEN = ModelCard(
             minimum=0.0,
             maximum=1.0,
         ),
+        erode=Setting(
+            0.0,
+            "how much smaller the matte is made, in pixels (at 960 wide); for hints",
+            minimum=0.0,
+            maximum=20.0,
+        ),
+        soften=Setting(
+            0.0,
+            "blur of the matte after that, in pixels (at 960 wide); for hints",
+            minimum=0.0,
+            maximum=20.0,
+        ),
     ),
 )
 

@@ -84,7 +84,10 @@ def find_screen(picture: FloatImage, wanted: str, colour: str) -> Screen:
     best = max(found, key=lambda one: one.area, default=None)
     if wanted != "auto":
         if best is None or best.area < LEAST_NAMED:
-            raise _refusal(f"there is no {wanted} screen in this plate")
+            raise _refusal(
+                f"setting 'screen' is {wanted}, and there is no {wanted} screen in this plate",
+                "use 'auto', or a model that takes a clean plate",
+            )
         return best.screen
     if best is None or best.area < LEAST_AREA or best.edge < LEAST_EDGE:
         share = 0.0 if best is None else best.area
@@ -100,10 +103,15 @@ def find_screen(picture: FloatImage, wanted: str, colour: str) -> Screen:
     return best.screen
 
 
-def _refusal(what: str) -> ModelError:
+NAME_IT = (
+    "use a model that takes a clean plate, or name the screen with the setting 'screen' or 'colour'"
+    " if there is one"
+)
+
+
+def _refusal(what: str, remedy: str = NAME_IT) -> ModelError:
     return ModelError(
-        f"{what} - use a model that takes a clean plate, or name the screen with the setting"
-        " 'screen' or 'colour' if there is one",
+        f"{what} - {remedy}",
         reason="no_screen",
         field="params.settings.screen",
     )
@@ -188,6 +196,7 @@ def _joined_to_edge(near: Mask) -> tuple[Mask, float]:
 
 def _texture(picture: FloatImage, joined: Mask, channel: int) -> float:
     inside = cv2.erode(joined.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    inside = inside if inside.any() else joined
     if not inside.any():
         return np.inf
     fine = cv2.GaussianBlur(picture, (0, 0), 1.0) - cv2.GaussianBlur(picture, (0, 0), 4.0)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SOFT_PX, EMPTY = 2.0, 0.06
 # The first rise of the key, where the width of an edge is measured; blur, and reach of a measure.
 RISE, WIDE_BLUR_PX, NEAR_PX, FAR_PX, FAR_WEIGHT = (0.1, 0.35), 4.0, 12.0, 60.0, 0.02
-LEAST_SLOPE, LEAST_WIDTH_PX, MOST_WIDTH_PX = 0.01, 3.0, 80.0
+CONTRAST_PX, LEAST_SLOPE, LEAST_WIDTH_PX, MOST_WIDTH_PX = 30.0, 0.01, 3.0, 80.0
 # Deep is so many widths inside, at least so many pixels, with this key.
 DEEP_WIDTHS, LEAST_DEEP_PX, DEEP_KEY = 1.7, 7.0, 0.35
 # Radius within which the colour with the least screen is opaque; the power by which others count
@@ -71,18 +71,22 @@ def make_key(plate: FloatImage, field: Field, screen: Screen) -> Key:
 def _edge_width(alpha: FloatImage, unit: float) -> FloatImage:
     """The width of the edge from screen to subject near each place, in pixels of a frame of 640.
 
-    One over the slope of the key where it first rises, less what the blur added.
+    Contrast over slope where the key first rises, less what the blur added. The contrast is that
+    to the largest key nearby: a green dress has a small key, and no wide edge for that.
     """
     slopes = [cv2.Sobel(alpha, cv2.CV_32F, *axis, scale=unit / 8) for axis in ((1, 0), (0, 1))]
-    slope = cv2.magnitude(*slopes)
+    side = 2 * max(1, round(CONTRAST_PX * unit)) + 1
+    contrast = blurred(cv2.dilate(alpha, np.ones((side, side), np.uint8)), NEAR_PX * unit)
+    steepness = cv2.magnitude(*slopes) / np.maximum(contrast, np.float32(RISE[1]))
     rise = ((alpha > RISE[0]) & (alpha < RISE[1])).astype(np.float32)
     near, wide = NEAR_PX * unit, FAR_PX * unit
-    usual = blurred(rise * slope, wide) / np.maximum(blurred(rise, wide), 1e-6)
+    usual = blurred(rise * steepness, wide) / np.maximum(blurred(rise, wide), 1e-6)
     weight = np.float32(FAR_WEIGHT)
-    mean = (blurred(rise * slope, near) + weight * usual) / (blurred(rise, near) + weight)
+    mean = (blurred(rise * steepness, near) + weight * usual) / (blurred(rise, near) + weight)
     width = np.minimum(1 / np.maximum(mean, np.float32(LEAST_SLOPE)), MOST_WIDTH_PX)
     added = np.float32((2.5 * WIDE_BLUR_PX) ** 2)
-    return np.sqrt(np.maximum(width * width - added, np.float32(LEAST_WIDTH_PX**2)))
+    squared = np.maximum(width * width - added, np.float32(LEAST_WIDTH_PX**2))
+    return cv2.sqrt(squared)
 
 
 def _sureness(soft: FloatImage, empty: FloatImage, screen: Screen, radius: float) -> FloatImage:

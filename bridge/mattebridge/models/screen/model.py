@@ -17,6 +17,7 @@ of threads. Values above `BRIGHTEST` count as that; the foreground keeps the pla
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Optional
 
 import cv2
@@ -28,21 +29,25 @@ from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOu
 from mattebridge.models.difference.evidence import WORK_SIDE
 from mattebridge.models.difference.keyer import pixel_noise
 from mattebridge.models.difference.mixture import BRIGHTEST
-from mattebridge.models.screen.field import Field, blurred, make_field
+from mattebridge.models.difference.trimap import disc
+from mattebridge.models.screen.field import Field, blurred, filled, make_field
 from mattebridge.models.screen.find import find_screen
 from mattebridge.models.screen.key import make_key
 from mattebridge.models.screen.spill import limited, nearby_colour, own_excess, without_screen
-from mattebridge.models.screen.weights import Weights, find_weights, keyed
+from mattebridge.models.screen.weights import Weights, at_least, find_weights, keyed
 
 if TYPE_CHECKING:
-    from mattebridge.models.base import FloatImage
+    from mattebridge.models.base import FloatImage, Mask
 
 # Grain: what differs by less than so many noises is averaged, over this radius.
 CALM_NOISES, CALM_PX, CALM_SIDE = 3.0, 2.0, 5
-# Grain of a clean plate is blurred by this.
-CLEAN_BLUR_PX = 1.5
+# The same of a clean plate, which has larger areas of one colour.
+CLEAN_STEP, CLEAN_PX, CLEAN_SIDE = 0.05, 2.0, 7
 # Deep inside, alpha from the first on grows to opaque at the second.
 DEEP_LEVELS = (0.2, 0.7)
+# Where an alpha hint is this much, it shows subject; farther outside than this share of the long
+# side there is none.
+HINT_INSIDE, HINT_REACH = 0.9, 0.05
 # Encoded; a larger value has no meaning, and decoding it would exceed float32.
 LARGEST = 1e6
 # Rows of the foreground at a time.
@@ -50,7 +55,11 @@ STRIP = 64
 
 
 class ScreenModel(MattingModel):
-    """See the module; the card has the settings and their ranges."""
+    """See the module; the card has the settings and their ranges.
+
+    alpha_hint, if given: where it is 1, likeness to the screen counts little; farther than a
+    twentieth of the frame outside it there is no subject. A hint that shows no subject is not used.
+    """
 
     def __init__(self, card: ModelCard) -> None:
         self.card = card
@@ -66,6 +75,7 @@ class ScreenModel(MattingModel):
         alpha, spill = frame.alpha()
         checkpoint("foreground")
         foreground = frame.foreground(alpha, spill, checkpoint)
+        alpha = _as_hint(alpha, *(float(given.settings[name]) for name in ("erode", "soften")))
         return ModelOutput(alpha, foreground, notes=frame.notes)
 
 
@@ -76,13 +86,16 @@ class _Frame:
         self.given = given
         settings = given.settings
         self.plate = np.minimum(given.plate, np.float32(BRIGHTEST))
-        shown = self.plate if given.clean_plate is None else given.clean_plate
+        clean = _whole(given.clean_plate, given.outside)
+        shown = self.plate if clean is None else clean
         self.screen = find_screen(shown, str(settings["screen"]), str(settings["colour"]))
         self.small = shrunk(self.plate)
-        clean = None if given.clean_plate is None else shrunk(given.clean_plate)
-        self.field = make_field(self.small, clean, self.screen)
-        self.key = make_key(self.small, self.field, self.screen)
-        self.behind = _full_field(self.field, given.clean_plate, self.plate.shape)
+        self.field = make_field(self.small, None if clean is None else shrunk(clean), self.screen)
+        key = make_key(self.small, self.field, self.screen)
+        self.hint = None if given.alpha_hint is None else _Hint.of(shrunk(given.alpha_hint))
+        inside = False if self.hint is None else self.hint.inside
+        self.key = replace(key, deep=key.deep | inside)
+        self.behind = _full_field(self.field, clean, self.plate.shape)
 
     @property
     def notes(self) -> dict[str, object]:
@@ -99,11 +112,15 @@ class _Frame:
         full = Weights(
             *(enlarged(plane, shape) for plane in (weights.first, weights.second, weights.offset))
         )
-        raw, spill = keyed(self.mixing(calm), self.mixing(self.behind), full, self.screen)
+        seen, behind = self.mixing(calm), self.mixing(self.behind)
+        raw, spill = keyed(seen, behind, full, self.screen)
+        raw = np.maximum(raw, at_least(seen, behind, self.screen))
         black, white = (float(self.given.settings[name]) for name in ("black", "white"))
         deep = enlarged(self.key.deep.astype(np.float32), shape)
         alpha = _between(raw, black, white)
         alpha += deep * (np.maximum(_between(raw, *DEEP_LEVELS), alpha) - alpha)
+        if self.hint is not None:
+            alpha *= 1 - enlarged(self.hint.far.astype(np.float32), shape)
         return alpha, spill
 
     def foreground(
@@ -137,14 +154,52 @@ class _Frame:
         return srgb_decode(encoded) if self.given.scene_linear else encoded
 
 
+@dataclass(frozen=True)
+class _Hint:
+    """Where an alpha hint shows subject, and where it is far outside of it: (h, w) each."""
+
+    inside: Mask
+    far: Mask
+
+    @classmethod
+    def of(cls, hint: FloatImage) -> Optional[_Hint]:
+        """None for a hint that shows no subject."""
+        if not (hint >= 0.5).any():
+            return None
+        away = cv2.distanceTransform((hint < 0.1).astype(np.uint8), cv2.DIST_L2, 5)
+        return cls(inside=hint >= HINT_INSIDE, far=away > HINT_REACH * max(hint.shape))
+
+
+def _whole(clean_plate: Optional[FloatImage], outside: Optional[Mask]) -> Optional[FloatImage]:
+    """The clean plate, spread to where it does not cover the plate, and cut."""
+    if clean_plate is None:
+        return None
+    cut: FloatImage = np.minimum(clean_plate, np.float32(BRIGHTEST))
+    if outside is None or not outside.any():
+        return cut
+    return filled(cut, (~outside).astype(np.float32))
+
+
 def _full_field(
     field: Field, clean_plate: Optional[FloatImage], shape: tuple[int, ...]
 ) -> FloatImage:
     """The field at full size, with the detail of a clean plate."""
     if clean_plate is None:
         return enlarged(field.picture, shape)
-    detail = blurred(np.minimum(clean_plate, np.float32(BRIGHTEST)), CLEAN_BLUR_PX)
+    detail = cv2.bilateralFilter(clean_plate, CLEAN_SIDE, CLEAN_STEP, CLEAN_PX)
     return np.maximum(detail + enlarged(field.rest, shape), np.float32(0))
+
+
+def _as_hint(alpha: FloatImage, erode: float, soften: float) -> FloatImage:
+    """Alpha made smaller and blurred, both in pixels of a frame of 960: a network that is given a
+    hint finds the edge itself, and is misled by one that has more than the subject."""
+    unit = max(alpha.shape) / 960
+    radius = round(erode * unit)
+    if radius:
+        alpha = cv2.erode(alpha, disc(radius))
+    if soften > 0:
+        alpha = blurred(alpha, soften * unit)
+    return alpha
 
 
 def _between(values: FloatImage, low: float, high: float) -> FloatImage:

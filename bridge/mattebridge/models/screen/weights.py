@@ -31,9 +31,11 @@ SHARE = 4
 DEEP_PX, SURE_PX, SURE_COUNTS, FRAME_COUNTS = 14.0, 60.0, 0.1, 1e-3
 # How much the usual weights count against those found, as a squared share of the screen's excess;
 # the offset three times as much: it is small.
-USUAL, PRIOR, OFFSET_PRIOR = 0.5, 0.08, 3.0
+USUAL, PRIOR, OFFSET_PRIOR = 0.5, 0.12, 3.0
 # The least of the screen's excess that is left over the offset.
 LEAST_SPAN = 0.3
+# More than this share of the screen's own key is not spill, but screen that shows through.
+MOST_OFFSET = 0.25
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,23 @@ def keyed(
         return np.asarray(picture[..., screen.channel] - others, np.float32)
 
     behind = key(field)
+    offset = np.minimum(weights.offset, np.float32(MOST_OFFSET) * behind)
     least = np.maximum(LEAST_SPAN * screen.excess(field), np.float32(1e-3))
-    alpha = (behind - key(plate)) / np.maximum(behind - weights.offset, least)
-    return alpha, np.clip(weights.offset / np.maximum(behind, least), 0, 1 - LEAST_SPAN)
+    alpha = (behind - key(plate)) / np.maximum(behind - offset, least)
+    return alpha, np.clip(offset / np.maximum(behind, least), 0, 1)
+
+
+def at_least(plate: FloatImage, field: FloatImage, screen: Screen) -> FloatImage:
+    """The alpha (H, W) that the brightness of the two other channels proves, whatever the subject.
+
+    The screen is dark in them: a pixel that is bright there is covered, as far as no subject is
+    brighter than white. Both pictures are of one size, in the light that mixes.
+    """
+    proofs = [
+        (plate[..., other] - field[..., other]) / np.maximum(1 - field[..., other], np.float32(0.1))
+        for other in screen.others
+    ]
+    return np.maximum(*proofs)
 
 
 def _moments(light: FloatImage, screen: Screen) -> FloatImage:

@@ -1,7 +1,8 @@
 """`twoplate` as a model of the engine: one frame, plate and clean plate, perhaps a hint.
 
     `difference` --> coarse net, whole frame --> refiner, in the tiles where something is unsure
-                 --> alpha without the plate's grain --> light above white, which it does not see
+                 --> alpha without the plate's grain --> a linear plate explained in light
+                 --> light above white, which the network does not see
 
 With `exact` the whole frame is refined, as one.
 """
@@ -26,6 +27,7 @@ from mattebridge.models.pytorch.frames import array_of, memory_translated, tenso
 from mattebridge.models.twoplate.card import WEIGHTS
 from mattebridge.models.twoplate.grain import without_grain
 from mattebridge.models.twoplate.highlights import with_highlights
+from mattebridge.models.twoplate.light import explain_in_light
 from mattebridge.models.twoplate.network import (
     SURE,
     Inputs,
@@ -119,6 +121,7 @@ class TwoPlateModel(MattingModel):
             made = without_grain(made, grown.clean_plate, noise)
             alpha = array_of(made.alpha[0, 0])
             foreground = array_of(made.foreground[0].permute(1, 2, 0))
+        explain_in_light(given, alpha, foreground, noise)
         with_highlights(given, alpha, foreground, first)
         notes = {
             **first.notes,
