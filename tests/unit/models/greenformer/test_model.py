@@ -195,6 +195,7 @@ def test_the_way_of_the_refiner_follows_the_free_memory(engine, monkeypatch) -> 
 def test_exhausted_memory_leads_to_the_next_way_under_auto_only(monkeypatch) -> None:
     # Its own: an engine remembers for a while that memory was exhausted.
     engine = engine_of(seeded_state())
+
     def exhausted(*_: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
