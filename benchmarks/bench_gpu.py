@@ -16,6 +16,8 @@ the cells to refine are scattered instead of clustered: their rates are lower bo
     tensors     the network alone, pictures on the device, best of the rounds, after a warm-up: its
                 steps replayed from a CUDA graph, launched one by one, and the published forward
     precision   TF32, half and float32 on the device against the form for a CPU in float32
+    hint_keyer  the plate + hint network alone at its sizes, whole and in tiles: milliseconds, and
+                the memory beyond its weights
     stages      one frame through the engine in this process: milliseconds by stage, device memory
     bridge      frames a second through a daemon with one worker on the device: held clean plate,
                 premultiplied only, float and half planes, 1 and 3 in flight
@@ -75,6 +77,7 @@ def main(arguments: list[str]) -> None:
         "copies": bench.copies,
         "tensors": bench.tensors,
         "precision": bench.precision,
+        "hint_keyer": bench.hint_keyer,
         "stages": bench.stages,
         "bridge": bench.bridge,
         "tests": bench.tests,
@@ -319,6 +322,46 @@ class Bench:
             "foreground": _difference(made.foreground.cpu()[same], wanted.foreground[same]),
             "other_cells": int((~agreed).sum()),
         }
+
+    # -- hint_keyer ------------------------------------------------------------------------------
+
+    def hint_keyer(self) -> dict[str, Any]:
+        """The plate + hint network with generated weights."""
+        from mattebridge.models.greenformer.budget import SIZES as SQUARES
+        from mattebridge.models.greenformer.fast import BY_LAYERS, FULL_FRAME
+
+        torch, found = self.torch, {}
+        dtypes = [torch.bfloat16, torch.float32] if self.on_gpu else [torch.float32]
+        with self._tf32(False), torch.inference_mode():
+            for dtype in dtypes:
+                for size in SQUARES if self.on_gpu else (64,):
+                    for way in (FULL_FRAME, BY_LAYERS):
+                        self._case(
+                            found,
+                            f"{size} {dtype} {way}".replace("torch.", ""),
+                            lambda d=dtype, s=size, w=way: self._keyed(d, s, w),
+                        )
+        return found
+
+    def _keyed(self, dtype: Any, size: int, way: str) -> dict[str, float]:
+        from fakes.seeded_keyer import seeded_state
+        from mattebridge.checkpoint import no_checkpoint
+        from mattebridge.models.greenformer.fast import FastGreenformer, on_device
+        from mattebridge.models.greenformer.recognise import network_from
+
+        network = on_device(network_from(seeded_state()), self.device)
+        fast, x = FastGreenformer(network, dtype), self.torch.rand(1, 4, size, size)
+        x = x.to(self.device)
+        fast(x, [way], 1.0, no_checkpoint)
+        made = {}
+        if self.on_gpu:
+            self.torch.cuda.reset_peak_memory_stats(self.device)
+            before = self.torch.cuda.memory_allocated(self.device)
+        made["ms"] = round(self._best(lambda: fast(x, [way], 1.0, no_checkpoint)) * 1e3, 1)
+        if self.on_gpu:
+            peak = self.torch.cuda.max_memory_allocated(self.device) - before
+            made["bytes_per_pixel"] = round(peak / size**2)
+        return made
 
     # -- stages ----------------------------------------------------------------------------------
 

@@ -70,6 +70,7 @@ class TwoPlateModel(MattingModel):
         self._device = torch.device("cpu")
         self._network: Optional[TwoPlate] = None
         self._whole: Optional[WholeFrame] = None
+        self._few_tiles = False
 
     @classmethod
     def from_record(cls, card: ModelCard, record: WeightsRecord) -> TwoPlateModel:
@@ -83,9 +84,13 @@ class TwoPlateModel(MattingModel):
         """
         self._device = torch.device(device)
         self._network = folded(self.plain_network(), fuse_conv_bn_eval).to(self._device)
-        if self._device.type != "cpu":
-            graphs = Graphs() if self._device.type == "cuda" else None
-            self._whole = WholeFrame(self._network, graphs)
+        self._whole = self._whole_frame(self._network)
+
+    def _whole_frame(self, network: TwoPlate) -> Optional[WholeFrame]:
+        """The form for a GPU, with nothing recorded yet; `None` on a CPU."""
+        if self._device.type == "cpu":
+            return None
+        return WholeFrame(network, Graphs() if self._device.type == "cuda" else None)
 
     def plain_network(self) -> TwoPlate:
         """The network as it was trained, with its norms, in evaluation, on the CPU.
@@ -99,6 +104,13 @@ class TwoPlateModel(MattingModel):
 
     def unload(self) -> None:
         self._network = self._whole = None
+
+    def use_less_memory(self, less: bool) -> bool:
+        """Refine a few tiles at a time, except with `exact`, which has none."""
+        if less and self._network is not None:
+            self._whole = self._whole_frame(self._network)
+        self._few_tiles = less
+        return less
 
     @property
     def memory_bytes(self) -> int:
@@ -115,7 +127,8 @@ class TwoPlateModel(MattingModel):
         height, width = given.plate.shape[:2]
         first = keyed(given, checkpoint)
         with memory_translated(self.name, (height, width), _SMALLER), torch.inference_mode():
-            compute = self._in_tiles if self._whole is None else self._at_once
+            in_tiles = self._whole is None or self._few_tiles
+            compute = self._in_tiles if in_tiles else self._at_once
             made = compute(given, first, checkpoint)
         with_highlights(given, made.alpha, made.foreground, first)
         notes = {
@@ -128,7 +141,7 @@ class TwoPlateModel(MattingModel):
         return ModelOutput(made.alpha, made.foreground, degraded=first.degraded, notes=notes)
 
     def _in_tiles(self, given: ModelInput, first: ModelOutput, checkpoint: Checkpoint) -> _Made:
-        """On a CPU: refined only where something is unsure."""
+        """On a CPU, and where memory is short: refined only where something is unsure."""
         network = self._network
         assert network is not None
         height, width = given.plate.shape[:2]
@@ -139,7 +152,9 @@ class TwoPlateModel(MattingModel):
         if given.exact:
             made, share = clamped(network.refiner(grown, change, factor)), 1.0
         else:
-            made, share = refined_in_tiles(network, grown, change, factor, checkpoint)
+            made, share = refined_in_tiles(
+                network, grown, change, factor, checkpoint, few=self._few_tiles
+            )
         made = NetworkMatte(*(plane[:, :, :height, :width] for plane in made))
         checkpoint("finish")
         noise = grain_of(given, array_of(made.alpha[0, 0]))

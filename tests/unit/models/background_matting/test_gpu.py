@@ -306,7 +306,7 @@ def test_a_card_that_cannot_record_gives_the_frame_all_the_same_and_says_so() ->
 
 def test_the_device_chooses_the_form_and_that_for_a_cpu_would_wait_on_a_card() -> None:
     assert isinstance(prepared(network()), FastMatting)
-    with pretended_cuda() as counts, torch.inference_mode():
+    with pretended_cuda() as counts:
         there = on_card()
         assert isinstance(prepared(there), GpuMatting)
         matting = FastMatting(there)
@@ -314,6 +314,23 @@ def test_the_device_chooses_the_form_and_that_for_a_cpu_would_wait_on_a_card() -
         matting(*(image.to("cuda:0") for image in frame(97, 129)), Look(**SAMPLED))
     # What the budget above is held against: waits are found where they are.
     assert counts.waits > 20
+
+
+def test_where_memory_is_short_a_card_computes_in_tiles_and_drops_what_was_recorded() -> None:
+    frame, cpu = given(64, 96, **SAMPLED), model_on("cpu", "MattingRefine", "mobilenetv2")
+    assert not cpu.use_less_memory(True)
+    wanted = cpu.matte(frame, no_checkpoint)
+    with pretended_cuda() as counts:
+        made = model_on("cuda:0", "MattingRefine", "mobilenetv2")
+        assert made.use_less_memory(True)
+        assert made.memory_bytes == 0
+        counts.reset()
+        found = made.matte(frame, no_checkpoint)
+        assert counts.waits > 1
+        assert "graph" not in found.notes
+        assert np.abs(found.alpha - wanted.alpha).max() <= APART
+        assert not made.use_less_memory(False)
+        assert made.matte(frame, no_checkpoint).notes["graph"] == FIRST
 
 
 @pytest.mark.gpu

@@ -121,10 +121,14 @@ def test_a_replayed_frame_is_few_launches_and_two_waits(monkeypatch: pytest.Monk
             assert counts.launches <= (most or LAUNCHES_REPLAYED), counts.places.most_common(50)
             assert counts.waits == 2, counts.places
             assert_same(output, wanted)
-    # Plate, clean plate, the keyer's alpha and foreground; back alpha, foreground, some rows of
-    # alpha (here all), and the share.
-    assert counts.to_bytes == (3 + 3 + 1 + 3) * frame.plate[..., 0].nbytes
-    assert counts.from_bytes == (1 + 3 + 1) * frame.plate[..., 0].nbytes + 4
+        # Plate, clean plate, the keyer's alpha and foreground; back alpha, foreground, some rows of
+        # alpha (here all), and the share.
+        assert counts.to_bytes == (3 + 3 + 1 + 3) * frame.plate[..., 0].nbytes
+        assert counts.from_bytes == (1 + 3 + 1) * frame.plate[..., 0].nbytes + 4
+        assert made.use_less_memory(True)
+        in_tiles = made.matte(frame, no_checkpoint)
+        assert "graph" not in in_tiles.notes
+        assert_same(in_tiles, wanted)
 
 
 @pytest.mark.gpu
