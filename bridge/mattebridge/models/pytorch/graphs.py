@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 Tensors = tuple[Tensor, ...]
 Compute = Callable[..., Tensors]
 
-# A recording of a UHD frame takes about 1.5 GB.
+# A recording of a UHD frame takes an estimated 1.5 GB.
 MOST_RECORDINGS = 2
 MOST_REFUSED = 32
 REPLAYED = "replayed"
