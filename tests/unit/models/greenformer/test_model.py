@@ -195,6 +195,7 @@ def test_the_way_of_the_refiner_follows_the_free_memory(engine, monkeypatch) -> 
 def test_exhausted_memory_leads_to_the_next_way_under_auto_only(monkeypatch) -> None:
     # Its own: an engine remembers for a while that memory was exhausted.
     engine = engine_of(seeded_state())
+
     def exhausted(*_: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -206,14 +207,14 @@ def test_exhausted_memory_leads_to_the_next_way_under_auto_only(monkeypatch) -> 
 
 def test_the_size_by_memory_is_chosen_once_and_named(monkeypatch) -> None:
     cuda = torch.device("cuda:0")
-    for free, size in ((2**37, 2048), (3 * 2**30, 1024), (0, 512)):
+    for free, size in ((2**37, 2048), (2 * 2**30, 1024), (0, 512)):
         monkeypatch.setattr(budget, "free_bytes", lambda device, free=free: free)
         assert budget.size_for(cuda) == size
         assert budget.size_for(torch.device("cpu")) == 512
     model = GreenformerModel(card_for(), dict, "green")
     model._device = cuda
     sizes = []
-    for free in (3 * 2**30, 2**37):
+    for free in (2 * 2**30, 2**37):
         monkeypatch.setattr(budget, "free_bytes", lambda device, free=free: free)
         sizes.append(model._size_of(0))
     assert sizes == [1024, 1024]
@@ -328,6 +329,26 @@ def test_a_plate_of_the_other_screen_is_keyed_with_green_and_blue_exchanged() ->
     same = Matted(engine_of(seeded_state(), "blue"), turned, screen="blue")
     assert not same.notes["channels_swapped"]
     assert difference(blue, same) > 1e-3
+
+
+def test_a_checkpoint_that_is_given_another_screen_is_used_with_it_at_once() -> None:
+    """Its weights, and so its digest, are the same."""
+    screens = ["green"]
+
+    def source() -> dict[str, Entry]:
+        screen = screens[-1]
+        return {
+            "key": Entry(
+                card_for(screen), lambda card: GreenformerModel(card, seeded_state, screen)
+            )
+        }
+
+    engine = Engine("cpu", registry=Registry(source, aliases={}))
+    for screen in ("green", "blue"):
+        screens.append(screen)
+        made = Matted(engine, planes("alpha_hint"), refiner="off", screen="blue")
+        assert made.notes["screen"] == screen
+        assert made.notes["channels_swapped"] is (screen == "green")
 
 
 def with_values(**changed: Callable[[torch.Tensor], torch.Tensor]) -> State:
