@@ -40,11 +40,15 @@ MOST_OFFSET = 0.25
 
 @dataclass(frozen=True)
 class Weights:
-    """(h, w) each, at working size: of the two other channels, and the key of opaque subject."""
+    """(h, w) each: of the two other channels, and the key of opaque subject."""
 
     first: FloatImage
     second: FloatImage
     offset: FloatImage
+
+    def of(self, rows: slice) -> Weights:
+        """Those of some rows."""
+        return Weights(self.first[rows], self.second[rows], self.offset[rows])
 
 
 def find_weights(light: FloatImage, field: FloatImage, key: Key, screen: Screen) -> Weights:
