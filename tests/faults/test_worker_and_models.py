@@ -13,8 +13,9 @@ from fakes.base_line import AbusedDaemon
 from fakes.daemon_process import SOON_S, is_alive, wait_for
 from fakes.pictures import PLAIN, matted_here, same, shot
 from fakes.raw_client import Raw
-from mattebridge.daemon import mailbox, worker
+from mattebridge.daemon import device_errors, mailbox, worker
 from mattebridge.errors import InternalError, MessageError, ModelError, OutOfMemoryError
+from mattebridge.models.memory import is_exhausted
 from mattebridge.wire import protocol
 
 SHOT = shot(seed=7)
@@ -35,12 +36,39 @@ def test_f24_memory_exhausted_at_any_stage_is_an_error_and_the_next_frame_is_fin
         assert daemon.worker_pids() == workers
 
 
+def test_f24_memory_that_suffices_at_the_second_attempt_is_a_whole_frame_and_a_note(
+    daemon: AbusedDaemon,
+) -> None:
+    with daemon.connect() as client:
+        workers = daemon.worker_pids()
+        for frame, stage in ((101, "inputs"), (102, "model"), (103, "finish")):
+            daemon.misbehave(f"{stage}#{frame}=oom:1")
+            matte = client.matte(*SHOT, frame=frame, **PLAIN)
+            assert matte.notes["memory"] == ["caches freed"]
+            assert same(matte, matted_here(*SHOT))
+        daemon.misbehave()
+        assert "memory" not in client.matte(*SHOT, frame=104, **PLAIN).notes
+        assert daemon.worker_pids() == workers
+
+
+def test_f24_an_error_of_exhausted_memory_says_what_is_needed_and_what_is_free(
+    daemon: AbusedDaemon,
+) -> None:
+    with daemon.connect() as client:
+        daemon.misbehave("model#13=oom")
+        with pytest.raises(OutOfMemoryError, match=r"GiB are needed, .* GiB are free") as caught:
+            client.matte(*SHOT, frame=13, **PLAIN)
+        daemon.misbehave()
+        details = caught.value.details
+        assert 0 < details["needed_bytes"] < details["free_bytes"]
+
+
 def test_f25_a_lost_cuda_context_ends_its_worker_and_another_takes_over(
     daemon: AbusedDaemon, raw: Raw
 ) -> None:
     client = raw(daemon, slots=1)
     (before,) = daemon.worker_pids()
-    daemon.misbehave("model#13=sticky")
+    daemon.misbehave("model#13=lost")
     reply = client.terminal(client.send(client.render(frame=13, gen=1)))
     assert (reply["code"], reply["retry"], reply["held"]) == ("E_WORKER_LOST", True, False)
     assert not is_alive(before)
@@ -48,16 +76,45 @@ def test_f25_a_lost_cuda_context_ends_its_worker_and_another_takes_over(
     assert client.terminal(client.send(client.render(frame=13, gen=2)))["op"] == "done"
     (after,) = daemon.worker_pids()
     assert after != before
-    wait_for(lambda: "the CUDA context is lost" in daemon.log(), SOON_S, "the log says so")
+    wait_for(lambda: "the device's context is lost" in daemon.log(), SOON_S, "the log says so")
 
 
-def test_f25_an_error_of_cuda_that_is_about_memory_is_not_the_end_of_a_worker() -> None:
-    assert worker.is_sticky(RuntimeError("CUDA error: an illegal memory access"))
-    assert worker.is_sticky(RuntimeError("CUDA error: unspecified launch failure"))
-    assert not worker.is_sticky(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"))
-    assert not worker.is_sticky(RuntimeError("CUDA error: out of memory"))
-    assert not worker.is_sticky(RuntimeError("cuDNN error: CUDNN_STATUS_NOT_ENOUGH_WORKSPACE"))
-    assert not worker.is_sticky(ValueError("CUDA error: in a text"))
+EXHAUSTED = [
+    "CUDA out of memory. Tried to allocate 2 GiB",
+    "CUDA error: out of memory",
+    "HIP out of memory. Tried to allocate 2 GiB",
+    "MPS backend out of memory (MPS allocated: 9 GB)",
+    "cuDNN error: CUDNN_STATUS_NOT_ENOUGH_WORKSPACE",
+    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    "[enforce fail at alloc_cpu.cpp:113] . DefaultCPUAllocator: can't allocate memory",
+]
+LOST = [
+    "CUDA error: an illegal memory access",
+    "CUDA error: unspecified launch failure",
+    "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`",
+    "HIP error: an illegal memory access",
+    "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
+    "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR",
+]
+UNSUPPORTED = [
+    "CUDA error: no kernel image is available for execution on the device",
+    "HIP error: no kernel image is available for execution on the device",
+    "HIP error: invalid device function",
+]
+BUGS = ["mat1 and mat2 shapes cannot be multiplied", "cuDNN error: CUDNN_STATUS_BAD_PARAM"]
+
+
+@pytest.mark.parametrize("text", [*EXHAUSTED, *LOST, *UNSUPPORTED, *BUGS])
+def test_f25_an_error_of_a_gpu_is_one_of_four_kinds(text: str) -> None:
+    error = RuntimeError(text)
+    assert is_exhausted(error) == (text in EXHAUSTED)
+    assert device_errors.is_lost(error) == (text in LOST)
+    assert device_errors.is_unsupported(error) == (text in UNSUPPORTED)
+    for other in (ValueError(text), KeyError(text)):
+        assert not is_exhausted(other)
+        assert not device_errors.is_lost(other)
+        assert not device_errors.is_unsupported(other)
 
 
 @pytest.mark.parametrize("stage", ["inputs", "model", "finish"])

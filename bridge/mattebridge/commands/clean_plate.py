@@ -9,8 +9,9 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
+from mattebridge.commands.options import DEINTERLACE, add_layer
 from mattebridge.commands.terminal import drop_lost_terminal, ending_signals
 from mattebridge.errors import Cancelled, InputsError, OutputExistsError, UsageError
 from mattebridge.wire.params import COLORSPACES
@@ -58,6 +59,8 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
     command.add_argument(
         "-o", "--output", metavar="PLATE", type=Path, required=True, help="the file to write"
     )
+    add_layer(command, "the shot's EXRs")
+    command.add_argument("--hint-layer", metavar="NAME", help="the same for the rough mattes")
     command.add_argument("--frames", metavar="RANGE", help="1001-1100, 1001-1100x2 (default: all)")
     command.add_argument(
         "--samples",
@@ -72,6 +75,7 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--alpha-hint", metavar="P", help="rough mattes: pixels that they cover are not used"
     )
+    command.add_argument("--deinterlace", action="store_true", help=DEINTERLACE)
     command.add_argument("--no-align", action="store_true", help="the camera is known not to move")
     command.add_argument(
         "--colorspace",
@@ -118,7 +122,7 @@ def run_clean_plate(options: argparse.Namespace) -> int:
     files = _files(options)
     used = [source for entry in files for source in entry.files.values()]
     _check_output(options, [path_of(source) for source in used])
-    shot = _ShotOnDisk(files, options.colorspace)
+    shot = _ShotOnDisk(files, options)
     numbers = [entry.frame for entry in files]
     reference = None if options.reference is None else numbers.index(options.reference)
     with _ends_on_sigterm():
@@ -143,10 +147,13 @@ def run_clean_plate(options: argparse.Namespace) -> int:
 def _files(options: argparse.Namespace) -> list[FrameInputs]:
     """The frames to use: evenly spaced among those asked for, and the reference."""
     from mattebridge.image_io.sequences import find_frames, match_frames, parse_frames
+    from mattebridge.shot.videos import refuse_without_video
 
     inputs = {"plate": find_frames(options.shot)}
     if options.alpha_hint:
         inputs["alpha_hint"] = find_frames(options.alpha_hint, role="alpha_hint")
+    if options.deinterlace:
+        refuse_without_video(inputs.values())
     wanted = parse_frames(options.frames) if options.frames else list(inputs["plate"].files)
     must = [] if options.reference is None else [options.reference]
     if must and options.reference not in wanted:
@@ -168,16 +175,18 @@ def _evenly(frames: Sequence[int], most: int, must: Sequence[int]) -> list[int]:
 class _ShotOnDisk:
     """Frames and hints from disk as `make_clean_plate` takes them, read when they are needed."""
 
-    def __init__(self, files: Sequence[FrameInputs], colorspace: Optional[str]) -> None:
+    def __init__(self, files: Sequence[FrameInputs], options: argparse.Namespace) -> None:
         from mattebridge.image_io.sources import Pictures
 
-        self._files, self._colorspace, self._pictures = files, colorspace, Pictures()
+        self._files, self._colorspace = files, options.colorspace
+        self._layer, self._hint_layer = options.layer, options.hint_layer
+        self._pictures = Pictures(deinterlace=options.deinterlace)
 
     def light(self, index: int) -> FloatImage:
         """(H, W, 3) float32, scene-linear."""
         from mattebridge import color
 
-        frame = self._pictures.frame(self._files[index].plate)
+        frame = self._pictures.frame(self._files[index].plate, layer=self._layer)
         if self._space_of(frame, index) == "srgb":
             return color.srgb_decode(frame.rgb)
         return color.to_float(frame.rgb)
@@ -186,13 +195,14 @@ class _ShotOnDisk:
         """(H, W) float32 coverage."""
         from mattebridge import color
 
-        hint = self._pictures.matte(self._files[index].files["alpha_hint"])
+        source = self._files[index].files["alpha_hint"]
+        hint = self._pictures.matte(source, layer=self._hint_layer)
         return color.to_float(hint[..., 0])
 
     def header(self, index: int) -> Any:
         from mattebridge.image_io.sources import read_header
 
-        return read_header(self._files[index].plate)
+        return read_header(self._files[index].plate, layer=self._layer)
 
     def _space_of(self, frame: Frame, index: int) -> str:
         space = self._colorspace or frame.colorspace

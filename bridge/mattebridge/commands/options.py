@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 DEFAULT_MEMORY_MIB = 1024
 # The render parameters by the group of their option; all others are keying.
 INPUT_PARAMS = ("colorspace", "plate_alpha")
-OUTPUT_PARAMS = ("output_colorspace",)
+OUTPUT_PARAMS = ("output_colorspace", "premultiply")
 # Where a job has another default than a request, and so another help.
 HELP_OF_A_JOB = {
     "colorspace": "of the plate (default: EXR and float TIFF linear, 8- and 16-bit srgb)",
     "output_colorspace": "colours in EXR and float TIFF (default: linear)",
 }
+DEINTERLACE = "videos: make whole pictures of those that are marked as interlaced"
 
 
 def add_inputs(command: argparse.ArgumentParser) -> None:
@@ -43,17 +44,15 @@ def add_inputs(command: argparse.ArgumentParser) -> None:
     group.add_argument("--core-matte", metavar="P", help="where it is white, alpha is 1")
     group.add_argument(
         "--hint-channel",
-        choices=("auto", "R", "G", "B", "A"),
+        choices=("auto", "R", "G", "B", "A", "luma"),
         default="auto",
-        help="which channel of hints and mattes (auto: the only one, else alpha, else grey)",
+        help="which channel of hints and mattes (auto: the only one, else alpha, else grey; "
+        "luma: of the colours)",
     )
-    group.add_argument(
-        "--layer",
-        metavar="NAME",
-        help="which layer or part of the plate's EXRs (default: the unnamed one, or the only one)",
-    )
+    add_layer(group, "the plate's EXRs")
     group.add_argument("--clean-plate-layer", metavar="NAME", help="the same for the clean plate")
     group.add_argument("--hint-layer", metavar="NAME", help="the same for hints and mattes")
+    group.add_argument("--deinterlace", action="store_true", help=DEINTERLACE)
     group.add_argument(
         "--frames",
         metavar="RANGE",
@@ -81,6 +80,15 @@ def add_inputs(command: argparse.ArgumentParser) -> None:
         help="read a folder with all folders in it, matched by name; OUT has the same folders",
     )
     _add_params(group, INPUT_PARAMS)
+
+
+def add_layer(group: Any, of: str) -> None:
+    """`--layer NAME`, for pictures that have several."""
+    group.add_argument(
+        "--layer",
+        metavar="NAME",
+        help=f"which layer or part of {of} (default: the unnamed one, or the only one)",
+    )
 
 
 def add_outputs(command: argparse.ArgumentParser) -> None:

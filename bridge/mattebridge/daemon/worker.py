@@ -21,12 +21,14 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
 import msgpack
 
-from mattebridge.daemon.devices import needs_check, reason_against
+from mattebridge.daemon.device_errors import is_lost, is_unsupported
+from mattebridge.daemon.devices import first_line, needs_check, reason_against
 from mattebridge.daemon.hooks import PROBE_MODEL, Hooks
+from mattebridge.daemon.limits import Limits
 from mattebridge.daemon.link import Link, plain
 from mattebridge.errors import (
     Cancelled,
@@ -35,6 +37,7 @@ from mattebridge.errors import (
     OutOfMemoryError,
     one_line,
 )
+from mattebridge.models.memory import is_exhausted
 from mattebridge.wire import oslayer, protocol
 from mattebridge.wire.planes import Plane
 from mattebridge.wire.slots import SlotMap
@@ -45,8 +48,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Exit status after a CUDA error that makes the context unusable: the front starts a new process.
-STICKY_ERROR = 86
+# Exit status after an error that makes the context unusable: the front starts a new process.
+LOST_CONTEXT = 86
 WARM_UP_SIZE = 64
 # These bounds keep the model list short enough for one reply.
 MAX_LISTED_MODELS = 60
@@ -59,11 +62,16 @@ MAX_NOTE_DEPTH = 5
 class Worker:
     """One device: its engine, the mapped memory, and one message at a time."""
 
-    def __init__(self, link: Link, device: str) -> None:
-        from mattebridge.engine.engine import Engine
+    def __init__(self, link: Link, device: str, workers: int = 1) -> None:
+        from mattebridge.engine.engine import Engine, memory_of_one_frame
+        from mattebridge.engine.request import FrameLimits
 
         self.link = link
-        self._engine = Engine(device)
+        self._engine = Engine(
+            device,
+            limits=FrameLimits(memory_bytes=memory_of_one_frame(workers)),
+            model_budget_bytes=_model_budget_bytes(device, workers),
+        )
         self._hooks = Hooks.from_environment()
         self._memories: dict[int, SlotMap] = {}
 
@@ -79,7 +87,7 @@ class Worker:
             log.error("the warm-up frame failed: %s", error.message)
         except Exception as error:
             log.exception("the warm-up frame failed")
-            self._end_if_sticky(error)
+            self._end_if_hopeless(error)
         self.link.send(
             op="ready",
             models=self._model_names(),
@@ -116,35 +124,46 @@ class Worker:
         try:
             report = self._carry_out(message)
         except Cancelled:
-            self.link.send(op="cancelled", job=job)
+            self._end(job, "cancelled")
         except MattebridgeError as error:
-            self.link.send(op="failed", job=job, error=protocol.error_fields(error))
-        except MemoryError:
-            full = OutOfMemoryError("the machine does not have enough memory for this frame")
-            self.link.send(op="failed", job=job, error=protocol.error_fields(full))
+            self._end(job, "failed", error=protocol.error_fields(error))
         except Exception as error:
-            self._unknown(job, error)
+            self._failed(job, error)
         else:
-            self.link.send(op="done", job=job, report=report, memory=self._memory())
+            self._end(job, "done", report=report)
         finally:
             self.link.finished(job)
+
+    def _end(self, job: int, op: str, **fields: Any) -> None:
+        """Report the end of a job, and what the device holds now."""
+        self.link.send(op=op, job=job, memory=self._memory(), **fields)
+
+    def _failed(self, job: int, error: Exception) -> None:
+        if is_exhausted(error):
+            full = OutOfMemoryError("the machine does not have enough memory for this request")
+            self._end(job, "failed", error=protocol.error_fields(full))
+        else:
+            self._unknown(job, error)
 
     def _unknown(self, job: int, error: Exception) -> None:
         reference = os.urandom(4).hex()
         log.error("ref=%s\n%s", reference, "".join(traceback.format_exception(error)))
-        self._end_if_sticky(error)
+        self._end_if_hopeless(error)
         failure = InternalError(
             "something went wrong while computing this frame; the daemon's log has the details "
             f"under ref={reference}",
             ref=reference,
         )
-        self.link.send(op="failed", job=job, error=protocol.error_fields(failure))
+        self._end(job, "failed", error=protocol.error_fields(failure))
 
-    def _end_if_sticky(self, error: Exception) -> None:
-        if is_sticky(error):
-            log.error("the CUDA context is lost: this worker exits")
+    def _end_if_hopeless(self, error: Exception) -> None:
+        """End the process after an error that every later frame would meet again."""
+        if is_unsupported(error):
+            give_up(self.link, first_line(error))
+        if is_lost(error):
+            log.error("the device's context is lost: this worker exits")
             sys.stderr.flush()
-            os._exit(STICKY_ERROR)
+            os._exit(LOST_CONTEXT)
 
     def _carry_out(self, message: dict[str, Any]) -> dict[str, Any]:
         operation = message["op"]
@@ -164,7 +183,8 @@ class Worker:
         arena = self._memories[message["arena"]]
         arena.check_generation(message["gen"])
         if self._hooks.bridge_probe and message["model"] == PROBE_MODEL:
-            return _probe_report()
+            self._checkpoint(message, arena)("probe")
+            return {**_probe_report(), "device": self._engine.device}
         planes = _arrays(arena, message["in"])
         key: Optional[str] = message.get("clean_plate_key")
         if "held_clean_plate" in message:
@@ -230,11 +250,15 @@ class Worker:
         return [card["name"] for card in self._models()]
 
     def _memory(self) -> dict[str, Any]:
-        loaded = self._engine.loaded_models()
-        return {
-            "resident_bytes": oslayer.current().resident_bytes(),
-            "models": {model["name"]: model["memory_bytes"] for model in loaded},
-        }
+        return {"resident_bytes": oslayer.current().resident_bytes(), **self._engine.memory()}
+
+
+def _model_budget_bytes(device: str, workers: int) -> int:
+    """What the models of one worker may hold: its share, or on a GPU at most half of that one."""
+    from mattebridge.engine.device_memory import device_memory
+
+    limit, on_device = Limits().model_bytes, device_memory(device)
+    return limit // workers if on_device is None else min(limit, on_device.total_bytes // 2)
 
 
 def _arrays(arena: SlotMap, planes: list[dict[str, Any]]) -> dict[str, Any]:
@@ -244,13 +268,6 @@ def _arrays(arena: SlotMap, planes: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _probe_report() -> dict[str, Any]:
     return {"model": PROBE_MODEL, "digest": "", "degraded": [], "notes": {}, "timings": {}}
-
-
-def is_sticky(error: BaseException) -> bool:
-    """Whether this error leaves the CUDA context unusable for every later frame."""
-    text = str(error)
-    about_memory = "out of memory" in text or "NOT_ENOUGH_WORKSPACE" in text
-    return isinstance(error, RuntimeError) and "CUDA error" in text and not about_memory
 
 
 def _readable(value: Any, depth: int = 1) -> Any:
@@ -271,12 +288,20 @@ def _readable(value: Any, depth: int = 1) -> Any:
     return one_line(str(value), MAX_NOTE_TEXT)
 
 
+def give_up(link: Link, reason: str) -> NoReturn:
+    """Report that the device cannot be used, and wait for the front to end this process."""
+    link.send(op="unusable", reason=reason)
+    while True:
+        link.next()
+
+
 def main(arguments: Optional[list[str]] = None) -> int:
     """Serve one link until it ends."""
     parser = argparse.ArgumentParser(prog="mattebridge.daemon.worker")
     parser.add_argument("--link", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--device", required=True)
+    parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args(arguments)
     oslayer.current().die_with_parent()
     if os.getppid() != options.parent:
@@ -289,9 +314,8 @@ def main(arguments: Optional[list[str]] = None) -> int:
     link = Link(oslayer.current().inherited(options.link))
     reason = reason_against(options.device) if needs_check(options.device) else None
     if reason is not None:
-        link.send(op="unusable", reason=reason)
-        link.next()  # the front ends this process
-    worker = Worker(link, options.device)
+        give_up(link, reason)
+    worker = Worker(link, options.device, options.workers)
     worker.warm_up()
     while True:
         worker.handle(*worker.link.next())

@@ -43,7 +43,8 @@ class Finish:
     alpha: (H, W) float32 0..1, mattes applied. foreground: the model's, (H, W, 3) float32 straight
     display-encoded. plate, clean_plate: straight; the clean plate as matched to the plate.
     core_matte: (H, W) or None. source: where the foreground is from, `model`, `unmix` or `plate`.
-    colorspace: of the results. keeps_highlights: the foreground has values above 1 itself.
+    colorspace: of the results. premultiply: `linear`, or `display` for the product of encoded
+    colours. keeps_highlights: the foreground has values above 1 itself.
     While `write` runs, `clamped` counts, by output, the values that its type cannot hold, and
     `write_s` the seconds of each strip that writing into the planes of `out` takes.
     """
@@ -55,6 +56,7 @@ class Finish:
     core_matte: Optional[FloatImage]
     source: str
     colorspace: str
+    premultiply: str = "linear"
     keeps_highlights: bool = False
     clamped: dict[str, int] = field(default_factory=dict)
     write_s: list[float] = field(default_factory=list)
@@ -95,8 +97,11 @@ class Finish:
         return {role: values for role, values in results.items() if role in out}
 
     def _product(self, colour: FloatImage, alpha: FloatImage) -> FloatImage:
-        """Foreground x alpha in linear light, then encoded where the output is."""
-        if self.colorspace == "linear":
+        """Foreground x alpha in linear light, then encoded where the output is.
+
+        With `premultiply` display, colours are multiplied as they are encoded.
+        """
+        if self.colorspace == "linear" or self.premultiply == "display":
             return colour * alpha[..., None]
         # Finite, so that it is 0 and not NaN where alpha is 0.
         light = np.minimum(srgb_decode(colour), FLOAT_MAX)

@@ -44,9 +44,13 @@ def path_of(source: Source) -> Path:
 
 
 class Pictures:
-    """Reads the pictures of a job; any number of threads may use it at once."""
+    """Reads the pictures of a job; any number of threads may use it at once.
 
-    def __init__(self) -> None:
+    deinterlace: pictures of videos that are marked as interlaced are made whole.
+    """
+
+    def __init__(self, *, deinterlace: bool = False) -> None:
+        self._deinterlace = deinterlace
         self._readers: dict[Path, VideoReader] = {}
         self._lock = threading.Lock()
 
@@ -59,9 +63,12 @@ class Pictures:
         header = read_header(source)
         return replace(frame, metadata=dict(header.metadata))
 
-    def matte(self, source: Source, *, channel: str = "auto") -> Pixels:
+    def matte(
+        self, source: Source, *, layer: Optional[str] = None, channel: str = "auto"
+    ) -> Pixels:
         """A hint or matte as (H, W, 1), by the rules of `image_io.read_matte`."""
-        return read.matte_of(self.frame(source, matte=True), path_of(source), channel=channel)
+        frame = self.frame(source, layer=layer, matte=True)
+        return read.matte_of(frame, path_of(source), channel=channel)
 
     def close(self) -> None:
         """Close the videos."""
@@ -73,7 +80,7 @@ class Pictures:
     def _reader(self, path: Path) -> VideoReader:
         with self._lock:
             if path not in self._readers:
-                self._readers[path] = VideoReader(path)
+                self._readers[path] = VideoReader(path, deinterlace=self._deinterlace)
             return self._readers[path]
 
 

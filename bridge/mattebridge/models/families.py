@@ -50,6 +50,10 @@ FAMILIES = {
         describe="mattebridge.models.background_matting.model:describe_state",
         entry="mattebridge.models.background_matting.card:entry_of",
     ),
+    "greenformer": Family(
+        describe="mattebridge.models.greenformer.recognise:describe_state",
+        entry="mattebridge.models.greenformer.card:entry_of",
+    ),
     "twoplate": Family(
         shipped="mattebridge.models.twoplate.card:shipped",
         describe="mattebridge.models.twoplate.model:describe_state",

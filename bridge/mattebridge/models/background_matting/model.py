@@ -1,6 +1,6 @@
 """The BackgroundMattingV2 networks as a model of the engine: one frame, plate and clean plate.
 
-    WeightsRecord.read --> state dict --network_from--> plain network --FastMatting--> matte
+    WeightsRecord.read --> state dict --network_from--> plain network --prepared--> matte
                                               `-- exact=True: the plain forward itself
 
 Alpha and foreground are the published ones, of plates cut at 1. The engine gives highlights their
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Callable, Optional
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,12 +20,16 @@ from mattebridge.checkpoint import Checkpoint
 from mattebridge.color import FloatImage
 from mattebridge.errors import ModelError, TooLargeError
 from mattebridge.models.background_matting.card import EXACT_FACTOR, RECOMMENDED, recommended
-from mattebridge.models.background_matting.fast import FastMatte, FastMatting, Look
+from mattebridge.models.background_matting.fast import FastMatting
+from mattebridge.models.background_matting.gpu import GpuMatting
+from mattebridge.models.background_matting.matting import Look, Matting, NetworkMatte
 from mattebridge.models.background_matting.networks import MattingBase, MattingRefine
 from mattebridge.models.background_matting.precision import check_holds, dtype_for
 from mattebridge.models.background_matting.recognise import network_from, recognise
+from mattebridge.models.background_matting.refiner import CELL
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
-from mattebridge.models.pytorch.frames import array_of, memory_translated, tensor_of
+from mattebridge.models.pytorch.frames import arrays_of, memory_translated, tensor_of
+from mattebridge.models.pytorch.graphs import Graphs
 from mattebridge.models.weights.file import WeightsRecord
 from mattebridge.models.weights.state_dict import parse_state_dict
 from mattebridge.wire import oslayer
@@ -42,8 +47,8 @@ class BackgroundMattingModel(MattingModel):
         self.card = card
         self._weights = weights
         self._device = torch.device("cpu")
-        self._fast: Optional[FastMatting] = None
-        self._halves: dict[torch.dtype, FastMatting] = {}
+        self._fast: Optional[Matting] = None
+        self._halves: dict[torch.dtype, Matting] = {}
         self._plain: Optional[MattingBase] = None
 
     @classmethod
@@ -61,7 +66,7 @@ class BackgroundMattingModel(MattingModel):
             # By default float32 convolutions on CUDA round their inputs to 10 bits.
             torch.backends.cudnn.allow_tf32 = False
             torch.backends.cudnn.deterministic = True
-        self._fast = FastMatting(self._network())
+        self._fast = prepared(self._network())
 
     def unload(self) -> None:
         self._fast = self._plain = None
@@ -93,7 +98,7 @@ class BackgroundMattingModel(MattingModel):
             ran = "float32" if precision == "auto" else precision
             return _output(made, look, {"exact": given.exact, "precision": ran})
 
-    def _matting(self, precision: str, exact: bool) -> FastMatting:
+    def _matting(self, precision: str, exact: bool) -> Matting:
         """The weights in a precision, prepared on first use; `ModelError` where they cannot be."""
         assert self._fast is not None, "load() comes before matte()"
         dtype = dtype_for(precision, self._device, self.name)
@@ -106,7 +111,7 @@ class BackgroundMattingModel(MattingModel):
                 reason="precision",
             )
         if dtype not in self._halves:
-            half = FastMatting(self._network(), dtype)
+            half = prepared(self._network(), dtype)
             check_holds(self._fast, half, precision, self.name)
             self._halves = {dtype: half}
         return self._halves[dtype]
@@ -131,7 +136,7 @@ class BackgroundMattingModel(MattingModel):
 
     def _exactly(
         self, plate: Tensor, clean_plate: Tensor, look: Optional[Look], checkpoint: Checkpoint
-    ) -> FastMatte:
+    ) -> NetworkMatte:
         """The plain forward, channels first as published."""
         self._check_exact_fits(plate)
         if self._plain is None:
@@ -149,7 +154,7 @@ class BackgroundMattingModel(MattingModel):
         refined = look is not None
         foreground = returned[1][0].permute(1, 2, 0)
         error = returned[4 if refined else 2][0, 0]
-        return FastMatte(
+        return NetworkMatte(
             returned[0][0, 0], foreground, error, returned[5][0, 0] if refined else None
         )
 
@@ -169,6 +174,14 @@ class BackgroundMattingModel(MattingModel):
             )
 
 
+def prepared(network: MattingBase, dtype: torch.dtype = torch.float32) -> Matting:
+    """The way to compute a network that suits the device of its weights."""
+    device = next(network.parameters()).device
+    if device.type == "cpu":
+        return FastMatting(network, dtype)
+    return GpuMatting(network, dtype, Graphs() if device.type == "cuda" else None)
+
+
 def describe_state(state: Mapping[str, Tensor]) -> dict[str, str | int]:
     """Class, backbone and kernel of weights, for their record.
 
@@ -182,13 +195,17 @@ def describe_state(state: Mapping[str, Tensor]) -> dict[str, str | int]:
     return found
 
 
-def _output(made: FastMatte, look: Optional[Look], notes: dict[str, Any]) -> ModelOutput:
-    extra = {"error": array_of(made.error)}
-    if look is not None and made.cells is not None:
-        extra["refinement"] = array_of(made.cells)
+def _output(made: NetworkMatte, look: Optional[Look], notes: dict[str, Any]) -> ModelOutput:
+    cells = [] if made.cells is None else [made.cells]
+    alpha, foreground, error, *refined = arrays_of(made.alpha, made.foreground, made.error, *cells)
+    extra = {"error": error}
+    if look is not None and refined:
+        extra["refinement"] = refined[0]
         notes |= {
             "backbone_scale": look.backbone_scale,
             "refine_mode": look.refine_mode,
-            "refined_pixels": int(made.cells.sum()) * 16,
+            "refined_pixels": int(refined[0].sum(dtype=np.int64)) * CELL**2,
         }
-    return ModelOutput(array_of(made.alpha), array_of(made.foreground), extra, notes=notes)
+    if made.graph is not None:
+        notes["graph"] = made.graph
+    return ModelOutput(alpha, foreground, extra, notes=notes)
