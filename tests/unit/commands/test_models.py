@@ -52,7 +52,7 @@ def test_a_checkpoint_is_added_listed_shown_verified_and_removed(file, folder, c
     assert "MB, in " in out
     status, out, _ = run(capsys)
     named = [line.split()[0] for line in out.splitlines()]
-    assert named == ["MODEL", "difference", "portrait", "twoplate"]
+    assert named == ["MODEL", "difference", "portrait", "screen", "twoplate"]
     assert "MIT" in out.splitlines()[2]
     status, out, _ = run(capsys, "list", "--json")
     (card,) = [card for card in json.loads(out) if card["name"] == "portrait"]
