@@ -1,4 +1,4 @@
-"""A user with a green screen and nothing else: matte and hint, through a real daemon and command."""
+"""A user with a green screen and nothing else: matte and hint, by a real daemon and command."""
 
 from __future__ import annotations
 
