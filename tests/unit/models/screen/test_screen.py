@@ -1,7 +1,7 @@
 """The keyer for green and blue screens on made-up frames: each test shows one thing users rely on.
 
-Errors are mean absolute errors of alpha in thousandths. Rounding moves them little: no step of the keyer
-amplifies it, and threads change nothing. Bounds are well above what is measured.
+Errors are mean absolute errors of alpha in thousandths. Rounding moves them little: no step of
+the keyer amplifies it, and threads change nothing. Bounds are well above what is measured.
 """
 
 import cv2
