@@ -43,14 +43,14 @@ if TYPE_CHECKING:
 CALM_NOISES, CALM_PX, CALM_SIDE = 3.0, 2.0, 5
 # The same of a clean plate, which has larger areas of one colour.
 CLEAN_STEP, CLEAN_PX, CLEAN_SIDE = 0.05, 2.0, 7
-# Deep inside, alpha from the first on grows to opaque at the second.
+# Deep inside, alpha from the first on, grows to opaque at the second.
 DEEP_LEVELS = (0.2, 0.7)
 # Where an alpha hint is this much, it shows subject; farther outside than this share of the long
 # side there is none.
 HINT_INSIDE, HINT_REACH = 0.9, 0.05
 # Encoded; a larger value has no meaning, and decoding it would exceed float32.
 LARGEST = 1e6
-# Rows of the foreground at a time.
+# Rows at a time.
 STRIP = 64
 
 
@@ -93,9 +93,9 @@ class _Frame:
         self.small = shrunk(plate)
         self.field = make_field(self.small, None if clean is None else shrunk(clean), self.screen)
         key = make_key(self.small, self.field, self.screen)
-        self.hint = None if given.alpha_hint is None else _Hint.of(shrunk(given.alpha_hint))
-        inside = False if self.hint is None else self.hint.inside
-        self.key = replace(key, deep=key.deep | inside)
+        hint = None if given.alpha_hint is None else _Hint.of(shrunk(given.alpha_hint))
+        self.key = key if hint is None else replace(key, deep=key.deep | hint.inside)
+        self.far = None if hint is None else enlarged(hint.far.astype(np.float32), plate.shape)
         light, field = self.mixing(self.small), self.mixing(self.field.picture)
         self.weights = find_weights(light, field, self.key, self.screen)
         self._to_full_size(plate, clean)
@@ -152,9 +152,7 @@ class _Frame:
         black, white = (float(self.given.settings[name]) for name in ("black", "white"))
         alpha = _between(raw, black, white)
         alpha += self.deep[rows] * (np.maximum(_between(raw, *DEEP_LEVELS), alpha) - alpha)
-        if self.hint is not None:
-            alpha *= 1 - enlarged(self.hint.far.astype(np.float32), self.given.plate.shape)[rows]
-        return alpha
+        return alpha if self.far is None else alpha * (1 - self.far[rows])
 
     @property
     def despill(self) -> np.float32:

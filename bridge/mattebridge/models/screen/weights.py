@@ -36,7 +36,7 @@ USUAL, PRIOR, OFFSET_PRIOR = 0.5, 0.12, 3.0
 LEAST_SPAN = 0.3
 # Spill is between these shares of the key of the screen itself: more is screen that shows through,
 # and less does not exist.
-LEAST_OFFSET, MOST_OFFSET = -0.05, 0.25
+LEAST_OFFSET, MOST_OFFSET = -0.1, 0.25
 
 
 @dataclass(frozen=True)
