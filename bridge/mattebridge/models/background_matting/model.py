@@ -24,7 +24,7 @@ from mattebridge.models.background_matting.networks import MattingBase, MattingR
 from mattebridge.models.background_matting.precision import check_holds, dtype_for
 from mattebridge.models.background_matting.recognise import network_from, recognise
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
-from mattebridge.models.pytorch.frames import array_of, memory_translated, tensor_of
+from mattebridge.models.pytorch.frames import given_back, memory_translated, tensor_of
 from mattebridge.models.weights.file import WeightsRecord
 from mattebridge.models.weights.state_dict import parse_state_dict
 from mattebridge.wire import oslayer
@@ -36,6 +36,8 @@ _SMALLER = "use a smaller backbone_scale, MattingRefine instead of MattingBase, 
 
 class BackgroundMattingModel(MattingModel):
     """One checkpoint, with the settings recommended for the frame unless the request has others."""
+
+    takes_tensors = True
 
     def __init__(self, card: ModelCard, weights: Weights) -> None:
         """weights: gives the state dict; called at each load, and once more for `exact`."""
@@ -91,7 +93,7 @@ class BackgroundMattingModel(MattingModel):
             else:
                 made = matting(plate, clean_plate, look, checkpoint)
             ran = "float32" if precision == "auto" else precision
-            return _output(made, look, {"exact": given.exact, "precision": ran})
+            return _output(made, given, look, {"exact": given.exact, "precision": ran})
 
     def _matting(self, precision: str, exact: bool) -> FastMatting:
         """The weights in a precision, prepared on first use; `ModelError` where they cannot be."""
@@ -182,13 +184,16 @@ def describe_state(state: Mapping[str, Tensor]) -> dict[str, str | int]:
     return found
 
 
-def _output(made: FastMatte, look: Optional[Look], notes: dict[str, Any]) -> ModelOutput:
-    extra = {"error": array_of(made.error)}
+def _output(
+    made: FastMatte, given: ModelInput, look: Optional[Look], notes: dict[str, Any]
+) -> ModelOutput:
+    extra = {"error": given_back(made.error, given.plate)}
     if look is not None and made.cells is not None:
-        extra["refinement"] = array_of(made.cells)
+        extra["refinement"] = given_back(made.cells, given.plate)
         notes |= {
             "backbone_scale": look.backbone_scale,
             "refine_mode": look.refine_mode,
             "refined_pixels": int(made.cells.sum()) * 16,
         }
-    return ModelOutput(array_of(made.alpha), array_of(made.foreground), extra, notes=notes)
+    alpha, foreground = (given_back(im, given.plate) for im in (made.alpha, made.foreground))
+    return ModelOutput(alpha, foreground, extra, notes=notes)

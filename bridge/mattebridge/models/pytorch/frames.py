@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +16,10 @@ from mattebridge.color import FloatImage
 from mattebridge.errors import OutOfMemoryError
 
 
-def tensor_of(values: NDArray[np.generic], device: torch.device) -> Tensor:
-    """float32 on the device; on the CPU it is the same memory, and must not be written to."""
+def tensor_of(values: NDArray[np.generic] | Tensor, device: torch.device) -> Tensor:
+    """float32 on the device; where it is that already, the same memory: not to be written to."""
+    if isinstance(values, Tensor):
+        return values.to(device, torch.float32)
     values = np.ascontiguousarray(values, dtype=np.float32)
     with warnings.catch_warnings():
         # torch warns of read-only memory; nothing here writes to inputs.
@@ -27,6 +30,11 @@ def tensor_of(values: NDArray[np.generic], device: torch.device) -> Tensor:
 def array_of(image: Tensor) -> FloatImage:
     """C-contiguous float32 in main memory."""
     return np.ascontiguousarray(image.to("cpu", torch.float32).numpy())
+
+
+def given_back(image: Tensor, given: FloatImage | Tensor) -> Any:
+    """A result as the model's input was given: float32, a tensor for a tensor, else an array."""
+    return image.float() if isinstance(given, Tensor) else array_of(image)
 
 
 @contextmanager
