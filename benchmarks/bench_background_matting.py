@@ -42,7 +42,8 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from fakes.generated_weights import generated_state
-from mattebridge.models.background_matting.fast import FastMatte, FastMatting
+from mattebridge.models.background_matting.fast import FastMatting
+from mattebridge.models.background_matting.matting import NetworkMatte
 from mattebridge.models.background_matting.networks import BACKBONES, MattingRefine
 from mattebridge.models.background_matting.refiner import CELL
 
@@ -226,7 +227,7 @@ class _Compared:
     foreground: tuple[float, float]
 
 
-def _compare(plain: tuple[Tensor, ...], fast: FastMatte) -> _Compared:
+def _compare(plain: tuple[Tensor, ...], fast: NetworkMatte) -> _Compared:
     """Largest and mean absolute difference, without the cells that only one path chose."""
     assert fast.cells is not None
     plain_cells = plain[5][0, 0]

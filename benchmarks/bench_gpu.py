@@ -196,7 +196,8 @@ class Bench:
         return found
 
     def _fast(self, backbone: str, name: str, dtype: Any) -> dict[str, float]:
-        from mattebridge.models.background_matting.fast import FastMatting, Look
+        from mattebridge.models.background_matting.gpu import GpuMatting
+        from mattebridge.models.background_matting.matting import Look
 
         plate, clean = self._on_device(name, self.torch.float32)
         scale, pixels = SETTINGS[name]

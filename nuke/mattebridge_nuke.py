@@ -306,6 +306,8 @@ _CHOICES: Sequence[tuple[str, str, Sequence[str], str]] = (
      "Fit CleanPlate to Plate before keying."),
     ("match_exposure", "Match exposure", ("as the model wants", "on", "off"), "Fit CleanPlate's "
      "exposure and white balance to Plate."),
+    ("premultiply", "Multiply in", ("linear", "display"), "How the result is multiplied by its "
+     "alpha: in linear light, or as encoded values, for comps of those (needs Colour srgb)."),
     ("plate_alpha", "Plate alpha", ("opaque", "straight", "premultiplied"), "What the alpha of "
      "Plate means; opaque: it is ignored."),
     ("nonfinite", "NaN and infinity", ("error", "zero"), "In Plate or CleanPlate: refuse the "
@@ -488,7 +490,7 @@ def _pass_on(node: Any) -> None:
 
 
 def _is_as_made(node: nuke.Node, name: str) -> bool:
-    return node[name].value() in ("", False, "as the model wants", "opaque", "error")
+    return node[name].value() in ("", False, "as the model wants", "opaque")
 
 
 LIVE = "live (OFX)"
@@ -496,18 +498,21 @@ LIVE = "live (OFX)"
 _LIVE_TEXTS = {"model": "model", "held_clean_plate": "cleanPlate", "instance": "endpoint"}
 _LIVE_CHOICES: dict[str, tuple[str, dict[str, int]]] = {
     "colorspace": ("inputColor", {"linear": 0, "srgb": 1}),
+    "premultiply": ("premultiply", {"linear": 0, "display": 1}),
     "foreground": ("foregroundSource", {"model": 0, "unmix": 1, "plate": 2}),
     "alignment": (
         "alignment",
         {"off": 0, "auto": 1, "homography": 2, "as the model wants": 3},
     ),
+    "nonfinite": ("nonfinite", {"error": 0, "zero": 1}),
 }
 _LIVE_HINTS = {"rgba.alpha": 0, "rgba.red": 1}
-_NOT_LIVE = ("match_exposure", "plate_alpha", "nonfinite", "settings", "overscan")
+_NOT_LIVE = ("match_exposure", "plate_alpha", "settings", "overscan")
 # Knobs of the group that affect pixels.
 PIXEL_KNOBS = (
-    "model", "colorspace", "foreground", "alignment", "match_exposure", "plate_alpha", "nonfinite",
-    "precision", "hint_channel", "held_clean_plate", "overscan", "settings",
+    "model", "colorspace", "premultiply", "foreground", "alignment", "match_exposure",
+    "plate_alpha", "nonfinite", "precision", "hint_channel", "held_clean_plate", "overscan",
+    "settings",
 )  # fmt: skip
 
 
@@ -766,7 +771,7 @@ def _execute(writes: Sequence[nuke.Node], frame: int, view: str) -> None:
 
 
 # Knobs that hold a value of the render parameter of the same name.
-_PARAMS = ("colorspace", "foreground", "alignment", "plate_alpha", "nonfinite")
+_PARAMS = ("colorspace", "premultiply", "foreground", "alignment", "plate_alpha", "nonfinite")
 
 
 def _settings_of(node: nuke.Node, kind: Callable[..., Any]) -> Any:

@@ -68,6 +68,7 @@ class Options:
     increment: int = 1
     model: str = "default"
     colorspace: str = "linear"
+    premultiply: str = "linear"
     foreground: str = "model"
     hint_channel: str = "A"
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -140,6 +141,7 @@ def _ask(comp: Any, proposal: Options) -> Optional[Options]:
     }  # fmt: skip
     choices = {
         "colorspace": ("Colour", ("linear", "srgb")),
+        "premultiply": ("Multiply in", ("linear", "display")),
         "foreground": ("Foreground from", ("model", "unmix", "plate")),
     }
     fields: dict[int, Any] = {}
@@ -185,6 +187,7 @@ def matte(
     settings = request.ShotSettings(
         model=options.model or "default",
         colorspace=options.colorspace,
+        premultiply=options.premultiply,
         foreground=options.foreground,
         settings=dict(options.settings),
         held_clean_plate=options.clean_plate[len(HELD) :] if held else "",

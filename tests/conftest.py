@@ -34,26 +34,31 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
         os.environ.setdefault(variable, "1")
 
-# What takes longest, first: the processes of `pytest -n 2 --dist loadfile` take whole files in this
+# What takes longest, first: the processes of `pytest -n 3 --dist loadfile` take whole files in this
 # order, and a long one at the end would leave the other process without work.
 LONGEST = (
-    "e2e/test_ofx_sanitizers.py",
-    "quality/test_sample_shot.py",
-    "quality/test_twoplate_quality.py",
-    "quality/test_difference_quality.py",
-    "faults/test_fuzz.py",
     "faults/test_process_death.py",
+    "e2e/test_ofx_sanitizers.py",
+    "quality/test_twoplate_quality.py",
+    "e2e/test_ofx_life.py",
+    "faults/test_fuzz.py",
+    "unit/models/difference/test_difference.py",
+    "faults/test_start_and_environment.py",
+    "quality/test_sample_shot.py",
+    "quality/test_difference_quality.py",
+    "e2e/test_farm.py",
+    "e2e/test_client.py",
+    "faults/test_wire.py",
+    "e2e/test_checkpoints.py",
     "unit/models/background_matting/test_fast.py",
     "unit/models/background_matting/test_model.py",
     "unit/sample/test_sample.py",
     "e2e/test_matte_command.py",
-    "e2e/test_farm.py",
     "unit/training/test_run.py",
     "unit/shot/test_run.py",
     "unit/models/background_matting/test_networks.py",
     "unit/models/twoplate/test_twoplate.py",
     "unit/models/weights/test_installed.py",
-    "faults/test_wire.py",
 )
 
 # No test may meet the user's own daemon, configuration or models.

@@ -23,9 +23,9 @@ from mattebridge.models.twoplate.network import (
     factor_for,
     inputs_of,
 )
+from mattebridge_sample.composites import Composite
 from mattebridge_sample.composites.shoot import BLENDS, KINDS
 from training import validation
-from training.validation import Frame
 
 # Columns of the table: name, and the figure it shows.
 _COLUMNS = (
@@ -45,21 +45,21 @@ class Prepared:
     """A frame, its clean plate after alignment and exposure fit, and the keyer's matte: alpha
     (H, W), foreground (H, W, 3). None of it depends on the network, so it is made once."""
 
-    frame: Frame
+    frame: Composite
     clean_plate: Any
     outside: Any
     keyed_alpha: Any
     keyed_foreground: Any
 
 
-def prepared(frame: Frame) -> Prepared:
+def prepared(frame: Composite) -> Prepared:
     """The frame after alignment, exposure fit and keyer."""
     match = match_clean_plate(frame.plate, frame.clean_plate, alignment="auto", match_exposure=True)
     first = keyed(_given(frame, match.clean_plate, match.outside), no_checkpoint)
     return Prepared(frame, match.clean_plate, match.outside, first.alpha, first.foreground)
 
 
-def _given(frame: Frame, clean_plate: Any, outside: Any) -> ModelInput:
+def _given(frame: Composite, clean_plate: Any, outside: Any) -> ModelInput:
     return ModelInput(
         plate=frame.plate,
         clean_plate=clean_plate,
@@ -91,7 +91,7 @@ def prepared_stills(
     return validation.each(_prepared_still, plain, workers)
 
 
-def _prepared_still(frame: Frame) -> tuple[Prepared, Prepared]:
+def _prepared_still(frame: Composite) -> tuple[Prepared, Prepared]:
     first, second = (
         prepared(replace(frame, plate=validation.regrained(frame.plate, seed))) for seed in (1, 2)
     )
@@ -171,7 +171,7 @@ def alpha_of(network: TwoPlate, one: Prepared) -> Any:
 class Row:
     """The model's and the keyer's figures of a frame."""
 
-    frame: Frame
+    frame: Composite
     figures: Figures
     keyer: Figures
 
@@ -199,5 +199,5 @@ def _line(name: str, group: Sequence[Row]) -> str:
     return name.ljust(22) + "".join(("-" if v is None else f"{v:.3f}").rjust(9) for v in cells)
 
 
-def measured(frame: Frame, alpha: Any, foreground: Any) -> Figures:
+def measured(frame: Composite, alpha: Any, foreground: Any) -> Figures:
     return measure(alpha, frame.alpha, np.clip(foreground, 0, 1), frame.foreground)

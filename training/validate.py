@@ -22,7 +22,7 @@ def main() -> int:
 
     from mattebridge.engine.engine import Engine
     from mattebridge.wire.params import RenderParams
-    from mattebridge_sample.composites import shoot
+    from mattebridge_sample.composites import Composite, shoot
     from training import judge, validation
 
     if options.write:
@@ -32,7 +32,7 @@ def main() -> int:
     engine = Engine(options.device, registry=_registry(options.model))
     name = options.model if not Path(options.model).is_file() else _CANDIDATE
 
-    def matte(frame: validation.Frame, plate: Any, model: str = name) -> dict[str, Any]:
+    def matte(frame: Composite, plate: Any, model: str = name) -> dict[str, Any]:
         """Alpha and display-encoded foreground; frames blended in light are passed as linear."""
         linear = frame.blend == "linear"
         planes = {"plate": plate, "clean_plate": frame.clean_plate}

@@ -13,14 +13,13 @@ from __future__ import annotations
 import math
 import multiprocessing
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mattebridge_sample import composites
+from mattebridge_sample.composites import Composite, composite
 from mattebridge_sample.composites.shoot import (
     BLENDS,
     GRAIN_SIGMA,
@@ -51,20 +50,7 @@ SETS = ("frozen", "quality")
 _SEED = 20_260
 
 
-@dataclass(frozen=True)
-class Frame:
-    """One frame with its truth. plate, clean_plate, foreground (H, W, 3), alpha (H, W), float32."""
-
-    name: str
-    kind: str
-    blend: str
-    plate: Picture
-    clean_plate: Picture
-    alpha: Picture
-    foreground: Picture
-
-
-def frame(kind: str, number: int, blend: str, *, side: int = SIDE) -> Frame:
+def frame(kind: str, number: int, blend: str, *, side: int = SIDE) -> Composite:
     """The `number`-th frame of a kind; the same arguments give the same pixels."""
     cv2.setNumThreads(0)
     rng = np.random.default_rng([_SEED, KINDS.index(kind), number, BLENDS.index(blend), 5])
@@ -91,7 +77,7 @@ def frame(kind: str, number: int, blend: str, *, side: int = SIDE) -> Frame:
     if kind == "noisy" and number % 3 == 0:
         plate, clean = through_jpeg(plate), through_jpeg(clean)
     name = f"{kind}_{number:02d}_{blend}"
-    return Frame(name, kind, blend, eight_bit(plate), eight_bit(clean), alpha, foreground)
+    return Composite(name, kind, blend, eight_bit(plate), eight_bit(clean), alpha, foreground)
 
 
 def wanted(name: str, per_kind: int, *, side: int = SIDE) -> list[Wanted]:
@@ -103,14 +89,12 @@ def wanted(name: str, per_kind: int, *, side: int = SIDE) -> list[Wanted]:
     return [(name, k, n, b, side) for k in KINDS for n in range(per_kind) for b in BLENDS]
 
 
-def drawn(one: Wanted) -> Frame:
+def drawn(one: Wanted) -> Composite:
     """One frame of a set."""
     name, kind, number, blend, side = one
     if name == "frozen":
         return frame(kind, number, blend, side=side)
-    made = composites.composite(kind, number, blend=blend, long_side=side)
-    values = (made.plate, made.clean_plate, made.alpha, made.foreground)
-    return Frame(made.name, kind, blend, *values)
+    return composite(kind, number, blend=blend, long_side=side)
 
 
 def each(make: Callable[[Any], Any], jobs: Sequence[Any], workers: int) -> list[Any]:

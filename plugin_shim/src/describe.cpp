@@ -194,6 +194,10 @@ void define_parameters(OfxParamSetHandle set) {
                "What pixels of the inputs that are no numbers do: the frame fails and says how many "
                "there are, or they count as zero."},
               {"Error", "Zero"}, 0, kAdvanced);
+  made.choice({"premultiply", "Multiply in",
+               "How premultiplied RGBA is made: colour x alpha in linear light, or encoded colour x "
+               "alpha for hosts that composite encoded values, which needs the input colour sRGB."},
+              {"Linear light", "Display values"}, 0, kAdvanced);
   made.seconds({"timeout", "Time limit (s)",
                 "How long one frame may take after its inputs are rendered, "
                 "including the time it waits for other frames."},

@@ -16,6 +16,7 @@ enum InputColor { kLinear, kSrgb };
 enum HintChannel { kHintAlpha, kHintRed, kHintLuminance };
 enum OnError { kFail, kPassSource, kTransparentBlack };
 inline constexpr const char *kForegroundSources[] = {"model", "unmix", "plate"};
+inline constexpr const char *kPremultiplies[] = {"linear", "display"};
 inline constexpr const char *kAlignments[] = {"off", "auto", "homography"};  // 3: the model's own
 inline constexpr const char *kNonFinite[] = {"error", "zero"};
 

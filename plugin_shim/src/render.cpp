@@ -31,7 +31,7 @@ struct Knobs {
   std::string model, endpoint, clean_plate;
   Output mode = Output::Premultiplied;
   int color = kLinear, hint = kHintAlpha, on_error = kFail, foreground = 0, alignment = 3,
-      nonfinite = 0;
+      nonfinite = 0, premultiply = 0;
   bool use_background = true, use_hint = true;
   double timeout = kDefaultTimeout;
 };
@@ -70,6 +70,7 @@ Knobs read_knobs(const Instance &node, OfxTime time) {
   knobs.hint = option("hintChannel", 0, 2);
   knobs.on_error = option("onError", 0, 2);
   knobs.nonfinite = option("nonfinite", 0, 1);
+  knobs.premultiply = option("premultiply", 0, 1);
   knobs.foreground = option("foregroundSource", 0, 2);
   knobs.alignment = option("alignment", 3, 3);
   knobs.use_background = option("useBackground", 1, 1) != 0;
@@ -238,6 +239,7 @@ std::vector<Plane> outputs_of(Output mode) {
 mpack::Map fields_of(const Ask &ask, const Knobs &knobs, const Inputs &inputs,
                      const char *meaning) {
   mpack::Map params{{"colorspace", knobs.color == kLinear ? "linear" : "srgb"},
+                    {"premultiply", kPremultiplies[knobs.premultiply]},
                     {"plate_alpha", meaning},
                     {"foreground", kForegroundSources[knobs.foreground]},
                     {"nonfinite", kNonFinite[knobs.nonfinite]}};

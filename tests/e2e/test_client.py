@@ -158,6 +158,33 @@ def test_arrays_that_cannot_take_the_result_are_refused_before_anything_is_sent(
     assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_premultiplied_in_display_values_is_the_encoded_foreground_times_alpha(
+    client: MatteClient, dtype: str
+) -> None:
+    """And alpha and foreground are those of the same frame multiplied in linear light."""
+    shown = {**PLAIN, "colorspace": "linear", "output_colorspace": "srgb", "output_dtype": dtype}
+    shown["garbage_matte"] = np.tile(np.linspace(0, 1, 64, dtype="f4"), (48, 1))  # soft alpha
+    light = client.matte(SHOT.plate, SHOT.clean_plate, **shown)
+    matte = client.matte(SHOT.plate, SHOT.clean_plate, premultiply="display", **shown)
+    assert np.array_equal(matte.alpha, light.alpha)
+    assert np.array_equal(matte.foreground, light.foreground)
+    product = matte.foreground.astype("f4") * matte.alpha.astype("f4")
+    assert np.array_equal(matte.premultiplied[..., :3], product.astype(dtype))
+    assert np.array_equal(matte.premultiplied[..., 3:], matte.alpha)
+    soft = ((matte.alpha > 0.2) & (matte.alpha < 0.8))[..., 0]
+    assert soft.any()
+    # The product in light, encoded, is brighter wherever alpha is between 0 and 1.
+    assert (light.premultiplied[soft, :3] > matte.premultiplied[soft, :3]).all()
+
+
+def test_linear_results_multiplied_in_display_values_are_refused_in_one_sentence(
+    client: MatteClient,
+) -> None:
+    with pytest.raises(MessageError, match="the results are linear - ask for srgb results"):
+        client.matte(SHOT.plate, SHOT.clean_plate, colorspace="linear", premultiply="display")
+
+
 def test_what_was_done_to_a_frame_is_said_with_it(client: MatteClient) -> None:
     matte = client.matte(*SHOT, frame=1042, **PLAIN)
     assert (matte.frame, matte.model) == (1042, "difference")

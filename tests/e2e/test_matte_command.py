@@ -176,6 +176,28 @@ def test_eight_bit_pictures_in_a_folder_become_pngs(command, shot):
     )
 
 
+def test_display_premultiplication_reaches_the_files_and_the_comp(command, shot):
+    """Products and comps of encoded values, in an EXR that says it is encoded."""
+    soft = np.tile(np.linspace(0, 1, WIDTH, dtype=np.float32), (HEIGHT, 1))[..., None]
+    write_frame(shot / "soft.exr", soft)
+    words = ("--frames", "1001", "--garbage-matte", "soft.exr", "--format", "exr-float")
+    words += ("--outputs", "alpha,foreground,premultiplied,comp", "--background", "#808080")
+    words += ("--premultiply", "display", "--output-colorspace", "srgb")
+    assert command.run(*MATTE, *words).returncode == 0
+    frames = {
+        name: read_frame(shot / "out" / name / "plate.1001.exr")
+        for name in ("alpha", "foreground", "premultiplied", "comp")
+    }
+    assert frames["premultiplied"].colorspace == frames["comp"].colorspace == "srgb"
+    alpha, foreground = frames["alpha"].pixels, frames["foreground"].pixels
+    assert 0 < alpha[20, 40] < 1
+    product = frames["premultiplied"].pixels
+    assert np.array_equal(product[..., :3], foreground * alpha)
+    comp = product[..., :3] + (1 - alpha) * np.float32(128 / 255)
+    # Rounding of the curve, there and back: 1e-6 at most.
+    assert np.abs(frames["comp"].pixels - comp).max() < 1e-5
+
+
 def test_a_truncated_plate_is_named_and_the_others_are_made(command, shot):
     path = shot / "plate.1003.exr"
     path.write_bytes(path.read_bytes()[:-100])

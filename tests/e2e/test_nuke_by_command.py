@@ -50,10 +50,12 @@ def test_every_knob_is_said_to_the_command(
     for name, value in {
         "foreground": "unmix", "alignment": "off", "match_exposure": "off", "nonfinite": "zero",
         "settings": "shadow=0.5", "precision": "32 bit float", "colorspace": "srgb",
+        "premultiply": "display",
     }.items():  # fmt: skip
         comp.node[name].setValue(value)
     comp.range(1, 1)
-    words = ["--foreground", "unmix", "--alignment", "off", "--no-match-exposure", "--set"]
+    words = ["--premultiply", "display", "--foreground", "unmix", "--alignment", "off"]
+    words += ["--no-match-exposure", "--set"]
     words += ["shadow=0.5", "--format", "exr-float", *SRGB]
     assert_same(comp.frame(1), next(offline(tmp_path, instance, shot, "1", *words).glob("*.exr")))
 

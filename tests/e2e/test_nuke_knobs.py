@@ -122,10 +122,12 @@ def test_what_the_knobs_say_reaches_the_daemon_as_the_command_would_say_it(
     for name, value in {
         "foreground": "unmix", "alignment": "off", "match_exposure": "off", "nonfinite": "zero",
         "settings": "shadow=0.5", "precision": "32 bit float", "colorspace": space,
+        "premultiply": "display" if space == "srgb" else "linear",
     }.items():  # fmt: skip
         comp.node[name].setValue(value)
     comp.range(1, 1)
-    words = ["--foreground", "unmix", "--alignment", "off", "--no-match-exposure", "--set"]
+    words = ["--premultiply", "display"] if space == "srgb" else []
+    words += ["--foreground", "unmix", "--alignment", "off", "--no-match-exposure", "--set"]
     words += ["shadow=0.5", "--format", "exr-float"]
     words += ["--colorspace", space, "--output-colorspace", space]
     assert_same(comp.frame(1), next(offline(tmp_path, instance, shot, "1", *words).glob("*.exr")))
@@ -324,11 +326,13 @@ def test_the_plugin_gets_what_stands_on_the_group(
     assert (shown["endpoint"], shown["timeout"]) == (comp.node["instance"].value(), 600.0)
     for name, value in {
         "model": "default", "foreground": "unmix", "alignment": "homography", "timeout_s": 9.0,
-        "held_clean_plate": "sh010", "hint_channel": "rgba.red",
+        "held_clean_plate": "sh010", "hint_channel": "rgba.red", "nonfinite": "zero",
+        "premultiply": "display",
     }.items():  # fmt: skip
         comp.node[name].setValue(value)
     assert (live["model"].value(), live["foregroundSource"].value()) == ("default", "Unmix")
     assert (live["alignment"].value(), live["timeout"].value()) == ("Homography", 9.0)
+    assert (live["nonfinite"].value(), live["premultiply"].value()) == ("Zero", "Display values")
     assert (live["cleanPlate"].value(), live["hintChannel"].value()) == ("sh010", "Red")
     assert (live["useBackground"].value(), live["useHint"].value()) == (True, False)
     comp.node.setInput(1, None)

@@ -99,6 +99,7 @@ PANEL = {
     "hintChannel": ("Choice", 0),
     "onError": ("Choice", 0),
     "nonfinite": ("Choice", 0),
+    "premultiply": ("Choice", 0),
     "timeout": ("Double", 60.0),
     "endpoint": ("String", ""),
     "refresh": ("PushButton", None),
@@ -138,7 +139,7 @@ def test_every_knob_has_a_hint_a_range_and_its_place(host: OfxHost) -> None:
             assert low <= shown[0] <= values["OfxParamPropDefault"][0] <= shown[1] <= high, name
     advanced = [n for n, p in effect.params.items() if p.properties.get("OfxParamPropParent")]
     assert advanced == [
-        *("hintChannel", "onError", "nonfinite", "timeout", "endpoint"),
+        *("hintChannel", "onError", "nonfinite", "premultiply", "timeout", "endpoint"),
         *("refresh", "refreshCount"),
     ]
     assert effect.params["advanced"].properties.get("OfxParamPropGroupOpen") == 0

@@ -17,7 +17,7 @@ import pytest
 
 from fakes import ofx_build
 from fakes.base_line import AbusedDaemon
-from fakes.daemon_process import DaemonProcess, slot_maps, wait_for
+from fakes.daemon_process import DaemonProcess, own_arenas, wait_for
 from fakes.ofx_daemon import FakeDaemon
 from fakes.ofx_host import (
     FAILED,
@@ -192,10 +192,10 @@ def test_a_render_never_outlives_its_time_limit_and_its_arena_stays_with_the_dae
         assert not output.pixels().any()
         # The parked arena is lent: the next frame goes through another one.
         other = connected(host, abused.folder)
-        assert slot_maps(os.getpid()) == 1
+        assert own_arenas() == 1
         thread = threading.Thread(target=good, args=(other, expected))
         thread.start()
-        wait_for(lambda: slot_maps(os.getpid()) == 2, 10, "a second arena is opened")
+        wait_for(lambda: own_arenas() == 2, 10, "a second arena is opened")
     thread.join(20)
     good(node, expected)
 
@@ -316,7 +316,7 @@ def test_a_daemon_that_was_restarted_between_two_frames_is_not_even_noticed(
         expected = matted(daemon, plate, clean).premultiplied
         node = connected(host, daemon.folder)
         good(node, expected)
-        descriptors, maps = own_descriptors(), slot_maps(os.getpid())
+        descriptors, maps = own_descriptors(), own_arenas()
         for _ in range(times):
             daemon.kill()
             assert "no daemon is running" in failed(node)
@@ -324,7 +324,7 @@ def test_a_daemon_that_was_restarted_between_two_frames_is_not_even_noticed(
             good(node, expected)
             assert node.message is None
         assert own_descriptors() <= descriptors
-        assert slot_maps(os.getpid()) <= maps
+        assert own_arenas() <= maps
     finally:
         daemon.end()
 
@@ -591,7 +591,7 @@ def test_an_instance_a_frame_uses_one_session_and_one_arena(host: OfxHost) -> No
             node.destroy()
         assert len(daemon.hellos) == 1
         assert len(daemon.requests) == 100
-        assert slot_maps(os.getpid()) == 0  # a memfd of another name
+        assert own_arenas() == 0  # a memfd of another name
         assert len(daemon.memory) == 1
 
 
@@ -599,12 +599,12 @@ def test_a_larger_frame_exchanges_the_arena_of_the_same_session(
     host: OfxHost, shared_daemon: DaemonProcess
 ) -> None:
     node = connected(host, shared_daemon.folder)
-    before = slot_maps(os.getpid())
+    before = own_arenas()
     for size in ((24, 32), (260, 260), (24, 32)):
         plate, clean = scene(*size)
         node.connect(Source=HostImage(plate), Background=HostImage(clean))
         good(node, matted(shared_daemon, plate, clean).premultiplied)
-        assert slot_maps(os.getpid()) == before + 1
+        assert own_arenas() == before + 1
 
 
 def test_a_host_that_loses_our_pointer_still_renders(
@@ -641,12 +641,12 @@ def test_loading_and_unloading_two_hundred_times_leaves_nothing(
         assert host.unload() == OK
 
     once(True)
-    descriptors, maps = own_descriptors(), slot_maps(os.getpid())
+    descriptors, maps = own_descriptors(), own_arenas()
     assert maps == 0
     for index in range(200):
         once(index % 10 == 0)
     assert own_descriptors() <= descriptors
-    assert slot_maps(os.getpid()) == 0
+    assert own_arenas() == 0
     assert host.complaints == []
 
 

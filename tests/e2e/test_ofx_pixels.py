@@ -307,6 +307,10 @@ def test_the_output_modes_are_premultiplied_straight_and_matte(
     ("knobs", "params"),
     [
         ({"inputColor": 1}, {"colorspace": "srgb"}),
+        (
+            {"inputColor": 1, "premultiply": 1},
+            {"colorspace": "srgb", "premultiply": "display"},
+        ),
         ({"foregroundSource": 1}, {"foreground": "unmix"}),
         ({"foregroundSource": 2}, {"foreground": "plate"}),
         ({"alignment": 0}, {"alignment": "off"}),

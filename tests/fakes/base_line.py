@@ -217,8 +217,3 @@ def assert_nothing_remains(daemon: DaemonProcess, workers: list[int]) -> None:
     for pid in workers:
         wait_for(lambda pid=pid: not is_alive(pid), SETTLE_S, f"worker {pid} dies with its front")
     assert daemon.files() <= SMALL_FILES
-
-
-def own_arenas() -> int:
-    """Arenas that this process has mapped."""
-    return slot_maps(os.getpid())

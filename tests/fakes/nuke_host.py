@@ -247,8 +247,10 @@ def _of_the_plugin() -> Iterator[Knob]:
 PLUGIN_CHOICES = {
     "outputMode": ["Premultiplied RGBA", "Foreground + alpha (straight)", "Matte"],
     "inputColor": ["Linear Rec.709", "sRGB display"],
+    "premultiply": ["Linear light", "Display values"],
     "foregroundSource": ["Model", "Unmix", "Plate"],
     "alignment": ["Off", "Automatic", "Homography", "Model's own"],
+    "nonfinite": ["Error", "Zero"],
     "hintChannel": ["Alpha", "Red", "Luma"],
 }
 

@@ -14,11 +14,10 @@ from fakes.base_line import (
     StartAbused,
     arena_descriptors,
     assert_nothing_remains,
-    own_arenas,
     resident_bytes,
 )
-from fakes.daemon_process import SOON_S, children, is_alive, wait_for
-from fakes.host_process import HostProcess
+from fakes.daemon_process import SOON_S, children, is_alive, own_arenas, wait_for
+from fakes.host_process import HostFamily, HostProcess
 from fakes.pictures import PLAIN, matted_here, same, shot
 from fakes.raw_client import Raw
 from mattebridge.client import MatteClient
@@ -43,9 +42,9 @@ def test_f01_a_killed_client_frees_its_queued_request(daemon: AbusedDaemon, turn
             client.submit(plate, clean_plate, frame=frame, **PLAIN)
         sleep()
     """
-    with daemon.connect() as client:
+    with daemon.connect() as client, HostFamily(daemon.folder, queue_two) as family:
         for _turn in range(turns):
-            with daemon.gate() as gate, HostProcess(daemon.folder, queue_two) as host:
+            with daemon.gate() as gate, family.host() as host:
                 blocker = client.submit(*SHOT, frame=13, **PLAIN)
                 gate.wait_reached()
                 host.heard("sleeping")
@@ -61,11 +60,11 @@ def test_f01_a_killed_client_frees_its_queued_request(daemon: AbusedDaemon, turn
 def test_f02_arenas_of_a_client_killed_while_rendering_are_freed_when_the_worker_is_done(
     daemon: AbusedDaemon, turns: int
 ) -> None:
-    with daemon.connect() as client:
+    render = "client.submit(plate, clean_plate, frame=13, **PLAIN); sleep()"
+    with daemon.connect() as client, HostFamily(daemon.folder, render) as family:
         for _turn in range(turns):
             before = arena_descriptors(daemon.pid)
-            render = "client.submit(plate, clean_plate, frame=13, **PLAIN); sleep()"
-            with daemon.gate("deaf") as gate, HostProcess(daemon.folder, render) as host:
+            with daemon.gate("deaf") as gate, family.host() as host:
                 host.heard("sleeping")
                 gate.wait_reached()
                 assert arena_descriptors(daemon.pid) == before + 2
@@ -93,10 +92,10 @@ def test_f03_a_client_killed_while_it_writes_an_arena_leaves_nothing(
         while True:
             arena.memory._map[64:100_000] = os.urandom(100_000 - 64)
     """
-    with daemon.connect() as client:
+    with daemon.connect() as client, HostFamily(daemon.folder, write_half) as family:
         before = arena_descriptors(daemon.pid)
         for _turn in range(turns):
-            with HostProcess(daemon.folder, write_half) as host:
+            with family.host() as host:
                 host.heard("writing")
                 host.kill()
                 wait_for(lambda: _session_is_gone(client, host.pid), SOON_S, "its session ends")

@@ -13,8 +13,9 @@ from fakes.base_line import AbusedDaemon
 from fakes.daemon_process import SOON_S, is_alive, wait_for
 from fakes.pictures import PLAIN, matted_here, same, shot
 from fakes.raw_client import Raw
-from mattebridge.daemon import mailbox, worker
+from mattebridge.daemon import device_errors, mailbox, worker
 from mattebridge.errors import InternalError, MessageError, ModelError, OutOfMemoryError
+from mattebridge.models.memory import is_exhausted
 from mattebridge.wire import protocol
 
 SHOT = shot(seed=7)
@@ -40,7 +41,7 @@ def test_f25_a_lost_cuda_context_ends_its_worker_and_another_takes_over(
 ) -> None:
     client = raw(daemon, slots=1)
     (before,) = daemon.worker_pids()
-    daemon.misbehave("model#13=sticky")
+    daemon.misbehave("model#13=lost")
     reply = client.terminal(client.send(client.render(frame=13, gen=1)))
     assert (reply["code"], reply["retry"], reply["held"]) == ("E_WORKER_LOST", True, False)
     assert not is_alive(before)
@@ -48,16 +49,45 @@ def test_f25_a_lost_cuda_context_ends_its_worker_and_another_takes_over(
     assert client.terminal(client.send(client.render(frame=13, gen=2)))["op"] == "done"
     (after,) = daemon.worker_pids()
     assert after != before
-    wait_for(lambda: "the CUDA context is lost" in daemon.log(), SOON_S, "the log says so")
+    wait_for(lambda: "the device's context is lost" in daemon.log(), SOON_S, "the log says so")
 
 
-def test_f25_an_error_of_cuda_that_is_about_memory_is_not_the_end_of_a_worker() -> None:
-    assert worker.is_sticky(RuntimeError("CUDA error: an illegal memory access"))
-    assert worker.is_sticky(RuntimeError("CUDA error: unspecified launch failure"))
-    assert not worker.is_sticky(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"))
-    assert not worker.is_sticky(RuntimeError("CUDA error: out of memory"))
-    assert not worker.is_sticky(RuntimeError("cuDNN error: CUDNN_STATUS_NOT_ENOUGH_WORKSPACE"))
-    assert not worker.is_sticky(ValueError("CUDA error: in a text"))
+EXHAUSTED = [
+    "CUDA out of memory. Tried to allocate 2 GiB",
+    "CUDA error: out of memory",
+    "HIP out of memory. Tried to allocate 2 GiB",
+    "MPS backend out of memory (MPS allocated: 9 GB)",
+    "cuDNN error: CUDNN_STATUS_NOT_ENOUGH_WORKSPACE",
+    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    "[enforce fail at alloc_cpu.cpp:113] . DefaultCPUAllocator: can't allocate memory",
+]
+LOST = [
+    "CUDA error: an illegal memory access",
+    "CUDA error: unspecified launch failure",
+    "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`",
+    "HIP error: an illegal memory access",
+    "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
+    "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR",
+]
+UNSUPPORTED = [
+    "CUDA error: no kernel image is available for execution on the device",
+    "HIP error: no kernel image is available for execution on the device",
+    "HIP error: invalid device function",
+]
+BUGS = ["mat1 and mat2 shapes cannot be multiplied", "cuDNN error: CUDNN_STATUS_BAD_PARAM"]
+
+
+@pytest.mark.parametrize("text", [*EXHAUSTED, *LOST, *UNSUPPORTED, *BUGS])
+def test_f25_an_error_of_a_gpu_is_one_of_four_kinds(text: str) -> None:
+    error = RuntimeError(text)
+    assert is_exhausted(error) == (text in EXHAUSTED)
+    assert device_errors.is_lost(error) == (text in LOST)
+    assert device_errors.is_unsupported(error) == (text in UNSUPPORTED)
+    for other in (ValueError(text), KeyError(text)):
+        assert not is_exhausted(other)
+        assert not device_errors.is_lost(other)
+        assert not device_errors.is_unsupported(other)
 
 
 @pytest.mark.parametrize("stage", ["inputs", "model", "finish"])

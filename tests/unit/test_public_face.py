@@ -49,15 +49,15 @@ FACE = {
 INSIDE = {
     "client.MatteClient": """
         close connect drop_clean_plate held_clean_plates hold_clean_plate load_model matte models
-        ping shutdown status submit unload_model""",
+        ping release shutdown status submit unload_model""",
     "client.MatteHandle": "cancel done frame result",
     "client.Matte": """
-        alpha clean_plate_digest degraded digest error foreground frame model notes premultiplied
-        refinement timings""",
+        alpha clean_plate_digest degraded device digest error foreground frame model notes
+        premultiplied refinement timings""",
     "errors.MattebridgeError": "code default_retry exit_status",
     "hosts.request.ShotSettings": """
         alignment colorspace exact foreground held_clean_plate match_exposure model nonfinite
-        overscan params plate_alpha precision settings""",
+        overscan params plate_alpha precision premultiply settings""",
     "hosts.request.ScratchFiles": """
         alpha_hint clean_plate core_matte files garbage_matte hint_channel plate""",
     "hosts.request.MadeFrame": "degraded found frame key path view",

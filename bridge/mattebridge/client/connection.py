@@ -292,6 +292,14 @@ class MatteClient:
         """Drop a model from the daemon's memory."""
         return list(self._ask("models_unload", timeout_s=timeout_s, model=model)["models"])
 
+    def release(self, timeout_s: float = 300.0) -> list[dict[str, Any]]:
+        """Give back the memory of the devices (models, caches); the daemon and its sessions stay.
+
+        Frames that are being computed are finished first; the next one loads its model again.
+        Returns what was held: device, resident_bytes, models (name to bytes) of each worker.
+        """
+        return list(self._ask("release", timeout_s=timeout_s)["workers"])
+
     def shutdown(self, *, if_unused: bool = False, user: str = protocol.BY_HAND) -> bool:
         """Ask the daemon to drain and stop; False when `if_unused` and it is in use.
 

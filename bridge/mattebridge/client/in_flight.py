@@ -144,6 +144,7 @@ class InFlight:
             model=reply.get("model", ""),
             digest=reply.get("digest", ""),
             clean_plate_digest=reply.get("clean_plate_digest", ""),
+            device=reply.get("device", ""),
             degraded=tuple(reply.get("degraded", ())),
             notes=reply.get("notes", {}),
             timings={**reply.get("timings", {}), **self.timings},

@@ -20,9 +20,9 @@ class Matte:
     (H, W, 4), foreground * alpha and alpha. error, refinement: (H, W, 1), where a model gives
     them. Top row first; float32 unless asked otherwise; colours in the plate's colour space
     unless `output_colorspace` asked for another. `clean_plate_digest` is that of the held clean
-    plate, where the frame named one (as in `held_clean_plates`). `degraded` lists what is less than
-    was asked for, `notes` what the engine did (alignment, exposure, non-finite counts), `timings`
-    milliseconds.
+    plate, where the frame named one (as in `held_clean_plates`). `device` computed it. `degraded`
+    lists what is less than was asked for, `notes` what the engine did (alignment, exposure,
+    non-finite counts), `timings` milliseconds.
     """
 
     alpha: Optional[Pixels] = None
@@ -34,6 +34,7 @@ class Matte:
     model: str = ""
     digest: str = ""
     clean_plate_digest: str = ""
+    device: str = ""
     degraded: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)

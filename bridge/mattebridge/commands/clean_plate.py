@@ -9,8 +9,9 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
+from mattebridge.commands.options import DEINTERLACE
 from mattebridge.commands.terminal import drop_lost_terminal, ending_signals
 from mattebridge.errors import Cancelled, InputsError, OutputExistsError, UsageError
 from mattebridge.wire.params import COLORSPACES
@@ -72,6 +73,7 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--alpha-hint", metavar="P", help="rough mattes: pixels that they cover are not used"
     )
+    command.add_argument("--deinterlace", action="store_true", help=DEINTERLACE)
     command.add_argument("--no-align", action="store_true", help="the camera is known not to move")
     command.add_argument(
         "--colorspace",
@@ -118,7 +120,7 @@ def run_clean_plate(options: argparse.Namespace) -> int:
     files = _files(options)
     used = [source for entry in files for source in entry.files.values()]
     _check_output(options, [path_of(source) for source in used])
-    shot = _ShotOnDisk(files, options.colorspace)
+    shot = _ShotOnDisk(files, options)
     numbers = [entry.frame for entry in files]
     reference = None if options.reference is None else numbers.index(options.reference)
     with _ends_on_sigterm():
@@ -143,10 +145,13 @@ def run_clean_plate(options: argparse.Namespace) -> int:
 def _files(options: argparse.Namespace) -> list[FrameInputs]:
     """The frames to use: evenly spaced among those asked for, and the reference."""
     from mattebridge.image_io.sequences import find_frames, match_frames, parse_frames
+    from mattebridge.shot.videos import refuse_without_video
 
     inputs = {"plate": find_frames(options.shot)}
     if options.alpha_hint:
         inputs["alpha_hint"] = find_frames(options.alpha_hint, role="alpha_hint")
+    if options.deinterlace:
+        refuse_without_video(inputs.values())
     wanted = parse_frames(options.frames) if options.frames else list(inputs["plate"].files)
     must = [] if options.reference is None else [options.reference]
     if must and options.reference not in wanted:
@@ -168,10 +173,11 @@ def _evenly(frames: Sequence[int], most: int, must: Sequence[int]) -> list[int]:
 class _ShotOnDisk:
     """Frames and hints from disk as `make_clean_plate` takes them, read when they are needed."""
 
-    def __init__(self, files: Sequence[FrameInputs], colorspace: Optional[str]) -> None:
+    def __init__(self, files: Sequence[FrameInputs], options: argparse.Namespace) -> None:
         from mattebridge.image_io.sources import Pictures
 
-        self._files, self._colorspace, self._pictures = files, colorspace, Pictures()
+        self._files, self._colorspace = files, options.colorspace
+        self._pictures = Pictures(deinterlace=options.deinterlace)
 
     def light(self, index: int) -> FloatImage:
         """(H, W, 3) float32, scene-linear."""

@@ -1,4 +1,4 @@
-"""`mattebridge serve`, `status` and `stop`: the daemon from the command line."""
+"""`mattebridge serve`, `status`, `release` and `stop`: the daemon from the command line."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ examples:
 
 
 def add_parsers(commands: Any, reached: argparse.ArgumentParser) -> None:
-    """The grammar of `mattebridge serve`, `status` and `stop`."""
+    """The grammar of `mattebridge serve`, `status`, `release` and `stop`."""
     _add_serve(commands, reached)
     _add_status(commands, reached)
+    _add_release(commands, reached)
     _add_stop(commands, reached)
 
 
@@ -86,6 +87,21 @@ def _print_other_version(options: argparse.Namespace, refusal: MattebridgeError)
     return 0
 
 
+def run_release(options: argparse.Namespace) -> int:
+    """`mattebridge release`: what each worker gave back; 0 also when no daemon runs."""
+    from mattebridge.client import MatteClient
+    from mattebridge.commands.tables import released_text
+
+    try:
+        client = MatteClient.connect(options.instance, name="release")
+    except ConnectionFailed:
+        print("mattebridge: no daemon runs, so no memory is held")
+        return 0
+    with client:
+        print(released_text(client.release(timeout_s=options.timeout)))
+    return 0
+
+
 def run_stop(options: argparse.Namespace) -> int:
     """`mattebridge stop`: 0 also when no daemon runs, or when others keep it running."""
     from mattebridge.daemon import control
@@ -110,7 +126,10 @@ def _add_serve(commands: Any, reached: argparse.ArgumentParser) -> None:
     command.set_defaults(run=run_serve)
     command.add_argument("--detach", action="store_true", help="in the background")
     command.add_argument(
-        "--devices", default="auto", metavar="D", help="cpu, cuda:0,cuda:1 or auto (default)"
+        "--devices",
+        default="auto",
+        metavar="D",
+        help="cpu, or GPUs: cuda:0,cuda:1 (ROCm too); auto (default)",
     )
     command.add_argument(
         "--idle-exit", metavar="S", type=seconds, help="stop after S seconds without work"
@@ -134,6 +153,24 @@ def _add_status(commands: Any, reached: argparse.ArgumentParser) -> None:
     )
     command.set_defaults(run=run_status)
     command.add_argument("--json", action="store_true", help="everything, for programs")
+
+
+def _add_release(commands: Any, reached: argparse.ArgumentParser) -> None:
+    command = commands.add_parser(
+        "release",
+        parents=[reached],
+        help="give the GPU's memory to other programs",
+        description="Drop models and caches from the memory of all devices, and keep the daemon."
+        " Frames that are being computed are finished first; the next frame loads its model again.",
+    )
+    command.set_defaults(run=run_release)
+    command.add_argument(
+        "--timeout",
+        metavar="S",
+        type=seconds,
+        default=300.0,
+        help="how long to wait for running frames (default 300)",
+    )
 
 
 def _add_stop(commands: Any, reached: argparse.ArgumentParser) -> None:

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 DEFAULT_MEMORY_MIB = 1024
 # The render parameters by the group of their option; all others are keying.
 INPUT_PARAMS = ("colorspace", "plate_alpha")
-OUTPUT_PARAMS = ("output_colorspace",)
+OUTPUT_PARAMS = ("output_colorspace", "premultiply")
 # Where a job has another default than a request, and so another help.
 HELP_OF_A_JOB = {
     "colorspace": "of the plate (default: EXR and float TIFF linear, 8- and 16-bit srgb)",
     "output_colorspace": "colours in EXR and float TIFF (default: linear)",
 }
+DEINTERLACE = "videos: make whole pictures of those that are marked as interlaced"
 
 
 def add_inputs(command: argparse.ArgumentParser) -> None:
@@ -54,6 +55,7 @@ def add_inputs(command: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--clean-plate-layer", metavar="NAME", help="the same for the clean plate")
     group.add_argument("--hint-layer", metavar="NAME", help="the same for hints and mattes")
+    group.add_argument("--deinterlace", action="store_true", help=DEINTERLACE)
     group.add_argument(
         "--frames",
         metavar="RANGE",

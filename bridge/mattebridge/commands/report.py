@@ -148,7 +148,7 @@ def _drawn(shot: Shot, wanted: Sequence[int]) -> dict[int, FramePictures]:
     given = str(shot.settings.get("colorspace", ""))
     space = given if given in COLORSPACES else ""
     entries = {entry.frame: entry for entry in shot.entries}
-    reader = Pictures()
+    reader = Pictures(deinterlace=bool(shot.settings.get("deinterlace")))
     try:
         return draw(
             [entries[frame] for frame in wanted],

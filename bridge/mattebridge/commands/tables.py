@@ -1,4 +1,4 @@
-"""The tables of `mattebridge status`, `models` and `plates`, from what the daemon replies."""
+"""The texts of `mattebridge status`, `release`, `models`, `plates`, of what the daemon replies."""
 
 from __future__ import annotations
 
@@ -25,10 +25,27 @@ def status_table(status: Mapping[str, Any]) -> str:
     lines.append(f"  {'memory':<9} {_memory(status.get('memory', {}))}")
     lines.append(f"  {'models':<9} {_models(status.get('models', []))}")
     lines += ["", *_workers(status.get("workers", []))]
+    lines += [f"  note: {one_line(str(note))}" for note in status.get("notes", [])]
     lines += ["", *_sessions(status.get("sessions", []))]
     if status.get("plates"):
         lines += ["", clean_plates_table(status["plates"])]
     return "\n".join(lines)
+
+
+def released_text(workers: Sequence[Mapping[str, Any]]) -> str:
+    """What each worker gave back, a line each."""
+    lines = [
+        one_line(
+            f"mattebridge: {worker.get('device', '?')} gave back"
+            f" {megabytes(worker.get('resident_bytes'))} ({_models_held(worker)})"
+        )
+        for worker in workers
+    ]
+    return "\n".join(lines) or "mattebridge: no worker held memory"
+
+
+def _models_held(worker: Mapping[str, Any]) -> str:
+    return ", ".join(map(str, worker.get("models", {}))) or "no models"
 
 
 def models_table(models: Sequence[Mapping[str, Any]]) -> str:

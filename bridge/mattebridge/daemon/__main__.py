@@ -12,7 +12,6 @@ from typing import Optional
 
 def main(arguments: Optional[list[str]] = None) -> int:
     """Run the front; returns the exit status, 17 when another daemon holds the lock."""
-    from mattebridge.daemon.devices import find_devices
     from mattebridge.daemon.front import ALREADY_RUNNING, serve
     from mattebridge.daemon.limits import Limits
     from mattebridge.errors import MattebridgeError
@@ -29,7 +28,7 @@ def main(arguments: Optional[list[str]] = None) -> int:
     try:
         status = serve(
             options.folder,
-            find_devices(options.devices),
+            options.devices,
             Limits(idle_exit_s=options.idle_exit, parent_pid=options.parent),
             to_terminal=options.foreground,
             user=options.user,

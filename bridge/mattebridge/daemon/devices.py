@@ -1,34 +1,37 @@
 """Which devices the daemon serves from, and whether each of them computes.
 
     cpu                      needs no check
-    cuda:0, cuda:1, ...      tried with one small product before the daemon starts, and by each
-                             worker before it takes requests
-    auto                     every CUDA device that torch sees, else the CPU
+    cuda:0, cuda:1, ...      CUDA and ROCm: tried with one small product before the daemon starts,
+    mps                      and by each worker before it takes requests
+    auto                     every GPU that computes, else the CPU, with a note of why
 
 The front never imports torch: what needs torch runs in a child process, `python -m
-mattebridge.daemon.devices NAME ...`, which prints why each device is unusable, as JSON.
+mattebridge.daemon.devices`, which prints as JSON either why named devices are unusable
+(`NAME ...`), or which devices there are (`auto`; device_search.py). A device that is named and
+cannot compute is refused; under `auto` it is left out, and `status` says so.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from typing import Optional
+from typing import Any, Optional
 
 from mattebridge.errors import UsageError, one_line
-
-log = logging.getLogger(__name__)
+from mattebridge.wire import oslayer
 
 AUTO = "auto"
+CPU = "cpu"
+CHILD = "mattebridge.daemon.devices"
 _CPU = re.compile(r"cpu(:\d+)?\Z")
+# Only where one of these exists can torch have a GPU: NVIDIA, WSL, AMD (ROCm).
+DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 # torch takes seconds to load, on a busy machine or a network drive much longer.
 CHECK_LIMIT_S = 120.0
-COUNT_LIMIT_S = 60.0
 MAX_REASON = 300
 
 
@@ -40,26 +43,15 @@ def named_devices(wanted: str) -> list[str]:
     return names
 
 
-def find_devices(wanted: str) -> list[str]:
-    """The devices to serve from, `auto` resolved; those that are named are not checked here."""
+def known_devices(wanted: str) -> Optional[list[str]]:
+    """The devices to serve from; None where torch must be asked which there are.
+
+    Those that are named are not checked here.
+    """
     if wanted != AUTO:
         return named_devices(wanted)
-    if not any(os.path.exists(path) for path in ("/dev/nvidiactl", "/dev/dxg")):
-        return ["cpu"]
-    ask = "import torch; print(torch.cuda.device_count())"
-    try:
-        answer = subprocess.run(
-            [sys.executable, "-c", ask],
-            capture_output=True,
-            timeout=COUNT_LIMIT_S,
-            check=True,
-            cwd="/",
-        )
-        count = int(answer.stdout.split()[-1])
-    except (OSError, ValueError, IndexError, subprocess.SubprocessError):
-        log.warning("a CUDA driver is installed, but torch cannot use it: serving on the CPU")
-        count = 0
-    return [f"cuda:{index}" for index in range(count)] or ["cpu"]
+    has_driver = sys.platform == "darwin" or any(os.path.exists(path) for path in DRIVERS)
+    return None if has_driver else [CPU]
 
 
 def check_named(wanted: str, *, option: str = "--devices") -> None:
@@ -94,20 +86,26 @@ def reason_against(name: str) -> Optional[str]:
         ones = torch.ones(8, 8, device=name)
         total = float((ones @ ones).sum())
     except Exception as error:
-        first = str(error).strip().split("\n", 1)[0] or type(error).__name__
-        return one_line(f"{first} ({_seen(torch.__version__, torch.cuda)})", MAX_REASON)
+        return f"{first_line(error)} ({_seen(torch)})"
     return None if total == 512.0 else f"a product of ones came out as {total:g}, not 512"
 
 
-def _seen(version: str, cuda: object) -> str:
-    count = cuda.device_count() if cuda.is_available() else 0  # type: ignore[attr-defined]
-    return f"torch {version} sees {count} CUDA devices"
+def first_line(error: BaseException) -> str:
+    """What an error says, without the advice for programmers that torch adds in further lines."""
+    first = str(error).strip().split("\n", 1)[0] or type(error).__name__
+    return one_line(first, MAX_REASON)
+
+
+def _seen(torch: Any) -> str:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    kind = "ROCm" if torch.version.hip else "CUDA"
+    return f"torch {torch.__version__} sees {count} {kind} devices"
 
 
 def _ask_child(names: Sequence[str]) -> dict[str, str]:
     try:
         answer = subprocess.run(
-            [sys.executable, "-m", "mattebridge.daemon.devices", *names],
+            [sys.executable, "-m", CHILD, *names],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=CHECK_LIMIT_S,
@@ -125,11 +123,34 @@ def _ask_child(names: Sequence[str]) -> dict[str, str]:
         return dict.fromkeys(names, one_line(f"the check failed: {error}", MAX_REASON))
 
 
+# -- in the child ---------------------------------------------------------------------------------
+
+
 def main(names: Sequence[str]) -> int:
-    """Print the devices that cannot be used, with the reason, as one line of JSON."""
-    reasons = {name: reason_against(name) for name in names}
-    print(json.dumps({name: reason for name, reason in reasons.items() if reason}))
+    """Print as one line of JSON what is found of these devices, or with `auto` of all."""
+    if list(names) == [AUTO]:
+        oslayer.current().die_with_parent()
+        print(json.dumps(_every_device()))
+    else:
+        print(json.dumps(_reasons(names)))
     return 0
+
+
+def _every_device() -> dict[str, Any]:
+    """`devices`: those that compute. `reasons`: why the others do not. `seen`: what torch is."""
+    import torch
+
+    names = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        names.append("mps")
+    reasons = _reasons(names)
+    usable = [name for name in names if name not in reasons]
+    return {"devices": usable, "reasons": reasons, "seen": _seen(torch)}
+
+
+def _reasons(names: Sequence[str]) -> dict[str, str]:
+    reasons = {name: reason_against(name) for name in names}
+    return {name: reason for name, reason in reasons.items() if reason}
 
 
 if __name__ == "__main__":

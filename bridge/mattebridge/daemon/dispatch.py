@@ -4,6 +4,10 @@
 
 The front never waits for a worker. A worker that dies or is too slow is replaced, and the request
 it had gets an error; a request whose deadline passes is answered at once, wherever it is.
+
+The first worker starts with the daemon, so that the first frame need not wait for it; each further
+one when a frame waits that no other is about to take. An idle worker takes the next frame at once,
+the first in the list before the others, so that those that are not needed stay idle and end.
 """
 
 from __future__ import annotations
@@ -11,13 +15,16 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Optional
 
+from mattebridge.daemon.devices import CPU
 from mattebridge.daemon.leases import ArenaRecord, Lease, Request
 from mattebridge.daemon.limits import Limits
 from mattebridge.daemon.loop import Loop
 from mattebridge.daemon.queue import FairQueue
+from mattebridge.daemon.release import Releases
 from mattebridge.daemon.replies import Replies
 from mattebridge.daemon.status import Tally
 from mattebridge.daemon.workers import WorkerProcess
@@ -42,31 +49,44 @@ class Dispatcher:
 
     def __init__(
         self,
-        devices: Sequence[str],
         limits: Limits,
         loop: Loop,
         *,
         replies: Replies,
         tally: Tally,
     ) -> None:
-        self._limits, self._replies, self._tally = limits, replies, tally
+        self._limits, self._loop, self._replies, self._tally = limits, loop, replies, tally
         self.queue: FairQueue[Request] = FairQueue(limits.batch_ageing_s)
-        self.workers = [
-            WorkerProcess(
-                device,
-                limits,
-                loop,
-                on_message=self._receive,
-                on_death=self._worker_died,
-            )
-            for device in devices
-        ]
-        self.last_frame_at = self._last_work = time.monotonic()
+        self.workers: list[WorkerProcess] = []  # none as long as the devices are not known
+        self.notes: list[str] = []  # what the owner of the machine should know, for the status
+        self._may_fall_back = self._one_was_ready = False
+        self._releases = Releases(replies)
+        self.last_frame_at = time.monotonic()
 
-    def start(self) -> None:
-        """Start all workers."""
-        for worker in self.workers:
-            worker.start(time.monotonic())
+    def serve_from(self, devices: Sequence[str], notes: Sequence[str], *, chosen: bool) -> None:
+        """Begin to serve from these devices; called once.
+
+        chosen: the daemon chose them, and may serve from the CPU where none of them computes.
+        """
+        self.notes += notes
+        self._may_fall_back = chosen and CPU not in devices
+        self._add_workers(devices)
+        self._dispatch(time.monotonic())
+
+    def _add_workers(self, devices: Sequence[str]) -> None:
+        for place, device in enumerate(devices):
+            before = devices[:place].count(device)
+            self.workers.append(
+                WorkerProcess(
+                    device,
+                    self._limits,
+                    self._loop,
+                    name=f"{device}#{before + 1}" if before else device,
+                    workers=len(devices),
+                    on_message=self._receive,
+                    on_death=self._worker_died,
+                )
+            )
 
     def stop(self) -> None:
         """Kill and reap all workers; their requests are answered by the caller."""
@@ -82,7 +102,8 @@ class Dispatcher:
     @property
     def failed(self) -> bool:
         """Whether no worker will be started again."""
-        return all(worker.state == "failed" for worker in self.workers)
+        states = {worker.state for worker in self.workers}
+        return states == {"failed"}
 
     # -- in -----------------------------------------------------------------------------------
 
@@ -111,8 +132,13 @@ class Dispatcher:
             worker.cancel(request)
         return "running"
 
+    def release(self, request: Request) -> None:
+        """End every worker when its request has ended, and reply when all of them have."""
+        self._releases.add(request, self.workers)
+
     def drop(self, lease: Lease) -> None:
         """A lease has ended: drop its waiting requests, stop its running one."""
+        self._releases.drop(lease)
         for request in self.queue.take_if(lambda request: request.lease is lease):
             request.answered = True
             self._replies.finish(request, "cancelled", {})
@@ -149,6 +175,7 @@ class Dispatcher:
         self._expire(now)
         for worker in self.workers:
             worker.tick(now)
+        self._releases.tick()
         self._dispatch(now)
         self._retire_idle_workers(now)
 
@@ -162,21 +189,17 @@ class Dispatcher:
                 self._replies.answer_early(running, _deadline_error(running, started=True))
 
     def _retire_idle_workers(self, now: float) -> None:
-        if any(worker.state == "busy" for worker in self.workers) or len(self.queue):
-            self._last_work = now
-        elif now - self._last_work > self._limits.worker_idle_s:
-            for worker in self.workers:
+        for worker in self.workers:
+            if now - worker.last_progress > self._limits.worker_idle_s:
                 worker.retire()
 
     # -- to a worker --------------------------------------------------------------------------
 
     def _dispatch(self, now: float) -> None:
-        """Send waiting requests to idle workers; start workers that do not run."""
+        """Send waiting requests to idle workers; start workers for those that no one takes."""
         for worker in self.workers:
-            if worker.state == "absent" and (len(self.queue) or worker.failures):
-                worker.start(now)
             while worker.state == "idle":
-                request = self.queue.pop(now, worker.device)
+                request = self.queue.pop(now, worker.name)
                 if request is None:
                     break
                 if request.expired(now):
@@ -185,13 +208,28 @@ class Dispatcher:
                 request.started = now
                 worker.send_request(request, *_job(request))
 
+        self._start_workers(now)
+
+    def _start_workers(self, now: float) -> None:
+        # One that ends for `release` starts again as soon as it has ended.
+        starting = sum(worker.state in ("starting", "retiring") for worker in self.workers)
+        waiting = Counter(request.device for request in self.queue)
+        missing = waiting[None] - starting
+        if not self._one_was_ready:
+            missing = max(missing, 1 - starting)
+        for worker in self.workers:
+            wanted = missing > 0 or waiting[worker.name] or worker.failures
+            if worker.state == "absent" and wanted and worker.start(now):
+                missing -= 1
+
     # -- from a worker ------------------------------------------------------------------------
 
     def _receive(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
         op, now = message["op"], time.monotonic()
         if op == "ready":
+            self._one_was_ready = True
             worker.ready(message["models"], message["memory"])
-            log.info("worker %s ready: warm_up_ms=%d", worker.device, message["warm_up_ms"])
+            log.info("worker %s ready: warm_up_ms=%d", worker.name, message["warm_up_ms"])
         elif op == "unusable":
             worker.give_up(message["reason"])
         elif worker.request is None or message.get("job") != worker.request.job:
@@ -234,21 +272,34 @@ class Dispatcher:
 
     def _worker_died(self, worker: WorkerProcess, request: Optional[Request]) -> None:
         if request is not None:
-            error = _lost(given_up=worker.state == "failed")
+            error = _lost(given_up=worker.state == "failed" and not worker.unusable)
             if request.group is not None:
                 self._replies.finish_part(request, failure=protocol.error_fields(error))
             else:
                 self._replies.fail(request, error)
+        if self.failed and self._may_fall_back and all(w.unusable for w in self.workers):
+            self._fall_back()
         if self.failed:
             self.fail_waiting(self._all_failed())
 
+    def _fall_back(self) -> None:
+        """None of the devices that the daemon chose computes: serve from the CPU, and say so."""
+        self._may_fall_back, self._one_was_ready = False, False
+        self.notes.append(f"no GPU can be used ({self._reasons()}): serving on the CPU")
+        log.warning("%s", self.notes[-1])
+        self._add_workers([CPU])
+        self._dispatch(time.monotonic())
+
     def _all_failed(self) -> WorkerLostError:
-        reasons = "; ".join(f"{worker.device}: {worker.reason}" for worker in self.workers)
         return WorkerLostError(
-            f"every worker stays down ({one_line(reasons, 600)}): see the daemon's log, then stop "
+            f"every worker stays down ({self._reasons()}): see the daemon's log, then stop "
             "and start it, with devices that work",
             retry=False,
         )
+
+    def _reasons(self) -> str:
+        reasons = (f"{worker.name}: {worker.reason}" for worker in self.workers)
+        return one_line("; ".join(reasons), 600)
 
 
 def _job(request: Request) -> tuple[dict[str, Any], list[tuple[int, int]]]:

@@ -1,7 +1,8 @@
 """A bound on the memory that a message without an end can take.
 
 ZeroMQ collects all parts of a message before the front sees the first, and has no limit for their
-number. So the front looks at its own memory a few times a second. When that has grown by more than
+number: its limits are for the bytes of one part and for the number of complete messages. So the
+front looks at its own memory a few times a second. When that has grown by more than
 it ever needs, the connections of the control socket that are sending at this moment are closed:
 ZeroMQ then drops what it has collected for them. A client that was closed by mistake connects again
 by itself. Where nothing is being sent and the memory is still beyond a hard limit, all of them are.

@@ -19,9 +19,12 @@ import logging
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
+from mattebridge.daemon.device_search import DeviceSearch
+from mattebridge.daemon.devices import known_devices
 from mattebridge.daemon.dispatch import Dispatcher
 from mattebridge.daemon.doorkeeper import Doorkeeper, reserved_descriptors
 from mattebridge.daemon.flood_guard import FloodGuard
@@ -56,7 +59,7 @@ class Front:
         self,
         runtime: Runtime,
         limits: Limits,
-        devices: list[str],
+        devices: str,
         user: str = protocol.BY_HAND,
     ) -> None:
         epoch = int.from_bytes(os.urandom(6), "big")
@@ -75,9 +78,7 @@ class Front:
         self._door.add_user(user)
         self._mail = Mailbox(runtime.folder, epoch=epoch, outbox_s=limits.outbox_s)
         self._replies = Replies(self._mail, self._door, self._tally, freed=self._memory_freed)
-        self._dispatcher = Dispatcher(
-            devices, limits, self._loop, replies=self._replies, tally=self._tally
-        )
+        self._dispatcher = Dispatcher(limits, self._loop, replies=self._replies, tally=self._tally)
         self._clean_plates = HeldCleanPlates(limits.plate_bytes)
         self._status = Status(
             runtime.folder,
@@ -87,6 +88,7 @@ class Front:
             workers=self._dispatcher.workers,
             clean_plates=self._clean_plates,
             tally=self._tally,
+            notes=self._dispatcher.notes,
         )
         self._operations = Operations(
             door=self._door,
@@ -97,6 +99,8 @@ class Front:
             helper=helper,
             drain=self._drain,
         )
+        self._known_devices = known_devices(devices)
+        self._search = DeviceSearch(self._loop, partial(self._dispatcher.serve_from, chosen=True))
         self._flood_guard = FloodGuard(runtime.folder / CTL)
         self._draining_until: Optional[float] = None
         self._why_draining = ""
@@ -133,13 +137,17 @@ class Front:
         self._door.open()
         self._runtime.bound()
         log.info("serving in %s: pid=%d version=%s", self._runtime.folder, os.getpid(), __version__)
-        self._dispatcher.start()
+        if self._known_devices is None:
+            self._search.start()
+        else:
+            self._dispatcher.serve_from(self._known_devices, [], chosen=False)
 
     def _tick(self, now: float) -> None:
         self._last_tick = now
         self._watch_descriptors()
         self._tally.refused["endless_message"] += self._flood_guard.tick()
         self._door.tick(now)
+        self._search.tick(now)
         self._dispatcher.tick(now)
         for lease in list(self._door.leases.values()):
             self._replies.flush(lease, now)
@@ -197,6 +205,7 @@ class Front:
         return not (self._dispatcher.computes or waiting) or time.monotonic() > self._draining_until
 
     def _leave(self) -> None:
+        self._search.stop()
         self._dispatcher.stop()
         for lease in list(self._door.leases.values()):
             for request in list(lease.active.values()):
@@ -270,13 +279,16 @@ def _bug(reference: str) -> InternalError:
 
 def serve(
     folder: Path,
-    devices: list[str],
+    devices: str,
     limits: Limits,
     *,
     to_terminal: bool,
     user: str = protocol.BY_HAND,
 ) -> int:
-    """Run the daemon of this folder for its first user; 17 when another one holds the lock."""
+    """Run the daemon of this folder for its first user; 17 when another one holds the lock.
+
+    devices: as `--devices` gives them, `auto` included.
+    """
     check_reader()
     raise_descriptor_limit()
     runtime = Runtime(folder)

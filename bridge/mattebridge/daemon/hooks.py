@@ -11,7 +11,8 @@ of a file that holds such a list and is read again at every stage:
     inputs=hang            never ends, ignores cancels; `hang:/path` writes /path.reached
     align=gate:/path       writes /path.reached and waits while /path exists (a cancel ends that)
     model=deaf:/path       the same, ignores cancels
-    model=sticky           a CUDA error that is not about memory
+    model=lost             a CUDA error that is not about memory
+    model=unsupported      a CUDA error of a card that this torch has no code for
     model=oom              the memory is exhausted
     model=babble           sends the front a record that is not a message
 
@@ -112,8 +113,10 @@ def _act(
         os._exit(int(hook.argument or 1))
     elif hook.action == "raise":
         raise ZeroDivisionError("asked for by a test hook")
-    elif hook.action == "sticky":
+    elif hook.action == "lost":
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
+    elif hook.action == "unsupported":
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
     elif hook.action == "oom":
         raise MemoryError("asked for by a test hook")
     elif hook.action == "babble":

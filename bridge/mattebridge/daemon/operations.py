@@ -116,10 +116,23 @@ class Operations:
         self._ask_workers(lease, message, [None])
 
     def models_load(self, lease: Lease, message: dict[str, Any]) -> None:
-        """Load or unload a model on every device."""
+        """Load a model on every device, or unload it wherever it may be loaded."""
         workers = self._dispatcher.workers
-        devices = [worker.device for worker in workers if worker.state != "failed"]
-        self._ask_workers(lease, message, devices)
+        loading = message["op"] == "models_load"
+        devices = [w.name for w in workers if w.state != "failed" and (loading or w.pid)]
+        # None: as long as the devices are not known, and where no process has loaded anything.
+        self._ask_workers(lease, message, devices or [None])
+
+    def release(self, lease: Lease, message: dict[str, Any]) -> None:
+        """Give back the memory of all devices; frames that are computed are finished first."""
+        if self._replies.repeat(lease, message):
+            return
+        if self._door.draining:
+            raise stopping()
+        _check_not_many(lease)
+        request = Request(lease, message, time.monotonic())
+        lease.active[request.id] = request
+        self._dispatcher.release(request)
 
     def _ask_workers(
         self, lease: Lease, message: dict[str, Any], devices: Sequence[Optional[str]]
@@ -128,12 +141,7 @@ class Operations:
         if self._replies.repeat(lease, message):
             return
         self._check_accepts()
-        out = sum(request.arena is None for request in lease.active.values())
-        if out >= MODEL_REQUESTS_A_SESSION:
-            raise BusyError(
-                f"{out} model requests of this session are not answered yet: wait for them",
-                retry_after_ms=RETRY_AFTER_MS,
-            )
+        _check_not_many(lease)
         now, group = time.monotonic(), Group(len(devices))
         parts = [Request(lease, message, now, device=device) for device in devices]
         for part in parts:
@@ -215,11 +223,21 @@ class Operations:
         "models_list": models_list,
         "models_load": models_load,
         "models_unload": models_load,
+        "release": release,
         "plate_put": plate_put,
         "plate_list": plate_list,
         "plate_drop": plate_drop,
         "shutdown": shutdown,
     }
+
+
+def _check_not_many(lease: Lease) -> None:
+    out = sum(request.arena is None for request in lease.active.values())
+    if out >= MODEL_REQUESTS_A_SESSION:
+        raise BusyError(
+            f"{out} model requests of this session are not answered yet: wait for them",
+            retry_after_ms=RETRY_AFTER_MS,
+        )
 
 
 def _free_arena(lease: Lease, message: dict[str, Any]) -> ArenaRecord:

@@ -58,22 +58,25 @@ class Status:
         workers: Sequence[WorkerProcess],
         clean_plates: HeldCleanPlates,
         tally: Tally,
+        notes: Sequence[str],
     ) -> None:
         self._folder, self._limits = folder, limits
         self._door, self._queue, self._workers = door, queue, workers
-        self._clean_plates, self._tally = clean_plates, tally
+        self._clean_plates, self._tally, self._notes = clean_plates, tally, notes
         self._started = time.monotonic()
 
     def state(self) -> str:
         """One word: draining, failed, degraded, starting, busy or ready."""
-        states = [worker.state for worker in self._workers]
+        states = {worker.state for worker in self._workers}
         if self._door.draining:
             return "draining"
-        if all(state == "failed" for state in states):
+        if not states:
+            return "starting"  # which devices there are is not known yet
+        if states == {"failed"}:
             return "failed"
         if "failed" in states:
             return "degraded"
-        if all(state in ("starting", "dying") for state in states):
+        if states <= {"starting", "dying", "absent"} and states != {"absent"}:
             return "starting"
         if len(self._queue) and "idle" not in states:
             return "busy"
@@ -113,6 +116,7 @@ class Status:
             "timings": self._tally.timings(),
             "memory": self._memory(),
             "plates": self._clean_plates.describe(),
+            "notes": list(self._notes),
             "refused": dict(self._tally.refused + self._door.refusals),
         }
 

@@ -21,11 +21,12 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
 import msgpack
 
-from mattebridge.daemon.devices import needs_check, reason_against
+from mattebridge.daemon.device_errors import is_lost, is_unsupported
+from mattebridge.daemon.devices import first_line, needs_check, reason_against
 from mattebridge.daemon.hooks import PROBE_MODEL, Hooks
 from mattebridge.daemon.link import Link, plain
 from mattebridge.errors import (
@@ -35,6 +36,7 @@ from mattebridge.errors import (
     OutOfMemoryError,
     one_line,
 )
+from mattebridge.models.memory import is_exhausted
 from mattebridge.wire import oslayer, protocol
 from mattebridge.wire.planes import Plane
 from mattebridge.wire.slots import SlotMap
@@ -45,8 +47,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Exit status after a CUDA error that makes the context unusable: the front starts a new process.
-STICKY_ERROR = 86
+# Exit status after an error that makes the context unusable: the front starts a new process.
+LOST_CONTEXT = 86
 WARM_UP_SIZE = 64
 # These bounds keep the model list short enough for one reply.
 MAX_LISTED_MODELS = 60
@@ -79,7 +81,7 @@ class Worker:
             log.error("the warm-up frame failed: %s", error.message)
         except Exception as error:
             log.exception("the warm-up frame failed")
-            self._end_if_sticky(error)
+            self._end_if_hopeless(error)
         self.link.send(
             op="ready",
             models=self._model_names(),
@@ -119,20 +121,24 @@ class Worker:
             self.link.send(op="cancelled", job=job)
         except MattebridgeError as error:
             self.link.send(op="failed", job=job, error=protocol.error_fields(error))
-        except MemoryError:
-            full = OutOfMemoryError("the machine does not have enough memory for this frame")
-            self.link.send(op="failed", job=job, error=protocol.error_fields(full))
         except Exception as error:
-            self._unknown(job, error)
+            self._failed(job, error)
         else:
             self.link.send(op="done", job=job, report=report, memory=self._memory())
         finally:
             self.link.finished(job)
 
+    def _failed(self, job: int, error: Exception) -> None:
+        if is_exhausted(error):
+            full = OutOfMemoryError("the machine does not have enough memory for this request")
+            self.link.send(op="failed", job=job, error=protocol.error_fields(full))
+        else:
+            self._unknown(job, error)
+
     def _unknown(self, job: int, error: Exception) -> None:
         reference = os.urandom(4).hex()
         log.error("ref=%s\n%s", reference, "".join(traceback.format_exception(error)))
-        self._end_if_sticky(error)
+        self._end_if_hopeless(error)
         failure = InternalError(
             "something went wrong while computing this frame; the daemon's log has the details "
             f"under ref={reference}",
@@ -140,11 +146,14 @@ class Worker:
         )
         self.link.send(op="failed", job=job, error=protocol.error_fields(failure))
 
-    def _end_if_sticky(self, error: Exception) -> None:
-        if is_sticky(error):
-            log.error("the CUDA context is lost: this worker exits")
+    def _end_if_hopeless(self, error: Exception) -> None:
+        """End the process after an error that every later frame would meet again."""
+        if is_unsupported(error):
+            give_up(self.link, first_line(error))
+        if is_lost(error):
+            log.error("the device's context is lost: this worker exits")
             sys.stderr.flush()
-            os._exit(STICKY_ERROR)
+            os._exit(LOST_CONTEXT)
 
     def _carry_out(self, message: dict[str, Any]) -> dict[str, Any]:
         operation = message["op"]
@@ -246,13 +255,6 @@ def _probe_report() -> dict[str, Any]:
     return {"model": PROBE_MODEL, "digest": "", "degraded": [], "notes": {}, "timings": {}}
 
 
-def is_sticky(error: BaseException) -> bool:
-    """Whether this error leaves the CUDA context unusable for every later frame."""
-    text = str(error)
-    about_memory = "out of memory" in text or "NOT_ENOUGH_WORKSPACE" in text
-    return isinstance(error, RuntimeError) and "CUDA error" in text and not about_memory
-
-
 def _readable(value: Any, depth: int = 1) -> Any:
     """The notes of a model, cut down to values that every client can read in a reply."""
     if hasattr(value, "tolist"):
@@ -269,6 +271,13 @@ def _readable(value: Any, depth: int = 1) -> Any:
     if isinstance(value, int) and -(2**63) <= value < 2**63:
         return value
     return one_line(str(value), MAX_NOTE_TEXT)
+
+
+def give_up(link: Link, reason: str) -> NoReturn:
+    """Report that the device cannot be used, and wait for the front to end this process."""
+    link.send(op="unusable", reason=reason)
+    while True:
+        link.next()
 
 
 def main(arguments: Optional[list[str]] = None) -> int:
@@ -289,8 +298,7 @@ def main(arguments: Optional[list[str]] = None) -> int:
     link = Link(oslayer.current().inherited(options.link))
     reason = reason_against(options.device) if needs_check(options.device) else None
     if reason is not None:
-        link.send(op="unusable", reason=reason)
-        link.next()  # the front ends this process
+        give_up(link, reason)
     worker = Worker(link, options.device)
     worker.warm_up()
     while True:

@@ -1,5 +1,7 @@
 """The workers: one child process a device, started, watched, killed and replaced.
 
+Several on one machine share its processors: each computes with its share of the threads.
+
     absent -> starting -> idle <-> busy          a process that ends is reaped before its request
                  |          |        |           is answered: until then it could still write into
                  +----------+--------+-> dying   the arena of that request
@@ -47,6 +49,8 @@ MAX_REASON = 300
 # processors that other programs use too (the clients that read and encode frames) this takes ten
 # times as long as the frame itself. Threads that sleep while they wait cost almost nothing.
 WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+# torch and what else uses OpenMP, numpy, OpenCV.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 
 
 class WorkerProcess:
@@ -58,10 +62,14 @@ class WorkerProcess:
         limits: Limits,
         loop: Loop,
         *,
+        name: str,
+        workers: int,
         on_message: Callable[[WorkerProcess, dict[str, Any]], None],
         on_death: Callable[[WorkerProcess, Optional[Request]], None],
     ) -> None:
         self.device = device
+        self.name = name  # of the worker: the device, and a number where it is not its only one
+        self.unusable = False  # whether its device cannot compute
         self.state = "absent"
         self.request: Optional[Request] = None
         self.failures = 0
@@ -69,15 +77,18 @@ class WorkerProcess:
         self.restarts = -1
         self.frames = 0
         self.memory: dict[str, Any] = {}
+        self.held: dict[str, Any] = {}  # what the last process held before it ended
         self.models: list[dict[str, Any]] = []
         self.last_progress = time.monotonic()
         self._limits, self._loop = limits, loop
+        self._environment = {**WORKER_ENVIRONMENT, **thread_environment(workers)}
         self._on_message, self._on_death = on_message, on_death
         self._process: Optional[subprocess.Popen[bytes]] = None
         self._link: Optional[Connection] = None
         self._stderr = -1
         self._known: set[int] = set()
         self._to_forget: list[int] = []  # sent when the worker is idle
+        self._releasing = False
         self._not_before = 0.0
         self._times: dict[tuple[Any, ...], deque[float]] = {}
 
@@ -88,20 +99,21 @@ class WorkerProcess:
 
     # -- the process --------------------------------------------------------------------------
 
-    def start(self, now: float) -> None:
-        """Start the process, unless it runs or the pause after a failure is not over."""
+    def start(self, now: float) -> bool:
+        """Start the process, unless it runs or the pause after a failure is not over; whether."""
         if self.state != "absent" or now < self._not_before:
-            return
+            return False
         try:
             self._spawn()
         except OSError as error:
-            log.error("worker %s cannot be started: %s", self.device, error)
+            log.error("worker %s cannot be started: %s", self.name, error)
             self._not_before = now + BACKOFF_LIMIT_S
-            return
+            return False
         self._known, self._to_forget = set(), []
         self.state, self.last_progress = "starting", now
         self.restarts += 1
-        log.info("worker %s started: pid=%d", self.device, self.pid)
+        log.info("worker %s started: pid=%d", self.name, self.pid)
+        return True
 
     def _spawn(self) -> None:
         front_end, worker_end = oslayer.current().pair(LINK_BUFFER_BYTES)
@@ -126,7 +138,7 @@ class WorkerProcess:
                 stderr=write_end,
                 pass_fds=[worker_end.fileno()],
                 cwd="/",
-                env={**WORKER_ENVIRONMENT, **os.environ},
+                env={**self._environment, **os.environ},
             )
         except OSError:
             front_end.close()
@@ -144,7 +156,7 @@ class WorkerProcess:
         """Kill the process now; its request is answered when it has been reaped."""
         if self._process is None or self.state == "dying":
             return
-        log.warning("worker %s is killed: %s", self.device, why)
+        log.warning("worker %s is killed: %s", self.name, why)
         self.state = "dying"
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGKILL)
@@ -165,23 +177,24 @@ class WorkerProcess:
         self._close_link()
         retired = self.state == "retiring"
         self._process, self.request, self.state = None, None, "absent"
+        self._releasing, self.held, self.memory = False, self.memory, {}
         if retired:
-            log.info("worker %s released", self.device)
+            log.info("worker %s ended: its memory is free", self.name)
             return
         self.failures += 1
         pause_s = min(BACKOFF_LIMIT_S, BACKOFF_S * 2 ** (self.failures - 1))
         self._not_before = now + (pause_s if self.failures > 1 else 0.0)
-        log.error("worker %s died: status=%d", self.device, process.returncode)
+        log.error("worker %s died: status=%d", self.name, process.returncode)
         if self.failures >= self._limits.restarts and not self.reason:
             self.reason = f"it failed {self.failures} times in a row; the daemon's log has why"
         if self.reason:
             self.state = "failed"
-            log.error("worker %s stays down: %s", self.device, self.reason)
+            log.error("worker %s stays down: %s", self.name, self.reason)
         self._on_death(self, request)
 
     def give_up(self, reason: str) -> None:
         """The device cannot be used: end the process and start no other one."""
-        self.reason = one_line(reason, MAX_REASON)
+        self.reason, self.unusable = one_line(reason, MAX_REASON), True
         self.kill(f"its device cannot be used: {self.reason}")
 
     def retire(self) -> None:
@@ -189,6 +202,17 @@ class WorkerProcess:
         if self.state == "idle":
             self.state = "retiring"
             self.send({"op": "exit"})
+
+    def release(self) -> None:
+        """`retire` now, or as soon as the process has started up or its request has ended."""
+        self._releasing = True
+        self.retire()
+
+    def _idle(self) -> None:
+        """The process has nothing to do: it takes requests, unless it is to end."""
+        self.state = "idle"
+        if self._releasing:
+            self.retire()
 
     def stage_limit_s(self) -> float:
         """How long a stage may take before the worker counts as hanging."""
@@ -208,7 +232,8 @@ class WorkerProcess:
     def ready(self, models: list[dict[str, Any]], memory: dict[str, Any]) -> None:
         """The process has started up: it takes requests."""
         self.models, self.memory = models, memory
-        self.state = "idle" if self.state == "starting" else self.state
+        if self.state == "starting":
+            self._idle()
 
     def send_request(
         self, request: Request, message: dict[str, Any], memories: list[tuple[int, int]]
@@ -229,7 +254,8 @@ class WorkerProcess:
             if self.request.op == "render":
                 self.frames += 1
             self.failures = 0
-        self.request, self.state = None, "idle"
+        self.request = None
+        self._idle()
         self.forget([])
 
     def cancel(self, request: Request) -> None:
@@ -279,7 +305,7 @@ class WorkerProcess:
         try:
             self._on_message(self, msgpack.unpackb(data, raw=False))
         except Exception:
-            log.exception("worker %s sent an invalid message", self.device)
+            log.exception("worker %s sent an invalid message", self.name)
             self.kill("it sent an invalid message")
 
     def _read_stderr(self) -> None:
@@ -296,7 +322,7 @@ class WorkerProcess:
             self._stderr = -1
             return
         for line in data.decode("utf-8", "replace").splitlines():
-            log.info("worker %s: %s", self.device, one_line(line))
+            log.info("worker %s: %s", self.name, one_line(line))
 
     def _close_link(self) -> None:
         if self._link is not None:
@@ -322,7 +348,7 @@ class WorkerProcess:
     def brief(self, now: float) -> dict[str, Any]:
         """For `ping`."""
         return {
-            "device": self.device,
+            "device": self.name,
             "state": self.state,
             "pid": self.pid,
             "age_since_progress_ms": int((now - self.last_progress) * 1000),
@@ -339,6 +365,17 @@ class WorkerProcess:
             "frame": self.request.frame if self.request is not None else None,
             "memory": self.memory,
         }
+
+
+def thread_environment(workers: int) -> dict[str, str]:
+    """The number of threads of one of so many workers: its share of the processors.
+
+    A lone worker on a whole machine chooses by itself.
+    """
+    cores = oslayer.current().cores()
+    if workers == 1 and cores >= (os.cpu_count() or 1):
+        return {}
+    return dict.fromkeys(THREAD_VARIABLES, str(max(1, cores // workers)))
 
 
 def _plane_to_wire(value: Any) -> Any:

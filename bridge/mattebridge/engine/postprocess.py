@@ -196,8 +196,11 @@ class _Finish:
         return colour + excess * bright
 
     def _product(self, colour: Tensor, alpha: Tensor) -> Tensor:
-        """Foreground x alpha in linear light, then encoded where the output is."""
-        if self._space == "linear":
+        """Foreground x alpha in linear light, then encoded where the output is.
+
+        With `premultiply` display, colours are multiplied as they are encoded.
+        """
+        if self._space == "linear" or self.prepared.request.params.premultiply == "display":
             return colour * alpha
         # Finite, so that it is 0 and not NaN where alpha is 0.
         return encoded(decoded(colour).clamp_(max=FLOAT_MAX).mul_(alpha))

@@ -30,6 +30,7 @@ class ShotSettings:
     foreground: str = DEFAULTS["foreground"]
     alignment: Optional[str] = DEFAULTS["alignment"]
     match_exposure: Optional[bool] = DEFAULTS["match_exposure"]
+    premultiply: str = DEFAULTS["premultiply"]
     plate_alpha: str = DEFAULTS["plate_alpha"]
     nonfinite: str = DEFAULTS["nonfinite"]
     exact: bool = DEFAULTS["exact"]

@@ -44,9 +44,13 @@ def path_of(source: Source) -> Path:
 
 
 class Pictures:
-    """Reads the pictures of a job; any number of threads may use it at once."""
+    """Reads the pictures of a job; any number of threads may use it at once.
 
-    def __init__(self) -> None:
+    deinterlace: pictures of videos that are marked as interlaced are made whole.
+    """
+
+    def __init__(self, *, deinterlace: bool = False) -> None:
+        self._deinterlace = deinterlace
         self._readers: dict[Path, VideoReader] = {}
         self._lock = threading.Lock()
 
@@ -73,7 +77,7 @@ class Pictures:
     def _reader(self, path: Path) -> VideoReader:
         with self._lock:
             if path not in self._readers:
-                self._readers[path] = VideoReader(path)
+                self._readers[path] = VideoReader(path, deinterlace=self._deinterlace)
             return self._readers[path]
 
 

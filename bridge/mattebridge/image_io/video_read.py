@@ -1,7 +1,8 @@
 """Videos in: the pictures of a file by their position, each exactly the one that was asked for.
 
     probe:  the time stamp of every picture, in the order in which they are shown (video_times.py)
-    read:   seek back to a key frame -> decode forward to that time stamp -> RGB(A) -> upright
+    read:   seek back to a key frame -> decode forward to that time stamp -> whole (deinterlace.py,
+            on request) -> RGB(A) -> upright
 
 A position is an index into that list of time stamps: 0 is the first picture shown, whatever number
 the container gives it, and pictures that an edit list hides do not count. In files of variable rate
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from mattebridge.errors import FrameReadError, UsageError
+from mattebridge.image_io.deinterlace import deinterlaced
 from mattebridge.image_io.frame import Frame, FrameHeader, unreadable
 from mattebridge.image_io.video_pictures import (
     Orientation,
@@ -69,6 +71,7 @@ class VideoInfo:
     pictures become upright. siting: where their chroma lies. dtype: "uint8" or "uint16".
     stream: the index of the stream. counted: `times` are positions among the decoded pictures.
     end: when the last picture ends, in ticks, where the file says it.
+    interlaced: the first picture is marked so.
     unknown_because: why the colour space is "unknown". notes: what a user should know of the file.
     """
 
@@ -90,6 +93,7 @@ class VideoInfo:
     stream: int = 0
     counted: bool = False
     end: Optional[int] = None
+    interlaced: bool = False
     unknown_because: str = ""
     notes: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -144,10 +148,14 @@ def probe(path: Path) -> VideoInfo:
 
 
 class VideoReader:
-    """The pictures of one video, for any number of threads; reading in order is quickest."""
+    """The pictures of one video, for any number of threads; reading in order is quickest.
 
-    def __init__(self, path: Path) -> None:
+    deinterlace: pictures that are marked as interlaced are made whole.
+    """
+
+    def __init__(self, path: Path, *, deinterlace: bool = False) -> None:
         self.info = probe(path)
+        self._deinterlace = deinterlace
         self._file: Any = None
         self._decoded: Iterator[tuple[int, Any]] = iter(())
         self._next = 0
@@ -160,7 +168,7 @@ class VideoReader:
         if not 0 <= index < self.info.frames:
             raise unreadable(self.info.path, f"it has no picture {index}, only {self._range}")
         with self._lock, _translated(self.info.path, index):
-            decoded = self._find(index)
+            decoded = self._whole(index) if self._deinterlace else self._find(index)
         with _translated(self.info.path, index):
             pixels = pixels_of(decoded, self.info.siting, self.info.orientation)
         header = self.info.header
@@ -186,6 +194,22 @@ class VideoReader:
     @property
     def _range(self) -> str:
         return f"0 to {self.info.frames - 1}"
+
+    def _whole(self, index: int) -> Any:
+        """A picture that is not interlaced any more, or never was."""
+        first, last = max(0, index - 1), min(index + 1, self.info.frames - 1)
+        around = [self._find(each) for each in range(first, last + 1)]
+        asked = around[index - first]
+        if not asked.interlaced_frame:
+            return asked
+        made = deinterlaced(around, index - first)
+        if made is None:
+            raise unreadable(
+                self.info.path,
+                f"pictures of the format {asked.format.name} cannot be deinterlaced here;"
+                " convert it first, such as by ffmpeg -vf bwdif",
+            )
+        return made
 
     def _find(self, index: int) -> Any:
         if index in self._kept:
@@ -255,11 +279,6 @@ def _probed(path: Path, size: int, mtime_ns: int) -> VideoInfo:
         unread = unread_colours(first)
         if unread:
             raise unreadable(path, f"{unread}; convert it to Rec.709, such as ProRes")
-        if first.interlaced_frame:
-            notes.append(
-                "it is interlaced, and both fields of a picture are read as one; deinterlace it"
-                " first where the subject moves, such as by ffmpeg -vf bwdif"
-            )
         return _info(path, source, stream, line, first, tuple(notes))
 
 
@@ -333,6 +352,7 @@ def _info(
         siting=siting_of(stream),
         codec=stream.codec_context.name,
         has_audio=bool(source.streams.audio),
+        interlaced=bool(first.interlaced_frame),
         notes=notes,
         metadata=_metadata(source, stream, rate, first),
     )

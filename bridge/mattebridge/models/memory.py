@@ -15,8 +15,15 @@ from mattebridge.errors import MattebridgeError, OutOfMemoryError
 
 # cv::Error::StsNoMem
 _OPENCV_NO_MEMORY = -4
-# How torch reports it: of main memory, of graphics memory, of the workspace of a convolution.
-_TORCH_MESSAGES = ("can't allocate", "out of memory", "NOT_ENOUGH_WORKSPACE", "std::bad_alloc")
+# How torch reports it: of main memory, of graphics memory, of what cuBLAS and cuDNN need to work.
+_TORCH_MESSAGES = (
+    "can't allocate",
+    "out of memory",
+    "NOT_ENOUGH_WORKSPACE",
+    "STATUS_ALLOC_FAILED",
+    "miopenStatusAllocFailed",
+    "std::bad_alloc",
+)
 
 
 def is_exhausted(error: BaseException) -> bool:

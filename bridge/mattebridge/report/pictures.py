@@ -7,6 +7,7 @@ plate and the foreground over the clean plate.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -199,6 +200,9 @@ def _light(frame: Frame, space: str, width: int, opaque: bool) -> _Light:
         matte = _fitted(pixels, shape, width)
         return _Light(np.repeat(matte, 3, axis=2), matte)
     colours = np.ascontiguousarray(pixels[..., :3])
+    if _multiplied_in_display(frame):
+        colours = color.unpremultiply(colours, pixels[..., 3:])
+        frame = replace(frame, alpha="straight")
     if (space or frame.colorspace) != "linear":
         colours = color.srgb_decode(colours)
     if pixels.shape[2] == 3 or opaque:
@@ -207,6 +211,14 @@ def _light(frame: Frame, space: str, width: int, opaque: bool) -> _Light:
     if frame.alpha == "straight":
         colours = color.premultiply(colours, alpha)
     return _Light(_fitted(colours, shape, width), _fitted(alpha, shape, width))
+
+
+def _multiplied_in_display(frame: Frame) -> bool:
+    """Whether its colours were encoded before they were multiplied by alpha."""
+    if frame.alpha != "premultiplied" or frame.colorspace != "srgb":
+        return False
+    settings = json.loads(frame.metadata.get("mattebridge:settings") or "{}")
+    return bool(settings.get("premultiply") == "display")
 
 
 def _fitted(image: Pixels, shape: tuple[float, float], width: int) -> Pixels:

@@ -41,7 +41,7 @@ class ShotInputs:
     def __init__(self, plan: Plan, client: Optional[Client]) -> None:
         self._plan = plan
         self._client = client
-        self._pictures = Pictures()
+        self._pictures = Pictures(deinterlace=plan.job.deinterlace)
         self._stills: dict[Any, Any] = {}
         self._held: set[str] = set()
         self._backdrop: tuple[Optional[Source], Optional[Pixels]] = (None, None)

@@ -42,6 +42,7 @@ class MatteJob:
     layer: Optional[str] = None
     clean_plate_layer: Optional[str] = None
     hint_layer: Optional[str] = None
+    deinterlace: bool = False
     frames: Optional[str] = None
     within: Optional[str] = None
     offsets: Mapping[str, int] = field(default_factory=dict)

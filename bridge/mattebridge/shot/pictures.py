@@ -6,7 +6,8 @@
 
 Premultiplied products stay premultiplied where a format holds that (EXR, float TIFF); where it
 holds straight alpha (PNG, integer TIFF, videos), foreground and alpha are put side by side instead,
-never divided out of a product. Comps are mixed in linear light.
+never divided out of a product. Comps are mixed in linear light, unless premultiplied was asked for
+in encoded values: then they are mixed in these.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ from mattebridge.shot.outputs import LAYERS, OutputFormat, is_straight
 class PictureStyle:
     """What the pictures of a job have in common.
 
-    space: of the colours in a matte. keep_data_window: pictures get the plate's data window.
+    space: of the colours in a matte. mixed_in: the space that premultiplied was multiplied in, and
+    comps are mixed in. keep_data_window: pictures get the plate's data window.
     truncate: code values are truncated instead of rounded. metadata: how they were made.
     """
 
     space: str
     background: Background
+    mixed_in: str = "linear"
     keep_data_window: bool = False
     truncate: bool = False
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -111,10 +114,11 @@ def picture_of(
         return _comp_in_codes(matte, style)
     premultiplied = np.asarray(matte.premultiplied, np.float32)
     colours = np.ascontiguousarray(premultiplied[..., :3])
-    light = color.converted(colours, style.space, "linear")
-    behind = style.background.render(*light.shape[:2]) if backdrop is None else backdrop
-    comp = color.over(light, premultiplied[..., 3:], fitted(behind, *light.shape[:2]))
-    return color.converted(comp, "linear", style.space)
+    subject = color.converted(colours, style.space, style.mixed_in)
+    behind = style.background.render(*subject.shape[:2]) if backdrop is None else backdrop
+    behind = color.converted(fitted(behind, *subject.shape[:2]), "linear", style.mixed_in)
+    comp = color.over(subject, premultiplied[..., 3:], behind)
+    return color.converted(comp, style.mixed_in, style.space)
 
 
 def _straight_codes(matte: Any, dtype: str, style: PictureStyle) -> Pixels:

@@ -57,7 +57,7 @@ from mattebridge.shot.outputs import (
     needed_from_daemon,
     parse_formats,
 )
-from mattebridge.shot.videos import VideoPlan, plan_videos, video_notes
+from mattebridge.shot.videos import VideoPlan, plan_videos, refuse_without_video, video_notes
 from mattebridge.whole_files import can_write
 from mattebridge.wire.params import INPUT_ROLES, MATTE_ROLES, OUTPUT_CHANNELS
 
@@ -121,12 +121,7 @@ class Plan:
     @property
     def space(self) -> str:
         """The colour space to ask for: that of the files, or linear where they differ."""
-        if self.job.params.output_colorspace is not None:
-            return self.job.params.output_colorspace
-        stored = {
-            self.formats[name].is_linear for name in (*COLOURS, LAYERS) if name in self.formats
-        }
-        return "srgb" if stored == {False} else "linear"
+        return _space(self.job, self.formats)
 
     @property
     def render_params(self) -> dict[str, Any]:
@@ -149,6 +144,8 @@ class Plan:
         }
         shared = {"model": model, "hint_channel": job.hint_channel, "missing": job.missing}
         given = {**params, **shared, **self.sources, "keep_data_window": job.keep_data_window}
+        if job.deinterlace:
+            given["deinterlace"] = True
         if job.truncate:
             given["quantise"] = "truncate"
         layers = {role: job.layer_of(role) for role in _given(job) if job.layer_of(role)}
@@ -196,6 +193,13 @@ class Plan:
         self.ledger.note(task.frame, job=digest, inputs=task.identity, outputs=outputs)
 
 
+def _space(job: MatteJob, formats: Mapping[str, OutputFormat]) -> str:
+    if job.params.output_colorspace is not None:
+        return job.params.output_colorspace
+    stored = {formats[name].is_linear for name in (*COLOURS, LAYERS) if name in formats}
+    return "srgb" if stored == {False} else "linear"
+
+
 def _output_dtype(formats: Mapping[str, OutputFormat]) -> str:
     """float16 where every output is half: half the memory on the way."""
     only_half = all(form.dtype == "half" for form in formats.values())
@@ -212,6 +216,8 @@ def preflight(job: MatteJob) -> Plan:
     preset = _preset(job)
     inputs = {role: _found(job, role, preset) for role in _given(job)}
     plate = inputs["plate"]
+    if job.deinterlace:
+        refuse_without_video(inputs.values())
     job = _with_preset(job, preset, plate)
     background = parse_background(job.background or "checker")
     formats = parse_formats(job.formats or "exr", job.written)
@@ -245,13 +251,13 @@ def preflight(job: MatteJob) -> Plan:
             rate=job.frame_rate,
             audio=job.audio,
         ),
-        notes=[note for files in inputs.values() for note in _notes(files)],
+        notes=[note for files in inputs.values() for note in _notes(job, files)],
     )
 
 
-def _notes(files: FrameFiles) -> list[str]:
+def _notes(job: MatteJob, files: FrameFiles) -> list[str]:
     left_out = [f"{files.source}: {files.left_out}"] if files.left_out else []
-    return [*video_notes(files), *left_out]
+    return [*video_notes(files, deinterlace=job.deinterlace), *left_out]
 
 
 def _preset(job: MatteJob) -> Optional[Preset]:
@@ -354,10 +360,28 @@ def _check_options(job: MatteJob, formats: Mapping[str, OutputFormat]) -> None:
             and name in ("foreground", "comp")
         ):
             raise UsageError(f"{form.name} holds sRGB pixels; choose exr for linear ones")
+    _check_premultiply(job, formats)
     name = job.output.name
     looks_like_file = job.output.suffix.lower() in EXTENSIONS or "#" in name or "%0" in name
     if looks_like_file and not job.output.is_dir():
         raise UsageError(f"-o takes a folder, not a file or pattern such as {name}")
+
+
+def _check_premultiply(job: MatteJob, formats: Mapping[str, OutputFormat]) -> None:
+    """Whether the files can hold what `--premultiply display` asks for."""
+    if job.params.premultiply != "display":
+        return
+    if _space(job, formats) != "srgb":
+        raise UsageError(
+            "--premultiply display multiplies encoded values, and the results are linear;"
+            " add --output-colorspace srgb"
+        )
+    form = formats.get("premultiplied")
+    if form is not None and form.suffix != ".exr":
+        holds = "linear light" if form.is_linear else "straight alpha"
+        raise UsageError(
+            f"--premultiply display: {form.name} holds {holds}; choose exr for premultiplied"
+        )
 
 
 def _chosen_frames(job: MatteJob, plate: FrameFiles) -> Optional[list[int]]:

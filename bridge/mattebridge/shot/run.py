@@ -136,6 +136,7 @@ class _Run:
         }
         return PictureStyle(
             space=plan.space,
+            mixed_in="srgb" if plan.job.params.premultiply == "display" else "linear",
             background=plan.background,
             keep_data_window=plan.job.keep_data_window,
             truncate=plan.job.truncate,

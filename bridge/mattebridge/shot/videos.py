@@ -13,7 +13,7 @@ space is free again, and the others are made to the end.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -126,11 +126,32 @@ def plan_videos(
     return plans
 
 
-def video_notes(files: FrameFiles) -> list[str]:
+def video_notes(files: FrameFiles, *, deinterlace: bool = False) -> list[str]:
     """What a user should know of an input that is a video, such as that it is interlaced."""
     if files.video is None:
         return []
-    return [f"{files.video}: {note}" for note in probe(files.video).notes]
+    info = probe(files.video)
+    notes = list(info.notes)
+    if info.interlaced and not deinterlace:
+        notes.append(
+            "it is interlaced, and both fields of a picture are read as one;"
+            " --deinterlace makes whole pictures of the first fields"
+        )
+    if deinterlace and not info.interlaced:
+        notes.append(
+            "its first picture is not marked as interlaced, and --deinterlace changes only those"
+            " that are"
+        )
+    return [f"{files.video}: {note}" for note in notes]
+
+
+def refuse_without_video(inputs: Iterable[FrameFiles]) -> None:
+    """Raise `UsageError` for `--deinterlace` of pictures, which have no mark of their fields."""
+    if all(files.video is None for files in inputs):
+        raise UsageError(
+            "--deinterlace is for videos, and the inputs are pictures;"
+            " deinterlace them before, or leave it out"
+        )
 
 
 def _refuse_mixed_sizes(headers: Mapping[int, FrameHeader]) -> None:

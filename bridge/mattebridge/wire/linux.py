@@ -25,6 +25,7 @@ from pathlib import Path
 
 from mattebridge.errors import GeometryError, QuotaError, UnsafeRuntimeError
 from mattebridge.wire.connection import Peer, Record
+from mattebridge.wire.control_groups import ControlGroups
 
 # fcntl has these names only where Python was built with newer headers; the numbers are fixed.
 F_ADD_SEALS = 1033
@@ -418,15 +419,21 @@ class LinuxLayer:
     def total_memory_bytes(self) -> int:
         """See `Machine`."""
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        try:
-            with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
-                total = min(total, int(file.read()))
-        except (OSError, ValueError):
-            pass  # no control group, or "max"
-        return total
+        limit = ControlGroups().memory_limit()
+        return total if limit is None else min(total, limit)
 
     def available_memory_bytes(self) -> int:
         """See `Machine`."""
+        left = ControlGroups().memory_left()
+        free = self._free_memory_bytes()
+        return free if left is None else min(free, left)
+
+    def cores(self) -> int:
+        """See `Machine`."""
+        usable, share = len(os.sched_getaffinity(0)), ControlGroups().cores()
+        return usable if share is None else max(1, min(usable, round(share)))
+
+    def _free_memory_bytes(self) -> int:
         try:
             with open("/proc/meminfo", encoding="ascii") as file:
                 for line in file:

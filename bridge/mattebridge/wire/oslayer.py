@@ -152,7 +152,10 @@ class Machine(Protocol):
         """The machine's memory, or the limit set for this process's group where that is less."""
 
     def available_memory_bytes(self) -> int:
-        """What can still be had without swapping, as the system estimates it."""
+        """What can still be had without swapping, and within the limit of this process's group."""
+
+    def cores(self) -> int:
+        """Processors that this process may use, or its group's share of them where less."""
 
 
 class OsLayer(Memory, Connections, Users, Machine, Protocol):

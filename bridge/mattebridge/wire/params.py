@@ -88,6 +88,14 @@ PARAMS = (
         unset="as `colorspace`",
     ),
     Param(
+        "premultiply",
+        "choice",
+        "how premultiplied is made: colour times alpha in linear light, or encoded colour times"
+        " alpha for hosts that composite encoded values, which needs `srgb` results",
+        choices=("linear", "display"),
+        default="linear",
+    ),
+    Param(
         "plate_alpha",
         "choice",
         "what the plate's alpha channel means; opaque: it is ignored",
@@ -135,6 +143,11 @@ PARAMS = (
         default={},
     ),
 )
+# Linear values have no encoding to multiply in.
+DISPLAY_NEEDS_SRGB = (
+    "'display' multiplies encoded values, and the results are linear"
+    " - ask for srgb results, or use 'linear'"
+)
 NAMES = tuple(param.name for param in PARAMS)
 DEFAULTS: Mapping[str, Any] = {p.name: p.default for p in PARAMS if not p.required}
 
@@ -145,6 +158,7 @@ class RenderParams:
 
     colorspace: str
     output_colorspace: Optional[str] = DEFAULTS["output_colorspace"]
+    premultiply: str = DEFAULTS["premultiply"]
     plate_alpha: str = DEFAULTS["plate_alpha"]
     foreground: str = DEFAULTS["foreground"]
     alignment: Optional[str] = DEFAULTS["alignment"]
@@ -172,16 +186,20 @@ def default_colorspace(dtype: str) -> str:
 def validate_params(params: Mapping[str, Any]) -> dict[str, Any]:
     """Every render parameter with its value: `params` over the defaults.
 
-    Raises `MessageError` with `details['field']` for a missing, unknown or ill-typed key. The
-    values inside `settings` are checked for being plain scalars only; the model's own schema
-    does the rest.
+    Raises `MessageError` with `details['field']` for a missing, unknown or ill-typed key, and for
+    `premultiply: display` with linear results. The values inside `settings` are checked for being
+    plain scalars only; the model's own schema does the rest.
     """
     if not isinstance(params, Mapping):
         raise MessageError("params must be a map", field="params")
     for name in params:
         if name not in NAMES:
             raise _wrong(name, f"is not a render parameter; they are: {', '.join(NAMES)}")
-    return {param.name: _checked(param, params) for param in PARAMS}
+    checked = {param.name: _checked(param, params) for param in PARAMS}
+    result_space = checked["output_colorspace"] or checked["colorspace"]
+    if checked["premultiply"] == "display" and result_space != "srgb":
+        raise _wrong("premultiply", DISPLAY_NEEDS_SRGB)
+    return checked
 
 
 def _checked(param: Param, params: Mapping[str, Any]) -> Any:

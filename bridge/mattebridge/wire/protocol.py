@@ -327,6 +327,7 @@ REQUESTS: dict[str, Schema] = {
     "models_list": _ENVELOPE,
     "models_load": {**_ENVELOPE, "model": Field(_MODEL)},
     "models_unload": {**_ENVELOPE, "model": Field(_MODEL)},
+    "release": _ENVELOPE,
     "plate_put": {
         **_ENVELOPE,
         **_ARENA,
@@ -481,6 +482,7 @@ _STATE: Schema = {
     "state": _optional(text()),
     "uptime_s": _optional(_number),
     **{key: _optional(_MAPS) for key in ("workers", "sessions", "plates")},
+    "notes": _optional(_list_of(text())),
     **{key: _optional(mapping) for key in ("frames", "timings", "memory", "refused")},
 }
 _ARENAS: Schema = {
@@ -517,6 +519,7 @@ REPLIES: dict[str, Schema] = {
     "status": _STATE,
     "models": {"models": Field(_list_of(_known({"name": Field(text())})))},
     "plates": {"plates": Field(_list_of(_known(_HELD_PLATE)))},
+    "freed": {"workers": Field(_list_of(_known({"device": Field(text())})))},
     "stopping": {"stopping": Field(boolean)},
     "welcome": {
         **_ARENAS,
@@ -535,6 +538,7 @@ RESULTS = {
     "ping": "pong",
     "status": "status",
     **dict.fromkeys(("models_list", "models_load", "models_unload"), "models"),
+    "release": "freed",
     **dict.fromkeys(("plate_put", "plate_list", "plate_drop"), "plates"),
     "shutdown": "stopping",
 }

@@ -48,7 +48,8 @@ REQUESTS: dict[str, tuple[dict[str, Any], str, str]] = {
             "priority": "batch",
             "params": {
                 "colorspace": "srgb",
-                "output_colorspace": "linear",
+                "output_colorspace": "srgb",
+                "premultiply": "display",
                 "plate_alpha": "premultiplied",
                 "foreground": "unmix",
                 "alignment": "homography",
@@ -75,6 +76,7 @@ REQUESTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "models_list": ({**ENVELOPE, "op": "models_list"}, "valid", ""),
     "models_load": ({**ENVELOPE, "op": "models_load", "model": "difference"}, "valid", ""),
     "models_unload": ({**ENVELOPE, "op": "models_unload", "model": "difference"}, "valid", ""),
+    "release": ({**ENVELOPE, "op": "release"}, "valid", ""),
     "plate_put": (
         {
             **ENVELOPE,
@@ -119,6 +121,11 @@ REQUESTS: dict[str, tuple[dict[str, Any], str, str]] = {
         {**RENDER, "params": {"colorspace": "log"}},
         "E_MESSAGE",
         "params.colorspace",
+    ),
+    "bad_premultiply": (
+        {**RENDER, "params": {"colorspace": "linear", "premultiply": "display"}},
+        "E_MESSAGE",
+        "params.premultiply",
     ),
     "bad_op": ({**ENVELOPE, "op": "rendr"}, "E_MESSAGE", "op"),
     "bad_id_length": ({**ENVELOPE, "id": b"short", "op": "ping"}, "E_MESSAGE", "id"),
@@ -236,6 +243,17 @@ REPLIES: dict[str, dict[str, Any]] = {
                 "dtype": "f4",
                 "bytes": 33177664,
                 "digest": DIGEST,
+            }
+        ],
+    },
+    "freed": {
+        **REPLY,
+        "op": "freed",
+        "workers": [
+            {
+                "device": "cuda:0",
+                "resident_bytes": 412 << 20,
+                "models": {"twoplate": 3 << 20},
             }
         ],
     },

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fakes.interlaced import write_interlaced
 from fakes.moving_subjects import Shot, display_error, shot
 from mattebridge import cli
 from mattebridge.image_io import Encoding, display_codes, read_frame, write_frame
@@ -144,6 +145,7 @@ def test_a_drifting_shot_is_aligned_and_a_foreign_frame_is_named(tmp_path, monke
         ([*MAKE, "--samples", "0"], "--samples takes a number"),
         (["clean-plate", "plate.####.exr", "-o", "c.mov"], "-o takes a file of type .exr"),
         (["clean-plate", "plate.####.exr", "-o", "plate.1003.exr"], "is a frame of the shot"),
+        ([*MAKE, "--deinterlace"], "--deinterlace is for videos, and the inputs are pictures"),
         ([*MAKE, "--alpha-hint", "none.####.png"], "no alpha hint frames match none"),
     ],
 )
@@ -220,3 +222,17 @@ def test_a_plate_is_made_from_a_video(walking, capsys):
     assert (status, err) == (0, "")
     made = read_frame("clean.exr").pixels.astype(np.float32)
     assert display_error(made, np.clip(walking.sets[8], 0, 1)).max() < 0.1
+
+
+def test_an_interlaced_video_is_made_whole_on_request(walking, capsys):
+    """Its clean plate has no comb where the subject is in both fields of most pictures."""
+    codes = [display_codes(f, dtype="uint8", colorspace="linear") for f in walking.frames[:12]]
+    write_interlaced(Path("take.mkv"), codes)
+    made = []
+    for more in ([], ["--deinterlace"]):
+        asked = ["clean-plate", "take.mkv", "-o", "clean.exr", "--no-align", "--max-hidden", "100"]
+        assert run(capsys, *asked, "--existing", "overwrite", *more)[0] == 0
+        made.append(read_frame("clean.exr").pixels.astype(np.float32))
+    combs = [np.abs(2 * each[1:-1] - each[:-2] - each[2:]).mean() for each in made]
+    # Medians of integers: no rounding to speak of. Measured: 0.0180 and 0.0214.
+    assert combs[1] < 0.93 * combs[0]

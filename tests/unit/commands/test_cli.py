@@ -143,12 +143,14 @@ def test_resuming_finds_what_is_good(shot, client, capsys):
 def test_every_option_reaches_the_job():
     text = """--alpha-hint h.####.png --garbage-matte g.exr --core-matte c.exr --hint-channel R
         --frames=1-2 --within 1-9 --missing hold --colorspace srgb --plate-alpha straight
-        --offset clean_plate=-1000 --offset alpha-hint=5 --recursive --preset background-matting
-        --numbering image_sequences --frame-rate 29.97 --no-audio --quantise truncate
+        --deinterlace --offset clean_plate=-1000 --offset alpha-hint=5 --recursive
+        --preset background-matting --numbering image_sequences --frame-rate 29.97 --no-audio
+        --quantise truncate
         --outputs alpha,comp --layers --format png --background #204080 --output-colorspace srgb
-        --keep-data-window --existing overwrite --model m --set a=1 --set b=0.5 --set c=true
-        --set d=closed-form --foreground unmix --alignment off --no-match-exposure
-        --nonfinite zero --exact --timeout 5 --deadline 4 --in-flight 3 --memory 64"""
+        --premultiply display --keep-data-window --existing overwrite
+        --model m --set a=1 --set b=0.5 --set c=true --set d=closed-form
+        --foreground unmix --alignment off --no-match-exposure --nonfinite zero --exact
+        --timeout 5 --deadline 4 --in-flight 3 --memory 64"""
     given = cli.build_parser().parse_args([*MATTE, *text.split()])
     assert make_job(given) == MatteJob(
         plate="plate.####.exr",
@@ -158,6 +160,7 @@ def test_every_option_reaches_the_job():
         garbage_matte="g.exr",
         core_matte="c.exr",
         hint_channel="R",
+        deinterlace=True,
         frames="1-2",
         within="1-9",
         offsets={"clean_plate": -1000, "alpha_hint": 5},
@@ -178,6 +181,7 @@ def test_every_option_reaches_the_job():
         params=RenderParams(
             colorspace="srgb",
             output_colorspace="srgb",
+            premultiply="display",
             plate_alpha="straight",
             foreground="unmix",
             alignment="off",

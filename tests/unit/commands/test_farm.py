@@ -588,7 +588,8 @@ def test_every_option_of_matte_survives_the_way_to_the_worker(shot, no_tools):
     given = shlex.split(
         """--frames 1001-1003 --hint-channel R --missing hold --colorspace linear
         --plate-alpha straight --outputs alpha,comp --format exr,comp=exr-float
-        --background clean.exr --output-colorspace linear --keep-data-window --set a=1 --set b=x
+        --background clean.exr --output-colorspace srgb --premultiply display
+        --keep-data-window --set a=1 --set b=x
         --no-audio --quantise truncate --offset core_matte=3
         --foreground unmix --alignment off --no-match-exposure --nonfinite zero --exact
         --timeout 5 --deadline 4 --in-flight 3 --memory 64 --existing overwrite"""

@@ -169,6 +169,7 @@ OFX = {
     "foreground": ("foregroundSource", ("Model", "Unmix", "Plate"), "0"),
     "alignment": ("alignment", ("Off", "Automatic", "Homography", "Model's own"), "3"),
     "nonfinite": ("nonfinite", ("Error", "Zero"), "0"),
+    "premultiply": ("premultiply", ("Linear light", "Display values"), "0"),
 }
 
 
@@ -193,7 +194,7 @@ def ofx_values(name: str) -> tuple[str, ...]:
 def test_the_plugin_has_a_knob_for_each_parameter() -> None:
     assert_all_but(OFX_LACKS, set(OFX))
     described = ofx_choices()
-    assert len(described) == 7, "another choice knob: is it a render parameter?"
+    assert len(described) == 8, "another choice knob: is it a render parameter?"
     for name, (knob, choices, default) in OFX.items():
         assert described[knob][0] == choices, name
         assert described[knob][1] == (default or "default_input_color()")
@@ -205,6 +206,7 @@ def test_the_plugin_has_a_knob_for_each_parameter() -> None:
 def test_the_plugin_sends_the_values_of_the_table() -> None:
     assert ofx_values("kForegroundSources") == ROWS["foreground"].choices
     assert ofx_values("kNonFinite") == ROWS["nonfinite"].choices
+    assert ofx_values("kPremultiplies") == ROWS["premultiply"].choices
     assert ofx_values("kAlignments") == ROWS["alignment"].choices
     source = (ROOT / "plugin_shim" / "src" / "render.cpp").read_text("utf-8")
     assert 'knobs.color == kLinear ? "linear" : "srgb"' in source

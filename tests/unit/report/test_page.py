@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 
 from fakes.matted_shot import matted_shot
+from mattebridge import color
 from mattebridge.cli import main
 from mattebridge.commands.report import make_page
 from mattebridge.errors import InternalError, NonFiniteError, UsageError
-from mattebridge.image_io import read_frame
-from mattebridge.report.records import findings, read_shot, spread
+from mattebridge.image_io import Encoding, read_frame, write_frame
+from mattebridge.image_io.sources import Pictures
+from mattebridge.report.pictures import picture_frame
+from mattebridge.report.records import Entry, findings, read_shot, spread
 from mattebridge.shot.summary import write_report
 
 VOID = {"meta", "img", "input", "line", "path"}
@@ -251,6 +254,20 @@ def test_a_comp_is_made_where_none_was_written(tmp_path):
     names = {image["alt"].split(",")[0] for image in outline.all("img")}
     assert names == {"Plate", "Comp", "Alpha", "Error"}
     assert "leaves unexplained" in outline.text
+
+
+def test_a_picture_multiplied_in_display_values_is_shown_as_the_one_multiplied_in_light(tmp_path):
+    colour, alpha = np.full((4, 4, 3), 0.8, np.float32), np.full((4, 4, 1), 0.5, np.float32)
+    light = color.srgb_encode(color.srgb_decode(colour) * alpha)
+    shown = {}
+    for premultiply, product in (("linear", light), ("display", colour * alpha)):
+        path = tmp_path / f"{premultiply}.exr"
+        how = {"mattebridge:settings": json.dumps({"premultiply": premultiply})}
+        encoding = Encoding(colorspace="srgb", dtype="float32", metadata=how)
+        write_frame(path, np.concatenate([product, alpha], axis=2), encoding)
+        entry = Entry(1, outputs={"premultiplied": path})
+        shown[premultiply] = picture_frame(entry, Pictures()).large["comp"]
+    assert shown["linear"] == shown["display"]
 
 
 def test_pictures_are_found_in_videos_too(tmp_path):

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from fakes.inprocess_client import InProcessClient
+from fakes.interlaced import write_interlaced
 from fakes.jobs import matte_job
 from mattebridge import color
 from mattebridge.errors import InputsError, NonFiniteError, SequenceError, UsageError
@@ -603,6 +604,32 @@ def test_the_preset_numbers_image_sequences_from_zero(folder):
         ]
     run(folder, numbering="image_sequences", formats="png", output=folder / "five")
     assert sorted(os.listdir(folder / "five/alpha"))[0] == "00000.png"
+
+
+def test_an_interlaced_video_is_named_and_made_whole_on_request(folder):
+    path = write_interlaced(folder / "take.mkv", [plate_pixels(index) for index in range(8)])
+    options = {"plate": str(path), "outputs": ("alpha",), "frames": "1"}
+    edges = {}
+    for deinterlace in (False, True):
+        output = folder / f"out{deinterlace}"
+        asked = job(folder, **options, deinterlace=deinterlace, output=output)
+        notes = preflight(asked).notes
+        assert [("it is interlaced" in note) for note in notes] == [True] * (not deinterlace)
+        assert run_job(asked, InProcessClient).exit_status == 0
+        alpha = read_frame(output / "alpha/take.000001.exr").pixels[..., 0] > 0.5
+        edges[deinterlace] = [int(np.flatnonzero(alpha[row])[0]) for row in range(14, 34)]
+    # The block is at 8 in the first field, which has the even lines, and at 12 in the second.
+    assert edges[False] == [8, 12] * 10
+    assert edges[True][::2] == [8] * 10
+    assert max(edges[True]) < 12
+
+
+def test_what_deinterlacing_cannot_change_is_said(folder):
+    with pytest.raises(UsageError, match="--deinterlace is for videos, and the inputs are pict"):
+        preflight(job(folder, deinterlace=True))
+    plate = str(write_video(folder / "take.mov"))
+    (note,) = preflight(job(folder, plate=plate, deinterlace=True)).notes
+    assert "not marked as interlaced" in note
 
 
 def test_the_preset_makes_mp4_videos_of_a_video(folder, monkeypatch):

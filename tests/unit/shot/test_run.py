@@ -250,6 +250,7 @@ def test_render_parameters_travel_with_every_request(shot):
         "frame": 1001,
         "colorspace": "linear",
         "output_colorspace": "linear",
+        "premultiply": "linear",
     }.items():
         assert request[name] == value
 
@@ -263,6 +264,19 @@ def test_encoded_exr_is_written_only_on_request_and_says_so(shot):
     )
     with pytest.raises(UsageError, match="png holds sRGB"):
         run(shot, outputs=("foreground",), formats="png", output_colorspace="linear")
+
+
+def test_display_premultiplication_is_refused_where_the_files_cannot_hold_it(shot):
+    asked = {"premultiply": "display", "frames": "1001"}
+    with pytest.raises(UsageError, match="the results are linear; add --output-colorspace srgb"):
+        run(shot, **asked)
+    for form, holds in (("png", "straight alpha"), ("tiff-float", "linear light")):
+        with pytest.raises(UsageError, match=f"{form} holds {holds}; choose exr"):
+            run(shot, outputs=("premultiplied",), formats=form, output_colorspace="srgb", **asked)
+    client = InProcessClient()
+    assert run(shot, client, outputs=("comp",), formats="jpg", **asked).exit_status == 0
+    assert client.requests[0]["premultiply"] == "display"
+    assert client.requests[0]["output_colorspace"] == "srgb"
 
 
 def test_a_data_window_is_written_back_on_request(tmp_path):

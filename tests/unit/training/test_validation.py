@@ -12,8 +12,8 @@ from training import judge, validation
 from training.layers.recipe import VALIDATION_2026
 from training.plan import Plan
 from training.trainer import Trainer
-from training.validation import Frame
 
+from mattebridge_sample.composites import Composite
 from mattebridge_sample.composites.shoot import BLENDS, KINDS
 
 SIDE = 96
@@ -48,7 +48,7 @@ TOLERANCE = 0.00005 + 0.0001
 
 
 @lru_cache(maxsize=16)
-def frame(kind: str, blend: str = "display", number: int = 1) -> Frame:
+def frame(kind: str, blend: str = "display", number: int = 1) -> Composite:
     return validation.frame(kind, number, blend, side=SIDE)
 
 
@@ -65,7 +65,7 @@ def test_a_frame_is_always_the_same_and_in_range(kind: str) -> None:
     assert made.alpha.shape == made.plate.shape[:2]
 
 
-def quarter_means(made: Frame) -> NDArray[np.float64]:
+def quarter_means(made: Composite) -> NDArray[np.float64]:
     """Four means of each plane, (16,)."""
     planes = (made.plate, made.clean_plate, made.alpha, made.foreground)
     quarters = [

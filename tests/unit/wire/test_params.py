@@ -18,6 +18,7 @@ def test_a_colour_space_alone_gives_every_parameter_with_its_default():
     assert validate_params({"colorspace": "linear"}) == {
         "colorspace": "linear",
         "output_colorspace": None,
+        "premultiply": "linear",
         "plate_alpha": "opaque",
         "foreground": "model",
         "alignment": None,
@@ -37,7 +38,8 @@ def test_the_colour_space_is_never_guessed():
 def test_given_values_win_over_defaults():
     given_values = {
         "colorspace": "srgb",
-        "output_colorspace": "linear",
+        "output_colorspace": "srgb",
+        "premultiply": "display",
         "plate_alpha": "premultiplied",
         "foreground": "unmix",
         "alignment": "homography",
@@ -56,6 +58,8 @@ def test_given_values_win_over_defaults():
         ("colorspace", None),
         ("colorspace", ["linear"]),
         ("output_colorspace", 1),
+        ("premultiply", "srgb"),
+        ("premultiply", None),
         ("plate_alpha", "associated"),
         ("foreground", ""),
         ("alignment", True),
@@ -71,6 +75,16 @@ def test_a_bad_value_is_refused_by_name(key, value):
     with pytest.raises(MessageError) as caught:
         validate_params({"colorspace": "linear", key: value})
     assert caught.value.details["field"] == f"params.{key}"
+
+
+@pytest.mark.parametrize("spaces", [("linear", None), ("linear", "linear"), ("srgb", "linear")])
+def test_linear_results_cannot_be_multiplied_in_display_values(spaces):
+    space, result_space = spaces
+    asked = {"colorspace": space, "output_colorspace": result_space, "premultiply": "display"}
+    with pytest.raises(MessageError, match="the results are linear - ask for srgb") as caught:
+        validate_params(asked)
+    assert caught.value.details["field"] == "params.premultiply"
+    assert validate_params({**asked, "output_colorspace": "srgb"})["premultiply"] == "display"
 
 
 def test_an_unknown_parameter_is_an_error_and_not_ignored():

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakes.daemon_process import slot_maps
+from fakes.daemon_process import own_arenas, slot_maps
 from fakes.places import ROOT
 from mattebridge.errors import TornError
 from mattebridge.wire import oslayer
@@ -139,7 +139,7 @@ def test_the_header_is_the_documented_64_bytes(arena: SlotMap) -> None:
 
 def test_mapping_closes_the_descriptor_that_was_given() -> None:
     fd = oslayer.current().create_memory(SIZE)
-    before = slot_maps(os.getpid())
+    before = own_arenas()
     arena = SlotMap(fd, SIZE)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
@@ -159,7 +159,7 @@ def test_a_descriptor_that_cannot_be_mapped_is_closed_all_the_same() -> None:
 
 
 def test_a_closed_arena_stays_readable_through_an_array_that_is_left() -> None:
-    before = slot_maps(os.getpid())
+    before = own_arenas()
     arena = SlotMap(oslayer.current().create_memory(SIZE), SIZE)
     left = arena.array(Plane("alpha", 64, 4, 4, 1, "f4", 64))
     left[...] = 0.5

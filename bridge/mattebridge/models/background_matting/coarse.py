@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mattebridge.models.background_matting.decoder import HIDDEN
+from mattebridge.models.background_matting.decoder import HIDDEN, upsample_and_join
 from mattebridge.models.background_matting.networks import MattingBase
 from mattebridge.models.background_matting.resize import Enlargement, axis_windows, windows
 from mattebridge.models.pytorch.fold import folded
@@ -45,8 +45,9 @@ class CoarsePass:
 
     def __init__(self, network: MattingBase, dtype: torch.dtype = torch.float32) -> None:
         network = folded(network)
-        self._visible = _part(network.decoder.conv4, VISIBLE)
-        self._hidden = _part(network.decoder.conv4, HIDDEN)
+        last = network.decoder.conv4
+        self._all = _part(last, slice(None))
+        self._visible, self._hidden = _part(last, VISIBLE), _part(last, HIDDEN)
         self._dtype = dtype
         if dtype != torch.float32:
             # Only now, so that the folded weights are rounded once.
@@ -76,7 +77,7 @@ class CoarsePass:
 
     def whole(self, plate: Tensor, clean_plate: Tensor) -> CoarseMaps:
         """The maps of the small pair, from which the refiner takes what it needs."""
-        pair, half = self._to_half_size(plate, clean_plate)
+        pair, half = self._to_half_size(plate, clean_plate, self._held_part(clean_plate))
         height, width = pair.shape[-2:]
         grown = functional.interpolate(half, size=(height, width), mode="bilinear")
         joined = self._joined_buffer(height, width, grown.shape[1] + pair.shape[1])
@@ -84,9 +85,18 @@ class CoarsePass:
         joined[1:-1, 1:-1, grown.shape[1] :] = _rows_first(pair)
         return CoarseMaps(joined, _convolved(joined[None], *self._visible)[0], self._hidden)
 
+    def at_once(self, plate: Tensor, clean_plate: Tensor, *, hidden: bool) -> Tensor:
+        """(1, 5, h, w): alpha, residual, error; with `hidden` (1, 37, h, w), unclamped all.
+
+        In one fixed list of steps, without a look at the data, and nothing is kept.
+        """
+        pair, half = self._to_half_size(plate, clean_plate, self._clean_part(clean_plate))
+        weight, bias = self._all if hidden else self._visible
+        return functional.conv2d(upsample_and_join(half, pair), weight, bias, padding=1)
+
     def in_bands(self, plate: Tensor, clean_plate: Tensor) -> Tensor:
         """(h, w, 5): alpha, residual and error; the last step is never in memory as a whole."""
-        pair, half = self._to_half_size(plate, clean_plate)
+        pair, half = self._to_half_size(plate, clean_plate, self._held_part(clean_plate))
         height, width = pair.shape[-2:]
         grown = Enlargement(_rows_first(half).contiguous(), height, width)
         bands = [
@@ -103,24 +113,27 @@ class CoarsePass:
         border = (0, 0, 1, 1, int(top == 0), int(bottom == height))
         return _convolved(functional.pad(seen, border)[None], *self._visible)[0]
 
-    def _to_half_size(self, plate: Tensor, clean_plate: Tensor) -> tuple[Tensor, Tensor]:
+    def _to_half_size(
+        self, plate: Tensor, clean_plate: Tensor, clean_part: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Both small plates as one map of six channels, and the decoder's map, float32 both."""
         first = self.backbone.first_conv
-        held = self._clean_part(clean_plate)
         seen = plate.to(self._dtype)
         x = functional.conv2d(seen, self._first_plate, first.bias, first.stride, first.padding)
         pair = _channels_last(torch.cat([plate, clean_plate], dim=1))
-        maps = self.backbone.after_first_conv(pair, x.add_(held))
+        maps = self.backbone.after_first_conv(pair, x.add_(clean_part))
         return pair, self.decoder.to_half_size(self._context(maps[-1]), maps).float()
 
-    def _clean_part(self, clean_plate: Tensor) -> Tensor:
+    def _held_part(self, clean_plate: Tensor) -> Tensor:
         held = self._held
         if held is None or not _equal(held.small, clean_plate):
-            conv = self.backbone.first_conv
-            seen = clean_plate.to(self._dtype)
-            x = functional.conv2d(seen, self._first_clean, None, conv.stride, conv.padding)
-            held = self._held = _LastCleanPlate(clean_plate.clone(), x)
+            held = _LastCleanPlate(clean_plate.clone(), self._clean_part(clean_plate))
+            self._held = held
         return held.first
+
+    def _clean_part(self, clean_plate: Tensor) -> Tensor:
+        conv, seen = self.backbone.first_conv, clean_plate.to(self._dtype)
+        return functional.conv2d(seen, self._first_clean, None, conv.stride, conv.padding)
 
     def _context(self, x: Tensor) -> Tensor:
         local = torch.cat([branch(x) for branch in self._local], dim=1)

@@ -18,7 +18,6 @@ Plates are cut to 0..1 first, as the networks were trained.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Optional
 
 import torch
@@ -27,70 +26,16 @@ from torch.nn import functional
 
 from mattebridge.checkpoint import Checkpoint, no_checkpoint
 from mattebridge.models.background_matting.coarse import CoarsePass
+from mattebridge.models.background_matting.matting import Look, NetworkMatte
 from mattebridge.models.background_matting.networks import (
     MattingBase,
     MattingRefine,
     pad_to_cells,
     small_size,
 )
-from mattebridge.models.background_matting.refiner import CELL, choose_cells
+from mattebridge.models.background_matting.refiner import CELL
 from mattebridge.models.background_matting.resize import Enlargement
 from mattebridge.models.background_matting.tiles import TileRefiner, Tiles
-
-
-@dataclass(frozen=True)
-class Look:
-    """The settings of `MattingRefine` that need no other weights."""
-
-    backbone_scale: float = 1 / 4
-    refine_mode: str = "sampling"
-    refine_sample_pixels: int = 80_000
-    refine_threshold: float = 0.1
-    refine_prevent_oversampling: bool = True
-
-    @classmethod
-    def of(cls, network: MattingRefine) -> Look:
-        """The settings that a network was made with."""
-        refiner = network.refiner
-        return cls(
-            network.backbone_scale,
-            refiner.mode,
-            refiner.sample_pixels,
-            refiner.threshold,
-            refiner.prevent_oversampling,
-        )
-
-    def apply_to(self, network: MattingRefine) -> None:
-        """Give a plain network these settings."""
-        network.backbone_scale = self.backbone_scale
-        refiner = network.refiner
-        refiner.mode = self.refine_mode
-        refiner.sample_pixels = self.refine_sample_pixels
-        refiner.threshold = self.refine_threshold
-        refiner.prevent_oversampling = self.refine_prevent_oversampling
-
-    def choose_cells(self, error: Tensor) -> Tensor:
-        """(N, 1, H/4, W/4), 1 or 0, from the error of each cell."""
-        return choose_cells(
-            error,
-            self.refine_mode,
-            self.refine_sample_pixels,
-            self.refine_threshold,
-            self.refine_prevent_oversampling,
-        )
-
-
-@dataclass(frozen=True)
-class FastMatte:
-    """alpha (H, W), foreground (H, W, 3) straight, error (h, w) at the size of the small copy.
-
-    cells: (H/4, W/4), rounded up, 1 where a cell was refined, else 0; `None` without a refiner.
-    """
-
-    alpha: Tensor
-    foreground: Tensor
-    error: Tensor
-    cells: Optional[Tensor]
 
 
 class FastMatting:
@@ -125,7 +70,7 @@ class FastMatting:
         clean_plate: Tensor,
         look: Optional[Look] = None,
         checkpoint: Checkpoint = no_checkpoint,
-    ) -> FastMatte:
+    ) -> NetworkMatte:
         """The matte of one frame.
 
         plate, clean_plate: (H, W, 3) float32, display-encoded, of one size, cut to 0..1; never
@@ -141,16 +86,18 @@ class FastMatting:
         """The tiles in which a selection of cells, (H/4, W/4) bool, would be refined."""
         return self._tiles.choose_tiles(chosen)
 
-    def _everywhere(self, plate: Tensor, clean_plate: Tensor, checkpoint: Checkpoint) -> FastMatte:
+    def _everywhere(
+        self, plate: Tensor, clean_plate: Tensor, checkpoint: Checkpoint
+    ) -> NetworkMatte:
         checkpoint("coarse")
         found = self._coarse.in_bands(_batch_of(plate), _batch_of(clean_plate))
         checkpoint("finish")
         alpha, error = found[..., 0].clamp(0, 1), found[..., 4].clamp(0, 1)
-        return FastMatte(alpha, _foreground(found[..., 1:4].contiguous(), plate), error, None)
+        return NetworkMatte(alpha, _foreground(found[..., 1:4].contiguous(), plate), error, None)
 
     def _refined(
         self, plate: Tensor, clean_plate: Tensor, look: Look, checkpoint: Checkpoint
-    ) -> FastMatte:
+    ) -> NetworkMatte:
         height, width, _ = plate.shape
         full, full_clean = _padded(plate), _padded(clean_plate)
         rows, columns, _ = full.shape
@@ -174,7 +121,7 @@ class FastMatting:
             alpha = alpha[:height, :width].contiguous()
             residual = residual[:height, :width].contiguous()
         alpha = alpha[..., 0].clamp_(0, 1)
-        return FastMatte(alpha, _foreground(residual, plate), maps.error, cells)
+        return NetworkMatte(alpha, _foreground(residual, plate), maps.error, cells)
 
 
 def _chosen(error: Tensor, look: Look, rows: int, columns: int) -> Tensor:

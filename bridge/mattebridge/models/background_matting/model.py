@@ -1,10 +1,10 @@
 """The BackgroundMattingV2 networks as a model of the engine: one frame, plate and clean plate.
 
-    WeightsRecord.read --> state dict --network_from--> plain network --FastMatting--> matte
+    WeightsRecord.read --> state dict --network_from--> plain network --prepared--> matte
                                               `-- exact=True: the plain forward itself
 
 Alpha and foreground are the published ones, of plates cut at 1. The engine gives highlights their
-light back (engine/finish.py), as far as it is the subject's own.
+light back (engine/postprocess.py), as far as it is the subject's own.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ from mattebridge.checkpoint import Checkpoint
 from mattebridge.color import FloatImage
 from mattebridge.errors import ModelError, TooLargeError
 from mattebridge.models.background_matting.card import EXACT_FACTOR, RECOMMENDED, recommended
-from mattebridge.models.background_matting.fast import FastMatte, FastMatting, Look
+from mattebridge.models.background_matting.fast import FastMatting
+from mattebridge.models.background_matting.gpu import GpuMatting
+from mattebridge.models.background_matting.matting import Look, Matting, NetworkMatte
 from mattebridge.models.background_matting.networks import MattingBase, MattingRefine
 from mattebridge.models.background_matting.precision import check_holds, dtype_for
 from mattebridge.models.background_matting.recognise import network_from, recognise
+from mattebridge.models.background_matting.refiner import CELL
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
 from mattebridge.models.pytorch.frames import given_back, memory_translated, tensor_of
+from mattebridge.models.pytorch.graphs import Graphs
 from mattebridge.models.weights.file import WeightsRecord
 from mattebridge.models.weights.state_dict import parse_state_dict
 from mattebridge.wire import oslayer
@@ -44,8 +48,8 @@ class BackgroundMattingModel(MattingModel):
         self.card = card
         self._weights = weights
         self._device = torch.device("cpu")
-        self._fast: Optional[FastMatting] = None
-        self._halves: dict[torch.dtype, FastMatting] = {}
+        self._fast: Optional[Matting] = None
+        self._halves: dict[torch.dtype, Matting] = {}
         self._plain: Optional[MattingBase] = None
 
     @classmethod
@@ -63,7 +67,7 @@ class BackgroundMattingModel(MattingModel):
             # By default float32 convolutions on CUDA round their inputs to 10 bits.
             torch.backends.cudnn.allow_tf32 = False
             torch.backends.cudnn.deterministic = True
-        self._fast = FastMatting(self._network())
+        self._fast = prepared(self._network())
 
     def unload(self) -> None:
         self._fast = self._plain = None
@@ -95,7 +99,7 @@ class BackgroundMattingModel(MattingModel):
             ran = "float32" if precision == "auto" else precision
             return _output(made, given, look, {"exact": given.exact, "precision": ran})
 
-    def _matting(self, precision: str, exact: bool) -> FastMatting:
+    def _matting(self, precision: str, exact: bool) -> Matting:
         """The weights in a precision, prepared on first use; `ModelError` where they cannot be."""
         assert self._fast is not None, "load() comes before matte()"
         dtype = dtype_for(precision, self._device, self.name)
@@ -108,7 +112,7 @@ class BackgroundMattingModel(MattingModel):
                 reason="precision",
             )
         if dtype not in self._halves:
-            half = FastMatting(self._network(), dtype)
+            half = prepared(self._network(), dtype)
             check_holds(self._fast, half, precision, self.name)
             self._halves = {dtype: half}
         return self._halves[dtype]
@@ -133,7 +137,7 @@ class BackgroundMattingModel(MattingModel):
 
     def _exactly(
         self, plate: Tensor, clean_plate: Tensor, look: Optional[Look], checkpoint: Checkpoint
-    ) -> FastMatte:
+    ) -> NetworkMatte:
         """The plain forward, channels first as published."""
         self._check_exact_fits(plate)
         if self._plain is None:
@@ -151,7 +155,7 @@ class BackgroundMattingModel(MattingModel):
         refined = look is not None
         foreground = returned[1][0].permute(1, 2, 0)
         error = returned[4 if refined else 2][0, 0]
-        return FastMatte(
+        return NetworkMatte(
             returned[0][0, 0], foreground, error, returned[5][0, 0] if refined else None
         )
 
@@ -171,6 +175,14 @@ class BackgroundMattingModel(MattingModel):
             )
 
 
+def prepared(network: MattingBase, dtype: torch.dtype = torch.float32) -> Matting:
+    """The way to compute a network that suits the device of its weights."""
+    device = next(network.parameters()).device
+    if device.type == "cpu":
+        return FastMatting(network, dtype)
+    return GpuMatting(network, dtype, Graphs() if device.type == "cuda" else None)
+
+
 def describe_state(state: Mapping[str, Tensor]) -> dict[str, str | int]:
     """Class, backbone and kernel of weights, for their record.
 
@@ -185,15 +197,20 @@ def describe_state(state: Mapping[str, Tensor]) -> dict[str, str | int]:
 
 
 def _output(
-    made: FastMatte, given: ModelInput, look: Optional[Look], notes: dict[str, Any]
+    made: NetworkMatte, given: ModelInput, look: Optional[Look], notes: dict[str, Any]
 ) -> ModelOutput:
-    extra = {"error": given_back(made.error, given.plate)}
-    if look is not None and made.cells is not None:
-        extra["refinement"] = given_back(made.cells, given.plate)
+    cells = [] if made.cells is None else [made.cells]
+    alpha, foreground, error, *refined = given_back(
+        given.plate, made.alpha, made.foreground, made.error, *cells
+    )
+    extra = {"error": error}
+    if look is not None and refined:
+        extra["refinement"] = refined[0]
         notes |= {
             "backbone_scale": look.backbone_scale,
             "refine_mode": look.refine_mode,
-            "refined_pixels": int(made.cells.sum()) * 16,
+            "refined_pixels": int((refined[0] > 0).sum()) * CELL**2,
         }
-    alpha, foreground = (given_back(im, given.plate) for im in (made.alpha, made.foreground))
+    if made.graph is not None:
+        notes["graph"] = made.graph
     return ModelOutput(alpha, foreground, extra, notes=notes)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mattebridge.errors import ModelError
-from mattebridge.models.background_matting.fast import FastMatting
+from mattebridge.models.background_matting.matting import Matting
 from mattebridge.models.pytorch.known_pair import known_pair
 
 DTYPES = {
@@ -51,7 +51,7 @@ def cpu_has_amx() -> bool:
     return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
-def check_holds(full: FastMatting, half: FastMatting, precision: str, model: str) -> None:
+def check_holds(full: Matting, half: Matting, precision: str, model: str) -> None:
     """Raise `ModelError`, with the figures, where the weights lose too much by rounding."""
     difference = _difference(full, half)
     mean = float(difference.mean())
@@ -69,6 +69,6 @@ def check_holds(full: FastMatting, half: FastMatting, precision: str, model: str
 
 
 @torch.inference_mode()
-def _difference(full: FastMatting, half: FastMatting) -> Tensor:
+def _difference(full: Matting, half: Matting) -> Tensor:
     plate, clean_plate = (image.to(full.device) for image in known_pair(*PICTURE_SIZE))
     return (full(plate, clean_plate).alpha - half(plate, clean_plate).alpha).abs().cpu()

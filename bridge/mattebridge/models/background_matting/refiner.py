@@ -76,11 +76,11 @@ class Refiner(nn.Module):
         `hidden` (N, 32, h, w).
         """
         height, width = pair.shape[-2:]
-        cells = self.select(_resized(error, height // CELL, width // CELL))
+        cells = self.select(resized(error, height // CELL, width // CELL))
         if self.mode == "full":
             fine = self._refine_everything(pair, coarse, hidden)
         else:
-            fine = _resized(coarse, height, width)
+            fine = resized(coarse, height, width)
             chosen = cells.squeeze(1).nonzero(as_tuple=True)
             if chosen[0].numel():
                 cell_view(fine)[chosen] = self._refine_cells(pair, coarse, hidden, chosen)
@@ -93,34 +93,44 @@ class Refiner(nn.Module):
         )
 
     def _refine_everything(self, pair: Tensor, coarse: Tensor, hidden: Tensor) -> Tensor:
-        half, full = self._bordered(pair, coarse, hidden)
-        x = self._at_half_size(half)
-        doubled = functional.interpolate(x, size=full.shape[-2:], mode="nearest")
-        return self._at_full_size(doubled, full)
+        return self.of_map(*self.bordered(pair, coarse, hidden))
 
     def _refine_cells(
         self, pair: Tensor, coarse: Tensor, hidden: Tensor, chosen: tuple[Tensor, ...]
     ) -> Tensor:
-        """(K, 4, 4, 4): the chosen cells as channel, row, column."""
-        half, full = self._bordered(pair, coarse, hidden)
-        half_border, full_border = self._borders()
-        x = self._at_half_size(_windows(half, 2, half_border, chosen))
-        window = _windows(full, CELL, full_border, chosen)
-        doubled = functional.interpolate(x, size=window.shape[-2:], mode="nearest")
-        return self._at_full_size(doubled, window)
+        return self.of_cells(*self.bordered(pair, coarse, hidden), chosen)
 
-    def _borders(self) -> tuple[int, int]:
-        # How far two 3x3 convolutions at full size, and those and two at half size, reach beyond
-        # the cell; a pixel at half size is two.
+    @property
+    def borders(self) -> tuple[int, int]:
+        """How far, at half and at full size, the convolutions reach beyond a cell."""
+        # Two 3x3 convolutions at full size, and those and two at half size; a pixel at half size
+        # is two.
         return (3, 2) if self.kernel_size == 3 else (0, 0)
 
-    def _bordered(self, pair: Tensor, coarse: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    def bordered(self, pair: Tensor, coarse: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The maps at half and at full size, (N, 42, ...) and (N, 6, ...), with zeros around."""
         height, width = pair.shape[-2:]
-        features = _resized(torch.cat([hidden, coarse], dim=1), height // 2, width // 2)
-        plates = _resized(pair, height // 2, width // 2)
-        half_border, full_border = self._borders()
+        features = resized(torch.cat([hidden, coarse], dim=1), height // 2, width // 2)
+        plates = resized(pair, height // 2, width // 2)
+        half_border, full_border = self.borders
         half = functional.pad(torch.cat([features, plates], dim=1), (half_border,) * 4)
         return half, functional.pad(pair, (full_border,) * 4)
+
+    def of_map(self, half: Tensor, full: Tensor) -> Tensor:
+        """Alpha and residual (N, 4, H, W) of bordered maps, or of bands of whole cells of them."""
+        x = self._at_half_size(half)
+        doubled = functional.interpolate(x, size=full.shape[-2:], mode="nearest")
+        return self._at_full_size(doubled, full)
+
+    def of_cells(self, half: Tensor, full: Tensor, chosen: tuple[Tensor, ...]) -> Tensor:
+        """(K, 4, 4, 4): the chosen cells as channel, row, column.
+
+        chosen: image, row and column of each cell, (K,) int64, as from `nonzero`.
+        """
+        half_border, full_border = self.borders
+        return self.of_map(
+            _windows(half, 2, half_border, chosen), _windows(full, CELL, full_border, chosen)
+        )
 
     def _at_half_size(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(x)))
@@ -148,11 +158,16 @@ def choose_cells(
     flat = error.flatten(1)
     # A small frame has fewer cells than that.
     count = min(sample_pixels // CELL**2, flat.shape[1])
-    worst = flat.topk(count, dim=1, sorted=False).indices
+    worst = worst_cells(flat, count)
     chosen = torch.zeros_like(flat).scatter_(1, worst, 1.0)
     if prevent_oversampling:
         chosen *= flat > 0
     return chosen.view_as(error)
+
+
+def worst_cells(error: Tensor, count: int) -> Tensor:
+    """The indices of the `count` largest errors along the last axis, in no order."""
+    return error.topk(count, dim=-1, sorted=False).indices
 
 
 def cell_view(x: Tensor) -> Tensor:
@@ -168,5 +183,6 @@ def _windows(x: Tensor, step: int, border: int, chosen: tuple[Tensor, ...]) -> T
     return x.permute(0, 2, 3, 1).unfold(1, side, step).unfold(2, side, step)[chosen]
 
 
-def _resized(x: Tensor, height: int, width: int) -> Tensor:
+def resized(x: Tensor, height: int, width: int) -> Tensor:
+    """The map at another size, bilinear; the outermost pixels are repeated beyond the edge."""
     return functional.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)

@@ -32,9 +32,24 @@ def array_of(image: Tensor) -> FloatImage:
     return np.ascontiguousarray(image.to("cpu", torch.float32).numpy())
 
 
-def given_back(image: Tensor, given: FloatImage | Tensor) -> Any:
-    """A result as the model's input was given: float32, a tensor for a tensor, else an array."""
-    return image.float() if isinstance(given, Tensor) else array_of(image)
+def arrays_of(*images: Tensor) -> list[FloatImage]:
+    """Like `array_of` for each, of one device; from a CUDA device with one wait for all of them."""
+    device = images[0].device
+    if device.type != "cuda":
+        return [array_of(image) for image in images]
+    # Only into page-locked memory does a copy go on while the next one is started.
+    here = [torch.empty(image.shape, dtype=torch.float32, pin_memory=True) for image in images]
+    for kept, image in zip(here, images):
+        kept.copy_(image, non_blocking=True)
+    torch.cuda.current_stream(device).synchronize()
+    return [kept.numpy() for kept in here]
+
+
+def given_back(given: FloatImage | Tensor, *images: Tensor) -> list[Any]:
+    """Results as a model's input was given: float32 tensors for a tensor, arrays for an array."""
+    if isinstance(given, Tensor):
+        return [image.to(torch.float32) for image in images]
+    return list(arrays_of(*images))
 
 
 @contextmanager

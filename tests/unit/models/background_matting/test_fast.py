@@ -15,7 +15,8 @@ from fakes.generated_weights import generated_state, plate_pair
 from mattebridge.errors import Cancelled
 from mattebridge.models.background_matting import tiles
 from mattebridge.models.background_matting.coarse import CoarsePass
-from mattebridge.models.background_matting.fast import FastMatte, FastMatting, Look
+from mattebridge.models.background_matting.fast import FastMatting
+from mattebridge.models.background_matting.matting import Look, NetworkMatte
 from mattebridge.models.background_matting.networks import MattingBase, MattingRefine, make_network
 from mattebridge.models.background_matting.resize import Enlargement, axis_windows, windows
 
@@ -48,7 +49,7 @@ def plainly(net: MattingBase, look: Look, height: int, width: int) -> tuple[Tens
         return net(*plate_pair(height, width))
 
 
-def assert_near(matte: FastMatte, plain: tuple[Tensor, ...]) -> None:
+def assert_near(matte: NetworkMatte, plain: tuple[Tensor, ...]) -> None:
     alpha = (matte.alpha - plain[0][0, 0]).abs()
     foreground = (matte.foreground - plain[1][0].permute(1, 2, 0)).abs()
     same = torch.ones_like(alpha, dtype=torch.bool)
