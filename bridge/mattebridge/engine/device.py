@@ -46,10 +46,16 @@ def targets_for(out: Mapping[str, Pixels], device: torch.device) -> dict[str, Te
 
 
 def deliver(targets: Mapping[str, Tensor], out: Mapping[str, Pixels]) -> None:
-    """Copy what was written into `targets` to the planes of `out`; on the CPU it is there."""
-    for role, target in targets.items():
-        if target.device.type != "cpu":
-            _shared(out[role]).copy_(target)
+    """Copy what was written into `targets` to the planes of `out`; on the CPU it is there.
+
+    Waits for all of them once: the planes are whole afterwards.
+    """
+    away = {role: target for role, target in targets.items() if target.device.type != "cpu"}
+    for role, target in away.items():
+        _shared(out[role]).copy_(target, non_blocking=True)
+    for device in {target.device for target in away.values()}:
+        if device.type == "cuda":
+            torch.cuda.current_stream(device).synchronize()
 
 
 def picture_on(pixels: FloatImage, device: torch.device) -> Tensor:

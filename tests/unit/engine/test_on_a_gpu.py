@@ -1,0 +1,167 @@
+"""A frame on a pretended CUDA device: no device is mixed, and what it costs stays in a budget."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fakes.generated_weights import generated_state
+from fakes.matting_models import Keyer, keyer_card, registry_of
+from fakes.pretended_cuda import DEVICE, Counts, PretendedCuda
+from mattebridge.engine.engine import Engine
+from mattebridge.models.background_matting.card import FAMILY, card_of
+from mattebridge.models.background_matting.model import BackgroundMattingModel
+from mattebridge.models.background_matting.networks import MattingRefine
+from mattebridge.models.base import ModelOutput
+from mattebridge.models.weights.file import WeightsRecord
+from mattebridge.wire.params import RenderParams
+
+HEIGHT, WIDTH = 96, 128
+PIXELS = HEIGHT * WIDTH
+CHANNELS = {"alpha": 1, "foreground": 3, "premultiplied": 4}
+
+
+class TensorKeyer(Keyer):
+    """The fake keyer's matte, as a model that works on tensors."""
+
+    takes_tensors = True
+
+    def matte(self, given: Any, checkpoint: Any) -> ModelOutput:
+        self.given.append(given)
+        difference = (given.plate - given.clean_plate).abs().amax(2)
+        alpha = (difference * given.settings["slope"]).clamp(0, 1)
+        return ModelOutput(alpha, given.plate.clone())
+
+
+def planes(dtype: Any = np.float32, *, high: float = 1.0) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(4)
+    shapes = {"plate": (HEIGHT, WIDTH, 4), "clean_plate": (HEIGHT, WIDTH, 4)}
+    return {
+        role: (random.random(shape, np.float32) * high).astype(dtype)
+        for role, shape in shapes.items()
+    }
+
+
+def outputs(roles: Any = CHANNELS, dtype: Any = np.float32) -> dict[str, np.ndarray]:
+    return {role: np.full((HEIGHT, WIDTH, CHANNELS[role]), np.nan, dtype) for role in roles}
+
+
+def matte(engine: Engine, sent: Any, out: Any, *, key: str | None = "shot-1", **params: Any) -> Any:
+    wanted = RenderParams(**{"colorspace": "linear", **params})
+    return engine.matte(sent, wanted, model="default", out=out, clean_plate_key=key)
+
+
+def on_the_device(
+    sent: dict[str, np.ndarray], out: dict[str, np.ndarray], *, frames: int = 2, **params: Any
+) -> Counts:
+    """What the last of some frames with one held clean plate does, with the keyer on tensors."""
+    with PretendedCuda() as device:
+        engine = Engine(str(DEVICE), registry=registry_of(TensorKeyer()))
+        for _ in range(frames):
+            counts = device.start_counting()
+            matte(engine, sent, out, **params)
+    return counts
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.uint16])
+@pytest.mark.parametrize("foreground", ["model", "unmix", "plate"])
+@pytest.mark.parametrize("colorspace", ["linear", "srgb"])
+def test_a_gpu_gives_the_pixels_of_the_cpu(dtype: Any, foreground: str, colorspace: str) -> None:
+    high = 1.0 if np.dtype(dtype).kind == "f" else 65535.0
+    sent = planes(dtype, high=2 * high if np.dtype(dtype).kind == "f" else high)
+    sent["core_matte"] = np.linspace(0, 1, PIXELS, dtype=np.float32).reshape(HEIGHT, WIDTH, 1)
+    params = {"foreground": foreground, "colorspace": colorspace}
+    here, there = outputs(), outputs()
+    matte(Engine("cpu", registry=registry_of(TensorKeyer())), sent, here, **params)
+    on_the_device(sent, there, **params)
+    for role in here:
+        # The same operators on the same values, whether in blocks of rows or at once.
+        assert np.array_equal(here[role], there[role])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_planes_cross_once_as_they_are_and_only_what_was_asked_for_comes_back(dtype: Any) -> None:
+    out = outputs(("premultiplied",), dtype)
+    counts = on_the_device(planes(dtype), out)
+    # The plate; the clean plate is there already.
+    assert counts.to_device_bytes == 4 * PIXELS * np.dtype(dtype).itemsize
+    assert counts.copies_to_device == 1
+    # Beside the plane itself only the extremes that are looked at come back.
+    assert 0 <= counts.from_device_bytes - out["premultiplied"].nbytes <= 200
+    assert not counts.scattered
+    first = on_the_device(planes(dtype), out, frames=1)
+    assert first.to_device_bytes == 2 * counts.to_device_bytes
+
+
+def test_rows_with_gaps_between_them_cross_as_they_are() -> None:
+    wide = {role: np.zeros((HEIGHT, WIDTH + 16, 4), np.float32) for role in planes()}
+    for role, plane in planes().items():
+        wide[role][:, :WIDTH] = plane
+    sent = {role: plane[:, :WIDTH] for role, plane in wide.items()}
+    out, wanted = outputs(), outputs()
+    counts = on_the_device(sent, out)
+    on_the_device(planes(), wanted)
+    assert np.array_equal(out["premultiplied"], wanted["premultiplied"])
+    assert counts.copies_to_device == 1
+
+
+# Without highlights and with them. Counted 54 and 79, six of them the keyer's own. The waits are for
+# the planes, for the model's results, for how many values were clamped, and for the outputs.
+@pytest.mark.parametrize(("high", "launches"), [(1.0, 54), (8.0, 79)])
+def test_the_stages_around_the_model_start_little_and_wait_four_times(
+    high: float, launches: int
+) -> None:
+    counts = on_the_device(planes(np.float16, high=high), outputs(dtype=np.float16))
+    assert counts.launches <= launches, counts.launches_at
+    assert counts.waits <= 4, counts.waits_at
+
+
+def test_a_model_of_arrays_gets_arrays_and_its_matte_goes_back_to_the_device() -> None:
+    keyer, sent = Keyer(keyer_card(multiple=16)), planes()
+    here, there = outputs(), outputs()
+    matte(Engine("cpu", registry=registry_of(Keyer())), sent, here)
+    with PretendedCuda():
+        matte(Engine(str(DEVICE), registry=registry_of(keyer)), sent, there)
+    assert isinstance(keyer.given[0].plate, np.ndarray)
+    assert np.array_equal(here["premultiplied"], there["premultiplied"])
+
+
+def test_background_matting_runs_on_the_device_alone() -> None:
+    state = generated_state(MattingRefine("mobilenetv2").state_dict())
+    settings = {"class": "MattingRefine", "backbone": "mobilenetv2"}
+    card = card_of(WeightsRecord("bgm", "", "sha256:0", FAMILY, settings, "MIT"))
+    sent, found = planes(np.float16), []
+    for device_name in ("cpu", str(DEVICE)):
+        model = BackgroundMattingModel(card, lambda: state)
+        out = outputs(("alpha", "premultiplied"))
+        with PretendedCuda() as device:
+            engine = Engine(device_name, registry=registry_of(model))
+            engine.load_model("default")
+            counts = device.start_counting()
+            matte(engine, sent, out)
+        found.append(out)
+    # Counted 225 and 7: the stages around the network with a new clean plate take 70 and 6.
+    assert counts.launches <= 240, counts.launches_at
+    assert counts.waits <= 7, counts.waits_at
+    assert counts.copies_to_device == 2
+    assert not counts.scattered
+    # Another order of the same sums: see the tests of the network.
+    assert np.abs(found[0]["alpha"] - found[1]["alpha"]).max() < 1e-3
+
+
+def test_the_pretended_device_refuses_what_a_real_one_refuses() -> None:
+    with PretendedCuda() as device:
+        there = torch.ones(3, device="cuda:0")
+        assert there.device == DEVICE
+        with pytest.raises(RuntimeError, match="same device"):
+            there + torch.ones(3)
+        with pytest.raises(TypeError, match="numpy"):
+            there.numpy()
+        counts = device.start_counting()
+        assert bool((there * 2 == 2).all())
+        assert (counts.launches, counts.waits) == (4, 1)
+        assert there.cpu().numpy().tolist() == [1, 1, 1]
+        assert (counts.waits, counts.from_device_bytes) == (2, 12)
