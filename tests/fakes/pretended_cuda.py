@@ -26,7 +26,15 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 DEVICE = torch.device("cuda:0")
 # Operators whose result has a size that depends on the data, or that answer a question.
-WAITING = {"_local_scalar_dense", "equal", "nonzero", "masked_select", "_unique2", "is_nonzero"}
+WAITING = {
+    "_local_scalar_dense",
+    "item",
+    "equal",
+    "nonzero",
+    "masked_select",
+    "_unique2",
+    "is_nonzero",
+}
 # A view that its schema does not declare as one.
 UNDECLARED_VIEWS = {"_unsafe_view"}
 MOVING = {"copy_", "_to_copy"}

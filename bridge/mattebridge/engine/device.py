@@ -23,6 +23,21 @@ from torch import Tensor
 from mattebridge.color import FloatImage, Pixels
 
 
+def settle_arithmetic(device: torch.device) -> None:
+    """Make a CUDA device compute float32 as such, and equal inputs give equal pixels.
+
+    These settings belong to the process. They are made here alone, before the first model is
+    loaded, so that a frame does not depend on what was loaded before it; a request that wants a
+    coarser precision says so.
+    """
+    if device.type == "cuda":
+        # By default float32 convolutions round their inputs to 10 bits (TF32), and the quickest
+        # algorithm is chosen by time, which may be another one the next time.
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+
+
 def raw_of(plane: Pixels, device: torch.device) -> Tensor:
     """A plane (H, W, C) on the device, in its own sample type; on the CPU the same memory."""
     if device.type == "cpu":

@@ -25,7 +25,7 @@ from mattebridge.checkpoint import Checkpoint, no_checkpoint
 from mattebridge.color import Pixels
 from mattebridge.engine.clean_plates import CleanPlates
 from mattebridge.engine.clock import Clock
-from mattebridge.engine.device import deliver, targets_for
+from mattebridge.engine.device import deliver, settle_arithmetic, targets_for
 from mattebridge.engine.infer import InferredFrame, infer
 from mattebridge.engine.postprocess import FinishedFrame, postprocess
 from mattebridge.engine.preprocess import PreparedFrame, preprocess
@@ -77,6 +77,7 @@ class Engine:
         clean_plate_budget_bytes: int = CLEAN_PLATE_BUDGET_BYTES,
     ) -> None:
         self.device = device
+        settle_arithmetic(torch.device(device))
         self.registry = registry or Registry()
         self.limits = limits or FrameLimits(memory_bytes=_memory_of_one_frame())
         self.clean_plates = CleanPlates(clean_plate_budget_bytes)

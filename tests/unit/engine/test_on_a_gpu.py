@@ -108,8 +108,8 @@ def test_rows_with_gaps_between_them_cross_as_they_are() -> None:
     assert counts.copies_to_device == 1
 
 
-# Without highlights and with them. Counted 54 and 79, six of them the keyer's own. The waits are for
-# the planes, for the model's results, for how many values were clamped, and for the outputs.
+# Without highlights and with them. Counted 54 and 79, six of them the keyer's own. The waits are
+# for the planes, the model's results, how many values were clamped, and the outputs.
 @pytest.mark.parametrize(("high", "launches"), [(1.0, 54), (8.0, 79)])
 def test_the_stages_around_the_model_start_little_and_wait_four_times(
     high: float, launches: int
@@ -129,16 +129,20 @@ def test_a_model_of_arrays_gets_arrays_and_its_matte_goes_back_to_the_device() -
     assert np.array_equal(here["premultiplied"], there["premultiplied"])
 
 
-def test_background_matting_runs_on_the_device_alone() -> None:
-    state = generated_state(MattingRefine("mobilenetv2").state_dict())
+def background_matting() -> BackgroundMattingModel:
     settings = {"class": "MattingRefine", "backbone": "mobilenetv2"}
     card = card_of(WeightsRecord("bgm", "", "sha256:0", FAMILY, settings, "MIT"))
+    return BackgroundMattingModel(
+        card, lambda: generated_state(MattingRefine("mobilenetv2").state_dict())
+    )
+
+
+def test_background_matting_runs_on_the_device_alone() -> None:
     sent, found = planes(np.float16), []
     for device_name in ("cpu", str(DEVICE)):
-        model = BackgroundMattingModel(card, lambda: state)
         out = outputs(("alpha", "premultiplied"))
         with PretendedCuda() as device:
-            engine = Engine(device_name, registry=registry_of(model))
+            engine = Engine(device_name, registry=registry_of(background_matting()))
             engine.load_model("default")
             counts = device.start_counting()
             matte(engine, sent, out)
@@ -150,6 +154,25 @@ def test_background_matting_runs_on_the_device_alone() -> None:
     assert not counts.scattered
     # Another order of the same sums: see the tests of the network.
     assert np.abs(found[0]["alpha"] - found[1]["alpha"]).max() < 1e-3
+
+
+def test_loading_a_model_changes_nothing_of_how_the_others_compute() -> None:
+    def flags() -> tuple[bool, ...]:
+        cudnn = torch.backends.cudnn
+        return cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
+
+    before = flags()
+    torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.deterministic = False
+    try:
+        with PretendedCuda():
+            engine = Engine(str(DEVICE), registry=registry_of(background_matting()))
+            assert flags() == (False, True, False)
+            engine.load_model("default")
+            assert flags() == (False, True, False)
+    finally:
+        cudnn = torch.backends.cudnn
+        cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
 
 
 def test_the_pretended_device_refuses_what_a_real_one_refuses() -> None:

@@ -63,10 +63,6 @@ class BackgroundMattingModel(MattingModel):
         The unfolded weights are not kept: few requests are `exact`.
         """
         self._device = torch.device(device)
-        if self._device.type == "cuda":
-            # By default float32 convolutions on CUDA round their inputs to 10 bits.
-            torch.backends.cudnn.allow_tf32 = False
-            torch.backends.cudnn.deterministic = True
         self._fast = prepared(self._network())
 
     def unload(self) -> None:
