@@ -17,6 +17,7 @@ NAMES = (
     "bridge",
     "ofx",
     "control",
+    "workers",
     "start",
     "memory",
     "matte",
@@ -24,6 +25,7 @@ NAMES = (
     "shot",
     "loader",
     "background_matting",
+    "greenformer",
     "gpu",
 )
 

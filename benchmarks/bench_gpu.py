@@ -13,8 +13,11 @@ BackgroundMattingV2 networks get generated weights, which cost what trained ones
 the cells to refine are scattered instead of clustered: their rates are lower bounds.
 
     copies      a sealed memfd, as an arena is, to the device and back: pageable, then registered
-    tensors     the network alone, pictures on the device, best of the rounds, after a warm-up
-    precision   the same pictures in TF32, half and float32 on the device against float32 on the CPU
+    tensors     the network alone, pictures on the device, best of the rounds, after a warm-up: its
+                steps replayed from a CUDA graph, launched one by one, and the published forward
+    precision   TF32, half and float32 on the device against the form for a CPU in float32
+    hint_keyer  the plate + hint network alone at its sizes, whole and in tiles: milliseconds, and
+                the memory beyond its weights
     stages      one frame through the engine in this process: milliseconds by stage, device memory
     bridge      frames a second through a daemon with one worker on the device: held clean plate,
                 premultiplied only, float and half planes, 1 and 3 in flight
@@ -74,6 +77,7 @@ def main(arguments: list[str]) -> None:
         "copies": bench.copies,
         "tensors": bench.tensors,
         "precision": bench.precision,
+        "hint_keyer": bench.hint_keyer,
         "stages": bench.stages,
         "bridge": bench.bridge,
         "tests": bench.tests,
@@ -183,11 +187,14 @@ class Bench:
             for backbone in BACKBONES:
                 for name in self.sizes:
                     for label, dtype in dtypes.items():
-                        self._case(
-                            found,
-                            f"{backbone} {name} {label} fast",
-                            lambda b=backbone, n=name, d=dtype: self._fast(b, n, d),
-                        )
+                        for way in ("graph", "eager") if self.on_gpu else ("eager",):
+                            self._case(
+                                found,
+                                f"{backbone} {name} {label} {way}",
+                                lambda b=backbone, n=name, d=dtype, w=way: self._form(
+                                    b, n, d, w == "graph"
+                                ),
+                            )
                         self._case(
                             found,
                             f"{backbone} {name} {label} plain",
@@ -195,16 +202,38 @@ class Bench:
                         )
         return found
 
-    def _fast(self, backbone: str, name: str, dtype: Any) -> dict[str, float]:
+    def _form(self, backbone: str, name: str, dtype: Any, graph: bool) -> dict[str, Any]:
+        """The form for a GPU, and on one whether its frames were replayed from a graph."""
         from mattebridge.models.background_matting.gpu import GpuMatting
-        from mattebridge.models.background_matting.matting import Look
+        from mattebridge.models.pytorch.graphs import Graphs
 
         plate, clean = self._on_device(name, self.torch.float32)
+        matting = GpuMatting(self._network(backbone, name), dtype, Graphs() if graph else None)
+        look, notes = self._look(name), set()
+        best = self._best(lambda: notes.add(matting(plate, clean, look).graph))
+        found = {"frames_s": round(1 / best, 1), "ms": round(best * 1e3, 2)}
+        if graph:
+            found |= {
+                "graph": sorted(notes),
+                "graph_mb": matting.memory_bytes >> 20,
+                "apart_from_eager": self._apart(matting, backbone, name, dtype),
+            }
+        return found
+
+    def _apart(self, matting: Any, backbone: str, name: str, dtype: Any) -> dict[str, float]:
+        """How far a replayed frame of another picture is from the same steps, launched singly."""
+        from mattebridge.models.background_matting.gpu import GpuMatting
+
+        clean, plate = self._on_device(name, self.torch.float32)
+        eager = GpuMatting(self._network(backbone, name), dtype)
+        look = self._look(name)
+        return _difference(matting(plate, clean, look).alpha, eager(plate, clean, look).alpha)
+
+    def _look(self, name: str) -> Any:
+        from mattebridge.models.background_matting.matting import Look
+
         scale, pixels = SETTINGS[name]
-        look = Look(backbone_scale=scale, refine_mode="sampling", refine_sample_pixels=pixels)
-        matting = FastMatting(self._network(backbone, name), dtype)
-        best = self._best(lambda: matting(plate, clean, look))
-        return {"frames_s": round(1 / best, 1), "ms": round(best * 1e3, 2)}
+        return Look(backbone_scale=scale, refine_mode="sampling", refine_sample_pixels=pixels)
 
     def _plain(self, backbone: str, name: str, dtype: Any) -> dict[str, float]:
         network = self._network(backbone, name).to(dtype)
@@ -224,41 +253,88 @@ class Bench:
     # -- precision -------------------------------------------------------------------------------
 
     def precision(self) -> dict[str, Any]:
-        """Largest and mean difference of alpha from float32 on the CPU, HD."""
+        """How far alpha and foreground are from the form for a CPU in float32, HD."""
         torch, found = self.torch, {}
+        cases = [("float32", torch.float32, False)]
+        if self.on_gpu:
+            cases += [
+                ("tf32", torch.float32, True),
+                ("float16", torch.float16, False),
+                ("bfloat16", torch.bfloat16, False),
+            ]
         with torch.inference_mode():
             for backbone in BACKBONES:
-                wanted = self._alpha(backbone, torch.device("cpu"), torch.float32, tf32=False)
-                cases = [("float32", torch.float32, False)]
-                if self.on_gpu:
-                    cases += [
-                        ("tf32", torch.float32, True),
-                        ("float16", torch.float16, False),
-                        ("bfloat16", torch.bfloat16, False),
-                    ]
+                wanted = self._on_cpu(backbone)
                 for label, dtype, tf32 in cases:
                     self._case(
                         found,
                         f"{backbone} {label}",
-                        lambda b=backbone, d=dtype, t=tf32, w=wanted: _difference(
-                            self._alpha(b, self.device, d, tf32=t), w
-                        ),
+                        lambda b=backbone, d=dtype, t=tf32, w=wanted: self._from(w, b, d, t),
                     )
         return found
 
-    def _alpha(self, backbone: str, device: Any, dtype: Any, *, tf32: bool) -> Any:
-        from fakes.generated_weights import generated_state
-        from mattebridge.models.background_matting.networks import MattingBase
+    def _on_cpu(self, backbone: str) -> Any:
+        from mattebridge.models.background_matting.fast import FastMatting
 
-        network = MattingBase(backbone)
-        network.load_state_dict(generated_state(network.state_dict()))
-        network = network.eval().to(device, dtype)
-        pair = [
-            self.torch.from_numpy(image).to(device, dtype).permute(2, 0, 1)[None]
-            for image in pictures(*self.sizes["HD"])
-        ]
+        network = self._network(backbone, "HD").cpu()
+        pair = [self.torch.from_numpy(image) for image in pictures(*self.sizes["HD"])]
+        return FastMatting(network)(*pair, self._look("HD"))
+
+    def _from(self, wanted: Any, backbone: str, dtype: Any, tf32: bool) -> dict[str, Any]:
+        """Differences in cells that both refined or both did not, and how many others there are."""
+        from mattebridge.models.background_matting.gpu import GpuMatting
+
         with self._tf32(tf32):
-            return network(*pair)[0].float().cpu()
+            matting = GpuMatting(self._network(backbone, "HD"), dtype)
+            made = matting(*self._on_device("HD", self.torch.float32), self._look("HD"))
+        agreed = made.cells.cpu() == wanted.cells
+        height, width = wanted.alpha.shape
+        same = agreed.repeat_interleave(4, 0).repeat_interleave(4, 1)[:height, :width]
+        return {
+            "alpha": _difference(made.alpha.cpu()[same], wanted.alpha[same]),
+            "foreground": _difference(made.foreground.cpu()[same], wanted.foreground[same]),
+            "other_cells": int((~agreed).sum()),
+        }
+
+    # -- hint_keyer ------------------------------------------------------------------------------
+
+    def hint_keyer(self) -> dict[str, Any]:
+        """The plate + hint network with generated weights."""
+        from mattebridge.models.greenformer.budget import SIZES as SQUARES
+        from mattebridge.models.greenformer.fast import BY_LAYERS, FULL_FRAME
+
+        torch, found = self.torch, {}
+        dtypes = [torch.bfloat16, torch.float32] if self.on_gpu else [torch.float32]
+        with self._tf32(False), torch.inference_mode():
+            for dtype in dtypes:
+                for size in SQUARES if self.on_gpu else (64,):
+                    for way in (FULL_FRAME, BY_LAYERS):
+                        self._case(
+                            found,
+                            f"{size} {dtype} {way}".replace("torch.", ""),
+                            lambda d=dtype, s=size, w=way: self._keyed(d, s, w),
+                        )
+        return found
+
+    def _keyed(self, dtype: Any, size: int, way: str) -> dict[str, float]:
+        from fakes.seeded_keyer import seeded_state
+        from mattebridge.checkpoint import no_checkpoint
+        from mattebridge.models.greenformer.fast import FastGreenformer, on_device
+        from mattebridge.models.greenformer.recognise import network_from
+
+        network = on_device(network_from(seeded_state()), self.device)
+        fast, x = FastGreenformer(network, dtype), self.torch.rand(1, 4, size, size)
+        x = x.to(self.device)
+        fast(x, [way], 1.0, no_checkpoint)
+        made = {}
+        if self.on_gpu:
+            self.torch.cuda.reset_peak_memory_stats(self.device)
+            before = self.torch.cuda.memory_allocated(self.device)
+        made["ms"] = round(self._best(lambda: fast(x, [way], 1.0, no_checkpoint)) * 1e3, 1)
+        if self.on_gpu:
+            peak = self.torch.cuda.max_memory_allocated(self.device) - before
+            made["bytes_per_pixel"] = round(peak / size**2)
+        return made
 
     # -- stages ----------------------------------------------------------------------------------
 

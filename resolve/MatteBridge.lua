@@ -13,7 +13,6 @@ local CHANNEL_INPUTS = { "RedName", "GreenName", "BlueName", "AlphaName" }
 
 -- The role of each tool, in the order of the dialog.
 local ROLES = { "plate", "clean_plate", "alpha_hint", "garbage_matte", "core_matte" }
-local MATTES = { alpha_hint = true, garbage_matte = true, core_matte = true }
 
 local M = { windows = package.config:sub(1, 1) == "\\" }
 
@@ -52,16 +51,13 @@ function M.command_line(command, scratch, out, given)
     "--colorspace", given.colorspace, "--output-colorspace", given.colorspace,
     "--model", quoted(given.model), "-o", quoted(out),
   }
-  local mattes = false
   for index = 2, #ROLES do
     local role = ROLES[index]
     if given[role] and given[role] ~= "" then
       table.insert(words, "--" .. role:gsub("_", "-"))
       table.insert(words, quoted(M.path(scratch, role, "frame.####.exr")))
-      mattes = mattes or MATTES[role]
     end
   end
-  if mattes then table.insert(words, "--hint-channel A") end
   return M.shell(table.concat(words, " ") .. " 2>&1")
 end
 

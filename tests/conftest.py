@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from fakes.daemon_process import DaemonProcess, StartDaemon
 from fakes.places import ROOT, TESTS
@@ -60,6 +61,10 @@ LONGEST = (
     "unit/models/twoplate/test_twoplate.py",
     "unit/models/weights/test_installed.py",
 )
+
+# How long an example takes on a busy machine says nothing about the code.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # No test may meet the user's own daemon, configuration or models.
 for variable in [name for name in os.environ if name.startswith("MATTEBRIDGE_")]:

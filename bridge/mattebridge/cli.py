@@ -1,4 +1,4 @@
-"""The command line: `mattebridge matte | clean-plate | models | sample | demo | serve | ...`.
+"""The command line: `mattebridge matte | hint | clean-plate | models | sample | serve | ...`.
 
 Each command imports what it needs when it runs, so that `--help` answers at once and never loads
 torch or OpenCV. An error is one sentence on standard error with the exit status of its class;
@@ -19,6 +19,7 @@ from mattebridge.commands import (
     daemon,
     evaluate,
     farm,
+    hint,
     install,
     matte,
     models,
@@ -75,6 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     matte.add_parser(commands, reached)
+    hint.add_parser(commands, reached)
     clean_plate.add_parser(commands, shared)
     sample.add_parsers(commands, shared)
     daemon.add_parsers(commands, reached)

@@ -8,6 +8,7 @@ every run on one machine gives the same pixels.
 
     room.py     the set, lit once          subject.py  posed, lit and exposed for each frame
     shadow.py   her shadows on it          optics.py   camera, defocus, grain
+    screen.py   a green or blue screen in place of the set, and its light on her
 
     plate = grain(foreground * alpha + (1 - alpha) * set * shadow)      clean plate = grain(set)
 
@@ -32,7 +33,7 @@ import numpy as np
 from mattebridge.errors import OutputExistsError, UsageError
 from mattebridge.image_io import Encoding, write_frame
 from mattebridge.whole_files import replace_file
-from mattebridge_sample import room, shadow, subject
+from mattebridge_sample import room, screen, shadow, subject
 from mattebridge_sample.arrays import Array, vec
 from mattebridge_sample.grid import Coarse
 from mattebridge_sample.optics import Camera, add_grain
@@ -103,6 +104,7 @@ def render_shot(
     height: int = 540,
     seed: int = DEFAULT_SEED,
     drift: bool = False,
+    screen: str | None = None,
     on_frame: Callable[[int, int], None] | None = None,
 ) -> SampleShot:
     """Render the sample shot into a folder, as half EXR; the files that were written.
@@ -110,13 +112,15 @@ def render_shot(
     `directory` gets plate/, clean_plate/, truth/alpha/, truth/foreground/ and shot.json. The clean
     plate is one still; with `drift` one a frame, as if filmed hand-held a little later: shifted by
     up to 3 pixels, slightly turned, and with another exposure. `on_frame(done, total)` is called
-    after each frame. An earlier sample shot in the folder is replaced; other frames in its place
-    raise `OutputExistsError`. Impossible sizes or counts raise `UsageError`.
+    after each frame. screen: green or blue, an uneven screen in place of the set; the plate then
+    has its light on the subject, and the true foreground has not. An earlier sample shot in the
+    folder is replaced; other frames in its place raise `OutputExistsError`. Impossible sizes or
+    counts raise `UsageError`.
     """
     _check(frames, first_frame, width, height)
     shot = _layout(Path(directory), frames, first_frame, width, height, drift)
     _prepare_folders(shot)
-    _describe(shot, seed, complete=False)
+    _describe(shot, seed, screen, complete=False)
     pictures = render_frames(
         frames=frames,
         first_frame=first_frame,
@@ -124,6 +128,7 @@ def render_shot(
         height=height,
         seed=seed,
         drift=drift,
+        screen=screen,
     )
     for done, picture in enumerate(pictures, 1):
         if drift or done == 1:
@@ -133,7 +138,7 @@ def render_shot(
         _write(shot.file("foreground", picture.frame), picture.foreground)
         if on_frame is not None:
             on_frame(done, frames)
-    _describe(shot, seed, complete=True)
+    _describe(shot, seed, screen, complete=True)
     return shot
 
 
@@ -145,10 +150,11 @@ def render_frames(
     height: int = 540,
     seed: int = DEFAULT_SEED,
     drift: bool = False,
+    screen: str | None = None,
 ) -> Iterator[SampleFrame]:
     """The frames of the sample shot one after the other, in memory; arguments as `render_shot`."""
     _check(frames, first_frame, width, height)
-    stage = _Stage.build(Camera(width, height), seed, drift)
+    stage = _Stage.build(Camera(width, height), seed, drift, screen)
     with ThreadPoolExecutor(THREADS) as pool:
         waiting = [
             pool.submit(stage.frame, first_frame, index)
@@ -172,10 +178,11 @@ class _Stage:
     set_: room.Room
     grid: Coarse
     cast: subject.Cast
+    wall: Array | None
     still: Array
 
     @classmethod
-    def build(cls, camera: Camera, seed: int, drift: bool) -> _Stage:
+    def build(cls, camera: Camera, seed: int, drift: bool, colour: str | None) -> _Stage:
         scale = camera.height / 540
         margin = max(round(MARGIN_PX * scale), 2)
         strands = int(np.clip(STRANDS * scale, 900, 2 * STRANDS))
@@ -183,16 +190,16 @@ class _Stage:
             waiting = beside.submit(subject.make_cast, seed, strands)
             set_, grid = room.build(camera, seed, margin)
             cast = waiting.result()
-        clean = _inside(_soften(set_.image), margin)
+        wall = None if colour is None else screen.make_wall(camera, margin, colour)
+        clean = _inside(_soften(set_.image if wall is None else wall), margin)
         rng = np.random.default_rng([seed, 5])
         still = vec(np.mean([add_grain(clean, rng) for _ in range(CLEAN_EXPOSURES)], 0))
-        return cls(camera, seed, drift, set_, grid, cast, still)
+        return cls(camera, seed, drift, set_, grid, cast, wall, still)
 
     def frame(self, first_frame: int, index: int) -> SampleFrame:
         """One frame; depends on nothing but its index, so frames may be made in any order."""
         shown = subject.expose(self.camera, self.cast, index / subject.FPS)
-        left = shadow.share_left(self.camera, self.set_, self.grid, shown.lighting)
-        behind = _inside(_soften(self.set_.image * left), self.set_.margin)
+        behind = _inside(_soften(self._lit_set(shown)), self.set_.margin)
         rgba = np.zeros((self.camera.height, self.camera.width, 4), np.float32)
         rgba[shown.window.slices] = shown.rgba
         rgba = _soften(rgba)
@@ -201,10 +208,18 @@ class _Stage:
         foreground = np.where(alpha > 0, rgba[..., :3] / np.maximum(alpha, LEAST_ALPHA), 0)
         # Mixed from the values that are written, so that the truth gives the plate to the last bit.
         alpha, foreground = _as_half(alpha), _as_half(foreground)
-        plate = foreground * alpha + (1 - alpha) * behind
+        seen = foreground if self.wall is None else screen.with_spill(foreground, alpha, behind)
+        plate = seen * alpha + (1 - alpha) * behind
         plate = add_grain(plate, np.random.default_rng([self.seed, 6, index]))
         clean = self._drifted(index) if self.drift else self.still
         return SampleFrame(first_frame + index, plate, clean, alpha, foreground, behind)
+
+    def _lit_set(self, shown: subject.Exposure) -> Array:
+        """The set with her shadows in it; a screen hangs too far behind her to have any."""
+        if self.wall is not None:
+            return self.wall
+        left = shadow.share_left(self.camera, self.set_, self.grid, shown.lighting)
+        return np.asarray(self.set_.image * left, np.float32)
 
     def _drifted(self, index: int) -> Array:
         """The clean plate filmed by hand, later: moved, turned and exposed a little differently."""
@@ -214,7 +229,7 @@ class _Stage:
         y = scale * (-0.7 + 0.8 * np.sin(1.7 * t + 2.0) + 0.30 * np.sin(8.1 * t))
         angle = 0.0010 * np.sin(1.3 * t + 0.7)
         zoom = 1 + 0.0012 * np.sin(0.9 * t + 0.3)
-        image = _soften(self.set_.image)
+        image = _soften(self.set_.image if self.wall is None else self.wall)
         height, width = image.shape[:2]
         c, s = zoom * np.cos(angle), zoom * np.sin(angle)
         cx, cy = (width - 1) / 2, (height - 1) / 2
@@ -310,7 +325,7 @@ def _write(path: Path, pixels: Array) -> None:
     write_frame(path, pixels.astype(np.float16), Encoding(colorspace="linear", alpha="opaque"))
 
 
-def _describe(shot: SampleShot, seed: int, *, complete: bool) -> None:
+def _describe(shot: SampleShot, seed: int, screen: str | None, *, complete: bool) -> None:
     """Write shot.json; complete: whether all frames are written."""
 
     def inside(path: Path) -> str:
@@ -327,6 +342,7 @@ def _describe(shot: SampleShot, seed: int, *, complete: bool) -> None:
         "colorspace": "scene-linear, Rec.709 primaries",
         "seed": seed,
         "drift": shot.drift,
+        "screen": screen,
         "shutter": subject.SHUTTER,
         "focal_px": round(Camera(shot.width, shot.height).focal_px, 2),
         "plate": inside(shot.plate),

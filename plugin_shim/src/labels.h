@@ -24,6 +24,15 @@ inline constexpr Label kLabels[] = {
     {"clean_plate_is_the_plate",
      "the clean plate is the same picture as the plate: give a picture of the set "
      "without the subject"},
+    {"refiner_tiled",
+     "the refiner worked in tiles for want of memory or because it was asked to: the "
+     "pixels are the same and the frame took longer, so free memory if it is too slow"},
+    {"half_precision_overflow",
+     "the frame has values that half precision cannot hold and was computed again in "
+     "float32: set precision to float32 or bfloat16 to save the first attempt"},
+    {"refiner_scale_above_1",
+     "the refiner's change was enlarged beyond its training: check the edges, or set "
+     "its scale to 1 at most"},
     {"matte_from_luma",
      "the alpha of a hint or matte is the same all over, so its luma was used: give it "
      "an alpha, or choose its channel"},

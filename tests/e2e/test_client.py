@@ -468,6 +468,17 @@ def test_a_held_clean_plate_of_another_size_is_refused(client: MatteClient) -> N
         client.drop_clean_plate("small")
 
 
+def test_a_held_clean_plate_is_not_squeezed_and_the_error_says_what_to_do(
+    client: MatteClient,
+) -> None:
+    client.hold_clean_plate("full", shot(64, 96).clean_plate)  # two fields of the plate's size
+    try:
+        with pytest.raises(InputsError, match=r"64x96, and no single scale .*same in both"):
+            client.matte(SHOT.plate, "full", **PLAIN)
+    finally:
+        client.drop_clean_plate("full")
+
+
 def test_a_plate_dropped_while_a_frame_waits_for_it_serves_that_frame_and_is_unmapped(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:

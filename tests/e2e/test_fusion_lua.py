@@ -12,7 +12,9 @@ import pytest
 from fakes.daemon_process import DaemonProcess
 from fakes.fusion_host import Comp, Tool
 from fakes.host_shot import make_shot
+from fakes.nuke_host import Picture, save
 from fakes.places import ROOT
+from mattebridge.wire.labels import MATTE_FROM_LUMA, SENTENCES
 
 # The Lua of Resolve: LuaJIT.
 lupa = pytest.importorskip("lupa.luajit21", reason="there is no LuaJIT (the wheel lupa) here")
@@ -190,6 +192,29 @@ def test_a_garbage_matte_is_its_alpha(
     assert (rgba._picture(1).channels["rgba.alpha"][inside] == 0).all()
 
 
+def test_a_matte_whose_alpha_is_full_is_its_luma_and_the_script_says_so(
+    lua: Any, script: Any, shared_daemon: DaemonProcess, tmp_path: Path
+) -> None:
+    comp = make_comp(tmp_path)
+    rough = comp.FindTool("Rough")
+    assert rough is not None
+    matte = rough._picture(1).channels["rgba.alpha"]
+    picture = {f"rgba.{name}": matte for name in ("red", "green", "blue")}
+    picture["rgba.alpha"] = np.ones_like(matte)
+    height, width = matte.shape
+    save(tmp_path / "bw.0001.exr", Picture(picture, (0, 0, width, height), width, height))
+    comp.make("Loader", "Roto", Clip=str(tmp_path / "bw.0001.exr"))
+    command = f"MATTEBRIDGE_RUNTIME_DIR='{shared_daemon.folder}' '{sys.executable}' -m mattebridge"
+    asked = given(lua, command=command, core_matte="Roto", last=1)
+    words = script.matte(LuaComp(lua, comp), asked, str(tmp_path / "out"))
+    assert words.endswith(SENTENCES[MATTE_FROM_LUMA])
+    rgba = comp.FindTool("MatteBridge")
+    assert rgba is not None
+    alpha = rgba._picture(1).channels["rgba.alpha"]
+    assert (alpha[matte == 1] == 1).all()
+    assert alpha.min() == 0
+
+
 def test_on_windows_the_lines_are_those_of_its_shell(lua: Any, script: Any) -> None:
     script.windows = True
     asked = given(lua, model="my model", core_matte="Roto")
@@ -197,7 +222,8 @@ def test_on_windows_the_lines_are_those_of_its_shell(lua: Any, script: Any) -> N
     python = r'"C:\Program Files\Python311\python.exe" -m mattebridge'
     line = script.command_line(python, scratch, out, asked)
     assert line[:2] == '""'
-    assert line.endswith(' --hint-channel A 2>&1"')
+    assert "--hint-channel" not in line
+    assert line.endswith(' 2>&1"')
     assert rf' matte "{scratch}\plate\frame.####.exr" ' in line
     assert rf' --clean-plate "{scratch}\clean_plate\frame.####.exr" ' in line
     assert rf' --core-matte "{scratch}\core_matte\frame.####.exr" ' in line

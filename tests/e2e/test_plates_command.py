@@ -70,6 +70,22 @@ def test_a_picture_is_held_in_the_space_of_the_requests_that_will_name_it(
     assert same(matte, expected)
 
 
+def test_a_layer_of_an_exr_can_be_held(
+    plates, shared_daemon: DaemonProcess, tmp_path: Path
+) -> None:
+    plate, clean_plate = shot()
+    layers = Encoding(dtype="float32", layers={"beauty": clean_plate})
+    write_frame(tmp_path / "clean.exr", np.zeros_like(clean_plate), layers)
+    assert plates("add", "loft", str(tmp_path / "clean.exr"), "--layer", "beauty")[0] == 0
+    with shared_daemon.client() as client:
+        matte = client.matte(plate, "loft", colorspace="linear", **PLAIN)
+    assert same(matte, matted_here(plate, clean_plate))
+    status, _, err = plates("add", "attic", str(tmp_path / "clean.exr"), "--layer", "nowhere")
+    assert status == 3
+    assert "beauty" in err
+    assert err.count("\n") == 1
+
+
 def test_a_name_that_is_taken_holds_the_newer_plate_where_that_is_asked_for(
     plates, tmp_path: Path
 ) -> None:

@@ -1,263 +1,370 @@
-"""A CUDA device made of memory of this process, for machines without one: it computes and counts.
+"""A CUDA device made of CPU memory: what a frame would do to a GPU, counted without one.
 
-    with PretendedCuda() as device:
-        matte = model.matte(...)             "cuda:0" is such a device in here
-    device.counts.launches, .waits, .to_device_bytes, ...
+Every tensor on it says `cuda:0` and computes on the CPU. As on a card, an operation that mixes
+devices fails, and so does `.numpy()`. What costs time there is counted:
 
-A tensor of the device wraps one of the CPU and says that it is on `cuda:0`. As on a real device,
-an operator that mixes devices fails, and so does `.numpy()`. What a real one would do is counted:
-operators that start work (`launches`; views start none), questions that the processor waits for
-(`waits`: `.item()`, `.tolist()`, `nonzero`, masks as indices, copies to the CPU), and copies.
+    launches     operations that compute or copy on the device; views and empty memory are free
+    waits        places where the host waits for the device: values read, sizes that depend on
+                 data, copies back that are not asynchronous, `synchronize`
+    to_bytes     bytes copied to the device
+    from_bytes   bytes copied back
 
-Not pretended: graphs, page-locked memory, and streams but for the wait for the current one.
+    with pretended_cuda() as counts:
+        model.load("cuda:0")
+        counts.reset()
+        model.matte(given, no_checkpoint)
+    assert counts.launches < 200, counts.places.most_common(20)
+
+One operation of torch is one launch here; a card may take several kernels for it. There is one
+stream, which never runs behind; memory, graphs and other streams fail as without a card, except
+that `recorder` stands in for CUDA graphs.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-DEVICE = torch.device("cuda:0")
-# Operators whose result has a size that depends on the data, or that answer a question.
+from mattebridge.models.pytorch.graphs import Compute, Record, Recording, Tensors
+
+CUDA, CPU = torch.device("cuda:0"), torch.device("cpu")
+COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+# Operations that read data to know their own result's size, or give a value to Python.
 WAITING = {
-    "_local_scalar_dense",
-    "item",
-    "equal",
-    "nonzero",
-    "masked_select",
-    "_unique2",
-    "is_nonzero",
+    *("_local_scalar_dense", "nonzero", "equal", "masked_select"),
+    *("_unique2", "unique_dim", "unique_consecutive", "repeat_interleave"),
 }
-# A view that its schema does not declare as one.
-UNDECLARED_VIEWS = {"_unsafe_view"}
-MOVING = {"copy_", "_to_copy"}
+FREE = {
+    *("_unsafe_view", "_reshape_alias", "as_strided_"),
+    *("empty", "empty_strided", "new_empty", "empty_like"),
+}
+VALUES = ("item", "tolist", "__bool__", "__int__", "__float__", "__index__")
+INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}
 
 
 @dataclass
 class Counts:
-    """What a device would have done. waits_at, launches_at: by file and line of the package."""
+    """What has been counted, and by `file:line what` where."""
 
     launches: int = 0
-    copies_to_device: int = 0
-    to_device_bytes: int = 0
-    copies_from_device: int = 0
-    from_device_bytes: int = 0
-    # Copies from the device of tensors with gaps, which take another pass on the CPU.
-    scattered: int = 0
-    waits_at: Counter[str] = field(default_factory=Counter)
-    launches_at: Counter[str] = field(default_factory=Counter)
+    waits: int = 0
+    to_bytes: int = 0
+    from_bytes: int = 0
+    places: Counter[str] = field(default_factory=Counter)
 
-    @property
-    def waits(self) -> int:
-        return self.waits_at.total()
+    def reset(self) -> None:
+        """Begin again."""
+        self.launches = self.waits = self.to_bytes = self.from_bytes = 0
+        self.places.clear()
 
-    def launched(self) -> None:
+    def launch(self, what: str) -> None:
         self.launches += 1
-        self.launches_at[_place()] += 1
+        self.places[f"{_place()} {what}"] += 1
 
-    def waited(self) -> None:
-        self.waits_at[_place()] += 1
+    def wait(self, what: str) -> None:
+        self.waits += 1
+        self.places[f"{_place()} waits: {what}"] += 1
 
-    def copied(self, source: Tensor, *, to_device: bool, waits: bool = True) -> None:
-        size_bytes = source.numel() * source.element_size()
-        if to_device:
-            self.copies_to_device += 1
-            self.to_device_bytes += size_bytes
-            return
-        self.copies_from_device += 1
-        self.from_device_bytes += size_bytes
-        self.scattered += not source.is_contiguous()
-        if waits:
-            self.waited()
-
-
-class OnDevice(Tensor):
-    """A tensor of the pretended device; `inner` holds its values."""
-
-    inner: Tensor
-    counts = Counts()
-    device = property(lambda self: DEVICE)  # type: ignore[assignment]
-    is_cuda = property(lambda self: True)  # type: ignore[assignment]
-    is_cpu = property(lambda self: False)  # type: ignore[assignment]
-    __torch_function__ = torch._C._disabled_torch_function_impl
-
-    @staticmethod
-    def __new__(cls, inner: Tensor) -> OnDevice:
-        # A view of a tensor that was made outside of inference mode is none of that mode.
-        with torch.inference_mode(inner.is_inference()):
-            made = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-                cls,
-                inner.size(),
-                strides=inner.stride(),
-                storage_offset=inner.storage_offset(),
-                dtype=inner.dtype,
-                layout=inner.layout,
-                device="cpu",
-            )
-        made.inner = inner
-        return made
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> OnDevice:
-        made = OnDevice(self.inner.clone())
-        if getattr(self, "_is_param", False):
-            made._is_param = True
-        memo[id(self)] = made
-        return made
-
-    def __repr__(self) -> str:
-        return f"OnDevice({tuple(self.inner.shape)}, {self.inner.dtype})"
-
-    @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        name = func._schema.name.partition("::")[2]
-        tensors = [value for value in tree_flatten((args, kwargs))[0] if isinstance(value, Tensor)]
-        here = [value for value in tensors if not isinstance(value, OnDevice) and value.dim()]
-        if name in MOVING and here:
-            return _moved(args[0], args[1], waits=not (args[2:] or kwargs.get("non_blocking")))
-        if here:
-            raise RuntimeError(
-                f"expected all tensors to be on the same device, but found {DEVICE} and cpu: "
-                f"{func} at {_place()}"
-            )
-        _count(func, name, args)
-        kwargs.pop("device", None)
-        result = func(*tree_map(_inner, args), **tree_map(_inner, kwargs))
-        written = _written(func, name, args, kwargs)
-        if written is not None:
-            return written
-        return tree_map(lambda one: OnDevice(one) if isinstance(one, Tensor) else one, result)
-
-
-def _inner(value: Any) -> Any:
-    return value.inner if isinstance(value, OnDevice) else value
-
-
-def _written(func: Any, name: str, args: Any, kwargs: Any) -> Any:
-    """What an operator that writes into its argument returns: that argument."""
-    if "out" in kwargs:
-        return kwargs["out"]
-    first = func._schema.returns[:1]
-    writes = first and first[0].alias_info is not None and first[0].alias_info.is_write
-    return args[0] if writes and name.endswith("_") else None
-
-
-def _count(func: Any, name: str, args: Any) -> None:
-    counts = OnDevice.counts
-    if name in WAITING or (name.startswith("index") and _has_mask(args)):
-        counts.waited()
-    returns = func._schema.returns
-    views = any(one.alias_info is not None and not one.alias_info.is_write for one in returns)
-    if not views and name not in UNDECLARED_VIEWS and not name.startswith("empty"):
-        counts.launched()
-
-
-def _has_mask(args: Any) -> bool:
-    flat = tree_flatten(args[1])[0] if len(args) > 1 else []
-    return any(isinstance(one, Tensor) and one.dtype == torch.bool for one in flat)
-
-
-def _moved(target: Tensor, source: Tensor, *, waits: bool) -> Tensor:
-    """`target.copy_(source)` between the devices."""
-    OnDevice.counts.copied(_inner(source), to_device=isinstance(target, OnDevice), waits=waits)
-    if not isinstance(target, OnDevice):
-        OnDevice.counts.scattered += not target.is_contiguous()
-    _inner(target).copy_(_inner(source))
-    return target
+    def copy(self, moved: Tensor, *, back: bool, asynchronous: bool) -> None:
+        if back:
+            self.from_bytes += moved.nbytes
+            if not asynchronous:
+                self.wait("copy back")
+        else:
+            self.to_bytes += moved.nbytes
+            self.places[f"{_place()} copy to the device"] += 1
 
 
 def _place() -> str:
-    """The line of the package that is being carried out."""
-    frame = sys._getframe()
-    while frame is not None:
-        path = frame.f_code.co_filename
-        if "/mattebridge/" in path:
-            return f"{path.rpartition('/mattebridge/')[2]}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
-    return "elsewhere"
+    """The line of the project that is at work."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        name = frame.f_code.co_filename
+        if "/mattebridge/" in name:
+            return f"{name.rpartition('/mattebridge/')[2]}:{frame.f_lineno}"
+        frame = frame.f_back
+    return "?"
+
+
+class _Pretended(Tensor):
+    """A tensor of the device; `held` has the values."""
+
+    held: Tensor
+    counts: Counts
+
+    @staticmethod
+    def __new__(cls, real: Tensor, counts: Counts) -> _Pretended:
+        made = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            cls,
+            real.size(),
+            strides=real.stride(),
+            storage_offset=real.storage_offset(),
+            dtype=real.dtype,
+            device=CUDA,
+        )
+        made.held, made.counts = real, counts
+        return made
+
+    def __repr__(self) -> str:  # type: ignore[override]
+        return f"pretended({tuple(self.shape)}, {self.dtype})"
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        counts = next(x.counts for x in tree_flatten((args, kwargs))[0] if isinstance(x, cls))
+        return _computed(counts, function, args, kwargs or {})
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        # These ask the device's own guard, which a torch without CUDA lacks.
+        name = getattr(function, "__name__", "")
+        if name in METHODS:
+            return METHODS[name](*args, **(kwargs or {}))
+        with torch._C.DisableTorchFunctionSubclass():
+            return function(*args, **(kwargs or {}))
+
+
+def _real(value: Any) -> Any:
+    return value.held if isinstance(value, _Pretended) else value
+
+
+def _first_card(value: Any) -> Any:
+    """`cuda` is the current card, which a torch without CUDA cannot tell."""
+    return CUDA if isinstance(value, torch.device) and value.type == "cuda" else value
+
+
+def _get(image: _Pretended, index: Any) -> Tensor:
+    index, by_tensors = _checked(image, index, "indexing")
+    if by_tensors:
+        image.counts.launch("indexing")
+    return _Pretended(image.held[index], image.counts)
+
+
+def _set(image: _Pretended, index: Any, value: Any) -> None:
+    index, _ = _checked(image, index, "indexed assignment", value)
+    image.counts.launch("indexed assignment")
+    image.held[index] = _real(value)
+
+
+def _checked(image: _Pretended, index: Any, what: str, *value: Any) -> tuple[Any, bool]:
+    """The index for the held tensor, and whether there are tensors in it."""
+    tensors = [part for part in tree_flatten(index)[0] if isinstance(part, Tensor)]
+    _check_devices(image.counts, what, [image, *value], tensors)
+    if any(part.dtype == torch.bool for part in tensors):
+        image.counts.wait("index by a mask")
+    return tree_map(_real, index), bool(tensors)
+
+
+def _value(name: str) -> Callable[[_Pretended], Any]:
+    def read(image: _Pretended) -> Any:
+        image.counts.wait(name)
+        return getattr(image.held, name)()
+
+    return read
+
+
+def _nonzero(image: _Pretended, *, as_tuple: bool = False) -> Any:
+    found = torch.ops.aten.nonzero.default(image)
+    return found.unbind(1) if as_tuple else found
+
+
+def _copy(image: _Pretended, source: Tensor, non_blocking: bool = False) -> Tensor:
+    return torch.ops.aten.copy_.default(image, source, non_blocking)
+
+
+def _numpy(image: _Pretended, **_: Any) -> None:
+    raise TypeError(f"can't convert cuda:0 device type tensor to numpy: at {_place()}")
+
+
+def _contiguous(
+    image: _Pretended, memory_format: torch.memory_format = torch.contiguous_format
+) -> _Pretended:
+    if image.held.is_contiguous(memory_format=memory_format):
+        return image
+    image.counts.launch("contiguous")
+    return _Pretended(image.held.contiguous(memory_format=memory_format), image.counts)
+
+
+METHODS: dict[str, Callable[..., Any]] = {
+    "__getitem__": _get,
+    "__setitem__": _set,
+    "contiguous": _contiguous,
+    "nonzero": _nonzero,
+    "copy_": _copy,
+    "numpy": _numpy,
+    **{name: _value(name) for name in VALUES},
+}
+
+
+def _check_devices(
+    counts: Counts, what: str, values: list[Any], indices: list[Tensor] | None = None
+) -> None:
+    """Fail where tensors of both devices meet; single numbers may be on either."""
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    here = [x for x in tensors if not isinstance(x, _Pretended) and x.dim()]
+    if here and len(here) < len(tensors):
+        raise RuntimeError(
+            f"Expected all tensors to be on the same device, but found cuda:0 and cpu: {what} at "
+            f"{_place()}"
+        )
+    if any(not isinstance(index, _Pretended) for index in indices or ()):
+        # The card takes them, after a copy that the host waits for.
+        counts.wait("index tensor of the CPU")
+
+
+def _computed(counts: Counts, function: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+    """One operation of torch, where at least one tensor or the result is on the device."""
+    if torch._C._dispatch_has_kernel_for_dispatch_key(function.name(), COMPOSITE.name):
+        # Made of other operations, which come here one by one.
+        args, kwargs = tree_map(_first_card, (args, kwargs))
+        with _ToTheDevice(counts):
+            return function._op_dk(COMPOSITE, *args, **kwargs)
+    name = function._schema.name.partition("::")[2]
+    if name == "_to_copy":
+        return _moved(counts, function, args, kwargs)
+    if name == "copy_":
+        return _copied(counts, function, args, kwargs)
+    tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
+    if name in INDEXING:
+        _check_devices(counts, name, [tensors[0]], tensors[1:])
+    else:
+        _check_devices(counts, name, tensors)
+    if name in WAITING:
+        counts.wait(name)
+    elif not function.is_view and name not in FREE:
+        counts.launch(name)
+    placed = {k: CPU if k == "device" else v for k, v in kwargs.items() if k != "pin_memory"}
+    result = function(*tree_map(_real, args), **tree_map(_real, placed))
+    if name.endswith("_") and not name.startswith("_"):
+        return args[0]
+    if isinstance(kwargs.get("out"), _Pretended):
+        return kwargs["out"]
+    return tree_map(lambda x: _Pretended(x, counts) if isinstance(x, Tensor) else x, result)
+
+
+def _moved(counts: Counts, function: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+    """`to`, `cpu`, `float` and their like: a copy to the device, back, or on it."""
+    source = args[0]
+    device = kwargs.get("device") or source.device
+    asynchronous = bool(kwargs.get("non_blocking"))
+    result = function(_real(source), **{**kwargs, "device": CPU})
+    if device.type == "cpu":
+        counts.copy(result, back=True, asynchronous=asynchronous)
+        return result
+    if isinstance(source, _Pretended):
+        counts.launch("_to_copy")
+    else:
+        counts.copy(result, back=False, asynchronous=asynchronous)
+    return _Pretended(result, counts)
+
+
+def _copied(counts: Counts, function: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+    """`copy_` between the devices, or on one."""
+    target, source, *blocking = args
+    asynchronous = bool(kwargs.get("non_blocking") or any(blocking))
+    function(_real(target), _real(source))
+    if isinstance(target, _Pretended) and isinstance(source, _Pretended):
+        counts.launch("copy_")
+    else:
+        back = not isinstance(target, _Pretended)
+        counts.copy(_real(target), back=back, asynchronous=asynchronous)
+    return target
+
+
+class _ToTheDevice(TorchDispatchMode):
+    """Makes tensors of the device from nothing, and from tensors of the CPU."""
+
+    def __init__(self, counts: Counts) -> None:
+        super().__init__()
+        self._counts = counts
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # To skip the compiler it would be imported, which takes seconds; nothing is compiled here.
+        return False
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        device = kwargs.get("device")
+        if device is not None and torch.device(device).type == "cuda":
+            return _computed(self._counts, function, args, kwargs)
+        if any(isinstance(x, _Pretended) for x in tree_flatten((args, kwargs))[0]):
+            return _computed(self._counts, function, args, kwargs)
+        return function(*args, **kwargs)
+
+
+class _Factories(TorchFunctionMode):
+    """Page-locked memory is ordinary memory here."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = {k: v for k, v in (kwargs or {}).items() if k != "pin_memory"}
+        return function(*args, **kwargs)
 
 
 class _Stream:
-    """The current stream, which has always done its work."""
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
 
     def synchronize(self) -> None:
-        OnDevice.counts.waited()
+        self._counts.wait("synchronize")
 
 
-class PretendedCuda(TorchFunctionMode):
-    """See the module. One at a time."""
-
-    def __enter__(self) -> PretendedCuda:
-        self.counts = OnDevice.counts = Counts()
-        # Weights of a module are replaced when it is moved, not given other memory.
-        self._overwrite = torch.__future__.get_overwrite_module_params_on_conversion()
+@contextmanager
+def pretended_cuda() -> Iterator[Counts]:
+    """`cuda:0` exists within; gives what is counted."""
+    counts = Counts()
+    stream = _Stream(counts)
+    stubs: dict[str, Callable[..., Any]] = {
+        "_lazy_init": lambda: None,
+        "current_stream": lambda device=None: stream,
+        "synchronize": lambda device=None: stream.synchronize(),
+    }
+    overwriting = torch.__future__.get_overwrite_module_params_on_conversion()
+    with ExitStack() as stack:
+        for name, stub in stubs.items():
+            stack.enter_context(mock.patch.object(torch.cuda, name, stub))
+        stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, overwriting)
         torch.__future__.set_overwrite_module_params_on_conversion(True)
-        self._current_stream = torch.cuda.current_stream
-        torch.cuda.current_stream = lambda device=None: _Stream()  # type: ignore[assignment]
-        super().__enter__()
-        return self
-
-    def __exit__(self, *details: Any) -> None:
-        super().__exit__(*details)
-        torch.cuda.current_stream = self._current_stream
-        torch.__future__.set_overwrite_module_params_on_conversion(self._overwrite)
-
-    def start_counting(self) -> Counts:
-        """Forget what was counted so far, such as the loading of a model."""
-        self.counts = OnDevice.counts = Counts()
-        return self.counts
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        name = getattr(func, "__name__", "")
-        first = args[0] if args else None
-        if isinstance(first, OnDevice):
-            if name == "numpy":
-                raise TypeError(f"can't convert {DEVICE} tensor to numpy at {_place()}")
-            if name == "tolist":
-                self.counts.copied(first.inner, to_device=False)
-                return first.inner.tolist()
-        if isinstance(first, Tensor) and name in ("to", "cpu", "cuda"):
-            return _converted(first, name, list(args[1:]), kwargs)
-        if _is_pretended(kwargs.get("device")):
-            del kwargs["device"]
-            self.counts.launches += not name.startswith(("empty", "new_empty"))
-            return OnDevice(func(*tree_map(_inner, args), **tree_map(_inner, kwargs)))
-        return func(*args, **kwargs)
+        stack.enter_context(_Factories())
+        stack.enter_context(_ToTheDevice(counts))
+        yield counts
 
 
-def _is_pretended(device: Any) -> bool:
-    return device is not None and torch.device(device).type == "cuda"
+def recorder(counts: Counts) -> Record:
+    """Records like a CUDA graph: a replay is one launch, and a host wait makes recording fail."""
 
+    def record(compute: Compute, inputs: Tensors) -> Recording:
+        kept = tuple(given.clone() for given in inputs)
+        before = counts.waits, counts.to_bytes
+        outputs = compute(*kept)
+        if (counts.waits, counts.to_bytes) != before:
+            raise RuntimeError("operation not permitted when stream is capturing")
 
-def _converted(image: Tensor, name: str, options: list[Any], kwargs: dict[str, Any]) -> Tensor:
-    """`image.to(...)`: to another device, another type, or both."""
-    device: Optional[Any] = {"cpu": "cpu", "cuda": DEVICE}.get(name, kwargs.get("device"))
-    dtype = kwargs.get("dtype")
-    for option in options:
-        if isinstance(option, (str, torch.device)):
-            device = option
-        elif isinstance(option, torch.dtype):
-            dtype = option
-        elif isinstance(option, Tensor):
-            device, dtype = option.device, option.dtype
-    was = isinstance(image, OnDevice)
-    goes = was if device is None else _is_pretended(device)
-    layout = kwargs.get("memory_format", torch.preserve_format)
-    inner = _inner(image)
-    made = inner.to(dtype=dtype or inner.dtype, memory_format=layout, copy=was != goes)
-    if was != goes:
-        # The bytes cross as they are; a conversion happens on the device.
-        OnDevice.counts.copied(inner, to_device=goes)
-    if made is inner:
-        return image
-    if goes and (dtype not in (None, inner.dtype) or was):
-        OnDevice.counts.launched()
-    return OnDevice(made) if goes else made
+        def replay() -> None:
+            launches, places = counts.launches, counts.places.copy()
+            for written, made in zip(outputs, compute(*kept)):
+                written.copy_(made)
+            counts.launches, counts.places = launches, places
+            counts.launch("graph")
+
+        return Recording(kept, outputs, replay, sum(made.nbytes for made in outputs))
+
+    return record

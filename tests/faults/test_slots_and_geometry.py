@@ -16,7 +16,7 @@ from typing import Any, Callable
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes.base_line import AbusedDaemon, arena_descriptors
@@ -298,7 +298,6 @@ _planes = st.builds(
 ARENA = 8192
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(_planes, min_size=1, max_size=4), st.lists(_planes, min_size=1, max_size=3))
 def test_f12_whatever_geometry_passes_lies_inside_its_arena_alone(
     inputs: list[Plane], outputs: list[Plane]

@@ -738,6 +738,7 @@ MAY_NAME_THE_INTERPRETER = {
     "commands/matte.py",
     "commands/plates.py",
     "daemon/control.py",
+    "daemon/device_search.py",
     "daemon/devices.py",
     "daemon/workers.py",
 }

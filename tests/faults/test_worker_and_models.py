@@ -36,6 +36,33 @@ def test_f24_memory_exhausted_at_any_stage_is_an_error_and_the_next_frame_is_fin
         assert daemon.worker_pids() == workers
 
 
+def test_f24_memory_that_suffices_at_the_second_attempt_is_a_whole_frame_and_a_note(
+    daemon: AbusedDaemon,
+) -> None:
+    with daemon.connect() as client:
+        workers = daemon.worker_pids()
+        for frame, stage in ((101, "inputs"), (102, "model"), (103, "finish")):
+            daemon.misbehave(f"{stage}#{frame}=oom:1")
+            matte = client.matte(*SHOT, frame=frame, **PLAIN)
+            assert matte.notes["memory"] == ["caches freed"]
+            assert same(matte, matted_here(*SHOT))
+        daemon.misbehave()
+        assert "memory" not in client.matte(*SHOT, frame=104, **PLAIN).notes
+        assert daemon.worker_pids() == workers
+
+
+def test_f24_an_error_of_exhausted_memory_says_what_is_needed_and_what_is_free(
+    daemon: AbusedDaemon,
+) -> None:
+    with daemon.connect() as client:
+        daemon.misbehave("model#13=oom")
+        with pytest.raises(OutOfMemoryError, match=r"GiB are needed, .* GiB are free") as caught:
+            client.matte(*SHOT, frame=13, **PLAIN)
+        daemon.misbehave()
+        details = caught.value.details
+        assert 0 < details["needed_bytes"] < details["free_bytes"]
+
+
 def test_f25_a_lost_cuda_context_ends_its_worker_and_another_takes_over(
     daemon: AbusedDaemon, raw: Raw
 ) -> None:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Callable, Optional, Union
 
 import numpy as np
@@ -319,12 +318,7 @@ class MatteClient:
     def __enter__(self) -> MatteClient:
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     # -- filling and sending ------------------------------------------------------------------

@@ -41,8 +41,10 @@ from mattebridge.wire.transport import dealer, endpoint
 EVENTS, POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
 NOBLOCK, SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)
 
-# How much later than the end of the door the last replies may arrive.
-LAST_REPLIES_S = 0.02
+# How much later than the end of the door the last replies may arrive: they are in the system's
+# buffer by then, and the thread of ZeroMQ has to get its turn on a busy machine. That a daemon was
+# killed is reported this much later.
+LAST_REPLIES_S = 0.25
 # For this long after a request was sent its reply is looked for without sleeping: waking up would
 # take as long as a short reply does.
 EAGER_S = 0.0002
@@ -223,19 +225,33 @@ class Session:
         if self._closed:
             raise _over()
         if self._door_lost:
-            timeout_s = LAST_REPLIES_S
+            return self._last_replies()
+        if self._door_fd in self._wait(timeout_s) and self.door.lost():
+            self._sources.discard(self._door_fd)
+            self._door_lost = True
+            return self._last_replies()
+        return self._drain()
+
+    def _last_replies(self) -> list[dict[str, Any]]:
+        """The replies that come after the end of the door; raises `DaemonLost` where none does.
+
+        The two come by two ways, and what wakes this thread in between need not be a reply.
+        """
+        until = time.monotonic() + LAST_REPLIES_S
+        while not (replies := self._drain()):
+            if self._closed:
+                raise _over()
+            if time.monotonic() >= until:
+                raise DaemonLost("the daemon ended while a request was out")
+            self._wait(until - time.monotonic())
+        return replies
+
+    def _wait(self, timeout_s: float) -> set[int]:
+        """Which of the sources are readable, within `timeout_s`."""
         ready = self._layer.wait(self._sources, timeout_s)
         if self._wake_fd in ready:
             self._clear_wake_up()
-        if self._door_fd in ready and self.door.lost():
-            # The end of the door and the last replies come by two ways; the replies may be slower.
-            self._sources.discard(self._door_fd)
-            self._door_lost = True
-            return self.receive(LAST_REPLIES_S)
-        replies = self._drain()
-        if self._door_lost and not replies:
-            raise DaemonLost("the daemon ended while a request was out")
-        return replies
+        return ready
 
     def _clear_wake_up(self) -> None:
         with self._lock:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mattebridge.commands.options import DEINTERLACE
+from mattebridge.commands.options import DEINTERLACE, add_layer
 from mattebridge.commands.terminal import drop_lost_terminal, ending_signals
 from mattebridge.errors import Cancelled, InputsError, OutputExistsError, UsageError
 from mattebridge.wire.params import COLORSPACES
@@ -59,6 +59,8 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
     command.add_argument(
         "-o", "--output", metavar="PLATE", type=Path, required=True, help="the file to write"
     )
+    add_layer(command, "the shot's EXRs")
+    command.add_argument("--hint-layer", metavar="NAME", help="the same for the rough mattes")
     command.add_argument("--frames", metavar="RANGE", help="1001-1100, 1001-1100x2 (default: all)")
     command.add_argument(
         "--samples",
@@ -177,13 +179,14 @@ class _ShotOnDisk:
         from mattebridge.image_io.sources import Pictures
 
         self._files, self._colorspace = files, options.colorspace
+        self._layer, self._hint_layer = options.layer, options.hint_layer
         self._pictures = Pictures(deinterlace=options.deinterlace)
 
     def light(self, index: int) -> FloatImage:
         """(H, W, 3) float32, scene-linear."""
         from mattebridge import color
 
-        frame = self._pictures.frame(self._files[index].plate)
+        frame = self._pictures.frame(self._files[index].plate, layer=self._layer)
         if self._space_of(frame, index) == "srgb":
             return color.srgb_decode(frame.rgb)
         return color.to_float(frame.rgb)
@@ -192,13 +195,14 @@ class _ShotOnDisk:
         """(H, W) float32 coverage."""
         from mattebridge import color
 
-        hint = self._pictures.matte(self._files[index].files["alpha_hint"])
+        source = self._files[index].files["alpha_hint"]
+        hint = self._pictures.matte(source, layer=self._hint_layer)
         return color.to_float(hint[..., 0])
 
     def header(self, index: int) -> Any:
         from mattebridge.image_io.sources import read_header
 
-        return read_header(self._files[index].plate)
+        return read_header(self._files[index].plate, layer=self._layer)
 
     def _space_of(self, frame: Frame, index: int) -> str:
         space = self._colorspace or frame.colorspace

@@ -70,7 +70,7 @@ def add_parser(commands: Any, reached: argparse.ArgumentParser) -> None:
     add_outputs(command)
     add_keying(command)
     add_pace(command)
-    _add_running(command)
+    add_running(command)
 
 
 def run_matte(options: argparse.Namespace) -> int:
@@ -94,7 +94,8 @@ def run_matte(options: argparse.Namespace) -> int:
     return summary.exit_status
 
 
-def _add_running(command: argparse.ArgumentParser) -> None:
+def add_running(command: argparse.ArgumentParser) -> None:
+    """The daemon that is used, and what is reported."""
     group = command.add_argument_group("running")
     group.add_argument(
         "--no-spawn", action="store_true", help="do not start a daemon when none runs"

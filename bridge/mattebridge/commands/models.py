@@ -33,6 +33,7 @@ examples:
   mattebridge models
   mattebridge models show difference
   mattebridge models add pytorch_mobilenetv2.pth --name portrait --licence MIT
+  mattebridge models add CorridorKey.pth --name key --screen green
   mattebridge matte plate.####.exr --clean-plate clean.exr --model portrait -o mattes
   mattebridge models verify
   mattebridge models remove portrait
@@ -75,7 +76,7 @@ def _add_add(actions: Any, again: argparse.ArgumentParser) -> None:
     command = actions.add_parser(
         "add",
         parents=[again],
-        help="add a checkpoint: .pth or .safetensors of BackgroundMattingV2",
+        help="add a checkpoint: .pth or .safetensors of BackgroundMattingV2 or CorridorKey",
         description="Copy a checkpoint into the folder of weights, under a name of yours.",
     )
     command.set_defaults(run=run_add)
@@ -83,6 +84,12 @@ def _add_add(actions: Any, again: argparse.ArgumentParser) -> None:
     command.add_argument("--name", metavar="NAME", required=True, help="1 to 64 of a-z 0-9 . _ -")
     command.add_argument(
         "--licence", "--license", metavar="TEXT", default="", help="its terms, shown in lists"
+    )
+    command.add_argument(
+        "--screen",
+        choices=("green", "blue"),
+        default="",
+        help="of a CorridorKey checkpoint: the screen that it is for (default: green)",
     )
     command.add_argument(
         "--replace", action="store_true", help="also where another file has the name"
@@ -167,7 +174,11 @@ def run_add(options: argparse.Namespace) -> int:
     """`mattebridge models add FILE --name NAME`."""
     installed = _installed()
     record = installed.add(
-        options.file, options.name, licence=options.licence, replace=options.replace
+        options.file,
+        options.name,
+        licence=options.licence,
+        screen=options.screen,
+        replace=options.replace,
     )
     found = ", ".join(f"{name} {value}" for name, value in record.settings.items())
     print(f"mattebridge: model '{record.name}' is {record.family}: {found}")

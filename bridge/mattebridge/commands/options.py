@@ -44,15 +44,12 @@ def add_inputs(command: argparse.ArgumentParser) -> None:
     group.add_argument("--core-matte", metavar="P", help="where it is white, alpha is 1")
     group.add_argument(
         "--hint-channel",
-        choices=("auto", "R", "G", "B", "A"),
+        choices=("auto", "R", "G", "B", "A", "luma"),
         default="auto",
-        help="which channel of hints and mattes (auto: the only one, else alpha, else grey)",
+        help="which channel of hints and mattes (auto: the only one, else alpha, else grey; "
+        "luma: of the colours)",
     )
-    group.add_argument(
-        "--layer",
-        metavar="NAME",
-        help="which layer or part of the plate's EXRs (default: the unnamed one, or the only one)",
-    )
+    add_layer(group, "the plate's EXRs")
     group.add_argument("--clean-plate-layer", metavar="NAME", help="the same for the clean plate")
     group.add_argument("--hint-layer", metavar="NAME", help="the same for hints and mattes")
     group.add_argument("--deinterlace", action="store_true", help=DEINTERLACE)
@@ -83,6 +80,15 @@ def add_inputs(command: argparse.ArgumentParser) -> None:
         help="read a folder with all folders in it, matched by name; OUT has the same folders",
     )
     _add_params(group, INPUT_PARAMS)
+
+
+def add_layer(group: Any, of: str) -> None:
+    """`--layer NAME`, for pictures that have several."""
+    group.add_argument(
+        "--layer",
+        metavar="NAME",
+        help=f"which layer or part of {of} (default: the unnamed one, or the only one)",
+    )
 
 
 def add_outputs(command: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mattebridge.commands.options import shared_again
+from mattebridge.commands.options import add_layer, shared_again
 from mattebridge.commands.terminal import print_json
 from mattebridge.errors import ConnectionFailed, InputsError, PlateError, UsageError
 from mattebridge.wire.params import COLORSPACES
@@ -65,6 +65,7 @@ def _add_add(actions: Any, again: argparse.ArgumentParser) -> None:
     command.set_defaults(run=run_add)
     command.add_argument("name", metavar="NAME", help="1 to 64 of a-z 0-9 . _ -")
     command.add_argument("file", metavar="FILE", type=Path)
+    add_layer(command, "an EXR")
     command.add_argument(
         "--colorspace",
         choices=COLORSPACES,
@@ -140,7 +141,7 @@ def _read(options: argparse.Namespace) -> tuple[Any, str]:
     from mattebridge import color
     from mattebridge.image_io import read_frame
 
-    frame = read_frame(options.file)
+    frame = read_frame(options.file, layer=options.layer)
     space = options.colorspace or frame.colorspace
     if space not in COLORSPACES:
         raise InputsError(

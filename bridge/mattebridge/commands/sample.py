@@ -33,10 +33,12 @@ def run_sample(options: argparse.Namespace) -> int:
         height=height,
         seed=options.seed,
         drift=options.drift,
+        screen=options.screen,
         on_frame=counter("frames", sys.stdout),
     )
     print(f"mattebridge: {options.frames} frames in {options.directory}")
-    print(f"  mattebridge matte {shot.plate} --clean-plate {shot.clean_plate} -o mattes")
+    means = "--model screen" if options.screen else f"--clean-plate {shot.clean_plate}"
+    print(f"  mattebridge matte {shot.plate} {means} -o mattes")
     return 0
 
 
@@ -76,6 +78,11 @@ def _add_sample(commands: Any, shared: argparse.ArgumentParser) -> None:
     command.add_argument("--first-frame", metavar="F", type=int, default=1001, help="(1001)")
     command.add_argument("--size", metavar="WxH", type=size, default=(960, 540), help="(960x540)")
     command.add_argument("--seed", metavar="N", type=int, default=1, help="another shot (1)")
+    command.add_argument(
+        "--screen",
+        choices=("green", "blue"),
+        help="an uneven screen in place of the set, with its light on the subject",
+    )
     command.add_argument(
         "--drift",
         action="store_true",

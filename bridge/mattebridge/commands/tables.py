@@ -148,10 +148,28 @@ def _workers(workers: Sequence[Mapping[str, Any]]) -> list[str]:
             ]
         )
     failed = [worker for worker in workers if worker.get("reason")]
-    return table(rows) + [
-        f"  {worker.get('device', '?')} is not used: {one_line(str(worker['reason']))}"
-        for worker in failed
+    holding = [(worker, held) for worker in workers if (held := _held(worker.get("memory", {})))]
+    return [
+        *table(rows),
+        *(f"  {worker.get('device', '?')} holds {one_line(held)}" for worker, held in holding),
+        *(
+            f"  {worker.get('device', '?')} is not used: {one_line(str(worker['reason']))}"
+            for worker in failed
+        ),
     ]
+
+
+def _held(memory: Mapping[str, Any]) -> str:
+    """The memory of a worker by model and cache, and that of its GPU."""
+    parts = [f"{name} {megabytes(size)}" for name, size in memory.get("models", {}).items()]
+    caches = memory.get("caches", {})
+    parts += [f"{name.replace('_', ' ')} {megabytes(size)}" for name, size in caches.items()]
+    gpu = memory.get("gpu", {})
+    if gpu:
+        free, total = megabytes(gpu.get("free_bytes")), megabytes(gpu.get("total_bytes"))
+        used = megabytes(gpu.get("used_bytes"))
+        parts.append(f"in all {used} of its GPU's memory, of which {free} of {total} are free")
+    return ", ".join(parts)
 
 
 def _sessions(sessions: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -211,6 +211,8 @@ class Dispatcher:
         self._start_workers(now)
 
     def _start_workers(self, now: float) -> None:
+        if all(worker.state != "absent" for worker in self.workers):
+            return
         # One that ends for `release` starts again as soon as it has ended.
         starting = sum(worker.state in ("starting", "retiring") for worker in self.workers)
         waiting = Counter(request.device for request in self.queue)
@@ -277,10 +279,18 @@ class Dispatcher:
                 self._replies.finish_part(request, failure=protocol.error_fields(error))
             else:
                 self._replies.fail(request, error)
+        if worker.state == "failed":
+            self._fail_parts(worker)
         if self.failed and self._may_fall_back and all(w.unusable for w in self.workers):
             self._fall_back()
         if self.failed:
             self.fail_waiting(self._all_failed())
+
+    def _fail_parts(self, worker: WorkerProcess) -> None:
+        """End what waits for this very worker, which will not be started again."""
+        error = WorkerLostError(f"{worker.name} is not used any more: {worker.reason}")
+        for part in self.queue.take_if(lambda request: request.device == worker.name):
+            self._replies.finish_part(part, failure=protocol.error_fields(error))
 
     def _fall_back(self) -> None:
         """None of the devices that the daemon chose computes: serve from the CPU, and say so."""

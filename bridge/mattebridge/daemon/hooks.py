@@ -13,11 +13,12 @@ of a file that holds such a list and is read again at every stage:
     model=deaf:/path       the same, ignores cancels
     model=lost             a CUDA error that is not about memory
     model=unsupported      a CUDA error of a card that this torch has no code for
-    model=oom              the memory is exhausted
+    model=oom              the memory is exhausted; `oom:2` the first two times only
     model=babble           sends the front a record that is not a message
 
 and the word `bridge_probe`: a request for the model of that name is then reported as done without
-reading or writing its pixels, so that a benchmark measures the bridge alone.
+reading or writing its pixels, so that a benchmark measures the bridge alone; its one stage is
+`probe` (`bridge_probe,probe=sleep:0.25`: a device of fixed time).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Callable, NamedTuple, Optional
 
@@ -44,6 +46,7 @@ class Hooks:
     """The hooks of one worker."""
 
     def __init__(self, text: str) -> None:
+        self._times: Counter[_Hook] = Counter()
         self._file = text[1:] if text.startswith("@") else None
         words = [] if self._file else _words(text)
         self.bridge_probe = PROBE_MODEL in words
@@ -65,8 +68,15 @@ class Hooks:
         if self._file is not None:
             self._hooks = _from_file(self._file)
         for hook in self._hooks:
-            if hook.stage == stage and hook.frame in (None, frame):
+            if hook.stage == stage and hook.frame in (None, frame) and not self._is_over(hook):
                 _act(hook, check_cancelled, send_record)
+
+    def _is_over(self, hook: _Hook) -> bool:
+        """Whether it has happened as often as it was to; one that is read again is the same."""
+        if hook.action != "oom" or not hook.argument:
+            return False
+        self._times[hook] += 1
+        return self._times[hook] > int(hook.argument)
 
 
 def _words(text: str) -> list[str]:

@@ -56,6 +56,8 @@ class Limits:
     slot_bytes: int = _limit("MATTEBRIDGE_SLOT_BYTES", _share_of_memory(2))
     session_bytes: int = _limit("MATTEBRIDGE_SESSION_BYTES", _share_of_memory(4))
     plate_bytes: int = _limit("MATTEBRIDGE_PLATE_BYTES", _share_of_memory(8))
+    # The models that stay loaded on all devices together: on a GPU they leave when it is full, too.
+    model_bytes: int = _limit("MATTEBRIDGE_MODEL_BYTES", _share_of_memory(4))
     queue: int = _limit("MATTEBRIDGE_QUEUE", lambda: 256)
     hello_s: float = _limit("MATTEBRIDGE_HELLO_S", lambda: 3.0)
     outbox_s: float = _limit("MATTEBRIDGE_OUTBOX_S", lambda: 10.0)

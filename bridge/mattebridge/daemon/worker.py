@@ -28,6 +28,7 @@ import msgpack
 from mattebridge.daemon.device_errors import is_lost, is_unsupported
 from mattebridge.daemon.devices import first_line, needs_check, reason_against
 from mattebridge.daemon.hooks import PROBE_MODEL, Hooks
+from mattebridge.daemon.limits import Limits
 from mattebridge.daemon.link import Link, plain
 from mattebridge.errors import (
     Cancelled,
@@ -61,11 +62,16 @@ MAX_NOTE_DEPTH = 5
 class Worker:
     """One device: its engine, the mapped memory, and one message at a time."""
 
-    def __init__(self, link: Link, device: str) -> None:
-        from mattebridge.engine.engine import Engine
+    def __init__(self, link: Link, device: str, workers: int = 1) -> None:
+        from mattebridge.engine.engine import Engine, memory_of_one_frame
+        from mattebridge.engine.request import FrameLimits
 
         self.link = link
-        self._engine = Engine(device)
+        self._engine = Engine(
+            device,
+            limits=FrameLimits(memory_bytes=memory_of_one_frame(workers)),
+            model_budget_bytes=_model_budget_bytes(device, workers),
+        )
         self._hooks = Hooks.from_environment()
         self._memories: dict[int, SlotMap] = {}
 
@@ -118,20 +124,24 @@ class Worker:
         try:
             report = self._carry_out(message)
         except Cancelled:
-            self.link.send(op="cancelled", job=job)
+            self._end(job, "cancelled")
         except MattebridgeError as error:
-            self.link.send(op="failed", job=job, error=protocol.error_fields(error))
+            self._end(job, "failed", error=protocol.error_fields(error))
         except Exception as error:
             self._failed(job, error)
         else:
-            self.link.send(op="done", job=job, report=report, memory=self._memory())
+            self._end(job, "done", report=report)
         finally:
             self.link.finished(job)
+
+    def _end(self, job: int, op: str, **fields: Any) -> None:
+        """Report the end of a job, and what the device holds now."""
+        self.link.send(op=op, job=job, memory=self._memory(), **fields)
 
     def _failed(self, job: int, error: Exception) -> None:
         if is_exhausted(error):
             full = OutOfMemoryError("the machine does not have enough memory for this request")
-            self.link.send(op="failed", job=job, error=protocol.error_fields(full))
+            self._end(job, "failed", error=protocol.error_fields(full))
         else:
             self._unknown(job, error)
 
@@ -144,7 +154,7 @@ class Worker:
             f"under ref={reference}",
             ref=reference,
         )
-        self.link.send(op="failed", job=job, error=protocol.error_fields(failure))
+        self._end(job, "failed", error=protocol.error_fields(failure))
 
     def _end_if_hopeless(self, error: Exception) -> None:
         """End the process after an error that every later frame would meet again."""
@@ -173,7 +183,8 @@ class Worker:
         arena = self._memories[message["arena"]]
         arena.check_generation(message["gen"])
         if self._hooks.bridge_probe and message["model"] == PROBE_MODEL:
-            return _probe_report()
+            self._checkpoint(message, arena)("probe")
+            return {**_probe_report(), "device": self._engine.device}
         planes = _arrays(arena, message["in"])
         key: Optional[str] = message.get("clean_plate_key")
         if "held_clean_plate" in message:
@@ -239,11 +250,15 @@ class Worker:
         return [card["name"] for card in self._models()]
 
     def _memory(self) -> dict[str, Any]:
-        loaded = self._engine.loaded_models()
-        return {
-            "resident_bytes": oslayer.current().resident_bytes(),
-            "models": {model["name"]: model["memory_bytes"] for model in loaded},
-        }
+        return {"resident_bytes": oslayer.current().resident_bytes(), **self._engine.memory()}
+
+
+def _model_budget_bytes(device: str, workers: int) -> int:
+    """What the models of one worker may hold: its share, or on a GPU at most half of that one."""
+    from mattebridge.engine.device_memory import device_memory
+
+    limit, on_device = Limits().model_bytes, device_memory(device)
+    return limit // workers if on_device is None else min(limit, on_device.total_bytes // 2)
 
 
 def _arrays(arena: SlotMap, planes: list[dict[str, Any]]) -> dict[str, Any]:
@@ -286,6 +301,7 @@ def main(arguments: Optional[list[str]] = None) -> int:
     parser.add_argument("--link", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--device", required=True)
+    parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args(arguments)
     oslayer.current().die_with_parent()
     if os.getppid() != options.parent:
@@ -299,7 +315,7 @@ def main(arguments: Optional[list[str]] = None) -> int:
     reason = reason_against(options.device) if needs_check(options.device) else None
     if reason is not None:
         give_up(link, reason)
-    worker = Worker(link, options.device)
+    worker = Worker(link, options.device, options.workers)
     worker.warm_up()
     while True:
         worker.handle(*worker.link.next())

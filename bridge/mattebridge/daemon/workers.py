@@ -81,6 +81,7 @@ class WorkerProcess:
         self.models: list[dict[str, Any]] = []
         self.last_progress = time.monotonic()
         self._limits, self._loop = limits, loop
+        self._workers = workers
         self._environment = {**WORKER_ENVIRONMENT, **thread_environment(workers)}
         self._on_message, self._on_death = on_message, on_death
         self._process: Optional[subprocess.Popen[bytes]] = None
@@ -132,6 +133,7 @@ class WorkerProcess:
                     f"--link={worker_end.fileno()}",
                     f"--parent={os.getpid()}",
                     f"--device={self.device}",
+                    f"--workers={self._workers}",
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=write_end,

@@ -144,6 +144,10 @@ class CleanPlates:
         ):
             self._kept.pop(0)
 
+    def clear(self) -> None:
+        """Drop all of them: the next frame brings its own."""
+        self._kept.clear()
+
     @property
     def size_bytes(self) -> int:
         return sum(kept.size_bytes for kept in self._kept)

@@ -13,10 +13,8 @@ nothing else. cv2 is imported only when a model or an alignment needs it.
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Optional
 
 import torch
@@ -26,18 +24,24 @@ from mattebridge.color import Pixels
 from mattebridge.engine.clean_plates import CleanPlates
 from mattebridge.engine.clock import Clock
 from mattebridge.engine.device import deliver, settle_arithmetic, targets_for
+from mattebridge.engine.device_memory import device_memory, free_bytes, give_back
 from mattebridge.engine.infer import InferredFrame, infer
+from mattebridge.engine.less_memory import first_that_fits
+from mattebridge.engine.loaded_models import LoadedModels
 from mattebridge.engine.postprocess import FinishedFrame, postprocess
 from mattebridge.engine.preprocess import PreparedFrame, preprocess
-from mattebridge.engine.request import FrameLimits, FrameRequest, check_request, size_text
-from mattebridge.errors import ModelError
-from mattebridge.models.base import MattingModel, ModelCard
+from mattebridge.engine.request import (
+    FrameLimits,
+    FrameRequest,
+    check_request,
+    needed_bytes,
+    size_text,
+)
+from mattebridge.models.base import ModelCard
 from mattebridge.models.memory import memory_errors
 from mattebridge.models.registry import Registry
 from mattebridge.wire import oslayer
 from mattebridge.wire.params import RenderParams
-
-logger = logging.getLogger(__name__)
 
 # Clean plates kept between frames: those of a few shots at HD, or one at 8K.
 CLEAN_PLATE_BUDGET_BYTES = 2**30
@@ -57,14 +61,6 @@ class RenderReport:
     timings_ms: Mapping[str, float]
 
 
-@dataclass
-class _Loaded:
-    model: MattingModel
-    load_s: float
-    frames: int = 0
-    used_at: float = field(default_factory=time.monotonic)
-
-
 class Engine:
     """Renders frames on one device with the models that it was asked to load."""
 
@@ -75,13 +71,15 @@ class Engine:
         registry: Optional[Registry] = None,
         limits: Optional[FrameLimits] = None,
         clean_plate_budget_bytes: int = CLEAN_PLATE_BUDGET_BYTES,
+        model_budget_bytes: Optional[int] = None,
     ) -> None:
+        """model_budget_bytes: for the models that stay loaded; None: no limit."""
         self.device = device
         settle_arithmetic(torch.device(device))
         self.registry = registry or Registry()
-        self.limits = limits or FrameLimits(memory_bytes=_memory_of_one_frame())
+        self.limits = limits or FrameLimits(memory_bytes=memory_of_one_frame())
         self.clean_plates = CleanPlates(clean_plate_budget_bytes)
-        self._loaded: dict[str, _Loaded] = {}
+        self._models = LoadedModels(lambda: self.registry, device, model_budget_bytes)
 
     def matte(
         self,
@@ -114,11 +112,30 @@ class Engine:
         check_request(planes, out, card, params, self.limits, held=held_clean_plate)
         request = FrameRequest(card, params, settings, frame, clean_plate_key)
         frame_text = f"a frame of {size_text(planes['plate'])} with model '{card.name}'"
-        try:
+
+        def attempt() -> RenderReport:
             with memory_errors(frame_text, "use a smaller proxy or crop"):
                 return self._matted(planes, request, out, checkpoint)
+
+        try:
+            report, steps = first_that_fits(
+                attempt,
+                self._room_for(card),
+                needed_bytes=needed_bytes(planes["plate"], card),
+                free_bytes=self._free_bytes,
+            )
         finally:
             self.clean_plates.trim()
+        return self._with_steps(report, steps)
+
+    def _with_steps(self, report: RenderReport, steps: tuple[str, ...]) -> RenderReport:
+        """The report of a frame that room was made for."""
+        loaded = self._models.get(report.model)
+        if loaded is not None and loaded.in_small_pieces:
+            report = replace(report, degraded=(*report.degraded, "tiled"))
+        if steps:
+            report = replace(report, notes={**report.notes, "memory": list(steps)})
+        return report
 
     def _matted(
         self,
@@ -132,7 +149,7 @@ class Engine:
             planes, request, device, self.clean_plates, checkpoint=checkpoint, clock=clock
         )
         with clock("load"):
-            loaded = self._ready(request.card)
+            loaded = self._models.ready(request.card)
         made = infer(loaded.model, prepared, checkpoint=checkpoint, clock=clock)
         loaded.frames += 1
         checkpoint("finish")
@@ -148,77 +165,56 @@ class Engine:
 
     def load_model(self, name: str) -> dict[str, Any]:
         """Load a model unless it is loaded; its name, digest, memory and seconds of loading."""
-        return self._figures(self._ready(self.registry.card(name)))
+        card = self.registry.card(name)
+        loaded, _steps = first_that_fits(
+            lambda: self._models.ready(card),
+            self._room_for(card),
+            needed_bytes=None,
+            free_bytes=self._free_bytes,
+        )
+        return self._models.figures_of(loaded)
 
     def unload_model(self, name: str) -> bool:
         """Drop a model's weights; whether it was loaded. Raises `ModelError` for no such model."""
-        if self._forget(name):  # also of a model that was removed from the registry since
+        if self._models.forget(name):  # also of a model that was removed from the registry since
             return True
-        return self._forget(self.registry.card(name).name)
+        return self._models.forget(self.registry.card(name).name)
 
     def loaded_models(self) -> list[dict[str, Any]]:
         """The loaded models with their figures, least recently used first."""
-        self._forget_removed()
-        order = sorted(self._loaded.values(), key=lambda loaded: loaded.used_at)
-        return [self._figures(loaded) for loaded in order]
+        return self._models.figures()
 
-    def _ready(self, card: ModelCard) -> _Loaded:
-        """The model of a card, loaded; one of the same name but other weights is replaced."""
-        self._forget_removed()
-        loaded = self._loaded.get(card.name)
-        if loaded is None or loaded.model.digest != card.digest:
-            self._forget(card.name)
-            loaded = self._loaded[card.name] = self._load(card)
-        loaded.used_at = time.monotonic()
-        return loaded
+    # --- memory -----------------------------------------------------------------------------------
 
-    def _load(self, card: ModelCard) -> _Loaded:
-        start = time.perf_counter()
-        with memory_errors(
-            f"the weights of model '{card.name}'", "unload another or close programs"
-        ):
-            model = self._made_and_loaded(card)
-        logger.info("loaded model=%s device=%s", card.name, self.device)
-        return _Loaded(model, time.perf_counter() - start)
-
-    def _made_and_loaded(self, card: ModelCard) -> MattingModel:
-        model = self.registry.make(card.name)
-        if model.digest != card.digest:
-            raise ModelError(
-                f"model '{card.name}' was replaced at this moment: send the frame again",
-                reason="replaced",
-                retry=True,
-            )
-        model.load(self.device)
-        return model
-
-    def _forget_removed(self) -> None:
-        """Drop the weights of models that are no longer in the registry."""
-        for name in [name for name in self._loaded if name not in self.registry]:
-            self._forget(name)
-
-    def _forget(self, name: str) -> bool:
-        loaded = self._loaded.pop(name, None)
-        if loaded is not None:
-            loaded.model.unload()
-        return loaded is not None
-
-    def _figures(self, loaded: _Loaded) -> dict[str, Any]:
+    def memory(self) -> dict[str, Any]:
+        """Bytes by model and cache, and of the GPU where it is one."""
+        on_device = device_memory(self.device)
         return {
-            "name": loaded.model.name,
-            "digest": loaded.model.digest,
-            "device": self.device,
-            "memory_bytes": loaded.model.memory_bytes,
-            "frames": loaded.frames,
-            "load_s": round(loaded.load_s, 3),
-            "idle_s": round(time.monotonic() - loaded.used_at, 3),
+            "models": {model["name"]: model["memory_bytes"] for model in self.loaded_models()},
+            "caches": {"clean_plates": self.clean_plates.size_bytes},
+            **({} if on_device is None else {"gpu": asdict(on_device)}),
         }
 
+    def _free_bytes(self) -> Optional[int]:
+        return free_bytes(self.device)
 
-def _memory_of_one_frame() -> Optional[int]:
-    """What one frame may take on this machine; None where the system's memory is not known."""
+    def _room_for(self, card: ModelCard) -> Iterator[str]:
+        """Make room for a frame of a model, step by step (less_memory.py)."""
+        self.clean_plates.clear()
+        give_back(self.device)
+        yield "caches freed"
+        while (dropped := self._models.forget_least_used(keep=card.name)) is not None:
+            give_back(self.device)
+            yield f"model {dropped} dropped"
+        loaded = self._models.get(card.name)
+        if loaded is not None and loaded.compute_in_small_pieces():
+            yield "tiled"
+
+
+def memory_of_one_frame(engines: int = 1) -> Optional[int]:
+    """What one frame may take while so many engines work; None where the memory is not known."""
     layer = oslayer.find()
-    return None if layer is None else int(layer.total_memory_bytes() * MEMORY_SHARE)
+    return None if layer is None else int(layer.total_memory_bytes() * MEMORY_SHARE / engines)
 
 
 def _report(

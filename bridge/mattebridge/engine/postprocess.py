@@ -168,7 +168,7 @@ class _Finish:
         there the plate itself is the foreground.
         """
         colour = self.made.foreground[rows]
-        if not self.prepared.request.card.accepts_hdr:
+        if not self.prepared.request.card.keeps_highlights:
             lowest, highest = self.made.foreground_range
             if lowest < 0 or highest > 1:
                 colour = colour.clamp(0, 1)

@@ -117,7 +117,7 @@ def _check_size_limits(plate: Pixels, card: ModelCard, limits: FrameLimits) -> N
             " - use a smaller proxy or crop",
             limit=limits.max_pixels,
         )
-    needed = pixels * (ENGINE_BYTES_PER_PIXEL + card.bytes_per_pixel)
+    needed = needed_bytes(plate, card)
     if limits.memory_bytes is not None and needed > limits.memory_bytes:
         raise TooLargeError(
             f"a plate of {size_text(plate)} with model '{card.name}' needs about"
@@ -128,21 +128,34 @@ def _check_size_limits(plate: Pixels, card: ModelCard, limits: FrameLimits) -> N
         )
 
 
+def needed_bytes(plate: Pixels, card: ModelCard) -> int:
+    """About the memory that a frame of the plate's size takes with a model."""
+    pixels = plate.shape[0] * plate.shape[1]
+    return pixels * (ENGINE_BYTES_PER_PIXEL + card.bytes_per_pixel)
+
+
 def _check_sizes(
     planes: Mapping[str, Pixels], out: Mapping[str, Pixels], card: ModelCard, *, held: bool
 ) -> None:
     plate = planes["plate"]
     for role, plane in planes.items():
-        if held and role == "clean_plate" and scale_between(plane.shape[:2], plate.shape[:2]):
+        if plane.shape[:2] == plate.shape[:2]:
             continue
-        if plane.shape[:2] != plate.shape[:2]:
+        if not (held and role == "clean_plate"):
             wants = f"model '{card.name}' needs" if role in card.needs else "the request wants"
-            raise InputsError(
+            raise _wrong_size(
+                role,
+                planes,
                 f"{wants} {_one(role)} of {size_text(plate)}; got {size_text(plane)}"
                 f" - reformat the {_words(role)}",
-                field=role,
-                plate_size=[plate.shape[1], plate.shape[0]],
-                got_size=[plane.shape[1], plane.shape[0]],
+            )
+        if scale_between(plane.shape[:2], plate.shape[:2]) is None:
+            raise _wrong_size(
+                role,
+                planes,
+                f"the frame is {size_text(plate)} and the held clean plate {size_text(plane)}, and"
+                " no single scale below 0.95, the same in both directions, makes one of the other"
+                " - hold it at the plate's full size, and render at one scale",
             )
     for role, plane in out.items():
         if plane.shape[:2] != plate.shape[:2]:
@@ -151,6 +164,16 @@ def _check_sizes(
                 f" got {size_text(plane)}",
                 field=role,
             )
+
+
+def _wrong_size(role: str, planes: Mapping[str, Pixels], message: str) -> InputsError:
+    plate, plane = planes["plate"], planes[role]
+    return InputsError(
+        message,
+        field=role,
+        plate_size=[plate.shape[1], plate.shape[0]],
+        got_size=[plane.shape[1], plane.shape[0]],
+    )
 
 
 def _check_needs(planes: Mapping[str, Pixels], card: ModelCard, params: RenderParams) -> None:

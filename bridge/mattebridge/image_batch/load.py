@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, TypeVar, Union
 
 import numpy as np
 
@@ -50,9 +51,14 @@ from mattebridge.image_io.memory_file import memory_file
 from mattebridge.wire import oslayer
 
 if TYPE_CHECKING:
+    from typing import ParamSpec
+
     import torch
 
+    Arguments = ParamSpec("Arguments")
+
 Source = Union[str, Path, bytes]
+Result = TypeVar("Result")
 
 # Decoding is bound by cores; more threads than this only hold more pictures in memory.
 MAX_THREADS = 16
@@ -212,28 +218,33 @@ def _run(load: _Load, jobs: BoundedJobs) -> None:
         raise
 
 
+def _called_like(
+    model: Callable[Arguments, Result],
+) -> Callable[
+    [Callable[..., Coroutine[Any, Any, Result]]], Callable[Arguments, Coroutine[Any, Any, Result]]
+]:
+    """Gives a twin of a function its arguments, for type checkers and for `help`."""
+
+    def marked(
+        twin: Callable[..., Coroutine[Any, Any, Result]],
+    ) -> Callable[Arguments, Coroutine[Any, Any, Result]]:
+        twin.__signature__ = inspect.signature(model)  # type: ignore[attr-defined]
+        return twin
+
+    return marked
+
+
+@_called_like(load_image_batch)
 async def async_load_image_batch(
-    sources: Sequence[Source],
-    *,
-    width: Optional[int] = None,
-    height: Optional[int] = None,
-    pix_fmt: Optional[str] = DEFAULT_PIX_FMT,
-    filter: str = "area",
-    fit: str = "stretch",
-    out: Optional[Pixels] = None,
-    device_config: Optional[DeviceConfig] = None,
-    executor: Optional[Executor] = None,
-    strict: bool = True,
-    max_bytes: Optional[int] = None,
+    sources: Sequence[Source], *, executor: Optional[Executor] = None, **arguments: Any
 ) -> Union[ImageBatch, CudaImageBatch]:
     """`load_image_batch` on the running event loop, which is never blocked.
 
     Pictures are read by `executor`, or by the loop's own. Cancelling the await drops what is
     queued and returns once the pictures that were being read no longer use the buffer.
     """
-    load = _Load(
-        sources, width, height, pix_fmt, filter, fit, out, device_config, strict, max_bytes
-    )
+    inspect.signature(load_image_batch).bind(sources, **arguments)  # or TypeError
+    load = _Load(sources, **arguments)
     loop = asyncio.get_running_loop()
 
     def submit(call: Callable[[], None]) -> Any:
@@ -275,26 +286,26 @@ class _Load:
     """The state of one call. Each step gives jobs for threads, so that no event loop is blocked."""
 
     sources: Sequence[Source]
-    width: Optional[int]
-    height: Optional[int]
-    pix_fmt: Optional[str]
-    filter: str
-    fit: str
-    out: Optional[Pixels]
-    device: Optional[DeviceConfig]
-    strict: bool
-    max_bytes: Optional[int]
+    width: Optional[int] = None
+    height: Optional[int] = None
+    pix_fmt: Optional[str] = DEFAULT_PIX_FMT
+    filter: str = "area"
+    fit: str = "stretch"
+    out: Optional[Pixels] = None
+    device_config: Optional[DeviceConfig] = None
+    strict: bool = True
+    max_bytes: Optional[int] = None
     # What remains of the bound for pictures that are being read, without the buffer.
-    spare_bytes: Optional[int] = None
+    spare_bytes: Optional[int] = field(default=None, init=False)
     # Indices in `sources` by source; headers, results, causes and rows by index.
-    distinct: dict[Union[str, bytes], list[int]] = field(default_factory=dict)
-    headers: dict[int, FrameHeader] = field(default_factory=dict)
-    infos: dict[int, ImageInfo] = field(default_factory=dict)
-    causes: dict[int, str] = field(default_factory=dict)
-    rows: dict[int, int] = field(default_factory=dict)
-    form: PixelFormat = FORMATS["rgb24"]
-    buffer: Pixels = field(default_factory=lambda: np.empty(0, np.uint8))
-    tensor: Any = None
+    distinct: dict[Union[str, bytes], list[int]] = field(default_factory=dict, init=False)
+    headers: dict[int, FrameHeader] = field(default_factory=dict, init=False)
+    infos: dict[int, ImageInfo] = field(default_factory=dict, init=False)
+    causes: dict[int, str] = field(default_factory=dict, init=False)
+    rows: dict[int, int] = field(default_factory=dict, init=False)
+    form: PixelFormat = field(default=FORMATS["rgb24"], init=False)
+    buffer: Pixels = field(default_factory=lambda: np.empty(0, np.uint8), init=False)
+    tensor: Any = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.sources = list(self.sources)
@@ -332,8 +343,8 @@ class _Load:
     def _look(self) -> list[Job]:
         """Read the header of every source, and check the device."""
         jobs = [Job(partial(self._look_at, *item)) for item in self.distinct.items()]
-        if self.device is not None:
-            jobs.insert(0, Job(partial(_check_device, self.device)))
+        if self.device_config is not None:
+            jobs.insert(0, Job(partial(_check_device, self.device_config)))
         return jobs
 
     def _look_at(self, key: Union[str, bytes], indices: Sequence[int]) -> None:
@@ -410,7 +421,7 @@ class _Load:
         self.spare_bytes = limit - size
         if self.out is not None:
             self.buffer = _checked_out(self.out, shape, self.form)
-        elif self.device is not None and self.device.pinned:
+        elif self.device_config is not None and self.device_config.pinned:
             torch = _torch("device_config")
             kind = getattr(torch, self.form.dtype)
             self.buffer = torch.empty(shape, dtype=kind, pin_memory=True).numpy()
@@ -477,8 +488,8 @@ class _Load:
             if self.rows[index] != row:
                 self.buffer[row] = self.buffer[self.rows[index]]
         self.buffer = self.buffer[: len(self.infos)]
-        if self.device is not None:
-            self.tensor = _on_device(self.buffer, self.device)
+        if self.device_config is not None:
+            self.tensor = _on_device(self.buffer, self.device_config)
 
     def result(self) -> Union[ImageBatch, CudaImageBatch]:
         """The batch; to be called in the caller's thread."""

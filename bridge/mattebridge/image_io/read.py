@@ -114,7 +114,8 @@ def read_matte(path: PathLike, *, layer: Optional[str] = None, channel: str = "a
     """A hint or matte as coverage: (H, W, 1) in the file's own type, over the display window.
 
     channel "auto": the only channel, else alpha, else a grey picture's value; where alpha is the
-    same all over and the colours are not, their luma, float32. "R", "G", "B" and "A" name one.
+    same all over and the colours are not, their luma, float32. "R", "G", "B" and "A" name one;
+    "luma" is that of the colours in any case.
     Raises `FrameReadError` where the choice would be a guess: a picture in colour without alpha.
     """
     return matte_of(read_frame(path, layer=layer, matte=True), path, channel=channel)
@@ -129,9 +130,10 @@ def is_matte_by_luma(frame: Frame) -> bool:
 def matte_of(frame: Frame, path: PathLike, *, channel: str = "auto") -> Pixels:
     """The matte in a frame that was read, as `read_matte` chooses it; path: for messages."""
     names = {1: "A", 3: "RGB", 4: "RGBA"}[frame.pixels.shape[2]]
-    if channel == "auto" and is_matte_by_luma(frame):
+    by_luma = channel == "luma" or (channel == "auto" and is_matte_by_luma(frame))
+    if by_luma and len(names) > 1:
         return luma(frame.pixels[..., :3])[..., None]
-    if channel == "auto":
+    if channel in ("auto", "luma"):
         channel = _matte_channel(Path(path), frame.pixels)
     if channel not in names:
         raise unreadable(path, f"it has no channel {channel}, only {', '.join(names)}")
@@ -546,5 +548,7 @@ def _matte_channel(path: Path, pixels: Pixels) -> str:
     if pixels.shape[2] == 4:
         return "A"
     if np.ptp(to_float(pixels), axis=2).max() > GREY_TOLERANCE:
-        raise unreadable(path, "it is in colour, without alpha; choose --hint-channel R, G or B")
+        raise unreadable(
+            path, "it is in colour, without alpha; choose --hint-channel R, G, B or luma"
+        )
     return "G"

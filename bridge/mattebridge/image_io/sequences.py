@@ -614,8 +614,13 @@ def output_path(folder: Path, output: str, name: str, suffix: str) -> Path:
     return folder / output / f"{name}{suffix}"
 
 
-def refuse_collisions(outputs: Iterable[Path], inputs: Collection[Path]) -> None:
-    """No output twice, and none on top of an input. Raises `SequenceError` naming the file."""
+def refuse_collisions(
+    outputs: Iterable[Path], inputs: Collection[Path], *, option: str = "-o"
+) -> None:
+    """No output twice, and none on top of an input. Raises `SequenceError` naming the file.
+
+    option: the one to be changed, for the message.
+    """
     counts = Counter(outputs)
     for path, count in counts.items():
         if count > 1:
@@ -637,7 +642,7 @@ def refuse_collisions(outputs: Iterable[Path], inputs: Collection[Path]) -> None
         given = taken.get(real(path)) or taken.get(_file_of(path))
         if given is not None:
             which = "" if given == path else f" ({given} leads to it)"
-            raise SequenceError(f"{path} is an input of this job{which}; choose another -o")
+            raise SequenceError(f"{path} is an input of this job{which}; choose another {option}")
 
 
 def _file_of(path: Path) -> Optional[tuple[int, int]]:

@@ -63,9 +63,12 @@ class Pictures:
         header = read_header(source)
         return replace(frame, metadata=dict(header.metadata))
 
-    def matte(self, source: Source, *, channel: str = "auto") -> Pixels:
+    def matte(
+        self, source: Source, *, layer: Optional[str] = None, channel: str = "auto"
+    ) -> Pixels:
         """A hint or matte as (H, W, 1), by the rules of `image_io.read_matte`."""
-        return read.matte_of(self.frame(source, matte=True), path_of(source), channel=channel)
+        frame = self.frame(source, layer=layer, matte=True)
+        return read.matte_of(frame, path_of(source), channel=channel)
 
     def close(self) -> None:
         """Close the videos."""

@@ -164,7 +164,8 @@ class ModelCard:
     """Everything about a model that is known without importing it.
 
     digest: `sha256:<hex>` of its weights, or names the algorithm; it changes with the pixels.
-    accepts_hdr: it takes and gives values above 1. default_alignment: how a clean plate is aligned
+    accepts_hdr: it takes values above 1, and gives them unless `gives_hdr` is False: then the
+    engine takes highlights from the plate. default_alignment: how a clean plate is aligned
     unless the request asks for something else.
     """
 
@@ -177,6 +178,7 @@ class ModelCard:
     uses_alpha_hint: bool = False
     needs_alpha_hint: bool = False
     accepts_hdr: bool = False
+    gives_hdr: Optional[bool] = None
     default_alignment: Literal["auto", "off"] = "off"
     needs_torch: bool = False
     # The names in `ModelOutput.extra` that the model can give: error, refinement.
@@ -196,6 +198,11 @@ class ModelCard:
             "alpha_hint": self.needs_alpha_hint,
         }
         return tuple(role for role, needed in wanted.items() if needed)
+
+    @property
+    def keeps_highlights(self) -> bool:
+        """Whether the foreground has values above 1 itself."""
+        return self.accepts_hdr if self.gives_hdr is None else self.gives_hdr
 
     @property
     def takes_alpha_hint(self) -> bool:
@@ -283,6 +290,13 @@ class MattingModel(Protocol):
     def matte(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
         """Alpha and straight foreground of one frame; deterministic for equal inputs."""
         ...
+
+    def use_less_memory(self, less: bool) -> bool:
+        """Compute in smaller pieces from now on, or no longer; whether it now does.
+
+        The pixels stay what they are, within rounding; equal to the bit on the CPU.
+        """
+        return False
 
     @property
     def memory_bytes(self) -> int:

@@ -45,9 +45,14 @@ class Family:
 
 FAMILIES = {
     "difference": Family(shipped="mattebridge.models.difference.card:shipped"),
+    "screen": Family(shipped="mattebridge.models.screen.card:shipped"),
     "background_matting": Family(
         describe="mattebridge.models.background_matting.model:describe_state",
         entry="mattebridge.models.background_matting.card:entry_of",
+    ),
+    "greenformer": Family(
+        describe="mattebridge.models.greenformer.recognise:describe_state",
+        entry="mattebridge.models.greenformer.card:entry_of",
     ),
     "twoplate": Family(
         shipped="mattebridge.models.twoplate.card:shipped",

@@ -23,6 +23,7 @@ from mattebridge.report.charts import chart
 from mattebridge.report.page_style import SCRIPT, STYLE
 from mattebridge.report.pictures import VIEWS, FramePictures
 from mattebridge.report.records import Entry, Finding, Shot
+from mattebridge.wire.labels import sentences
 
 TITLES = {"plate": "Plate", "comp": "Comp", "alpha": "Alpha", "error": "Error"}
 
@@ -189,7 +190,8 @@ def _figure(entry: Entry, made: FramePictures, in_wipe: bool) -> str:
         if view in made.thumbs
     )
     words = [entry.status] if entry.status not in ("done", "found") else []
-    words += [label.replace("_", " ") for label in (*entry.degraded, *entry.held, *entry.black)]
+    words += ["less than asked for"] if entry.degraded else []
+    words += [role.replace("_", " ") for role in (*entry.held, *entry.black)]
     if entry.area is not None:
         words.append(f"area {100 * entry.area:.1f} %")
     caption = escape(", ".join(words))
@@ -277,13 +279,11 @@ def _problems(shot: Shot, pictures: Mapping[int, FramePictures]) -> str:
         if entry.status not in ("done", "found"):
             key = (entry.status, entry.message or "no reason was recorded")
             gathered.setdefault(key, []).append(entry.frame)
-        for what, labels in (
-            ("less than asked for", entry.degraded),
-            ("held", entry.held),
-            ("black", entry.black),
-        ):
-            for label in labels:
-                gathered.setdefault((what, label.replace("_", " ")), []).append(entry.frame)
+        for why in sentences(entry.degraded):
+            gathered.setdefault(("less than asked for", why), []).append(entry.frame)
+        for what, roles in (("held", entry.held), ("black", entry.black)):
+            for role in roles:
+                gathered.setdefault((what, role.replace("_", " ")), []).append(entry.frame)
     for frame, made in pictures.items():
         for why in made.missing:
             gathered.setdefault(("not shown here", why), []).append(frame)

@@ -20,6 +20,7 @@ from mattebridge.errors import SequenceError, UsageError
 from mattebridge.image_io.sequences import Source, VideoPicture, find_frames
 from mattebridge.image_io.video_read import is_video
 from mattebridge.shot.ledger import LEDGER_SUFFIX
+from mattebridge.wire.labels import sentences
 
 # Area changes by less than this share of the picture are not reported.
 LEAST_JUMP = 0.005
@@ -256,10 +257,14 @@ def findings(shot: Shot) -> list[Finding]:
         *_failed(shot.entries),
         *_jumps(shot.entries),
         *_errors(shot.entries),
-        *_grouped(shot.entries, "less than asked for", lambda entry: entry.degraded),
-        *_grouped(shot.entries, "an earlier frame is used", lambda entry: entry.held),
-        *_grouped(shot.entries, "black is used", lambda entry: entry.black),
+        *_grouped(shot.entries, "less than asked for", lambda entry: sentences(entry.degraded)),
+        *_grouped(shot.entries, "an earlier frame is used", lambda entry: _spaced(entry.held)),
+        *_grouped(shot.entries, "black is used", lambda entry: _spaced(entry.black)),
     ]
+
+
+def _spaced(roles: Sequence[str]) -> list[str]:
+    return [role.replace("_", " ") for role in roles]
 
 
 def _failed(entries: Sequence[Entry]) -> list[Finding]:
@@ -315,19 +320,18 @@ def _errors(entries: Sequence[Entry]) -> list[Finding]:
 
 
 def _grouped(entries: Sequence[Entry], what: str, words: Any) -> list[Finding]:
-    """The first frame of each label, with how many there are."""
+    """The first frame of each of the words, with how many there are."""
     frames: dict[str, list[int]] = {}
     for entry in entries:
-        for label in words(entry):
-            frames.setdefault(label, []).append(entry.frame)
+        for word in words(entry):
+            frames.setdefault(word, []).append(entry.frame)
     return [
         Finding(
             numbers[0],
             "less",
-            f"{what}: {label.replace('_', ' ')}"
-            + (f", in {len(numbers)} frames from here" if len(numbers) > 1 else ""),
+            f"{what}{f' in {len(numbers)} frames from here' if len(numbers) > 1 else ''}: {word}",
         )
-        for label, numbers in list(frames.items())[:NAMED]
+        for word, numbers in list(frames.items())[:NAMED]
     ]
 
 

@@ -58,7 +58,8 @@ class DaemonMemory:
             if time.monotonic() >= self._next:
                 with contextlib.suppress(MattebridgeError, KeyError, TypeError):
                     workers = self._client.status(timeout_s=STATUS_LIMIT_S)["workers"]
-                    held = [worker["memory"]["resident_bytes"] for worker in workers]
+                    # A worker that has not started holds none.
+                    held = [worker["memory"].get("resident_bytes", 0) for worker in workers]
                     self._bytes = sum(held)
                 self._next = time.monotonic() + STATUS_EVERY_S
         finally:

@@ -29,7 +29,8 @@ class MatteJob:
 
     Inputs are files, folders, patterns or videos; `output` is a folder. `params` mean what they do
     in a request; their `colorspace` may be `OF_THE_FILE`, and no `output_colorspace` leaves that to
-    the formats. None elsewhere leaves the choice to the file or the preset.
+    the formats. `report` is a file for the records, or None. None elsewhere leaves the choice to
+    the file or the preset.
     """
 
     plate: str
@@ -65,6 +66,7 @@ class MatteJob:
     timeout_s: float = 600.0
     in_flight: int = 2
     max_bytes: int = DEFAULT_MAX_BYTES
+    report: Optional[Path] = None
 
     def layer_of(self, role: str) -> Optional[str]:
         """The layer of an input's EXRs that is read; None for the one that is read by default."""

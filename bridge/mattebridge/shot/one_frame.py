@@ -47,6 +47,7 @@ from mattebridge.shot.progress import FrameRecord
 from mattebridge.shot.summary import stops_everything
 from mattebridge.shot.videos import VideoSinks
 from mattebridge.wire import oslayer
+from mattebridge.wire.labels import noted
 from mattebridge.wire.params import MATTE_ROLES, OUTPUT_CHANNELS
 
 # The client's own time limit comes first; this only guards against a client that never answers.
@@ -123,7 +124,7 @@ class FrameWalk:
             task,
             "done",
             bytes=sum(sizes.values()),
-            degraded=(*matte.degraded, *self._inputs.labels(task)),
+            degraded=(*matte.degraded, *noted(matte.notes), *self._inputs.labels(task)),
             timings={**matte.timings, **times},
             memory=oslayer.current().resident_bytes(),
             daemon_memory=self._daemon_memory.now(),

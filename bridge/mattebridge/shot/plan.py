@@ -228,11 +228,12 @@ def preflight(job: MatteJob) -> Plan:
     outputs = {e.frame: _output_paths(job, preset, plate, e, images) for e in matched}
     backdrops = _backdrops(background, plate, matched) if "comp" in formats else {}
     read = [source for entry in matched for source in entry.files.values()]
-    refuse_collisions(
-        [*(path for paths in outputs.values() for path in paths.values()), *videos.values()],
-        {path_of(source) for source in (*read, *backdrops.values())},
-    )
-    _check_folder(job, [path for paths in (*outputs.values(), videos) for path in paths.values()])
+    written = [*(path for paths in outputs.values() for path in paths.values()), *videos.values()]
+    read_paths = {path_of(source) for source in (*read, *backdrops.values())}
+    refuse_collisions(written, read_paths)
+    ledger = Ledger.open(ledger_path(job.output, _name_of(plate)))
+    _check_report(job, read_paths, [*written, ledger.path])
+    _check_folder(job, written)
     results_bytes = _bytes_per_pixel(needed_from_daemon(formats, background), formats)
     tasks = _tasks(job, matched, outputs, results_bytes, backdrops)
     return Plan(
@@ -242,7 +243,7 @@ def preflight(job: MatteJob) -> Plan:
         background=background,
         stills=frozenset(role for role, files in inputs.items() if files.still and role != "plate"),
         sources={role: _name_of(files) for role, files in inputs.items()},
-        ledger=Ledger.open(ledger_path(job.output, _name_of(plate))),
+        ledger=ledger,
         videos=plan_videos(
             videos,
             formats,
@@ -365,6 +366,15 @@ def _check_options(job: MatteJob, formats: Mapping[str, OutputFormat]) -> None:
     looks_like_file = job.output.suffix.lower() in EXTENSIONS or "#" in name or "%0" in name
     if looks_like_file and not job.output.is_dir():
         raise UsageError(f"-o takes a folder, not a file or pattern such as {name}")
+
+
+def _check_report(job: MatteJob, inputs: Collection[Path], outputs: Collection[Path]) -> None:
+    """Whether `--report` names a file of its own."""
+    if job.report is None:
+        return
+    refuse_collisions([job.report], inputs, option="--report")
+    if job.report.resolve() in {path.resolve() for path in outputs}:
+        raise UsageError(f"{job.report} is an output of this job; choose another --report")
 
 
 def _check_premultiply(job: MatteJob, formats: Mapping[str, OutputFormat]) -> None:

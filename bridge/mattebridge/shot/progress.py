@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Optional, TextIO
 
 from mattebridge.errors import one_line
+from mattebridge.wire.labels import sentences
 
 # Queues read every line.
 LINE_INTERVAL_S = 1.0
@@ -128,7 +129,7 @@ def describe(record: FrameRecord) -> str:
     if record.message:
         text += f": {one_line(record.message)}"
     if record.degraded:
-        text += f" [{one_line(', '.join(record.degraded))}]"
+        text += f" [{one_line('; '.join(sentences(record.degraded)))}]"
     if record.held:
         text += f" [held: {one_line(', '.join(record.held))}]"
     if record.black:

@@ -26,6 +26,7 @@ from mattebridge.errors import (
 from mattebridge.image_io.sequences import format_frames
 from mattebridge.shot.progress import FrameRecord
 from mattebridge.whole_files import replace_file
+from mattebridge.wire.labels import sentence_of
 
 # Errors of a request that are the frame's and not the job's.
 _FRAME_LOCAL = (InputsError, GeometryError, TooLargeError)
@@ -57,22 +58,33 @@ class Summary:
 
     @property
     def text(self) -> str:
-        """One line for people: `10 frames: 9 done, 1.20 frames/s, 1 failed in out`."""
+        """One line for people: `10 frames: 9 done, 1.20 frames/s, 1 failed in out`.
+
+        Behind it what of the frames is less than was asked for, a sentence each.
+        """
         done, found, failed = (self.count(name) for name in ("done", "found", "failed"))
         speed = f", {done / self.seconds:.2f} frames/s" if done and self.seconds > 0 else ""
         parts = [f"{done} done{speed}"] + ([f"{found} found good"] if found else [])
         parts += [f"{failed} failed"] if failed else []
         left = self.total - done - found - failed
         parts += [f"{left} not made"] if left else []
-        parts += [f"{count} {label}" for label, count in sorted(self._remarks().items())]
-        return f"{self.total} frames: {', '.join(parts)} in {self.output}"
+        parts += [f"{count} {remark}" for remark, count in sorted(self._stood_in().items())]
+        counted = f"{self.total} frames: {', '.join(parts)} in {self.output}"
+        return "; ".join([counted, *self._warnings()])
 
-    def _remarks(self) -> Counter[str]:
-        """How many frames are less than was asked for, by what is missing in them."""
-        labels = [label for record in self.records for label in record.degraded]
+    def _stood_in(self) -> Counter[str]:
+        """How many frames have another picture than was asked for, by input."""
         held = [f"with {role.replace('_', ' ')} held" for r in self.records for role in r.held]
         black = [f"with {role.replace('_', ' ')} black" for r in self.records for role in r.black]
-        return Counter([*labels, *held, *black])
+        return Counter([*held, *black])
+
+    def _warnings(self) -> list[str]:
+        """What is less than was asked for, and in how many frames."""
+        counts = Counter(label for record in self.records for label in set(record.degraded))
+        return [
+            f"in {count} {'frame' if count == 1 else 'frames'} {sentence_of(label)}"
+            for label, count in sorted(counts.items())
+        ]
 
     @property
     def first_failure(self) -> str:

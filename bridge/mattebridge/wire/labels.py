@@ -1,9 +1,9 @@
 """The labels of `degraded` in a reply, each with the sentence that a host shows for it.
 
 A label is a word for programs: it says that a result is less than what was asked for. Artists are
-never shown the word alone. Every host takes its sentences from this table: the Python nodes through
-`sentences`, the plugin from the copy in its sources, which a test compares with this one. A new
-label is entered here first.
+never shown the word alone. Every host takes its sentences from this table: the Python nodes, the
+command line and the report page through `sentences`, the plugin from the copy in its sources, which
+a test compares with this one. A new label is entered here first.
 
     "no_set_visible" -> "no part of the plate matches the clean plate: ..."
 
@@ -30,6 +30,12 @@ SENTENCES: Mapping[str, str] = {
     "grade the clean plate, or turn the match off",
     "clean_plate_is_the_plate": "the clean plate is the same picture as the plate: give a picture "
     "of the set without the subject",
+    "refiner_tiled": "the refiner worked in tiles for want of memory or because it was asked to: "
+    "the pixels are the same and the frame took longer, so free memory if it is too slow",
+    "half_precision_overflow": "the frame has values that half precision cannot hold and was "
+    "computed again in float32: set precision to float32 or bfloat16 to save the first attempt",
+    "refiner_scale_above_1": "the refiner's change was enlarged beyond its training: check the "
+    "edges, or set its scale to 1 at most",
     MATTE_FROM_LUMA: "the alpha of a hint or matte is the same all over, so its luma was used: "
     "give it an alpha, or choose its channel",
 }
@@ -41,13 +47,16 @@ def noted(notes: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def sentences(labels: Iterable[str]) -> list[str]:
-    """The sentences of some labels, each once, in the order of the table.
-
-    A label that is not in the table is one of a newer daemon: the sentence says so and names it.
-    """
+    """The sentences of some labels, each once, in the order of the table; unknown ones last."""
     given = set(labels)
     known = [sentence for label, sentence in SENTENCES.items() if label in given]
-    return known + [
-        f"the daemon reports '{label}', which this version does not know: update mattebridge here"
-        for label in sorted(given - set(SENTENCES))
-    ]
+    return known + [sentence_of(label) for label in sorted(given - set(SENTENCES))]
+
+
+def sentence_of(label: str) -> str:
+    """The sentence of a label.
+
+    One that is not in the table is of a newer daemon: the sentence says so and names it.
+    """
+    unknown = f"the daemon reports '{label}', which this version does not know: update mattebridge"
+    return SENTENCES.get(label, f"{unknown} here")

@@ -254,6 +254,13 @@ REPLIES: dict[str, dict[str, Any]] = {
                 "device": "cuda:0",
                 "resident_bytes": 412 << 20,
                 "models": {"twoplate": 3 << 20},
+                "caches": {"clean_plates": 253 << 20},
+                "gpu": {
+                    "total_bytes": 80 << 30,
+                    "free_bytes": 60 << 30,
+                    "used_bytes": 1 << 30,
+                    "kept_bytes": 1 << 28,
+                },
             }
         ],
     },

@@ -1,9 +1,12 @@
 """The clean plate is aligned where it is out of register, and left as it is where it is not."""
 
+import re
+
 import cv2
 import numpy as np
 import pytest
 
+from fakes.places import ROOT
 from mattebridge.clean_plate.match import (
     EXPOSURE_UNMATCHED,
     MOST_UNEXPLAINED,
@@ -286,3 +289,19 @@ def test_a_solution_that_puts_a_part_of_the_frame_out_of_place_is_seen():
     assert unexplained(pair, right) < MOST_UNEXPLAINED < unexplained(pair, wrong)
     assert worsens_somewhere(pair, right, wrong)
     assert not worsens_somewhere(pair, wrong, right)
+
+
+def test_the_protocol_lists_what_is_noted_of_an_alignment():
+    page = (ROOT / "docs" / "protocol.md").read_text("utf-8")
+    table = page[page.index("The keys of `alignment`") :].split("\n\n")[1]
+    rows = [line.split("|")[1] for line in table.splitlines()]
+    listed = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    picture = leaves(1)
+    moved = warped(picture, shift(9, 4))
+    pairs = [(picture, moved), (picture, leaves(2)), (np.zeros_like(picture), moved)]
+    noted = {
+        key
+        for plate, clean_plate in pairs
+        for key in match_clean_plate(plate, clean_plate, alignment="auto").report
+    }
+    assert noted | {"homography"} == listed

@@ -113,6 +113,24 @@ def test_rough_mattes_take_the_subject_out(swaying, capsys):
     assert not confidence[swaying.always_covered].any()
 
 
+def test_layers_of_the_shot_and_of_the_rough_mattes_can_be_named(walking, capsys):
+    assert run(capsys, *MAKE)[0] == 0
+    plain = read_frame("clean.exr").pixels
+    for index, frame in enumerate(walking.frames):
+        in_layer = Encoding(alpha="opaque", layers={"beauty": frame})
+        write_frame(f"plate.{FIRST + index}.exr", np.zeros_like(frame), in_layer)
+    asked = [*MAKE, "--existing", "overwrite", "--layer", "beauty"]
+    assert run(capsys, *asked)[0] == 0
+    assert np.array_equal(read_frame("clean.exr").pixels, plain)
+    for index, matte in enumerate(walking.mattes):
+        in_layer = Encoding(alpha="opaque", layers={"roto": matte[..., None]})
+        write_frame(f"hint.{FIRST + index}.exr", np.zeros((*matte.shape, 3), np.float32), in_layer)
+    hints = ["--alpha-hint", "hint.####.exr", "--hint-layer"]
+    assert run(capsys, *asked, *hints, "roto")[0] == 0
+    status, _, err = run(capsys, *asked, *hints, "nowhere")
+    assert (status, "roto" in err) == (3, True)
+
+
 def test_frames_are_taken_evenly_and_the_reference_is_among_them(walking, capsys):
     status, out, _ = run(capsys, *MAKE, "--samples", "6", "--reference", "1002")
     assert status == 0

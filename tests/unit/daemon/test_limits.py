@@ -28,6 +28,7 @@ SHARES = {
     "MATTEBRIDGE_SLOT_BYTES": ("slot_bytes", 2),
     "MATTEBRIDGE_SESSION_BYTES": ("session_bytes", 4),
     "MATTEBRIDGE_PLATE_BYTES": ("plate_bytes", 8),
+    "MATTEBRIDGE_MODEL_BYTES": ("model_bytes", 4),
 }
 
 

@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any, Optional
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mattebridge.daemon.queue import FairQueue
@@ -138,7 +138,6 @@ _items = st.builds(
 _steps = st.lists(st.one_of(_items, st.sampled_from(["pop", "remove"])), max_size=60)
 
 
-@settings(deadline=None)
 @given(_steps)
 def test_nothing_is_lost_served_twice_or_served_out_of_its_sessions_order(
     steps: list[Any],

@@ -374,7 +374,7 @@ def test_nothing_is_left_of_the_colour_where_alpha_is_zero():
     assert not out["premultiplied"].any()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     height=st.integers(1, 9),
     width=st.integers(1, 9),

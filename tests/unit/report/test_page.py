@@ -13,13 +13,14 @@ import pytest
 from fakes.matted_shot import matted_shot
 from mattebridge import color
 from mattebridge.cli import main
-from mattebridge.commands.report import make_page
 from mattebridge.errors import InternalError, NonFiniteError, UsageError
 from mattebridge.image_io import Encoding, read_frame, write_frame
 from mattebridge.image_io.sources import Pictures
+from mattebridge.report.make import make_page
 from mattebridge.report.pictures import picture_frame
 from mattebridge.report.records import Entry, findings, read_shot, spread
 from mattebridge.shot.summary import write_report
+from mattebridge.wire.labels import SENTENCES
 
 VOID = {"meta", "img", "input", "line", "path"}
 
@@ -100,7 +101,7 @@ def test_failures_jumps_errors_and_degraded_frames_are_to_be_looked_at_first(tmp
         frames=9,
         jump_at=1006,
         fail={1003: InternalError("the model gave up")},
-        degraded={1004: ("tiled",), 1007: ("tiled",)},
+        degraded={1004: ("exposure_unmatched",), 1007: ("exposure_unmatched",)},
         outputs=("alpha", "error"),
     )
     found = findings(read_shot(ledger(tmp_path)))
@@ -110,7 +111,8 @@ def test_failures_jumps_errors_and_degraded_frames_are_to_be_looked_at_first(tmp
     texts = {finding.frame: finding.text for finding in found if finding.kind != "error"}
     assert texts[1003] == "the model gave up"
     assert "more than the frame before" in texts[1006]
-    assert texts[1004] == "less than asked for: tiled, in 2 frames from here"
+    says = SENTENCES["exposure_unmatched"]
+    assert texts[1004] == f"less than asked for in 2 frames from here: {says}"
 
 
 def test_a_steady_shot_has_no_jump_and_no_failure(tmp_path):

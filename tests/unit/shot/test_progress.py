@@ -16,6 +16,7 @@ from mattebridge.shot.progress import (
     duration,
     make_progress,
 )
+from mattebridge.wire.labels import MATTE_FROM_LUMA, SENTENCES
 
 HOSTILE = "cannot read a\nopenjd_env: X=1\r\x1b[31mred\u2028.exr"
 
@@ -52,9 +53,11 @@ def test_plain_lines_are_those_of_the_manual():
 
 def test_what_is_less_than_asked_stands_in_the_line():
     stream = io.StringIO()
-    record = FrameRecord(7, "done", ms=5, degraded=("tiled",), held=("clean_plate",))
+    record = FrameRecord(7, "done", ms=5, degraded=(MATTE_FROM_LUMA,), held=("clean_plate",))
     PlainProgress(stream).frame(record, 1, 1)
-    assert lines(stream) == ["frame 7 done 5 ms [tiled] [held: clean_plate] (1/1)"]
+    assert lines(stream) == [
+        f"frame 7 done 5 ms [{SENTENCES[MATTE_FROM_LUMA]}] [held: clean_plate] (1/1)"
+    ]
 
 
 @pytest.mark.parametrize("mode", ["plain", "bar", "openjd", "deadline", "json"])

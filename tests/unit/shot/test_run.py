@@ -39,6 +39,7 @@ from mattebridge.shot.plan import preflight
 from mattebridge.shot.progress import Progress
 from mattebridge.shot.run import run_job
 from mattebridge.shot.summary import write_report
+from mattebridge.wire.labels import SENTENCES
 
 WIDTH, HEIGHT = 48, 32
 
@@ -266,6 +267,23 @@ def test_encoded_exr_is_written_only_on_request_and_says_so(shot):
         run(shot, outputs=("foreground",), formats="png", output_colorspace="linear")
 
 
+def test_the_records_are_written_over_no_file_of_the_job(shot):
+    plate = shot / "in/plate.1001.exr"
+    (shot / "link.json").symlink_to(plate)
+    before = plate.read_bytes()
+    for report, says in (
+        (plate, "is an input of this job; choose another --report"),
+        (shot / "in/../in/clean.exr", "is an input of this job"),
+        (shot / "link.json", "is an input of this job"),
+        (shot / "out/alpha/plate.1001.exr", "is an output of this job; choose another --report"),
+        (shot / "out/plate.mattebridge.jsonl", "is an output of this job"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            run_job(job(shot, frames="1001", report=report), never_connect)
+    assert plate.read_bytes() == before
+    assert run(shot, frames="1001", report=shot / "records.jsonl").exit_status == 0
+
+
 def test_display_premultiplication_is_refused_where_the_files_cannot_hold_it(shot):
     asked = {"premultiply": "display", "frames": "1001"}
     with pytest.raises(UsageError, match="the results are linear; add --output-colorspace srgb"):
@@ -395,6 +413,7 @@ def test_a_black_and_white_hint_with_a_full_alpha_is_its_luma_and_the_notes_say_
     assert summary.exit_status == 0
     np.testing.assert_allclose(client.requests[0]["alpha_hint"], grey, atol=1e-6)
     assert all("matte_from_luma" in record.degraded for record in summary.records)
+    assert summary.text.endswith(f"; in 2 frames {SENTENCES['matte_from_luma']}")
     summary = run(
         shot,
         client,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes.daemon_process import own_arenas, slot_maps
@@ -53,7 +53,6 @@ _specs = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(st.integers(1, 5000), st.integers(1, 5000), _specs)
 def test_placed_planes_pass_the_daemons_check_in_an_arena_of_the_size_asked_for(
     width: int, height: int, specs: list[PlaneSpec]

@@ -1,7 +1,8 @@
 """`twoplate` as a model of the engine: one frame, plate and clean plate, perhaps a hint.
 
     `difference` --> coarse net, whole frame --> refiner, in the tiles where something is unsure
-                 --> alpha without the plate's grain --> light above white, which it does not see
+                 --> alpha without the plate's grain --> a linear plate explained in light
+                 --> light above white, which the network does not see
 
 With `exact` the whole frame is refined, as one.
 """
@@ -26,6 +27,7 @@ from mattebridge.models.pytorch.frames import array_of, memory_translated, tenso
 from mattebridge.models.twoplate.card import WEIGHTS
 from mattebridge.models.twoplate.grain import without_grain
 from mattebridge.models.twoplate.highlights import with_highlights
+from mattebridge.models.twoplate.light import explain_in_light
 from mattebridge.models.twoplate.network import (
     SURE,
     Inputs,
@@ -56,6 +58,7 @@ class TwoPlateModel(MattingModel):
         self._weights = weights
         self._device = torch.device("cpu")
         self._network: Optional[TwoPlate] = None
+        self._few_tiles = False
 
     @classmethod
     def from_record(cls, card: ModelCard, record: WeightsRecord) -> TwoPlateModel:
@@ -83,6 +86,11 @@ class TwoPlateModel(MattingModel):
     def unload(self) -> None:
         self._network = None
 
+    def use_less_memory(self, less: bool) -> bool:
+        """Refine a few tiles at a time, except with `exact`, which has none."""
+        self._few_tiles = less
+        return less
+
     @property
     def memory_bytes(self) -> int:
         state = {} if self._network is None else self._network.state_dict()
@@ -104,13 +112,16 @@ class TwoPlateModel(MattingModel):
             if given.exact:
                 made, share = clamped(self._network.refiner(grown, change, factor)), 1.0
             else:
-                made, share = refined_in_tiles(self._network, grown, change, factor, checkpoint)
+                made, share = refined_in_tiles(
+                    self._network, grown, change, factor, checkpoint, few=self._few_tiles
+                )
             made = NetworkMatte(*(plane[:, :, :height, :width] for plane in made))
             checkpoint("finish")
             noise = grain_of(given, array_of(made.alpha[0, 0]))
             made = without_grain(made, grown.clean_plate, noise)
             alpha = array_of(made.alpha[0, 0])
             foreground = array_of(made.foreground[0].permute(1, 2, 0))
+        explain_in_light(given, alpha, foreground, noise)
         with_highlights(given, alpha, foreground, first)
         notes = {
             **first.notes,

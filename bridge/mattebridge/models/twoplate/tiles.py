@@ -41,8 +41,8 @@ TILE = 32
 # A tile is refined if the coarse net gives some alpha in it this probability of being wrong: the
 # highest of those that were tried at which frames are equal to frames that are refined everywhere.
 DOUBTFUL = 0.05
-# Tiles at a time: what fits in a cache, and enough for a GPU.
-_CPU_TILES, _GPU_TILES = 16, 512
+# Tiles at a time: what fits in a cache, and enough for a GPU; and where memory is short.
+_CPU_TILES, _GPU_TILES, _FEW_TILES = 16, 512, 4
 # One group more than the reach of the refiner, for the bilinear enlargement.
 _MARGIN = REFINER_REACH + 1
 
@@ -55,18 +55,25 @@ def small_inputs_by_rows(given: Inputs, factor: int) -> Tensor:
 
 
 def refined_in_tiles(
-    network: TwoPlate, given: Inputs, change: Change, factor: int, checkpoint: Checkpoint
+    network: TwoPlate,
+    given: Inputs,
+    change: Change,
+    factor: int,
+    checkpoint: Checkpoint,
+    *,
+    few: bool = False,
 ) -> tuple[NetworkMatte, float]:
     """The matte, clamped, and the share of tiles that were refined.
 
     Sizes are multiples of the factor. In tiles where keyer and coarse net are sure of every pixel
-    the coarse matte stands.
+    the coarse matte stands. few: a few tiles at a time, which takes less memory and more time.
     """
     height, width = given.plate.shape[2:]
     half = enlarged(change, factor // 2)
     frame, busy = _unrefined(given, half)
     corners = torch.nonzero(busy | _doubtful(half))
-    batch = _CPU_TILES if half.logit.device.type == "cpu" else _GPU_TILES
+    usual = _CPU_TILES if half.logit.device.type == "cpu" else _GPU_TILES
+    batch = _FEW_TILES if few else usual
     for first in range(0, len(corners), batch):
         checkpoint("refine", first, len(corners))
         some = corners[first : first + batch]

@@ -149,18 +149,28 @@ class InstalledModels:
     # -- changing ---------------------------------------------------------------------------------
 
     def add(
-        self, file: Path, name: str, *, licence: str = "", replace: bool = False
+        self,
+        file: Path,
+        name: str,
+        *,
+        licence: str = "",
+        screen: str = "",
+        replace: bool = False,
     ) -> WeightsRecord:
         """Copy a checkpoint into the folder under a name, once it was recognised.
 
-        The same file under the same name again changes nothing but the licence. Raises
-        `UsageError` for a name that is not allowed or taken, `ModelError` for a file that is not a
-        checkpoint, is damaged, or does not fit any network here.
+        screen: the colour of screen that it was trained on, for families that have one. The same
+        file under the same name again changes nothing but licence and screen, if they are given.
+        Raises `UsageError` for a name that is not allowed or taken and for a screen where there is
+        none, `ModelError` for a file that is not a checkpoint, is damaged, or does not fit any
+        network here.
         """
         check_name(name)
         label = f"weights file {file}"
         data = read_whole(file, label)
         family, settings = _recognised(data, label, file.name)
+        if screen and "screen" not in settings:
+            raise UsageError(f"{label} is of {family}, which has no screen: leave out --screen")
         digest = digest_of(data)
         with self._locked():
             models = _read_registry(self.folder)
@@ -175,7 +185,7 @@ class InstalledModels:
                 path=str(_stored(self.folder, digest)),
                 digest=digest,
                 family=family,
-                settings=settings,
+                settings=_with_screen(settings, screen, old),
                 licence=one_line(licence, MAX_TEXT) or (old.licence if old else UNKNOWN_LICENCE),
                 size_bytes=len(data),
                 file_name=one_line(file.name, MAX_TEXT),
@@ -388,7 +398,16 @@ def _recognised(data: bytes, label: str, file_name: str) -> tuple[str, Settings]
         except ModelError as error:
             refusals.append(error)
     # The most specific one: a family whose weights these are not gives the reason "family".
-    raise next((e for e in refusals if e.details.get("reason") != "family"), refusals[0])
+    refusal = next((e for e in refusals if e.details.get("reason") != "family"), refusals[0])
+    raise ModelError(f"{label}: {refusal.message}", **refusal.details) from refusal
+
+
+def _with_screen(settings: Settings, screen: str, old: Optional[WeightsRecord]) -> Settings:
+    """The settings of a record with the screen that the user gave, now or before."""
+    if "screen" not in settings:
+        return settings
+    before = old.settings.get("screen") if old is not None else None
+    return {**settings, "screen": screen or before or settings["screen"]}
 
 
 def _stored(folder: Path, digest: str) -> Path:

@@ -30,8 +30,8 @@ from mattebridge.errors import ModelError
 from mattebridge.models.memory import is_exhausted
 from mattebridge.models.weights.file import read_whole
 
-# Left by DataParallel, and by the published TorchScript wrapper.
-WRAPPER_PREFIXES = ("module.", "model.")
+# Left by DataParallel, by the published TorchScript wrapper, and by torch.compile.
+WRAPPER_PREFIXES = ("module.", "model.", "_orig_mod.")
 # The key of the weights in checkpoints that also hold optimiser and epoch.
 NESTED_UNDER = "state_dict"
 # Batch counters are not used in inference; older files lack them.

@@ -161,6 +161,30 @@ def test_tiles_give_what_the_whole_frame_at_once_gives(
     assert np.abs(whole.foreground - tiles.foreground).max() < 1e-5
 
 
+def test_with_less_memory_it_refines_fewer_tiles_at_a_time_and_gives_the_same_matte(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tiles_module, "DOUBTFUL", -1.0)
+    steps: list[int] = []
+
+    def count(stage: str, done: int = 0, total: int = 0) -> None:
+        if stage == "refine":
+            steps.append(done)
+
+    monkeypatch.setattr(tiles_module, "_FEW_TILES", 1)
+    usual = model().matte(given(90, 70), count)
+    usual_steps, steps[:] = len(steps), []
+    assert model().use_less_memory(True)
+    try:
+        lean = model().matte(given(90, 70), count)
+    finally:
+        assert not model().use_less_memory(False)
+    assert (usual_steps, len(steps)) == (1, 4)
+    # Equal on a processor with AVX2; another kernel for another batch may move the last bits.
+    assert np.abs(lean.alpha - usual.alpha).max() < 1e-5
+    assert np.abs(lean.foreground - usual.foreground).max() < 1e-5
+
+
 def half_known() -> ModelInput:
     """A frame whose left half is the clean plate's, and whose right half is another picture."""
     frame = given(128, 256)

@@ -1,0 +1,137 @@
+"""The empty screen over the whole frame: what the plate would show without the subject.
+
+    clean plate, or a smooth surface fitted to the screen --> base
+    plate - base where screen is seen, spread under the subject --> base + rest = field
+
+Light falls off over a screen, so that one colour is never right. A polynomial of both coordinates
+follows the light; what is left of it (folds, seams, shadows) is taken from the plate where only
+screen is seen, and spread smoothly from there. With a clean plate, that is the base, and the rest
+is a change of the light since.
+
+Everything is at working size and display-encoded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Optional
+
+import cv2
+import numpy as np
+
+from mattebridge.models.screen.find import Screen
+
+if TYPE_CHECKING:
+    from mattebridge.models.base import FloatImage, Mask
+
+# Blur before comparing, so that grain does not count.
+BLUR_PX = 1.2
+# Degree of the surface, pixels it is fitted to, rounds of dropping what does not fit.
+DEGREE, SAMPLES, ROUNDS = 3, 20_000, 6
+# How far a colour's ratios may be from those of the base, and how far its level near a subject, in
+# shares of the level and in spreads of what fits.
+HUE_REACH, LEVEL_SHARE, LEVEL_SPREADS, LEAST_SPREAD = 0.07, 0.03, 4.0, 0.004
+# Farther than this from anything that is not screen (in pixels of a frame of 640), the plate shows
+# the screen whatever its level: a fold, a seam, a shadow.
+FAR_PX, MARGIN_PX = 14.0, 2.0
+
+
+@dataclass(frozen=True)
+class Field:
+    """The screen at working size: picture (h, w, 3) display-encoded; seen (h, w), where the plate
+    shows nothing else; rest (h, w, 3), the field less its base."""
+
+    picture: FloatImage
+    seen: Mask
+    rest: FloatImage
+
+
+def make_field(plate: FloatImage, clean_plate: Optional[FloatImage], screen: Screen) -> Field:
+    """The field behind a plate (h, w, 3); clean_plate: (h, w, 3) of the screen, or None."""
+    soft = blurred(plate, BLUR_PX)
+    candidate = screen.clear(soft) & (screen.hue_distance(soft) < 2 * HUE_REACH)
+    base = _surface(soft, candidate) if clean_plate is None else blurred(clean_plate, BLUR_PX)
+    candidate = screen.clear(soft) & (_hue_apart(soft, base, screen) < HUE_REACH)
+    seen = _seen(soft, base, candidate)
+    rest = filled(np.where(seen[..., None], soft - base, np.float32(0)), seen.astype(np.float32))
+    return Field(np.maximum(base + rest, np.float32(0)), seen, rest)
+
+
+def blurred(picture: FloatImage, sigma: float) -> FloatImage:
+    return cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+
+
+def filled(values: FloatImage, weight: FloatImage) -> FloatImage:
+    """Values (h, w, C) spread smoothly from where weight (h, w) is 1 to where it is 0.
+
+    Coarse levels of a pyramid fill what finer ones lack (Burt 1988, push and pull).
+    """
+    height, width = weight.shape
+    if min(height, width) < 4:
+        total = max(float(weight.sum()), 1e-6)
+        mean = (values * weight[..., None]).sum((0, 1)) / total
+        return np.where(weight[..., None] > 0.5, values, mean.astype(np.float32))
+    halved = cv2.pyrDown(weight)
+    carried = cv2.pyrDown(values * weight[..., None]) / np.maximum(halved, 1e-6)[..., None]
+    coarse = filled(carried, np.minimum(halved * np.float32(4), np.float32(1)))
+    below = cv2.pyrUp(coarse, dstsize=(width, height)).reshape(values.shape)
+    return below + weight[..., None] * (values - below)
+
+
+def _hue_apart(picture: FloatImage, base: FloatImage, screen: Screen) -> FloatImage:
+    """How far the ratios of two pictures are apart."""
+    own, empty = (np.maximum(x[..., screen.channel], np.float32(1e-3)) for x in (picture, base))
+    apart = [picture[..., other] / own - base[..., other] / empty for other in screen.others]
+    return np.hypot(*apart)
+
+
+def _seen(soft: FloatImage, base: FloatImage, candidate: Mask) -> Mask:
+    """Where the plate shows nothing but screen."""
+    away = cv2.distanceTransform(candidate.astype(np.uint8), cv2.DIST_L2, 5)
+    unit = max(candidate.shape) / 640
+    off = np.abs(soft - base).max(axis=2)
+    level = base.max(axis=2)
+    clear = candidate & (away > MARGIN_PX)
+    spread = float(np.median(off[clear])) if clear.any() else 0.0
+    near = off < np.maximum(LEVEL_SHARE * level, LEVEL_SPREADS * np.float32(spread))
+    return clear & (near | (away > FAR_PX * unit))
+
+
+def _surface(picture: FloatImage, candidate: Mask) -> FloatImage:
+    """A polynomial of the coordinates through the candidates (h, w), without those that do not fit.
+
+    The mean of all where there are too few.
+    """
+    height, width = candidate.shape
+    rows, columns = np.nonzero(candidate)
+    every = max(1, len(rows) // SAMPLES)
+    rows, columns = rows[::every], columns[::every]
+    values = picture[rows, columns].astype(np.float64)
+    degree = DEGREE if len(rows) > 2000 else 1 if len(rows) > 200 else 0
+    terms = _terms(columns / width * 2 - 1, rows / height * 2 - 1, degree)
+    weight = np.ones(len(rows))
+    for _ in range(ROUNDS):
+        weighted = terms * weight[:, None]
+        normal = weighted.T @ terms + 1e-4 * len(rows) * np.diag(_roughness(degree))
+        factors = np.linalg.solve(normal, weighted.T @ values)
+        off = np.abs(values - terms @ factors).max(axis=1)
+        limit = 3 * max(float(np.median(off)) * 1.5, LEAST_SPREAD)
+        weight = np.square(np.maximum(1 - np.square(off / limit), 0))
+    y, x = np.mgrid[:height, :width]
+    every_term = _terms((x / width * 2 - 1).ravel(), (y / height * 2 - 1).ravel(), degree)
+    fitted = (every_term @ factors).reshape(height, width, 3)
+    low, high = values.min(axis=0), values.max(axis=0)
+    return np.ascontiguousarray(np.clip(fitted, low, high), np.float32)
+
+
+def _powers(degree: int) -> list[tuple[int, int]]:
+    return [(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)]
+
+
+def _terms(x: FloatImage, y: FloatImage, degree: int) -> FloatImage:
+    return np.stack([x**i * y**j for i, j in _powers(degree)], axis=-1)
+
+
+def _roughness(degree: int) -> list[float]:
+    """A small cost of high powers, which else are wild where no screen is seen."""
+    return [float(i + j) ** 2 + 1e-6 for i, j in _powers(degree)]

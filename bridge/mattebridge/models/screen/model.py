@@ -1,0 +1,223 @@
+"""The keyer for green and blue screens: a plate is enough. No weights.
+
+    find --> field --> key --> weights --> alpha --> foreground
+    which    screen    what is   of the     (full     (full size,
+    screen   alone     certain   region     size)     without spill)
+
+1. `find`: green or blue, and its hue; a plate without a screen is refused.
+2. `field`: the screen over the whole frame, under the subject as well; a clean plate helps.
+3. `key`: an image-based key with equal weights shows what is certainly screen and subject.
+4. `weights`: from the certain subject nearby, the weights with which its colours have no key.
+5. Here: the key with these weights, at full size on a plate freed from grain.
+6. `spill`: the foreground, unmixed with the known screen, without the screen's light.
+
+Steps 1 to 4 are at working size (long side at most 960). Deterministic, and the same for any number
+of threads. Values above `BRIGHTEST` count as that; the foreground keeps the plate's own values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Optional
+
+import cv2
+import numpy as np
+
+from mattebridge.checkpoint import Checkpoint
+from mattebridge.color import srgb_decode, srgb_encode
+from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
+from mattebridge.models.difference.evidence import WORK_SIDE
+from mattebridge.models.difference.keyer import pixel_noise
+from mattebridge.models.difference.mixture import BRIGHTEST
+from mattebridge.models.difference.trimap import disc
+from mattebridge.models.screen.field import Field, blurred, filled, make_field
+from mattebridge.models.screen.find import find_screen
+from mattebridge.models.screen.key import make_key
+from mattebridge.models.screen.spill import limited, nearby_colour, own_excess, without_screen
+from mattebridge.models.screen.weights import Weights, at_least, find_weights, keyed
+
+if TYPE_CHECKING:
+    from mattebridge.models.base import FloatImage, Mask
+
+# Grain: what differs by less than so many noises is averaged, over this radius.
+CALM_NOISES, CALM_PX, CALM_SIDE = 3.0, 2.0, 5
+# The same of a clean plate, which has larger areas of one colour.
+CLEAN_STEP, CLEAN_PX, CLEAN_SIDE = 0.05, 2.0, 7
+# Deep inside, alpha from the first on grows to opaque at the second.
+DEEP_LEVELS = (0.2, 0.7)
+# Where an alpha hint is this much, it shows subject; farther outside than this share of the long
+# side there is none.
+HINT_INSIDE, HINT_REACH = 0.9, 0.05
+# Encoded; a larger value has no meaning, and decoding it would exceed float32.
+LARGEST = 1e6
+# Rows of the foreground at a time.
+STRIP = 64
+
+
+class ScreenModel(MattingModel):
+    """See the module; the card has the settings and their ranges.
+
+    alpha_hint, if given: where it is 1, likeness to the screen counts little; farther than a
+    twentieth of the frame outside it there is no subject. A hint that shows no subject is not used.
+    """
+
+    def __init__(self, card: ModelCard) -> None:
+        self.card = card
+
+    def matte(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
+        """Alpha and straight foreground of one frame. See `MattingModel.matte`.
+
+        Raises `ModelError` for a picture without a green or blue screen.
+        """
+        checkpoint("screen")
+        frame = _Frame(given)
+        checkpoint("alpha")
+        alpha, spill = frame.alpha()
+        checkpoint("foreground")
+        foreground = frame.foreground(alpha, spill, checkpoint)
+        alpha = _as_hint(alpha, *(float(given.settings[name]) for name in ("erode", "soften")))
+        return ModelOutput(alpha, foreground, notes=frame.notes)
+
+
+class _Frame:
+    """One frame: what was found at working size, and the results at full size."""
+
+    def __init__(self, given: ModelInput) -> None:
+        self.given = given
+        settings = given.settings
+        self.plate = np.minimum(given.plate, np.float32(BRIGHTEST))
+        clean = _whole(given.clean_plate, given.outside)
+        shown = self.plate if clean is None else clean
+        self.screen = find_screen(shown, str(settings["screen"]), str(settings["colour"]))
+        self.small = shrunk(self.plate)
+        self.field = make_field(self.small, None if clean is None else shrunk(clean), self.screen)
+        key = make_key(self.small, self.field, self.screen)
+        self.hint = None if given.alpha_hint is None else _Hint.of(shrunk(given.alpha_hint))
+        inside = False if self.hint is None else self.hint.inside
+        self.key = replace(key, deep=key.deep | inside)
+        self.behind = _full_field(self.field, clean, self.plate.shape)
+
+    @property
+    def notes(self) -> dict[str, object]:
+        return {"screen": self.screen.name}
+
+    def alpha(self) -> tuple[FloatImage, FloatImage]:
+        """Alpha (H, W) 0..1, and the share of the screen's light on the subject (H, W)."""
+        shape = self.plate.shape
+        certain = enlarged(self.key.empty.astype(np.float32), shape) > 0.999
+        noise = pixel_noise(self.plate, self.behind, certain)
+        calm = cv2.bilateralFilter(self.plate, CALM_SIDE, CALM_NOISES * noise, CALM_PX)
+        field = self.mixing(self.field.picture)
+        weights = find_weights(self.mixing(self.small), field, self.key, self.screen)
+        full = Weights(
+            *(enlarged(plane, shape) for plane in (weights.first, weights.second, weights.offset))
+        )
+        seen, behind = self.mixing(calm), self.mixing(self.behind)
+        raw, spill = keyed(seen, behind, full, self.screen)
+        raw = np.maximum(raw, at_least(seen, behind, self.screen))
+        black, white = (float(self.given.settings[name]) for name in ("black", "white"))
+        deep = enlarged(self.key.deep.astype(np.float32), shape)
+        alpha = _between(raw, black, white)
+        alpha += deep * (np.maximum(_between(raw, *DEEP_LEVELS), alpha) - alpha)
+        if self.hint is not None:
+            alpha *= 1 - enlarged(self.hint.far.astype(np.float32), shape)
+        return alpha, spill
+
+    def foreground(
+        self, alpha: FloatImage, spill: FloatImage, checkpoint: Checkpoint
+    ) -> FloatImage:
+        """The straight foreground (H, W, 3), display-encoded."""
+        near = nearby_colour(self.mixing(self.small), self.key.sure)
+        allowed = enlarged(own_excess(self.small, self.key, self.screen), alpha.shape)
+        near = enlarged(near, alpha.shape)
+        strength = float(self.given.settings["despill"])
+        made = np.empty_like(self.plate)
+        height = len(made)
+        for start in range(0, height, STRIP):
+            checkpoint("foreground", start, height)
+            rows = slice(start, start + STRIP)
+            plate: FloatImage = np.minimum(self.given.plate[rows], np.float32(LARGEST))
+            colour = without_screen(
+                self.mixing(plate).reshape(-1, 3),
+                self.mixing(self.behind[rows]).reshape(-1, 3),
+                alpha[rows].ravel(),
+                spill[rows].ravel() * np.float32(strength),
+                near[rows].reshape(-1, 3),
+            )
+            encoded = srgb_encode(colour) if self.given.scene_linear else colour
+            done = limited(encoded, allowed[rows].ravel(), strength, self.screen)
+            made[rows] = done.reshape(made[rows].shape)
+        return made
+
+    def mixing(self, encoded: FloatImage) -> FloatImage:
+        """A display-encoded picture in the light in which the request mixes colours."""
+        return srgb_decode(encoded) if self.given.scene_linear else encoded
+
+
+@dataclass(frozen=True)
+class _Hint:
+    """Where an alpha hint shows subject, and where it is far outside of it: (h, w) each."""
+
+    inside: Mask
+    far: Mask
+
+    @classmethod
+    def of(cls, hint: FloatImage) -> Optional[_Hint]:
+        """None for a hint that shows no subject."""
+        if not (hint >= 0.5).any():
+            return None
+        away = cv2.distanceTransform((hint < 0.1).astype(np.uint8), cv2.DIST_L2, 5)
+        return cls(inside=hint >= HINT_INSIDE, far=away > HINT_REACH * max(hint.shape))
+
+
+def _whole(clean_plate: Optional[FloatImage], outside: Optional[Mask]) -> Optional[FloatImage]:
+    """The clean plate, spread to where it does not cover the plate, and cut."""
+    if clean_plate is None:
+        return None
+    cut: FloatImage = np.minimum(clean_plate, np.float32(BRIGHTEST))
+    if outside is None or not outside.any():
+        return cut
+    return filled(cut, (~outside).astype(np.float32))
+
+
+def _full_field(
+    field: Field, clean_plate: Optional[FloatImage], shape: tuple[int, ...]
+) -> FloatImage:
+    """The field at full size, with the detail of a clean plate."""
+    if clean_plate is None:
+        return enlarged(field.picture, shape)
+    detail = cv2.bilateralFilter(clean_plate, CLEAN_SIDE, CLEAN_STEP, CLEAN_PX)
+    return np.maximum(detail + enlarged(field.rest, shape), np.float32(0))
+
+
+def _as_hint(alpha: FloatImage, erode: float, soften: float) -> FloatImage:
+    """Alpha made smaller and blurred, both in pixels of a frame of 960: a network that is given a
+    hint finds the edge itself, and is misled by one that has more than the subject."""
+    unit = max(alpha.shape) / 960
+    radius = round(erode * unit)
+    if radius:
+        alpha = cv2.erode(alpha, disc(radius))
+    if soften > 0:
+        alpha = blurred(alpha, soften * unit)
+    return alpha
+
+
+def _between(values: FloatImage, low: float, high: float) -> FloatImage:
+    return np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
+
+
+def shrunk(picture: FloatImage) -> FloatImage:
+    """A picture at working size."""
+    height, width = picture.shape[:2]
+    scale = WORK_SIDE / max(height, width)
+    if scale >= 1:
+        return picture
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+
+def enlarged(picture: FloatImage, shape: tuple[int, ...]) -> FloatImage:
+    """A smaller picture at the full size `shape`."""
+    if picture.shape[:2] == shape[:2]:
+        return picture
+    return cv2.resize(picture, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)

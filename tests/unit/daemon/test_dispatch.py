@@ -1,0 +1,219 @@
+"""The queue and the workers: who gets the next frame, when, and when a worker starts.
+
+The workers are the other ends of real links, held by the test: they say what a worker says, when
+the test wants it. The front's loop is turned by hand, so that what happens in one turn can be seen.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Optional
+
+import msgpack
+import pytest
+
+from mattebridge.daemon.dispatch import Dispatcher
+from mattebridge.daemon.doorkeeper import Doorkeeper
+from mattebridge.daemon.leases import ArenaRecord, Lease, Request
+from mattebridge.daemon.limits import Limits
+from mattebridge.daemon.link import LINK_BYTES
+from mattebridge.daemon.loop import Helper, Loop
+from mattebridge.daemon.mailbox import Mailbox
+from mattebridge.daemon.replies import Replies
+from mattebridge.daemon.status import Tally
+from mattebridge.daemon.workers import WorkerProcess
+from mattebridge.wire import oslayer
+from mattebridge.wire.planes import Plane
+
+PLANE = Plane("plate", 64, 4, 2, 3, "f4", 64)
+FRAME = {"op": "render", "slot": 0, "gen": 1, "in": [PLANE], "out": [PLANE], "model": "default"}
+REPORT = {"model": "m", "digest": "", "degraded": [], "notes": {}, "timings": {}}
+
+
+class ScriptedWorker:
+    """A worker's end of a link, and what the front sees of its process."""
+
+    pids = iter(range(10_000_000, 20_000_000))
+
+    def __init__(self, process: WorkerProcess) -> None:
+        self.pid = next(self.pids)
+        self.returncode = 0
+        self.ended = False
+        self.name = process.name
+        front_end, self.link = oslayer.current().pair(1 << 20)
+        process._process, process._link = self, front_end  # type: ignore[assignment]
+        process._loop.watch(front_end.fileno(), process._receive)
+
+    def poll(self) -> Optional[int]:
+        return 0 if self.ended else None
+
+    def kill(self) -> None:
+        self.ended = True
+
+    def send_signal(self, _number: int) -> None:
+        self.ended = True
+
+    def wait(self) -> None:
+        pass
+
+    def says(self, op: str, **more: Any) -> None:
+        self.link.send(msgpack.packb({"op": op, "models": [], "memory": {}, **more}))
+
+    def hears(self) -> Optional[dict[str, Any]]:
+        """The next message of the front; None where none has come."""
+        if not oslayer.current().wait([self.link.fileno()], 0.0):
+            return None
+        return dict(msgpack.unpackb(self.link.receive(LINK_BYTES).data, raw=False))
+
+
+class Bench:
+    """A dispatcher, one session with many arenas, and the workers that it started."""
+
+    def __init__(self, folder: Path, started: list[ScriptedWorker]) -> None:
+        self.started = started
+        self.loop, tally = Loop(), Tally()
+        limits = Limits()
+        self.door = Doorkeeper(
+            folder,
+            limits,
+            self.loop,
+            Helper(self.loop),
+            identity={},
+            lost=lambda _lease: None,
+            freed=lambda _keys: None,
+        )
+        self.mail = Mailbox(folder, epoch=5, outbox_s=10.0)
+        replies = Replies(self.mail, self.door, tally, freed=lambda _keys: None)
+        self.dispatcher = Dispatcher(limits, self.loop, replies=replies, tally=tally)
+        near, far = oslayer.current().pair(1 << 16)
+        far.close()
+        self.lease = Lease(near)
+        self.door.leases[self.lease.sid] = self.lease
+        self.frames = 0
+
+    def submit(self) -> int:
+        """Queue one more frame; its number."""
+        self.frames += 1
+        arena = ArenaRecord(self.frames, os.open(os.devnull, os.O_RDONLY), 1 << 21)
+        self.lease.arenas[self.frames] = arena
+        message = {**FRAME, "id": os.urandom(16), "params": {}, "frame": self.frames}
+        request = Request(self.lease, message, time.monotonic(), arena=arena)
+        self.lease.lend(arena, request)
+        self.dispatcher.submit([request], time.monotonic())
+        return self.frames
+
+    def states(self) -> list[str]:
+        return [worker.state for worker in self.dispatcher.workers]
+
+    def turn(self) -> None:
+        self.loop.turn(0.0)
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    started: list[ScriptedWorker] = []
+    monkeypatch.setattr(
+        WorkerProcess, "_spawn", lambda process: started.append(ScriptedWorker(process))
+    )
+    with tempfile.TemporaryDirectory(prefix="mb-") as folder:
+        made = Bench(Path(folder), started)
+        yield made
+        made.dispatcher.stop()
+        for worker in started:
+            worker.link.close()
+        made.lease.connection.close()
+        made.mail.close()
+        made.door.close()
+
+
+def all_ready(bench: Bench, devices: list[str]) -> list[ScriptedWorker]:
+    """Every device's worker runs and is idle: a frame for each made it start."""
+    bench.dispatcher.serve_from(devices, [], chosen=False)
+    numbers = [bench.submit() for _device in devices]
+    assert len(bench.started) == len(devices)
+    for worker in bench.started:
+        worker.says("ready", warm_up_ms=1)
+        bench.turn()
+    for worker in bench.started:
+        job = worker.hears()
+        assert job is not None
+        numbers.remove(job["frame"])
+        worker.says("done", job=job["job"], report=REPORT)
+        bench.turn()
+    assert bench.states() == ["idle"] * len(devices)
+    return bench.started
+
+
+def test_one_worker_starts_at_once_and_one_more_for_each_frame_that_none_will_take(
+    bench: Bench,
+) -> None:
+    bench.dispatcher.serve_from(["cuda:0", "cuda:1", "cuda:2", "cuda:3"], [], chosen=False)
+    assert bench.states() == ["starting", "absent", "absent", "absent"]
+    bench.submit()  # the one that starts will take it
+    assert bench.states() == ["starting", "absent", "absent", "absent"]
+    bench.submit()
+    bench.submit()
+    assert bench.states() == ["starting", "starting", "starting", "absent"]
+    bench.started[0].says("ready", warm_up_ms=1)
+    bench.turn()
+    assert bench.states() == ["busy", "starting", "starting", "absent"]
+    bench.submit()
+    assert bench.states() == ["busy", "starting", "starting", "starting"]
+
+
+def test_a_first_worker_that_cannot_be_used_makes_the_next_one_start(bench: Bench) -> None:
+    bench.dispatcher.serve_from(["cuda:0", "cuda:1"], [], chosen=False)
+    first = bench.started[0]
+    first.says("unusable", reason="no kernel image")
+    bench.turn()
+    bench.dispatcher.tick(time.monotonic())
+    assert bench.states() == ["failed", "starting"]
+
+
+def test_a_worker_that_becomes_free_has_the_next_frame_before_the_turn_is_over(
+    bench: Bench,
+) -> None:
+    """In the turn that receives `done` the next job is sent: no reply or tick comes between."""
+    workers = all_ready(bench, ["cpu:0", "cpu:1", "cpu:2", "cpu:3"])
+    waiting = [bench.submit() for _ in range(12)]
+    running = {}
+    for worker in workers:
+        job = worker.hears()
+        assert job is not None
+        running[worker.name] = job
+    given = [job["frame"] for job in running.values()]
+    # In an order of their own, some of them twice in a row.
+    for index in (2, 2, 0, 3, 1, 1, 1, 0):
+        worker = workers[index]
+        worker.says("done", job=running[worker.name]["job"], report=REPORT)
+        bench.turn()
+        job = worker.hears()
+        assert job is not None
+        running[worker.name] = job
+        given.append(job["frame"])
+        assert bench.states() == ["busy"] * 4
+    assert given == waiting
+
+
+def test_a_frame_that_finds_several_idle_workers_goes_to_the_first_of_them(bench: Bench) -> None:
+    """So the others stay idle, and end when they were not needed for long enough."""
+    workers = all_ready(bench, ["cpu:0", "cpu:1"])
+    for _turn in range(3):
+        bench.submit()
+        job = workers[0].hears()
+        assert job is not None
+        workers[0].says("done", job=job["job"], report=REPORT)
+        bench.turn()
+    assert workers[1].hears() is None
+    idle_since = bench.dispatcher.workers[1].last_progress
+    limit_s = Limits().worker_idle_s
+    bench.dispatcher.workers[0].last_progress = idle_since + limit_s
+    bench.dispatcher.tick(idle_since + limit_s + 1)
+    assert bench.states() == ["idle", "retiring"]
+    message = workers[1].hears()
+    assert message is not None
+    assert message["op"] == "exit"

@@ -1,0 +1,79 @@
+"""A linear plate that the network explained in display values: what is left is shared."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mattebridge.color import over, srgb_decode, srgb_encode
+from mattebridge.models.base import ModelInput
+from mattebridge.models.twoplate.light import explain_in_light
+
+SIZE = (8, 12)
+NOISE = 0.005
+SET, SUBJECT = np.float32([0.2, 0.5, 0.35]), np.float32([0.8, 0.3, 0.25])
+
+
+def flat(colour: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(colour, (*SIZE, 3)).astype(np.float32)
+
+
+def mixed(alpha: np.ndarray, *, scene_linear: bool = True) -> ModelInput:
+    """The subject over the set, mixed in light; alpha: (H, W)."""
+    own, empty = srgb_decode(flat(SUBJECT)), srgb_decode(flat(SET))
+    plate = srgb_encode(over(own * alpha[..., None], alpha, empty))
+    return ModelInput(plate, flat(SET), None, None, scene_linear, {})
+
+
+def ramp() -> np.ndarray:
+    return np.tile(np.linspace(0.1, 0.9, SIZE[1], dtype=np.float32), (SIZE[0], 1))
+
+
+def composite_error(given: ModelInput, alpha: np.ndarray, colour: np.ndarray) -> float:
+    light = srgb_decode(colour) * alpha[..., None]
+    again = over(light, alpha, srgb_decode(given.clean_plate))
+    return float(np.abs(again - srgb_decode(given.plate)).mean())
+
+
+def test_a_matte_that_is_right_stays_as_it_is() -> None:
+    alpha, colour = ramp(), flat(SUBJECT).copy()
+    explain_in_light(mixed(ramp()), alpha, colour, NOISE)
+    # Rounding of the curve, there and back.
+    np.testing.assert_allclose(alpha, ramp(), atol=1e-5)
+    np.testing.assert_allclose(colour, flat(SUBJECT), atol=1e-5)
+
+
+def test_an_alpha_that_is_a_little_off_comes_nearer_and_the_composite_too() -> None:
+    given = mixed(ramp())
+    alpha, colour = ramp() - np.float32(0.05), flat(SUBJECT).copy()
+    before = composite_error(given, alpha, colour)
+    explain_in_light(given, alpha, colour, NOISE)
+    # Alpha off by 0.05 everywhere before; arithmetic without feedback, so rounding hardly counts.
+    assert np.abs(alpha - ramp()).mean() < 0.025  # 0.0141
+    assert composite_error(given, alpha, colour) < 0.05 * before  # 0.020
+
+
+def test_what_grain_explains_is_left_alone() -> None:
+    given = mixed(ramp())
+    alpha, colour = ramp() - np.float32(0.05), flat(SUBJECT).copy()
+    explain_in_light(given, alpha, colour, 100.0)
+    np.testing.assert_allclose(alpha, ramp() - np.float32(0.05), atol=1e-5)
+    np.testing.assert_allclose(colour, flat(SUBJECT), atol=1e-5)
+
+
+@pytest.mark.parametrize("why", ["display", "opaque", "empty", "outside", "above white"])
+def test_not_a_bit_changes_where_there_is_nothing_to_explain(why: str) -> None:
+    given = mixed(ramp(), scene_linear=why != "display")
+    if why == "outside":
+        given = dataclasses.replace(given, outside=np.ones(SIZE, np.bool_))
+    if why == "above white":
+        given = dataclasses.replace(given, clean_plate=given.clean_plate + np.float32(1))
+    alpha = {"opaque": np.ones(SIZE, np.float32), "empty": np.zeros(SIZE, np.float32)}.get(
+        why, ramp() - np.float32(0.05)
+    )
+    colour, before = flat(SUBJECT).copy(), alpha.copy()
+    explain_in_light(given, alpha, colour, NOISE)
+    assert np.array_equal(alpha, before)
+    assert np.array_equal(colour, flat(SUBJECT))
