@@ -2,7 +2,8 @@
 
 The same curves and rules as `mattebridge.color` has for arrays (described there): encoding and
 decoding follow the piecewise sRGB curve of IEC 61966-2-1, continued above 1 and below 0, and white
-stays exactly 1. Accuracy: within 1e-6 of the curve (relative above 1, 2e-6 beyond 10,000; absolute below).
+stays exactly 1. Accuracy: within 1e-6 of the curve (absolute below 1, relative above; 2e-6 beyond
+10,000).
 
 A power is taken as `exp(log(x) * p)`: torch computes both with the same bits at any place of an
 array, and in half the time of `pow`. The choice between the curve and its straight foot is a
