@@ -200,6 +200,33 @@ class Bench:
                             f"{backbone} {name} {label} plain",
                             lambda b=backbone, n=name, d=dtype: self._plain(b, n, d),
                         )
+            for name in self.sizes:
+                for way in ("graph", "eager") if self.on_gpu else ("eager",):
+                    self._case(
+                        found,
+                        f"twoplate {name} float32 {way}",
+                        lambda n=name, w=way: self._twoplate(n, w == "graph"),
+                    )
+        return found
+
+    def _twoplate(self, name: str, graph: bool) -> dict[str, Any]:
+        """The network without its keyer, whose matte it is given here as a plain difference."""
+        from mattebridge.models.pytorch.fold import folded
+        from mattebridge.models.pytorch.graphs import Graphs
+        from mattebridge.models.twoplate.card import shipped
+        from mattebridge.models.twoplate.model import shipped_model
+        from mattebridge.models.twoplate.whole import Planes, WholeFrame
+
+        model = shipped_model(shipped()["twoplate"].card)
+        network = folded(model.plain_network()).to(self.device)
+        plate, clean = self._on_device(name, self.torch.float32)
+        alpha = (8 * (plate - clean).abs().mean(2)).clamp(0, 1)
+        planes = Planes(plate, clean, alpha, plate, None, None)
+        frame, notes = WholeFrame(network, Graphs() if graph else None), set()
+        best = self._best(lambda: notes.add(frame(planes, scene_linear=True, exact=False).graph))
+        found = {"frames_s": round(1 / best, 1), "ms": round(best * 1e3, 2)}
+        if graph:
+            found |= {"graph": sorted(notes), "graph_mb": frame.memory_bytes >> 20}
         return found
 
     def _form(self, backbone: str, name: str, dtype: Any, graph: bool) -> dict[str, Any]:

@@ -120,9 +120,10 @@ def test_plate_and_hint_go_through_the_daemon_to_the_networks_own_matte(served: 
 
 def test_what_is_missing_or_wrong_is_said_in_a_sentence(served: Served) -> None:
     plate, _, hint = pictures()
+    grey = np.full_like(plate, 0.5)
     client = served.daemon.client()
     with pytest.raises(InputsError, match="model 'key' needs an alpha hint of 100x72"):
-        client.matte(plate, colorspace="srgb", model="key", settings=SETTINGS)
+        client.matte(grey, colorspace="srgb", model="key", settings=SETTINGS)
     with pytest.raises(ModelError, match="multiple of 32"):
         client.matte(
             plate, alpha_hint=hint, colorspace="srgb", model="key", settings={"img_size": 500}
@@ -137,7 +138,12 @@ def test_the_matte_command_reads_plate_and_hint(served: Served, tmp_path: Path) 
     import cv2
 
     plate, _, hint = pictures()
-    for name, image in (("plate", plate[..., ::-1]), ("hint", np.repeat(hint, 3, axis=2))):
+    images = {
+        "plate": plate[..., ::-1],
+        "hint": np.repeat(hint, 3, axis=2),
+        "grey": np.full_like(plate, 0.5),
+    }
+    for name, image in images.items():
         assert cv2.imwrite(
             str(tmp_path / f"{name}.1001.png"), np.round(image * 255).astype(np.uint8)
         )
@@ -147,7 +153,7 @@ def test_the_matte_command_reads_plate_and_hint(served: Served, tmp_path: Path) 
     )  # fmt: skip
     assert any((tmp_path / "mattes").rglob("*1001*"))
     said = served.command(
-        "matte", str(tmp_path / "plate.####.png"), "--model", "key", "-o", str(tmp_path / "none"),
+        "matte", str(tmp_path / "grey.####.png"), "--model", "key", "-o", str(tmp_path / "none"),
         "--set", f"img_size={SIZE}", status=3,
     )  # fmt: skip
     assert "needs an alpha hint" in said

@@ -105,14 +105,16 @@ class _Pretended(Tensor):
 
     @staticmethod
     def __new__(cls, real: Tensor, counts: Counts) -> _Pretended:
-        made = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-            cls,
-            real.size(),
-            strides=real.stride(),
-            storage_offset=real.storage_offset(),
-            dtype=real.dtype,
-            device=CUDA,
-        )
+        # Views of one kind from the other fail, so all are of the ordinary kind.
+        with torch.inference_mode(False):
+            made = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+                cls,
+                real.size(),
+                strides=real.stride(),
+                storage_offset=real.storage_offset(),
+                dtype=real.dtype,
+                device=CUDA,
+            )
         made.held, made.counts = real, counts
         return made
 

@@ -46,7 +46,6 @@ class InferredFrame:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
-@torch.inference_mode()
 def infer(
     model: MattingModel,
     prepared: PreparedFrame,
@@ -62,14 +61,16 @@ def infer(
     clock = clock or Clock()
     card, device = model.card, prepared.plate.pixels.device
     height, width, _ = prepared.plate.pixels.shape
-    with clock("inputs"):
+    with clock("inputs"), torch.inference_mode():
         given = _padded(_model_input(prepared), card)
         if not model.takes_tensors:
             given = _in_main_memory(given)
     checkpoint("model")
     with clock("model"):
+        # Not in inference mode: what a model prepares on first use is not of one frame.
         made = model.matte(given, checkpoint)
-        return _checked(made, card, (height, width), device)
+        with torch.inference_mode():
+            return _checked(made, card, (height, width), device)
 
 
 def _model_input(prepared: PreparedFrame) -> ModelInput:

@@ -25,9 +25,10 @@ SMALL_PIECES_S = 60.0
 
 @dataclass
 class LoadedModel:
-    """One model on the device, and how it was used."""
+    """One model on the device, the card it was made from, and how it was used."""
 
     model: MattingModel
+    card: ModelCard
     load_s: float
     frames: int = 0
     used_at: float = field(default_factory=time.monotonic)
@@ -69,10 +70,10 @@ class LoadedModels:
         self._by_name: dict[str, LoadedModel] = {}
 
     def ready(self, card: ModelCard) -> LoadedModel:
-        """The model of a card, loaded; one of the same name but other weights is replaced."""
+        """The model of a card, loaded; one of the same name but another card is replaced."""
         self._forget_removed()
         loaded = self._by_name.get(card.name)
-        if loaded is None or loaded.model.digest != card.digest:
+        if loaded is None or loaded.card != card:
             self.forget(card.name)
             loaded = self._by_name[card.name] = self._load(card)
         loaded.used()
@@ -123,7 +124,7 @@ class LoadedModels:
         ):
             model = self._made_and_loaded(card)
         logger.info("loaded model=%s device=%s", card.name, self._device)
-        return LoadedModel(model, time.perf_counter() - start)
+        return LoadedModel(model, card, time.perf_counter() - start)
 
     def _made_and_loaded(self, card: ModelCard) -> MattingModel:
         model = self._registry().make(card.name)

@@ -222,3 +222,16 @@ def test_odd_and_upright_sizes_work(size):
     frame = next(render_frames(frames=1, width=size[0], height=size[1]))
     assert frame.plate.shape == (size[1], size[0], 3)
     assert 0.05 < frame.alpha.mean() < 0.8
+
+
+@pytest.mark.parametrize(("name", "channel"), [("green", 1), ("blue", 2)])
+def test_a_screen_takes_the_place_of_the_set_and_lights_the_subject(name, channel):
+    frame = next(render_frames(frames=1, screen=name, **SMALL))
+    others = np.delete(frame.clean_plate, channel, axis=2).max(axis=2)
+    assert (frame.clean_plate[..., channel] > 3 * others).all()
+    level = frame.behind[..., channel]
+    assert level.max() > 1.5 * level.min()  # light falls off
+    inside = frame.alpha[..., 0] == 1
+    light = (frame.plate - frame.foreground)[inside].mean(axis=0)
+    assert light[channel] > 0.01  # in the plate, and not in the true foreground
+    assert light[channel] > 3 * np.delete(light, channel).max()

@@ -8,8 +8,8 @@ device is done. So nothing here depends on the picture:
     the others   the whole frame is refined, and what was not chosen keeps what it had; so is
                  sampling where it takes so many cells that the whole frame is less work
 
-Windows and bands of rows bound the memory; how many there are depends on the size alone. Sums are
-those of the refiner itself (`refiner.Refiner`), with its batch norms folded.
+Batches of windows and bands of rows bound the memory; how many there are depends on the size alone.
+The arithmetic is that of the refiner itself (`refiner.Refiner`), with its batch norms folded.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from mattebridge.models.background_matting.refiner import (
 )
 from mattebridge.models.pytorch.fold import folded
 
-# Multiplications for a cell by its own window, over those for a cell of the whole frame: the
-# first is 64 to 36 positions of 42 channels, of which neighbours repeat most.
+# Multiplications for a cell by its own window, over those for a cell of the whole frame: windows of
+# neighbours overlap.
 WINDOW_OVER_WHOLE = 5
 # Windows gathered at once: 11 KB each at half size. HD and UHD at the published settings are one.
 MOST_WINDOWS = 1 << 15
-# Pixels of a band of the whole frame: about 250 bytes each while it is computed.
-BAND_PIXELS = 1 << 22
+# Pixels of a band of the whole frame: about 250 bytes each while it is computed. UHD is one band.
+BAND_PIXELS = 1 << 23
 
 
 class CellRefiner:

@@ -47,7 +47,7 @@ class BackgroundMattingModel(MattingModel):
         """weights: gives the state dict; called at each load, and once more for `exact`."""
         self.card = card
         self._weights = weights
-        self._device = torch.device("cpu")
+        self._device, self._less_memory = torch.device("cpu"), False
         self._fast: Optional[Matting] = None
         self._halves: dict[torch.dtype, Matting] = {}
         self._plain: Optional[MattingBase] = None
@@ -62,8 +62,16 @@ class BackgroundMattingModel(MattingModel):
 
         The unfolded weights are not kept: few requests are `exact`.
         """
-        self._device = torch.device(device)
-        self._fast = prepared(self._network())
+        self._device, self._less_memory = torch.device(device), False
+        self._fast = self._prepared()
+
+    def use_less_memory(self, less: bool) -> bool:
+        """On a GPU compute in tiles, as a CPU always does; recordings are dropped at once."""
+        if self._device.type != "cpu" and less != self._less_memory:
+            self._less_memory = less
+            self._fast = None
+            self._halves.clear()
+        return self._less_memory
 
     def unload(self) -> None:
         self._fast = self._plain = None
@@ -86,18 +94,20 @@ class BackgroundMattingModel(MattingModel):
         # Once more, because callers other than the engine give some of them only.
         settings = self.settings_schema.validate(given.settings, model=self.name)
         precision, look = str(settings.pop("precision")), self._look(settings, given.plate)
-        with memory_translated(self.name, given.plate.shape, _SMALLER), torch.inference_mode():
+        with memory_translated(self.name, given.plate.shape, _SMALLER):
             matting = self._matting(precision, given.exact)
-            if given.exact:
-                made = self._exactly(plate, clean_plate, look, checkpoint)
-            else:
-                made = matting(plate, clean_plate, look, checkpoint)
-            ran = "float32" if precision == "auto" else precision
-            return _output(made, given, look, {"exact": given.exact, "precision": ran})
+            with torch.inference_mode():
+                if given.exact:
+                    made = self._exactly(plate, clean_plate, look, checkpoint)
+                else:
+                    made = matting(plate, clean_plate, look, checkpoint)
+                ran = "float32" if precision == "auto" else precision
+                return _output(made, given, look, {"exact": given.exact, "precision": ran})
 
     def _matting(self, precision: str, exact: bool) -> Matting:
         """The weights in a precision, prepared on first use; `ModelError` where they cannot be."""
-        assert self._fast is not None, "load() comes before matte()"
+        if self._fast is None:
+            self._fast = self._prepared()
         dtype = dtype_for(precision, self._device, self.name)
         if dtype == torch.float32:
             return self._fast
@@ -108,10 +118,13 @@ class BackgroundMattingModel(MattingModel):
                 reason="precision",
             )
         if dtype not in self._halves:
-            half = prepared(self._network(), dtype)
+            half = self._prepared(dtype)
             check_holds(self._fast, half, precision, self.name)
             self._halves = {dtype: half}
         return self._halves[dtype]
+
+    def _prepared(self, dtype: torch.dtype = torch.float32) -> Matting:
+        return prepared(self._network(), dtype, in_tiles=self._less_memory)
 
     def _network(self) -> MattingBase:
         return network_from(self._weights()).to(self._device)
@@ -171,10 +184,12 @@ class BackgroundMattingModel(MattingModel):
             )
 
 
-def prepared(network: MattingBase, dtype: torch.dtype = torch.float32) -> Matting:
-    """The way to compute a network that suits the device of its weights."""
+def prepared(
+    network: MattingBase, dtype: torch.dtype = torch.float32, *, in_tiles: bool = False
+) -> Matting:
+    """The way to compute a network that suits the device of its weights, or the one in tiles."""
     device = next(network.parameters()).device
-    if device.type == "cpu":
+    if in_tiles or device.type == "cpu":
         return FastMatting(network, dtype)
     return GpuMatting(network, dtype, Graphs() if device.type == "cuda" else None)
 

@@ -19,7 +19,7 @@ SIZES = (2048, 1536, 1024, 512)
 CPU_SIZE = 512
 # The encoder and the decoders, before the refiner starts.
 CORE_BYTES_PER_PIXEL = 760
-REFINER_BYTES_PER_PIXEL = {FULL_FRAME: 1300, BY_LAYERS: 1000}
+REFINER_BYTES_PER_PIXEL = {FULL_FRAME: 1100, BY_LAYERS: 900}
 # Of tiles, whatever the square.
 TILE_BYTES = 400 << 20
 # What may be used of the memory that is free: libraries need some beyond the tensors.

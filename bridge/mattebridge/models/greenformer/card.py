@@ -40,9 +40,9 @@ SETTINGS = SettingsSchema(
     ),
     hint_source=Setting(
         "auto",
-        "auto: the alpha hint that is sent, without one that of `difference`; difference, "
-        "twoplate: the alpha of that model. Both need a clean plate",
-        choices=("auto", "difference", "twoplate"),
+        "auto: the alpha hint that is sent, else the alpha of `difference` where there is a clean "
+        "plate, else that of `screen`; difference, twoplate, screen: the alpha of that model",
+        choices=("auto", "difference", "twoplate", "screen"),
     ),
     screen=Setting(
         "auto",
@@ -95,7 +95,7 @@ def card_of(weights: WeightsRecord) -> ModelCard:
     return ModelCard(
         name=weights.name,
         family=FAMILY,
-        summary=f"Plate and alpha hint, trained on {screen} screens; or a clean plate for the hint",
+        summary=f"Plate and alpha hint, trained on {screen} screens; it can make the hint",
         digest=weights.digest,
         licence=weights.licence,
         needs_clean_plate=False,

@@ -30,6 +30,8 @@ from mattebridge.models.memory import is_exhausted
 FULL_FRAME, BY_LAYERS, BY_PREFIX, OFF = "full_frame", "tiled_layers", "tiled_prefix", "off"
 # From the quickest, which needs the most memory, to the slowest.
 WAYS = (FULL_FRAME, BY_LAYERS, BY_PREFIX)
+# Position tables that are kept, by size: those that are offered.
+MOST_TABLES = 4
 
 
 class Made(NamedTuple):
@@ -40,7 +42,7 @@ class Made(NamedTuple):
 
 
 class FastGreenformer:
-    """A network with its weights, in one precision; it keeps one position table for each size."""
+    """A network with its weights, in one precision; it keeps the position tables of a few sizes."""
 
     def __init__(self, network: Greenformer, dtype: torch.dtype = torch.float32) -> None:
         """dtype: of the encoder's blocks and the decoders' large layers; the rest is float32."""
@@ -78,6 +80,8 @@ class FastGreenformer:
 
     def _table(self, size: int) -> Tensor:
         if size not in self._tables:
+            if len(self._tables) == MOST_TABLES:
+                del self._tables[next(iter(self._tables))]
             # In main memory until it is interpolated: a checkpoint's own has 117 MB.
             table = self._encoder.model.table_for(size)
             self._tables[size] = table.to(self._refiner.final.weight.device)

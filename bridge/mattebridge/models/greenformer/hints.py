@@ -1,35 +1,37 @@
-"""The alpha hint of a frame: as it was sent, or made from a clean plate by another model.
+"""The alpha hint of a frame: as it was sent, or the alpha of another model.
 
-sent --------------------------------> hint
-plate, clean plate --difference------> alpha = hint
-                   --twoplate--------/
+    sent ----------------------------------------> hint
+    plate, clean plate --difference, twoplate----> alpha = hint
+    plate with a green or blue screen --screen---> alpha = hint
+
+Where none of the three is there, the frame is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Optional
+from dataclasses import dataclass, replace
+from typing import Optional
 
 from mattebridge.checkpoint import Checkpoint
 from mattebridge.color import FloatImage
 from mattebridge.errors import InputsError, ModelError
-from mattebridge.models.base import MattingModel, ModelInput
+from mattebridge.models.base import MattingModel, ModelInput, ModelOutput
 from mattebridge.models.difference.keyer import keyed
 from mattebridge.models.entry import place
+from mattebridge.models.screen.card import SCREEN as SCREEN_CARD
+from mattebridge.models.screen.model import ScreenModel
 from mattebridge.models.twoplate import card as twoplate
 
-SENT, DIFFERENCE, TWOPLATE = "sent", "difference", "twoplate"
+SENT, DIFFERENCE, TWOPLATE, SCREEN = "sent", "difference", "twoplate", "screen"
 
 
 @dataclass(frozen=True)
 class Hint:
-    """A hint, (H, W) float32 0..1, and where it is from; labels and notes of what made it."""
+    """A hint, (H, W) float32 0..1, where it is from, and the labels of what made it."""
 
     alpha: FloatImage
     source: str
     degraded: tuple[str, ...] = ()
-    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class HintMaker:
@@ -45,35 +47,49 @@ class HintMaker:
     def memory_bytes(self) -> int:
         return 0 if self._twoplate is None else self._twoplate.memory_bytes
 
-    def hint_for(self, given: ModelInput, source: str, checkpoint: Checkpoint) -> Hint:
-        """The hint of a frame; source: the setting `hint_source`.
+    def hint_for(self, given: ModelInput, source: str, screen: str, checkpoint: Checkpoint) -> Hint:
+        """The hint of a frame; source, screen: the settings `hint_source` and `screen`.
 
         Raises `InputsError` where there is nothing that a hint can be had from.
         """
-        if source == "auto" and given.alpha_hint is not None:
-            return Hint(given.alpha_hint, SENT)
-        if given.clean_plate is None:
-            raise self._nothing(given, source)
-        if source == TWOPLATE:
-            bare = replace(given, settings={})
-            made, name = self._loaded_twoplate().matte(bare, checkpoint), TWOPLATE
-        else:
-            made, name = keyed(given, checkpoint), DIFFERENCE
-        return Hint(made.alpha, name, made.degraded, made.notes)
-
-    def _nothing(self, given: ModelInput, source: str) -> InputsError:
-        height, width = given.plate.shape[:2]
         if source != "auto":
-            return InputsError(
-                f"hint_source '{source}' of model '{self._model}' makes the hint from a clean "
-                f"plate of {width}x{height}; got none - connect one, or use hint_source 'auto' "
-                "with an alpha hint",
-                field="clean_plate",
-            )
+            return self._made(given, source, screen, checkpoint)
+        if given.alpha_hint is not None:
+            return Hint(given.alpha_hint, SENT)
+        if given.clean_plate is not None:
+            return self._made(given, DIFFERENCE, screen, checkpoint)
+        try:
+            return self._made(given, SCREEN, screen, checkpoint)
+        except ModelError as refusal:
+            raise self._nothing(given) from refusal
+
+    def _made(self, given: ModelInput, source: str, screen: str, checkpoint: Checkpoint) -> Hint:
+        if source == SCREEN:
+            made = _by_screen(given, screen, checkpoint)
+        elif given.clean_plate is None:
+            raise self._no_clean_plate(given, source)
+        elif source == TWOPLATE:
+            made = self._loaded_twoplate().matte(replace(given, settings={}), checkpoint)
+        else:
+            made = keyed(given, checkpoint)
+        return Hint(made.alpha, source, made.degraded)
+
+    def _nothing(self, given: ModelInput) -> InputsError:
+        height, width = given.plate.shape[:2]
         return InputsError(
-            f"model '{self._model}' needs an alpha hint of {width}x{height}, or a clean plate to "
-            "make one from; got neither - connect one",
+            f"model '{self._model}' needs an alpha hint of {width}x{height}, or a clean plate or a "
+            "green or blue screen to make one from; found none of them - connect a hint or a "
+            "clean plate",
             field="alpha_hint",
+        )
+
+    def _no_clean_plate(self, given: ModelInput, source: str) -> InputsError:
+        height, width = given.plate.shape[:2]
+        return InputsError(
+            f"hint_source '{source}' of model '{self._model}' makes the hint from a clean "
+            f"plate of {width}x{height}; got none - connect one, or use hint_source 'auto' "
+            "with an alpha hint",
+            field="clean_plate",
         )
 
     def _loaded_twoplate(self) -> MattingModel:
@@ -90,3 +106,8 @@ class HintMaker:
             model.load(self._device)
             self._twoplate = model
         return self._twoplate
+
+
+def _by_screen(given: ModelInput, screen: str, checkpoint: Checkpoint) -> ModelOutput:
+    settings = SCREEN_CARD.settings_schema.validate({"screen": screen}, model=SCREEN)
+    return ScreenModel(SCREEN_CARD).matte(replace(given, settings=settings), checkpoint)

@@ -73,6 +73,7 @@ class GreenformerModel(MattingModel):
         self._refines = True
         self._hints = HintMaker("cpu", card.name)
         self._size: Optional[int] = None
+        self._less = False
 
     @classmethod
     def from_record(cls, card: ModelCard, record: WeightsRecord) -> GreenformerModel:
@@ -97,8 +98,14 @@ class GreenformerModel(MattingModel):
 
     def unload(self) -> None:
         self._network = self._size = None
+        self._less = False
         self._fast.clear()
         self._hints = HintMaker("cpu", self.name)
+
+    def use_less_memory(self, less: bool) -> bool:
+        """The refiner in tiles, with nothing kept but one tile; see `MattingModel`."""
+        self._less = less
+        return less
 
     @property
     def memory_bytes(self) -> int:
@@ -111,16 +118,17 @@ class GreenformerModel(MattingModel):
     def matte(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
         """Alpha and straight foreground.
 
-        Raises `InputsError` without a hint and without a clean plate, `ModelError` for settings
-        that cannot be used here, `OutOfMemoryError` where the device cannot hold the frame.
+        Raises `InputsError` without anything to have a hint from, `ModelError` for settings that
+        cannot be used here, `OutOfMemoryError` where the device cannot hold the frame.
         """
         assert self._network is not None, "load() comes before matte()"
         # Once more, because callers other than the engine give some of them only.
         settings = self.settings_schema.validate(given.settings, model=self.name)
         size = self._size_of(int(settings["img_size"]))
         refiner = self._refiner_of(settings)
-        hint = self._hints.hint_for(given, str(settings["hint_source"]), checkpoint)
-        swaps = settings["screen"] not in ("auto", self._screen)
+        source, screen = str(settings["hint_source"]), str(settings["screen"])
+        hint = self._hints.hint_for(given, source, screen, checkpoint)
+        swaps = screen not in ("auto", self._screen)
         with memory_translated(self.name, given.plate.shape, _SMALLER), torch.inference_mode():
             fit = Fit.of(given.plate.shape, size, str(settings["fit"]))
             plate = tensor_of(given.plate, self._device).permute(2, 0, 1)[None]
@@ -189,6 +197,8 @@ class GreenformerModel(MattingModel):
             computed = Computed(self._plain(x, refiner, scale, checkpoint), precision)
         else:
             ways = ways_for(refiner, x.shape[-1], self._device)
+            # `full_frame` is what the artist asked for.
+            ways = ways[-1:] if self._less and refiner == "auto" else ways
             made = self._in_precision(precision)(x, ways, scale, checkpoint)
             computed = Computed(made, precision)
             if precision != "float32" and not _is_finite(made.logits):

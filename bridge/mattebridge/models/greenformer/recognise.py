@@ -41,15 +41,19 @@ def describe_state(state: Mapping[str, Tensor]) -> dict[str, str | int]:
 def network_from(state: Mapping[str, Tensor]) -> Greenformer:
     """The network with these weights, float32, in evaluation, without gradients, on the CPU.
 
-    Without a refiner in the file its layers are zero. Raises `ModelError` as `describe_state`.
+    Weights that are float32 are not copied. Without a refiner in the file its layers are zero.
+    Raises `ModelError` as `describe_state`.
     """
     kept = checked(state)
     with torch.device("meta"):
         network = Greenformer(grid_of(kept))
-    network.to_empty(device="cpu")
-    expected = network.state_dict()
-    absent = {k: torch.zeros_like(v) for k, v in expected.items() if k not in kept}
-    network.load_state_dict({**kept, **absent})
+    full = {
+        name: kept[name].to(wanted.dtype)
+        if name in kept
+        else torch.zeros(wanted.shape, dtype=wanted.dtype)
+        for name, wanted in network.state_dict().items()
+    }
+    network.load_state_dict(full, assign=True)
     return network.requires_grad_(False).eval()
 
 

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 Tensors = tuple[Tensor, ...]
 Compute = Callable[..., Tensors]
 
-# A recording of a UHD frame takes about 1.5 GB.
+# A recording of a UHD frame takes an estimated 1.5 GB.
 MOST_RECORDINGS = 2
 MOST_REFUSED = 32
 REPLAYED = "replayed"
@@ -54,20 +54,25 @@ Record = Callable[[Compute, Tensors], Recording]
 def recorded_on_cuda(compute: Compute, inputs: Tensors) -> Recording:
     """The steps of `compute` as a CUDA graph; it is captured, not run."""
     device = inputs[0].device
+    current = torch.cuda.current_stream(device)
     kept = tuple(given.clone() for given in inputs)
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream(device))
+    stream.wait_stream(current)
     with torch.cuda.stream(stream):
         # Libraries load kernels and take working memory at their first call on a stream, which
         # they cannot do while it is captured.
         compute(*kept)
-    torch.cuda.current_stream(device).wait_stream(stream)
+    current.wait_stream(stream)
     torch.cuda.empty_cache()
     before = torch.cuda.memory_reserved(device)
     graph = torch.cuda.CUDAGraph()
-    # Only this thread must not allocate meanwhile; others may copy frames.
-    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-        outputs = compute(*kept)
+    try:
+        # Only this thread must not allocate meanwhile; others may copy frames.
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            outputs = compute(*kept)
+    finally:
+        # A capture that fails leaves its own stream as the current one.
+        torch.cuda.set_stream(current)
     taken = torch.cuda.memory_reserved(device) - before
     return Recording(kept, outputs, graph.replay, max(taken, 0))
 
@@ -99,13 +104,23 @@ class Graphs:
         if key in self._recordings:
             return self._replayed(key, inputs), REPLAYED
         if key in self._refused:
-            return compute(*inputs), f"off: {self._refused[key]}"
+            return self._step_by_step(compute, inputs), f"off: {self._refused[key]}"
         if key != before:
-            return compute(*inputs), FIRST
+            return self._step_by_step(compute, inputs), FIRST
         reason = self._try_to_record(key, compute, inputs)
         if reason is not None:
-            return compute(*inputs), f"off: {reason}"
+            return self._step_by_step(compute, inputs), f"off: {reason}"
         return self._replayed(key, inputs), RECORDED
+
+    def _step_by_step(self, compute: Compute, inputs: Tensors) -> Tensors:
+        """The steps launched singly; where the memory for them is in recordings, these leave."""
+        try:
+            return compute(*inputs)
+        except torch.OutOfMemoryError:
+            if not self._recordings:
+                raise
+        self._recordings.clear()
+        return compute(*inputs)
 
     def _try_to_record(self, key: Hashable, compute: Compute, inputs: Tensors) -> Optional[str]:
         """Record; where that cannot be done, why, which is remembered."""

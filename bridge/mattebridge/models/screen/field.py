@@ -117,9 +117,14 @@ def _surface(picture: FloatImage, candidate: Mask) -> FloatImage:
         off = np.abs(values - terms @ factors).max(axis=1)
         limit = 3 * max(float(np.median(off)) * 1.5, LEAST_SPREAD)
         weight = np.square(np.maximum(1 - np.square(off / limit), 0))
-    y, x = np.mgrid[:height, :width]
-    every_term = _terms((x / width * 2 - 1).ravel(), (y / height * 2 - 1).ravel(), degree)
-    fitted = (every_term @ factors).reshape(height, width, 3)
+    # By rows and columns: the surface is a sum of products of one power of each.
+    powers = range(degree + 1)
+    across = np.stack([(np.arange(width) / width * 2 - 1) ** i for i in powers])
+    down = np.stack([(np.arange(height) / height * 2 - 1) ** j for j in powers])
+    table = np.zeros((degree + 1, degree + 1, 3))
+    for (i, j), factor in zip(_powers(degree), factors):
+        table[i, j] = factor
+    fitted = np.einsum("jy,jxc->yxc", down, np.einsum("ix,ijc->jxc", across, table))
     low, high = values.min(axis=0), values.max(axis=0)
     return np.ascontiguousarray(np.clip(fitted, low, high), np.float32)
 

@@ -30,6 +30,8 @@ SOFT_PX, EMPTY = 2.0, 0.06
 # The first rise of the key, where the width of an edge is measured; blur, and reach of a measure.
 RISE, WIDE_BLUR_PX, NEAR_PX, FAR_PX, FAR_WEIGHT = (0.1, 0.35), 4.0, 12.0, 60.0, 0.02
 CONTRAST_PX, LEAST_SLOPE, LEAST_WIDTH_PX, MOST_WIDTH_PX = 30.0, 0.01, 3.0, 80.0
+# Widths are found at this share of the working size.
+SHARE = 2
 # Deep is so many widths inside, at least so many pixels, with this key.
 DEEP_WIDTHS, LEAST_DEEP_PX, DEEP_KEY = 1.7, 7.0, 0.35
 # Radius within which the colour with the least screen is opaque; the power by which others count
@@ -74,6 +76,10 @@ def _edge_width(alpha: FloatImage, unit: float) -> FloatImage:
     Contrast over slope where the key first rises, less what the blur added. The contrast is that
     to the largest key nearby: a green dress has a small key, and no wide edge for that.
     """
+    height, width = alpha.shape
+    small = max(1, width // SHARE), max(1, height // SHARE)
+    alpha = cv2.resize(alpha, small, interpolation=cv2.INTER_AREA)
+    unit /= SHARE
     slopes = [cv2.Sobel(alpha, cv2.CV_32F, *axis, scale=unit / 8) for axis in ((1, 0), (0, 1))]
     side = 2 * max(1, round(CONTRAST_PX * unit)) + 1
     contrast = blurred(cv2.dilate(alpha, np.ones((side, side), np.uint8)), NEAR_PX * unit)
@@ -83,10 +89,10 @@ def _edge_width(alpha: FloatImage, unit: float) -> FloatImage:
     usual = blurred(rise * steepness, wide) / np.maximum(blurred(rise, wide), 1e-6)
     weight = np.float32(FAR_WEIGHT)
     mean = (blurred(rise * steepness, near) + weight * usual) / (blurred(rise, near) + weight)
-    width = np.minimum(1 / np.maximum(mean, np.float32(LEAST_SLOPE)), MOST_WIDTH_PX)
+    found = np.minimum(1 / np.maximum(mean, np.float32(LEAST_SLOPE)), MOST_WIDTH_PX)
     added = np.float32((2.5 * WIDE_BLUR_PX) ** 2)
-    squared = np.maximum(width * width - added, np.float32(LEAST_WIDTH_PX**2))
-    return cv2.sqrt(squared)
+    squared = np.maximum(found * found - added, np.float32(LEAST_WIDTH_PX**2))
+    return cv2.resize(cv2.sqrt(squared), (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def _sureness(soft: FloatImage, empty: FloatImage, screen: Screen, radius: float) -> FloatImage:
@@ -99,7 +105,7 @@ def _sureness(soft: FloatImage, empty: FloatImage, screen: Screen, radius: float
     side = 2 * max(1, round(radius)) + 1
     least = blurred(cv2.erode(own, np.ones((side, side), np.uint8)), radius / 2)
     span = np.maximum(behind - np.minimum(least, np.float32(MOST_SHARE)), np.float32(0.05))
-    return np.clip((behind - own) / span, 0, 1) ** np.float32(POWER)
+    return np.asarray(np.clip((behind - own) / span, 0, 1) ** np.float32(POWER), np.float32)
 
 
 def _share(picture: FloatImage, screen: Screen) -> FloatImage:

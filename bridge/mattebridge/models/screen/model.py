@@ -71,87 +71,101 @@ class ScreenModel(MattingModel):
         """
         checkpoint("screen")
         frame = _Frame(given)
-        checkpoint("alpha")
-        alpha, spill = frame.alpha()
-        checkpoint("foreground")
-        foreground = frame.foreground(alpha, spill, checkpoint)
+        alpha, foreground = np.empty(given.plate.shape[:2], np.float32), frame.foreground()
+        for start in range(0, len(alpha), STRIP):
+            checkpoint("alpha", start, len(alpha))
+            rows = slice(start, start + STRIP)
+            alpha[rows] = frame.solve(rows, foreground[rows])
         alpha = _as_hint(alpha, *(float(given.settings[name]) for name in ("erode", "soften")))
-        return ModelOutput(alpha, foreground, notes=frame.notes)
+        return ModelOutput(alpha, foreground, notes={"screen": frame.screen.name})
 
 
 class _Frame:
-    """One frame: what was found at working size, and the results at full size."""
+    """One frame: what was found at working size, and its results strip by strip."""
 
     def __init__(self, given: ModelInput) -> None:
         self.given = given
         settings = given.settings
-        self.plate = np.minimum(given.plate, np.float32(BRIGHTEST))
+        plate: FloatImage = np.minimum(given.plate, np.float32(BRIGHTEST))
         clean = _whole(given.clean_plate, given.outside)
-        shown = self.plate if clean is None else clean
+        shown = plate if clean is None else clean
         self.screen = find_screen(shown, str(settings["screen"]), str(settings["colour"]))
-        self.small = shrunk(self.plate)
+        self.small = shrunk(plate)
         self.field = make_field(self.small, None if clean is None else shrunk(clean), self.screen)
         key = make_key(self.small, self.field, self.screen)
         self.hint = None if given.alpha_hint is None else _Hint.of(shrunk(given.alpha_hint))
         inside = False if self.hint is None else self.hint.inside
         self.key = replace(key, deep=key.deep | inside)
-        self.behind = _full_field(self.field, clean, self.plate.shape)
+        light, field = self.mixing(self.small), self.mixing(self.field.picture)
+        self.weights = find_weights(light, field, self.key, self.screen)
+        self._to_full_size(plate, clean)
+
+    def _to_full_size(self, plate: FloatImage, clean: Optional[FloatImage]) -> None:
+        shape = plate.shape
+        self.behind = _full_field(self.field, clean, shape)
+        certain = enlarged(self.key.empty.astype(np.float32), shape) > 0.999
+        noise = pixel_noise(plate, self.behind, certain)
+        self.calm = cv2.bilateralFilter(plate, CALM_SIDE, CALM_NOISES * noise, CALM_PX)
+        found = (self.weights.first, self.weights.second, self.weights.offset)
+        self.full = Weights(*(enlarged(plane, shape) for plane in found))
+        self.deep = enlarged(self.key.deep.astype(np.float32), shape)
+        self.own = self._own_nearby()
+        self.nearby = enlarged(self.own, shape)
+        self.allowed = enlarged(own_excess(self.small, self.key, self.screen), shape)
+
+    def foreground(self) -> FloatImage:
+        """The colour of the subject nearby, (H, W, 3) display-encoded: what is beside it."""
+        return enlarged(self.encoded(self.own), self.given.plate.shape).copy()
+
+    def _own_nearby(self) -> FloatImage:
+        """The colour of the subject nearby without spill, at a quarter of working size."""
+        light, field = self.mixing(self.small), self.mixing(self.field.picture)
+        _, spill = keyed(light, field, self.weights, self.screen)
+        colour = nearby_colour(light, self.key.sure)
+        lit = shrunk_to(field * (spill * self.despill)[..., None], colour.shape)
+        return np.maximum(colour - lit, np.float32(0))
+
+    def solve(self, rows: slice, foreground: FloatImage) -> FloatImage:
+        """Alpha (h, W) of some rows; their foreground (h, W, 3) is written into."""
+        behind = self.mixing(self.behind[rows])
+        weights = self.full.of(rows)
+        calm = self.mixing(self.calm[rows])
+        raw, spill = keyed(calm, behind, weights, self.screen)
+        alpha = self._levels(np.maximum(raw, at_least(calm, behind, self.screen)), rows)
+        covered = alpha > 0
+        plate: FloatImage = np.minimum(self.given.plate[rows][covered], np.float32(LARGEST))
+        colour = without_screen(
+            self.mixing(plate),
+            behind[covered],
+            alpha[covered],
+            spill[covered] * self.despill,
+            self.nearby[rows][covered],
+        )
+        allowed = self.allowed[rows][covered]
+        foreground[covered] = limited(
+            self.encoded(colour), allowed, float(self.despill), self.screen
+        )
+        return alpha
+
+    def _levels(self, raw: FloatImage, rows: slice) -> FloatImage:
+        """Alpha (h, W) 0..1 from that of the key: clean ends, an opaque inside, the hint."""
+        black, white = (float(self.given.settings[name]) for name in ("black", "white"))
+        alpha = _between(raw, black, white)
+        alpha += self.deep[rows] * (np.maximum(_between(raw, *DEEP_LEVELS), alpha) - alpha)
+        if self.hint is not None:
+            alpha *= 1 - enlarged(self.hint.far.astype(np.float32), self.given.plate.shape)[rows]
+        return alpha
 
     @property
-    def notes(self) -> dict[str, object]:
-        return {"screen": self.screen.name}
-
-    def alpha(self) -> tuple[FloatImage, FloatImage]:
-        """Alpha (H, W) 0..1, and the share of the screen's light on the subject (H, W)."""
-        shape = self.plate.shape
-        certain = enlarged(self.key.empty.astype(np.float32), shape) > 0.999
-        noise = pixel_noise(self.plate, self.behind, certain)
-        calm = cv2.bilateralFilter(self.plate, CALM_SIDE, CALM_NOISES * noise, CALM_PX)
-        field = self.mixing(self.field.picture)
-        weights = find_weights(self.mixing(self.small), field, self.key, self.screen)
-        full = Weights(
-            *(enlarged(plane, shape) for plane in (weights.first, weights.second, weights.offset))
-        )
-        seen, behind = self.mixing(calm), self.mixing(self.behind)
-        raw, spill = keyed(seen, behind, full, self.screen)
-        raw = np.maximum(raw, at_least(seen, behind, self.screen))
-        black, white = (float(self.given.settings[name]) for name in ("black", "white"))
-        deep = enlarged(self.key.deep.astype(np.float32), shape)
-        alpha = _between(raw, black, white)
-        alpha += deep * (np.maximum(_between(raw, *DEEP_LEVELS), alpha) - alpha)
-        if self.hint is not None:
-            alpha *= 1 - enlarged(self.hint.far.astype(np.float32), shape)
-        return alpha, spill
-
-    def foreground(
-        self, alpha: FloatImage, spill: FloatImage, checkpoint: Checkpoint
-    ) -> FloatImage:
-        """The straight foreground (H, W, 3), display-encoded."""
-        near = nearby_colour(self.mixing(self.small), self.key.sure)
-        allowed = enlarged(own_excess(self.small, self.key, self.screen), alpha.shape)
-        near = enlarged(near, alpha.shape)
-        strength = float(self.given.settings["despill"])
-        made = np.empty_like(self.plate)
-        height = len(made)
-        for start in range(0, height, STRIP):
-            checkpoint("foreground", start, height)
-            rows = slice(start, start + STRIP)
-            plate: FloatImage = np.minimum(self.given.plate[rows], np.float32(LARGEST))
-            colour = without_screen(
-                self.mixing(plate).reshape(-1, 3),
-                self.mixing(self.behind[rows]).reshape(-1, 3),
-                alpha[rows].ravel(),
-                spill[rows].ravel() * np.float32(strength),
-                near[rows].reshape(-1, 3),
-            )
-            encoded = srgb_encode(colour) if self.given.scene_linear else colour
-            done = limited(encoded, allowed[rows].ravel(), strength, self.screen)
-            made[rows] = done.reshape(made[rows].shape)
-        return made
+    def despill(self) -> np.float32:
+        return np.float32(self.given.settings["despill"])
 
     def mixing(self, encoded: FloatImage) -> FloatImage:
-        """A display-encoded picture in the light in which the request mixes colours."""
+        """Display-encoded colours in the light in which the request mixes them."""
         return srgb_decode(encoded) if self.given.scene_linear else encoded
+
+    def encoded(self, light: FloatImage) -> FloatImage:
+        return srgb_encode(light) if self.given.scene_linear else light
 
 
 @dataclass(frozen=True)
@@ -214,6 +228,11 @@ def shrunk(picture: FloatImage) -> FloatImage:
         return picture
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+
+def shrunk_to(picture: FloatImage, shape: tuple[int, ...]) -> FloatImage:
+    """A picture at a smaller size `shape`."""
+    return cv2.resize(picture, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
 
 
 def enlarged(picture: FloatImage, shape: tuple[int, ...]) -> FloatImage:

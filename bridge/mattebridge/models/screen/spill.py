@@ -61,14 +61,15 @@ def without_screen(
     """The straight colour of the subject (N, 3), of pixels in the light that mixes.
 
     alpha: (N,). spill: (N,), the share of the screen's light on it. near: (N, 3), the colour of the
-    subject nearby, with its spill.
+    subject nearby, without it.
     """
     part = alpha[:, None]
     own = np.maximum(light - (1 - part) * field, 0) / np.maximum(part, np.float32(UNMIX_LEAST))
     weight = np.clip((part - UNMIX_FROM) / (UNMIX_FULL - UNMIX_FROM), 0, 1)
-    ceiling = np.maximum(np.maximum(light.max(axis=1), 1), near.max(axis=1))[:, None]
-    mixed = weight * np.minimum(own, ceiling) + (1 - weight) * near
-    return np.maximum(mixed - spill[:, None] * field, 0)
+    # A pixel with hardly any subject tells nothing of its colour above white.
+    ceiling = np.maximum(np.maximum(light[:, 0], light[:, 1]), np.maximum(light[:, 2], 1))
+    own = np.minimum(own, ceiling[:, None]) - spill[:, None] * field
+    return np.maximum(weight * own + (1 - weight) * near, 0)
 
 
 def limited(colour: FloatImage, allowed: FloatImage, strength: float, screen: Screen) -> FloatImage:

@@ -34,17 +34,22 @@ DEEP_PX, SURE_PX, SURE_COUNTS, FRAME_COUNTS = 14.0, 60.0, 0.1, 1e-3
 USUAL, PRIOR, OFFSET_PRIOR = 0.5, 0.12, 3.0
 # The least of the screen's excess that is left over the offset.
 LEAST_SPAN = 0.3
-# More than this share of the screen's own key is not spill, but screen that shows through.
-MOST_OFFSET = 0.25
+# Spill is between these shares of the key of the screen itself: more is screen that shows through,
+# and less does not exist.
+LEAST_OFFSET, MOST_OFFSET = -0.05, 0.25
 
 
 @dataclass(frozen=True)
 class Weights:
-    """(h, w) each, at working size: of the two other channels, and the key of opaque subject."""
+    """(h, w) each: of the two other channels, and the key of opaque subject."""
 
     first: FloatImage
     second: FloatImage
     offset: FloatImage
+
+    def of(self, rows: slice) -> Weights:
+        """Those of some rows."""
+        return Weights(self.first[rows], self.second[rows], self.offset[rows])
 
 
 def find_weights(light: FloatImage, field: FloatImage, key: Key, screen: Screen) -> Weights:
@@ -79,7 +84,7 @@ def keyed(
         return np.asarray(picture[..., screen.channel] - others, np.float32)
 
     behind = key(field)
-    offset = np.minimum(weights.offset, np.float32(MOST_OFFSET) * behind)
+    offset = np.clip(weights.offset, LEAST_OFFSET * behind, MOST_OFFSET * behind)
     least = np.maximum(LEAST_SPAN * screen.excess(field), np.float32(1e-3))
     alpha = (behind - key(plate)) / np.maximum(behind - offset, least)
     return alpha, np.clip(offset / np.maximum(behind, least), 0, 1)

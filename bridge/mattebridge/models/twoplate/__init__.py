@@ -2,7 +2,8 @@
 
 card      what is known without torch; the shipped weights (data/)
 model     the engine's model
-network   coarse net and refiner        tiles   the refiner only where it is needed
+network   coarse net and refiner        tiles   on a CPU, the refiner only where it is needed
+                                        whole   on a GPU, everywhere, in a fixed list of steps
 grain     alpha without grain           highlights  light above white
 onnx      the network as an ONNX file
 """

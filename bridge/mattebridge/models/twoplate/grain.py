@@ -57,10 +57,34 @@ def without_grain(
     return NetworkMatte(matte.logit, alpha[None, None], foreground[None])
 
 
+def without_grain_at_once(
+    alpha: Tensor, foreground: Tensor, clean_plate: Tensor, noise: float
+) -> tuple[Tensor, Tensor]:
+    """`without_grain` of a whole frame without a look at the picture, as a GPU does it.
+
+    alpha (H, W), foreground and clean_plate (H, W, 3), 0..1; gives alpha and foreground.
+    """
+    height, width = alpha.shape
+    near = functional.pad(alpha[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
+    seen = torch.stack(
+        [
+            near[down : down + height, right : right + width]
+            for down in range(3)
+            for right in range(3)
+        ]
+    )
+    colour = foreground.permute(2, 0, 1)
+    apart = colour - clean_plate.permute(2, 0, 1)
+    steady, changed = _steadied(seen, colour, apart, noise)
+    soft = (alpha > 0) & (alpha < 1)
+    made = torch.where(soft, changed, colour).permute(1, 2, 0)
+    return torch.where(soft, steady, alpha), made.contiguous()
+
+
 def _steadied(
     seen: Tensor, foreground: Tensor, apart: Tensor, noise: float | Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Alpha (N,) and colour (3, N) of pixels from the alphas around them (9, N) and F - B."""
+    """Alpha (...) and colour (3, ...) of pixels from the alphas around them (9, ...) and F - B."""
     distance = apart.square().sum(0).clamp_min(_LEAST_APART)
     grain = (_GAIN * noise**2 / distance).clamp_max(_MOST**2)
     alpha, mean = seen[4], seen.mean(0)

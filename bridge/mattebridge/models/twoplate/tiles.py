@@ -71,7 +71,7 @@ def refined_in_tiles(
     height, width = given.plate.shape[2:]
     half = enlarged(change, factor // 2)
     frame, busy = _unrefined(given, half)
-    corners = torch.nonzero(busy | _doubtful(half))
+    corners = torch.nonzero(busy | doubtful(half))
     usual = _CPU_TILES if half.logit.device.type == "cpu" else _GPU_TILES
     batch = _FEW_TILES if few else usual
     for first in range(0, len(corners), batch):
@@ -101,7 +101,7 @@ def _unrefined(given: Inputs, half: Change) -> tuple[NetworkMatte, Tensor]:
     return frame, torch.stack(busy)
 
 
-def _doubtful(half: Change) -> Tensor:
+def doubtful(half: Change) -> Tensor:
     """The tiles (rows, columns) in which the coarse net doubts its own alpha somewhere."""
     doubt = torch.sigmoid(half.doubt)
     bottom, right = (-length % TILE for length in doubt.shape[2:])

@@ -12,6 +12,7 @@ import torch
 
 from fakes.generated_weights import plate_pair
 from fakes.seeded_keyer import seeded_state
+from mattebridge.checkpoint import no_checkpoint
 from mattebridge.engine.engine import Engine
 from mattebridge.errors import InputsError, ModelError, OutOfMemoryError
 from mattebridge.models.base import ModelCard, ModelInput
@@ -21,6 +22,7 @@ from mattebridge.models.greenformer import budget, fast
 from mattebridge.models.greenformer.card import card_of
 from mattebridge.models.greenformer.model import GreenformerModel
 from mattebridge.models.registry import Registry
+from mattebridge.models.screen import card as screen_card
 from mattebridge.models.weights.file import WeightsRecord
 from mattebridge.wire.labels import SENTENCES
 from mattebridge.wire.params import RenderParams
@@ -48,6 +50,13 @@ def engine_of(state: State, screen: str = "green") -> Engine:
 @cache
 def shared_engine() -> Engine:
     return engine_of(seeded_state())
+
+
+@cache
+def loaded_model() -> GreenformerModel:
+    model = GreenformerModel(card_for(), seeded_state, "green")
+    model.load("cpu")
+    return model
 
 
 @pytest.fixture
@@ -183,7 +192,10 @@ def test_the_way_of_the_refiner_follows_the_free_memory(engine, monkeypatch) -> 
     assert difference(least, Matted(engine, planes("alpha_hint"))) <= 1e-5
 
 
-def test_exhausted_memory_leads_to_the_next_way_under_auto_only(engine, monkeypatch) -> None:
+def test_exhausted_memory_leads_to_the_next_way_under_auto_only(monkeypatch) -> None:
+    # Its own: an engine remembers for a while that memory was exhausted.
+    engine = engine_of(seeded_state())
+
     def exhausted(*_: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -195,14 +207,14 @@ def test_exhausted_memory_leads_to_the_next_way_under_auto_only(engine, monkeypa
 
 def test_the_size_by_memory_is_chosen_once_and_named(monkeypatch) -> None:
     cuda = torch.device("cuda:0")
-    for free, size in ((2**37, 2048), (3 * 2**30, 1024), (0, 512)):
+    for free, size in ((2**37, 2048), (2 * 2**30, 1024), (0, 512)):
         monkeypatch.setattr(budget, "free_bytes", lambda device, free=free: free)
         assert budget.size_for(cuda) == size
         assert budget.size_for(torch.device("cpu")) == 512
     model = GreenformerModel(card_for(), dict, "green")
     model._device = cuda
     sizes = []
-    for free in (3 * 2**30, 2**37):
+    for free in (2 * 2**30, 2**37):
         monkeypatch.setattr(budget, "free_bytes", lambda device, free=free: free)
         sizes.append(model._size_of(0))
     assert sizes == [1024, 1024]
@@ -259,9 +271,51 @@ def test_the_hint_can_be_of_twoplate(engine: Engine) -> None:
     assert difference(made, Matted(engine, planes("clean_plate"))) > 1e-5
 
 
-def test_without_a_hint_and_without_a_clean_plate_the_frame_is_refused(engine: Engine) -> None:
-    with pytest.raises(InputsError, match=r"needs an alpha hint of 81x60, or a clean plate"):
-        Matted(engine, planes())
+def test_a_plate_with_a_green_screen_needs_no_other_input(engine: Engine) -> None:
+    given = {"plate": green_screen()}
+    made = Matted(engine, given)
+    assert made.notes["hint"] == "screen"
+    keyer = Engine("cpu", registry=Registry(screen_card.shipped, aliases={}))
+    keyed = np.empty((HEIGHT, WIDTH, 1), np.float32)
+    keyer.matte(given, RenderParams(colorspace="srgb"), model="screen", out={"alpha": keyed})
+    assert 0.05 < keyed.mean() < 0.5
+    assert difference(made, Matted(engine, {**given, "alpha_hint": keyed})) <= 1e-6
+
+
+def green_screen() -> np.ndarray:
+    """A plate (H, W, 3) of a subject in front of an uneven green screen."""
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH] / np.array([HEIGHT, WIDTH])[:, None, None]
+    alpha = np.clip((1.1 - np.hypot((x - 0.5) / 0.2, (y - 0.6) / 0.3)) / 0.2, 0, 1)[..., None]
+    screen = np.stack([0.15 + 0.05 * x, 0.7 - 0.1 * y, 0.2 + 0 * x], axis=2)
+    subject = np.stack([0.7 - 0.2 * y, 0.4 + 0.1 * x, 0.3 + 0 * x], axis=2)
+    return (alpha * subject + (1 - alpha) * screen).astype(np.float32)
+
+
+def test_without_hint_clean_plate_and_screen_the_frame_is_refused(engine: Engine) -> None:
+    grey = np.full((HEIGHT, WIDTH, 3), 0.5, np.float32)
+    grey[20:40, 20:40] = (0.8, 0.3, 0.2)
+    with pytest.raises(InputsError, match=r"needs an alpha hint of 81x60, or a clean plate or a"):
+        Matted(engine, {"plate": grey})
+    with pytest.raises(ModelError, match="screen"):
+        Matted(engine, {"plate": grey}, hint_source="screen")
+
+
+def test_less_memory_is_used_when_the_engine_asks_for_it() -> None:
+    model, given, made = loaded_model(), planes("alpha_hint"), []
+    for less in (False, True):
+        assert model.use_less_memory(less) is less
+        seen = ModelInput(
+            plate=given["plate"],
+            clean_plate=None,
+            alpha_hint=given["alpha_hint"][..., 0],
+            outside=None,
+            scene_linear=False,
+            settings={"img_size": 64},
+        )
+        made.append(model.matte(seen, no_checkpoint))
+    model.use_less_memory(False)
+    assert [output.notes["refiner"] for output in made] == ["full_frame", "tiled_prefix"]
+    assert np.abs(made[0].alpha - made[1].alpha).max() <= 1e-5
 
 
 def test_a_plate_of_the_other_screen_is_keyed_with_green_and_blue_exchanged() -> None:
@@ -275,6 +329,26 @@ def test_a_plate_of_the_other_screen_is_keyed_with_green_and_blue_exchanged() ->
     same = Matted(engine_of(seeded_state(), "blue"), turned, screen="blue")
     assert not same.notes["channels_swapped"]
     assert difference(blue, same) > 1e-3
+
+
+def test_a_checkpoint_that_is_given_another_screen_is_used_with_it_at_once() -> None:
+    """Its weights, and so its digest, are the same."""
+    screens = ["green"]
+
+    def source() -> dict[str, Entry]:
+        screen = screens[-1]
+        return {
+            "key": Entry(
+                card_for(screen), lambda card: GreenformerModel(card, seeded_state, screen)
+            )
+        }
+
+    engine = Engine("cpu", registry=Registry(source, aliases={}))
+    for screen in ("green", "blue"):
+        screens.append(screen)
+        made = Matted(engine, planes("alpha_hint"), refiner="off", screen="blue")
+        assert made.notes["screen"] == screen
+        assert made.notes["channels_swapped"] is (screen == "green")
 
 
 def with_values(**changed: Callable[[torch.Tensor], torch.Tensor]) -> State:
@@ -375,9 +449,7 @@ def test_memory_is_reported_while_the_model_is_loaded() -> None:
 @pytest.mark.parametrize("exact", [False, True])
 def test_a_frame_can_be_stopped_at_each_block_of_the_network(refiner: str, exact: bool) -> None:
     """These calls are also what tells the daemon that a frame of minutes is still computed."""
-    model = GreenformerModel(card_for(), seeded_state, "green")
-    model.load("cpu")
-    given = planes("alpha_hint")
+    model, given = loaded_model(), planes("alpha_hint")
     steps: list[tuple[str, int]] = []
     model.matte(
         ModelInput(

@@ -120,6 +120,22 @@ def test_an_error_of_the_computation_itself_is_raised() -> None:
             graphs.run("HD", broken, pair(1.0))
 
 
+def test_recordings_leave_where_the_steps_of_another_size_need_their_memory() -> None:
+    graphs = Graphs(Recorder())
+    for _ in range(2):
+        graphs.run("HD", total, pair(1.0))
+
+    def large(a: Tensor, b: Tensor) -> Tensors:
+        if graphs.memory_bytes:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return total(a, b)
+
+    made, note = graphs.run("UHD", large, pair(2.0))
+    assert note == FIRST
+    assert torch.equal(made[0], torch.arange(4.0) + 2)
+    assert graphs.memory_bytes == 0
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_cuda_graph_gives_what_its_steps_give() -> None:
