@@ -1,11 +1,18 @@
 """One frame on one device: planes in, alpha, foreground and premultiplied out, whatever the model.
 
-engine         Engine: the loaded models, and a frame's way: inputs -> align -> model -> finish
+engine         Engine: the loaded models, and a frame's way through the three steps:
+preprocess       planes read onto the device, finite and straight, the clean plate fitted
+infer            the model's input and output
+postprocess      mattes, colours, premultiplied, in the planes' own types
 request        whether it can be rendered: planes, sizes, limits, what the model needs
-inputs         the planes copied, finite and straight
-render_scale   a held clean plate at the size of a proxy
+device         the way of planes to the device and back
+blocks         pointwise steps: in row blocks on the CPU, at once on a GPU
+light          colour curves and alpha arithmetic on tensors
+samples        raw samples as float values, finite and straight
+picture        one image in every colour space
 clean_plates   the clean plates kept between frames
 align          the clean plate aligned to the plate
-finish         the results, rounded and written
-picture        one image in every colour space
+render_scale   a held clean plate at the size of a proxy
+maps           a model's small maps at the size of the frame
+clock          the time of a frame by stage
 """

@@ -1,23 +1,27 @@
 """The clean plate of a frame, aligned to its plate and matched in exposure where that is wanted.
 
-Each frame is aligned by itself: equal inputs give equal pixels, whatever was rendered before. What
+The search works on arrays in main memory, which on the CPU are the frame's own. Each frame is
+aligned by itself: equal inputs give equal pixels, whatever was rendered before. What
 depends on the clean plate alone is kept with it (`KeptCleanPlate.side`). cv2 is imported only where
 something is to be aligned or fitted.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Optional
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+import torch
+from torch import Tensor
 
 from mattebridge.checkpoint import Checkpoint
-from mattebridge.engine.inputs import PreparedInputs
+from mattebridge.engine.clean_plates import KeptCleanPlate
+from mattebridge.engine.device import array_from, picture_on
 from mattebridge.engine.picture import Picture
+from mattebridge.engine.request import FrameRequest
 from mattebridge.models.base import ModelCard
 from mattebridge.wire.params import RenderParams
-
-if TYPE_CHECKING:
-    from mattebridge.models.base import Mask
 
 
 @dataclass(frozen=True)
@@ -25,21 +29,29 @@ class MatchedCleanPlate:
     """The clean plate as the model sees it, None without one.
 
     outside: (H, W) bool, where it does not cover the plate; None where it covers all of it.
-    degraded: labels of what was asked for and not reached.
+    degraded: labels of what was asked for and not reached. notes: what was found, for the reply.
     """
 
     picture: Optional[Picture] = None
-    outside: Optional[Mask] = None
+    outside: Optional[Tensor] = None
     degraded: tuple[str, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def matched_clean_plate(
-    inputs: PreparedInputs, params: RenderParams, card: ModelCard, checkpoint: Checkpoint
+    plate: Picture,
+    kept: Optional[KeptCleanPlate],
+    subject: Optional[Tensor],
+    request: FrameRequest,
+    checkpoint: Checkpoint,
 ) -> MatchedCleanPlate:
-    """The clean plate, aligned and fitted; what was found goes into the notes of `inputs`."""
-    kept = inputs.clean_plate
-    if kept is None or kept.picture is None:
+    """The clean plate, aligned and fitted as far as the request or its model want that.
+
+    subject: (H, W) 0..1, where the subject is known to be.
+    """
+    if kept is None:
         return MatchedCleanPlate()
+    params, card = request.params, request.card
     alignment, exposure = _alignment_for(params, card), _fits_exposure(params, card)
     if alignment == "off" and not exposure:
         return MatchedCleanPlate(kept.picture)
@@ -47,19 +59,21 @@ def matched_clean_plate(
     from mattebridge.clean_plate.pair import CleanSide
 
     checkpoint("align")
-    kept.side = kept.side or CleanSide(kept.picture.display)
+    kept.side = kept.side or CleanSide(array_from(kept.picture.display))
     match = match_clean_plate(
-        inputs.plate.display,
-        kept.picture.display,
+        array_from(plate.display),
+        kept.side.picture,
         alignment=alignment,  # type: ignore[arg-type]
         match_exposure=exposure,
-        subject=inputs.subject,
+        subject=None if subject is None else array_from(subject),
         clean_side=kept.side,
         checkpoint=checkpoint,
     )
-    inputs.notes["alignment"] = _notes_of(match)
-    picture = kept.matched_picture(match.clean_plate)
-    return MatchedCleanPlate(picture, match.outside, match.degraded)
+    device, picture = plate.pixels.device, kept.picture
+    if match.clean_plate is not kept.side.picture:
+        picture = Picture.of(picture_on(match.clean_plate, device), "srgb")
+    outside = None if match.outside is None else torch.from_numpy(match.outside).to(device)
+    return MatchedCleanPlate(picture, outside, match.degraded, {"alignment": _notes_of(match)})
 
 
 def _alignment_for(params: RenderParams, card: ModelCard) -> str:

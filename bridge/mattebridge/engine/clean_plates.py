@@ -1,64 +1,108 @@
 """The clean plates that are kept between frames, with what was computed from each of them alone.
 
-    planes --find_or_copy--> KeptCleanPlate, kept or new
+    planes --find_or_read--> KeptCleanPlate, kept or new
            --keep----------> kept (once its pixels are known to be whole)
            --trim----------> the last used, within the budget (after the frame)
 
-The clean plate of a shot is usually the same picture in each frame. Its float pixels, its colour
-spaces and what the alignment looks for in it (`side`) are computed once. The alignment itself is
-computed for every frame: it depends on the plate.
+The clean plate of a shot is usually the same picture in each frame. It crosses to the device once;
+its float pixels, its colour spaces and what the alignment looks for in it (`side`) are computed
+once. The alignment itself is computed for every frame: it depends on the plate.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Optional
 
 import numpy as np
+import torch
 
-from mattebridge.color import FloatImage, Pixels, strips
+from mattebridge.color import Pixels, strips
+from mattebridge.engine.blocks import extremes
+from mattebridge.engine.device import raw_of
 from mattebridge.engine.picture import Picture
 from mattebridge.engine.render_scale import Size, resampled
+from mattebridge.engine.samples import (
+    is_finite,
+    made_finite,
+    negatives,
+    picture_of,
+    plane_of,
+    straight,
+)
 from mattebridge.wire.params import RenderParams
 
 if TYPE_CHECKING:
     from mattebridge.clean_plate.pair import CleanSide
 
+# Six float pictures at most: both colour spaces, cut at 0 and at 1, and the alignment's copy.
+_DERIVED_BYTES_PER_PIXEL = 6 * 12
 
-@dataclass
+
 class KeptCleanPlate:
-    """A clean plate as it was sent, and what was computed from it.
+    """A clean plate on its device, at the size of the frames, and what was computed from it.
 
-    raw: at the size of the frames. sent: shape and sample type of what was sent, which is larger
-    where it was resampled. key: stands for its content, where the client gave one. nonfinite: how
-    many values were NaN or infinite. picture: straight and finite, once it was prepared.
+    sent: shape and sample type of what was sent, which is larger where it was resampled. key:
+    stands for its content, where the client gave one; without one `raw` is a copy of what was sent,
+    in main memory, which later ones are compared with.
     """
 
-    raw: Pixels
-    colorspace: str
-    plate_alpha: str
-    sent: tuple[tuple[int, ...], str]
-    key: Optional[str] = None
-    nonfinite: int = 0
-    picture: Optional[Picture] = None
-    # What the alignment needs of it; made on first use, so that `off` does not import cv2.
-    side: Optional[CleanSide] = None
+    def __init__(
+        self,
+        plane: Pixels,
+        params: RenderParams,
+        key: Optional[str],
+        size: Size,
+        device: torch.device,
+    ) -> None:
+        self.sent = (plane.shape, plane.dtype.str)
+        self.size, self.key = size, key
+        self.colorspace, self.plate_alpha = params.colorspace, params.plate_alpha
+        self.was_resampled = plane.shape[:2] != size
+        if self.was_resampled:
+            plane = resampled(plane, size)
+        self.raw = plane.copy() if key is None and not self.was_resampled else None
+        raw = raw_of(plane if self.raw is None else self.raw, device)
+        self._rgb = picture_of(raw)
+        has_alpha = plane.shape[2] == 4 and params.plate_alpha != "opaque"
+        self._alpha = plane_of(raw, 3) if has_alpha else None
+        # What the alignment needs of it; made on first use, so that `off` does not import cv2.
+        self.side: Optional[CleanSide] = None
+
+    @cached_property
+    def nonfinite_values(self) -> int:
+        """How many values were NaN or infinite; they are 0 from then on."""
+        images = [self._rgb, *([] if self._alpha is None else [self._alpha])]
+        found = zip(images, extremes(*images))
+        return sum(made_finite(image) for image, values in found if not is_finite(values))
+
+    @cached_property
+    def picture(self) -> Picture:
+        """Finite and straight; only to be asked for once the pixels are known to be whole."""
+        assert self.nonfinite_values >= 0
+        pixels = straight(self._rgb, self._alpha, self.plate_alpha, self.colorspace)
+        self._alpha = None
+        return Picture.of(pixels, self.colorspace)
+
+    @cached_property
+    def negative_values(self) -> int:
+        """How many values are below 0."""
+        return negatives(self.picture.pixels, self.picture.lowest)
 
     @property
     def size_bytes(self) -> int:
         """The memory it takes when everything derived from it exists."""
-        height, width = self.raw.shape[:2]
-        return int(self.raw.nbytes + 6 * 12 * height * width)
+        height, width = self.size
+        raw = 0 if self.raw is None else int(self.raw.nbytes)
+        return raw + _DERIVED_BYTES_PER_PIXEL * height * width
 
-    @property
-    def was_resampled(self) -> bool:
-        """Whether it was sent at another size than that of the frames."""
-        return self.sent[0] != self.raw.shape
-
-    def matched_picture(self, display: FloatImage) -> Picture:
-        """The matched clean plate, display-encoded, as a picture; its own where nothing changed."""
-        assert self.picture is not None
-        return self.picture if display is self.picture.display else Picture(display, "srgb")
+    def has(self, plane: Pixels, params: RenderParams, key: Optional[str], size: Size) -> bool:
+        """Whether this is the clean plate of a request."""
+        if (self.colorspace, self.plate_alpha) != (params.colorspace, params.plate_alpha):
+            return False
+        if self.size != size or self.sent != (plane.shape, plane.dtype.str) or self.key != key:
+            return False
+        return key is not None or (self.raw is not None and same_bits(self.raw, plane))
 
 
 class CleanPlates:
@@ -69,21 +113,24 @@ class CleanPlates:
         self._count = count
         self._kept: list[KeptCleanPlate] = []
 
-    def find_or_copy(
-        self, plane: Pixels, params: RenderParams, key: Optional[str], size: Size
+    def find_or_read(
+        self,
+        plane: Pixels,
+        params: RenderParams,
+        key: Optional[str],
+        size: Size,
+        device: torch.device,
     ) -> KeptCleanPlate:
-        """The kept clean plate with these pixels, or a private copy of them that is not kept yet.
+        """The kept clean plate with these pixels, or one that is read now and not kept yet.
 
         size: height and width of the frame, to which it is resampled (render_scale.py). A `key`
         stands for the content: with the same key, layout and parameters the pixels are not
         compared. The caller must keep the keys of different clients apart.
         """
         for kept in reversed(self._kept):
-            if kept.raw.shape[:2] == size and self._is_same(kept, plane, params, key):
+            if kept.has(plane, params, key, size):
                 return kept
-        raw = plane.copy() if plane.shape[:2] == size else resampled(plane, size)
-        sent = (plane.shape, plane.dtype.str)
-        return KeptCleanPlate(raw, params.colorspace, params.plate_alpha, sent, key)
+        return KeptCleanPlate(plane, params, key, size, device)
 
     def keep(self, clean_plate: KeptCleanPlate) -> None:
         """Keep it, as the last used; only once its pixels are known to be whole."""
@@ -107,16 +154,6 @@ class CleanPlates:
 
     def __len__(self) -> int:
         return len(self._kept)
-
-    @staticmethod
-    def _is_same(
-        kept: KeptCleanPlate, plane: Pixels, params: RenderParams, key: Optional[str]
-    ) -> bool:
-        if (kept.colorspace, kept.plate_alpha) != (params.colorspace, params.plate_alpha):
-            return False
-        if kept.sent != (plane.shape, plane.dtype.str) or kept.key != key:
-            return False
-        return key is not None or (not kept.was_resampled and same_bits(kept.raw, plane))
 
 
 def same_bits(one: Pixels, other: Pixels) -> bool:

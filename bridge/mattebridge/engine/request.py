@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 
 from mattebridge.color import Pixels
 from mattebridge.engine.render_scale import scale_between
@@ -27,6 +27,24 @@ from mattebridge.wire.params import (
 # Float copies of plate and clean plate in both spaces and as the model sees them, the clean plate
 # as it was sent and as it was matched: measured 95 to 147 at UHD.
 ENGINE_BYTES_PER_PIXEL = 144
+
+
+@dataclass(frozen=True)
+class FrameRequest:
+    """What is wanted of a frame, and of whom.
+
+    settings: all of the card's schema. clean_plate_key: see `CleanPlates.find_or_read`.
+    """
+
+    card: ModelCard
+    params: RenderParams
+    settings: Mapping[str, Any]
+    frame: Optional[int] = None
+    clean_plate_key: Optional[str] = None
+
+    @property
+    def output_colorspace(self) -> str:
+        return self.params.output_colorspace or self.params.colorspace
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
     ModelCard --registry--> MattingModel.load(device) --> .matte(ModelInput) -> ModelOutput
 
 A model is a pure function of one frame: it is given the plate (and clean plate, hint) as
-display-encoded float32 arrays in main memory, aligned, exposure-matched, padded and without NaN,
-and gives alpha and a straight foreground of the same size. It opens no file or socket, keeps
-nothing of a frame, and knows nothing of colour spaces but `scene_linear`. It trusts its input: the
-engine has checked that every plane of `ModelCard.needs` is there and that all have one size.
+display-encoded float32 images, aligned, exposure-matched, padded and without NaN: arrays in main
+memory, or tensors on its device where it asks for them (`MattingModel.takes_tensors`). It gives
+alpha and a straight foreground of the same size. It opens no file or socket, keeps nothing of a
+frame, and knows nothing of colour spaces but `scene_linear`. It trusts its input: the engine has
+checked that every plane of `ModelCard.needs` is there and that all have one size.
 
 Rule: a card is complete without an import of the model's own module, torch or cv2, so that listing
 models is quick.
@@ -227,7 +228,7 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class ModelInput:
-    """One frame as a model sees it.
+    """One frame as a model sees it: arrays, or tensors (`MattingModel.takes_tensors`).
 
     plate, clean_plate: (H, W, 3) float32, C-contiguous, top-down, display-encoded sRGB, opaque;
     clipped to 0..1, or >= 0 and unbounded where the card has `accepts_hdr`. The clean plate is
@@ -238,7 +239,7 @@ class ModelInput:
     decides in which light `difference` mixes colours). settings: all of the card's schema. exact:
     the plain computation is wanted, even where there is a faster one.
 
-    A model must not write into any of the arrays.
+    A model must not write into any of the images.
     """
 
     plate: FloatImage
@@ -258,7 +259,7 @@ class ModelOutput:
     alpha: (H, W) float32 0..1. foreground: (H, W, 3) float32, straight, display-encoded, 0..1 (or
     unbounded with `accepts_hdr`). extra: e.g. error or refinement, (h, w) float32 of any size.
     degraded: labels of what was asked for and not reached. notes: plain values for the reply.
-    The engine may write into these arrays: a model must not keep them.
+    The images are arrays, or tensors on the model's device; a model must not write into them later.
     """
 
     alpha: FloatImage
@@ -269,9 +270,14 @@ class ModelOutput:
 
 
 class MattingModel(Protocol):
-    """One model, loaded or not. Subclass it, set `card`, write `matte`."""
+    """One model, loaded or not. Subclass it, set `card`, write `matte`.
+
+    takes_tensors: it works on torch tensors. Then all images of its `ModelInput` are tensors on the
+    device that it was loaded to, and those of its `ModelOutput` may be; else both hold arrays.
+    """
 
     card: ModelCard
+    takes_tensors: bool = False
 
     def load(self, device: str) -> None:
         """Bring the weights to `device` (`cpu`, `cuda:0`); called once before the first frame."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fakes.matting_models import Keyer, keyer_card, registry_of
 from mattebridge.color import over, srgb_decode, srgb_encode
 from mattebridge.engine.engine import Engine
-from mattebridge.engine.finish import write_map
+from mattebridge.engine.maps import spread
 from mattebridge.engine.request import FrameLimits
 from mattebridge.errors import (
     Cancelled,
@@ -152,12 +152,10 @@ def test_any_size_is_padded_to_what_the_model_takes_and_cropped_back(
 @pytest.mark.parametrize(("smooth", "mode"), [(True, "bilinear"), (False, "nearest-exact")])
 def test_a_small_map_is_spread_over_the_frame_as_published(smooth, mode):
     values = np.random.default_rng(2).random((5, 7), dtype=np.float32)
-    plane = np.empty((18, 26, 1), np.float32)
-    write_map(plane, values, (20, 28), smooth=smooth)  # the frame was padded by 2
-    spread = torch.nn.functional.interpolate(
-        torch.from_numpy(values)[None, None], (20, 28), mode=mode
-    )
-    np.testing.assert_allclose(plane[..., 0], spread[0, 0, :18, :26].numpy(), atol=1e-6)
+    small = torch.from_numpy(values)
+    found = spread(small, (18, 26), (20, 28), smooth=smooth)  # the frame was padded by 2
+    wanted = torch.nn.functional.interpolate(small[None, None], (20, 28), mode=mode)
+    torch.testing.assert_close(found, wanted[0, 0, :18, :26], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["plate", "clean_plate"])
@@ -233,10 +231,15 @@ def test_premultiplied_is_the_product_of_the_foreground_and_alpha_that_were_writ
     assert all(np.isfinite(values).all() for values in out.values())
     colour, alpha = out["foreground"].astype(np.float32), out["alpha"].astype(np.float32)
     if output_colorspace == "linear":
-        wanted = colour * alpha
+        wanted = (colour * alpha).astype(dtype)
+        assert np.array_equal(out["premultiplied"][..., :3], wanted)
     else:
+        # Measured 4e-7: the curves here are numpy's, which round a little differently. A half may
+        # fall on the other side of a step.
+        step = 1e-6 if dtype == np.float32 else 2 * HALF_STEP
         wanted = srgb_encode(srgb_decode(colour) * alpha)
-    assert np.array_equal(out["premultiplied"][..., :3], wanted.astype(dtype))
+        found = out["premultiplied"][..., :3].astype(np.float32)
+        assert np.allclose(found, wanted, rtol=step, atol=step)
     assert np.array_equal(out["premultiplied"][..., 3:], out["alpha"])
 
 
@@ -916,7 +919,7 @@ def test_the_report_names_model_and_stages_and_what_was_less_than_asked():
     assert "difference" in report.notes["model"]
 
 
-def test_a_frame_without_torch_or_cv2_never_imports_them():
+def test_a_frame_that_needs_no_cv2_never_imports_it():
     script = (
         "import sys; sys.path.insert(0, 'tests')\n"
         "import numpy as np\n"
@@ -928,7 +931,7 @@ def test_a_frame_without_torch_or_cv2_never_imports_them():
         "engine = Engine(registry=registry_of(Keyer()))\n"
         "planes = {'plate': plate, 'clean_plate': plate}\n"
         "engine.matte(planes, RenderParams('linear'), model='keyer', out=out)\n"
-        "print([m for m in ('torch', 'cv2', 'zmq', 'OpenImageIO') if m in sys.modules])\n"
+        "print([m for m in ('cv2', 'zmq', 'OpenImageIO') if m in sys.modules])\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True

@@ -1,7 +1,4 @@
-"""The engine with the model that a fresh user gets: sizes, types, spaces, and no torch anywhere."""
-
-import subprocess
-import sys
+"""The engine with the model that a fresh user gets: sizes, types, spaces."""
 
 import numpy as np
 import pytest
@@ -168,22 +165,3 @@ def test_the_clean_plates_part_of_the_alignment_is_made_once_a_shot(monkeypatch)
         matte(engine, {**planes, "plate": plate}, colorspace="srgb")
     # Of the clean plate once, of the plates each time.
     assert (looked.count(True), looked.count(False)) == (1, 3)
-
-
-def test_the_default_model_runs_in_a_process_that_never_imports_torch():
-    script = (
-        "import sys\n"
-        "sys.modules['torch'] = None\n"
-        "import numpy as np\n"
-        "from mattebridge.engine.engine import Engine\n"
-        "from mattebridge.wire.params import RenderParams\n"
-        "plate = np.random.default_rng(1).random((40, 50, 3)).astype('f4')\n"
-        "out = {'alpha': np.zeros((40, 50, 1), 'f4')}\n"
-        "planes = {'plate': plate, 'clean_plate': plate[:, ::-1]}\n"
-        "Engine().matte(planes, RenderParams('srgb'), model='default', out=out)\n"
-        "print('done')\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "done"

@@ -4,7 +4,7 @@
                                               `-- exact=True: the plain forward itself
 
 Alpha and foreground are the published ones, of plates cut at 1. The engine gives highlights their
-light back (engine/finish.py), as far as it is the subject's own.
+light back (engine/postprocess.py), as far as it is the subject's own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Callable, Optional
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,7 +27,7 @@ from mattebridge.models.background_matting.precision import check_holds, dtype_f
 from mattebridge.models.background_matting.recognise import network_from, recognise
 from mattebridge.models.background_matting.refiner import CELL
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
-from mattebridge.models.pytorch.frames import arrays_of, memory_translated, tensor_of
+from mattebridge.models.pytorch.frames import given_back, memory_translated, tensor_of
 from mattebridge.models.pytorch.graphs import Graphs
 from mattebridge.models.weights.file import WeightsRecord
 from mattebridge.models.weights.state_dict import parse_state_dict
@@ -41,6 +40,8 @@ _SMALLER = "use a smaller backbone_scale, MattingRefine instead of MattingBase, 
 
 class BackgroundMattingModel(MattingModel):
     """One checkpoint, with the settings recommended for the frame unless the request has others."""
+
+    takes_tensors = True
 
     def __init__(self, card: ModelCard, weights: Weights) -> None:
         """weights: gives the state dict; called at each load, and once more for `exact`."""
@@ -62,10 +63,6 @@ class BackgroundMattingModel(MattingModel):
         The unfolded weights are not kept: few requests are `exact`.
         """
         self._device, self._less_memory = torch.device(device), False
-        if self._device.type == "cuda":
-            # By default float32 convolutions on CUDA round their inputs to 10 bits.
-            torch.backends.cudnn.allow_tf32 = False
-            torch.backends.cudnn.deterministic = True
         self._fast = self._prepared()
 
     def use_less_memory(self, less: bool) -> bool:
@@ -105,7 +102,7 @@ class BackgroundMattingModel(MattingModel):
                 else:
                     made = matting(plate, clean_plate, look, checkpoint)
                 ran = "float32" if precision == "auto" else precision
-                return _output(made, look, {"exact": given.exact, "precision": ran})
+                return _output(made, given, look, {"exact": given.exact, "precision": ran})
 
     def _matting(self, precision: str, exact: bool) -> Matting:
         """The weights in a precision, prepared on first use; `ModelError` where they cannot be."""
@@ -210,16 +207,20 @@ def describe_state(state: Mapping[str, Tensor]) -> dict[str, str | int]:
     return found
 
 
-def _output(made: NetworkMatte, look: Optional[Look], notes: dict[str, Any]) -> ModelOutput:
+def _output(
+    made: NetworkMatte, given: ModelInput, look: Optional[Look], notes: dict[str, Any]
+) -> ModelOutput:
     cells = [] if made.cells is None else [made.cells]
-    alpha, foreground, error, *refined = arrays_of(made.alpha, made.foreground, made.error, *cells)
+    alpha, foreground, error, *refined = given_back(
+        given.plate, made.alpha, made.foreground, made.error, *cells
+    )
     extra = {"error": error}
     if look is not None and refined:
         extra["refinement"] = refined[0]
         notes |= {
             "backbone_scale": look.backbone_scale,
             "refine_mode": look.refine_mode,
-            "refined_pixels": int(refined[0].sum(dtype=np.int64)) * CELL**2,
+            "refined_pixels": int((refined[0] > 0).sum()) * CELL**2,
         }
     if made.graph is not None:
         notes["graph"] = made.graph

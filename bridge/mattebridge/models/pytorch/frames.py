@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +16,10 @@ from mattebridge.color import FloatImage
 from mattebridge.errors import OutOfMemoryError
 
 
-def tensor_of(values: NDArray[np.generic], device: torch.device) -> Tensor:
-    """float32 on the device; on the CPU it is the same memory, and must not be written to."""
+def tensor_of(values: NDArray[np.generic] | Tensor, device: torch.device) -> Tensor:
+    """float32 on the device; where it is that already, the same memory: not to be written to."""
+    if isinstance(values, Tensor):
+        return values.to(device, torch.float32)
     values = np.ascontiguousarray(values, dtype=np.float32)
     with warnings.catch_warnings():
         # torch warns of read-only memory; nothing here writes to inputs.
@@ -40,6 +43,13 @@ def arrays_of(*images: Tensor) -> list[FloatImage]:
         kept.copy_(image, non_blocking=True)
     torch.cuda.current_stream(device).synchronize()
     return [kept.numpy() for kept in here]
+
+
+def given_back(given: FloatImage | Tensor, *images: Tensor) -> list[Any]:
+    """Results as a model's input was given: float32 tensors for a tensor, arrays for an array."""
+    if isinstance(given, Tensor):
+        return [image.to(torch.float32) for image in images]
+    return list(arrays_of(*images))
 
 
 @contextmanager

@@ -1,0 +1,58 @@
+"""Steps that treat each pixel for itself, in row blocks on the CPU and at once on a GPU.
+
+    pointwise(step, image, result)     step(image[rows], result[rows]) for all rows
+
+On the CPU a chain of such steps takes longer to write and read whole-frame temporaries than to
+compute: in blocks they stay in the processor's cache (the sRGB curve of a UHD picture takes less
+than half the time). On a GPU every step is one launch, and few launches are what counts. So each
+chain of pointwise steps goes through `pointwise`, and is written once.
+
+Rule: a step must give the same values whatever rows it is given, so that results depend neither on
+the size of a block nor on the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Callable, Optional
+
+import torch
+from torch import Tensor
+
+# Values of one block for each thread: a block and its temporaries stay in a core's cache.
+_BLOCK_VALUES = 64 * 1024
+
+
+def row_blocks(image: Tensor) -> Iterator[slice]:
+    """The rows of an image (H, ...) in blocks; on a GPU all of them in one."""
+    height = image.shape[0]
+    rows = height
+    if image.device.type == "cpu":
+        values = _BLOCK_VALUES * torch.get_num_threads()
+        rows = max(1, values // max(1, image[0].numel()))
+    for top in range(0, height, rows):
+        yield slice(top, min(top + rows, height))
+
+
+def pointwise(step: Callable[..., object], image: Tensor, *others: Optional[Tensor]) -> None:
+    """Call `step` with the same rows of every image, until all rows are done; None stays None."""
+    for rows in row_blocks(image):
+        step(image[rows], *(None if other is None else other[rows] for other in others))
+
+
+def is_surely_within(values: Tensor, low: float, high: float) -> bool:
+    """Whether all values are from `low` to `high`, where that costs no wait: on a GPU False.
+
+    For steps that change nothing where this holds: the CPU skips them, a GPU does them. NaN is not
+    within anything.
+    """
+    if values.device.type != "cpu" or not values.numel():
+        return False
+    lowest, highest = values.aminmax()
+    return bool(lowest >= low) and bool(highest <= high)
+
+
+def extremes(*images: Tensor) -> list[tuple[float, float]]:
+    """The lowest and highest value of each image, NaN where it holds one; one wait for them all."""
+    found = torch.stack([value for image in images for value in image.aminmax()]).tolist()
+    return list(zip(found[::2], found[1::2]))

@@ -1,0 +1,162 @@
+"""The model's part of a frame: what it is given, its size rules, and the check of what it gives.
+
+    PreparedFrame --> ModelInput, padded --model--> ModelOutput --> cropped, finite: InferredFrame
+
+A model that works on tensors (`MattingModel.takes_tensors`) gets and gives them on the frame's
+device; any other gets and gives arrays in main memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Callable, Optional
+
+import torch
+from torch import Tensor
+
+from mattebridge.checkpoint import Checkpoint, no_checkpoint
+from mattebridge.engine.blocks import extremes
+from mattebridge.engine.clock import Clock
+from mattebridge.engine.device import array_from, picture_on
+from mattebridge.engine.picture import Picture
+from mattebridge.engine.preprocess import PreparedFrame
+from mattebridge.engine.samples import is_finite
+from mattebridge.errors import InternalError, ModelError
+from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class InferredFrame:
+    """What a model made of a frame, on the frame's device and at its size.
+
+    alpha: (H, W) float32 0..1. foreground: (H, W, 3) float32 straight, display-encoded. covered:
+    height and width of the padded frame, which the maps of `extra`, (h, w), are of.
+    foreground_range: its lowest and highest value.
+    """
+
+    alpha: Tensor
+    foreground: Tensor
+    foreground_range: tuple[float, float]
+    covered: Size
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    degraded: tuple[str, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def infer(
+    model: MattingModel,
+    prepared: PreparedFrame,
+    *,
+    checkpoint: Checkpoint = no_checkpoint,
+    clock: Optional[Clock] = None,
+) -> InferredFrame:
+    """The matte of a loaded model.
+
+    Raises `ModelError` for values that are not finite, `InternalError` for images of another size
+    than the model was given, and what the model raises.
+    """
+    clock = clock or Clock()
+    card, device = model.card, prepared.plate.pixels.device
+    height, width, _ = prepared.plate.pixels.shape
+    with clock("inputs"), torch.inference_mode():
+        given = _padded(_model_input(prepared), card)
+        if not model.takes_tensors:
+            given = _in_main_memory(given)
+    checkpoint("model")
+    with clock("model"):
+        # Not in inference mode: what a model prepares on first use is not of one frame.
+        made = model.matte(given, checkpoint)
+        with torch.inference_mode():
+            return _checked(made, card, (height, width), device)
+
+
+def _model_input(prepared: PreparedFrame) -> ModelInput:
+    request, clean_plate = prepared.request, prepared.clean_plate
+    card = request.card
+    hint: Any = prepared.mattes.get("alpha_hint")
+    outside: Any = prepared.outside
+
+    def seen(picture: Picture) -> Any:
+        return picture.display if card.accepts_hdr else picture.clipped
+
+    return ModelInput(
+        plate=seen(prepared.plate),
+        clean_plate=None if clean_plate is None else seen(clean_plate),
+        alpha_hint=hint if card.takes_alpha_hint else None,
+        outside=outside,
+        scene_linear=request.params.colorspace == "linear",
+        settings=request.settings,
+        frame=request.frame,
+        exact=request.params.exact,
+    )
+
+
+_IMAGES = ("plate", "clean_plate", "alpha_hint", "outside")
+
+
+def _padded(given: ModelInput, card: ModelCard) -> ModelInput:
+    """The input at a size that the model takes: right and bottom edges repeated."""
+    size = given.plate.shape[0], given.plate.shape[1]
+    wanted = _padded_size(size, card)
+    if wanted == size:
+        return given
+    return _with_images(given, lambda image: _grown(image, wanted))
+
+
+def _grown(image: Tensor, size: Size) -> Tensor:
+    for axis, length in enumerate(size):
+        places = torch.arange(length, device=image.device).clamp_(max=image.shape[axis] - 1)
+        image = image.index_select(axis, places)
+    return image
+
+
+def _in_main_memory(given: ModelInput) -> ModelInput:
+    return _with_images(given, array_from)
+
+
+def _with_images(given: ModelInput, change: Callable[[Any], Any]) -> ModelInput:
+    """The input with each of its images changed."""
+    images = {name: getattr(given, name) for name in _IMAGES}
+    return replace(given, **{n: change(image) for n, image in images.items() if image is not None})
+
+
+def _padded_size(size: Size, card: ModelCard) -> Size:
+    return card.size_rule.padded(size[0]), card.size_rule.padded(size[1])
+
+
+def _checked(made: ModelOutput, card: ModelCard, size: Size, device: torch.device) -> InferredFrame:
+    """The output on the device and at the size of the frame; all of it is looked at in one wait."""
+    padded = _padded_size(size, card)
+    if made.alpha.shape != padded or made.foreground.shape != (*padded, 3):
+        raise InternalError(
+            f"model '{card.name}' gave alpha {tuple(made.alpha.shape)} and foreground"
+            f" {tuple(made.foreground.shape)} for a frame of {padded}"
+        )
+    height, width = size
+    images = {
+        "alpha": _on(made.alpha, device)[:height, :width],
+        "foreground": _on(made.foreground, device)[:height, :width],
+        **{name: _on(values, device) for name, values in made.extra.items()},
+    }
+    ranges = dict(zip(images, extremes(*images.values())))
+    for name, values in ranges.items():
+        if not is_finite(values):
+            raise ModelError(
+                f"model '{card.name}' gave NaN or infinite values in its {name}"
+                " - its weights or settings do not suit this frame",
+                reason="nonfinite",
+            )
+    alpha, foreground = images.pop("alpha"), images.pop("foreground")
+    return InferredFrame(
+        alpha, foreground, ranges["foreground"], padded, images, made.degraded, made.notes
+    )
+
+
+def _on(image: Any, device: torch.device) -> Tensor:
+    """A result of a model, a tensor or an array, as float32 on the device."""
+    if isinstance(image, Tensor):
+        return image.to(device, torch.float32)
+    return picture_on(image, device)

@@ -1,0 +1,226 @@
+"""A model's alpha and foreground as the planes that were asked for.
+
+    alpha --mattes--> rounded to its plane's type --> foreground --> rounded --> premultiplied
+
+Rule: each result is computed from those before it, as they were rounded. So `premultiplied` is the
+product of the foreground and alpha that the host receives, in half as in float, and the unmix is
+exact for the alpha that the host receives. All steps are pointwise: on the CPU the frame is done in
+blocks of rows (see `blocks`), so that this takes a few megabytes whatever the size of the frame.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mattebridge.checkpoint import Checkpoint, no_checkpoint
+from mattebridge.color import HALF_MAX
+from mattebridge.engine.blocks import is_surely_within, row_blocks
+from mattebridge.engine.infer import InferredFrame
+from mattebridge.engine.light import FLOAT_MAX, decoded, encoded, unmix, unpremultiply
+from mattebridge.engine.maps import spread
+from mattebridge.engine.preprocess import PreparedFrame
+from mattebridge.errors import ModelError
+from mattebridge.wire.params import EXTRA_OUTPUTS
+
+# A highlight behind almost no alpha is mostly the set's: at alpha 0 the foreground may be as bright
+# as the plate, and more by this slope, which reaches plate / alpha, all that unmixing can give, at
+# alpha 0.1. Without it a lamp beside the subject would sparkle through noise in the alpha.
+_HIGHLIGHT_SLOPE = 90.0
+_HIGHLIGHT_MIN_ALPHA = 1e-6
+# A cancelled frame is noticed after so many blocks of rows.
+_BLOCKS_BETWEEN_CHECKPOINTS = 16
+
+
+@dataclass(frozen=True)
+class FinishedFrame:
+    """What was found while the results were made.
+
+    clamped: by output, how many values its type could not hold. write_s: the seconds that writing
+    into the targets alone took.
+    """
+
+    clamped: Mapping[str, int]
+    write_s: float
+
+
+@torch.inference_mode()
+def postprocess(
+    made: InferredFrame,
+    prepared: PreparedFrame,
+    targets: Mapping[str, Tensor],
+    *,
+    checkpoint: Checkpoint = no_checkpoint,
+) -> FinishedFrame:
+    """Fill the targets: alpha, foreground, premultiplied and the model's maps, as asked for.
+
+    targets: (H, W, C) half or float32 on the frame's device, rows may be strided (see
+    `device.targets_for`). Raises `ModelError` for a map that the model did not give.
+    """
+    finish = _Finish(made, prepared, targets)
+    finish.fill(checkpoint)
+    _fill_maps(made, prepared, targets)
+    return FinishedFrame(finish.counts(), finish.write_s)
+
+
+def _fill_maps(made: InferredFrame, prepared: PreparedFrame, targets: Mapping[str, Tensor]) -> None:
+    for role in EXTRA_OUTPUTS:
+        if role not in targets:
+            continue
+        if role not in made.extra:
+            raise ModelError(
+                f"model '{prepared.request.card.name}' gives no {role} map with these settings"
+                f" - leave '{role}' out of the outputs",
+                reason="output",
+            )
+        height, width = targets[role].shape[:2]
+        whole = spread(made.extra[role], (height, width), made.covered, smooth=role == "error")
+        targets[role][..., 0].copy_(whole)
+
+
+@dataclass
+class _Finish:
+    """The results of one frame, block by block of rows."""
+
+    made: InferredFrame
+    prepared: PreparedFrame
+    targets: Mapping[str, Tensor]
+    write_s: float = 0.0
+    beyond: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    def fill(self, checkpoint: Checkpoint) -> None:
+        height = self.made.alpha.shape[0]
+        for number, rows in enumerate(row_blocks(self.made.foreground)):
+            if number % _BLOCKS_BETWEEN_CHECKPOINTS == 0:
+                checkpoint("finish", rows.start, height)
+            results = self._results(rows)
+            start = time.perf_counter()
+            for role, values in results.items():
+                self.targets[role][rows].copy_(values)
+            self.write_s += time.perf_counter() - start
+
+    def counts(self) -> dict[str, int]:
+        """How many values were clamped, by output; one wait for all of them."""
+        if not self.beyond:
+            return {}
+        sums = torch.stack([torch.stack(counts).sum() for counts in self.beyond.values()])
+        return {role: count for role, count in zip(self.beyond, sums.tolist()) if count}
+
+    def _results(self, rows: slice) -> dict[str, Tensor]:
+        """The results of a block that have a target, each within the range of its type."""
+        alpha = _rounded(self._alpha(rows)[..., None], self._type_of("alpha"))
+        results = {"alpha": alpha}
+        if "foreground" in self.targets or "premultiplied" in self.targets:
+            dtype = self._type_of("foreground")
+            colour = self._clamped("foreground", self._colour(rows, alpha), dtype)
+            results["foreground"] = colour = _rounded(colour, dtype)
+        if "premultiplied" in self.targets:
+            dtype = self.targets["premultiplied"].dtype
+            product = self._clamped("premultiplied", self._product(colour, alpha), dtype)
+            results["premultiplied"] = torch.cat([product, alpha], 2)
+        return {role: values for role, values in results.items() if role in self.targets}
+
+    # --- alpha ------------------------------------------------------------------------------------
+
+    def _alpha(self, rows: slice) -> Tensor:
+        """Alpha with the artist's mattes applied: core makes it 1, garbage makes it 0.
+
+        Soft mattes: `1 - (1 - alpha) * (1 - core)`, then times `1 - garbage`, so that garbage wins
+        where both are set.
+        """
+        alpha, mattes = self.made.alpha[rows], self.prepared.mattes
+        if "core_matte" in mattes:
+            core = mattes["core_matte"][rows]
+            # Rounding may leave the sum just off 1 where the core is 1.
+            alpha = torch.where(core >= 1, 1.0, alpha + (1 - alpha) * core)
+        if "garbage_matte" in mattes:
+            alpha = alpha * (1 - mattes["garbage_matte"][rows])
+        return alpha.clamp(0, 1)
+
+    # --- colour -----------------------------------------------------------------------------------
+
+    def _colour(self, rows: slice, alpha: Tensor) -> Tensor:
+        """The straight foreground of a block in the output's colour space, not yet rounded."""
+        space, source = self._space, self.prepared.request.params.foreground
+        plate, clean_plate = self.prepared.plate, self.prepared.clean_plate
+        if source == "plate":
+            return plate.in_space(space)[rows]
+        if source == "unmix":
+            assert clean_plate is not None
+            light = unmix(plate.linear[rows], clean_plate.linear[rows], alpha)
+            straight = unpremultiply(light, alpha)
+            return straight if space == "linear" else encoded(straight)
+        display = self._model_colour(rows, alpha)
+        return decoded(display) if space == "linear" else display
+
+    @property
+    def _space(self) -> str:
+        return self.prepared.request.output_colorspace
+
+    def _model_colour(self, rows: slice, alpha: Tensor) -> Tensor:
+        """The model's foreground with the plate's highlights, display-encoded.
+
+        Where a core matte makes alpha 1, all light is the subject's, whatever the model found:
+        there the plate itself is the foreground.
+        """
+        colour = self.made.foreground[rows]
+        if not self.prepared.request.card.keeps_highlights:
+            lowest, highest = self.made.foreground_range
+            if lowest < 0 or highest > 1:
+                colour = colour.clamp(0, 1)
+            colour = self._with_highlights(colour, rows, alpha)
+        if "core_matte" in self.prepared.mattes:
+            core = self.prepared.mattes["core_matte"][rows][..., None]
+            whole = self.prepared.plate.encoded[rows]
+            mixed = torch.where(core < 1, colour + core * (whole - colour), whole)
+            colour = torch.where(core > 0, mixed, colour)
+        return colour
+
+    def _with_highlights(self, colour: Tensor, rows: slice, alpha: Tensor) -> Tensor:
+        """Add back what the clipped plate lacked, as far as the clean plate does not explain it."""
+        plate, clean_plate = self.prepared.plate, self.prepared.clean_plate
+        if not plate.has_highlights or is_surely_within(plate.display[rows], 0, 1):
+            return colour
+        bright = (plate.display[rows] > 1).any(2, keepdim=True)
+        light = plate.linear[rows]
+        if clean_plate is not None:
+            own = light - (1 - alpha) * clean_plate.linear[rows]
+            own /= alpha.clamp(min=_HIGHLIGHT_MIN_ALPHA)
+            light = torch.minimum(own, light * (1 + _HIGHLIGHT_SLOPE * alpha))
+            light.clamp_(max=FLOAT_MAX)
+        excess = encoded(light).sub_(1).clamp_(min=0)
+        return colour + excess * bright
+
+    def _product(self, colour: Tensor, alpha: Tensor) -> Tensor:
+        """Foreground x alpha in linear light, then encoded where the output is.
+
+        With `premultiply` display, colours are multiplied as they are encoded.
+        """
+        if self._space == "linear" or self.prepared.request.params.premultiply == "display":
+            return colour * alpha
+        # Finite, so that it is 0 and not NaN where alpha is 0.
+        return encoded(decoded(colour).clamp_(max=FLOAT_MAX).mul_(alpha))
+
+    # --- types ------------------------------------------------------------------------------------
+
+    def _type_of(self, role: str) -> torch.dtype:
+        """The type that a result is rounded to: of its plane, else of the product made of it."""
+        plane = self.targets.get(role, self.targets.get("premultiplied"))
+        return torch.float32 if plane is None else plane.dtype
+
+    def _clamped(self, role: str, values: Tensor, dtype: torch.dtype) -> Tensor:
+        """Values within what `dtype` can hold; those that were beyond it are counted."""
+        limit = HALF_MAX if dtype == torch.float16 else FLOAT_MAX
+        if is_surely_within(values, -limit, limit):
+            return values
+        self.beyond.setdefault(role, []).append(torch.count_nonzero(values.abs() > limit))
+        return values.clamp(-limit, limit)
+
+
+def _rounded(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """The values as a plane of this type stores them, in float32 for what is computed from them."""
+    return values if dtype == torch.float32 else values.to(dtype).to(torch.float32)

@@ -1,0 +1,214 @@
+"""The planes of a request as pictures on the frame's device: private, finite, straight, aligned.
+
+    planes --read--> float32 --[checkpoint]--> finite --> straight --> clean plate fitted
+             (clean plate: the kept one with the same pixels, or read like the plate)
+
+Rule: the planes belong to the host and may change at any time. They are read once, into private
+memory, and never again. Nothing is concluded from their values before the checkpoint has confirmed
+that they were not written to meanwhile.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Optional
+
+import torch
+from torch import Tensor
+
+from mattebridge.checkpoint import Checkpoint, no_checkpoint
+from mattebridge.color import Pixels
+from mattebridge.engine.align import matched_clean_plate
+from mattebridge.engine.blocks import extremes
+from mattebridge.engine.clean_plates import CleanPlates, KeptCleanPlate
+from mattebridge.engine.clock import Clock
+from mattebridge.engine.device import raw_of
+from mattebridge.engine.picture import Picture
+from mattebridge.engine.request import FrameRequest
+from mattebridge.engine.samples import (
+    is_finite,
+    made_finite,
+    negatives,
+    picture_of,
+    plane_of,
+    straight,
+)
+from mattebridge.errors import NonFiniteError
+from mattebridge.wire.params import MATTE_ROLES, RenderParams
+
+# Rows (or columns) at which two pictures are compared before they are compared whole.
+LOOKED_AT = 32
+
+
+@dataclass(frozen=True)
+class PreparedFrame:
+    """One frame on its device, ready for its model.
+
+    plate, clean_plate: finite and straight; the clean plate as fitted to the plate, None without
+    one. outside: (H, W) bool, where the clean plate does not cover the plate, or None. mattes:
+    alpha_hint, garbage_matte, core_matte, as far as they were sent, (H, W) float32 0..1. notes: for
+    the reply. degraded: labels of what was asked for and not reached.
+    """
+
+    request: FrameRequest
+    plate: Picture
+    clean_plate: Optional[Picture]
+    outside: Optional[Tensor]
+    mattes: Mapping[str, Tensor]
+    notes: Mapping[str, Any]
+    degraded: tuple[str, ...] = ()
+
+
+@torch.inference_mode()
+def preprocess(
+    planes: Mapping[str, Pixels],
+    request: FrameRequest,
+    device: torch.device,
+    clean_plates: CleanPlates,
+    *,
+    checkpoint: Checkpoint = no_checkpoint,
+    clock: Optional[Clock] = None,
+) -> PreparedFrame:
+    """The frame of a request that `check_request` has accepted, on its device.
+
+    planes: see `Engine.matte`. `checkpoint("inputs")` is called once every plane has been read.
+    Raises `NonFiniteError` with the counts under the policy `error`; under `zero` NaN and
+    infinities become 0 and are counted in the notes.
+    """
+    clock = clock or Clock()
+    with clock("inputs"):
+        read = _read(planes, request, device, clean_plates)
+        checkpoint("inputs")
+        if read.clean_plate is not None:
+            clean_plates.keep(read.clean_plate)
+        frame = _prepared(read, request)
+    with clock("align"):
+        subject = _subject(frame.mattes)
+        matched = matched_clean_plate(frame.plate, read.clean_plate, subject, request, checkpoint)
+    return replace(
+        frame,
+        clean_plate=matched.picture,
+        outside=matched.outside,
+        notes={**frame.notes, **matched.notes},
+        degraded=matched.degraded,
+    )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """The planes of a request as they were read, their values not checked yet.
+
+    images: plate (H, W, 3), and (H, W): plate_alpha, where it counts, and the mattes. ranges: the
+    lowest and highest value of each.
+    """
+
+    images: Mapping[str, Tensor]
+    clean_plate: Optional[KeptCleanPlate]
+    ranges: Mapping[str, tuple[float, float]]
+
+
+def _read(
+    planes: Mapping[str, Pixels],
+    request: FrameRequest,
+    device: torch.device,
+    clean_plates: CleanPlates,
+) -> _Read:
+    """Read every plane once; integers become fractions of their maximum."""
+    params, kept = request.params, None
+    if "clean_plate" in planes:
+        size = planes["plate"].shape[:2]
+        kept = clean_plates.find_or_read(
+            planes["clean_plate"], params, request.clean_plate_key, size, device
+        )
+    raw = raw_of(planes["plate"], device)
+    images = {"plate": picture_of(raw)}
+    if raw.shape[2] == 4 and params.plate_alpha != "opaque":
+        images["plate_alpha"] = plane_of(raw, 3)
+    for role in MATTE_ROLES:
+        if role in planes:
+            images[role] = plane_of(raw_of(planes[role], device), 0)
+    # Waits for the device: behind it, everything has been read.
+    ranges = dict(zip(images, extremes(*images.values())))
+    return _Read(images, kept, ranges)
+
+
+def _prepared(read: _Read, request: FrameRequest) -> PreparedFrame:
+    """Finite and straight, in place; the clean plate is not fitted yet."""
+    params, kept = request.params, read.clean_plate
+    roles = [role for role in MATTE_ROLES if role in read.images]
+    counts = {"plate": _made_finite(read, "plate") + _made_finite(read, "plate_alpha")}
+    if kept is not None:
+        counts["clean_plate"] = kept.nonfinite_values
+    counts.update((role, _made_finite(read, role)) for role in roles)
+    _check_finite(counts, params.nonfinite)
+    plate = _plate(read, params)
+    mattes = {role: read.images[role].clamp_(0, 1) for role in roles}
+    below = {"plate": negatives(plate.pixels, plate.lowest)}
+    if kept is not None:
+        below["clean_plate"] = kept.negative_values
+    notes = _counts(nonfinite=counts, negative=below)
+    if kept is not None and kept.was_resampled:
+        height, width = kept.sent[0][:2]
+        notes["clean_plate_resampled_from"] = [width, height]
+    if kept is not None and _are_equal(plate, kept.picture):
+        notes["clean_plate_is_the_plate"] = True
+    return PreparedFrame(request, plate, None, None, mattes, notes)
+
+
+def _made_finite(read: _Read, name: str) -> int:
+    """Set NaN and infinities of an image to 0 in place; how many there were."""
+    if name not in read.images or is_finite(read.ranges[name]):
+        return 0
+    return made_finite(read.images[name])
+
+
+def _check_finite(counts: Mapping[str, int], policy: str) -> None:
+    total = sum(counts.values())
+    if total and policy == "error":
+        found = ", ".join(f"{role} {count}" for role, count in counts.items() if count)
+        raise NonFiniteError(
+            f"{total} values are NaN or infinite ({found}) - repair them upstream, or set"
+            " nonfinite to 'zero'",
+            count=total,
+            planes={role: count for role, count in counts.items() if count},
+        )
+
+
+def _plate(read: _Read, params: RenderParams) -> Picture:
+    """The plate, straight; its range is looked for again where it may have changed."""
+    plate, alpha = read.images["plate"], read.images.get("plate_alpha")
+    straight(plate, alpha, params.plate_alpha, params.colorspace)
+    if is_finite(read.ranges["plate"]) and params.plate_alpha != "premultiplied":
+        return Picture(plate, params.colorspace, *read.ranges["plate"])
+    return Picture.of(plate, params.colorspace)
+
+
+def _are_equal(plate: Picture, clean_plate: Picture) -> bool:
+    """Whether both are the same picture; their ranges and a few pixels nearly always show that
+    they are not."""
+    if (plate.colorspace, plate.lowest, plate.highest) != (
+        clean_plate.colorspace,
+        clean_plate.lowest,
+        clean_plate.highest,
+    ):
+        return False
+    step = max(1, min(plate.pixels.shape[:2]) // LOOKED_AT)
+    few = (slice(None, None, step), slice(None, None, step))
+    return all(torch.equal(plate.pixels[part], clean_plate.pixels[part]) for part in (few, ...))
+
+
+def _subject(mattes: Mapping[str, Tensor]) -> Optional[Tensor]:
+    """Where the hint or the core matte show the subject, (H, W) 0..1; None without either."""
+    shown = [mattes[role] for role in ("alpha_hint", "core_matte") if role in mattes]
+    return functools.reduce(torch.maximum, shown) if shown else None
+
+
+def _counts(**by_name: Mapping[str, int]) -> dict[str, Any]:
+    """The counts that are not 0, as notes."""
+    found = {
+        name: {role: count for role, count in counts.items() if count}
+        for name, counts in by_name.items()
+    }
+    return {name: counts for name, counts in found.items() if counts}

@@ -1,0 +1,78 @@
+"""The samples of a raw plane as float32 values that can be computed with: finite and straight.
+
+Everything here is pointwise: see `blocks`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from mattebridge.engine.blocks import pointwise
+from mattebridge.engine.light import FLOAT_MAX, decoded, divisor, encoded, is_partial
+
+# What the samples of whole numbers are fractions of.
+_MAXIMUM = {torch.uint8: 255.0, torch.uint16: 65535.0}
+
+
+def picture_of(raw: Tensor) -> Tensor:
+    """The colours of a plane (H, W, 3|4) in any sample type: (H, W, 3) float32 in new memory."""
+    out = torch.empty((*raw.shape[:2], 3), dtype=torch.float32, device=raw.device)
+    pointwise(lambda source, target: target.copy_(_floats(source)[..., :3]), raw, out)
+    return out
+
+
+def plane_of(raw: Tensor, channel: int) -> Tensor:
+    """One channel of a plane: (H, W) float32 in new memory."""
+    out = torch.empty(raw.shape[:2], dtype=torch.float32, device=raw.device)
+    pointwise(lambda source, target: target.copy_(_floats(source)), raw[..., channel], out)
+    return out
+
+
+def _floats(samples: Tensor) -> Tensor:
+    """float32 values; whole numbers are fractions of their maximum."""
+    values = samples.to(torch.float32)
+    maximum = _MAXIMUM.get(samples.dtype)
+    return values if maximum is None else values.div_(maximum)
+
+
+def is_finite(values: tuple[float, float]) -> bool:
+    """Whether the lowest and highest value of an image say that all of it is finite."""
+    return all(map(math.isfinite, values))
+
+
+def made_finite(values: Tensor) -> int:
+    """Set NaN and infinities to 0 in place; how many there were."""
+    count = int(values.numel() - torch.count_nonzero(torch.isfinite(values)))
+    pointwise(lambda part: part.nan_to_num_(0.0, 0.0, 0.0), values)
+    return count
+
+
+def negatives(values: Tensor, lowest: float) -> int:
+    """How many values are below 0."""
+    return int(torch.count_nonzero(values < 0)) if lowest < 0 else 0
+
+
+def straight(rgb: Tensor, alpha: Optional[Tensor], plate_alpha: str, colorspace: str) -> Tensor:
+    """Colour divided by its alpha in linear light, in place, where there is an edge.
+
+    rgb: (H, W, 3), alpha: (H, W), or None where it does not count; both finite.
+    """
+    if alpha is not None and plate_alpha == "premultiplied":
+        step = _straighten_light if colorspace == "linear" else _straighten_encoded
+        pointwise(step, rgb, alpha[..., None])
+    return rgb
+
+
+def _straighten_light(rgb: Tensor, alpha: Tensor) -> None:
+    rgb.div_(divisor(alpha)).clamp_(-FLOAT_MAX, FLOAT_MAX)
+
+
+def _straighten_encoded(rgb: Tensor, alpha: Tensor) -> None:
+    light = decoded(rgb)
+    _straighten_light(light, alpha)
+    # Elsewhere the colours keep their bits.
+    rgb.copy_(torch.where(is_partial(alpha), encoded(light), rgb))
