@@ -27,9 +27,6 @@ class Releases:
         self._replies = replies
         self._open: list[tuple[Request, list[tuple[WorkerProcess, int]]]] = []
 
-    def __len__(self) -> int:
-        return len(self._open)
-
     def add(self, request: Request, workers: Sequence[WorkerProcess]) -> None:
         """Let these workers end, and reply once they have."""
         running = [(worker, worker.pid) for worker in workers if worker.pid]
