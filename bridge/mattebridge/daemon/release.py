@@ -36,7 +36,7 @@ class Releases:
         self.tick()
 
     def drop(self, lease: Lease) -> None:
-        """A lease has ended: nobody is to be told."""
+        """A lease has ended: its releases get no reply."""
         for request, _running in [entry for entry in self._open if entry[0].lease is lease]:
             request.answered = True
 
