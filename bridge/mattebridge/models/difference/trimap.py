@@ -43,6 +43,8 @@ INWARDS, OUTWARDS = 1.2, 0.6
 LEAST_INWARDS_PX, LEAST_OUTWARDS_PX = 4.0, 4.0
 # A pixel that is not clearly subject by itself is certain only this many bands inside the core.
 DEEP_BANDS, CLEAR = 2.0, 1.3
+# Around a pixel that shows the set unchanged: what covers the rest of a gap and its soft edge.
+GAP_EDGE_PX = 3
 # Doubtful pixels outside the core stay unknown up to this many bands.
 FAR_BANDS = 3.0
 # An alpha hint: inside it likeness to the set counts this much; farther outside it than this share
@@ -89,6 +91,8 @@ def make_trimap(
     closed = cv2.morphologyEx(clear.astype(np.uint8), cv2.MORPH_CLOSE, disc(2))
     subject = cv2.distanceTransform(closed, cv2.DIST_L2, 5) > inwards
     subject &= cv2.dilate(evidence.through.astype(np.uint8), disc(2)) == 0
+    # Between strands the set shows: whatever surrounds it, it is for the mixtures to tell.
+    subject &= cv2.dilate(evidence.same.astype(np.uint8), disc(GAP_EDGE_PX)) == 0
     away = cv2.distanceTransform(1 - core, cv2.DIST_L2, 5)
     if not core.any():
         away[:] = np.inf
