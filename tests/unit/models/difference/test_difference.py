@@ -296,6 +296,25 @@ def test_the_same_frame_gives_the_same_pixels_on_any_number_of_threads(model, th
         assert np.array_equal(results[0].foreground, other.foreground)
 
 
+def test_the_same_frame_gives_the_same_pixels_wherever_its_arrays_lie_in_memory(model):
+    rng = np.random.default_rng(2)
+    clean_plate = rng.uniform(0.3, 0.5, (96, 128, 3)).astype(np.float32)
+    plate = clean_plate.copy()
+    plate[30:80, 30:90] = RED
+    results, kept = [], []
+    for offset in (0, 1, 2, 3, 5):
+        kept.append(np.empty(1000 + 37 * offset, np.float32))
+        moved = []
+        for picture in (plate, clean_plate):
+            buffer = np.empty(picture.size + 16, np.float32)
+            at = buffer[offset : offset + picture.size].reshape(picture.shape)
+            at[:] = picture
+            moved.append(at)
+        results.append(matte(model, *moved).alpha)
+    for other in results[1:]:
+        assert np.array_equal(results[0], other)
+
+
 def test_the_inputs_are_not_written_into(model):
     clean_plate = textured()
     plate = over(disc(), RED, clean_plate)
