@@ -1,7 +1,8 @@
 """`twoplate` as a model of the engine: one frame, plate and clean plate, perhaps a hint.
 
     `difference` --> coarse net, whole frame --> refiner, in the tiles where something is unsure
-                 --> alpha without the plate's grain --> light above white, which it does not see
+                 --> strands of the keyer --> alpha without the plate's grain
+                 --> light above white, which it does not see --> no islands
 
 With `exact` the whole frame is refined, as one.
 """
@@ -20,6 +21,7 @@ from mattebridge.checkpoint import Checkpoint
 from mattebridge.color import FloatImage
 from mattebridge.errors import ModelError
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
+from mattebridge.models.difference.islands import without_islands
 from mattebridge.models.difference.keyer import keyed, pixel_noise
 from mattebridge.models.pytorch.fold import folded
 from mattebridge.models.pytorch.frames import array_of, memory_translated, tensor_of
@@ -37,6 +39,7 @@ from mattebridge.models.twoplate.network import (
     inputs_of,
     padded,
 )
+from mattebridge.models.twoplate.strands import with_strands
 from mattebridge.models.twoplate.tiles import refined_in_tiles, small_inputs_by_rows
 from mattebridge.models.weights.file import WeightsRecord, digest_of, read_whole
 from mattebridge.models.weights.state_dict import load_strictly, parse_state_dict
@@ -107,11 +110,13 @@ class TwoPlateModel(MattingModel):
                 made, share = refined_in_tiles(self._network, grown, change, factor, checkpoint)
             made = NetworkMatte(*(plane[:, :, :height, :width] for plane in made))
             checkpoint("finish")
+            made = with_strands(made, grown, factor)
             noise = grain_of(given, array_of(made.alpha[0, 0]))
             made = without_grain(made, grown.clean_plate, noise)
             alpha = array_of(made.alpha[0, 0])
             foreground = array_of(made.foreground[0].permute(1, 2, 0))
         with_highlights(given, alpha, foreground, first)
+        without_islands(alpha, given)
         notes = {
             **first.notes,
             "alpha_hint_used": given.alpha_hint is not None,
