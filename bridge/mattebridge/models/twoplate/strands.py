@@ -27,8 +27,9 @@ def with_strands(matte: NetworkMatte, given: Inputs, factor: int) -> NetworkMatt
     given: of that size at least. factor: the coarse net's; a neighbourhood is three of its pixels.
     """
     height, width = matte.alpha.shape[2:]
-    keyed, clean_plate = (
-        plane[:, :, :height, :width] for plane in (given.keyed_alpha, given.clean_plate)
+    keyed, clean_plate, plate = (
+        plane[:, :, :height, :width]
+        for plane in (given.keyed_alpha, given.clean_plate, given.plate)
     )
     shared = (2 * _mean_around(is_unsure(keyed).float(), factor)).clamp_max(1)
     shared = shared * is_unsure(matte.alpha)
@@ -37,7 +38,8 @@ def with_strands(matte: NetworkMatte, given: Inputs, factor: int) -> NetworkMatt
     # What is taken from alpha is added to the colour: the pixel in front of the set stays the same.
     lacking = pull(alpha) * (matte.alpha - alpha)
     foreground = (matte.foreground + lacking * (matte.foreground - clean_plate)).clamp(0, 1)
-    return NetworkMatte(matte.logit, alpha, foreground)
+    became_opaque = (alpha >= 1) & (matte.alpha < 1)
+    return NetworkMatte(matte.logit, alpha, plate.where(became_opaque, foreground))
 
 
 def _scaled(alpha: Tensor, mean: Tensor, wanted: Tensor) -> Tensor:
