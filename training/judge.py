@@ -23,6 +23,7 @@ from mattebridge.models.twoplate.network import (
     factor_for,
     inputs_of,
 )
+from mattebridge.models.twoplate.strands import with_strands
 from mattebridge_sample.composites import Composite
 from mattebridge_sample.composites.shoot import BLENDS, KINDS
 from training import validation
@@ -161,6 +162,7 @@ def alpha_of(network: TwoPlate, one: Prepared) -> Any:
     factor = factor_for(*one.frame.plate.shape[:2])
     _, matte = network(given, factor)
     matte = clamped(NetworkMatte(*(plane.float() for plane in matte)))
+    matte = with_strands(matte, given, factor)
     noise = grain_of(
         _given(one.frame, one.clean_plate, one.outside), matte.alpha[0, 0].cpu().numpy()
     )

@@ -25,11 +25,11 @@ def results(keyer_results) -> list[Result]:
 # Measured, with a fifth to spare. Rounding (one thread and SSE4.2 against two threads and AVX2)
 # moved the error of each drift frame by less than 0.03.
 LARGEST_BY_KIND = {
-    "clean": 22.0,
+    "clean": 19.5,
     "shadow": 92.0,
-    "drift": 50.0,
-    "similar": 65.0,
-    "noisy": 69.0,
+    "drift": 47.0,
+    "similar": 63.5,
+    "noisy": 65.0,
     "motion": 23.0,
 }
 LARGEST_FOREGROUND = 7.4

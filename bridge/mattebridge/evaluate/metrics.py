@@ -12,6 +12,7 @@ Definitions: Rhemann et al., "A perceptually motivated online benchmark for imag
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mattebridge.color import FloatImage, Pixels
+
+# Left, top, right, bottom.
+Box = tuple[int, int, int, int]
 
 GRADIENT_SIGMA_PX = 1.4
 # The radius of the Gaussian, in sigmas.
@@ -31,6 +35,8 @@ CONNECTIVITY_SLACK = 0.15
 BAND = (0.01, 0.99)
 # Foreground colours are compared where the true alpha is over this.
 LEAST_ALPHA = 0.02
+# An island is a region above this that is not the largest one.
+ISLAND_ALPHA = 0.1
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class Figures:
 
     sad: /1000. mad, mse: e-3. gradient, connectivity: /1000. band: MAD e-3 in the unknown region.
     foreground: mean square e-3 where the true alpha is over 0.02. premultiplied: mean absolute e-3.
+    soft_premultiplied: the same in the unknown region alone.
     """
 
     sad: float
@@ -49,6 +56,7 @@ class Figures:
     band: float
     foreground: float | None = None
     premultiplied: float | None = None
+    soft_premultiplied: float | None = None
 
     def as_dict(self) -> dict[str, float | None]:
         """The figures by name, in order."""
@@ -65,9 +73,9 @@ def measure(
     colour: dict[str, float] = {}
     if foreground is not None and true_foreground is not None:
         colour["foreground"] = foreground_mse(foreground, true_foreground, true_alpha)
-        colour["premultiplied"] = premultiplied_error(
-            alpha, foreground, true_alpha, true_foreground
-        )
+        pair = (alpha, foreground, true_alpha, true_foreground)
+        colour["premultiplied"] = premultiplied_error(*pair)
+        colour["soft_premultiplied"] = soft_premultiplied_error(*pair)
     return Figures(
         sad=sad(alpha, true_alpha),
         mad=mad(alpha, true_alpha),
@@ -105,11 +113,15 @@ def mse(alpha: Pixels, true_alpha: Pixels) -> float:
 
 def band_error(alpha: Pixels, true_alpha: Pixels) -> float:
     """Mean absolute difference where the true alpha is between 0 and 1, e-3; 0 if it never is."""
-    truth = _plane(true_alpha)
-    band = (truth > BAND[0]) & (truth < BAND[1])
+    band = _band(true_alpha)
     if not band.any():
         return 0.0
     return float(np.abs(_difference(alpha, true_alpha))[band].mean() * 1000)
+
+
+def _band(true_alpha: Pixels) -> NDArray[np.bool_]:
+    truth = _plane(true_alpha)
+    return np.asarray((truth > BAND[0]) & (truth < BAND[1]))
 
 
 def gradient_error(alpha: Pixels, true_alpha: Pixels) -> float:
@@ -173,9 +185,57 @@ def premultiplied_error(
     alpha: Pixels, foreground: Pixels, true_alpha: Pixels, true_foreground: Pixels
 ) -> float:
     """Mean absolute difference of foreground * alpha, e-3: what a comp shows."""
+    away = _premultiplied_difference(alpha, foreground, true_alpha, true_foreground)
+    return float(away.mean() * 1000)
+
+
+def soft_premultiplied_error(
+    alpha: Pixels, foreground: Pixels, true_alpha: Pixels, true_foreground: Pixels
+) -> float:
+    """The same where the true alpha is between 0 and 1: the fringe. 0 if it never is."""
+    band = _band(true_alpha)
+    if not band.any():
+        return 0.0
+    away = _premultiplied_difference(alpha, foreground, true_alpha, true_foreground)
+    return float(away[band].mean() * 1000)
+
+
+def _premultiplied_difference(
+    alpha: Pixels, foreground: Pixels, true_alpha: Pixels, true_foreground: Pixels
+) -> Pixels:
     found = foreground * _plane(alpha)[..., None]
     truth = true_foreground * _plane(true_alpha)[..., None]
-    return float(np.abs(found - truth).mean() * 1000)
+    return np.abs(found - truth).mean(axis=2)
+
+
+# --- without a true alpha, and over time ----------------------------------------------------------
+
+
+def islands(alpha: Pixels) -> int:
+    """How many 8-connected regions of alpha over 0.1 there are apart from the largest."""
+    over = (_plane(alpha) > ISLAND_ALPHA).astype(np.uint8)
+    return max(cv2.connectedComponents(over, connectivity=8)[0] - 2, 0)
+
+
+def mean_in_boxes(alpha: Pixels, boxes: Sequence[Box]) -> float:
+    """Mean alpha in the boxes taken together, e-3; each is (x0, y0, x1, y1), ends left out."""
+    inside = np.zeros(alpha.shape[:2], bool)
+    for left, top, right, bottom in boxes:
+        inside[top:bottom, left:right] = True
+    return float(_plane(alpha)[inside].mean() * 1000)
+
+
+def temporal_error(alpha: Pixels, before: Pixels, true_alpha: Pixels, true_before: Pixels) -> float:
+    """dtSSD of two consecutive frames, e-3: how far alpha changes otherwise than the true one.
+
+    Root mean square, over the frame, of the change of alpha less the change of the true alpha.
+    Method: Erofeev et al., "Perceptually motivated benchmark for video matting", BMVC 2015.
+    """
+    away = _difference(alpha, true_alpha) - _difference(before, true_before)
+    return float(np.sqrt((away**2).mean()) * 1000)
+
+
+# --- to compare with ------------------------------------------------------------------------------
 
 
 def difference_key(plate: Pixels, clean_plate: Pixels) -> FloatImage:

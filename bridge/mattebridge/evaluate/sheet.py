@@ -58,9 +58,10 @@ def evaluation_sheet(
 
 def _bars(title: str, judged: Mapping[str, Sequence[Judged]], width: int) -> Picture:
     """Mean absolute error of alpha by kind, a bar for each model."""
-    kinds = list(groups(next(iter(judged.values()))))
-    means = {m: {k: mean_of(g).mad for k, g in groups(j).items()} for m, j in judged.items()}
-    largest = max(max(by_kind.values()) for by_kind in means.values()) or 1.0
+    means = {model: _means(frames) for model, frames in judged.items()}
+    kinds = list(next(iter(means.values())))
+    largest = max((mean for by_kind in means.values() for mean in by_kind.values()), default=1.0)
+    largest = largest or 1.0
     tall = len(judged) * BAR_PX + GAP_PX
     sheet = blank(2 * HEAD_PX + len(kinds) * tall + GAP_PX, width)
     write_text(sheet, title, (GAP_PX, HEAD_PX - 12), 0.62, INK)
@@ -79,6 +80,12 @@ def _bars(title: str, judged: Mapping[str, Sequence[Judged]], width: int) -> Pic
             sheet[y + 1 : y + BAR_PX - 1, LABEL_PX:end] = _colour(number)
             write_text(sheet, f"{by_kind[kind]:.1f}", (end + 6, y + BAR_PX - 3), 0.4, FAINT)
     return sheet
+
+
+def _means(judged: Sequence[Judged]) -> dict[str, float]:
+    """Mean absolute error of alpha by kind, of kinds with a true alpha."""
+    means = {kind: mean_of(group) for kind, group in groups(judged).items()}
+    return {kind: figures.mad for kind, figures in means.items() if figures is not None}
 
 
 def _colour(number: int) -> Ink:

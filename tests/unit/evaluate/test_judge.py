@@ -13,12 +13,13 @@ from mattebridge import cli
 from mattebridge.color import srgb_decode
 from mattebridge.engine.engine import Engine
 from mattebridge.evaluate import metrics
-from mattebridge.evaluate.judge import change_where_still
+from mattebridge.evaluate.judge import COLUMNS, DisplayMatte, change_where_still, judge
 from mattebridge.evaluate.truth import find_set, read
 from mattebridge.image_io import Encoding, read_frame, write_frame
 from mattebridge.wire.params import RenderParams
 
 HEIGHT, WIDTH = 64, 96
+COLUMN_NAMES = [name for name, _ in COLUMNS]
 
 
 def picture(left: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -108,7 +109,7 @@ def test_the_table_has_a_line_for_every_kind_and_the_means(stills, capsys):
         "all (3",
         "all but similar (2",
     ]
-    assert all(len(line.split(")")[1].split()) == 7 for line in lines[1:])
+    assert all(len(line.split(")")[1].split()) == 9 for line in lines[1:])
 
 
 def test_a_shot_is_found_and_its_change_where_nothing_moves_is_told(shot, capsys):
@@ -117,6 +118,102 @@ def test_a_shot_is_found_and_its_change_where_nothing_moves_is_told(shot, capsys
     assert status == 0
     assert "shot (3)" in out
     assert "from frame to frame where nothing moves" in out
+    assert "dtSSD" in out
+    assert "times" not in out  # the default here is `difference` itself
+
+
+def test_the_dtssd_of_a_shot_is_compared_with_that_of_difference(shot, capsys, monkeypatch):
+    made = picture(30)[2]
+
+    def still(engine, model, frame):
+        alpha = made if model == "twoplate" else frame.alpha
+        return DisplayMatte(np.float32(alpha), np.zeros((HEIGHT, WIDTH, 3), np.float32))
+
+    monkeypatch.setattr("mattebridge.evaluate.judge.matte", still)
+    _, out, _ = evaluate(capsys, "--set", shot, "--model", "twoplate", "--json")
+    rows = json.loads(out)
+    assert list(rows) == ["twoplate"]
+    # The square moves by a pixel: of each of 40 rows four pixels change by a half.
+    moved = 1e3 * np.sqrt(40 * 4 * 0.25 / (HEIGHT * WIDTH))
+    assert [row.get("dtssd") for row in rows["twoplate"]] == [
+        None,
+        *[pytest.approx(moved, rel=1e-3)] * 2,
+    ]
+    monkeypatch.setattr(
+        "mattebridge.evaluate.judge.matte",
+        lambda engine, model, frame: still(engine, "twoplate", frame),
+    )
+    _, out, _ = evaluate(capsys, "--set", shot, "--model", "twoplate")
+    assert f"1.00 times that of difference, {moved:.2f}e-3" in out
+
+
+def test_one_clean_plate_may_lie_beside_the_folders_of_a_shot(shot):
+    (shot / "clean_plate" / "clean_plate.png").rename(shot / "clean.png")
+    assert {frame.files["clean_plate"] for frame in find_set(shot)} == {shot / "clean.png"}
+
+
+@pytest.fixture
+def boxed(stills: Path) -> Path:
+    """A frame without a true alpha, but with boxes: certain set at the left, then the subject."""
+    (stills / "02_plain_b_alpha.png").unlink()
+    boxes = {"sure_bg": [[0, 0, 30, HEIGHT], [0, 0, WIDTH, 8]], "sure_fg": [[45, 20, 65, 50]]}
+    (stills / "boxes.json").write_text(json.dumps([{"name": "02_plain_b", **boxes}]))
+    return stills
+
+
+def test_boxes_of_certain_set_and_subject_are_judged_without_a_true_alpha(boxed, capsys):
+    _, out, _ = evaluate(capsys, "--set", boxed, "--json")
+    (rows,) = json.loads(out).values()
+    by_name = {row["frame"]: row for row in rows}
+    assert "mad" not in by_name["02_plain_b"]
+    assert 0 <= by_name["02_plain_b"]["leak"] < 1
+    assert 0 <= by_name["02_plain_b"]["missing"] < 1
+    assert "leak" not in by_name["01_plain_a"]
+    _, out, _ = evaluate(capsys, "--set", boxed)
+    head, plain, *_ = out.splitlines()
+    assert head.split()[-4:] == ["leak", "e-3", "missing", "e-3"]
+    # Means over the frames that have the figure: one of the two.
+    assert float(plain.split(")")[1].split()[0]) == pytest.approx(
+        by_name["01_plain_a"]["mad"], abs=1e-3
+    )
+
+
+def test_leak_and_missing_are_the_means_in_the_boxes(boxed):
+    (frame,) = [one for one in find_set(boxed) if one.name == "02_plain_b"]
+    alpha = np.zeros((HEIGHT, WIDTH, 1), np.float32)
+    alpha[:, :15], alpha[:, 45:65] = 0.5, 0.75
+    made = DisplayMatte(alpha, np.zeros((HEIGHT, WIDTH, 3), np.float32))
+    found = judge(frame, made, read(frame))
+    covered = 30 * HEIGHT + (WIDTH - 30) * 8
+    assert found.leak == pytest.approx(1e3 * (0.5 * 15 * HEIGHT + 0.75 * 20 * 8) / covered)
+    assert found.missing == pytest.approx(250)
+    assert found.figures is None
+    assert found.islands == 1
+
+
+def test_a_set_of_boxes_alone_is_drawn_without_mattes(boxed, tmp_path, capsys):
+    for path in boxed.glob("*_alpha.png"):
+        path.unlink()
+    for path in (*boxed.glob("01_*"), *boxed.glob("similar*")):
+        path.unlink()
+    assert evaluate(capsys, "--set", boxed, "-o", tmp_path / "eval.png")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "is not a list of objects"),
+        ('[{"sure_bg": []}]', "is not a list of objects"),
+        ('[{"name": "02_plain_b", "sure_bg": [[5, 5, 5, 9]]}]', "has no area"),
+        ('[{"name": "02_plain_b", "sure_bg": [[0, 0, 97, 9]]}]', "not inside the plate of 96x64"),
+    ],
+)
+def test_boxes_that_are_none_are_one_sentence(boxed, capsys, text, says):
+    (boxed / "boxes.json").write_text(text)
+    status, out, err = evaluate(capsys, "--set", boxed)
+    assert status == 2
+    assert says in err.replace("\n", " ")
+    assert not out
 
 
 def test_the_sample_shot_is_a_set(tmp_path):
@@ -147,7 +244,9 @@ def test_without_a_true_foreground_there_are_no_figures_of_colour(stills, capsys
         path.unlink()
     status, out, _ = evaluate(capsys, "--set", stills)
     assert status == 0
-    assert out.splitlines()[1].split()[-2] == "-"
+    cells = dict(zip(COLUMN_NAMES, out.splitlines()[1].split(")")[1].split()))
+    assert cells["fg MSE e-3"] == cells["edge e-3"] == "-"
+    assert float(cells["unknown e-3"]) > 0
 
 
 def test_the_evaluation_is_drawn(stills, tmp_path, capsys):

@@ -124,6 +124,46 @@ def test_the_premultiplied_error_is_what_a_comp_over_black_shows():
     assert metrics.premultiplied_error(alpha, grey, true_alpha, grey) == pytest.approx(200)
 
 
+def test_the_edges_premultiplied_error_looks_only_where_the_truth_is_soft():
+    alpha, truth = np.float32([[0.0, 0.75, 0.0]]), np.float32([[1.0, 0.5, 0.0]])
+    grey = np.full((1, 3, 3), 0.4, np.float32)
+    assert metrics.soft_premultiplied_error(alpha, grey, truth, grey) == pytest.approx(100)
+    hard = np.float32([[1.0, 0.0, 0.0]])
+    assert metrics.soft_premultiplied_error(alpha, grey, hard, grey) == 0
+
+
+def test_islands_are_the_regions_beside_the_largest_and_corners_connect():
+    alpha = np.zeros((12, 12), np.float32)
+    assert metrics.islands(alpha) == 0
+    alpha[:5, :5] = 1
+    assert metrics.islands(alpha) == 0
+    alpha[5, 5] = 0.2  # touches the square at a corner
+    alpha[9, 9] = 0.2
+    alpha[9, 2] = 0.09
+    assert metrics.islands(alpha) == 1
+    alpha[2, 9] = 1.0
+    assert metrics.islands(alpha[..., None]) == 2
+
+
+def test_boxes_that_overlap_count_their_pixels_once():
+    alpha = np.zeros((4, 10), np.float32)
+    alpha[:, :2] = 0.5
+    boxes = [(0, 0, 4, 4), (2, 0, 8, 4)]
+    assert metrics.mean_in_boxes(alpha, boxes) == pytest.approx(125)
+    assert metrics.mean_in_boxes(alpha[..., None], [(0, 0, 2, 1)]) == pytest.approx(500)
+
+
+def test_dtssd_is_0_for_an_error_that_stays_and_the_change_of_one_that_does_not():
+    truth_before, truth = np.float32([[0, 0, 1, 1]]), np.float32([[0, 1, 1, 0]])
+    off = np.float32([[0.2, -0.1, 0.0, 0.3]])
+    steady = metrics.temporal_error(truth + off, truth_before + off, truth, truth_before)
+    assert steady == pytest.approx(0, abs=1e-3)  # rounding of float32
+    flicker = np.float32([[0.2, 0, 0, 0]])
+    found = metrics.temporal_error(truth + off + flicker, truth_before + off, truth, truth_before)
+    # The root of 0.2 squared over four pixels.
+    assert found == pytest.approx(100, rel=1e-5)
+
+
 def test_a_matte_with_a_channel_axis_gives_the_same_figures():
     found, truth = _pair()
     with_axis = metrics.measure(found[..., None], truth[..., None])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Optional
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage, Mask
@@ -40,8 +41,14 @@ THROUGH_SIGMAS, THROUGH_SHARE, THROUGH_FIT, THROUGH_DETAIL = 3.0, 0.1, 0.5, 3e-4
 # Log likelihood ratio, in nats, at which the set's detail is certainly there or certainly missing;
 # below the second number, a shadow in which detail is missing is not taken for one.
 KEPT_NATS, KEPT_LEAST = 4.0, -0.5
+# Blur in which single pixels are compared; they are the same up to so many times the usual
+# difference of the set, at least the third number, if so many of 3x3 are.
+SAME_BLUR_PX, SAME_NOISES, SAME_LEAST, SAME_COUNT = 0.6, 2.5, 0.015, 4
+# Less visible detail than this proves nothing over a patch of this radius.
+SAME_KEPT, SAME_WIDE_PX = 0.3, 4
 # Smaller areas in which the set shows through are chance.
 THROUGH_OPEN_PX = 4
+Bytes = NDArray[np.uint8]
 _SUM = np.ones((1, 3), np.float32)
 
 
@@ -55,7 +62,8 @@ class Evidence:
     most 1. kept: whether the set's detail is in the plate, as far as that light shows it: 1 surely,
     -1 surely not, 0 where there is no detail. through: the set's detail shows, where there is
     neither set nor shadow. covered_by, covered_by_variance: the coverage that follows from that
-    detail, and its variance.
+    detail, and its variance. same: the plate shows the set unchanged, pixel by pixel, as between
+    strands; unlike `distance` nothing but the pixel and its neighbours counts.
     """
 
     distance: FloatImage
@@ -68,6 +76,7 @@ class Evidence:
     through: Mask
     covered_by: FloatImage
     covered_by_variance: FloatImage
+    same: Mask
 
 
 def gather(
@@ -99,9 +108,10 @@ def gather(
     through = (fit > THROUGH_FIT) & (share > THROUGH_SHARE) & (detail > THROUGH_DETAIL)
     through &= (share * share > THROUGH_SIGMAS**2 * variance) & ~shadow
     through = _opened(through, THROUGH_OPEN_PX)
+    low = max(SURE_SET, SET_NOISES * noise)
     return Evidence(
         distance=np.where(shadow, np.minimum(plain, residue), plain),
-        low=max(SURE_SET, SET_NOISES * noise),
+        low=low,
         high=max(SURE_SUBJECT, SUBJECT_NOISES * noise),
         noise=noise,
         shadow=shadow,
@@ -110,6 +120,7 @@ def gather(
         through=through,
         covered_by=np.clip(1 - share, 0, 1),
         covered_by_variance=variance,
+        same=_same(plate - clean_plate, tolerance, plain < low, kept),
     )
 
 
@@ -134,8 +145,12 @@ def _beyond(difference: FloatImage, tolerance: FloatImage) -> FloatImage:
 def _opened(mask: Mask, radius: int) -> Mask:
     if not radius:
         return mask
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, kernel) > 0
+    return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, _disc(radius)) > 0
+
+
+def _disc(radius: int) -> Bytes:
+    side = 2 * radius + 1
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), np.uint8)
 
 
 def _quiet_level(distance: FloatImage) -> float:
@@ -145,6 +160,22 @@ def _quiet_level(distance: FloatImage) -> float:
     sample = np.sort(distance.ravel()[:: max(1, distance.size // 200_000)])
     level = float(np.median(sample[: max(1, int(sample.size * QUIET_SHARE))]))
     return min(level, LARGEST_NOISE)
+
+
+def _same(difference: FloatImage, tolerance: FloatImage, alike: Mask, kept: FloatImage) -> Mask:
+    """Where single pixels differ by no more than those of the set usually do.
+
+    alike: where plate and clean plate hardly differ after the larger blur: mostly set. A wide patch
+    without visible detail of the set may be a subject of its colour, and does not count.
+    """
+    fine = length(_beyond(_blurred(difference, SAME_BLUR_PX), tolerance))
+    usual = float(np.median(fine[alike][::7])) if alike.any() else 0.0
+    limit = max(SAME_LEAST, SAME_NOISES * min(usual, LARGEST_NOISE))
+    close = (fine < limit).astype(np.uint8)
+    around = cv2.boxFilter(close, cv2.CV_8U, (3, 3), normalize=False)
+    same = (close > 0) & (around >= SAME_COUNT)
+    wide = _opened(alike & (kept < SAME_KEPT), SAME_WIDE_PX)
+    return same & (cv2.dilate(wide.astype(np.uint8), _disc(SAME_WIDE_PX + 1)) == 0)
 
 
 def _shadow(

@@ -6,7 +6,8 @@
 1. `evidence`: how far each pixel is from the set, apart from shadows; where the set shows through.
 2. `trimap`: what is subject, set or unknown, by the pixel and its neighbours.
 3. `mixture`: unknown pixels as mixtures of the set with colours of the subject nearby.
-4. Here: doubtful pixels follow their neighbours (`smoothing`), then the foreground is unmixed.
+4. Here: doubtful pixels follow their neighbours (`smoothing`), islands are emptied (`islands`),
+   then the foreground is unmixed.
 
 With `method="closed_form"` steps 3 and 4 are closed-form matting instead: slow, for stills.
 
@@ -28,6 +29,7 @@ from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOu
 from mattebridge.models.difference.card import DIFFERENCE
 from mattebridge.models.difference.closed_form import closed_form
 from mattebridge.models.difference.evidence import WORK_SIDE, Evidence, gather
+from mattebridge.models.difference.islands import without_islands
 from mattebridge.models.difference.mixture import (
     BRIGHTEST,
     CODING_NOISE,
@@ -102,14 +104,18 @@ class DifferenceModel(MattingModel):
         else:
             alpha, colour = _solved(given, small, evidence, trimap, checkpoint)
         checkpoint("foreground")
+        without_islands(alpha, given)
         foreground = _foreground(given, colour, alpha)
         notes = {"unknown_share": round(float(trimap.unknown.mean()), 4)}
         return ModelOutput(alpha, foreground, degraded=degraded, notes=notes)
 
 
 def keyed(given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
-    """The model's matte of a frame with its default settings, for models that start from it."""
-    settings = DIFFERENCE.settings_schema.validate({}, model=DIFFERENCE.name)
+    """The model's matte of a frame, for models that start from it: with those settings of the frame
+    that it has too, and its defaults."""
+    schema = DIFFERENCE.settings_schema
+    shared = {name: value for name, value in given.settings.items() if name in schema}
+    settings = schema.validate(shared, model=DIFFERENCE.name)
     return DifferenceModel(DIFFERENCE).matte(replace(given, settings=settings), checkpoint)
 
 
@@ -165,7 +171,8 @@ def _solved(
     assert given.clean_plate is not None
     shape = given.plate.shape[:2]
     subject, unknown = _full_masks(trimap, shape)
-    palette = make_palette(small.plate, trimap.subject)
+    # The wide band holds colours that nothing else has, such as those of hair.
+    palette = make_palette(small.plate, trimap.depth > 1)
     noise = pixel_noise(given.plate, given.clean_plate, ~(subject | unknown))
     alpha = subject.astype(np.float32)
     trust = np.ones(shape, np.float32)

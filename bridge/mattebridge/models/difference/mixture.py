@@ -46,6 +46,9 @@ LEAST_NOISE, CODING_NOISE = 0.004, 0.006
 # a disagreement with the visible detail, cost of a veil, whose colour is not in the palette.
 PURE_SUBJECT, PURE_SET, REGION_WEIGHT, DETAIL_CEILING, VEIL_COST = 1.0, 1.0, 2.0, 6.0, 3.0
 SURE_REGION = 0.005
+# What a mixture costs for each width of the edge that it lies inside the subject, from the second
+# number on.
+DEPTH_WEIGHT, DEPTH_FREE = 3.0, 0.5
 # Spread of distances that still count as set, over the noise.
 SET_SPREAD = 0.015
 # Added to the squared colour distance: keeps alpha steady where a colour is near that of the set.
@@ -301,6 +304,9 @@ def _explained(
     detail = _Detail(evidence, at)
     squared = (pixels.difference * pixels.difference).sum(axis=0)
     ones, zeros = np.ones_like(squared), np.zeros_like(squared)
+    inside = np.float32(DEPTH_WEIGHT) * np.maximum(
+        _looked_up(trimap.depth, at) - np.float32(DEPTH_FREE), 0
+    )
     found = _Costs()
     encoded_mean = _looked_up(palette.mean, at)
     mean = pixels.mixing(encoded_mean)
@@ -314,7 +320,8 @@ def _explained(
         along = (pixels.difference * towards).sum(axis=0)
         alpha = np.clip(along / (reach + np.float32(STEADY)), 0, 1)
         left = squared - 2 * alpha * along + alpha * alpha * reach
-        found.add(_misfit(left, alpha, noise) - rarity + detail.cost(alpha), alpha, colour)
+        cost = _misfit(left, alpha, noise) - rarity + detail.cost(alpha)
+        found.add(cost + inside, alpha, colour)
         left = squared - 2 * along + reach
         cost = _misfit(left, ones, noise) - rarity + detail.cost(ones)
         found.add(cost - PURE_SUBJECT - for_subject, ones, colour)

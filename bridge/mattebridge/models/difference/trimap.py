@@ -43,6 +43,14 @@ INWARDS, OUTWARDS = 1.2, 0.6
 LEAST_INWARDS_PX, LEAST_OUTWARDS_PX = 4.0, 4.0
 # A pixel that is not clearly subject by itself is certain only this many bands inside the core.
 DEEP_BANDS, CLEAR = 2.0, 1.3
+# Around a pixel that shows the set unchanged, or through a veil: what covers the rest of a gap and
+# its soft edge.
+GAP_EDGE_PX, THROUGH_EDGE_PX = 3, 2
+# The mean distance from the set, over a radius, from which on the subject is told apart by colour,
+# and at which it is in full; how much wider the band is then, and how much deeper inside the core a
+# pixel that is not clear is certain.
+APART_RADIUS_PX, APART_FROM, APART_FULL = 8.0, 0.1, 0.3
+WIDER_APART, DEEPER_APART = 1.0, 2.0
 # Doubtful pixels outside the core stay unknown up to this many bands.
 FAR_BANDS = 3.0
 # An alpha hint: inside it likeness to the set counts this much; farther outside it than this share
@@ -52,12 +60,17 @@ HINT_INSIDE, HINT_TRUST, HINT_REACH = 0.2, 0.3, 0.05
 
 @dataclass(frozen=True)
 class Trimap:
-    """Three masks (h, w), of which one is set at each pixel, and the likelihood of subject 0..1."""
+    """Three masks (h, w), of which one is set at each pixel, and what the unknown ones are likely.
+
+    likelihood: of subject, 0..1. depth: how far inside the subject a pixel lies, in widths of its
+    edge; 0 where the set is seen.
+    """
 
     subject: Mask
     empty: Mask
     unknown: Mask
     likelihood: FloatImage
+    depth: FloatImage
 
 
 def make_trimap(
@@ -82,13 +95,17 @@ def make_trimap(
     width = _edge_width(plate, clean_plate, evidence, core)
     inwards = np.maximum(1 + INWARDS * width, LEAST_INWARDS_PX) * np.float32(band)
     outwards = np.maximum(2 + OUTWARDS * width, LEAST_OUTWARDS_PX) * np.float32(band)
-    inside = cv2.distanceTransform(core, cv2.DIST_L2, 5)
-    clear = (core > 0) & (
-        (evidence.distance > CLEAR * evidence.high) | (inside > DEEP_BANDS * inwards)
-    )
-    closed = cv2.morphologyEx(clear.astype(np.uint8), cv2.MORPH_CLOSE, disc(2))
-    subject = cv2.distanceTransform(closed, cv2.DIST_L2, 5) > inwards
-    subject &= cv2.dilate(evidence.through.astype(np.uint8), disc(2)) == 0
+    inside = cv2.distanceTransform(core, cv2.DIST_L2, 5) / inwards
+    # Where the subject's colours are far from the set's a mixture is told from a solid pixel: the
+    # band may be wide there, and hair is solved. Where they are near, it must be narrow.
+    apart = _told_apart(evidence, core)
+    depth = _depth(evidence, core, inside, inwards, DEEP_BANDS)
+    deeper = _depth(evidence, core, inside, inwards, DEEP_BANDS * (1 + DEEPER_APART * apart))
+    # Between strands the set shows: whatever surrounds it, it is for the mixtures to tell.
+    gaps = cv2.dilate(evidence.same.astype(np.uint8), disc(GAP_EDGE_PX)) > 0
+    gaps |= cv2.dilate(evidence.through.astype(np.uint8), disc(THROUGH_EDGE_PX)) > 0
+    subject = (depth > 1) & (deeper > 1 + WIDER_APART * apart) & ~gaps
+    depth[gaps] = 0
     away = cv2.distanceTransform(1 - core, cv2.DIST_L2, 5)
     if not core.any():
         away[:] = np.inf
@@ -96,7 +113,30 @@ def make_trimap(
     if shown is not None:
         empty |= shown.far
         subject &= ~shown.far
-    return Trimap(subject, empty, ~(subject | empty), likelihood)
+    return Trimap(subject, empty, ~(subject | empty), likelihood, depth)
+
+
+def _told_apart(evidence: Evidence, core: Bytes) -> FloatImage:
+    """How well the subject nearby can be told from the set by colour, 0..1."""
+    own = core.astype(np.float32)
+    near = cv2.GaussianBlur(own, (0, 0), APART_RADIUS_PX)
+    mean = cv2.GaussianBlur(own * evidence.distance, (0, 0), APART_RADIUS_PX)
+    mean /= np.maximum(near, np.float32(1e-3))
+    share = (mean - np.float32(APART_FROM)) / np.float32(APART_FULL - APART_FROM)
+    return np.clip(share, 0, 1)
+
+
+def _depth(
+    evidence: Evidence,
+    core: Bytes,
+    inside: FloatImage,
+    inwards: FloatImage,
+    deep: FloatImage | float,
+) -> FloatImage:
+    """Distance, in bands, from what is not clearly subject: by itself, or `deep` bands inside."""
+    clear = (core > 0) & ((evidence.distance > CLEAR * evidence.high) | (inside > deep))
+    closed = cv2.morphologyEx(clear.astype(np.uint8), cv2.MORPH_CLOSE, disc(2))
+    return np.asarray(cv2.distanceTransform(closed, cv2.DIST_L2, 5) / inwards, np.float32)
 
 
 def disc(radius: int) -> Bytes:
@@ -214,5 +254,6 @@ def _new_slope(plate: FloatImage, clean_plate: FloatImage) -> FloatImage:
         soft = cv2.GaussianBlur(picture, (0, 0), 1.0, borderType=cv2.BORDER_REPLICATE)
         x = length(cv2.Sobel(soft, cv2.CV_32F, 1, 0, scale=1 / 8, borderType=cv2.BORDER_REPLICATE))
         y = length(cv2.Sobel(soft, cv2.CV_32F, 0, 1, scale=1 / 8, borderType=cv2.BORDER_REPLICATE))
-        slopes.append(cv2.magnitude(x, y))
+        # Not cv2.magnitude: it rounds differently with the alignment of its arrays.
+        slopes.append(cv2.sqrt(x * x + y * y))
     return cv2.min(*slopes)

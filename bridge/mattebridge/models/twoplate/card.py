@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional
 
-from mattebridge.models.base import ModelCard
+from mattebridge.models.base import ModelCard, SettingsSchema
 from mattebridge.models.difference.card import DIFFERENCE
 from mattebridge.models.entry import Entry
 from mattebridge.models.weights.file import WeightsRecord
@@ -24,6 +24,10 @@ WEIGHTS = DATA / f"{NAME}.safetensors"
 DESCRIPTION = DATA / f"{NAME}.json"
 # Measured peak of one frame beyond its planes, rounded up.
 BYTES_PER_PIXEL = 160
+# Of the keyer that it starts from; the slow method would be no start.
+SETTINGS = SettingsSchema(
+    **{name: one for name, one in DIFFERENCE.settings_schema.items() if name != "method"}
+)
 _FACTORY = "mattebridge.models.twoplate.model:shipped_model"
 _RECORD_FACTORY = "mattebridge.models.twoplate.model:TwoPlateModel.from_record"
 
@@ -41,6 +45,7 @@ def card_of(digest: str, *, name: str = NAME, licence: str = "MIT") -> ModelCard
         # It was trained on what this alignment and exposure fit leave behind.
         default_alignment="auto",
         needs_torch=True,
+        settings_schema=SETTINGS,
         size_rule=DIFFERENCE.size_rule,
         bytes_per_pixel=BYTES_PER_PIXEL,
     )

@@ -2,8 +2,9 @@
 
     `difference` --> coarse net, whole frame --> refiner, in the tiles where something is unsure
                                                   (`tiles`; on a GPU everywhere: `whole`)
-                 --> alpha without the plate's grain --> a linear plate explained in light
-                 --> light above white, which the network does not see
+                 --> strands that the keyer resolves --> alpha without the plate's grain
+                 --> a linear plate explained in light --> light above white, which the network
+                     does not see --> without islands far from the subject
 
 With `exact` the whole frame is refined, as one.
 """
@@ -22,6 +23,7 @@ from mattebridge.checkpoint import Checkpoint
 from mattebridge.color import FloatImage
 from mattebridge.errors import ModelError
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
+from mattebridge.models.difference.islands import without_islands
 from mattebridge.models.difference.keyer import keyed, pixel_noise
 from mattebridge.models.pytorch.fold import folded
 from mattebridge.models.pytorch.frames import array_of, arrays_of, memory_translated, tensor_of
@@ -41,6 +43,7 @@ from mattebridge.models.twoplate.network import (
     inputs_of,
     padded,
 )
+from mattebridge.models.twoplate.strands import with_strands
 from mattebridge.models.twoplate.tiles import refined_in_tiles, small_inputs_by_rows
 from mattebridge.models.twoplate.whole import Planes, WholeFrame
 from mattebridge.models.weights.file import WeightsRecord, digest_of, read_whole
@@ -134,6 +137,7 @@ class TwoPlateModel(MattingModel):
             made = compute(given, first, checkpoint)
         explain_in_light(given, made.alpha, made.foreground, made.noise)
         with_highlights(given, made.alpha, made.foreground, first)
+        without_islands(made.alpha, given)
         notes = {
             **first.notes,
             "alpha_hint_used": given.alpha_hint is not None,
@@ -160,6 +164,7 @@ class TwoPlateModel(MattingModel):
             )
         made = NetworkMatte(*(plane[:, :, :height, :width] for plane in made))
         checkpoint("finish")
+        made = with_strands(made, grown, factor)
         noise = grain_of(given, array_of(made.alpha[0, 0]))
         made = without_grain(made, grown.clean_plate, noise)
         foreground = array_of(made.foreground[0].permute(1, 2, 0))

@@ -25,6 +25,7 @@ from mattebridge.errors import ModelError
 from mattebridge.models.pytorch.known_pair import known_pair
 from mattebridge.models.twoplate.grain import without_grain
 from mattebridge.models.twoplate.network import Inputs, TwoPlate, clamped, factor_for, inputs_of
+from mattebridge.models.twoplate.strands import with_strands
 
 INPUTS = (*Inputs._fields, "noise")
 OUTPUTS = ("alpha", "foreground")
@@ -114,6 +115,7 @@ class _OneFrame(nn.Module):
         """The planes of `Inputs`, in their order, and the noise."""
         given = Inputs(*planes[:-1])
         grainy = clamped(self.network(given, self.factor)[1])
+        grainy = with_strands(grainy, given, self.factor)
         noise = planes[-1].flatten()
         matte = without_grain(grainy, given.clean_plate, noise, at_once=None)
         return matte.alpha, matte.foreground

@@ -34,6 +34,7 @@ from mattebridge.models.twoplate.network import (
     small_inputs,
     twice,
 )
+from mattebridge.models.twoplate.strands import with_strands
 from mattebridge.models.twoplate.tiles import TILE, doubtful
 
 
@@ -104,8 +105,10 @@ class WholeFrame:
             made, share = fine, grown.plate.new_ones(1)
         else:
             made, share = _chosen(grown, half, fine)
-        rows = made.foreground[0, :, :height, :width].permute(1, 2, 0).contiguous()
-        return made.alpha[0, 0, :height, :width].contiguous(), rows, share
+        made = NetworkMatte(*(plane[:, :, :height, :width] for plane in made))
+        made = with_strands(made, grown, factor)
+        rows = made.foreground[0].permute(1, 2, 0).contiguous()
+        return made.alpha[0, 0].contiguous(), rows, share
 
 
 def _inputs(planes: Planes, scene_linear: bool) -> Inputs:

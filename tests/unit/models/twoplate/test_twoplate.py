@@ -17,6 +17,7 @@ from mattebridge.checkpoint import no_checkpoint
 from mattebridge.engine.engine import Engine
 from mattebridge.errors import ModelError
 from mattebridge.models.base import ModelInput, ModelOutput
+from mattebridge.models.difference.card import DIFFERENCE
 from mattebridge.models.difference.keyer import keyed
 from mattebridge.models.entry import Entry
 from mattebridge.models.registry import Registry
@@ -36,6 +37,7 @@ from mattebridge.models.twoplate.network import (
     set_showing,
 )
 from mattebridge.models.twoplate.onnx import INPUTS, export_onnx, with_noise
+from mattebridge.models.twoplate.strands import with_strands
 from mattebridge.models.weights.file import digest_of
 from mattebridge.wire.params import RenderParams
 
@@ -89,7 +91,9 @@ def plain(frame: ModelInput) -> tuple[NetworkMatte, float]:
     network = from_state(weights()).to_empty(device="cpu").eval()
     network.load_state_dict(weights())
     with torch.inference_mode():
-        made = clamped(network(inputs(frame), factor_for(*frame.plate.shape[:2]))[1])
+        factor = factor_for(*frame.plate.shape[:2])
+        made = clamped(network(inputs(frame), factor)[1])
+        made = with_strands(made, inputs(frame), factor)
     return made, grain_of(frame, made.alpha[0, 0].numpy())
 
 
@@ -111,6 +115,24 @@ def test_weights_of_zero_leave_the_keyers_matte() -> None:
         made = clamped(network(inputs(frame), 2)[1])
     first = keyed(frame, no_checkpoint)
     assert np.abs(made.alpha[0, 0].numpy() - first.alpha).max() < 1e-6
+
+
+def test_the_settings_of_the_keyer_reach_it() -> None:
+    rng = np.random.default_rng(2)
+    clean = rng.uniform(0.3, 0.5, (96, 128, 3)).astype(np.float32)
+    plate = clean.copy()
+    plate[30:80, 30:90] = (0.8, 0.1, 0.1)
+    frame = ModelInput(plate, clean, None, None, False, {})
+    schema = model().card.settings_schema
+    assert "method" not in schema
+    assert set(schema) < set(DIFFERENCE.settings_schema)
+    usual = keyed(
+        dataclasses.replace(frame, settings=schema.validate({}, model="x")), no_checkpoint
+    )
+    assert np.array_equal(usual.alpha, keyed(frame, no_checkpoint).alpha)
+    wider = schema.validate({"band": 1.6}, model="x")
+    wide = keyed(dataclasses.replace(frame, settings=wider), no_checkpoint)
+    assert wide.notes["unknown_share"] > 1.2 * usual.notes["unknown_share"]
 
 
 def test_the_sets_texture_is_told_from_another_and_from_its_share_behind_a_veil() -> None:

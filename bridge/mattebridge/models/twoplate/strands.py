@@ -1,0 +1,61 @@
+"""Strands that the keyer resolves, put back where the network's matte blurs them.
+
+    the keyer's alpha ----mean around it--.
+    the network's alpha --mean around it--+--> the keyer's alpha with the network's mean,
+                                               where both have soft pixels
+
+The coarse net decides over neighbourhoods larger than a strand, the more so in large frames: their
+mean coverage is better than the keyer's, but single hairs become fog. So the keyer's alpha is
+scaled, towards 0 or 1, to the network's mean. Where either of them is sure, the network's alpha
+stands: gaps that it opened stay open, and what it made solid stays solid.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from mattebridge.models.twoplate.network import Inputs, NetworkMatte, is_unsure, pull
+
+# Means nearer to 0 or 1 than this are not divided by.
+_LEAST = 1e-3
+
+
+def with_strands(matte: NetworkMatte, given: Inputs, factor: int) -> NetworkMatte:
+    """The matte, alpha and straight foreground 0..1, with the keyer's detail.
+
+    given: of that size at least. factor: the coarse net's; a neighbourhood is three of its pixels.
+    """
+    height, width = matte.alpha.shape[2:]
+    keyed, clean_plate, plate = (
+        plane[:, :, :height, :width]
+        for plane in (given.keyed_alpha, given.clean_plate, given.plate)
+    )
+    shared = (2 * _mean_around(is_unsure(keyed).float(), factor)).clamp_max(1)
+    shared = shared * is_unsure(matte.alpha)
+    scaled = _scaled(keyed, _mean_around(keyed, factor), _mean_around(matte.alpha, factor))
+    alpha = matte.alpha + shared * (scaled - matte.alpha)
+    # What is taken from alpha is added to the colour: the pixel in front of the set stays the same.
+    lacking = pull(alpha) * (matte.alpha - alpha)
+    foreground = (matte.foreground + lacking * (matte.foreground - clean_plate)).clamp(0, 1)
+    became_opaque = (alpha >= 1) & (matte.alpha < 1)
+    return NetworkMatte(matte.logit, alpha, plate.where(became_opaque, foreground))
+
+
+def _scaled(alpha: Tensor, mean: Tensor, wanted: Tensor) -> Tensor:
+    """Alpha with another mean of its neighbourhood; 0 stays 0 where it falls, 1 where it rises."""
+    down = alpha * (wanted / mean.clamp_min(_LEAST)).clamp_max(1)
+    up = 1 - (1 - alpha) * ((1 - wanted) / (1 - mean).clamp_min(_LEAST)).clamp_max(1)
+    return down.where(wanted < mean, up)
+
+
+def _mean_around(plane: Tensor, cell: int) -> Tensor:
+    """The mean of about 3x3 cells around every pixel, smoothly."""
+    height, width = plane.shape[2:]
+    grown = functional.pad(plane, (0, -width % cell, 0, -height % cell), mode="replicate")
+    cells = functional.avg_pool2d(grown, cell)
+    cells = functional.avg_pool2d(cells, 3, 1, 1, count_include_pad=False)
+    around = functional.interpolate(
+        cells, scale_factor=float(cell), mode="bilinear", align_corners=False
+    )
+    return around[:, :, :height, :width]
