@@ -257,3 +257,19 @@ def test_a_killed_worker_whose_last_message_was_on_the_way_gets_no_further_frame
     bench.dispatcher.tick(time.monotonic())
     assert bench.states() == ["starting"]
     assert len(bench.dispatcher.queue) == 1
+
+
+@pytest.mark.parametrize(("devices", "retry"), [(["cpu:0", "cpu:1"], True), (["cpu:0"], False)])
+def test_a_frame_of_a_worker_that_is_given_up_may_be_sent_again_where_others_work(
+    devices: list[str], retry: bool, bench: Bench
+) -> None:
+    first = all_ready(bench, devices)[0]
+    process = bench.dispatcher.workers[0]
+    process.failures = Limits().restarts - 1
+    bench.submit()
+    assert first.hears() is not None
+    first.ended = True
+    bench.dispatcher.tick(time.monotonic())
+    assert process.state == "failed"
+    error = protocol.unpack(bench.lease.outbox[-1][1])
+    assert (error["code"], error["retry"]) == ("E_WORKER_LOST", retry)
