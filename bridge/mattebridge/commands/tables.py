@@ -37,11 +37,17 @@ def released_text(workers: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         one_line(
             f"mattebridge: {worker.get('device', '?')} gave back"
-            f" {megabytes(worker.get('resident_bytes'))} ({_models_held(worker)})"
+            f" {megabytes(worker.get('resident_bytes'))}{_of_gpu(worker)} ({_models_held(worker)})"
         )
         for worker in workers
     ]
     return "\n".join(lines) or "mattebridge: no worker held memory"
+
+
+def _of_gpu(worker: Mapping[str, Any]) -> str:
+    gpu = worker.get("gpu", {})
+    taken = gpu.get("used_bytes", 0) + gpu.get("kept_bytes", 0)
+    return f" of main memory and {megabytes(taken)} of its GPU's" if gpu else ""
 
 
 def _models_held(worker: Mapping[str, Any]) -> str:

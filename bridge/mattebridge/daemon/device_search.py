@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 # Told once: the devices to serve from, and notes for `status`.
 Found = Callable[[list[str], list[str]], None]
 MOST_BYTES = 1 << 20
+END_LIMIT_S = 5.0
 
 
 class DeviceSearch:
@@ -36,6 +37,7 @@ class DeviceSearch:
     def __init__(self, loop: Loop, found: Found, *, limit_s: float = CHECK_LIMIT_S) -> None:
         self._loop, self._found, self._limit_s = loop, found, limit_s
         self._process: Optional[subprocess.Popen[bytes]] = None
+        self._killed: Optional[subprocess.Popen[bytes]] = None  # and not reaped yet
         self._said = b""
         self._until = 0.0
 
@@ -57,13 +59,22 @@ class DeviceSearch:
         self._loop.watch(self._output, self._read)
 
     def tick(self, now: float) -> None:
-        """End a search that takes too long."""
+        """End a search that takes too long; reap its child process."""
+        if self._killed is not None and self._killed.poll() is not None:
+            self._killed = None
         if self._process is not None and now > self._until:
-            self.stop()
+            self._kill()
             self._fail(f"it did not end within {self._limit_s:g} s")
 
     def stop(self) -> None:
-        """Kill the child process, if it runs."""
+        """Kill and reap the child process, because the front ends."""
+        self._kill()
+        if self._killed is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._killed.wait(END_LIMIT_S)
+
+    def _kill(self) -> None:
+        """Kill the child process, if it runs, without waiting: a driver may hold it for long."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -72,7 +83,7 @@ class DeviceSearch:
         process.stdout.close()
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        process.wait()
+        self._killed = process
 
     @property
     def _output(self) -> int:
@@ -89,7 +100,7 @@ class DeviceSearch:
         if data:
             return
         said = self._said.decode("utf-8", "replace").strip().splitlines() or ["no output"]
-        self.stop()  # it has closed its output: it ends by itself, or never
+        self._kill()  # it has closed its output: it ends by itself, or never
         # Libraries print warnings of their own, before and after.
         answer = next((line for line in reversed(said) if line.startswith("{")), "")
         try:

@@ -274,7 +274,7 @@ class Dispatcher:
 
     def _worker_died(self, worker: WorkerProcess, request: Optional[Request]) -> None:
         if request is not None:
-            error = _lost(given_up=worker.state == "failed" and not worker.unusable)
+            error = _lost(given_up=self.failed and not worker.unusable)
             if request.group is not None:
                 self._replies.finish_part(request, failure=protocol.error_fields(error))
             else:

@@ -56,7 +56,7 @@ class Limits:
     slot_bytes: int = _limit("MATTEBRIDGE_SLOT_BYTES", _share_of_memory(2))
     session_bytes: int = _limit("MATTEBRIDGE_SESSION_BYTES", _share_of_memory(4))
     plate_bytes: int = _limit("MATTEBRIDGE_PLATE_BYTES", _share_of_memory(8))
-    # The models that stay loaded on all devices together: on a GPU they leave when it is full, too.
+    # The models that stay loaded: of all workers on the CPU together, of each worker on a GPU.
     model_bytes: int = _limit("MATTEBRIDGE_MODEL_BYTES", _share_of_memory(4))
     queue: int = _limit("MATTEBRIDGE_QUEUE", lambda: 256)
     hello_s: float = _limit("MATTEBRIDGE_HELLO_S", lambda: 3.0)

@@ -27,9 +27,6 @@ class Releases:
         self._replies = replies
         self._open: list[tuple[Request, list[tuple[WorkerProcess, int]]]] = []
 
-    def __len__(self) -> int:
-        return len(self._open)
-
     def add(self, request: Request, workers: Sequence[WorkerProcess]) -> None:
         """Let these workers end, and reply once they have."""
         running = [(worker, worker.pid) for worker in workers if worker.pid]
@@ -39,7 +36,7 @@ class Releases:
         self.tick()
 
     def drop(self, lease: Lease) -> None:
-        """A lease has ended: nobody is to be told."""
+        """A lease has ended: its releases get no reply."""
         for request, _running in [entry for entry in self._open if entry[0].lease is lease]:
             request.answered = True
 

@@ -124,7 +124,11 @@ class Replies:
         report: Optional[dict[str, Any]] = None,
         failure: Optional[dict[str, Any]] = None,
     ) -> None:
-        """End one worker's part of a request to several; the last part gives the final reply."""
+        """End one worker's part of a request to several; the last part gives the final reply.
+
+        Until then the request stays active: its id cannot be used again, and a daemon that stops
+        answers it.
+        """
         group = request.group
         assert group is not None
         group.left -= 1
@@ -133,8 +137,8 @@ class Replies:
         elif report is not None:
             group.result = report
         if group.left:
-            request.lease.active.pop(request.id, None)
-        elif group.failure is not None:
+            return
+        if group.failure is not None:
             self.finish(request, "error", group.failure)
         else:
             self.finish(request, "models", group.result)

@@ -5,6 +5,7 @@ Several on one machine share its processors: each computes with its share of the
     absent -> starting -> idle <-> busy          a process that ends is reaped before its request
                  |          |        |           is answered: until then it could still write into
                  +----------+--------+-> dying   the arena of that request
+                            +-> retiring         one that was not needed, or for `release`
 
 A worker that dies takes nothing with it: sessions and arenas belong to the front. After `restarts`
 failures in a row, with no finished request between them, the device is `failed` and is not started
@@ -43,6 +44,8 @@ LINK_BUFFER_BYTES = 4 << 20
 BACKOFF_S = 0.1
 BACKOFF_LIMIT_S = 5.0
 REMEMBERED_TIMES = 32
+# An idle worker that is told to end does so at once, except that a GPU's driver has to clean up.
+RETIRE_LIMIT_S = 30.0
 MAX_REASON = 300
 
 # torch's threads wait for each other hundreds of times a frame, by default in a busy loop. On
@@ -169,8 +172,11 @@ class WorkerProcess:
             return
         if self._process.poll() is not None:
             self._reaped(now)
-        elif self.state in ("busy", "starting") and now - self.last_progress > self.stage_limit_s():
-            self.kill(f"no progress for {now - self.last_progress:.0f} s")
+        elif (
+            self.state in ("busy", "starting", "retiring")
+            and now - self.last_progress > self.stage_limit_s()
+        ):
+            self.kill(f"no progress for {now - self.last_progress:.0f} s ({self.state})")
 
     def _reaped(self, now: float) -> None:
         process, request = self._process, self.request
@@ -202,7 +208,7 @@ class WorkerProcess:
     def retire(self) -> None:
         """End an idle worker's process; the next request starts another."""
         if self.state == "idle":
-            self.state = "retiring"
+            self.state, self.last_progress = "retiring", time.monotonic()
             self.send({"op": "exit"})
 
     def release(self) -> None:
@@ -211,13 +217,17 @@ class WorkerProcess:
         self.retire()
 
     def _idle(self) -> None:
-        """The process has nothing to do: it takes requests, unless it is to end."""
+        """The process has nothing to do: it takes requests, unless it is to end or was killed."""
+        if self.state == "dying":
+            return
         self.state = "idle"
         if self._releasing:
             self.retire()
 
     def stage_limit_s(self) -> float:
         """How long a stage may take before the worker counts as hanging."""
+        if self.state == "retiring":
+            return RETIRE_LIMIT_S
         if self.state == "starting" or self.request is None:
             return self._limits.watchdog_first_s
         times = self._times.get(self._kind(self.request))

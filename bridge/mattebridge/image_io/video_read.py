@@ -197,11 +197,11 @@ class VideoReader:
 
     def _whole(self, index: int) -> Any:
         """A picture that is not interlaced any more, or never was."""
-        first, last = max(0, index - 1), min(index + 1, self.info.frames - 1)
-        around = [self._find(each) for each in range(first, last + 1)]
-        asked = around[index - first]
+        asked = self._find(index)
         if not asked.interlaced_frame:
             return asked
+        first, last = max(0, index - 1), min(index + 1, self.info.frames - 1)
+        around = [self._find(each) for each in range(first, last + 1)]
         made = deinterlaced(around, index - first)
         if made is None:
             raise unreadable(

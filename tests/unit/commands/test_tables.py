@@ -37,6 +37,7 @@ def test_a_release_names_what_was_held() -> None:
     assert released_text([]) == "mattebridge: no worker held memory"
     text = released_text([{"device": "cuda:0", **GPU}, {"device": "cpu"}])
     assert text == (
-        "mattebridge: cuda:0 gave back 400 MB (twoplate, portrait)\n"
+        "mattebridge: cuda:0 gave back 400 MB of main memory and 1.2 GB of its GPU's "
+        "(twoplate, portrait)\n"
         "mattebridge: cpu gave back 0 MB (no models)"
     )

@@ -25,8 +25,8 @@ from mattebridge.daemon.loop import Helper, Loop
 from mattebridge.daemon.mailbox import Mailbox
 from mattebridge.daemon.replies import Replies
 from mattebridge.daemon.status import Tally
-from mattebridge.daemon.workers import WorkerProcess
-from mattebridge.wire import oslayer
+from mattebridge.daemon.workers import RETIRE_LIMIT_S, WorkerProcess
+from mattebridge.wire import oslayer, protocol
 from mattebridge.wire.planes import Plane
 
 PLANE = Plane("plate", 64, 4, 2, 3, "f4", 64)
@@ -217,3 +217,59 @@ def test_a_frame_that_finds_several_idle_workers_goes_to_the_first_of_them(bench
     message = workers[1].hears()
     assert message is not None
     assert message["op"] == "exit"
+
+
+def test_a_worker_that_does_not_end_for_a_release_is_killed_and_the_release_is_answered(
+    bench: Bench,
+) -> None:
+    (worker,) = all_ready(bench, ["cuda:0"])
+    request = Request(bench.lease, {"op": "release", "id": os.urandom(16)}, time.monotonic())
+    bench.lease.active[request.id] = request
+    bench.dispatcher.release(request)
+    assert bench.states() == ["retiring"]
+    now = time.monotonic()
+    bench.dispatcher.tick(now)
+    assert (bench.states(), worker.ended, request.answered) == (["retiring"], False, False)
+    bench.dispatcher.tick(now + RETIRE_LIMIT_S + 1)
+    assert (bench.states(), worker.ended) == (["dying"], True)
+    bench.dispatcher.tick(now + RETIRE_LIMIT_S + 2)
+    replies = [protocol.unpack(data) for _when, data in bench.lease.outbox]
+    (freed,) = [reply for reply in replies if reply["id"] == request.id]
+    assert freed["op"] == "freed"
+    assert [held["device"] for held in freed["workers"]] == ["cuda:0"]
+    assert request.id not in bench.lease.active
+
+
+def test_a_killed_worker_whose_last_message_was_on_the_way_gets_no_further_frame(
+    bench: Bench,
+) -> None:
+    (worker,) = all_ready(bench, ["cpu"])
+    bench.submit()
+    job = worker.hears()
+    assert job is not None
+    worker.says("done", job=job["job"], report=REPORT)
+    bench.dispatcher.workers[0].kill("a test")
+    bench.turn()
+    assert bench.states() == ["dying"]
+    bench.submit()
+    assert worker.hears() is None
+    assert len(bench.dispatcher.queue) == 1
+    bench.dispatcher.tick(time.monotonic())
+    assert bench.states() == ["starting"]
+    assert len(bench.dispatcher.queue) == 1
+
+
+@pytest.mark.parametrize(("devices", "retry"), [(["cpu:0", "cpu:1"], True), (["cpu:0"], False)])
+def test_a_frame_of_a_worker_that_is_given_up_may_be_sent_again_where_others_work(
+    devices: list[str], retry: bool, bench: Bench
+) -> None:
+    first = all_ready(bench, devices)[0]
+    process = bench.dispatcher.workers[0]
+    process.failures = Limits().restarts - 1
+    bench.submit()
+    assert first.hears() is not None
+    first.ended = True
+    bench.dispatcher.tick(time.monotonic())
+    assert process.state == "failed"
+    error = protocol.unpack(bench.lease.outbox[-1][1])
+    assert (error["code"], error["retry"]) == ("E_WORKER_LOST", retry)

@@ -170,6 +170,24 @@ def test_the_parts_of_a_request_to_all_workers_give_one_reply(daemon: Daemon) ->
     assert (reply["op"], reply["code"]) == ("error", "E_MODEL")
 
 
+def test_a_request_to_all_workers_stays_active_until_the_last_has_carried_it_out(
+    daemon: Daemon,
+) -> None:
+    """A repetition is not carried out a second time, and a daemon that stops answers it."""
+    lease = daemon.lease()
+    group = Group(2)
+    message = {"op": "models_load", "id": os.urandom(16), "gen": None}
+    parts = [daemon.request(lease, group=group, **message) for _ in range(2)]
+    daemon.replies.finish_part(parts[0], report={"models": []})
+    assert list(lease.active) == [message["id"]]
+    assert daemon.replies.repeat(lease, dict(parts[0].message))
+    assert not _sent(lease)
+    daemon.replies.finish_part(parts[1], report={"models": []})
+    (reply,) = _sent(lease)
+    assert reply["op"] == "models"
+    assert not lease.active
+
+
 def test_a_clean_plate_that_was_dropped_is_freed_with_its_last_request(daemon: Daemon) -> None:
     lease = daemon.lease()
     request = daemon.request(lease)

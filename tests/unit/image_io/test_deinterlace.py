@@ -78,6 +78,17 @@ def test_pictures_that_are_not_marked_are_not_changed(tmp_path):
         assert np.array_equal(before, after)
 
 
+def test_a_picture_that_is_not_marked_does_not_need_those_around_it(tmp_path, monkeypatch):
+    """So a damaged picture does not take them with it."""
+    moments = [moment(number) for number in range(6)]
+    path = write_interlaced(tmp_path / "a.mp4", moments, codec="libx264", pixel_format="yuv420p")
+    reader = VideoReader(path, deinterlace=True)
+    asked, find = [], reader._find
+    monkeypatch.setattr(reader, "_find", lambda index: asked.append(index) or find(index))
+    reader.frame(1)
+    assert asked == [1]
+
+
 def test_a_format_that_would_be_converted_first_is_refused_in_one_sentence(tmp_path):
     moments = [moment(number) for number in range(4)]
     path = write_interlaced(tmp_path / "a.mkv", moments, pixel_format="gray10le")
