@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from fakes import ofx_build
-from fakes.base_line import AbusedDaemon
+from fakes.base_line import KILL_TURNS, AbusedDaemon
 from fakes.daemon_process import DaemonProcess, own_arenas, wait_for
 from fakes.ofx_daemon import FakeDaemon
 from fakes.ofx_host import (
@@ -305,7 +305,7 @@ def test_a_parked_arena_serves_again_once_it_is_returned(
 # A daemon that is lost
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [1, pytest.param(KILL_TURNS, marks=pytest.mark.slow)])
 def test_a_daemon_that_was_restarted_between_two_frames_is_not_even_noticed(
     host: OfxHost, times: int
 ) -> None:

@@ -28,6 +28,9 @@ SETTLE_S = 20.0
 RSS_SLACK_BYTES = 24 << 20
 # What a polite client may be told while somebody else breaks the only worker.
 FORGIVEN = (WorkerLostError, DeadlineError, BusyError)
+# Turns of the loops in which a worker or a whole daemon is killed and another one loads its
+# libraries; KILL_TURNS=100 for a release.
+KILL_TURNS = int(os.environ.get("KILL_TURNS", "30"))
 
 
 class Gate:

@@ -26,7 +26,7 @@ APART = 1e-5
 # Operations of a frame that is replayed, measured: 47, of which grain is 34.
 LAUNCHES_REPLAYED = 55
 # Of a frame that is not, with a network of this depth; the shipped one has 381.
-LAUNCHES = 360
+LAUNCHES = 400
 
 
 @lru_cache(maxsize=1)
