@@ -3,6 +3,6 @@
 card     what is known without cv2
 model    the engine's model: the steps in order
 find     which screen there is, if any       field    the empty screen behind the subject
-key      how much screen is in each pixel    mixture  alpha from nearby colours of the subject
+key      how much screen is in each pixel    weights  of the key, from the subject's colours nearby
 spill    the screen's light on the subject
 """

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Optional
 import cv2
 import numpy as np
 
-from mattebridge.models.screen.find import Screen
+from mattebridge.models.screen.find import Screen, refusal
 
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage, Mask
@@ -34,6 +34,8 @@ HUE_REACH, LEVEL_SHARE, LEVEL_SPREADS, LEAST_SPREAD = 0.07, 0.03, 4.0, 0.004
 # Farther than this from anything that is not screen (in pixels of a frame of 640), the plate shows
 # the screen whatever its level: a fold, a seam, a shadow.
 FAR_PX, MARGIN_PX = 14.0, 2.0
+# A clean plate whose colours have less of the screen's channel than this is not of the screen.
+LEAST_EXCESS = 0.02
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,31 @@ class Field:
 
 
 def make_field(plate: FloatImage, clean_plate: Optional[FloatImage], screen: Screen) -> Field:
-    """The field behind a plate (h, w, 3); clean_plate: (h, w, 3) of the screen, or None."""
+    """The field behind a plate (h, w, 3); clean_plate: (h, w, 3) of the screen, or None.
+
+    Raises `ModelError` for pictures that show nothing of the screen.
+    """
     soft = blurred(plate, BLUR_PX)
     candidate = screen.clear(soft) & (screen.hue_distance(soft) < 2 * HUE_REACH)
-    base = _surface(soft, candidate) if clean_plate is None else blurred(clean_plate, BLUR_PX)
+    base = _base(soft, candidate, clean_plate, screen)
     candidate = screen.clear(soft) & (_hue_apart(soft, base, screen) < HUE_REACH)
     seen = _seen(soft, base, candidate)
     rest = filled(np.where(seen[..., None], soft - base, np.float32(0)), seen.astype(np.float32))
     return Field(np.maximum(base + rest, np.float32(0)), seen, rest)
+
+
+def _base(
+    soft: FloatImage, candidate: Mask, clean_plate: Optional[FloatImage], screen: Screen
+) -> FloatImage:
+    empty = None if clean_plate is None else blurred(clean_plate, BLUR_PX)
+    shown = candidate if empty is None else screen.excess(empty) > LEAST_EXCESS
+    if not shown.any():
+        raise refusal(
+            f"this {'plate' if empty is None else 'clean plate'} shows nothing of a {screen.name}"
+            " screen of the colour that was named",
+            "pick the setting 'colour' from the screen, or leave it and 'screen' out",
+        )
+    return _surface(soft, candidate) if empty is None else empty
 
 
 def blurred(picture: FloatImage, sigma: float) -> FloatImage:

@@ -74,29 +74,29 @@ def find_screen(picture: FloatImage, wanted: str, colour: str) -> Screen:
     """The screen in a plate or clean plate (H, W, 3), display-encoded.
 
     wanted: auto, green or blue. colour: `#rrggbb`, or empty. Raises `ModelError` for a picture
-    without such a screen, and for a colour that is not one of a screen.
+    without such a screen, and for a colour that is not one of a screen or not of the one wanted.
     """
     if colour:
-        return _picked(colour)
+        return _picked(colour, wanted)
     small = _small(picture)
     names = tuple(CHANNELS) if wanted == "auto" else (wanted,)
     found = [one for name in names if (one := _Found.of(small, CHANNELS[name])) is not None]
     best = max(found, key=lambda one: one.area, default=None)
     if wanted != "auto":
         if best is None or best.area < LEAST_NAMED:
-            raise _refusal(
+            raise refusal(
                 f"setting 'screen' is {wanted}, and there is no {wanted} screen in this plate",
                 "use 'auto', or a model that takes a clean plate",
             )
         return best.screen
     if best is None or best.area < LEAST_AREA or best.edge < LEAST_EDGE:
         share = 0.0 if best is None else best.area
-        raise _refusal(
+        raise refusal(
             "no green or blue screen was found in this plate (the largest area of one such colour"
             f" at the frame's edge is {share:.0%} of the frame)"
         )
     if best.texture > MOST_TEXTURE:
-        raise _refusal(
+        raise refusal(
             f"no green or blue screen was found in this plate ({best.area:.0%} of the frame is"
             f" {best.screen.name}, but has the texture of a set, not of a screen)"
         )
@@ -109,7 +109,8 @@ NAME_IT = (
 )
 
 
-def _refusal(what: str, remedy: str = NAME_IT) -> ModelError:
+def refusal(what: str, remedy: str = NAME_IT) -> ModelError:
+    """The error for a plate whose screen was not found: what was found, and what to do."""
     return ModelError(
         f"{what} - {remedy}",
         reason="no_screen",
@@ -117,7 +118,7 @@ def _refusal(what: str, remedy: str = NAME_IT) -> ModelError:
     )
 
 
-def _picked(colour: str) -> Screen:
+def _picked(colour: str, wanted: str) -> Screen:
     """The screen of a picked colour."""
     text = colour.removeprefix("#")
     try:
@@ -139,9 +140,17 @@ def _picked(colour: str) -> Screen:
             reason="setting",
             field="params.settings.colour",
         )
-    return Screen(
+    screen = Screen(
         channel, (values[others[0]] / values[channel], values[others[1]] / values[channel])
     )
+    if wanted not in ("auto", screen.name):
+        raise ModelError(
+            f"setting 'screen' of model 'screen' is {wanted}, and 'colour' is {colour}, a"
+            f" {screen.name} - leave out one of them",
+            reason="setting",
+            field="params.settings.colour",
+        )
+    return screen
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,9 @@ def make_key(plate: FloatImage, field: Field, screen: Screen) -> Key:
     alpha = 1 - screen.excess(soft) / behind
     quiet = (np.abs(alpha) < EMPTY).astype(np.uint8)
     empty = cv2.morphologyEx(quiet, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
-    inside = cv2.distanceTransform((~empty).astype(np.uint8), cv2.DIST_L2, 5) / np.float32(unit)
+    inside = cv2.distanceTransform((~empty).astype(np.uint8), cv2.DIST_L2, 5)
+    # Without any empty pixel OpenCV gives nearly the largest float.
+    inside = np.minimum(inside, np.float32(sum(inside.shape))) / np.float32(unit)
     wide = 1 - screen.excess(blurred(plate, WIDE_BLUR_PX * unit)) / behind
     width = _edge_width(np.clip(wide, 0, 1), unit)
     deep = (inside > np.maximum(DEEP_WIDTHS * width, LEAST_DEEP_PX)) & (wide > DEEP_KEY)

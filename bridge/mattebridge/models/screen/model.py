@@ -215,7 +215,8 @@ def _as_hint(alpha: FloatImage, erode: float, soften: float) -> FloatImage:
 
 
 def _between(values: FloatImage, low: float, high: float) -> FloatImage:
-    return np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
+    # Both may be one value: then it is a threshold.
+    return np.clip((values - np.float32(low)) / np.float32(max(high - low, 1e-6)), 0, 1)
 
 
 def shrunk(picture: FloatImage) -> FloatImage:

@@ -191,6 +191,19 @@ def test_a_colour_of_no_screen_is_refused(model, colour):
         matte(model, wall("green"), colour=colour)
 
 
+def test_a_picked_colour_that_is_not_in_the_picture_is_refused(model):
+    plate = over(disc(), RED, wall("green"))
+    with pytest.raises(ModelError, match=r"this plate shows nothing of a blue screen .* pick"):
+        matte(model, plate, colour="#2030a0")
+    with pytest.raises(ModelError, match="this clean plate shows nothing of a blue screen"):
+        matte(model, plate, wall("green"), colour="#2030a0")
+
+
+def test_a_picked_colour_of_the_other_screen_than_the_named_is_refused(model):
+    with pytest.raises(ModelError, match="is blue, and 'colour' is #299e45, a green - leave out"):
+        matte(model, wall("green"), screen="blue", colour="#299e45")
+
+
 # --- the subject ----------------------------------------------------------------------------------
 
 
@@ -237,6 +250,18 @@ def test_grain_does_not_change_the_matte_of_a_still(model):
     picture = over(hairy(), lit(RED), wall("green"))
     first, second = (matte(model, grain(picture, seed, 0.003)).alpha for seed in (1, 2))
     assert float(np.abs(first - second).mean()) < STILL
+
+
+def test_one_value_for_black_and_white_is_a_threshold(model):
+    alpha = disc()
+    made = matte(model, over(alpha, RED, wall("green")), black=0.5, white=0.5).alpha
+    assert set(np.unique(made)) == {0.0, 1.0}
+    assert float(np.abs(made - (alpha > 0.5)).mean()) < 0.01
+
+
+def test_a_subject_that_fills_the_frame_is_opaque(model):
+    made = matte(model, np.full((*SIZE, 3), GREY, np.float32), wall("green"))
+    assert made.alpha.min() == 1
 
 
 def test_empty_screen_is_empty_and_opaque_subject_is_opaque(model):
