@@ -27,7 +27,7 @@ from mattebridge.models.weights.file import digest_of
 from mattebridge.models.weights.installed import InstalledModels, models_folder
 
 # What is there without any model that was added.
-BUILT_IN = ["difference", "twoplate"]
+BUILT_IN = ["difference", "screen", "twoplate"]
 
 
 @lru_cache(maxsize=3)
@@ -623,7 +623,7 @@ def test_listing_added_models_imports_neither_torch_nor_numpy(
     script = (
         "import sys; from mattebridge.models.registry import Registry;"
         "names = [c['name'] for c in Registry().describe()];"
-        "assert names == ['difference', 'portrait', 'twoplate'];"
+        "assert names == ['difference', 'portrait', 'screen', 'twoplate'];"
         "print([m for m in ('torch', 'cv2', 'numpy', 'OpenImageIO') if m in sys.modules])"
     )
     done = subprocess.run(
