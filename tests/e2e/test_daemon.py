@@ -310,6 +310,11 @@ def _frames(daemon: DaemonProcess) -> list[str]:
 
 def test_a_worker_waits_asleep_for_its_own_threads(shared_daemon: DaemonProcess) -> None:
     """Spinning they would take the processors from the clients that read and write frames."""
+    plate, clean_plate = _pair()
+    with MatteClient.connect(
+        str(shared_daemon.folder)
+    ) as client:  # a worker that was idle for long has ended
+        client.matte(plate, clean_plate)
     (pid,) = shared_daemon.worker_pids()
     environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     assert b"OMP_WAIT_POLICY=PASSIVE" in environment
