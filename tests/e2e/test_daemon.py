@@ -311,9 +311,8 @@ def _frames(daemon: DaemonProcess) -> list[str]:
 def test_a_worker_waits_asleep_for_its_own_threads(shared_daemon: DaemonProcess) -> None:
     """Spinning they would take the processors from the clients that read and write frames."""
     plate, clean_plate = _pair()
-    with MatteClient.connect(
-        str(shared_daemon.folder)
-    ) as client:  # a worker that was idle for long has ended
+    # A worker that was idle for long has ended.
+    with MatteClient.connect(str(shared_daemon.folder)) as client:
         client.matte(plate, clean_plate)
     (pid,) = shared_daemon.worker_pids()
     environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
