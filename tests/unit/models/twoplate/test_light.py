@@ -9,6 +9,7 @@ import pytest
 
 from mattebridge.color import over, srgb_decode, srgb_encode
 from mattebridge.models.base import ModelInput
+from mattebridge.models.twoplate import light
 from mattebridge.models.twoplate.light import explain_in_light
 
 SIZE = (8, 12)
@@ -28,12 +29,20 @@ def mixed(alpha: np.ndarray, *, scene_linear: bool = True) -> ModelInput:
 
 
 def ramp() -> np.ndarray:
+    """A soft edge."""
     return np.tile(np.linspace(0.1, 0.9, SIZE[1], dtype=np.float32), (SIZE[0], 1))
 
 
+def beside_a_subject(alpha: np.ndarray) -> np.ndarray:
+    """With one opaque pixel in each row, so that the edge is a subject's and no shadow."""
+    alpha = alpha.copy()
+    alpha[:, -1] = 1
+    return alpha
+
+
 def composite_error(given: ModelInput, alpha: np.ndarray, colour: np.ndarray) -> float:
-    light = srgb_decode(colour) * alpha[..., None]
-    again = over(light, alpha, srgb_decode(given.clean_plate))
+    own = srgb_decode(colour) * alpha[..., None]
+    again = over(own, alpha, srgb_decode(given.clean_plate))
     return float(np.abs(again - srgb_decode(given.plate)).mean())
 
 
@@ -46,21 +55,33 @@ def test_a_matte_that_is_right_stays_as_it_is() -> None:
 
 
 def test_an_alpha_that_is_a_little_off_comes_nearer_and_the_composite_too() -> None:
-    given = mixed(ramp())
-    alpha, colour = ramp() - np.float32(0.05), flat(SUBJECT).copy()
+    truth = beside_a_subject(ramp())
+    given = mixed(truth)
+    alpha, colour = beside_a_subject(ramp() - np.float32(0.05)), flat(SUBJECT).copy()
     before = composite_error(given, alpha, colour)
     explain_in_light(given, alpha, colour, NOISE)
     # Alpha off by 0.05 everywhere before; arithmetic without feedback, so rounding hardly counts.
-    assert np.abs(alpha - ramp()).mean() < 0.025  # 0.0141
+    assert np.abs(alpha - truth).mean() < 0.025  # 0.0141
     assert composite_error(given, alpha, colour) < 0.05 * before  # 0.020
 
 
 def test_what_grain_explains_is_left_alone() -> None:
-    given = mixed(ramp())
-    alpha, colour = ramp() - np.float32(0.05), flat(SUBJECT).copy()
+    given = mixed(beside_a_subject(ramp()))
+    off = beside_a_subject(ramp() - np.float32(0.05))
+    alpha, colour = off.copy(), flat(SUBJECT).copy()
     explain_in_light(given, alpha, colour, 100.0)
-    np.testing.assert_allclose(alpha, ramp() - np.float32(0.05), atol=1e-5)
+    np.testing.assert_allclose(alpha, off, atol=1e-5)
     np.testing.assert_allclose(colour, flat(SUBJECT), atol=1e-5)
+
+
+def test_what_is_far_from_every_opaque_pixel_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shadow, or a thing of the set that moved, is no subject that shows the set through."""
+    monkeypatch.setattr(light, "NEAR_PX", 3)
+    alpha, colour = np.full(SIZE, 0.3, np.float32), flat(SUBJECT).copy()
+    alpha[:2, :2] = 1
+    explain_in_light(mixed(np.full(SIZE, 0.5, np.float32)), alpha, colour, NOISE)
+    assert alpha[2, 2] > 0.35  # 0.44
+    assert (alpha[-1] == np.float32(0.3)).all()
 
 
 @pytest.mark.parametrize("why", ["display", "opaque", "empty", "outside", "above white"])
