@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mattebridge.commands.matte import add_running, run_matte
-from mattebridge.commands.options import INPUT_PARAMS, add_inputs, add_pace
+from mattebridge.commands.options import INPUT_PARAMS, add_existing, add_inputs, add_pace
 from mattebridge.wire.params import DEFAULTS
 
 MODEL = "screen"
@@ -87,16 +87,4 @@ def _add_hint(command: argparse.ArgumentParser) -> None:
         default=[],
         help="another setting of the model `screen`, such as screen=blue or colour=#29a045",
     )
-    group.add_argument(
-        "--existing",
-        choices=("error", "verify", "overwrite"),
-        default="error",
-        help="hints that exist: refuse (default), keep what is good, or make them again",
-    )
-    group.add_argument(
-        "--resume",
-        dest="existing",
-        action="store_const",
-        const="verify",
-        help="the same as --existing verify",
-    )
+    add_existing(group, "hints that exist: refuse (default), keep what is good, or make them again")

@@ -157,11 +157,13 @@ def add_outputs(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="EXR: store the plate's data window only, not the whole frame",
     )
+    add_existing(group, "output that exists: refuse (default), keep what is good, or make it again")
+
+
+def add_existing(group: argparse._ArgumentGroup, policy: str) -> None:
+    """What is done with files that exist; policy: the help of `--existing`."""
     group.add_argument(
-        "--existing",
-        choices=("error", "verify", "overwrite"),
-        default="error",
-        help="output that exists: refuse (default), keep what is good, or make it again",
+        "--existing", choices=("error", "verify", "overwrite"), default="error", help=policy
     )
     group.add_argument(
         "--resume",

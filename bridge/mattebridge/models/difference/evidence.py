@@ -3,7 +3,7 @@
     difference (less what a small shift explains) --> shadow test --> distance from the set
     local regression plate = c + b * clean plate  --> how much of the set shows through
 
-Working size is at most `WORK_SIDE` on the long side, so that radii are plain pixels whatever the
+Working size (working_size.py) is bounded, so that radii are plain pixels whatever the
 size of the frame. Everything is display-encoded: there a threshold means about the same in light
 and dark.
 """
@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage, Mask
 
-WORK_SIDE = 960
 # Blur before comparing, so that grain and a shift by a fraction of a pixel do not count.
 BLUR_PX = 1.2
 # Distances below the first are set, above the second subject; both rise with the noise.
@@ -145,10 +144,10 @@ def _beyond(difference: FloatImage, tolerance: FloatImage) -> FloatImage:
 def _opened(mask: Mask, radius: int) -> Mask:
     if not radius:
         return mask
-    return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, _disc(radius)) > 0
+    return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, disc(radius)) > 0
 
 
-def _disc(radius: int) -> Bytes:
+def disc(radius: int) -> Bytes:
     side = 2 * radius + 1
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), np.uint8)
 
@@ -175,7 +174,7 @@ def _same(difference: FloatImage, tolerance: FloatImage, alike: Mask, kept: Floa
     around = cv2.boxFilter(close, cv2.CV_8U, (3, 3), normalize=False)
     same = (close > 0) & (around >= SAME_COUNT)
     wide = _opened(alike & (kept < SAME_KEPT), SAME_WIDE_PX)
-    return same & (cv2.dilate(wide.astype(np.uint8), _disc(SAME_WIDE_PX + 1)) == 0)
+    return same & (cv2.dilate(wide.astype(np.uint8), disc(SAME_WIDE_PX + 1)) == 0)
 
 
 def _shadow(

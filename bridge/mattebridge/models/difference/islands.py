@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mattebridge.models.difference.card import DIFFERENCE
-from mattebridge.models.difference.evidence import WORK_SIDE, length
+from mattebridge.models.difference.evidence import length
+from mattebridge.models.difference.working_size import WORK_SIDE, shrunk
 
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage, Mask, ModelInput
@@ -56,7 +57,7 @@ def islands_of(
         return None
     height, width = alpha.shape
     scale = min(1.0, WORK_SIDE / max(height, width))
-    small = alpha if scale == 1 else _shrunk(alpha, scale)
+    small = shrunk(alpha)
     over = (small > LEAST_ALPHA).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(over, connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA].astype(np.float64)
@@ -83,11 +84,6 @@ def islands_of(
     side = 2 * EDGE_PX + 1
     mask = cv2.dilate(np.isin(labels, found).astype(np.uint8), np.ones((side, side), np.uint8))
     return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST) > 0
-
-
-def _shrunk(alpha: FloatImage, scale: float) -> FloatImage:
-    size = max(1, round(alpha.shape[1] * scale)), max(1, round(alpha.shape[0] * scale))
-    return cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
 
 
 def _least_by_label(values: FloatImage, labels: NDArray[np.int32], count: int) -> FloatImage:

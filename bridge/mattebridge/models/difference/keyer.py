@@ -28,7 +28,7 @@ from mattebridge.color import srgb_decode, srgb_encode
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
 from mattebridge.models.difference.card import DIFFERENCE
 from mattebridge.models.difference.closed_form import closed_form
-from mattebridge.models.difference.evidence import WORK_SIDE, Evidence, gather
+from mattebridge.models.difference.evidence import Evidence, gather
 from mattebridge.models.difference.islands import without_islands
 from mattebridge.models.difference.mixture import (
     BRIGHTEST,
@@ -40,6 +40,7 @@ from mattebridge.models.difference.mixture import (
 )
 from mattebridge.models.difference.smoothing import smoothed
 from mattebridge.models.difference.trimap import Trimap, links, make_trimap
+from mattebridge.models.difference.working_size import enlarged, shrunk
 
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage, Mask
@@ -124,27 +125,12 @@ class _Small:
 
     def __init__(self, given: ModelInput) -> None:
         assert given.clean_plate is not None
-        self.plate = _shrunk(np.minimum(given.plate, BRIGHTEST))
-        self.clean_plate = _shrunk(np.minimum(given.clean_plate, BRIGHTEST))
-        self.hint = None if given.alpha_hint is None else _shrunk(given.alpha_hint)
+        self.plate = shrunk(np.minimum(given.plate, BRIGHTEST))
+        self.clean_plate = shrunk(np.minimum(given.clean_plate, BRIGHTEST))
+        self.hint = None if given.alpha_hint is None else shrunk(given.alpha_hint)
         self.outside: Optional[Mask] = None
         if given.outside is not None and given.outside.any():
-            self.outside = _shrunk(given.outside.astype(np.float32)) > 0
-
-
-def _shrunk(picture: FloatImage) -> FloatImage:
-    height, width = picture.shape[:2]
-    scale = WORK_SIDE / max(height, width)
-    if scale >= 1:
-        return picture
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-
-
-def _enlarged(picture: FloatImage, shape: tuple[int, ...]) -> FloatImage:
-    if picture.shape[:2] == shape[:2]:
-        return picture
-    return cv2.resize(picture, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+            self.outside = shrunk(given.outside.astype(np.float32)) > 0
 
 
 def _nothing_sure(given: ModelInput, evidence: Evidence, trimap: Trimap) -> ModelOutput:
@@ -152,7 +138,7 @@ def _nothing_sure(given: ModelInput, evidence: Evidence, trimap: Trimap) -> Mode
     set shows through, the coverage that follows from its detail."""
     ramp = np.clip(evidence.distance / np.float32(RAMP), 0, 1)
     ramp = np.where(evidence.through, evidence.covered_by, ramp)
-    alpha = _enlarged(np.where(trimap.unknown, ramp, 0), given.plate.shape).copy()
+    alpha = enlarged(np.where(trimap.unknown, ramp, 0), given.plate.shape).copy()
     degraded = () if trimap.empty.any() else (NO_SET,)
     return ModelOutput(alpha, _foreground(given, given.plate.copy(), alpha), degraded=degraded)
 
@@ -195,7 +181,7 @@ def _solved(
     if given.outside is not None:
         trust[given.outside & unknown] = 0
     near = _neighbours(alpha, trust, small, evidence, trimap)
-    own, others = trust[unknown], _enlarged(near, shape)[unknown]
+    own, others = trust[unknown], enlarged(near, shape)[unknown]
     alpha[unknown] = np.clip(own * alpha[unknown] + (1 - own) * others, 0, 1)
     return alpha, colour
 
@@ -204,8 +190,8 @@ def _full_masks(trimap: Trimap, shape: tuple[int, int]) -> tuple[Mask, Mask]:
     """Certain subject and unknown at full size; what enlarging leaves undecided is unknown."""
     if trimap.subject.shape == shape:
         return trimap.subject, trimap.unknown
-    subject = _enlarged(trimap.subject.astype(np.float32), shape) > 0.999
-    empty = _enlarged(trimap.empty.astype(np.float32), shape) > 0.999
+    subject = enlarged(trimap.subject.astype(np.float32), shape) > 0.999
+    empty = enlarged(trimap.empty.astype(np.float32), shape) > 0.999
     return subject, ~(subject | empty)
 
 
@@ -226,7 +212,7 @@ def pixel_noise(plate: FloatImage, clean_plate: FloatImage, empty: Mask) -> floa
 
 def _base_colour(plate: FloatImage, subject: Mask, palette: Palette) -> FloatImage:
     """The plate where the subject is certain, elsewhere the colour of the subject nearby."""
-    colour = _enlarged(palette.mean, plate.shape)
+    colour = enlarged(palette.mean, plate.shape)
     if colour is palette.mean:
         colour = colour.copy()
     cv2.copyTo(plate, subject.astype(np.uint8), colour)
@@ -237,7 +223,7 @@ def _neighbours(
     alpha: FloatImage, trust: FloatImage, small: _Small, evidence: Evidence, trimap: Trimap
 ) -> FloatImage:
     """Alpha at working size that follows from trusted neighbours and the region."""
-    value, weight = _shrunk(alpha), np.square(_shrunk(trust)) + np.float32(1e-3)
+    value, weight = shrunk(alpha), np.square(shrunk(trust)) + np.float32(1e-3)
     unknown = trimap.unknown
     mixed = value * weight + REGION_TRUST * trimap.likelihood
     value = np.where(unknown, mixed / (weight + REGION_TRUST), value)

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mattebridge.models.difference.evidence import Evidence, length
+from mattebridge.models.difference.evidence import Evidence, disc, length
 from mattebridge.models.difference.smoothing import smoothed
 
 if TYPE_CHECKING:
@@ -137,11 +137,6 @@ def _depth(
     clear = (core > 0) & ((evidence.distance > CLEAR * evidence.high) | (inside > deep))
     closed = cv2.morphologyEx(clear.astype(np.uint8), cv2.MORPH_CLOSE, disc(2))
     return np.asarray(cv2.distanceTransform(closed, cv2.DIST_L2, 5) / inwards, np.float32)
-
-
-def disc(radius: int) -> Bytes:
-    side = 2 * radius + 1
-    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), np.uint8)
 
 
 def links(

@@ -87,10 +87,6 @@ class GreenformerModel(MattingModel):
         The table of positions stays in main memory: what is needed of it is small.
         """
         self._device = torch.device(device)
-        if self._device.type == "cuda":
-            # By default float32 convolutions on CUDA round their inputs to 10 bits.
-            torch.backends.cudnn.allow_tf32 = False
-            torch.backends.cudnn.deterministic = True
         state = self._weights()
         self._refines = has_refiner(state)
         self._network = on_device(network_from(state), self._device)

@@ -26,10 +26,10 @@ import numpy as np
 from mattebridge.checkpoint import Checkpoint
 from mattebridge.color import srgb_decode, srgb_encode
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
-from mattebridge.models.difference.evidence import WORK_SIDE
+from mattebridge.models.difference.evidence import disc
 from mattebridge.models.difference.keyer import pixel_noise
 from mattebridge.models.difference.mixture import BRIGHTEST
-from mattebridge.models.difference.trimap import disc
+from mattebridge.models.difference.working_size import enlarged, shrunk
 from mattebridge.models.screen.field import Field, blurred, filled, make_field
 from mattebridge.models.screen.find import find_screen
 from mattebridge.models.screen.key import make_key
@@ -219,23 +219,6 @@ def _between(values: FloatImage, low: float, high: float) -> FloatImage:
     return np.clip((values - np.float32(low)) / np.float32(max(high - low, 1e-6)), 0, 1)
 
 
-def shrunk(picture: FloatImage) -> FloatImage:
-    """A picture at working size."""
-    height, width = picture.shape[:2]
-    scale = WORK_SIDE / max(height, width)
-    if scale >= 1:
-        return picture
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-
-
 def shrunk_to(picture: FloatImage, shape: tuple[int, ...]) -> FloatImage:
     """A picture at a smaller size `shape`."""
     return cv2.resize(picture, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
-
-
-def enlarged(picture: FloatImage, shape: tuple[int, ...]) -> FloatImage:
-    """A smaller picture at the full size `shape`."""
-    if picture.shape[:2] == shape[:2]:
-        return picture
-    return cv2.resize(picture, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
