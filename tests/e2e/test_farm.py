@@ -487,7 +487,8 @@ def test_whatever_is_killed_all_frames_are_made_in_the_end_and_nothing_is_left(f
     assert done.returncode == 0, done.stdout
     assert len(farm.made()) == 3 * len(frames)
     assert farm.leftovers() == []
-    assert farm.mattebridge("stop", "--if-unused", "--instance", farm.instance).returncode == 0
+    left = farm.mattebridge("stop", "--if-unused", "--instance", farm.instance)
+    assert (left.returncode, left.stdout) == (0, "mattebridge: the daemon has stopped\n")
     assert not farm.daemon_lives()
     status = json.loads((farm.runtime / "status.json").read_text())
     assert status["state"] == "stopped"

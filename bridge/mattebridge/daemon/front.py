@@ -214,7 +214,7 @@ class Front:
         self._door.close()
         self._clean_plates.clear()
         self._runtime.write_status({**self._status.full(time.monotonic()), "state": "stopped"})
-        self._runtime.release()
+        self._runtime.remove_sockets()
         log.info("stopped: %s", self._why_draining or "error")
 
     # -- messages -------------------------------------------------------------------------

@@ -169,16 +169,16 @@ class Runtime:
             with contextlib.suppress(OSError):
                 temporary.unlink()
 
-    def release(self) -> None:
-        """Remove the sockets, then release the lock."""
-        if self._lock_fd is None:
-            return
-        if self.still_there():
+    def remove_sockets(self) -> None:
+        """Remove the sockets of the lock's holder, which keeps the lock.
+
+        It ends with the process: who waits for the lock, as `stop` does, waits until no process
+        of the daemon and nothing of its memory is left.
+        """
+        if self._lock_fd is not None and self.still_there():
             for name in (DOOR, CTL):
                 with contextlib.suppress(OSError):
                     os.unlink(self.folder / name)
-        os.close(self._lock_fd)
-        self._lock_fd = None
 
     def open_log(self, *, to_terminal: bool) -> None:
         """Write this process's log to the folder, rotated, and with `to_terminal` to stderr too.

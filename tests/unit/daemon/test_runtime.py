@@ -251,14 +251,22 @@ def _prepared(folder: Path) -> Runtime:
     return runtime
 
 
-def test_one_holds_the_lock_and_the_next_gets_it_after_release(folder: Path) -> None:
+def _release(runtime: Runtime) -> None:
+    """What the end of the holder's process does."""
+    runtime.remove_sockets()
+    assert runtime._lock_fd is not None
+    os.close(runtime._lock_fd)
+
+
+def test_one_holds_the_lock_and_the_next_gets_it_at_its_end(folder: Path) -> None:
     first, second = _prepared(folder), _prepared(folder)
     assert first.acquire()
     assert not second.acquire()
-    first.release()
-    first.release()
+    first.remove_sockets()
+    assert not second.acquire()
+    _release(first)
     assert second.acquire()
-    second.release()
+    _release(second)
     assert stat.S_IMODE((folder / "lock").stat().st_mode) == 0o600
 
 
@@ -279,7 +287,7 @@ def test_the_lock_is_free_at_once_after_its_holder_was_killed(folder: Path) -> N
         holder.kill()
         holder.wait(20)
         assert runtime.acquire()
-        runtime.release()
+        _release(runtime)
     finally:
         holder.kill()
         holder.communicate()
@@ -290,7 +298,7 @@ def test_the_lock_is_not_inherited_by_children(folder: Path) -> None:
     assert runtime.acquire()
     assert runtime._lock_fd is not None
     assert not os.get_inheritable(runtime._lock_fd)
-    runtime.release()
+    _release(runtime)
 
 
 def test_a_lock_that_is_a_link_is_refused(folder: Path) -> None:
@@ -322,7 +330,7 @@ def test_leftovers_are_swept_by_the_holder_of_the_lock_alone(folder: Path) -> No
     (folder / "door").touch()
     assert not _prepared(folder).acquire()
     assert (folder / "door").exists()
-    runtime.release()
+    _release(runtime)
 
 
 def test_a_folder_that_was_taken_away_is_noticed_and_its_successor_left_alone(
@@ -338,7 +346,7 @@ def test_a_folder_that_was_taken_away_is_noticed_and_its_successor_left_alone(
     (folder / "other").touch()
     (folder / "door").touch()
     assert not runtime.still_there() or os.lstat(folder / "door").st_ino == runtime._door_inode
-    runtime.release()
+    _release(runtime)
 
 
 # -- status and log ------------------------------------------------------------------------------
