@@ -434,7 +434,7 @@ class NukeHost:
     cancel_bar_after: Optional[int] = None
     current_frame: int = 1
     # What the artist picks in a list of choices; None closes the window.
-    picked: Optional[str] = None
+    pick: Callable[[list[str]], Optional[str]] = lambda options: options[0]
 
     def __post_init__(self) -> None:
         self.main = threading.current_thread()

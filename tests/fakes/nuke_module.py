@@ -178,7 +178,8 @@ def _window(host: NukeHost) -> dict[str, Callable[..., Any]]:
     def choice(title: str, prompt: str, options: Sequence[str], default: int = 0) -> Optional[int]:
         if not host.gui:
             raise RuntimeError("there is nobody to choose without a window")
-        return None if host.picked is None else list(options).index(host.picked)
+        picked = host.pick(list(options))
+        return None if picked is None else list(options).index(picked)
 
     return {"menu": menu, "choice": choice}
 

@@ -42,7 +42,11 @@ def test_encoding_light_is_what_opencolorio_does(spaces, name):
     assert np.isfinite(found).all()
     # OpenColorIO's own quick powers are off by up to 7.8e-5 at 64; ours are its exact ones.
     error = np.abs(found - expected) / np.maximum(1, np.abs(expected))
-    assert error.max() <= 1e-4
+    # PQ is nearly upright at black: there the rounding of a channel beside a bright one counts.
+    of_found, of_expected = (light_of(torch.from_numpy(each), space) for each in (found, expected))
+    largest = of_expected.abs().amax(1, keepdim=True)
+    same_light = ((of_found - of_expected).abs() <= 1e-6 * largest).numpy()
+    assert ((error <= 1e-4) | same_light).all()
 
 
 @pytest.mark.parametrize("name", [*NAMES, HLG])
