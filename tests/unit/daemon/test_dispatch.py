@@ -7,6 +7,7 @@ the test wants it. The front's loop is turned by hand, so that what happens in o
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ class ScriptedWorker:
     def __init__(self, process: WorkerProcess) -> None:
         self.pid = next(self.pids)
         self.returncode = 0
-        self.ended = False
+        self.ended = self.held_by_its_driver = False
         self.name = process.name
         front_end, self.link = oslayer.current().pair(1 << 20)
         process._process, process._link = self, front_end  # type: ignore[assignment]
@@ -57,8 +58,9 @@ class ScriptedWorker:
     def send_signal(self, _number: int) -> None:
         self.ended = True
 
-    def wait(self) -> None:
-        pass
+    def wait(self, limit_s: float) -> None:
+        if not self.ended or self.held_by_its_driver:
+            raise subprocess.TimeoutExpired("worker", limit_s)
 
     def says(self, op: str, **more: Any) -> None:
         self.link.send(msgpack.packb({"op": op, "models": [], "memory": {}, **more}))
@@ -333,3 +335,13 @@ def test_a_cancelled_load_that_no_worker_has_begun_ends_at_once(bench: Bench) ->
     assert bench.dispatcher.cancel(request) == "queued"
     assert (len(bench.dispatcher.queue), bench.replies(request)) == (0, ["cancelled"])
     assert bench.lease.active == {}
+
+
+def test_a_killed_worker_that_its_driver_holds_does_not_keep_the_front_from_ending(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    (worker,) = all_ready(bench, ["cuda:0"])
+    worker.held_by_its_driver = True
+    bench.dispatcher.stop()
+    assert bench.states() == ["absent"]
+    assert "worker cuda:0 was killed and does not end" in caplog.text
