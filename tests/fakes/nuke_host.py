@@ -34,6 +34,8 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 
+from fakes.daemon_process import SOON_S
+
 SHORT = {"R": "rgba.red", "G": "rgba.green", "B": "rgba.blue", "A": "rgba.alpha"}
 LONG = {"R": "red", "G": "green", "B": "blue", "A": "alpha"}
 OURS = ("nuke", "mattebridge_nuke")
@@ -486,7 +488,7 @@ class NukeHost:
         """Let the tool's threads end, as Nuke's event loop does after the last frame."""
         self.pump(lambda: all(t.name != "mattebridge" for t in threading.enumerate()))
 
-    def pump(self, until: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    def pump(self, until: Callable[[], bool], timeout_s: float = SOON_S) -> None:
         """The main thread's event loop, until something is true."""
         end = time.monotonic() + timeout_s
         while not until():

@@ -177,6 +177,9 @@ def _held(memory: Mapping[str, Any]) -> str:
         free, total = megabytes(gpu.get("free_bytes")), megabytes(gpu.get("total_bytes"))
         used = megabytes(gpu.get("used_bytes"))
         parts.append(f"in all {used} of its GPU's memory, of which {free} of {total} are free")
+    if memory.get("pageable_bytes"):
+        slow, why = megabytes(memory["pageable_bytes"]), memory.get("pageable_because")
+        parts.append(f"{slow} of arenas that are copied slowly, because of the driver: {why}")
     return ", ".join(parts)
 
 

@@ -75,7 +75,16 @@ class Dispatcher:
         self.notes += notes
         self._may_fall_back = chosen and CPU not in devices
         self._add_workers(devices)
+        self._spread_loads()
         self._dispatch(time.monotonic())
+
+    def _spread_loads(self) -> None:
+        """Models that were to be loaded before the devices were known are loaded on all of them."""
+        for part in self.queue.take_if(lambda request: request.op == "models_load"):
+            assert part.group is not None
+            part.group.left += len(self.workers) - 1
+            for worker in self.workers:
+                self.queue.push(part.for_device(worker.name))
 
     def _add_workers(self, devices: Sequence[str]) -> None:
         for place, device in enumerate(devices):
@@ -129,12 +138,20 @@ class Dispatcher:
 
     def cancel(self, request: Request) -> str:
         """Stop a request and say where it was: `queued` (it is finished now) or `running`."""
+        if request.group is not None:
+            return self._cancel_parts(request)
         if self.queue.remove(request):
             self._replies.finish(request, "cancelled", {})
             return "queued"
         for worker in self.workers:
             worker.cancel(request)
         return "running"
+
+    def _cancel_parts(self, request: Request) -> str:
+        """Drop the parts that wait; those that run are finished, and the last gives the reply."""
+        for part in self.queue.take_if(lambda waiting: waiting.group is request.group):
+            self._replies.finish_part(part)
+        return "queued" if request.group is not None and not request.group.left else "running"
 
     def release(self, request: Request) -> None:
         """End every worker when its request has ended, and reply when all of them have."""
@@ -263,10 +280,9 @@ class Dispatcher:
 
     def _finished(self, request: Request, op: str, message: dict[str, Any], now: float) -> None:
         self.last_frame_at = now
-        if request.group is not None and op == "done":
-            self._replies.finish_part(request, report=message["report"])
-        elif request.group is not None:
-            self._replies.finish_part(request, failure=message["error"])
+        if request.group is not None:
+            report, failure = message.get("report"), message.get("error")
+            self._replies.finish_part(request, report=report, failure=failure)
         elif op == "done":
             if request.clean_plate is not None:
                 message["report"]["clean_plate_digest"] = request.clean_plate.digest

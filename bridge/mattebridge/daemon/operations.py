@@ -146,12 +146,11 @@ class Operations:
             return
         self._check_accepts()
         _check_not_many(lease)
-        now, group = time.monotonic(), Group(len(devices))
-        parts = [Request(lease, message, now, device=device) for device in devices]
-        for part in parts:
-            part.group = group
-            lease.active[part.id] = part
-        self._dispatcher.submit(parts, now)
+        now = time.monotonic()
+        request = Request(lease, message, now)
+        request.group = Group(len(devices))
+        lease.active[request.id] = request
+        self._dispatcher.submit([request.for_device(device) for device in devices], now)
 
     # -- held clean plates --------------------------------------------------------------------
 

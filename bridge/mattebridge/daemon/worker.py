@@ -69,9 +69,11 @@ class Worker:
         self, link: Link, device: str, workers: int = 1, spaces: Optional[Spaces] = None
     ) -> None:
         from mattebridge.engine.engine import Engine, memory_of_one_frame
+        from mattebridge.engine.registered_memory import RegisteredMemory
         from mattebridge.engine.request import FrameLimits
 
         self.link = link
+        self._registered = RegisteredMemory(device)
         self._engine = Engine(
             device,
             limits=FrameLimits(memory_bytes=memory_of_one_frame(workers)),
@@ -124,7 +126,9 @@ class Worker:
             self._memories[key] = SlotMap(fd, sizes[key])
         if message["op"] == "forget":
             for key in message["keys"]:
-                self._memories.pop(key).close()
+                memory = self._memories.pop(key)
+                self._registered.remove(memory.address)
+                memory.close()
             return
         job = message["job"]
         try:
@@ -193,6 +197,7 @@ class Worker:
         if self._hooks.bridge_probe and message["model"] == PROBE_MODEL:
             self._checkpoint(message, arena)("probe")
             return {**_probe_report(), "device": self._engine.device}
+        registered = self._registered.add(arena.address, arena.size_bytes)
         planes = _arrays(arena, message["in"])
         key: Optional[str] = message.get("clean_plate_key")
         if "held_clean_plate" in message:
@@ -209,6 +214,8 @@ class Worker:
             held_clean_plate="held_clean_plate" in message,
             checkpoint=self._checkpoint(message, arena),
         )
+        if registered:  # its copies may have run later than the stage that checks it
+            arena.check_generation(message["gen"])
         self._check_cancelled(message["job"])
         return self._frame_report(report)
 
@@ -258,7 +265,11 @@ class Worker:
         return [card["name"] for card in self._models()]
 
     def _memory(self) -> dict[str, Any]:
-        return {"resident_bytes": oslayer.current().resident_bytes(), **self._engine.memory()}
+        return {
+            "resident_bytes": oslayer.current().resident_bytes(),
+            **self._engine.memory(),
+            **self._registered.figures(),
+        }
 
 
 def _model_budget_bytes(device: str, workers: int) -> int:

@@ -295,7 +295,7 @@ def test_a_read_that_hangs_does_not_keep_a_cancelled_job(shot):
         try:
             assert process.stdout.readline() == "reading\n"
             process.terminate()
-            _, errors = process.communicate(timeout=30)
+            _, errors = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == 4
