@@ -231,6 +231,8 @@ def _built_in(node_class: str) -> Iterator[Knob]:
         yield Int_Knob("first_frame", value=1)
         yield Int_Knob("last_frame", value=100)
         yield Boolean_Knob("proxy")
+        yield Enumeration_Knob("colorManagement", "", ["Nuke", "OCIO"])
+        yield String_Knob("workingSpaceLUT", value="linear")
     elif node_class == "Live":
         yield from _of_the_plugin()
 
@@ -433,6 +435,8 @@ class NukeHost:
     # A ProgressTask says cancelled after so many questions.
     cancel_bar_after: Optional[int] = None
     current_frame: int = 1
+    # What the artist picks in a list of choices; None closes the window.
+    pick: Callable[[list[str]], Optional[str]] = lambda options: options[0]
 
     def __post_init__(self) -> None:
         self.main = threading.current_thread()
