@@ -104,6 +104,15 @@ class Users(Protocol):
     def runtime_root(self) -> Path:
         """The folder in which an instance's runtime folder is made."""
 
+    def longest_address(self) -> int:
+        """How many bytes the path of a socket may have."""
+
+    def settings_folder(self) -> Path:
+        """The user's folder for settings of mattebridge; it need not exist."""
+
+    def data_folder(self) -> Path:
+        """The user's folder for what mattebridge keeps, such as models; it need not exist."""
+
     def check_private(self, folder: Path) -> None:
         """Raise `UnsafeRuntimeError` unless it is a folder that only this user can enter.
 
