@@ -186,7 +186,7 @@ def children(pid: int) -> list[int]:
 def slot_maps(pid: int) -> int:
     """How many arenas (or held plates) a process has mapped."""
     maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
-    return sum("memfd:mattebridge" in line for line in maps)
+    return sum("memfd:mattebridge" in line or "/dev/shm/mb-" in line for line in maps)
 
 
 def own_arenas() -> int:

@@ -1,15 +1,16 @@
 """What differs between operating systems, behind one interface.
 
     door, client, daemon --> current() --> LinuxLayer (linux.py)
-                                           macOS and Windows: not written yet
+                                           MacLayer (macos.py, posix.py)
+                                           Windows: not written yet
 
 The rest of the package asks the system for shared memory that two processes can trust, for
 connections that name the process at the other end, for the user's own folder, for file locks, and
 for a few figures about this process and this machine. docs/protocol.md, "Other systems", says how
-macOS and Windows would answer. Until that is written, `current()` refuses with a sentence.
+each of them answers. Where no layer is written, `current()` refuses with a sentence.
 
-The rule that must not be broken: a module that exists on one system only (fcntl, resource) is
-imported in that system's layer and nowhere else, so that `import mattebridge.client` works
+The rule that must not be broken: a module that exists on some systems only (fcntl, resource) is
+imported in their layers and nowhere else, so that `import mattebridge.client` works
 everywhere and the sentence is reached.
 
 Runs on Python 3.9; standard library only.
@@ -18,6 +19,7 @@ Runs on Python 3.9; standard library only.
 from __future__ import annotations
 
 import mmap
+import os
 import sys
 from collections.abc import Generator, Iterable
 from pathlib import Path
@@ -25,6 +27,9 @@ from typing import Optional, Protocol
 
 from mattebridge.errors import UnsafeRuntimeError
 from mattebridge.wire.connection import Connection, Listener, Peer, WakeUp
+
+# Chooses the layer of another system where it runs here too; for tests.
+TEST_VARIABLE = "MATTEBRIDGE_TEST_OSLAYER"
 
 
 class Memory(Protocol):
@@ -177,7 +182,7 @@ def current() -> OsLayer:
     if layer is None:
         raise UnsafeRuntimeError(
             f"mattebridge does not run on {sys.platform} yet: its shared memory is written for "
-            "Linux only. Run the daemon and its hosts on Linux"
+            "Linux and macOS only. Run the daemon and its hosts there"
         )
     return layer
 
@@ -185,7 +190,15 @@ def current() -> OsLayer:
 def find() -> Optional[OsLayer]:
     """The layer of this system, or None: for callers that can do without."""
     if sys.platform.startswith("linux"):
+        if os.environ.get(TEST_VARIABLE) == "posix":
+            from mattebridge.wire.posix_on_linux import PosixOnLinux
+
+            return PosixOnLinux()
         from mattebridge.wire.linux import LinuxLayer
 
         return LinuxLayer()
+    if sys.platform == "darwin":
+        from mattebridge.wire.macos import MacLayer
+
+        return MacLayer()
     return None

@@ -21,8 +21,15 @@ from mattebridge.wire.connection import Connection, Peer
 SIZE = 2 << 20
 
 
+@pytest.fixture(params=["linux", "posix"])
+def layer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> oslayer.OsLayer:
+    monkeypatch.setenv(oslayer.TEST_VARIABLE, request.param)
+    return oslayer.current()
+
+
 @pytest.fixture
-def layer() -> oslayer.OsLayer:
+def linux(monkeypatch: pytest.MonkeyPatch) -> oslayer.OsLayer:
+    monkeypatch.delenv(oslayer.TEST_VARIABLE, raising=False)
     return oslayer.current()
 
 
@@ -37,7 +44,7 @@ def pair(layer: oslayer.OsLayer) -> Iterator[tuple[Connection, Connection]]:
 # -- memory --------------------------------------------------------------------------------------
 
 
-def test_memory_is_zeroed_sealed_and_not_inherited(layer: oslayer.OsLayer) -> None:
+def test_memory_is_zeroed_whole_and_not_inherited(layer: oslayer.OsLayer) -> None:
     fd = layer.create_memory(SIZE)
     try:
         layer.check_memory(fd, SIZE)
@@ -49,18 +56,18 @@ def test_memory_is_zeroed_sealed_and_not_inherited(layer: oslayer.OsLayer) -> No
         layer.close_memory(fd)
 
 
-def test_memory_that_could_shrink_or_is_too_small_is_refused(layer: oslayer.OsLayer) -> None:
+def test_memory_that_could_shrink_or_is_too_small_is_refused(linux: oslayer.OsLayer) -> None:
     unsealed = os.memfd_create("x", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(unsealed, SIZE)
-    sealed = layer.create_memory(SIZE)
+    sealed = linux.create_memory(SIZE)
     file = os.open("/dev/null", os.O_RDWR)
     try:
         with pytest.raises(GeometryError, match="seals are missing"):
-            layer.check_memory(unsealed, SIZE)
+            linux.check_memory(unsealed, SIZE)
         with pytest.raises(GeometryError, match="holds 2097152"):
-            layer.check_memory(sealed, SIZE + 1)
+            linux.check_memory(sealed, SIZE + 1)
         with pytest.raises(GeometryError, match="not sealed memory"):
-            layer.check_memory(file, 1)
+            linux.check_memory(file, 1)
     finally:
         for fd in (unsealed, sealed, file):
             os.close(fd)
@@ -153,9 +160,9 @@ def test_a_client_connects_to_a_path_and_both_ends_know_each_other(
     ],
 )
 def test_the_sender_of_a_control_message_is_read_from_its_address(
-    layer: oslayer.OsLayer, address: str, peer: Peer
+    linux: oslayer.OsLayer, address: str, peer: Peer
 ) -> None:
-    assert layer.control_peer(address) == peer
+    assert linux.control_peer(address) == peer
 
 
 def test_a_wait_is_ended_from_another_thread(layer: oslayer.OsLayer) -> None:
@@ -204,12 +211,12 @@ def test_the_figures_of_this_process_are_plausible(layer: oslayer.OsLayer) -> No
 def test_another_system_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(oslayer.sys, "platform", "win32")
     assert oslayer.find() is None
-    with pytest.raises(UnsafeRuntimeError, match=r"does not run on win32 yet.*on Linux"):
+    with pytest.raises(UnsafeRuntimeError, match=r"does not run on win32 yet.*Linux and macOS"):
         oslayer.current()
 
 
 # The files that other systems cannot import.
-LAYERS = ("linux.py", "unix.py")
+LAYERS = ("linux.py", "macos.py", "posix.py", "posix_on_linux.py", "unix.py")
 
 # What Windows lacks. The packages that come from elsewhere choose by the real
 # system, so they are loaded before it changes.
