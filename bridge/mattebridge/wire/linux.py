@@ -158,7 +158,7 @@ class LinuxLayer(LinuxMachine, UnixLayer):
         while position < end:
             copied = os.sendfile(target, source, position, end - position)
             if copied == 0:
-                raise OSError("the memory to copy ended early")
+                raise GeometryError("the memory to copy ended early", field="slot")
             position += copied
 
     # -- connections ----------------------------------------------------------------------------

@@ -36,7 +36,10 @@ class Memory(Protocol):
     """Shared memory, named by a descriptor."""
 
     def create_memory(self, size_bytes: int) -> int:
-        """Zeroed memory that can neither shrink nor grow, its pages allocated; `QuotaError`."""
+        """Zeroed memory, its pages allocated; `QuotaError`.
+
+        It can neither shrink nor grow, as far as the system can see to that (protocol.md, 8).
+        """
 
     def allocate_memory(self, size_bytes: int) -> Generator[None, None, int]:
         """The same in steps of a few hundredths of a second: it yields after each.
@@ -51,12 +54,15 @@ class Memory(Protocol):
         """The memory in this process's address space, to read and write; keeps it alive."""
 
     def read_memory(self, descriptor: int, size_bytes: int) -> bytes:
-        """Its first bytes."""
+        """Its first bytes; never a signal. `GeometryError` where a peer has made it smaller."""
 
     def copy_memory(
         self, source: int, source_offset: int, target: int, target_offset: int, size_bytes: int
     ) -> None:
-        """Copy bytes from one to the other without holding the interpreter's lock."""
+        """Copy bytes from one to the other without holding the interpreter's lock.
+
+        `GeometryError` where one of them is too small, by now or from the start; never a signal.
+        """
 
     def close_memory(self, descriptor: int) -> None:
         """Give the descriptor back; maps of the memory stay."""

@@ -355,5 +355,5 @@ def _read_into(source: Any, place: memoryview) -> None:
                 position += source.readinto(rest)
 
 
-def _ended_early() -> OSError:
-    return OSError("the memory to copy ended early")
+def _ended_early() -> GeometryError:
+    return GeometryError("the memory to read ended early: it was made smaller", field="slot")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +17,7 @@ import pytest
 
 from fakes.places import BRIDGE
 from mattebridge.errors import GeometryError, UnsafeRuntimeError
-from mattebridge.wire import oslayer
+from mattebridge.wire import oslayer, posix
 from mattebridge.wire.connection import Connection, Peer
 
 SIZE = 2 << 20
@@ -79,7 +81,7 @@ def test_bytes_are_copied_from_one_place_to_another(layer: oslayer.OsLayer) -> N
         pixels[4096:4100] = b"abcd"
     layer.copy_memory(source, 4096, target, 64, 4)
     assert layer.read_memory(target, 70)[64:] == b"abcd\0\0"
-    with pytest.raises(OSError, match="ended early"):
+    with pytest.raises(GeometryError, match="ended early"):
         layer.copy_memory(source, SIZE - 2, target, 0, 4)
     layer.close_memory(source)
     layer.close_memory(target)
@@ -178,6 +180,90 @@ def test_a_wait_is_ended_from_another_thread(layer: oslayer.OsLayer) -> None:
     wake_up.close()
 
 
+# -- records in a stream -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Connection, socket.socket]]:
+    """A connection of the layer of macOS, and the bare socket at its other end."""
+    monkeypatch.setenv(oslayer.TEST_VARIABLE, "posix")
+    ours, theirs = oslayer.current().pair(1 << 16)
+    bare = socket.socket(fileno=os.dup(theirs.fileno()))
+    theirs.close()
+    yield ours, bare
+    ours.close()
+    bare.close()
+
+
+def test_a_record_that_arrives_in_pieces_is_received_once_it_is_whole(
+    stream: tuple[Connection, socket.socket],
+) -> None:
+    ours, bare = stream
+    record = b"\5\0\0\0whole\3\0\0\0"
+    for at in range(len(record)):
+        bare.send(record[at : at + 1])
+        if at == 8:
+            assert ours.receive(10).data == b"whole"
+        else:
+            with pytest.raises(BlockingIOError):
+                ours.receive(10)
+    bare.close()
+    assert ours.receive(10).data == b""  # what had begun never came
+
+
+def test_a_record_that_is_too_long_is_dropped_whole_and_the_next_is_received(
+    stream: tuple[Connection, socket.socket],
+) -> None:
+    ours, bare = stream
+    with pytest.raises(BlockingIOError):
+        ours.receive(10)
+    bare.sendall(b"\0\0\2\0" + bytes(100))
+    assert ours.receive(10).cut
+    with pytest.raises(BlockingIOError):
+        ours.receive(10)
+    sender = threading.Thread(target=bare.sendall, args=[bytes((2 << 16) - 100) + b"\2\0\0\0ok"])
+    sender.start()
+    received = None
+    while received is None:
+        with contextlib.suppress(BlockingIOError):
+            received = ours.receive(10)
+    sender.join()
+    assert received == (b"ok", [], False)
+
+
+def test_a_connection_whose_other_end_does_not_read_is_ended_without_waiting(
+    stream: tuple[Connection, socket.socket],
+) -> None:
+    ours, bare = stream
+    with pytest.raises(BlockingIOError):
+        ours.send(bytes(8 << 20))  # more than any buffer holds
+    # A part of it went out: the other end reads that, and then the end.
+    bare.settimeout(60)
+    while bare.recv(1 << 20):
+        pass
+
+
+def test_memory_that_was_made_smaller_is_an_error_and_no_signal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(oslayer.TEST_VARIABLE, "posix")
+    layer = oslayer.current()
+    source, target = layer.create_memory(SIZE), layer.create_memory(SIZE)
+    try:
+        os.ftruncate(source, 1 << 16)
+        assert layer.read_memory(source, 64) == bytes(64)
+        for size_bytes in (1 << 17, SIZE):
+            with pytest.raises(GeometryError, match="ended early"):
+                layer.copy_memory(source, 0, target, 0, size_bytes)
+        with posix._mapped(target, SIZE) as pixels:
+            os.ftruncate(target, 1 << 16)  # while it is being read
+            with pytest.raises(GeometryError, match="ended early"):
+                posix._carry(pixels, memoryview(bytearray(SIZE)))
+    finally:
+        for fd in (source, target):
+            os.close(fd)
+
+
 # -- the user, the machine -----------------------------------------------------------------------
 
 
@@ -218,8 +304,8 @@ def test_another_system_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch
 # The files that other systems cannot import.
 LAYERS = ("linux.py", "macos.py", "posix.py", "posix_on_linux.py", "unix.py")
 
-# What Windows lacks. The packages that come from elsewhere choose by the real
-# system, so they are loaded before it changes.
+# What Windows lacks. The packages that come from elsewhere choose by the real system, so they are
+# loaded before it changes.
 OTHER_SYSTEM = """
 import asyncio, ctypes, importlib, multiprocessing, os, select, socket, subprocess, sys, tempfile
 import msgpack, numpy, numpy.typing, zmq
