@@ -21,14 +21,27 @@ import numpy as np
 import zmq
 
 from fakes.daemon_process import SOON_S
-from mattebridge.wire import protocol
+from mattebridge.wire import oslayer, protocol
+from mattebridge.wire.connection import Connection, Peer
 from mattebridge.wire.linux import RecordSocket
+from mattebridge.wire.posix import PosixLayer, StreamSocket
 from mattebridge.wire.slots import PlaneSpec, SlotMap, place
+
+# Under the layer of macOS the door is a stream, with a length before each record.
+STREAM = isinstance(oslayer.current(), PosixLayer)
+
+
+def records(connection: socket.socket) -> Connection:
+    """The records of a bare connection."""
+    if STREAM:
+        return StreamSocket(connection, Peer(-1, -1))
+    return RecordSocket(connection)
 
 
 def connect_to_door(folder: Path) -> socket.socket:
     """A bare connection to the door."""
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    kind = socket.SOCK_STREAM if STREAM else socket.SOCK_SEQPACKET
+    connection = socket.socket(socket.AF_UNIX, kind)
     connection.settimeout(10)
     until = time.monotonic() + 20
     while True:
@@ -62,9 +75,9 @@ def hello(slots: int = 0, size_bytes: int = 0, **changes: Any) -> dict[str, Any]
 def ask_door(connection: socket.socket, message: Any) -> tuple[dict[str, Any], list[int]]:
     """Send one record (bytes as they are, else packed) and read the answer; {} at the end."""
     data = message if isinstance(message, bytes) else msgpack.packb(message)
+    door = records(connection)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        connection.send(data)
-    door = RecordSocket(connection)
+        door.send(data)
     try:
         answer, fds, _cut = door.receive(8192)
     except ConnectionResetError:

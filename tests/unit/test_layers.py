@@ -20,8 +20,8 @@ ORDER = (
     "color",
     "checkpoint",
     "whole_files",
-    "interpreter",
     "wire",
+    "interpreter",
     "client",
     "hosts",  # hosts stop here
     "ocio",

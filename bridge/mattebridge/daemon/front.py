@@ -40,6 +40,7 @@ from mattebridge.daemon.status import Status, Tally
 from mattebridge.errors import InternalError, MattebridgeError, MessageError
 from mattebridge.version import __version__
 from mattebridge.wire import oslayer, protocol
+from mattebridge.wire.connection import UNKNOWN_PID
 from mattebridge.wire.folder import CTL
 
 log = logging.getLogger(__name__)
@@ -266,8 +267,9 @@ class Front:
         self._carry_out(lease, message)
 
     def _find_lease(self, sid: Any, pid: int) -> Optional[Lease]:
+        """The session, if the sender opened it, as far as the system names the sender."""
         lease = self._door.leases.get(sid) if isinstance(sid, bytes) else None
-        return lease if lease is not None and lease.peer.pid == pid else None
+        return lease if lease is not None and pid in (lease.peer.pid, UNKNOWN_PID) else None
 
     def _carry_out(self, lease: Lease, message: dict[str, Any]) -> None:
         try:
