@@ -147,3 +147,30 @@ def test_a_command_with_another_config_than_the_daemon_is_refused(
     refused = _matte(shared_daemon, *words, OCIO="ocio://cg-config-latest")
     assert refused.returncode == 2
     assert "set OCIO alike for both" in refused.stderr
+
+
+def test_an_hdr_video_is_read_by_its_tags_and_its_results_are_light(
+    shared_daemon: DaemonProcess, tmp_path: Path
+) -> None:
+    av = pytest.importorskip("av")
+    config = studio_spaces().config
+    hlg = config.find("hlg_rec2020_display")
+    for name, light in zip(("plate", "clean"), _pair()):
+        codes = np.clip(config.convert(light, "ACEScg", hlg), 0, 1)
+        with av.open(str(tmp_path / f"{name}.mkv"), "w") as target:
+            stream = target.add_stream("ffv1", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 56, 40, "gbrp16le"
+            planes = np.round(codes * 65535).astype(np.uint16)
+            frame = av.VideoFrame.from_ndarray(planes, format="rgb48le").reformat(format="gbrp16le")
+            for tagged in (stream.codec_context, frame):
+                tagged.color_primaries, tagged.color_trc = 9, 18
+            target.mux(stream.encode(frame))
+            target.mux(stream.encode(None))
+    words = (str(tmp_path / "plate.mkv"), "--clean-plate", str(tmp_path / "clean.mkv"))
+    words = (*words, "-o", str(tmp_path / "out"), "--output-colorspace", "ACEScg")
+    made = _matte(shared_daemon, *words, "--format", "exr-float")
+    assert made.returncode == 0, made.stderr
+    assert "the plate is in hlg_rec2020_display" in made.stdout + made.stderr
+    again = _over_the_clean_plate(_the_file(tmp_path / "out", "premultiplied"))
+    # Steps of 16-bit codes, three matrices and HLG's gain.
+    assert np.abs(again - _pair()[0]).max() < 2e-3

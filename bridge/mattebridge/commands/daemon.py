@@ -35,11 +35,9 @@ def add_parsers(commands: Any, reached: argparse.ArgumentParser) -> None:
 def run_serve(options: argparse.Namespace) -> int:
     """`mattebridge serve`: run the daemon, or start it in the background."""
     from mattebridge.daemon import control
+    from mattebridge.ocio import where
 
-    if options.ocio is not None:
-        from mattebridge.ocio import where
-
-        where.use(options.ocio)
+    where.settle(options.ocio)
     try:
         status = control.serve(
             options.instance,

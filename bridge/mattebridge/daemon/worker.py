@@ -320,7 +320,7 @@ def color_spaces(link: Link) -> Spaces:
     spaces = Spaces()
     try:
         if where.is_named():
-            _ = spaces.config.rec709_light
+            _ = spaces.config
         link.send(op="configured", color=where.described())
     except ColorError as error:
         link.send(op="misconfigured", error=protocol.error_fields(error))

@@ -71,6 +71,7 @@ class Config:
             raise unloadable(where, problem)
         self.digest = digest(where)
         self.spaces = _spaces_of(config)
+        self._described: dict[str, tuple[str, Optional[tuple[float, ...]]]] = {}
 
     @classmethod
     def load(cls) -> Config:
@@ -140,12 +141,21 @@ class Config:
 
     def interop_id(self, name: str) -> str:
         """The short name that files carry for a space (`colorInteropID`), empty without one."""
-        return str(self._oiio.ColorConfig(self.where).get_color_interop_id(name) or "")
+        return self._as_files_say(name)[0]
 
     def chromaticities(self, name: str) -> Optional[tuple[float, ...]]:
         """x and y of red, green, blue and white of a space, where OpenImageIO knows them."""
-        found = self._oiio.ColorConfig(self.where).get_chromaticities(name)
-        return None if not found else tuple(float(value) for value in found)
+        return self._as_files_say(name)[1]
+
+    def _as_files_say(self, name: str) -> tuple[str, Optional[tuple[float, ...]]]:
+        if name not in self._described:
+            config = self._oiio.ColorConfig(self.where)
+            places = config.get_chromaticities(name)
+            self._described[name] = (
+                str(config.get_color_interop_id(name) or ""),
+                tuple(float(value) for value in places) if places else None,
+            )
+        return self._described[name]
 
     def convert(
         self, pixels: FloatImage, source: str, wanted: str, *, exact: bool = False
@@ -214,7 +224,7 @@ def _exact_powers() -> Iterator[None]:
     try:
         yield
     finally:
-        del os.environ[name]
+        os.environ.pop(name, None)
         if before is not None:
             os.environ[name] = before
 

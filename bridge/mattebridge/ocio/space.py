@@ -11,6 +11,7 @@ OpenColorIO converts its pixels itself, in main memory.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Optional
@@ -67,30 +68,36 @@ SRGB = ColorSpace("srgb", Curve.SRGB, scene=False)
 
 
 class Spaces:
-    """The spaces by name, each measured once; the config is loaded when the first one is named."""
+    """The spaces by name, each measured once; the config is loaded when the first one is named.
+
+    For any number of threads.
+    """
 
     def __init__(self, config: Optional[Config] = None) -> None:
         self._config = config
+        self._lock = threading.RLock()
         self._known = {space.name: space for space in (LINEAR, SRGB)}
 
     @property
     def config(self) -> Config:
         """Raises `ColorError` where it cannot be loaded."""
-        if self._config is None:
-            self._config = Config.load()
-        return self._config
+        with self._lock:
+            if self._config is None:
+                self._config = Config.load()
+            return self._config
 
     def of(self, name: str) -> ColorSpace:
         """The space of a name, role or alias; `linear` and `srgb` are our own in every config.
 
         Raises `ColorError` for a name that the config does not have.
         """
-        found = self._known.get(name)
-        if found is None:
-            whole = self.config.find(name)
-            found = self._known.get(whole) or measured(self.config, whole)
-            self._known[name] = self._known[whole] = found
-        return found
+        with self._lock:
+            found = self._known.get(name)
+            if found is None:
+                whole = self.config.find(name)
+                found = self._known.get(whole) or measured(self.config, whole)
+                self._known[name] = self._known[whole] = found
+            return found
 
     def is_known(self, name: str) -> bool:
         """Whether a request may name this space."""

@@ -6,6 +6,7 @@ import hashlib
 import os
 from importlib import metadata
 from pathlib import Path
+from typing import Optional
 
 from mattebridge.errors import ColorError, one_line
 
@@ -30,10 +31,17 @@ def _named() -> str:
     return next((value for value in values if value), "")
 
 
-def use(where: str) -> None:
-    """Make this the config of this process and of those that it starts."""
-    path = where if where.startswith(_BUILT_INS) else os.path.abspath(where)
-    os.environ[VARIABLES[0]] = path
+def settle(given: Optional[str] = None) -> None:
+    """Make the config that is given, or else named, that of this process and those it starts.
+
+    A relative path is made absolute: the daemon runs in another folder.
+    """
+    where = given or _named()
+    is_path = bool(where) and not where.startswith(_BUILT_INS)
+    if is_path and not os.path.isabs(where):
+        where, given = os.path.abspath(where), where
+    if given:
+        os.environ[VARIABLES[0]] = where
 
 
 def origin(where: str) -> str:

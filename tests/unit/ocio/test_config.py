@@ -56,10 +56,16 @@ def test_the_config_is_ours_then_that_of_ocio_then_the_built_in_one(no_config, m
 def test_a_path_that_is_given_holds_from_any_folder(no_config, monkeypatch, tmp_path):
     monkeypatch.setenv("MATTEBRIDGE_OCIO", "")
     monkeypatch.chdir(tmp_path)
-    where.use("shop.ocio")
+    where.settle("shop.ocio")
     assert where.configured() == str(tmp_path / "shop.ocio")
-    where.use("ocio://default")
+    where.settle("ocio://default")
     assert where.configured() == "ocio://default"
+    monkeypatch.setenv("MATTEBRIDGE_OCIO", "")
+    where.settle()
+    assert not where.is_named()
+    monkeypatch.setenv("OCIO", "show.ocio")
+    where.settle()
+    assert where.configured() == str(tmp_path / "show.ocio")
 
 
 def test_a_space_is_found_by_name_role_and_alias_in_any_case(built_in):
