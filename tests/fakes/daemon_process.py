@@ -20,8 +20,6 @@ from mattebridge.errors import ConnectionFailed
 
 START_S = 60.0
 STOP_S = 60.0
-# The most that a test waits for anything: only a hang takes so long, however busy the machine.
-SOON_S = 60.0
 # What /proc calls shared memory of ours, of the layer of Linux and of that of macOS.
 ARENA_NAMES = ("/memfd:mattebridge", "/dev/shm/mb-")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Optional
 
-from fakes.daemon_process import SOON_S
+from fakes.limits import SOON_S
 
 LOAD = """
 import os, sys, time

@@ -34,7 +34,7 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 
-from fakes.daemon_process import SOON_S
+from fakes.limits import SOON_S
 
 SHORT = {"R": "rgba.red", "G": "rgba.green", "B": "rgba.blue", "A": "rgba.alpha"}
 LONG = {"R": "red", "G": "green", "B": "blue", "A": "alpha"}

@@ -20,7 +20,7 @@ import msgpack
 import numpy as np
 import zmq
 
-from fakes.daemon_process import SOON_S
+from fakes.limits import SOON_S
 from mattebridge.wire import oslayer, protocol
 from mattebridge.wire.connection import Connection, Peer
 from mattebridge.wire.linux import RecordSocket
