@@ -1,7 +1,8 @@
 """What differs between operating systems, behind one interface.
 
     door, client, daemon --> current() --> LinuxLayer (linux.py)
-                                           macOS and Windows: not written yet
+                                           macOS: not written yet
+                                           Windows: windows.py, which nothing uses yet
 
 The rest of the package asks the system for shared memory that two processes can trust, for
 connections that name the process at the other end, for the user's own folder, for file locks, and

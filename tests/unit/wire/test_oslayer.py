@@ -208,6 +208,9 @@ def test_another_system_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch
         oslayer.current()
 
 
+# The layer of Windows, which is loaded there alone (tests/e2e/test_under_wine.py).
+OF_WINDOWS = ("win32.py", "windows.py", "windows_memory.py", "windows_pipes.py")
+
 # What Windows lacks, and macOS in part. The packages that come from elsewhere choose by the real
 # system, so they are loaded before it changes.
 OTHER_SYSTEM = """
@@ -248,7 +251,7 @@ def test_on_another_system_the_host_half_is_imported_and_connecting_says_the_sen
         "mattebridge." + ".".join(path.relative_to(BRIDGE / "mattebridge").with_suffix("").parts)
         for folder in ("wire", "client", "hosts")
         for path in sorted((BRIDGE / "mattebridge" / folder).glob("*.py"))
-        if path.name not in ("__init__.py", "linux.py")
+        if path.name not in ("__init__.py", "linux.py", *OF_WINDOWS)
     ]
     names += [f"mattebridge.{name}" for name in ("color", "errors", "interpreter", "whole_files")]
     done = subprocess.run(
@@ -276,4 +279,7 @@ def test_modules_of_one_system_are_imported_in_its_layer_alone() -> None:
         found = names & {"fcntl", "resource", "termios", "pwd", "grp", "msvcrt", "winreg"}
         if found:
             users[path.relative_to(BRIDGE / "mattebridge").as_posix()] = found
-    assert users == {"wire/linux.py": {"fcntl", "resource", "termios"}}
+    assert users == {
+        "wire/linux.py": {"fcntl", "resource", "termios"},
+        "wire/windows.py": {"msvcrt"},
+    }
