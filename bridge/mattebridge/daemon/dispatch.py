@@ -17,7 +17,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from mattebridge.daemon.devices import CPU
 from mattebridge.daemon.leases import ArenaRecord, Lease, Request
@@ -54,10 +54,14 @@ class Dispatcher:
         *,
         replies: Replies,
         tally: Tally,
+        misconfigured: Callable[[MattebridgeError], None],
     ) -> None:
+        """misconfigured: called with the error of a worker that cannot load the colour config."""
         self._limits, self._loop, self._replies, self._tally = limits, loop, replies, tally
         self.queue: FairQueue[Request] = FairQueue(limits.batch_ageing_s)
         self.workers: list[WorkerProcess] = []  # none as long as the devices are not known
+        self._misconfigured = misconfigured
+        self.color: dict[str, str] = {}  # the workers' colour config and its digest
         self.notes: list[str] = []  # what the owner of the machine should know, for the status
         self._may_fall_back = self._one_was_ready = False
         self._releases = Releases(replies)
@@ -251,6 +255,10 @@ class Dispatcher:
             log.info("worker %s ready: warm_up_ms=%d", worker.name, message["warm_up_ms"])
         elif op == "unusable":
             worker.give_up(message["reason"])
+        elif op == "configured":
+            self._note_colors(worker, message["color"])
+        elif op == "misconfigured":
+            self._misconfigured(protocol.error_of(message["error"]))
         elif worker.request is None or message.get("job") != worker.request.job:
             return  # about a request that has ended
         elif op == "stage":
@@ -261,6 +269,14 @@ class Dispatcher:
             worker.finished(now, good=op == "done")
             self._finished(request, op, message, now)
         self._dispatch(now)
+
+    def _note_colors(self, worker: WorkerProcess, color: dict[str, str]) -> None:
+        """Keep which config a worker has loaded, and note one that changed since another did."""
+        if self.color and self.color != color:
+            note = f"{worker.name} has loaded the colour config again, and it is another one now"
+            log.warning("%s: %s", note, color)
+            self.notes.append(note)
+        self.color.update(color)
 
     def _finished(self, request: Request, op: str, message: dict[str, Any], now: float) -> None:
         self.last_frame_at = now
@@ -333,8 +349,9 @@ def _job(request: Request) -> tuple[dict[str, Any], list[tuple[int, int]]]:
     job: dict[str, Any] = {"op": request.op, "job": request.job}
     if request.arena is not None:
         return _render_job(job, request, request.arena)
-    if "model" in request.message:
-        job["model"] = request.message["model"]
+    for key in ("model", "first"):
+        if key in request.message:
+            job[key] = request.message[key]
     return job, []
 
 

@@ -146,7 +146,7 @@ class Replies:
         elif group.failure is not None:
             self.finish(request, "error", group.failure)
         else:
-            self.finish(request, "models", group.result)
+            self.finish(request, protocol.RESULTS[request.op], group.result)
 
     def answer_early(self, request: Request, error: MattebridgeError) -> None:
         """Give the final reply of a request that still runs; its arena stays lent."""

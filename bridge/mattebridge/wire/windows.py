@@ -21,7 +21,7 @@ from ctypes import wintypes
 from pathlib import Path
 from typing import Any
 
-from mattebridge.errors import UnsafeRuntimeError
+from mattebridge.errors import GeometryError, UnsafeRuntimeError
 from mattebridge.wire import win32, windows_memory
 from mattebridge.wire.connection import Peer
 from mattebridge.wire.windows_pipes import (
@@ -109,7 +109,7 @@ class WindowsLayer:
         read = windows_memory.map_whole(source)
         written = windows_memory.map_whole(target)
         if source_offset + size_bytes > len(read) or target_offset + size_bytes > len(written):
-            raise OSError("the memory to copy ended early")
+            raise GeometryError("the memory to copy ended early", field="fd")
         win32.kernel32.RtlMoveMemory(
             ctypes.addressof(written) + target_offset,
             ctypes.addressof(read) + source_offset,
@@ -180,15 +180,15 @@ class WindowsLayer:
         return self.data_folder() / "run"
 
     def longest_address(self) -> int:
-        """How many bytes the path of an address may have: the pipe's name has a digest of it."""
+        """See `Users`. The pipe's name has a digest of it, so that the path is the limit."""
         return LONGEST_PATH
 
     def settings_folder(self) -> Path:
-        r"""The user's folder for settings: `%APPDATA%\mattebridge`."""
+        r"""See `Users`: `%APPDATA%\mattebridge`."""
         return _known_folder("APPDATA", "Roaming") / "mattebridge"
 
     def data_folder(self) -> Path:
-        r"""The user's folder for what is kept, such as models: `%LOCALAPPDATA%\mattebridge`."""
+        r"""See `Users`: `%LOCALAPPDATA%\mattebridge`."""
         return _known_folder("LOCALAPPDATA", "Local") / "mattebridge"
 
     def check_private(self, folder: Path) -> None:

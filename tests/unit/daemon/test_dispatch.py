@@ -90,7 +90,9 @@ class Bench:
         )
         self.mail = Mailbox(folder, epoch=5, outbox_s=10.0)
         replies = Replies(self.mail, self.door, tally, freed=lambda _keys: None)
-        self.dispatcher = Dispatcher(limits, self.loop, replies=replies, tally=tally)
+        self.dispatcher = Dispatcher(
+            limits, self.loop, replies=replies, tally=tally, misconfigured=lambda _error: None
+        )
         near, far = oslayer.current().pair(1 << 16)
         far.close()
         self.lease = Lease(near)
