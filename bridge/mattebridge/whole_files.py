@@ -36,9 +36,10 @@ CHUNK_BYTES = 32 << 20
 # How long a file may be held open by a reader on Windows before it counts as an error.
 HELD_OPEN_S = 2.0
 RETRY_S = 0.02
+# Windows has one error for both.
 HELD_OPEN = (
-    "another program has the file open (a viewer, a virus scanner, a synchronised folder); close "
-    "it there, then run again with --resume"
+    "another program has the old file open (a viewer, a virus scanner, a synchronised folder), or "
+    "it is read-only; close it there or make it writable, then run again with --resume"
 )
 
 # What an artist can do about the usual errors of a file system.
@@ -110,7 +111,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 class HeldOpenError(PermissionError):
-    """The old file of this name is open in another program, and Windows keeps it."""
+    """Windows keeps the old file of this name: it is open in another program, or read-only."""
 
 
 class GrowingFile:

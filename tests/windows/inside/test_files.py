@@ -31,7 +31,10 @@ def test_a_file_that_stays_open_is_an_error_that_says_so_and_leaves_nothing(
     monkeypatch.setattr(whole_files, "HELD_OPEN_S", 0.1)
     path = tmp_path / "plate.1001.exr"
     path.write_bytes(b"old")
-    with path.open("rb"), pytest.raises(FrameWriteError, match="another program has the file open"):
+    with (
+        path.open("rb"),
+        pytest.raises(FrameWriteError, match="another program has the old file open"),
+    ):
         whole_files.replace_file(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
