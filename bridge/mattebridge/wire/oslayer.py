@@ -2,7 +2,7 @@
 
     door, client, daemon --> current() --> LinuxLayer (linux.py)
                                            MacLayer (macos.py, posix.py)
-                                           Windows: not written yet
+                                           Windows: windows.py, which nothing uses yet
 
 The rest of the package asks the system for shared memory that two processes can trust, for
 connections that name the process at the other end, for the user's own folder, for file locks, and

@@ -301,8 +301,12 @@ def test_another_system_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch
         oslayer.current()
 
 
-# The files that other systems cannot import.
-LAYERS = ("linux.py", "macos.py", "posix.py", "posix_on_linux.py", "unix.py")
+# The files that other systems cannot import. Those of Windows are tested there
+# (tests/e2e/test_under_wine.py).
+LAYERS = (
+    "linux.py", "macos.py", "posix.py", "posix_on_linux.py", "unix.py",
+    "win32.py", "windows.py", "windows_memory.py", "windows_pipes.py",
+)  # fmt: skip
 
 # What Windows lacks. The packages that come from elsewhere choose by the real system, so they are
 # loaded before it changes.
@@ -372,4 +376,8 @@ def test_modules_of_one_system_are_imported_in_its_layer_alone() -> None:
         found = names & {"fcntl", "resource", "termios", "pwd", "grp", "msvcrt", "winreg"}
         if found:
             users[path.relative_to(BRIDGE / "mattebridge").as_posix()] = found
-    assert users == {"wire/linux.py": {"fcntl"}, "wire/unix.py": {"fcntl", "resource", "termios"}}
+    assert users == {
+        "wire/linux.py": {"fcntl"},
+        "wire/unix.py": {"fcntl", "resource", "termios"},
+        "wire/windows.py": {"msvcrt"},
+    }
