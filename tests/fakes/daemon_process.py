@@ -24,6 +24,8 @@ STOP_S = 60.0
 SOON_S = 60.0
 # How often a test asks whether what it waits for has happened: at first, and after half a second.
 SHORTEST_POLL_S, LONGEST_POLL_S = 0.005, 0.05
+# What /proc calls shared memory of ours, of the layer of Linux and of that of macOS.
+ARENA_NAMES = ("/memfd:mattebridge", "/dev/shm/mb-")
 
 
 class DaemonProcess:
@@ -188,7 +190,7 @@ def children(pid: int) -> list[int]:
 def slot_maps(pid: int) -> int:
     """How many arenas (or held plates) a process has mapped."""
     maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
-    return sum("memfd:mattebridge" in line for line in maps)
+    return sum(any(name in line for name in ARENA_NAMES) for line in maps)
 
 
 def own_arenas() -> int:
