@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fakes.daemon_process import SOON_S, DaemonProcess, StartDaemon, is_alive, slot_maps, wait_for
+from fakes.daemon_process import DaemonProcess, StartDaemon, is_alive, slot_maps, wait_for
+from fakes.limits import SOON_S
 from fakes.pictures import CHANNELS, PLAIN, matted_here, same, shot
 from fakes.places import BRIDGE
 from mattebridge.client import MatteClient

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Optional
 
 from fakes.places import ROOT
+from mattebridge.whole_files import replace_file
 
 SHIM = ROOT / "plugin_shim"
 BUILD = ROOT / "build" / "plugin"
@@ -55,7 +56,8 @@ def compiler() -> list[str]:
 @functools.cache
 def plugin(sanitizer: str = SANITIZER) -> Path:
     """The plugin's binary, with a sanitizer ("address", "thread") where asked."""
-    return _link("MatteBridge.ofx", _sources(), EXPORTS, sanitizer)
+    sources = [_all_in_one(sanitizer)] if sanitizer else _sources()
+    return _link("MatteBridge.ofx", sources, EXPORTS, sanitizer)
 
 
 @functools.cache
@@ -68,6 +70,20 @@ def impatient_plugin() -> Path:
 
 def _sources() -> list[Path]:
     return [path for path in sorted(SHIM.glob("src/*.cpp")) if path.name not in NOT_HERE]
+
+
+def _all_in_one(sanitizer: str) -> Path:
+    """One source that includes all others, for a build that shares no object with another one.
+
+    The headers of the standard library are then read once: less than a third of the time.
+    """
+    sources = _sources()
+    lines = [f"// {_digest(sources, [])}", *(f'#include "{source}"' for source in sources)]
+    path = BUILD / f"test-{sanitizer}" / "all.cpp"
+    text = "\n".join([*lines, ""])
+    if not path.exists() or path.read_text() != text:
+        replace_file(path, text.encode())
+    return path
 
 
 @functools.cache

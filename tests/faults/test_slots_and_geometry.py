@@ -20,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes.base_line import AbusedDaemon, arena_descriptors
-from fakes.daemon_process import SOON_S, wait_for
+from fakes.daemon_process import wait_for
+from fakes.limits import SOON_S
 from fakes.pictures import PLAIN, matted_here, same, shot
 from fakes.raw_client import Raw, ask_door, connect_to_door, hello
 from mattebridge.errors import (

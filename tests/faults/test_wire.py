@@ -22,8 +22,9 @@ import pytest
 import zmq
 
 from fakes.base_line import AbusedDaemon, StartAbused, arena_descriptors, resident_bytes
-from fakes.daemon_process import SOON_S, wait_for
+from fakes.daemon_process import wait_for
 from fakes.host_process import HostProcess
+from fakes.limits import SOON_S
 from fakes.pictures import PLAIN, matted_here, same, shot
 from fakes.raw_client import Raw, RawClient, ask_door, connect_to_door, hello
 from mattebridge.client import MatteClient, session
