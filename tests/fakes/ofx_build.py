@@ -20,11 +20,14 @@ from pathlib import Path
 from typing import Optional
 
 from fakes.places import ROOT
+from mattebridge.wire.oslayer import TEST_VARIABLE
 
 SHIM = ROOT / "plugin_shim"
 BUILD = ROOT / "build" / "plugin"
 TOOLS = BUILD / "tools"
-NOT_HERE = ("os_other.cpp",)
+# Under MATTEBRIDGE_TEST_OSLAYER=posix the plugin has the layer of macOS, which runs on Linux too.
+POSIX = os.environ.get(TEST_VARIABLE) == "posix"
+NOT_HERE = ("os_other.cpp", "os_linux.cpp" if POSIX else "os_posix.cpp")
 FLAGS = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
 EXPORTS = ["-shared", f"-Wl,--version-script={SHIM / 'exports.map'}"]
 COMPILE_S = 300
@@ -83,7 +86,7 @@ def _link(name: str, sources: Sequence[Path], flags: Sequence[str], sanitizer: s
     if sanitizer:
         command = [word for word in command if word != "-O2"]
         command += ["-O1", "-g", "-fno-omit-frame-pointer", f"-fsanitize={sanitizer}"]
-    folder = BUILD / ("test-" + (sanitizer or "plain"))
+    folder = BUILD / ("test-" + (sanitizer or "plain") + ("-posix" if POSIX else ""))
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
