@@ -20,6 +20,7 @@ import msgpack
 import numpy as np
 import zmq
 
+from fakes.daemon_process import SOON_S
 from mattebridge.wire import oslayer, protocol
 from mattebridge.wire.connection import Connection, Peer
 from mattebridge.wire.linux import RecordSocket
@@ -139,7 +140,7 @@ class RawClient:
         assert parts[0] == protocol.MAGIC
         return msgpack.unpackb(parts[1])
 
-    def next_reply(self, timeout_s: float = 20.0) -> dict[str, Any]:
+    def next_reply(self, timeout_s: float = SOON_S) -> dict[str, Any]:
         """The next reply that is no progress."""
         until = time.monotonic() + timeout_s
         while time.monotonic() < until:
@@ -148,7 +149,7 @@ class RawClient:
                 return reply
         raise AssertionError("no reply came")
 
-    def terminal(self, request_id: bytes, timeout_s: float = 20.0) -> dict[str, Any]:
+    def terminal(self, request_id: bytes, timeout_s: float = SOON_S) -> dict[str, Any]:
         """The final reply to a request; others are kept for later."""
         until = time.monotonic() + timeout_s
         passed: list[dict[str, Any]] = []
@@ -198,7 +199,7 @@ class RawClient:
         }
         return {key: value for key, value in message.items() if value is not None}
 
-    def lease_is_over(self, timeout_s: float = 10.0) -> bool:
+    def lease_is_over(self, timeout_s: float = SOON_S) -> bool:
         """Whether the daemon hangs up the door within the time."""
         ready, _, _ = select.select([self.door], [], [], timeout_s)
         return bool(ready) and self.door.recv(1) == b""

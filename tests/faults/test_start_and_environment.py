@@ -225,7 +225,7 @@ def test_f31_of_many_starters_one_wins_and_the_others_exit_with_status_17(
             for starter in starters:
                 if starter.poll() is None:
                     starter.kill()
-                starter.wait(20)
+                starter.wait(60)
         # The next turn meets the stale sockets and the unlocked lock of a killed predecessor.
         for pid in workers:
             wait_for(lambda pid=pid: not is_alive(pid), SOON_S, "the worker dies with its front")

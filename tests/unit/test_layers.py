@@ -24,6 +24,7 @@ ORDER = (
     "interpreter",
     "client",
     "hosts",  # hosts stop here
+    "ocio",
     "image_io",
     "image_batch",
     "models",

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from mattebridge.errors import UsageError
 from mattebridge.hosts.settings_text import parse_settings
-from mattebridge.wire.params import INPUT_ROLES, NAMES, PARAMS, Param, RenderParams
+from mattebridge.wire.params import (
+    INPUT_ROLES,
+    NAMES,
+    PARAMS,
+    Param,
+    RenderParams,
+    is_space_name,
+)
 
 if TYPE_CHECKING:
     from mattebridge.shot.job import MatteJob
@@ -23,11 +30,15 @@ if TYPE_CHECKING:
 DEFAULT_MEMORY_MIB = 1024
 # The render parameters by the group of their option; all others are keying.
 INPUT_PARAMS = ("colorspace", "plate_alpha")
+# Other names of an option.
+ALIASES = {"colorspace": ("--input-space",)}
 OUTPUT_PARAMS = ("output_colorspace", "premultiply")
 # Where a job has another default than a request, and so another help.
 HELP_OF_A_JOB = {
-    "colorspace": "of the plate (default: EXR and float TIFF linear, 8- and 16-bit srgb)",
-    "output_colorspace": "colours in EXR and float TIFF (default: linear)",
+    "colorspace": "of the plate: linear, srgb, or a name of `mattebridge colors` (default: what the"
+    " file says, else EXR and float TIFF linear, 8- and 16-bit srgb)",
+    "output_colorspace": "colours in EXR and float TIFF, named likewise (default: the plate's,"
+    " where it is scene-linear, else linear)",
 }
 DEINTERLACE = "videos: make whole pictures of those that are marked as interlaced"
 
@@ -283,16 +294,26 @@ def seconds(text: str) -> float:
     return value
 
 
+def space(text: str) -> str:
+    """The name of a colour space, for argparse; the daemon knows which there are."""
+    if not is_space_name(text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not the name of a colour space")
+    return text
+
+
 def _add_params(group: Any, names: Sequence[str]) -> None:
     rows = {param.name: param for param in PARAMS}
     for name in names:
-        group.add_argument(rows[name].option, help=_help(rows[name]), **_option_of(rows[name]))
+        options = (rows[name].option, *ALIASES.get(name, ()))
+        group.add_argument(*options, help=_help(rows[name]), **_option_of(rows[name]))
 
 
 def _option_of(param: Param) -> dict[str, Any]:
     """The keywords of `add_argument` for a parameter, by its kind."""
     if param.kind == "choice":
         return {"choices": param.choices, "default": param.default}
+    if param.kind == "space":
+        return {"type": space, "metavar": "SPACE", "default": param.default}
     if param.kind == "map":
         return {"dest": param.name, "metavar": "KEY=VALUE", "action": "append", "default": []}
     if param.unset:

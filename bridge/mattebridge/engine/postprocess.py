@@ -11,7 +11,7 @@ blocks of rows (see `blocks`), so that this takes a few megabytes whatever the s
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -24,7 +24,9 @@ from mattebridge.engine.infer import InferredFrame
 from mattebridge.engine.light import FLOAT_MAX, decoded, encoded, unmix, unpremultiply
 from mattebridge.engine.maps import spread
 from mattebridge.engine.preprocess import PreparedFrame
+from mattebridge.engine.space import code_of, light_of, of_rec709
 from mattebridge.errors import ModelError
+from mattebridge.ocio.space import SRGB, ColorSpace, Curve
 from mattebridge.wire.params import EXTRA_OUTPUTS
 
 # A highlight behind almost no alpha is mostly the set's: at alpha 0 the foreground may be as bright
@@ -94,7 +96,7 @@ class _Finish:
 
     def fill(self, checkpoint: Checkpoint) -> None:
         height = self.made.alpha.shape[0]
-        for number, rows in enumerate(row_blocks(self.made.foreground)):
+        for number, rows in enumerate(self._blocks()):
             if number % _BLOCKS_BETWEEN_CHECKPOINTS == 0:
                 checkpoint("finish", rows.start, height)
             results = self._results(rows)
@@ -102,6 +104,12 @@ class _Finish:
             for role, values in results.items():
                 self.targets[role][rows].copy_(values)
             self.write_s += time.perf_counter() - start
+
+    def _blocks(self) -> Iterator[slice]:
+        """Rows that are done at once: all of them where OpenColorIO converts, which it prepares."""
+        if self._space.curve is Curve.WHOLE:
+            return iter([slice(0, self.made.alpha.shape[0])])
+        return row_blocks(self.made.foreground)
 
     def counts(self) -> dict[str, int]:
         """How many values were clamped, by output; one wait for all of them."""
@@ -151,15 +159,16 @@ class _Finish:
             return plate.in_space(space)[rows]
         if source == "unmix":
             assert clean_plate is not None
-            light = unmix(plate.linear[rows], clean_plate.linear[rows], alpha)
-            straight = unpremultiply(light, alpha)
-            return straight if space == "linear" else encoded(straight)
+            light = unmix(plate.light_in(space)[rows], clean_plate.light_in(space)[rows], alpha)
+            return code_of(unpremultiply(light, alpha), space)
         display = self._model_colour(rows, alpha)
-        return decoded(display) if space == "linear" else display
+        if space is SRGB:
+            return display
+        return code_of(of_rec709(decoded(display), space), space)
 
     @property
-    def _space(self) -> str:
-        return self.prepared.request.output_colorspace
+    def _space(self) -> ColorSpace:
+        return self.prepared.request.output_space
 
     def _model_colour(self, rows: slice, alpha: Tensor) -> Tensor:
         """The model's foreground with the plate's highlights, display-encoded.
@@ -173,6 +182,7 @@ class _Finish:
             if lowest < 0 or highest > 1:
                 colour = colour.clamp(0, 1)
             colour = self._with_highlights(colour, rows, alpha)
+        colour = self._with_wide_gamut(colour, rows, alpha)
         if "core_matte" in self.prepared.mattes:
             core = self.prepared.mattes["core_matte"][rows][..., None]
             whole = self.prepared.plate.encoded[rows]
@@ -195,15 +205,33 @@ class _Finish:
         excess = encoded(light).sub_(1).clamp_(min=0)
         return colour + excess * bright
 
+    def _with_wide_gamut(self, colour: Tensor, rows: slice, alpha: Tensor) -> Tensor:
+        """Add back what a wider gamut has below 0 in Rec. 709, where the clean plate explains none.
+
+        As `_with_highlights` at the other end of what a model sees. In `linear` and `srgb` what is
+        below 0 is noise, not a colour, and no model returns it.
+        """
+        plate, clean_plate = self.prepared.plate, self.prepared.clean_plate
+        if plate.space.is_built_in or not plate.has_negatives:
+            return colour
+        light = plate.linear[rows]
+        outside = light < 0
+        if clean_plate is not None:
+            own = light - (1 - alpha) * clean_plate.linear[rows]
+            own /= alpha.clamp(min=_HIGHLIGHT_MIN_ALPHA)
+            light = torch.maximum(own, light * (1 + _HIGHLIGHT_SLOPE * alpha))
+        return colour + encoded(light).clamp_(max=0) * outside
+
     def _product(self, colour: Tensor, alpha: Tensor) -> Tensor:
         """Foreground x alpha in linear light, then encoded where the output is.
 
         With `premultiply` display, colours are multiplied as they are encoded.
         """
-        if self._space == "linear" or self.prepared.request.params.premultiply == "display":
+        space, display = self._space, self.prepared.request.params.premultiply == "display"
+        if space.curve is Curve.NONE or display:
             return colour * alpha
         # Finite, so that it is 0 and not NaN where alpha is 0.
-        return encoded(decoded(colour).clamp_(max=FLOAT_MAX).mul_(alpha))
+        return code_of(light_of(colour, space).clamp_(max=FLOAT_MAX).mul_(alpha), space)
 
     # --- types ------------------------------------------------------------------------------------
 
