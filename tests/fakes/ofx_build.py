@@ -58,7 +58,8 @@ def compiler() -> list[str]:
 @functools.cache
 def plugin(sanitizer: str = SANITIZER) -> Path:
     """The plugin's binary, with a sanitizer ("address", "thread") where asked."""
-    return _link("MatteBridge.ofx", _sources(), EXPORTS, sanitizer)
+    name = "Posix.ofx" if POSIX else "MatteBridge.ofx"
+    return _link(name, _sources(), EXPORTS, sanitizer)
 
 
 @functools.cache
@@ -86,7 +87,7 @@ def _link(name: str, sources: Sequence[Path], flags: Sequence[str], sanitizer: s
     if sanitizer:
         command = [word for word in command if word != "-O2"]
         command += ["-O1", "-g", "-fno-omit-frame-pointer", f"-fsanitize={sanitizer}"]
-    folder = BUILD / ("test-" + (sanitizer or "plain") + ("-posix" if POSIX else ""))
+    folder = BUILD / ("test-" + (sanitizer or "plain"))
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

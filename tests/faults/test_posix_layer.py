@@ -27,23 +27,25 @@ from mattebridge.wire.slots import SlotMap
 
 FOUR_MIB = 4 << 20
 
-# What is run again under this layer: the life of daemons, clients, workers and arenas.
-AGAIN = {
-    "e2e/test_client.py": (
-        "sample_type or any_order or many_threads or same_pixels_as_one or starts_the_daemon"
-    ),
-    "e2e/test_matte_command.py": "one_command or killed_in_the_middle",
-    "faults/test_process_death.py": "f01 or f02 or f03 or mid_render or reaped or f07",
-    "faults/test_slots_and_geometry.py": "f08 or f09 or f10 or hole",
-    "faults/test_wire.py": (
-        "bombs_at_the_door or f19 or f20 or flood_of_requests or does_not_spin or f30 or f46_a"
-    ),
-    "faults/test_start_and_environment.py": "f35 or f41 or f42",
-    # The plugin, built with its layer of macOS.
-    "e2e/test_ofx_hostile.py": "greeting or good_reply or (vanish and not seals) or says_nothing",
-    "e2e/test_ofx_life.py": "stale or killed_under or lost_under or larger_frame or forked_host",
-    "e2e/test_ofx_pixels.py": "there_and_back or odd_sizes",
-}
+# What is run again under this layer, in one pytest of its own: sessions, arenas and frames of
+# clients, commands and the plugin, and processes that are killed.
+FILES = (
+    "e2e/test_client.py",
+    "e2e/test_matte_command.py",
+    "e2e/test_ofx_hostile.py",
+    "e2e/test_ofx_life.py",
+    "e2e/test_ofx_pixels.py",
+    "faults/test_process_death.py",
+    "faults/test_slots_and_geometry.py",
+    "faults/test_start_and_environment.py",
+    "faults/test_wire.py",
+)
+CHOICE = (
+    "any_order or same_pixels_as_one or may_be_closed or starts_the_daemon or one_command"
+    " or good_reply or killed_under or larger_frame_exchanges or odd_sizes_are"
+    " or f01 or f02 or f03 or f08 or f10 or f41"
+    " or bombs_at_the_door or f19_descriptors or f19_silent_connections or f20_no or f46_a"
+)
 RUN_S = 600
 
 
@@ -159,16 +161,20 @@ def _names() -> set[str]:
 @pytest.mark.timeout(RUN_S + 60)
 def test_daemons_clients_and_commands_behave_under_this_layer() -> None:
     assert TEST_VARIABLE in os.environ
-    failed = []
-    for name, choice in AGAIN.items():
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-k", choice, str(TESTS / name)],
-            cwd=Path(TESTS).parent,
-            capture_output=True,
-            text=True,
-            timeout=RUN_S,
-            check=False,
-        )
-        if done.returncode != 0:
-            failed.append(f"{name}: {done.stdout[-3000:]}{done.stderr[-1000:]}")
-    assert not failed, "\n\n".join(failed)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-k",
+            CHOICE,
+            *(str(TESTS / name) for name in FILES),
+        ],
+        cwd=Path(TESTS).parent,
+        capture_output=True,
+        text=True,
+        timeout=RUN_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-1000:]
