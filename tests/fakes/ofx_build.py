@@ -21,11 +21,14 @@ from typing import Optional
 
 from fakes.places import ROOT
 from mattebridge.whole_files import replace_file
+from mattebridge.wire.oslayer import TEST_VARIABLE
 
 SHIM = ROOT / "plugin_shim"
 BUILD = ROOT / "build" / "plugin"
 TOOLS = BUILD / "tools"
-NOT_HERE = ("os_other.cpp",)
+# Under MATTEBRIDGE_TEST_OSLAYER=posix the plugin has the layer of macOS, which runs on Linux too.
+POSIX = os.environ.get(TEST_VARIABLE) == "posix"
+NOT_HERE = ("os_other.cpp", "os_linux.cpp" if POSIX else "os_posix.cpp")
 FLAGS = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
 EXPORTS = ["-shared", f"-Wl,--version-script={SHIM / 'exports.map'}"]
 COMPILE_S = 300
@@ -57,7 +60,8 @@ def compiler() -> list[str]:
 def plugin(sanitizer: str = SANITIZER) -> Path:
     """The plugin's binary, with a sanitizer ("address", "thread") where asked."""
     sources = [_all_in_one(sanitizer)] if sanitizer else _sources()
-    return _link("MatteBridge.ofx", sources, EXPORTS, sanitizer)
+    name = "Posix.ofx" if POSIX else "MatteBridge.ofx"
+    return _link(name, sources, EXPORTS, sanitizer)
 
 
 @functools.cache

@@ -27,20 +27,22 @@ from mattebridge.wire.linux import RecordSocket
 from mattebridge.wire.posix import PosixLayer, StreamSocket
 from mattebridge.wire.slots import PlaneSpec, SlotMap, place
 
-# Under the layer of macOS the door is a stream, with a length before each record.
-STREAM = isinstance(oslayer.current(), PosixLayer)
+
+def is_stream() -> bool:
+    """Whether the door is a stream, with a length before each record: the layer of macOS."""
+    return isinstance(oslayer.current(), PosixLayer)
 
 
 def records(connection: socket.socket) -> Connection:
     """The records of a bare connection."""
-    if STREAM:
+    if is_stream():
         return StreamSocket(connection, Peer(-1, -1))
     return RecordSocket(connection)
 
 
 def connect_to_door(folder: Path) -> socket.socket:
     """A bare connection to the door."""
-    kind = socket.SOCK_STREAM if STREAM else socket.SOCK_SEQPACKET
+    kind = socket.SOCK_STREAM if is_stream() else socket.SOCK_SEQPACKET
     connection = socket.socket(socket.AF_UNIX, kind)
     connection.settimeout(10)
     until = time.monotonic() + 20

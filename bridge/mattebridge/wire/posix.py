@@ -246,20 +246,20 @@ class PosixLayer(UnixLayer):
 
     def connect(self, path: Path) -> StreamSocket:
         """See `Connections`. What is refused is tried again for a few hundredths of a second."""
-        for left in reversed(range(CONNECT_TRIES)):
-            connection = self.stream()
-            try:
-                connection.connect(str(path))
-                return StreamSocket(connection, self.peer_of(connection))
-            except ConnectionRefusedError:
-                connection.close()
-                if not left:
-                    raise
-            except BaseException:
-                connection.close()
-                raise
+        for _try in range(CONNECT_TRIES - 1):
+            with contextlib.suppress(ConnectionRefusedError):
+                return self._connect_once(path)
             time.sleep(CONNECT_PAUSE_S)
-        raise AssertionError
+        return self._connect_once(path)
+
+    def _connect_once(self, path: Path) -> StreamSocket:
+        connection = self.stream()
+        try:
+            connection.connect(str(path))
+            return StreamSocket(connection, self.peer_of(connection))
+        except BaseException:
+            connection.close()
+            raise
 
     def pair(self, buffer_bytes: int) -> tuple[StreamSocket, StreamSocket]:
         """See `Connections`."""
