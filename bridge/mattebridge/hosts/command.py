@@ -243,7 +243,7 @@ def _option(param: Param, value: Any) -> list[str]:
     """A render parameter as arguments of the command."""
     if value is None:
         return []
-    if param.kind == "choice":
+    if param.kind in ("choice", "whole", "number"):
         return [param.option, str(value)]
     if param.kind == "map":
         return [f"{param.option}={name}={_as_text(each)}" for name, each in value.items()]
