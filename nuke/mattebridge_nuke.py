@@ -58,6 +58,9 @@ INPUTS = {
 }
 MATTES = ("Hint", "GarbageMatte", "CoreMatte")
 MARKER = "bridge_version"
+# The knob that names a colour space of the config, and what stands for none in its list.
+SPACE = "space"
+AS_COLOUR_SAYS = "as Colour says"
 # A file that never exists: the Read's error message then says what to do.
 NOT_YET = "press_Matte_Range_first.%04d.exr"
 READY = "not matted yet"
@@ -207,6 +210,7 @@ def create() -> nuke.Node:
     for knob in _knobs():
         node.addKnob(knob)
     node["node_uid"].setValue(uuid.uuid4().hex)
+    node[SPACE].setValue(working_space())
     set_input_range(node)
     for index, source in enumerate(list(reversed(selected))[:3]):
         node.setInput(index, source)
@@ -270,6 +274,8 @@ def _knobs() -> Iterator[nuke.Knob]:
                 "`mattebridge models` lists them.")  # fmt: skip
     for name, label, choices, tip in _CHOICES:
         yield _tip(nuke.Enumeration_Knob(name, label, list(choices)), tip)
+        if name == "colorspace":
+            yield from _space_knobs()
     yield _tip(nuke.String_Knob("hint_channel", "Hint channel", "rgba.alpha"), "The channel of "
                 "Hint, GarbageMatte and CoreMatte that is the matte.")  # fmt: skip
     yield _tip(nuke.String_Knob("held_clean_plate", "Held clean plate", ""), "Name of a clean "
@@ -338,6 +344,18 @@ _CLEAN_UP_CHOICES: Sequence[tuple[str, str, Sequence[str], str]] = (
      "them, or above their mean without making up for it in those."),
     ("screen", "Screen", ("as the model wants", "green", "blue"), "The colour of the spill."),
 )  # fmt: skip
+
+
+def _space_knobs() -> Iterator[nuke.Knob]:
+    yield _tip(nuke.String_Knob(SPACE, "Space", ""), "Colour space of Plate and CleanPlate in "
+                "this script, by its name in the daemon's OpenColorIO config: ACEScg, a role, an "
+                "alias. Empty: what Colour says.")  # fmt: skip
+    yield _tip(
+        nuke.PyScript_Knob("choose_space", "Choose space", _button("choose_space")),
+        "Choose Space from the names of the daemon's config.",
+    )
+
+
 _CHOICES: Sequence[tuple[str, str, Sequence[str], str]] = (
     ("route", "Route", ("pre-render", "live (OFX)"), "Pre-render: mattes are made by the buttons "
      "and read from disk. Live: the OFX plugin mattes each frame as the viewer asks for it."),
@@ -413,9 +431,9 @@ def knob_changed(node: Any, knob: str) -> None:
     if knob == "route":
         choose_route(node)
     elif node["route"].value() == LIVE:
-        if knob in (*PIXEL_KNOBS, "timeout_s", "instance", "inputChange", "showPanel"):
+        if knob in (*PIXEL_KNOBS, SPACE, "timeout_s", "instance", "inputChange", "showPanel"):
             _guarded(node, lambda: _pass_on(node))
-    elif knob in (*PIXEL_KNOBS, "inputChange", "showPanel"):
+    elif knob in (*PIXEL_KNOBS, SPACE, "inputChange", "showPanel"):
         check_upstream(node)
 
 
@@ -467,6 +485,54 @@ def open_status(node: nuke.Node) -> None:
         _run_aside(ask)
     else:
         ask()  # without a window Nuke does not run what a thread hands to the main thread
+
+
+def choose_space(node: nuke.Node) -> None:
+    """Button: choose Space from the names of the daemon's config, asked for on another thread."""
+    instance = node["instance"].value() or None
+    uid = _uid_of(node)
+
+    def ask() -> None:
+        try:
+            names = _package("route").color_names(instance)
+        except Exception as error:
+            text = _sentence(error)
+            _on_main(lambda: _say_to(uid, node, text))
+        else:
+            _on_main(lambda: _choose_from(uid, node, names))
+
+    if nuke.GUI:
+        _run_aside(ask)
+
+
+def _choose_from(uid: str, handle: nuke.Node, names: Sequence[str]) -> None:
+    node = _node_of(uid, handle)
+    if node is None:
+        return
+    options = [AS_COLOUR_SAYS, *names]
+    now = _space_of(node)
+    chosen = nuke.choice(
+        "MatteBridge", "Colour space", options, options.index(now) if now in options else 0
+    )
+    if chosen is not None:  # None: the window was closed
+        node[SPACE].setValue("" if int(chosen) == 0 else options[int(chosen)])
+
+
+def working_space() -> str:
+    """The script's working space where OpenColorIO manages its colours, else empty."""
+    managed, space = (nuke.root().knob(name) for name in ("colorManagement", "workingSpaceLUT"))
+    if managed is None or space is None or str(managed.value()) != "OCIO":
+        return ""
+    name = str(space.value())
+    # The role is shown with the space that has it: `scene_linear (ACES - ACEScg)`.
+    shown = re.fullmatch(r"scene_linear \((.+)\)", name)
+    return shown.group(1) if shown else name
+
+
+def _space_of(node: nuke.Node) -> str:
+    """The knob Space, which nodes of older scripts do not have."""
+    knob = node.knob(SPACE)
+    return "" if knob is None else str(knob.value() or "").strip()
 
 
 def _range_of(node: nuke.Node) -> list[int]:
@@ -529,6 +595,7 @@ def _pass_on(node: Any) -> None:
         live["hintChannel"].setValue(_LIVE_HINTS.get(str(node["hint_channel"].value()), 0))
     known = str(node["hint_channel"].value()) in _LIVE_HINTS
     left = [node[name].label() for name in _NOT_LIVE if not _is_as_made(node, name)]
+    left += ["Space"] if _space_of(node) else []
     left += [name for index, name in enumerate(INPUTS) if index > 2 and node.input(index)]
     left += ["Hint channel"] if not known and node.input(2) is not None else []
     _say(node, f"live; for pre-render only: {', '.join(left)}" if left else "live")
@@ -579,6 +646,8 @@ def graph_signature(node: nuke.Node, limit_s: Optional[float] = None) -> str:
     digest = hashlib.sha256()
     for name in PIXEL_KNOBS:
         digest.update(f"{name}={_value(node, name, None)}\n".encode())
+    if _space_of(node):
+        digest.update(f"{SPACE}={_space_of(node)}\n".encode())
     waiting: list[Any] = [node.input(index) for index in reversed(range(len(INPUTS)))]
     seen: dict[str, int] = {}
     while waiting:
@@ -619,7 +688,7 @@ def _pixel_knobs(node: Any) -> Iterator[tuple[str, str]]:
 
 def _decides_no_pixel(node: Any, name: str, knob: nuke.Knob) -> bool:
     if is_ours(node):
-        return name not in (*PIXEL_KNOBS, "route", "disable")
+        return name not in (*PIXEL_KNOBS, SPACE, "route", "disable")
     if node.Class() == PLUGIN_CLASS and name in NO_PLUGIN_PIXELS:
         return True
     kinds = (nuke.Tab_Knob, nuke.PyScript_Knob, nuke.Text_Knob)
@@ -845,10 +914,11 @@ def _settings_of(node: nuke.Node, kind: Callable[..., Any]) -> Any:
         precision="float32" if node["precision"].value() == "32 bit float" else "float16",
         overscan=bool(node["overscan"].value()),
         held_clean_plate=_held(node),
-        **{name: chosen(name) for name in _PARAMS},
         **{name: type(default)(clean_up[name]) for name, _, _, default, _ in _CLEAN_UP},
         spill_method=method,
         screen=None if screen == "as the model wants" else screen,
+        **{name: chosen(name) for name in _PARAMS if name != "colorspace"},
+        colorspace=_space_of(node) or chosen("colorspace"),
     )
 
 

@@ -56,7 +56,8 @@ class HostError(Exception):
 @dataclass(frozen=True)
 class Options:
     """What to matte: tools by name (`held:NAME` for a clean plate that the daemon holds), an
-    inclusive frame range, and the artist's settings."""
+    inclusive frame range, and the artist's settings. space: a colour space by its name in the
+    daemon's OpenColorIO config, in place of `colorspace`."""
 
     plate: str
     clean_plate: str = ""
@@ -68,6 +69,7 @@ class Options:
     increment: int = 1
     model: str = "default"
     colorspace: str = "linear"
+    space: str = ""
     premultiply: str = "linear"
     foreground: str = "model"
     hint_channel: str = "A"
@@ -173,6 +175,7 @@ def _ask(comp: Any, proposal: Options) -> Optional[Options]:
     words = {
         "plate": "Plate", "clean_plate": "CleanPlate", "alpha_hint": "Hint",
         "garbage_matte": "GarbageMatte", "core_matte": "CoreMatte", "model": "Model",
+        "space": "Space by name, in place of Colour",
     }  # fmt: skip
     choices = {
         "colorspace": ("Colour", ("linear", "srgb")),
@@ -236,7 +239,7 @@ def matte(
     held = options.clean_plate.startswith(HELD)
     settings = request.ShotSettings(
         model=options.model or "default",
-        colorspace=options.colorspace,
+        colorspace=options.space or options.colorspace,
         premultiply=options.premultiply,
         foreground=options.foreground,
         spill_method=options.spill_method,

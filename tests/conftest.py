@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from fakes.daemon_process import DaemonProcess, StartDaemon
 from fakes.places import ROOT, TESTS
+from mattebridge.wire.oslayer import TEST_VARIABLE
 
 
 def _make_importable(name: str) -> None:
@@ -66,9 +67,11 @@ LONGEST = (
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-# No test may meet the user's own daemon, configuration or models.
+# No test may meet the user's own daemon, configuration or models. The layer of a system stays:
+# test_posix_layer.py runs other tests under it.
 for variable in [name for name in os.environ if name.startswith("MATTEBRIDGE_")]:
-    del os.environ[variable]
+    if variable != TEST_VARIABLE:
+        del os.environ[variable]
 # Most tests ask how frames travel, not how good a matte is: they get the model that needs no torch
 # to load, hundreds of times. Those of the shipped default take this away again.
 os.environ["MATTEBRIDGE_DEFAULT_MODEL"] = "difference"

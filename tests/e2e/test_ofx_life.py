@@ -196,7 +196,7 @@ def test_a_render_never_outlives_its_time_limit_and_its_arena_stays_with_the_dae
         thread = threading.Thread(target=good, args=(other, expected))
         thread.start()
         wait_for(lambda: own_arenas() == 2, 10, "a second arena is opened")
-    thread.join(20)
+    thread.join(60)
     good(node, expected)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
 
-from fakes.daemon_process import DaemonProcess, is_alive, slot_maps, wait_for
+from fakes.daemon_process import ARENA_NAMES, DaemonProcess, is_alive, slot_maps, wait_for
 from fakes.pictures import PLAIN, matted_here, same, shot
 from mattebridge.client import MatteClient
 from mattebridge.errors import BusyError, DeadlineError, MattebridgeError, WorkerLostError
@@ -120,7 +120,7 @@ def arena_descriptors(pid: int) -> int:
     found = 0
     for fd in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
-            found += os.readlink(fd).startswith("/memfd:mattebridge")
+            found += os.readlink(fd).startswith(ARENA_NAMES)
     return found
 
 

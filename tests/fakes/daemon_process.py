@@ -22,6 +22,8 @@ START_S = 60.0
 STOP_S = 60.0
 # The most that a test waits for anything: only a hang takes so long, however busy the machine.
 SOON_S = 60.0
+# What /proc calls shared memory of ours, of the layer of Linux and of that of macOS.
+ARENA_NAMES = ("/memfd:mattebridge", "/dev/shm/mb-")
 
 
 class DaemonProcess:
@@ -186,7 +188,7 @@ def children(pid: int) -> list[int]:
 def slot_maps(pid: int) -> int:
     """How many arenas (or held plates) a process has mapped."""
     maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
-    return sum("memfd:mattebridge" in line for line in maps)
+    return sum(any(name in line for name in ARENA_NAMES) for line in maps)
 
 
 def own_arenas() -> int:

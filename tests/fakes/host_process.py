@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Optional
 
+from fakes.daemon_process import SOON_S
+
 LOAD = """
 import os, sys, time
 from pathlib import Path
@@ -78,7 +80,7 @@ class _Said:
         """Only what is said from now on counts."""
         self._said = b""
 
-    def heard(self, word: str, timeout_s: float = 30.0) -> str:
+    def heard(self, word: str, timeout_s: float = SOON_S) -> str:
         """Wait for a line that starts with `word`; the rest of that line."""
         until = time.monotonic() + timeout_s
         while True:

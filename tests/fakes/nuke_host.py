@@ -34,6 +34,8 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 
+from fakes.daemon_process import SOON_S
+
 SHORT = {"R": "rgba.red", "G": "rgba.green", "B": "rgba.blue", "A": "rgba.alpha"}
 LONG = {"R": "red", "G": "green", "B": "blue", "A": "alpha"}
 OURS = ("nuke", "mattebridge_nuke")
@@ -229,6 +231,8 @@ def _built_in(node_class: str) -> Iterator[Knob]:
         yield Int_Knob("first_frame", value=1)
         yield Int_Knob("last_frame", value=100)
         yield Boolean_Knob("proxy")
+        yield Enumeration_Knob("colorManagement", "", ["Nuke", "OCIO"])
+        yield String_Knob("workingSpaceLUT", value="linear")
     elif node_class == "Live":
         yield from _of_the_plugin()
 
@@ -431,6 +435,8 @@ class NukeHost:
     # A ProgressTask says cancelled after so many questions.
     cancel_bar_after: Optional[int] = None
     current_frame: int = 1
+    # What the artist picks in a list of choices; None closes the window.
+    pick: Callable[[list[str]], Optional[str]] = lambda options: options[0]
 
     def __post_init__(self) -> None:
         self.main = threading.current_thread()
@@ -482,7 +488,7 @@ class NukeHost:
         """Let the tool's threads end, as Nuke's event loop does after the last frame."""
         self.pump(lambda: all(t.name != "mattebridge" for t in threading.enumerate()))
 
-    def pump(self, until: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    def pump(self, until: Callable[[], bool], timeout_s: float = SOON_S) -> None:
         """The main thread's event loop, until something is true."""
         end = time.monotonic() + timeout_s
         while not until():

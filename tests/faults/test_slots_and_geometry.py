@@ -125,7 +125,7 @@ def test_f10_an_arena_that_is_still_lent_is_refused_and_returned_exactly_once(
         for gen in (1, 2):
             # The same request once more, and another one: neither gets the arena, nor silence.
             again = client.send(client.render(frame=13, gen=gen, write=False), id=first)
-            reply = client.terminal(again, 5)
+            reply = client.terminal(again)
             assert reply["code"] in ("E_SLOT_BUSY", "E_ID_REUSE")
             assert reply["held"] is True
         busy = client.send(client.render(gen=2, write=False))

@@ -20,7 +20,15 @@ from pathlib import Path
 import pytest
 
 from fakes.base_line import AbusedDaemon, StartAbused, assert_nothing_remains
-from fakes.daemon_process import SOON_S, DaemonProcess, children, is_alive, slot_maps, wait_for
+from fakes.daemon_process import (
+    ARENA_NAMES,
+    SOON_S,
+    DaemonProcess,
+    children,
+    is_alive,
+    slot_maps,
+    wait_for,
+)
 from fakes.host_process import HostProcess
 from fakes.pictures import PLAIN, matted_here, same, shot
 from fakes.places import BRIDGE
@@ -217,7 +225,7 @@ def test_f31_of_many_starters_one_wins_and_the_others_exit_with_status_17(
             for starter in starters:
                 if starter.poll() is None:
                     starter.kill()
-                starter.wait(20)
+                starter.wait(60)
         # The next turn meets the stale sockets and the unlocked lock of a killed predecessor.
         for pid in workers:
             wait_for(lambda pid=pid: not is_alive(pid), SOON_S, "the worker dies with its front")
@@ -533,7 +541,7 @@ def test_f41_a_worker_holds_its_link_and_nothing_else_of_the_fronts(daemon: Abus
         assert len(sockets) == 1
         assert not [target for target in targets if str(daemon.folder) in target]
         # Of arenas only what each map keeps for itself.
-        arenas = [target for target in targets if "memfd:mattebridge" in target]
+        arenas = [target for target in targets if target.startswith(ARENA_NAMES)]
         assert len(arenas) == slot_maps(worker)
 
 
@@ -773,7 +781,12 @@ def test_f50_only_the_front_binds_and_no_module_ends_a_context_in_atexit() -> No
         if any(name.endswith((".bind", ".bind_to_random_port")) for name in bound):
             binders.add(path.relative_to(PACKAGE).as_posix())
     # The layer binds for the doorkeeper, the transport for the mailbox.
-    assert binders == {"wire/linux.py", "wire/transport.py", "daemon/doorkeeper.py"}
+    assert binders == {
+        "wire/linux.py",
+        "wire/posix.py",
+        "wire/transport.py",
+        "daemon/doorkeeper.py",
+    }
     router = next(
         node
         for path, tree in _modules()

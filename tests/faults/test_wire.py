@@ -40,7 +40,8 @@ from mattebridge.errors import (
 )
 from mattebridge.wire import oslayer, protocol
 from mattebridge.wire.door import Door, close_all
-from mattebridge.wire.linux import MAX_DESCRIPTORS, RecordSocket
+from mattebridge.wire.linux import RecordSocket
+from mattebridge.wire.unix import MAX_DESCRIPTORS
 
 SHOT = shot(seed=7)
 TWO_MIB = 2 << 20

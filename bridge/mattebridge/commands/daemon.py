@@ -36,6 +36,10 @@ def run_serve(options: argparse.Namespace) -> int:
     """`mattebridge serve`: run the daemon, or start it in the background."""
     from mattebridge.daemon import control
 
+    if options.ocio is not None:
+        from mattebridge.ocio import where
+
+        where.use(options.ocio)
     try:
         status = control.serve(
             options.instance,
@@ -130,6 +134,11 @@ def _add_serve(commands: Any, reached: argparse.ArgumentParser) -> None:
         default="auto",
         metavar="D",
         help="cpu, or GPUs: cuda:0,cuda:1 (ROCm too); auto (default)",
+    )
+    command.add_argument(
+        "--ocio",
+        metavar="CONFIG",
+        help="the OpenColorIO config (default: MATTEBRIDGE_OCIO, OCIO, else the built-in one)",
     )
     command.add_argument(
         "--idle-exit", metavar="S", type=seconds, help="stop after S seconds without work"

@@ -23,6 +23,7 @@ from mattebridge.wire.params import (
     PARAMS,
     Param,
     RenderParams,
+    is_space_name,
 )
 
 if TYPE_CHECKING:
@@ -31,11 +32,15 @@ if TYPE_CHECKING:
 DEFAULT_MEMORY_MIB = 1024
 # The render parameters by the group of their option, beside CLEAN_UP_NAMES; the rest are keying.
 INPUT_PARAMS = ("colorspace", "plate_alpha")
+# Other names of an option.
+ALIASES = {"colorspace": ("--input-space",)}
 OUTPUT_PARAMS = ("output_colorspace", "premultiply")
 # Where a job has another default than a request, and so another help.
 HELP_OF_A_JOB = {
-    "colorspace": "of the plate (default: EXR and float TIFF linear, 8- and 16-bit srgb)",
-    "output_colorspace": "colours in EXR and float TIFF (default: linear)",
+    "colorspace": "of the plate: linear, srgb, or a name of `mattebridge colors` (default: what the"
+    " file says, else EXR and float TIFF linear, 8- and 16-bit srgb)",
+    "output_colorspace": "colours in EXR and float TIFF, named likewise (default: the plate's,"
+    " where it is scene-linear, else linear)",
 }
 DEINTERLACE = "videos: make whole pictures of those that are marked as interlaced"
 
@@ -299,10 +304,18 @@ def seconds(text: str) -> float:
     return value
 
 
+def space(text: str) -> str:
+    """The name of a colour space, for argparse; the daemon knows which there are."""
+    if not is_space_name(text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not the name of a colour space")
+    return text
+
+
 def _add_params(group: Any, names: Sequence[str]) -> None:
     rows = {param.name: param for param in PARAMS}
     for name in names:
-        group.add_argument(rows[name].option, help=_help(rows[name]), **_option_of(rows[name]))
+        options = (rows[name].option, *ALIASES.get(name, ()))
+        group.add_argument(*options, help=_help(rows[name]), **_option_of(rows[name]))
 
 
 def _option_of(param: Param) -> dict[str, Any]:
@@ -311,6 +324,8 @@ def _option_of(param: Param) -> dict[str, Any]:
         return {"choices": param.choices, "default": param.default}
     if param.kind in ("whole", "number"):
         return {"type": _within(param), "metavar": "N", "default": param.default}
+    if param.kind == "space":
+        return {"type": space, "metavar": "SPACE", "default": param.default}
     if param.kind == "map":
         return {"dest": param.name, "metavar": "KEY=VALUE", "action": "append", "default": []}
     if param.unset:
@@ -340,4 +355,4 @@ def _help(param: Param) -> str:
     if param.kind == "map":
         return f"{param.help}; may be given several times"
     default = "" if param.kind == "flag" and not param.unset else param.unset or param.default
-    return f"{param.help} (default: {default})" if default else param.help
+    return param.help if default in ("", None) else f"{param.help} (default: {default})"

@@ -13,7 +13,7 @@ megabytes whatever the size of the frame.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -35,7 +35,9 @@ from mattebridge.engine.infer import InferredFrame
 from mattebridge.engine.light import FLOAT_MAX, decoded, encoded, unmix, unpremultiply
 from mattebridge.engine.maps import spread
 from mattebridge.engine.preprocess import PreparedFrame
+from mattebridge.engine.space import code_of, in_rec709, light_of, of_rec709
 from mattebridge.errors import ModelError
+from mattebridge.ocio.space import SRGB, ColorSpace, Curve
 from mattebridge.wire.params import EXTRA_OUTPUTS
 
 # A highlight behind almost no alpha is mostly the set's: at alpha 0 the foreground may be as bright
@@ -111,7 +113,7 @@ class _Finish:
 
     def fill(self, checkpoint: Checkpoint) -> None:
         height = self.made.alpha.shape[0]
-        for number, rows in enumerate(row_blocks(self.made.foreground)):
+        for number, rows in enumerate(self._blocks()):
             if number % _BLOCKS_BETWEEN_CHECKPOINTS == 0:
                 checkpoint("finish", rows.start, height)
             results = self._results(rows)
@@ -119,6 +121,12 @@ class _Finish:
             for role, values in results.items():
                 self.targets[role][rows].copy_(values)
             self.write_s += time.perf_counter() - start
+
+    def _blocks(self) -> Iterator[slice]:
+        """Rows that are done at once: all of them where OpenColorIO converts, which it prepares."""
+        if self._space.curve is Curve.WHOLE:
+            return iter([slice(0, self.made.alpha.shape[0])])
+        return row_blocks(self.made.foreground)
 
     def counts(self) -> dict[str, int]:
         """How many values were clamped, by output; one wait for all of them."""
@@ -165,12 +173,14 @@ class _Finish:
         colour = self._colour_of_source(rows, alpha)
         if self.despill is None:
             return colour
-        if self._space != "linear":
+        space = self._space
+        if space is SRGB:
             return despilled(colour, self.despill)
-        display = encoded(colour)
+        display = encoded(in_rec709(light_of(colour, space), space))
         less = despilled(display, self.despill)
+        result = code_of(of_rec709(decoded(less), space), space)
         # A curve there and back would change the last bits of colours without spill.
-        return torch.where(less == display, colour, decoded(less))
+        return torch.where((less == display).all(2, keepdim=True), colour, result)
 
     def _colour_of_source(self, rows: slice, alpha: Tensor) -> Tensor:
         """The foreground with its spill."""
@@ -180,15 +190,16 @@ class _Finish:
             return plate.in_space(space)[rows]
         if source == "unmix":
             assert clean_plate is not None
-            light = unmix(plate.linear[rows], clean_plate.linear[rows], alpha)
-            straight = unpremultiply(light, alpha)
-            return straight if space == "linear" else encoded(straight)
+            light = unmix(plate.light_in(space)[rows], clean_plate.light_in(space)[rows], alpha)
+            return code_of(unpremultiply(light, alpha), space)
         display = self._model_colour(rows, alpha)
-        return decoded(display) if space == "linear" else display
+        if space is SRGB:
+            return display
+        return code_of(of_rec709(decoded(display), space), space)
 
     @property
-    def _space(self) -> str:
-        return self.prepared.request.output_colorspace
+    def _space(self) -> ColorSpace:
+        return self.prepared.request.output_space
 
     def _model_colour(self, rows: slice, alpha: Tensor) -> Tensor:
         """The model's foreground with the plate's highlights, display-encoded.
@@ -202,6 +213,7 @@ class _Finish:
             if lowest < 0 or highest > 1:
                 colour = colour.clamp(0, 1)
             colour = self._with_highlights(colour, rows, alpha)
+        colour = self._with_wide_gamut(colour, rows, alpha)
         if self.clean.inside is not None:
             inside = self.clean.inside[rows][..., None]
             colour = passed_through(colour, self.prepared.plate.encoded[rows], inside)
@@ -227,15 +239,33 @@ class _Finish:
         excess = encoded(light).sub_(1).clamp_(min=0)
         return colour + excess * bright
 
+    def _with_wide_gamut(self, colour: Tensor, rows: slice, alpha: Tensor) -> Tensor:
+        """Add back what a wider gamut has below 0 in Rec. 709, where the clean plate explains none.
+
+        As `_with_highlights` at the other end of what a model sees. In `linear` and `srgb` what is
+        below 0 is noise, not a colour, and no model returns it.
+        """
+        plate, clean_plate = self.prepared.plate, self.prepared.clean_plate
+        if plate.space.is_built_in or not plate.has_negatives:
+            return colour
+        light = plate.linear[rows]
+        outside = light < 0
+        if clean_plate is not None:
+            own = light - (1 - alpha) * clean_plate.linear[rows]
+            own /= alpha.clamp(min=_HIGHLIGHT_MIN_ALPHA)
+            light = torch.maximum(own, light * (1 + _HIGHLIGHT_SLOPE * alpha))
+        return colour + encoded(light).clamp_(max=0) * outside
+
     def _product(self, colour: Tensor, alpha: Tensor) -> Tensor:
         """Foreground x alpha in linear light, then encoded where the output is.
 
         With `premultiply` display, colours are multiplied as they are encoded.
         """
-        if self._space == "linear" or self.prepared.request.params.premultiply == "display":
+        space, display = self._space, self.prepared.request.params.premultiply == "display"
+        if space.curve is Curve.NONE or display:
             return colour * alpha
         # Finite, so that it is 0 and not NaN where alpha is 0.
-        return encoded(decoded(colour).clamp_(max=FLOAT_MAX).mul_(alpha))
+        return code_of(light_of(colour, space).clamp_(max=FLOAT_MAX).mul_(alpha), space)
 
     # --- types ------------------------------------------------------------------------------------
 

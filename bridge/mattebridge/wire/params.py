@@ -17,7 +17,9 @@ from typing import Any, Callable, Literal, Optional
 
 from mattebridge.errors import MessageError
 
+# The two colour spaces that need no config; hosts offer them first.
 COLORSPACES = ("linear", "srgb")
+MAX_SPACE_NAME = 128
 
 # Planes of a request by role, and the channel counts each may have.
 INPUT_CHANNELS = {
@@ -53,13 +55,14 @@ MAX_SETTING_TEXT = 1024
 class Param:
     """One render parameter.
 
-    choices: the values of a `choice`. lowest, highest: the range of a `whole` (an integer) or a
+    choices: the values of a `choice`; of a `space` those that are not looked up in the daemon's
+    colour config, where all others are. lowest, highest: the range of a `whole` (an integer) or a
     `number`. unset: what None stands for; a parameter without it cannot be None. required: there
     is no default.
     """
 
     name: str
-    kind: Literal["choice", "flag", "whole", "number", "map"]
+    kind: Literal["choice", "space", "flag", "whole", "number", "map"]
     help: str
     choices: tuple[str, ...] = ()
     default: Any = None
@@ -196,16 +199,17 @@ CLEAN_UP = (
 PARAMS = (
     Param(
         "colorspace",
-        "choice",
-        "of plate and clean plate: scene-linear (Rec. 709 primaries) or display-encoded sRGB",
+        "space",
+        "of plate and clean plate: scene-linear (Rec. 709 primaries), display-encoded sRGB, or a"
+        " space of the daemon's colour config by its name, a role or an alias",
         choices=COLORSPACES,
         # A wrong guess gives a plausible, wrong picture.
         required=True,
     ),
     Param(
         "output_colorspace",
-        "choice",
-        "of foreground and premultiplied",
+        "space",
+        "of foreground and premultiplied, named like `colorspace`",
         choices=COLORSPACES,
         unset="as `colorspace`",
     ),
@@ -353,7 +357,8 @@ def validate_params(params: Mapping[str, Any]) -> dict[str, Any]:
     checked = {param.name: _checked(param, params) for param in PARAMS}
     result_space = checked["output_colorspace"] or checked["colorspace"]
     if checked["premultiply"] == "display" and result_space != "srgb":
-        raise _wrong("premultiply", DISPLAY_NEEDS_SRGB)
+        found = f"are {_shown(result_space)}" if result_space != "linear" else "are linear"
+        raise _wrong("premultiply", DISPLAY_NEEDS_SRGB.replace("are linear", found))
     return checked
 
 
@@ -370,6 +375,22 @@ def _check_choice(param: Param, value: Any) -> str:
     if isinstance(value, str) and value in param.choices:
         return value
     raise _wrong(param.name, f"must be one of {', '.join(param.choices)}; got {_shown(value)}")
+
+
+def _check_space(param: Param, value: Any) -> str:
+    """The form of a name; the worker looks the name up, since it has the config."""
+    if isinstance(value, str) and is_space_name(value):
+        return value
+    raise _wrong(
+        param.name,
+        f"must be {', '.join(param.choices)} or the name of a colour space, 1 to {MAX_SPACE_NAME}"
+        f" printable characters; got {_shown(value)}",
+    )
+
+
+def is_space_name(name: str) -> bool:
+    """Whether a text has the form of a colour space's name."""
+    return 1 <= len(name) <= MAX_SPACE_NAME and name.isprintable() and name == name.strip()
 
 
 def _check_flag(param: Param, value: Any) -> bool:
@@ -411,6 +432,7 @@ def _check_map(param: Param, value: Any) -> dict[str, Any]:
 
 _CHECKS: Mapping[str, Callable[[Param, Any], Any]] = {
     "choice": _check_choice,
+    "space": _check_space,
     "flag": _check_flag,
     "whole": _check_whole,
     "number": _check_number,

@@ -23,6 +23,7 @@ Runs on Python 3.9. numpy is imported only where arrays are made: the front does
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
@@ -108,6 +109,11 @@ class SlotMap:
         finally:
             layer.close_memory(fd)
         self.size_bytes = size_bytes
+
+    @property
+    def address(self) -> int:
+        """Where the arena begins in this process's memory."""
+        return ctypes.addressof(ctypes.c_char.from_buffer(self._map))
 
     def write_begin(self, generation: int) -> None:
         """Announce that pixels of `generation` are being written."""

@@ -189,7 +189,8 @@ def test_the_node_keeps_its_knob_names() -> None:
     assert names == [
         "mattebridge", "status", "matte_frame", "matte_range", "cancel", "clear", "open_status",
         "first", "last", "increment", "set_input_range", "model", "route", "colorspace",
-        "foreground", "alignment", "match_exposure", "premultiply", "plate_alpha", "nonfinite",
+        "space", "choose_space", "foreground", "alignment", "match_exposure", "premultiply",
+        "plate_alpha", "nonfinite",
         "precision", "hint_channel", "held_clean_plate", "overscan", "settings", "advanced",
         "store", "scratch", "timeout_s", "instance", "bridge_version", "node_uid", "matted_from",
     ]  # fmt: skip

@@ -84,7 +84,10 @@ def test_given_values_win_over_defaults():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("colorspace", "rec709"),
+        ("colorspace", ""),
+        ("colorspace", " ACEScg"),
+        ("colorspace", "two\nlines"),
+        ("colorspace", "x" * 129),
         ("colorspace", None),
         ("colorspace", ["linear"]),
         ("output_colorspace", 1),
@@ -246,7 +249,7 @@ def test_none_is_allowed_where_the_table_says_what_it_stands_for():
 def test_every_row_is_complete():
     for param in PARAMS:
         assert param.help
-        assert bool(param.choices) == (param.kind == "choice"), param.name
+        assert bool(param.choices) == (param.kind in ("choice", "space")), param.name
         assert (param.default is None) == (param.required or bool(param.unset)), param.name
         assert (param.lowest < param.highest) == (param.kind in ("whole", "number"))
         assert param.kind != "choice" or param.default in (None, *param.choices)
@@ -259,9 +262,11 @@ def test_the_protocol_page_has_the_table():
 
 
 def row_of_the_page(param: Param) -> str:
-    kinds = {"choice": "text", "flag": "boolean", "whole": "integer"}
+    kinds = {"choice": "text", "space": "text", "flag": "boolean", "whole": "integer"}
     kind = kinds.get(param.kind, param.kind)
     values = ", ".join(f"`{choice}`" for choice in param.choices)
+    if param.kind == "space":
+        values += ", a name"
     default = f"`{param.default}`"
     if param.required:
         default = "**required**"
