@@ -285,6 +285,8 @@ def _knobs() -> Iterator[nuke.Knob]:
                 "outside the format.")  # fmt: skip
     yield _tip(nuke.Multiline_Eval_String_Knob("settings", "Settings"), "Settings of the model, "
                 "one per line: key=value.")  # fmt: skip
+    yield nuke.Tab_Knob("clean_up", "Clean-up")
+    yield from _clean_up_knobs()
     yield nuke.Tab_Knob("advanced", "Advanced")
     yield _tip(nuke.File_Knob("store", "Folder"), "Where mattes are kept. Empty: a folder "
                 "`mattebridge` beside the script, else a temporary one.")  # fmt: skip
@@ -299,6 +301,49 @@ def _knobs() -> Iterator[nuke.Knob]:
         hidden = nuke.String_Knob(name, name, value)
         hidden.setVisible(False)
         yield _tip(hidden, "Used internally by the node.")
+
+
+def _clean_up_knobs() -> Iterator[nuke.Knob]:
+    kinds = {bool: nuke.Boolean_Knob, int: nuke.Int_Knob, float: nuke.Double_Knob}
+    for name, _, label, default, tip in _CLEAN_UP:
+        knob = kinds[type(default)](name, label)
+        knob.setValue(default)
+        yield _tip(knob, tip)
+    for name, label, choices, tip in _CLEAN_UP_CHOICES:
+        yield _tip(nuke.Enumeration_Knob(name, label, list(choices)), tip)
+
+
+# Knob and render parameter, the plugin's knob, label, default, tip; in the order in which it is
+# done.
+_CLEAN_UP: Sequence[tuple[str, str, str, Any, str]] = (
+    ("hint_sharpen", "hintSharpen", "Hint sharpen", False, "Alpha becomes 0 outside Hint, which "
+     "is made larger first. Hair that the hint does not cover is lost."),
+    ("hint_sharpen_dilation", "hintSharpenDilation", "Hint larger by", 3, "In pixels."),
+    ("hint_blur_px", "hintBlur", "Hint softness", 0, "In pixels to each side of its edge."),
+    ("source_passthrough", "sourcePassthrough", "Source passthrough", False, "Inside the subject, "
+     "where alpha is above 0.95, the colour is Plate's own."),
+    ("edge_erode_px", "edgeErode", "Inside smaller by", 3, "In pixels."),
+    ("edge_blur_px", "edgeBlur", "Inside softness", 7, "In pixels to each side of its edge."),
+    ("auto_despeckle", "autoDespeckle", "Despeckle", False, "Remove small islands of alpha. Soft "
+     "alpha far from every larger one goes with them."),
+    ("despeckle_size", "despeckleSize", "Smallest island", 400, "Area in pixels of the smallest "
+     "island that stays."),
+    ("despeckle_dilation", "despeckleDilation", "Keep around", 25, "In pixels around the islands "
+     "that stay."),
+    ("despeckle_blur", "despeckleBlur", "Keep softness", 5, "In pixels to each side of its edge."),
+    ("despeckle_threshold", "despeckleThreshold", "Island above", 0.5, "Alpha above which a pixel "
+     "belongs to an island."),
+    ("despeckle_hysteresis", "despeckleHysteresis", "Keep what is connected", False, "Keep all "
+     "soft alpha that is connected to an island that stays: hair, motion blur."),
+    ("despill_strength", "despillStrength", "Despill", 0.0, "How much of the screen's light is "
+     "taken out of the colours; 0: none."),
+)  # fmt: skip
+_CLEAN_UP_CHOICES: Sequence[tuple[str, str, Sequence[str], str]] = (
+    ("spill_method", "Spill above", ("average", "double_limit", "screen_only"), "What of the "
+     "screen's channel is spill: what is above the mean of the other two, above the larger of "
+     "them, or above their mean without making up for it in those."),
+    ("screen", "Screen", ("as the model wants", "green", "blue"), "The colour of the spill."),
+)  # fmt: skip
 
 
 def _space_knobs() -> Iterator[nuke.Knob]:
@@ -540,7 +585,9 @@ def _pass_on(node: Any) -> None:
         for ours, theirs in _LIVE_TEXTS.items():
             live[theirs].setValue(str(node[ours].value()))
         for ours, (theirs, numbers) in _LIVE_CHOICES.items():
-            live[theirs].setValue(numbers[str(node[ours].value())])
+            live[theirs].setValue(numbers[str(_value(node, ours, next(iter(numbers))))])
+        for ours, theirs, _, default, _ in _CLEAN_UP:
+            live[theirs].setValue(_value(node, ours, default))
         live["timeout"].setValue(float(node["timeout_s"].value()))
         # Inside the group an input is always connected, even if the group's own is not.
         live["useBackground"].setValue(node.input(1) is not None)
@@ -558,6 +605,12 @@ def _is_as_made(node: nuke.Node, name: str) -> bool:
     return node[name].value() in ("", False, "as the model wants", "opaque")
 
 
+def _value(node: nuke.Node, name: str, otherwise: Any) -> Any:
+    """The value of a knob that nodes of scripts from older versions do not have."""
+    knob = node.knob(name)
+    return otherwise if knob is None else knob.value()
+
+
 LIVE = "live (OFX)"
 # Knobs of the group and of the plugin, whose choices are numbers.
 _LIVE_TEXTS = {"model": "model", "held_clean_plate": "cleanPlate", "instance": "endpoint"}
@@ -570,6 +623,8 @@ _LIVE_CHOICES: dict[str, tuple[str, dict[str, int]]] = {
         {"off": 0, "auto": 1, "homography": 2, "as the model wants": 3},
     ),
     "nonfinite": ("nonfinite", {"error": 0, "zero": 1}),
+    "spill_method": ("spillMethod", {"average": 0, "double_limit": 1, "screen_only": 2}),
+    "screen": ("screen", {"green": 0, "blue": 1, "as the model wants": 2}),
 }
 _LIVE_HINTS = {"rgba.alpha": 0, "rgba.red": 1}
 _NOT_LIVE = ("match_exposure", "plate_alpha", "settings", "overscan")
@@ -577,7 +632,7 @@ _NOT_LIVE = ("match_exposure", "plate_alpha", "settings", "overscan")
 PIXEL_KNOBS = (
     "model", "colorspace", "premultiply", "foreground", "alignment", "match_exposure",
     "plate_alpha", "nonfinite", "precision", "hint_channel", "held_clean_plate", "overscan",
-    "settings",
+    "settings", *(name for name, *_ in (*_CLEAN_UP, *_CLEAN_UP_CHOICES)),
 )  # fmt: skip
 
 
@@ -590,7 +645,7 @@ def graph_signature(node: nuke.Node, limit_s: Optional[float] = None) -> str:
     until = time.monotonic() + (LOOK_LIMIT_S if limit_s is None else limit_s)
     digest = hashlib.sha256()
     for name in PIXEL_KNOBS:
-        digest.update(f"{name}={node[name].value()}\n".encode())
+        digest.update(f"{name}={_value(node, name, None)}\n".encode())
     if _space_of(node):
         digest.update(f"{SPACE}={_space_of(node)}\n".encode())
     waiting: list[Any] = [node.input(index) for index in reversed(range(len(INPUTS)))]
@@ -846,6 +901,9 @@ def _settings_of(node: nuke.Node, kind: Callable[..., Any]) -> Any:
         value = node[name].value()
         return None if value == "as the model wants" else value
 
+    clean_up = {name: _value(node, name, default) for name, _, _, default, _ in _CLEAN_UP}
+    method = _value(node, "spill_method", "average")
+    screen = _value(node, "screen", "as the model wants")
     exposure = chosen("match_exposure")
     return kind(
         model=str(node["model"].value()).strip() or "default",
@@ -856,6 +914,9 @@ def _settings_of(node: nuke.Node, kind: Callable[..., Any]) -> Any:
         precision="float32" if node["precision"].value() == "32 bit float" else "float16",
         overscan=bool(node["overscan"].value()),
         held_clean_plate=_held(node),
+        **{name: type(default)(clean_up[name]) for name, _, _, default, _ in _CLEAN_UP},
+        spill_method=method,
+        screen=None if screen == "as the model wants" else screen,
         **{name: chosen(name) for name in _PARAMS if name != "colorspace"},
         colorspace=_space_of(node) or chosen("colorspace"),
     )

@@ -231,10 +231,13 @@ def _report(
             notes["color"] = space.config.described()
     if made.notes:
         notes["model"] = dict(made.notes)
+    if finished.clean_up:
+        notes["clean_up"] = dict(finished.clean_up)
     if finished.clamped:
         notes["clamped"] = dict(finished.clamped)
     # The alignment uses a hint as well, to leave the subject out.
-    if "alpha_hint" in prepared.mattes and not (card.takes_alpha_hint or "alignment" in notes):
+    used = "alignment" in notes or prepared.request.params.hint_sharpen
+    if "alpha_hint" in prepared.mattes and not (card.takes_alpha_hint or used):
         notes["ignored"] = ["alpha_hint"]
     degraded = (*prepared.degraded, *made.degraded)
     return RenderReport(card.name, card.digest, degraded, notes, clock.timings_ms)

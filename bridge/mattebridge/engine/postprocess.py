@@ -1,11 +1,13 @@
 """A model's alpha and foreground as the planes that were asked for.
 
-    alpha --mattes--> rounded to its plane's type --> foreground --> rounded --> premultiplied
+    alpha --clean-up, mattes--> rounded to its plane's type
+          --> foreground --passthrough, despill--> rounded --> premultiplied
 
 Rule: each result is computed from those before it, as they were rounded. So `premultiplied` is the
 product of the foreground and alpha that the host receives, in half as in float, and the unmix is
-exact for the alpha that the host receives. All steps are pointwise: on the CPU the frame is done in
-blocks of rows (see `blocks`), so that this takes a few megabytes whatever the size of the frame.
+exact for the alpha that the host receives. All steps but the clean-up of alpha (clean_up.py) are
+pointwise: on the CPU the frame is done in blocks of rows (see `blocks`), so that this takes a few
+megabytes whatever the size of the frame.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
@@ -20,11 +23,19 @@ from torch import Tensor
 from mattebridge.checkpoint import Checkpoint, no_checkpoint
 from mattebridge.color import HALF_MAX
 from mattebridge.engine.blocks import is_surely_within, row_blocks
+from mattebridge.engine.clean_up import (
+    CleanAlpha,
+    Despill,
+    clean_alpha,
+    despill_of,
+    despilled,
+    passed_through,
+)
 from mattebridge.engine.infer import InferredFrame
 from mattebridge.engine.light import FLOAT_MAX, decoded, encoded, unmix, unpremultiply
 from mattebridge.engine.maps import spread
 from mattebridge.engine.preprocess import PreparedFrame
-from mattebridge.engine.space import code_of, light_of, of_rec709
+from mattebridge.engine.space import code_of, in_rec709, light_of, of_rec709
 from mattebridge.errors import ModelError
 from mattebridge.ocio.space import SRGB, ColorSpace, Curve
 from mattebridge.wire.params import EXTRA_OUTPUTS
@@ -42,11 +53,12 @@ _BLOCKS_BETWEEN_CHECKPOINTS = 16
 class FinishedFrame:
     """What was found while the results were made.
 
-    clamped: by output, how many values its type could not hold. write_s: the seconds that writing
-    into the targets alone took.
+    clamped: by output, how many values its type could not hold. clean_up: what was removed, see
+    `CleanAlpha.notes`. write_s: the seconds that writing into the targets alone took.
     """
 
     clamped: Mapping[str, int]
+    clean_up: Mapping[str, Any]
     write_s: float
 
 
@@ -63,10 +75,13 @@ def postprocess(
     targets: (H, W, C) half or float32 on the frame's device, rows may be strided (see
     `device.targets_for`). Raises `ModelError` for a map that the model did not give.
     """
-    finish = _Finish(made, prepared, targets)
+    request = prepared.request
+    clean = clean_alpha(made.alpha, prepared.mattes.get("alpha_hint"), request.params)
+    despill = despill_of(request.params, request.settings, made.notes)
+    finish = _Finish(made, prepared, targets, clean, despill)
     finish.fill(checkpoint)
     _fill_maps(made, prepared, targets)
-    return FinishedFrame(finish.counts(), finish.write_s)
+    return FinishedFrame(finish.counts(), clean.notes, finish.write_s)
 
 
 def _fill_maps(made: InferredFrame, prepared: PreparedFrame, targets: Mapping[str, Tensor]) -> None:
@@ -91,6 +106,8 @@ class _Finish:
     made: InferredFrame
     prepared: PreparedFrame
     targets: Mapping[str, Tensor]
+    clean: CleanAlpha
+    despill: Optional[Despill]
     write_s: float = 0.0
     beyond: dict[str, list[Tensor]] = field(default_factory=dict)
 
@@ -140,7 +157,7 @@ class _Finish:
         Soft mattes: `1 - (1 - alpha) * (1 - core)`, then times `1 - garbage`, so that garbage wins
         where both are set.
         """
-        alpha, mattes = self.made.alpha[rows], self.prepared.mattes
+        alpha, mattes = self.clean.alpha[rows], self.prepared.mattes
         if "core_matte" in mattes:
             core = mattes["core_matte"][rows]
             # Rounding may leave the sum just off 1 where the core is 1.
@@ -153,6 +170,20 @@ class _Finish:
 
     def _colour(self, rows: slice, alpha: Tensor) -> Tensor:
         """The straight foreground of a block in the output's colour space, not yet rounded."""
+        colour = self._colour_of_source(rows, alpha)
+        if self.despill is None:
+            return colour
+        space = self._space
+        if space is SRGB:
+            return despilled(colour, self.despill)
+        display = encoded(in_rec709(light_of(colour, space), space))
+        less = despilled(display, self.despill)
+        result = code_of(of_rec709(decoded(less), space), space)
+        # A curve there and back would change the last bits of colours without spill.
+        return torch.where((less == display).all(2, keepdim=True), colour, result)
+
+    def _colour_of_source(self, rows: slice, alpha: Tensor) -> Tensor:
+        """The foreground with its spill."""
         space, source = self._space, self.prepared.request.params.foreground
         plate, clean_plate = self.prepared.plate, self.prepared.clean_plate
         if source == "plate":
@@ -174,7 +205,7 @@ class _Finish:
         """The model's foreground with the plate's highlights, display-encoded.
 
         Where a core matte makes alpha 1, all light is the subject's, whatever the model found:
-        there the plate itself is the foreground.
+        there the plate itself is the foreground, as it is inside with `source_passthrough`.
         """
         colour = self.made.foreground[rows]
         if not self.prepared.request.card.keeps_highlights:
@@ -183,6 +214,9 @@ class _Finish:
                 colour = colour.clamp(0, 1)
             colour = self._with_highlights(colour, rows, alpha)
         colour = self._with_wide_gamut(colour, rows, alpha)
+        if self.clean.inside is not None:
+            inside = self.clean.inside[rows][..., None]
+            colour = passed_through(colour, self.prepared.plate.encoded[rows], inside)
         if "core_matte" in self.prepared.mattes:
             core = self.prepared.mattes["core_matte"][rows][..., None]
             whole = self.prepared.plate.encoded[rows]

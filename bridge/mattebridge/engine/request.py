@@ -193,6 +193,11 @@ def _check_needs(planes: Mapping[str, Pixels], card: ModelCard, params: RenderPa
                 f"model '{card.name}' needs {_one(role)} of {size}; got none - connect one",
                 field=role,
             )
+    if params.hint_sharpen and "alpha_hint" not in planes:
+        raise InputsError(
+            f"hint_sharpen needs an alpha hint of {size}; got none - connect one, or turn it off",
+            field="alpha_hint",
+        )
     if params.foreground == "unmix" and "clean_plate" not in planes:
         raise InputsError(
             f"foreground 'unmix' needs a clean plate of {size}; got none - connect one,"

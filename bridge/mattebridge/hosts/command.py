@@ -249,7 +249,7 @@ def _option(param: Param, value: Any) -> list[str]:
     """A render parameter as arguments of the command."""
     if value is None:
         return []
-    if param.kind in ("choice", "space"):
+    if param.kind in ("choice", "space", "whole", "number"):
         return [param.option, str(value)]
     if param.kind == "map":
         return [f"{param.option}={name}={_as_text(each)}" for name, each in value.items()]
