@@ -246,8 +246,18 @@ def _of_the_plugin() -> Iterator[Knob]:
     for name in ("useBackground", "useHint"):
         yield Boolean_Knob(name, value=True)
     yield Double_Knob("timeout", value=60.0)
+    for name in ("hintSharpen", "sourcePassthrough", "autoDespeckle", "despeckleHysteresis"):
+        yield Boolean_Knob(name)
+    for name, number in PLUGIN_WHOLE.items():
+        yield Int_Knob(name, value=number)
+    for name, share in (("despeckleThreshold", 0.5), ("despillStrength", 0.0)):
+        yield Double_Knob(name, value=share)
 
 
+PLUGIN_WHOLE = {
+    "hintSharpenDilation": 3, "hintBlur": 0, "edgeErode": 3, "edgeBlur": 7, "despeckleSize": 400,
+    "despeckleDilation": 25, "despeckleBlur": 5,
+}  # fmt: skip
 PLUGIN_CHOICES = {
     "outputMode": ["Premultiplied RGBA", "Foreground + alpha (straight)", "Matte"],
     "inputColor": ["Linear Rec.709", "sRGB display"],
@@ -255,6 +265,8 @@ PLUGIN_CHOICES = {
     "foregroundSource": ["Model", "Unmix", "Plate"],
     "alignment": ["Off", "Automatic", "Homography", "Model's own"],
     "nonfinite": ["Error", "Zero"],
+    "spillMethod": ["Average", "Double limit", "Screen only"],
+    "screen": ["Green", "Blue", "Model's own"],
     "hintChannel": ["Alpha", "Red", "Luma"],
 }
 
