@@ -4,6 +4,7 @@
 #   make test    every test, the slow ones too
 #   make check   lint, format, types
 #   make bench   what README claims about speed, measured here
+#   make test-windows  tests of the Windows half under Wine, which has to be installed
 #   make plugin  the OpenFX plugin; `make plugin PLUGIN_DIR=folder` installs it there
 #   make dist    what users install, in dist/: an sdist, and wheels that carry the plugin
 #
@@ -28,10 +29,10 @@ DIST_TARGETS ?= x86_64-linux-gnu.2.17 x86_64-windows-gnu aarch64-macos.11.0
 DIST_TOOLS := build/dist/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check host-packages bench plugin dist clean
+.PHONY: help demo test test-fast test-windows windows check host-packages bench plugin dist clean
 
 help:
-	@sed -n '3,8p' $(MAKEFILE_LIST) | sed 's/^# *//'
+	@sed -n '3,9p' $(MAKEFILE_LIST) | sed 's/^# *//'
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -55,6 +56,13 @@ test: $(VENV)/.test
 
 test-fast: $(VENV)/.test
 	$(PYTEST) $(ARGS)
+
+# A Windows Python with its packages, in a disk of Wine's under build/wine.
+windows: $(VENV)/bin/python
+	@$(BIN)/python tests/windows/make_prefix.py build/wine
+
+test-windows: $(VENV)/.test windows
+	$(BIN)/pytest -m slow tests/e2e/test_under_wine.py $(ARGS)
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
