@@ -364,8 +364,4 @@ def _help(param: Param) -> str:
     if param.kind == "map":
         return f"{param.help}; may be given several times"
     default = "" if param.kind == "flag" and not param.unset else param.unset or param.default
-    return (
-        param.help
-        if default in ("", None) or default is True
-        else f"{param.help} (default: {default})"
-    )
+    return param.help if default in ("", None) else f"{param.help} (default: {default})"
