@@ -16,6 +16,7 @@ from typing import NoReturn, Optional
 
 from mattebridge.commands import (
     clean_plate,
+    clips,
     colors,
     daemon,
     evaluate,
@@ -77,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     matte.add_parser(commands, reached)
+    clips.add_parser(commands, reached)
     hint.add_parser(commands, reached)
     clean_plate.add_parser(commands, shared)
     sample.add_parsers(commands, shared)

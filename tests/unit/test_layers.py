@@ -32,6 +32,7 @@ ORDER = (
     "engine",
     "daemon",
     "shot",
+    "clips",
     "report",
     "evaluate",
     "mattebridge_sample",

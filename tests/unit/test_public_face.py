@@ -44,6 +44,7 @@ FACE = {
     "image_batch": """
         BatchFailure CudaImageBatch DeviceConfig ImageBatch ImageInfo async_load_image_batch
         load_image_batch""",
+    "clips": "Clip ScanResult SkippedPath scan",
 }
 
 # Of the classes that programs use by more than their name: methods and fields.

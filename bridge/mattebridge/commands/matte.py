@@ -85,7 +85,7 @@ def run_matte(options: argparse.Namespace) -> int:
     """`mattebridge matte`: the exit status is that of the job."""
     progress = make_progress(options.progress)
     # Before anything else: a queue may cancel while the imports are still running.
-    with _cancel_on_signal() as cancelled:
+    with cancel_on_signal() as cancelled:
         try:
             summary = _matte(options, progress, cancelled)
         except MattebridgeError as error:
@@ -123,7 +123,7 @@ def add_running(command: argparse.ArgumentParser) -> None:
 
 
 @contextlib.contextmanager
-def _cancel_on_signal() -> Iterator[threading.Event]:
+def cancel_on_signal() -> Iterator[threading.Event]:
     """An event that SIGINT, SIGTERM and SIGHUP set; further signals change nothing."""
     cancelled, ended = threading.Event(), threading.Event()
 
@@ -163,17 +163,17 @@ def _matte(options: argparse.Namespace, progress: Progress, cancelled: threading
     job = make_job(options)
     from mattebridge.shot.run import run_job
 
-    with _private_daemon(options) if options.private else contextlib.nullcontext(options) as chosen:
+    with private_daemon(options) if options.private else contextlib.nullcontext(options) as chosen:
         return run_job(
             job,
-            lambda: _connect(chosen, name="matte", in_flight=job.in_flight),
+            lambda: connect(chosen, name="matte", in_flight=job.in_flight),
             progress=progress,
             cancelled=cancelled,
         )
 
 
 @contextlib.contextmanager
-def _private_daemon(options: argparse.Namespace) -> Iterator[argparse.Namespace]:
+def private_daemon(options: argparse.Namespace) -> Iterator[argparse.Namespace]:
     """The options with a new instance for this command; it is stopped and removed afterwards."""
     if options.no_spawn or options.instance:
         raise UsageError("--private starts a new daemon; leave out --no-spawn and --instance")
@@ -183,7 +183,7 @@ def _private_daemon(options: argparse.Namespace) -> Iterator[argparse.Namespace]
         yield argparse.Namespace(**{**vars(options), "instance": instance})
 
 
-def _connect(options: argparse.Namespace, *, name: str, in_flight: int) -> MatteClient:
+def connect(options: argparse.Namespace, *, name: str, in_flight: int) -> MatteClient:
     from mattebridge.client import MatteClient
 
     if options.private:

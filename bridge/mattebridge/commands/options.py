@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from mattebridge.errors import UsageError
 from mattebridge.hosts.settings_text import parse_settings
@@ -195,12 +195,18 @@ def add_keying(command: argparse.ArgumentParser) -> None:
     _add_params(group, ["settings", *(name for name in NAMES if name not in elsewhere)])
 
 
-def add_clean_up(command: argparse.ArgumentParser) -> None:
-    """What is done to a matte and its colours behind the model."""
+def add_clean_up(
+    command: argparse.ArgumentParser, defaults: Optional[Mapping[str, Any]] = None
+) -> None:
+    """What is done to a matte and its colours behind the model.
+
+    defaults: by name, those of a command that has others than a request.
+    """
+    when = "off unless asked for, " if defaults is None else ""
     group = command.add_argument_group(
-        "clean-up", "off unless asked for, in this order (docs/colour.md); lengths in pixels"
+        "clean-up", f"{when}in this order (docs/colour.md); lengths in pixels"
     )
-    _add_params(group, CLEAN_UP_NAMES)
+    _add_params(group, CLEAN_UP_NAMES, defaults)
 
 
 def add_pace(command: argparse.ArgumentParser) -> None:
@@ -311,8 +317,11 @@ def space(text: str) -> str:
     return text
 
 
-def _add_params(group: Any, names: Sequence[str]) -> None:
-    rows = {param.name: param for param in PARAMS}
+def _add_params(
+    group: Any, names: Sequence[str], defaults: Optional[Mapping[str, Any]] = None
+) -> None:
+    own = defaults or {}
+    rows = {each.name: replace(each, default=own.get(each.name, each.default)) for each in PARAMS}
     for name in names:
         options = (rows[name].option, *ALIASES.get(name, ()))
         group.add_argument(*options, help=_help(rows[name]), **_option_of(rows[name]))
@@ -328,8 +337,8 @@ def _option_of(param: Param) -> dict[str, Any]:
         return {"type": space, "metavar": "SPACE", "default": param.default}
     if param.kind == "map":
         return {"dest": param.name, "metavar": "KEY=VALUE", "action": "append", "default": []}
-    if param.unset:
-        return {"action": argparse.BooleanOptionalAction, "default": None}
+    if param.unset or param.default:
+        return {"action": argparse.BooleanOptionalAction, "default": param.default}
     return {"action": "store_true"}
 
 

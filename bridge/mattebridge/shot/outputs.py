@@ -100,6 +100,7 @@ class Preset:
 
     folders: by output, the folder (or the name of the video). image_formats, video_formats: as in
     `--format`, for frames and for a video. recursive: folders are read with all folders in them.
+    video_frames: the name of a frame of a video by its number, where it is not the video's own.
     """
 
     name: str
@@ -108,6 +109,15 @@ class Preset:
     video_formats: str
     background: str
     recursive: bool = True
+    video_frames: str = ""
+
+
+def _of_clips(name: str, folders: str, video_frames: str) -> Preset:
+    """Folders of a clip pipeline, for alpha, foreground, premultiplied and comp."""
+    outputs = ("alpha", "foreground", "premultiplied", "comp", *EXTRA_OUTPUTS)
+    named = dict(zip(outputs, (*folders.split(), *EXTRA_OUTPUTS)))
+    formats = "exr,comp=png"
+    return Preset(name, named, formats, formats, "checker", False, video_frames)
 
 
 PRESETS = {
@@ -120,7 +130,9 @@ PRESETS = {
         image_formats="jpg-75,premultiplied=png",
         video_formats="mp4v",
         background="encoded:#78ff9b",
-    )
+    ),
+    "stages": _of_clips("stages", "alpha fg processed comp", "frame_{:06d}"),
+    "classic": _of_clips("classic", "Matte FG Processed Comp", "{:05d}"),
 }
 
 

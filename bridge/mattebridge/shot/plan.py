@@ -472,6 +472,8 @@ def _output_paths(
 ) -> dict[str, Path]:
     folders = {} if preset is None else preset.folders
     name = entry.name
+    if preset is not None and preset.video_frames and plate.video is not None:
+        name = preset.video_frames.format(entry.frame)
     if job.numbering == "image_sequences":
         name = f"{entry.frame - min(plate.files):0{PUBLISHED_DIGITS}d}"
     return {

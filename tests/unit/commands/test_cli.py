@@ -19,7 +19,8 @@ import pytest
 from fakes.inprocess_client import InProcessClient
 from fakes.places import BRIDGE, TESTS
 from mattebridge import cli
-from mattebridge.commands import options
+from mattebridge.clips.job import LAYOUTS
+from mattebridge.commands import clips, options
 from mattebridge.commands.options import make_job
 from mattebridge.commands.tables import model_text, models_table, status_table
 from mattebridge.errors import ConnectionFailed, NonFiniteError
@@ -45,7 +46,7 @@ def shot(tmp_path, monkeypatch):
 @pytest.fixture
 def client(monkeypatch):
     fake = InProcessClient()
-    monkeypatch.setattr("mattebridge.commands.matte._connect", lambda options, **given: fake)
+    monkeypatch.setattr("mattebridge.commands.matte.connect", lambda options, **given: fake)
     return fake
 
 
@@ -207,7 +208,15 @@ def test_the_choices_of_the_parser_are_those_of_the_job():
     options.add_outputs(parser)
     choices = {action.dest: action.choices for action in parser._actions}
     assert choices["numbering"] == NUMBERINGS
-    assert set(choices["preset"]) == set(outputs.PRESETS)
+    of_layouts = {preset for preset in LAYOUTS.values() if preset is not None}
+    assert {*choices["preset"], *of_layouts} == set(outputs.PRESETS)
+
+
+def test_the_layouts_of_clips_are_those_of_the_parser():
+    parser = argparse.ArgumentParser()
+    clips._add_results(parser)
+    choices = {action.dest: action.choices for action in parser._actions}
+    assert set(choices["layout"]) == set(LAYOUTS)
 
 
 def test_every_render_parameter_is_an_option():
@@ -285,6 +294,7 @@ import os, sys, time
 sys.path[:0] = sys.argv[1:3]
 from fakes.inprocess_client import InProcessClient
 from mattebridge import cli
+from mattebridge.clips.job import LAYOUTS
 from mattebridge.commands import matte
 from mattebridge.image_io.sources import Pictures
 matte._connect = lambda options, **given: InProcessClient()
@@ -493,6 +503,7 @@ def test_sample_asks_before_it_replaces_and_never_replaces_what_is_not_its_own(t
 CLOSED_STREAMS = """
 import os, sys
 from mattebridge import cli
+from mattebridge.clips.job import LAYOUTS
 shot, ended = sys.argv[1:]
 status = cli.main(["sample", shot, "--frames", "1", "--size", "64x36"])
 streams = [os.readlink(f"/proc/self/fd/{number}") for number in (0, 1, 2)]

@@ -1,0 +1,64 @@
+"""A clip as a job of `shot/`: where its pictures are, how they meet, where the results go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from mattebridge.clips.contracts import Clip
+from mattebridge.image_io.sequences import FrameFiles, find_frames
+from mattebridge.shot.job import MatteJob
+
+# By the name of a layout, the preset of `shot/outputs.py` that has its folders and names.
+LAYOUTS: Mapping[str, str | None] = {"stages": "stages", "classic": "classic", "matte": None}
+OUTPUT = "Output"
+FORMATS = "exr,comp=png"
+
+
+def job_of(clip: Clip, common: MatteJob, *, layout: str, output: Path | None = None) -> MatteJob:
+    """The job of one clip; common: what all clips have in common, its `plate` counts for nothing.
+
+    output: a folder for all clips, each in a folder of its name; None for `Output/` of each clip.
+    Raises `SequenceError` where a folder is not one sequence.
+    """
+    params = common.params
+    if clip.alpha_path is None:
+        # It needs a hint, and is on for the clips that have one.
+        params = replace(params, hint_sharpen=False)
+    return replace(
+        common,
+        plate=str(clip.input_path),
+        alpha_hint=_text(clip.alpha_path),
+        clean_plate=_text(clip.clean_plate_path),
+        output=clip.root / OUTPUT if output is None else output / clip.name,
+        preset=LAYOUTS[layout],
+        formats=common.formats or FORMATS,
+        params=params,
+        offsets=_offsets(clip),
+    )
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _offsets(clip: Clip) -> dict[str, int]:
+    """What moves the numbers of hint and clean plate to those of the plate, by input.
+
+    The pictures of a video are numbered from 0. Where one of two inputs is a video and the other
+    has numbers, their first pictures belong together.
+    """
+    plate = find_frames(clip.input_path)
+    offsets = {}
+    for role, path in (("alpha_hint", clip.alpha_path), ("clean_plate", clip.clean_plate_path)):
+        if path is not None:
+            offsets[role] = _offset(plate, find_frames(path, role=role))
+    return {role: offset for role, offset in offsets.items() if offset}
+
+
+def _offset(plate: FrameFiles, given: FrameFiles) -> int:
+    is_one_video = (plate.video is None) != (given.video is None)
+    if not is_one_video or given.still or not (plate.numbered and given.numbered):
+        return 0
+    return min(plate.files) - min(given.files)

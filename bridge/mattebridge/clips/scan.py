@@ -1,0 +1,164 @@
+"""Find the clips of a path: a folder of clips, one clip folder, or one video.
+
+    shot_010/  Input/      pictures, or exactly one video      (or Input.mov beside it)
+               AlphaHint/  the same: a rough matte             (or AlphaHint.mov)
+               CleanPlate/ the same: without the subject       (or CleanPlate.exr, CleanPlate.mov)
+    take.mov               a clip by itself; its results go to take/Output/
+
+Names of folders count in any case. Only names are read, no picture is opened, and nothing is
+created or moved. What could be meant in two ways is skipped with its reason, never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mattebridge.clips.contracts import Clip, ScanResult, SkippedPath
+from mattebridge.errors import UsageError
+from mattebridge.image_io import EXTENSIONS
+from mattebridge.image_io.sequences import natural_key
+from mattebridge.image_io.video_read import is_video
+
+# Folders beside clips that hold none.
+NO_CLIPS = ("output", "ignoredclips")
+OF_A_CLIP = "Input/ with pictures or one video"
+
+
+class _Skip(Exception):
+    """A clip folder leaves open what is meant; the text is the reason."""
+
+
+def scan(path: str | Path) -> ScanResult:
+    """The clips of a folder of clips, a clip folder or a video.
+
+    Raises `UsageError` for a path that does not exist, cannot be read or is of another type.
+    """
+    path = Path(path)
+    if path.is_dir():
+        entries = _top_entries(path)
+        return _of_one(path) if _named(entries, "input") else _of_many(entries)
+    if not path.exists():
+        raise UsageError(f"{path} does not exist; give a folder of clips, a clip or a video")
+    if not is_video(path):
+        raise UsageError(f"{path} is no folder and no video; give the folder of the clip")
+    return ScanResult((_loose_video(path),))
+
+
+def _top_entries(folder: Path) -> list[Path]:
+    try:
+        return _entries(folder)
+    except OSError as failure:
+        raise UsageError(f"{folder} cannot be read ({failure.strerror})") from failure
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder, in natural order, without hidden entries."""
+    found = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    return sorted(found, key=lambda path: natural_key(path.name))
+
+
+def _of_one(root: Path) -> ScanResult:
+    found = _clip_or_reason(root)
+    return ScanResult((found,)) if isinstance(found, Clip) else ScanResult((), (found,))
+
+
+def _of_many(entries: Sequence[Path]) -> ScanResult:
+    clips: dict[Path, Clip] = {}
+    skipped = []
+    for path in entries:
+        if path.is_dir() and (path.name.startswith("_") or path.name.lower() in NO_CLIPS):
+            continue
+        found = _clip_or_reason(path)
+        if isinstance(found, Clip):
+            found = _unless_known(found, path, clips)
+        if isinstance(found, Clip):
+            clips[found.root.resolve()] = found
+        else:
+            skipped.append(found)
+    return ScanResult(tuple(clips.values()), tuple(skipped))
+
+
+def _unless_known(clip: Clip, path: Path, clips: dict[Path, Clip]) -> Clip | SkippedPath:
+    """The clip, unless another one has its folder: by a link, or as a video of the same name."""
+    other = clips.get(clip.root.resolve())
+    if other is None:
+        return clip
+    if clip.input_path.resolve() == other.input_path.resolve():
+        return SkippedPath(path, f"is the same clip as {other.name}")
+    where = f"{other.input_path.name} already has its results in {other.root.name}/"
+    return SkippedPath(path, f"{where}; rename one of the two", is_clip=True)
+
+
+def _clip_or_reason(path: Path) -> Clip | SkippedPath:
+    if not path.is_dir():
+        if is_video(path):
+            return _loose_video(path)
+        return SkippedPath(path, "is no clip folder and no video")
+    try:
+        entries = _entries(path)
+        plate, wrong = _asset(entries, "input", stills=False)
+        if plate is None:
+            return SkippedPath(path, wrong or f"has no {OF_A_CLIP}", is_clip=bool(wrong))
+        hint, no_hint = _asset(entries, "alphahint", stills=False)
+        clean, no_clean = _asset(entries, "cleanplate", stills=True)
+    except OSError as failure:
+        return SkippedPath(path, f"cannot be read ({failure.strerror})", is_clip=True)
+    if no_clean or no_hint:
+        return SkippedPath(path, no_hint or no_clean, is_clip=True)
+    return Clip(path.resolve().name, path.absolute(), plate, hint, clean, tuple(_notes(entries)))
+
+
+def _loose_video(path: Path) -> Clip:
+    path = path.absolute()
+    return Clip(path.stem, path.with_suffix(""), path)
+
+
+def _named(entries: Sequence[Path], stem: str) -> list[Path]:
+    """Folders of a name, and videos and pictures of it: Input/, INPUT/, Input.mov."""
+    return [
+        path
+        for path in entries
+        if (path.name if path.is_dir() else path.stem).lower() == stem
+        and (path.is_dir() or is_video(path) or path.suffix.lower() in EXTENSIONS)
+    ]
+
+
+def _asset(entries: Sequence[Path], stem: str, *, stills: bool) -> tuple[Path | None, str]:
+    """What a clip has under a name, or None and, where it is not simply missing, the reason.
+
+    stills: a picture of that name counts as well.
+    """
+    found = [p for p in _named(entries, stem) if stills or p.is_dir() or is_video(p)]
+    try:
+        filled = [asset for asset in map(_content, found) if asset is not None]
+    except _Skip as reason:
+        return None, str(reason)
+    if len(filled) > 1:
+        return None, f"has {' and '.join(path.name for path in found)}; keep one of them"
+    if not filled:
+        empty = f"{found[0].name}/ holds no pictures and no video" if found else ""
+        return None, empty if stem == "input" else ""
+    return filled[0].absolute(), ""
+
+
+def _content(path: Path) -> Path | None:
+    """A file itself; of a folder its one video, or the folder where it has pictures."""
+    if not path.is_dir():
+        return path
+    files = [each for each in _entries(path) if each.is_file()]
+    videos = [each for each in files if is_video(each)]
+    pictures = sum(each.suffix.lower() in EXTENSIONS for each in files)
+    if videos and pictures:
+        counts = f"{len(videos)} {'video' if len(videos) == 1 else 'videos'} and {pictures}"
+        raise _Skip(f"{path.name}/ holds {counts} {'picture' if pictures == 1 else 'pictures'}")
+    if len(videos) > 1:
+        raise _Skip(f"{path.name}/ holds {len(videos)} videos; keep exactly one")
+    if videos:
+        return videos[0]
+    return path if pictures else None
+
+
+def _notes(entries: Sequence[Path]) -> list[str]:
+    ignored = [path.name for path in _named(entries, "videomamamaskhint")]
+    return [f"{name}/ is not read" for name in ignored]

@@ -1,0 +1,239 @@
+"""`mattebridge clips`: folders of clips, as CorridorKey users have them, through the daemon.
+
+Each clip is a job of `mattebridge matte`, one after the other. A clip that cannot be matted is
+reported and the others go on; a cancel, a lost daemon or a bug ends the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+from mattebridge.commands.matte import add_running, cancel_on_signal, connect, private_daemon
+from mattebridge.commands.options import (
+    DEINTERLACE,
+    INPUT_PARAMS,
+    OUTPUT_PARAMS,
+    add_clean_up,
+    add_existing,
+    add_keying,
+    add_pace,
+    make_job,
+)
+from mattebridge.commands.terminal import print_traceback, wants_traceback
+from mattebridge.errors import Cancelled, MattebridgeError, UsageError, one_line
+from mattebridge.shot.progress import make_progress
+from mattebridge.wire.params import DEFAULTS
+
+if TYPE_CHECKING:
+    from mattebridge.clips import Clip, ScanResult
+    from mattebridge.shot.job import MatteJob
+    from mattebridge.shot.summary import Summary
+
+OUTPUTS = "alpha,foreground,premultiplied,comp"
+# What CorridorKey's own pipeline starts with.
+CLEAN_UP_OF_CLIPS: Mapping[str, Any] = {
+    "hint_sharpen": True,
+    "source_passthrough": True,
+    "auto_despeckle": True,
+    "despill_strength": 0.5,
+}
+# Gravest first: a bug, a cancel, a lost daemon, a failed frame, a wrong clip.
+GRAVITY = (1, 4, 5, 3, 2)
+# These end the run: the next clip would fare no better.
+ENDING = (1, 4, 5)
+EPILOG = """\
+a clip is a folder with Input/ (pictures or one video) and, where there are, AlphaHint/ and
+CleanPlate/; PATH is a folder of clips, one clip, or a video.
+
+examples:
+  mattebridge clips shots/ --model key
+      every clip of shots/ with a CorridorKey checkpoint that was added as `key`;
+      results in shots/CLIP/Output/alpha, fg, processed, comp
+  mattebridge clips shots/ --model screen --layout classic -o keyed
+      without a checkpoint, from green or blue screens; keyed/CLIP/Matte, FG, Processed, Comp
+  mattebridge clips shots/ --model key --resume
+      after an interruption: makes only what is missing or damaged
+  mattebridge clips shots/ --list
+      what would be matted and what is skipped, and why
+
+exit status: that of `mattebridge matte`, the gravest of all clips; 2 also for a clip folder that
+leaves open what is meant, and where there is no clip.
+"""
+
+
+def add_parser(commands: Any, reached: argparse.ArgumentParser) -> None:
+    """The grammar of `mattebridge clips`."""
+    command = commands.add_parser(
+        "clips",
+        parents=[reached],
+        usage="mattebridge clips PATH [--model NAME] [options]",
+        help="matte folders of clips",
+        description="Matte every clip of a folder: plate, alpha hint and clean plate by name.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    elsewhere = {name: DEFAULTS.get(name) for name in (*INPUT_PARAMS, *OUTPUT_PARAMS)}
+    command.set_defaults(
+        **elsewhere, plate="", output=Path(), offset=[], frame_rate=None, quantise="round"
+    )
+    command.set_defaults(run=run_clips)
+    _add_clips(command)
+    _add_results(command)
+    add_keying(command)
+    add_clean_up(command, CLEAN_UP_OF_CLIPS)
+    add_pace(command)
+    add_running(command)
+
+
+def _add_clips(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("clips")
+    group.add_argument("path", metavar="PATH", type=Path, help="folder of clips, clip, or video")
+    group.add_argument(
+        "--list", action="store_true", help="say what would be matted and what is skipped; no more"
+    )
+    group.add_argument("--frames", metavar="RANGE", help="of every clip: 1001-1100, 1001-1100x2")
+    group.add_argument("--within", metavar="RANGE", help="leave out frames that are not in RANGE")
+    group.add_argument(
+        "--missing",
+        choices=("error", "hold", "black"),
+        default="error",
+        help="a missing frame of an input: refuse the clip, hold the last earlier one, or take it"
+        " for black (never a clean plate)",
+    )
+    group.add_argument(
+        "--hint-channel",
+        choices=("auto", "R", "G", "B", "A", "luma"),
+        default="auto",
+        help="which channel of hints (auto: the only one, else alpha, else grey)",
+    )
+    group.add_argument("--deinterlace", action="store_true", help=DEINTERLACE)
+    group.add_argument(
+        "--input-space",
+        metavar="SPACE",
+        dest="colorspace",
+        help="of the plates: linear, srgb, or a name of `mattebridge colors` (default: what each"
+        " file says, else by its type)",
+    )
+
+
+def _add_results(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("results")
+    group.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        dest="results",
+        type=Path,
+        help="folder; OUT/CLIP/... (default: Output/ in each clip)",
+    )
+    group.add_argument(
+        "--layout",
+        choices=("stages", "classic", "matte"),
+        default="stages",
+        help="folders: alpha, fg, processed, comp; Matte, FG, Processed, Comp; or those of"
+        " `mattebridge matte` (default: %(default)s)",
+    )
+    group.add_argument(
+        "--outputs", metavar="LIST", default=OUTPUTS, help="as of `matte` (default: %(default)s)"
+    )
+    group.add_argument(
+        "--format", metavar="F", help="as of `mattebridge matte` (default: exr,comp=png)"
+    )
+    add_existing(
+        group, "results that exist: refuse the clip (default), keep what is good, or make it again"
+    )
+
+
+def run_clips(options: argparse.Namespace) -> int:
+    """`mattebridge clips`: the gravest exit status of the clips."""
+    from mattebridge.clips import scan
+
+    with cancel_on_signal() as cancelled:
+        found = scan(options.path)
+        _print_found(options, found)
+        if not found.clips:
+            raise UsageError(f"{options.path} holds no clip; a clip is a folder with Input/ in it")
+        if options.list:
+            return 2 if any(path.is_clip for path in found.skipped) else 0
+        with (
+            private_daemon(options)
+            if options.private
+            else contextlib.nullcontext(options) as chosen
+        ):
+            statuses = _run_all(chosen, found, cancelled)
+    statuses += [2 for path in found.skipped if path.is_clip]
+    return next((status for status in GRAVITY if status in statuses), 0)
+
+
+def _print_found(options: argparse.Namespace, found: ScanResult) -> None:
+    """The clips on standard output where they are asked for, what is skipped always."""
+    for clip in found.clips:
+        given = [("hint", clip.alpha_path), ("clean plate", clip.clean_plate_path)]
+        more = "".join(f", {what} {path}" for what, path in given if path is not None)
+        if options.list:
+            print(f"{clip.name}: {clip.input_path}{more}")
+        for note in clip.notes:
+            _say(f"{clip.name}: {note}")
+    for path in found.skipped:
+        _say(f"skipped {path.path}: {path.reason}")
+
+
+def _say(text: str) -> None:
+    print(f"mattebridge: {one_line(text)}", file=sys.stderr)
+
+
+def _run_all(
+    options: argparse.Namespace, found: ScanResult, cancelled: threading.Event
+) -> list[int]:
+    """The exit statuses of the clips that were begun; writes the report."""
+    common = make_job(options)
+    statuses: list[int] = []
+    lines: list[str] = []
+    for clip in found.clips:
+        summary, status = _run_one(options, clip, common, cancelled)
+        statuses.append(status)
+        for record in summary.records if summary is not None else ():
+            lines.append(json.dumps({"clip": clip.name, **record.as_dict()}, default=str))
+        if status in ENDING:
+            break
+    if options.report is not None:
+        from mattebridge.whole_files import replace_file
+
+        replace_file(options.report, "".join(f"{line}\n" for line in lines).encode())
+    return statuses
+
+
+def _run_one(
+    options: argparse.Namespace, clip: Clip, common: MatteJob, cancelled: threading.Event
+) -> tuple[Optional[Summary], int]:
+    """The summary of a clip, None for one that was refused, and its exit status."""
+    from mattebridge.clips.job import job_of
+    from mattebridge.shot.run import run_job
+
+    progress = make_progress(options.progress)
+    try:
+        if cancelled.is_set():
+            raise Cancelled("the job was cancelled; run it again with --resume")
+        job = job_of(clip, common, layout=options.layout, output=options.results)
+        summary = run_job(
+            job,
+            lambda: connect(options, name="clips", in_flight=job.in_flight),
+            progress=progress,
+            cancelled=cancelled,
+        )
+    except MattebridgeError as error:
+        progress.refuse(error.exit_status, error.message)
+        _say(f"{clip.name}: {error.message}")
+        return None, error.exit_status
+    if summary.cause is not None and wants_traceback(options):
+        print_traceback(summary.cause)
+    if summary.exit_status:
+        _say(f"{clip.name}: {summary.first_failure}")
+    return summary, summary.exit_status

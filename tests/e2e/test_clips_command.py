@@ -1,0 +1,122 @@
+"""Folders of clips by a real daemon and command: layouts, equal pixels, resume, exit statuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fakes.daemon_process import DaemonProcess
+from mattebridge.image_io import read_frame
+from mattebridge_sample import SampleShot, render_shot
+
+PASSES = {"alpha": "alpha", "fg": "foreground", "processed": "premultiplied"}
+
+
+@pytest.fixture(scope="module")
+def shot(tmp_path_factory: pytest.TempPathFactory) -> SampleShot:
+    folder = tmp_path_factory.mktemp("shot")
+    return render_shot(folder, frames=3, width=160, height=90, screen="green")
+
+
+@pytest.fixture
+def clips(shot: SampleShot, tmp_path: Path) -> Path:
+    """Two clips: one with a hint, one without."""
+    folder = tmp_path / "clips"
+    for name in ("first", "second"):
+        shutil.copytree(Path(shot.plate).parent, folder / name / "Input")
+    shutil.copytree(shot.file("alpha", 1001).parent, folder / "first/AlphaHint")
+    return folder
+
+
+def run(daemon: DaemonProcess, command: str, *more: object) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "mattebridge", command, *map(str, more), "--model", "screen"]
+    line += ["--instance", str(daemon.folder), "--progress", "none"]
+    return subprocess.run(line, timeout=120, capture_output=True, text=True, check=False)
+
+
+def tree(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_every_clip_is_matted_with_the_pixels_of_matte(
+    shared_daemon: DaemonProcess, clips: Path, tmp_path: Path
+) -> None:
+    before = tree(clips)
+    done = run(shared_daemon, "clips", clips, "--report", tmp_path / "report.jsonl")
+    assert done.returncode == 0, done.stderr
+    assert {name for name in tree(clips) if "Output" not in name} == before
+    names = {"alpha": "exr", "fg": "exr", "processed": "exr", "comp": "png"}
+    for clip in ("first", "second"):
+        made = {name for name in tree(clips / clip / "Output") if not name.endswith("jsonl")}
+        assert made == {f"{n}/plate.{f}.{names[n]}" for n in names for f in (1001, 1002, 1003)}
+    records = [json.loads(line) for line in (tmp_path / "report.jsonl").read_text().splitlines()]
+    assert [(r["clip"], r["frame"]) for r in records] == [
+        (clip, frame) for clip in ("first", "second") for frame in (1001, 1002, 1003)
+    ]
+    # The same planes are asked for: half in place of float rounds before the product.
+    outputs = ["--outputs", "alpha,foreground,premultiplied,comp", "--format", "exr,comp=png"]
+    clean_up = [*outputs, "--source-passthrough", "--auto-despeckle", "--despill-strength", "0.5"]
+    alone = run(shared_daemon, "matte", clips / "second/Input", "-o", tmp_path / "m", *clean_up)
+    assert alone.returncode == 0, alone.stderr
+    for ours, its in PASSES.items():
+        one = read_frame(clips / f"second/Output/{ours}/plate.1002.exr").pixels
+        other = read_frame(tmp_path / f"m/{its}/plate.1002.exr").pixels
+        assert np.array_equal(one, other)
+
+
+def test_the_classic_layout_goes_to_a_folder_of_ones_own_and_is_resumed(
+    shared_daemon: DaemonProcess, clips: Path, tmp_path: Path
+) -> None:
+    given = [clips, "-o", tmp_path / "out", "--layout", "classic", "--frames", "1002"]
+    before = tree(clips)
+    assert run(shared_daemon, "clips", *given).returncode == 0
+    assert tree(clips) == before
+    kept = tmp_path / "out/second/FG/plate.1002.exr"
+    made = kept.stat().st_mtime_ns
+    comp = tmp_path / "out/first/Comp/plate.1002.png"
+    comp.unlink()
+    again = run(shared_daemon, "clips", *given)
+    assert again.returncode == 2
+    assert "exists already" in again.stderr
+    assert run(shared_daemon, "clips", *given, "--resume").returncode == 0
+    assert comp.exists()
+    assert kept.stat().st_mtime_ns == made
+
+
+def test_a_clip_that_cannot_be_matted_stops_no_other_and_is_no_success(
+    shared_daemon: DaemonProcess, clips: Path
+) -> None:
+    hints = sorted((clips / "first/AlphaHint").iterdir())
+    hints[1].unlink()
+    shutil.copytree(clips / "second/Input", clips / "second/input")
+    shutil.copytree(clips / "first/Input", clips / "third/Input")
+    done = run(shared_daemon, "clips", clips, "--outputs", "alpha")
+    assert done.returncode == 2
+    assert "first: " in done.stderr
+    assert "1002" in done.stderr
+    assert "second: has Input and input; keep one of them" in done.stderr
+    assert not (clips / "first/Output").exists()
+    assert not (clips / "second/Output").exists()
+    assert (clips / "third/Output/alpha/plate.1002.exr").exists()
+
+
+def test_listing_makes_nothing(shared_daemon: DaemonProcess, clips: Path) -> None:
+    before = tree(clips)
+    done = run(shared_daemon, "clips", clips, "--list")
+    assert done.returncode == 0
+    assert done.stdout.startswith("first: ")
+    assert "hint" in done.stdout
+    assert tree(clips) == before
+
+
+def test_a_folder_without_a_clip_is_refused(shared_daemon: DaemonProcess, tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    done = run(shared_daemon, "clips", tmp_path / "nothing")
+    assert done.returncode == 2
+    assert "holds no clip" in done.stderr

@@ -1,0 +1,89 @@
+"""A clip as a job: how the numbers of its inputs meet, and the names of its results."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mattebridge.clips import Clip, scan
+from mattebridge.clips.job import job_of
+from mattebridge.errors import SequenceError
+from mattebridge.image_io import write_frame
+from mattebridge.image_io.video_write import VIDEO_FORMATS, VideoTimes, open_video
+from mattebridge.shot.job import MatteJob
+from mattebridge.shot.plan import Plan, preflight
+from mattebridge.wire.params import RenderParams
+
+GREY = np.full((16, 32, 3), 120, np.uint8)
+
+
+def pictures(folder: Path, *numbers: int) -> None:
+    folder.mkdir(parents=True)
+    for number in numbers:
+        write_frame(folder / f"a.{number:04d}.png", GREY)
+
+
+def video(path: Path, count: int) -> None:
+    path.parent.mkdir(parents=True)
+    form = VIDEO_FORMATS["qtrle"]
+    writer = open_video(path, form, width=32, height=16, times=VideoTimes(Fraction(24)))
+    for _ in range(count):
+        writer.add(GREY)
+    writer.close()
+
+
+def planned(root: Path, layout: str = "stages") -> Plan:
+    (clip,) = scan(root).clips
+    common = MatteJob(plate="", output=Path())
+    return preflight(job_of(clip, common, layout=layout))
+
+
+def test_a_hint_video_begins_at_the_first_picture_of_the_plate(tmp_path: Path) -> None:
+    pictures(tmp_path / "Input", 1001, 1002, 1003)
+    video(tmp_path / "AlphaHint/h.mov", 3)
+    assert [task.inputs.files["alpha_hint"].index for task in planned(tmp_path).tasks] == [0, 1, 2]
+
+
+def test_hints_of_a_plate_video_begin_at_its_first_picture_whatever_their_numbers(
+    tmp_path: Path,
+) -> None:
+    video(tmp_path / "Input/take.mov", 3)
+    pictures(tmp_path / "AlphaHint", 101, 102, 103)
+    named = [task.inputs.files["alpha_hint"].name for task in planned(tmp_path).tasks]
+    assert named == ["a.0101.png", "a.0102.png", "a.0103.png"]
+
+
+def test_a_missing_hint_is_named_and_shifts_no_other(tmp_path: Path) -> None:
+    pictures(tmp_path / "Input", 1, 2, 3, 4)
+    pictures(tmp_path / "AlphaHint", 1, 2, 4)
+    with pytest.raises(SequenceError, match="3"):
+        planned(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("layout", "first"),
+    [
+        ("stages", "alpha/frame_000000.exr"),
+        ("classic", "Matte/00000.exr"),
+        ("matte", "alpha/take.000000.exr"),
+    ],
+)
+def test_frames_of_a_video_are_named_by_the_layout_and_nothing_is_created(
+    tmp_path: Path, layout: str, first: str
+) -> None:
+    video(tmp_path / "Input/take.mov", 2)
+    task = planned(tmp_path, layout).tasks[0]
+    assert task.outputs["alpha"] == tmp_path / "Output" / first
+    assert [path.name for path in tmp_path.iterdir()] == ["Input"]
+
+
+def test_hint_sharpen_is_only_asked_for_where_there_is_a_hint(tmp_path: Path) -> None:
+    pictures(tmp_path / "Input", 1, 2)
+    common = MatteJob("", Path(), params=RenderParams("linear", hint_sharpen=True))
+    without = Clip("a", tmp_path, tmp_path / "Input")
+    given = Clip("a", tmp_path, tmp_path / "Input", tmp_path / "Input")
+    asked = [job_of(clip, common, layout="stages").params for clip in (without, given)]
+    assert [params.hint_sharpen for params in asked] == [False, True]

@@ -1,0 +1,130 @@
+"""Which clips a path holds, and what is skipped, with its reason."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mattebridge.clips import ScanResult, scan
+from mattebridge.errors import UsageError
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    return path
+
+
+def names(found: ScanResult) -> list[str]:
+    return [clip.name for clip in found.clips]
+
+
+def reasons(found: ScanResult) -> dict[str, str]:
+    return {skipped.path.name: skipped.reason for skipped in found.skipped}
+
+
+def test_clips_are_found_in_natural_order_with_what_belongs_to_them(tmp_path: Path) -> None:
+    touch(tmp_path / "v10/INPUT/a.1001.exr")
+    touch(tmp_path / "v2/Input/take.mov")
+    touch(tmp_path / "v2/alphahint/h.1001.png")
+    touch(tmp_path / "v2/CleanPlate.exr")
+    found = scan(tmp_path)
+    assert names(found) == ["v2", "v10"]
+    assert found.skipped == ()
+    second = found.clips[0]
+    assert second.input_path == tmp_path / "v2/Input/take.mov"
+    assert second.alpha_path == tmp_path / "v2/alphahint"
+    assert second.clean_plate_path == tmp_path / "v2/CleanPlate.exr"
+    assert found.clips[1].input_path == tmp_path / "v10/INPUT"
+
+
+def test_videos_beside_the_folders_are_plate_and_hint(tmp_path: Path) -> None:
+    plate, hint = touch(tmp_path / "a/Input.mp4"), touch(tmp_path / "a/AlphaHint.mov")
+    (clip,) = scan(tmp_path / "a").clips
+    assert (clip.input_path, clip.alpha_path) == (plate, hint)
+
+
+def test_another_video_of_a_clip_folder_is_never_the_plate(tmp_path: Path) -> None:
+    touch(tmp_path / "a/AlphaHint.mov")
+    touch(tmp_path / "a/preview.mp4")
+    found = scan(tmp_path)
+    assert found.clips == ()
+    assert "has no Input/" in reasons(found)["a"]
+
+
+def test_an_empty_hint_folder_is_no_hint(tmp_path: Path) -> None:
+    touch(tmp_path / "a/Input/a.1.exr")
+    (tmp_path / "a/AlphaHint").mkdir()
+    (clip,) = scan(tmp_path).clips
+    assert clip.alpha_path is None
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        (("Input/a.mov", "Input/b.mov"), "Input/ holds 2 videos; keep exactly one"),
+        (("Input/a.mov", "Input/a.1.png", "Input/a.2.png"), "Input/ holds 1 video and 2 pictures"),
+        (("Input/a.1.png", "input/a.1.png"), "keep one of them"),
+        (("Input/a.1.png", "Input.mov"), "keep one of them"),
+        (("Input/a.1.png", "AlphaHint/a.mov", "AlphaHint/b.mov"), "AlphaHint/ holds 2 videos"),
+        (("Input/notes.txt",), "Input/ holds no pictures and no video"),
+    ],
+)
+def test_what_could_mean_two_things_is_skipped_with_its_reason(
+    tmp_path: Path, files: tuple[str, ...], reason: str
+) -> None:
+    for name in files:
+        touch(tmp_path / "a" / name)
+    found = scan(tmp_path)
+    assert found.clips == ()
+    (skipped,) = found.skipped
+    assert reason in skipped.reason
+    assert skipped.is_clip
+
+
+def test_two_loose_videos_are_two_clips_and_stay_where_they_are(tmp_path: Path) -> None:
+    before = {touch(tmp_path / name) for name in ("one.mov", "two.mp4")}
+    found = scan(tmp_path)
+    assert [(clip.name, clip.root) for clip in found.clips] == [
+        ("one", tmp_path / "one"),
+        ("two", tmp_path / "two"),
+    ]
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_two_videos_with_one_folder_of_results_are_not_both_taken(tmp_path: Path) -> None:
+    touch(tmp_path / "take.mov")
+    touch(tmp_path / "take.mp4")
+    found = scan(tmp_path)
+    assert names(found) == ["take"]
+    assert [skipped.is_clip for skipped in found.skipped] == [True]
+
+
+def test_a_clip_and_a_link_to_it_are_one_clip(tmp_path: Path) -> None:
+    touch(tmp_path / "a/Input/a.1.exr")
+    os.symlink(tmp_path / "a", tmp_path / "b")
+    found = scan(tmp_path)
+    assert names(found) == ["a"]
+    assert reasons(found) == {"b": "is the same clip as a"}
+
+
+def test_hidden_folders_and_results_are_no_clips_and_anything_else_is_named(
+    tmp_path: Path,
+) -> None:
+    for name in (".cache", "_old", "Output", "IgnoredClips", "good"):
+        touch(tmp_path / name / "Input/a.1.exr")
+    touch(tmp_path / "empty/readme.txt")
+    touch(tmp_path / "notes.txt")
+    found = scan(tmp_path)
+    assert names(found) == ["good"]
+    assert set(reasons(found)) == {"empty", "notes.txt"}
+    assert not any(skipped.is_clip for skipped in found.skipped)
+
+
+def test_a_path_that_is_missing_or_of_another_type_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        scan(tmp_path / "none")
+    with pytest.raises(UsageError, match="no folder and no video"):
+        scan(touch(tmp_path / "a.txt"))
