@@ -4,6 +4,7 @@
 #   make test    every test, the slow ones too
 #   make check   lint, format, types
 #   make bench   what README claims about speed, measured here
+#   make test-windows  tests of the Windows half under Wine, which has to be installed
 #   make plugin  the OpenFX plugin; `make plugin PLUGIN_DIR=folder` installs it there
 #
 # TORCH is what pip installs as torch: by default the pinned release, which on Linux comes with
@@ -24,10 +25,10 @@ PLUGIN_BUILD := build/plugin/$(PLUGIN_TARGET)
 PLUGIN_TOOLS := build/plugin/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check host-packages bench plugin clean
+.PHONY: help demo test test-fast test-windows windows check host-packages bench plugin clean
 
 help:
-	@sed -n '3,7p' $(MAKEFILE_LIST) | sed 's/^# *//'
+	@sed -n '3,8p' $(MAKEFILE_LIST) | sed 's/^# *//'
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -51,6 +52,13 @@ test: $(VENV)/.test
 
 test-fast: $(VENV)/.test
 	$(PYTEST) $(ARGS)
+
+# A Windows Python with its packages, in a disk of Wine's under build/wine.
+windows: $(VENV)/bin/python
+	@$(BIN)/python tests/windows/make_prefix.py build/wine
+
+test-windows: $(VENV)/.test windows
+	$(BIN)/pytest -m slow tests/e2e/test_under_wine.py $(ARGS)
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

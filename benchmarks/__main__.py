@@ -22,6 +22,7 @@ NAMES = (
     "memory",
     "matte",
     "models",
+    "colour",
     "shot",
     "loader",
     "background_matting",

@@ -58,6 +58,9 @@ INPUTS = {
 }
 MATTES = ("Hint", "GarbageMatte", "CoreMatte")
 MARKER = "bridge_version"
+# The knob that names a colour space of the config, and what stands for none in its list.
+SPACE = "space"
+AS_COLOUR_SAYS = "as Colour says"
 # A file that never exists: the Read's error message then says what to do.
 NOT_YET = "press_Matte_Range_first.%04d.exr"
 READY = "not matted yet"
@@ -207,6 +210,7 @@ def create() -> nuke.Node:
     for knob in _knobs():
         node.addKnob(knob)
     node["node_uid"].setValue(uuid.uuid4().hex)
+    node[SPACE].setValue(working_space())
     set_input_range(node)
     for index, source in enumerate(list(reversed(selected))[:3]):
         node.setInput(index, source)
@@ -270,6 +274,8 @@ def _knobs() -> Iterator[nuke.Knob]:
                 "`mattebridge models` lists them.")  # fmt: skip
     for name, label, choices, tip in _CHOICES:
         yield _tip(nuke.Enumeration_Knob(name, label, list(choices)), tip)
+        if name == "colorspace":
+            yield from _space_knobs()
     yield _tip(nuke.String_Knob("hint_channel", "Hint channel", "rgba.alpha"), "The channel of "
                 "Hint, GarbageMatte and CoreMatte that is the matte.")  # fmt: skip
     yield _tip(nuke.String_Knob("held_clean_plate", "Held clean plate", ""), "Name of a clean "
@@ -279,6 +285,8 @@ def _knobs() -> Iterator[nuke.Knob]:
                 "outside the format.")  # fmt: skip
     yield _tip(nuke.Multiline_Eval_String_Knob("settings", "Settings"), "Settings of the model, "
                 "one per line: key=value.")  # fmt: skip
+    yield nuke.Tab_Knob("clean_up", "Clean-up")
+    yield from _clean_up_knobs()
     yield nuke.Tab_Knob("advanced", "Advanced")
     yield _tip(nuke.File_Knob("store", "Folder"), "Where mattes are kept. Empty: a folder "
                 "`mattebridge` beside the script, else a temporary one.")  # fmt: skip
@@ -293,6 +301,59 @@ def _knobs() -> Iterator[nuke.Knob]:
         hidden = nuke.String_Knob(name, name, value)
         hidden.setVisible(False)
         yield _tip(hidden, "Used internally by the node.")
+
+
+def _clean_up_knobs() -> Iterator[nuke.Knob]:
+    kinds = {bool: nuke.Boolean_Knob, int: nuke.Int_Knob, float: nuke.Double_Knob}
+    for name, _, label, default, tip in _CLEAN_UP:
+        knob = kinds[type(default)](name, label)
+        knob.setValue(default)
+        yield _tip(knob, tip)
+    for name, label, choices, tip in _CLEAN_UP_CHOICES:
+        yield _tip(nuke.Enumeration_Knob(name, label, list(choices)), tip)
+
+
+# Knob and render parameter, the plugin's knob, label, default, tip; in the order in which it is
+# done.
+_CLEAN_UP: Sequence[tuple[str, str, str, Any, str]] = (
+    ("hint_sharpen", "hintSharpen", "Hint sharpen", False, "Alpha becomes 0 outside Hint, which "
+     "is made larger first. Hair that the hint does not cover is lost."),
+    ("hint_sharpen_dilation", "hintSharpenDilation", "Hint larger by", 3, "In pixels."),
+    ("hint_blur_px", "hintBlur", "Hint softness", 0, "In pixels to each side of its edge."),
+    ("source_passthrough", "sourcePassthrough", "Source passthrough", False, "Inside the subject, "
+     "where alpha is above 0.95, the colour is Plate's own."),
+    ("edge_erode_px", "edgeErode", "Inside smaller by", 3, "In pixels."),
+    ("edge_blur_px", "edgeBlur", "Inside softness", 7, "In pixels to each side of its edge."),
+    ("auto_despeckle", "autoDespeckle", "Despeckle", False, "Remove small islands of alpha. Soft "
+     "alpha far from every larger one goes with them."),
+    ("despeckle_size", "despeckleSize", "Smallest island", 400, "Area in pixels of the smallest "
+     "island that stays."),
+    ("despeckle_dilation", "despeckleDilation", "Keep around", 25, "In pixels around the islands "
+     "that stay."),
+    ("despeckle_blur", "despeckleBlur", "Keep softness", 5, "In pixels to each side of its edge."),
+    ("despeckle_threshold", "despeckleThreshold", "Island above", 0.5, "Alpha above which a pixel "
+     "belongs to an island."),
+    ("despeckle_hysteresis", "despeckleHysteresis", "Keep what is connected", False, "Keep all "
+     "soft alpha that is connected to an island that stays: hair, motion blur."),
+    ("despill_strength", "despillStrength", "Despill", 0.0, "How much of the screen's light is "
+     "taken out of the colours; 0: none."),
+)  # fmt: skip
+_CLEAN_UP_CHOICES: Sequence[tuple[str, str, Sequence[str], str]] = (
+    ("spill_method", "Spill above", ("average", "double_limit", "screen_only"), "What of the "
+     "screen's channel is spill: what is above the mean of the other two, above the larger of "
+     "them, or above their mean without making up for it in those."),
+    ("screen", "Screen", ("as the model wants", "green", "blue"), "The colour of the spill."),
+)  # fmt: skip
+
+
+def _space_knobs() -> Iterator[nuke.Knob]:
+    yield _tip(nuke.String_Knob(SPACE, "Space", ""), "Colour space of Plate and CleanPlate in "
+                "this script, by its name in the daemon's OpenColorIO config: ACEScg, a role, an "
+                "alias. Empty: what Colour says.")  # fmt: skip
+    yield _tip(
+        nuke.PyScript_Knob("choose_space", "Choose space", _button("choose_space")),
+        "Choose Space from the names of the daemon's config.",
+    )
 
 
 _CHOICES: Sequence[tuple[str, str, Sequence[str], str]] = (
@@ -370,9 +431,9 @@ def knob_changed(node: Any, knob: str) -> None:
     if knob == "route":
         choose_route(node)
     elif node["route"].value() == LIVE:
-        if knob in (*PIXEL_KNOBS, "timeout_s", "instance", "inputChange", "showPanel"):
+        if knob in (*PIXEL_KNOBS, SPACE, "timeout_s", "instance", "inputChange", "showPanel"):
             _guarded(node, lambda: _pass_on(node))
-    elif knob in (*PIXEL_KNOBS, "inputChange", "showPanel"):
+    elif knob in (*PIXEL_KNOBS, SPACE, "inputChange", "showPanel"):
         check_upstream(node)
 
 
@@ -426,6 +487,54 @@ def open_status(node: nuke.Node) -> None:
         ask()  # without a window Nuke does not run what a thread hands to the main thread
 
 
+def choose_space(node: nuke.Node) -> None:
+    """Button: choose Space from the names of the daemon's config, asked for on another thread."""
+    instance = node["instance"].value() or None
+    uid = _uid_of(node)
+
+    def ask() -> None:
+        try:
+            names = _package("route").color_names(instance)
+        except Exception as error:
+            text = _sentence(error)
+            _on_main(lambda: _say_to(uid, node, text))
+        else:
+            _on_main(lambda: _choose_from(uid, node, names))
+
+    if nuke.GUI:
+        _run_aside(ask)
+
+
+def _choose_from(uid: str, handle: nuke.Node, names: Sequence[str]) -> None:
+    node = _node_of(uid, handle)
+    if node is None:
+        return
+    options = [AS_COLOUR_SAYS, *names]
+    now = _space_of(node)
+    chosen = nuke.choice(
+        "MatteBridge", "Colour space", options, options.index(now) if now in options else 0
+    )
+    if chosen is not None:  # None: the window was closed
+        node[SPACE].setValue("" if int(chosen) == 0 else options[int(chosen)])
+
+
+def working_space() -> str:
+    """The script's working space where OpenColorIO manages its colours, else empty."""
+    managed, space = (nuke.root().knob(name) for name in ("colorManagement", "workingSpaceLUT"))
+    if managed is None or space is None or str(managed.value()) != "OCIO":
+        return ""
+    name = str(space.value())
+    # The role is shown with the space that has it: `scene_linear (ACES - ACEScg)`.
+    shown = re.fullmatch(r"scene_linear \((.+)\)", name)
+    return shown.group(1) if shown else name
+
+
+def _space_of(node: nuke.Node) -> str:
+    """The knob Space, which nodes of older scripts do not have."""
+    knob = node.knob(SPACE)
+    return "" if knob is None else str(knob.value() or "").strip()
+
+
 def _range_of(node: nuke.Node) -> list[int]:
     first, last, step = (int(node[name].value()) for name in ("first", "last", "increment"))
     if step < 1:
@@ -476,7 +585,9 @@ def _pass_on(node: Any) -> None:
         for ours, theirs in _LIVE_TEXTS.items():
             live[theirs].setValue(str(node[ours].value()))
         for ours, (theirs, numbers) in _LIVE_CHOICES.items():
-            live[theirs].setValue(numbers[str(node[ours].value())])
+            live[theirs].setValue(numbers[str(_value(node, ours, next(iter(numbers))))])
+        for ours, theirs, _, default, _ in _CLEAN_UP:
+            live[theirs].setValue(_value(node, ours, default))
         live["timeout"].setValue(float(node["timeout_s"].value()))
         # Inside the group an input is always connected, even if the group's own is not.
         live["useBackground"].setValue(node.input(1) is not None)
@@ -484,6 +595,7 @@ def _pass_on(node: Any) -> None:
         live["hintChannel"].setValue(_LIVE_HINTS.get(str(node["hint_channel"].value()), 0))
     known = str(node["hint_channel"].value()) in _LIVE_HINTS
     left = [node[name].label() for name in _NOT_LIVE if not _is_as_made(node, name)]
+    left += ["Space"] if _space_of(node) else []
     left += [name for index, name in enumerate(INPUTS) if index > 2 and node.input(index)]
     left += ["Hint channel"] if not known and node.input(2) is not None else []
     _say(node, f"live; for pre-render only: {', '.join(left)}" if left else "live")
@@ -491,6 +603,12 @@ def _pass_on(node: Any) -> None:
 
 def _is_as_made(node: nuke.Node, name: str) -> bool:
     return node[name].value() in ("", False, "as the model wants", "opaque")
+
+
+def _value(node: nuke.Node, name: str, otherwise: Any) -> Any:
+    """The value of a knob that nodes of scripts from older versions do not have."""
+    knob = node.knob(name)
+    return otherwise if knob is None else knob.value()
 
 
 LIVE = "live (OFX)"
@@ -505,6 +623,8 @@ _LIVE_CHOICES: dict[str, tuple[str, dict[str, int]]] = {
         {"off": 0, "auto": 1, "homography": 2, "as the model wants": 3},
     ),
     "nonfinite": ("nonfinite", {"error": 0, "zero": 1}),
+    "spill_method": ("spillMethod", {"average": 0, "double_limit": 1, "screen_only": 2}),
+    "screen": ("screen", {"green": 0, "blue": 1, "as the model wants": 2}),
 }
 _LIVE_HINTS = {"rgba.alpha": 0, "rgba.red": 1}
 _NOT_LIVE = ("match_exposure", "plate_alpha", "settings", "overscan")
@@ -512,7 +632,7 @@ _NOT_LIVE = ("match_exposure", "plate_alpha", "settings", "overscan")
 PIXEL_KNOBS = (
     "model", "colorspace", "premultiply", "foreground", "alignment", "match_exposure",
     "plate_alpha", "nonfinite", "precision", "hint_channel", "held_clean_plate", "overscan",
-    "settings",
+    "settings", *(name for name, *_ in (*_CLEAN_UP, *_CLEAN_UP_CHOICES)),
 )  # fmt: skip
 
 
@@ -525,7 +645,9 @@ def graph_signature(node: nuke.Node, limit_s: Optional[float] = None) -> str:
     until = time.monotonic() + (LOOK_LIMIT_S if limit_s is None else limit_s)
     digest = hashlib.sha256()
     for name in PIXEL_KNOBS:
-        digest.update(f"{name}={node[name].value()}\n".encode())
+        digest.update(f"{name}={_value(node, name, None)}\n".encode())
+    if _space_of(node):
+        digest.update(f"{SPACE}={_space_of(node)}\n".encode())
     waiting: list[Any] = [node.input(index) for index in reversed(range(len(INPUTS)))]
     seen: dict[str, int] = {}
     while waiting:
@@ -566,7 +688,7 @@ def _pixel_knobs(node: Any) -> Iterator[tuple[str, str]]:
 
 def _decides_no_pixel(node: Any, name: str, knob: nuke.Knob) -> bool:
     if is_ours(node):
-        return name not in (*PIXEL_KNOBS, "route", "disable")
+        return name not in (*PIXEL_KNOBS, SPACE, "route", "disable")
     if node.Class() == PLUGIN_CLASS and name in NO_PLUGIN_PIXELS:
         return True
     kinds = (nuke.Tab_Knob, nuke.PyScript_Knob, nuke.Text_Knob)
@@ -779,6 +901,9 @@ def _settings_of(node: nuke.Node, kind: Callable[..., Any]) -> Any:
         value = node[name].value()
         return None if value == "as the model wants" else value
 
+    clean_up = {name: _value(node, name, default) for name, _, _, default, _ in _CLEAN_UP}
+    method = _value(node, "spill_method", "average")
+    screen = _value(node, "screen", "as the model wants")
     exposure = chosen("match_exposure")
     return kind(
         model=str(node["model"].value()).strip() or "default",
@@ -789,7 +914,11 @@ def _settings_of(node: nuke.Node, kind: Callable[..., Any]) -> Any:
         precision="float32" if node["precision"].value() == "32 bit float" else "float16",
         overscan=bool(node["overscan"].value()),
         held_clean_plate=_held(node),
-        **{name: chosen(name) for name in _PARAMS},
+        **{name: type(default)(clean_up[name]) for name, _, _, default, _ in _CLEAN_UP},
+        spill_method=method,
+        screen=None if screen == "as the model wants" else screen,
+        **{name: chosen(name) for name in _PARAMS if name != "colorspace"},
+        colorspace=_space_of(node) or chosen("colorspace"),
     )
 
 

@@ -3,9 +3,11 @@
     python plugin_shim/build.py --tools VENV --build DIR [--install DIR] [--target TARGET]
 
 VENV is a virtual environment with the wheels `cmake`, `ninja` and `ziglang`; `make plugin` makes
-it. The target is zig's: architecture, system, C library and its version (x86_64-linux-gnu.2.17).
-A Linux binary is checked before it is installed: exactly two exported functions, no newer glibc
-than asked for, no function that would start a process or load a library. Standard library only.
+it. The target is zig's: architecture, system, C library and its version (x86_64-linux-gnu.2.17);
+or `universal-macos`, one bundle for Apple silicon and Intel, for macOS since 11. A binary is
+checked before it is installed. Linux: exactly two exported functions, no newer glibc than asked
+for, no function that would start a process or load a library. macOS: the two functions, for both
+processors, and no function that would start a process. Standard library only.
 """
 
 from __future__ import annotations
@@ -20,12 +22,18 @@ import sys
 from pathlib import Path
 from typing import NamedTuple, Optional
 
+import universal
+
 HERE = Path(__file__).resolve().parent
 EXPORTS = {"OfxGetNumberOfPlugins", "OfxGetPlugin"}
 FORBIDDEN = {
     "fork", "vfork", "clone", "execv", "execve", "execvp", "posix_spawn", "posix_spawnp", "system",
     "popen", "dlopen", "shm_open", "pthread_create", "pthread_atfork",
 }  # fmt: skip
+# The C++ library of macOS builds calls dlopen, and a hook for forks is registered there.
+ALLOWED_ON_MACOS = {"dlopen", "pthread_atfork"}
+UNIVERSAL = "universal-macos"
+PARTS = ("aarch64-macos.11.0", "x86_64-macos.11.0")
 SYSTEMS = {"linux": "Linux", "macos": "Darwin", "windows": "Windows"}
 PARALLEL = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", "2")
 
@@ -45,7 +53,8 @@ def main() -> int:
     parser.add_argument("--build", type=Path, required=True)
     parser.add_argument("--install", type=Path)
     options = parser.parse_args()
-    bundle = build(options.tools.absolute(), options.target, options.build.absolute())
+    make = build_universal if options.target == UNIVERSAL else build
+    bundle = make(options.tools.absolute(), options.target, options.build.absolute())
     binary = next(bundle.glob("Contents/*/MatteBridge.ofx"))
     print(f"built {binary} ({binary.stat().st_size // 1024} KB)")
     trouble = check(binary, options.target)
@@ -55,6 +64,18 @@ def main() -> int:
     if options.install:
         print(f"installed {install(bundle, options.install.expanduser().absolute())}")
     return 0
+
+
+def build_universal(tools: Path, _target: str, folder: Path) -> Path:
+    """Build for each processor of macOS and join what came out; returns the bundle."""
+    os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", str(folder.parent / "zig-cache"))
+    made = [build(tools, part, folder / part) for part in PARTS]
+    bundle = folder / made[0].name
+    shutil.rmtree(bundle, ignore_errors=True)
+    shutil.copytree(made[0], bundle)
+    binary = next(bundle.glob("Contents/*/MatteBridge.ofx"))
+    universal.join([next(part.glob("Contents/*/MatteBridge.ofx")) for part in made], binary)
+    return bundle
 
 
 def build(tools: Path, target: str, folder: Path) -> Path:
@@ -92,7 +113,9 @@ def _wrapper(folder: Path, tools: Path, target: str, tool: str) -> Path:
 
 
 def check(binary: Path, target: str) -> Optional[str]:
-    """What is wrong with a binary, or None. Only Linux binaries are checked."""
+    """What is wrong with a binary, or None. Windows binaries are not checked."""
+    if "macos" in target:
+        return check_macos(binary)
     if "linux" not in target:
         return None
     found = symbols(binary)
@@ -103,6 +126,18 @@ def check(binary: Path, target: str) -> Optional[str]:
     wanted = re.search(r"gnu\.([\d.]+)", target)
     if wanted and found.glibc > tuple(map(int, wanted[1].split("."))):
         return f"it needs glibc {'.'.join(map(str, found.glibc))}"
+    return None
+
+
+def check_macos(binary: Path) -> Optional[str]:
+    """What is wrong with a binary for macOS, of any of its processors."""
+    for part in universal.split(binary.read_bytes()):
+        exported, undefined = universal.symbols(part)
+        forbidden = {name[1:] for name in undefined} & FORBIDDEN - ALLOWED_ON_MACOS
+        if missing := EXPORTS - {name[1:] for name in exported}:
+            return f"it does not export {', '.join(sorted(missing))}"
+        if forbidden:
+            return f"it uses {', '.join(sorted(forbidden))}"
     return None
 
 

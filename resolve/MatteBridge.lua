@@ -48,7 +48,7 @@ function M.command_line(command, scratch, out, given)
     command, "matte", quoted(M.path(scratch, "plate", "frame.####.exr")),
     "--layers", "--format", "exr-none", "--existing", "overwrite", "--progress", "json",
     "--frames=" .. given.first .. "-" .. given.last,
-    "--colorspace", given.colorspace, "--output-colorspace", given.colorspace,
+    "--colorspace", quoted(given.colorspace), "--output-colorspace", quoted(given.colorspace),
     "--model", quoted(given.model), "-o", quoted(out),
   }
   for index = 2, #ROLES do
@@ -216,7 +216,7 @@ function M.main(comp, tool)
     { "garbage_matte", Name = "GarbageMatte", "Text", Default = "" },
     { "core_matte", Name = "CoreMatte", "Text", Default = "" },
     { "model", Name = "Model", "Text", Default = "default" },
-    { "colorspace", Name = "Colour (linear or srgb)", "Text", Default = "linear" },
+    { "colorspace", Name = "Colour (linear, srgb or a space by name)", "Text", Default = "linear" },
   })
   if not given then return end
   given.first, given.last = attributes.COMPN_RenderStart, attributes.COMPN_RenderEnd

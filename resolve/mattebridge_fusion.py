@@ -56,7 +56,8 @@ class HostError(Exception):
 @dataclass(frozen=True)
 class Options:
     """What to matte: tools by name (`held:NAME` for a clean plate that the daemon holds), an
-    inclusive frame range, and the artist's settings."""
+    inclusive frame range, and the artist's settings. space: a colour space by its name in the
+    daemon's OpenColorIO config, in place of `colorspace`."""
 
     plate: str
     clean_plate: str = ""
@@ -68,13 +69,49 @@ class Options:
     increment: int = 1
     model: str = "default"
     colorspace: str = "linear"
+    space: str = ""
     premultiply: str = "linear"
     foreground: str = "model"
     hint_channel: str = "A"
+    hint_sharpen: bool = False
+    hint_sharpen_dilation: int = 3
+    hint_blur_px: int = 0
+    source_passthrough: bool = False
+    edge_erode_px: int = 3
+    edge_blur_px: int = 7
+    auto_despeckle: bool = False
+    despeckle_size: int = 400
+    despeckle_dilation: int = 25
+    despeckle_blur: int = 5
+    despeckle_threshold: float = 0.5
+    despeckle_hysteresis: bool = False
+    despill_strength: float = 0.0
+    spill_method: str = "average"
+    screen: Optional[str] = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     instance: Optional[str] = None
     store: Optional[str] = None
     timeout_s: float = 600.0
+
+
+# The clean-up behind the model, in the order in which it is done: option, label, largest value of
+# its slider (0: a checkbox). Lengths and areas are in pixels.
+CLEAN_UP: Sequence[tuple[str, str, int]] = (
+    ("hint_sharpen", "Hint sharpen", 0),
+    ("hint_sharpen_dilation", "Hint larger by", 500),
+    ("hint_blur_px", "Hint softness", 500),
+    ("source_passthrough", "Source passthrough", 0),
+    ("edge_erode_px", "Inside smaller by", 500),
+    ("edge_blur_px", "Inside softness", 500),
+    ("auto_despeckle", "Despeckle", 0),
+    ("despeckle_size", "Smallest island", 1000000),
+    ("despeckle_dilation", "Keep around", 500),
+    ("despeckle_blur", "Keep softness", 500),
+    ("despeckle_threshold", "Island above", 1),
+    ("despeckle_hysteresis", "Keep what is connected", 0),
+    ("despill_strength", "Despill", 1),
+)
+AS_THE_MODEL = "as the model wants"
 
 
 def main(fusion: Any, comp: Any, tool: Any = None) -> int:
@@ -138,11 +175,14 @@ def _ask(comp: Any, proposal: Options) -> Optional[Options]:
     words = {
         "plate": "Plate", "clean_plate": "CleanPlate", "alpha_hint": "Hint",
         "garbage_matte": "GarbageMatte", "core_matte": "CoreMatte", "model": "Model",
+        "space": "Space by name, in place of Colour",
     }  # fmt: skip
     choices = {
         "colorspace": ("Colour", ("linear", "srgb")),
         "premultiply": ("Multiply in", ("linear", "display")),
         "foreground": ("Foreground from", ("model", "unmix", "plate")),
+        "spill_method": ("Spill above", ("average", "double_limit", "screen_only")),
+        "screen": ("Screen", (AS_THE_MODEL, "green", "blue")),
     }
     fields: dict[int, Any] = {}
     for name, label in words.items():
@@ -151,6 +191,8 @@ def _ask(comp: Any, proposal: Options) -> Optional[Options]:
         number = _field(name, label, "Slider", Default=getattr(proposal, name), Integer=True)
         number.update(Min=-100000, Max=1000000)
         fields[len(fields) + 1] = number
+    for name, label, highest in CLEAN_UP:
+        fields[len(fields) + 1] = _clean_up_field(name, label, highest, getattr(proposal, name))
     for name, (label, values) in choices.items():
         options = dict(enumerate(values, 1))
         fields[len(fields) + 1] = _field(name, label, "Dropdown", Options=options, Default=0)
@@ -161,7 +203,18 @@ def _ask(comp: Any, proposal: Options) -> Optional[Options]:
     for name, (_, values) in choices.items():
         value = answer[name]
         chosen[name] = value if isinstance(value, str) else values[int(value)]
+    if chosen["screen"] == AS_THE_MODEL:
+        chosen["screen"] = None
+    for name, _, _ in CLEAN_UP:
+        chosen[name] = type(getattr(proposal, name))(answer[name])
     return Options(**chosen, first=int(answer["first"]), last=int(answer["last"]))
+
+
+def _clean_up_field(name: str, label: str, highest: int, value: Any) -> dict[Any, Any]:
+    if isinstance(value, bool):
+        return _field(name, label, "Checkbox", Default=int(value))
+    whole = isinstance(value, int)
+    return _field(name, label, "Slider", Default=value, Integer=whole, Min=0, Max=highest)
 
 
 def _field(name: str, label: str, kind: str, **more: Any) -> dict[Any, Any]:
@@ -186,9 +239,12 @@ def matte(
     held = options.clean_plate.startswith(HELD)
     settings = request.ShotSettings(
         model=options.model or "default",
-        colorspace=options.colorspace,
+        colorspace=options.space or options.colorspace,
         premultiply=options.premultiply,
         foreground=options.foreground,
+        spill_method=options.spill_method,
+        screen=options.screen,
+        **{name: getattr(options, name) for name, _, _ in CLEAN_UP},
         settings=dict(options.settings),
         held_clean_plate=options.clean_plate[len(HELD) :] if held else "",
     )

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from fakes.daemon_process import DaemonProcess, StartDaemon
 from fakes.places import ROOT, TESTS
+from mattebridge.wire.oslayer import TEST_VARIABLE
 
 
 def _make_importable(name: str) -> None:
@@ -43,6 +44,8 @@ LONGEST = (
     "quality/test_twoplate_quality.py",
     "e2e/test_ofx_life.py",
     "faults/test_fuzz.py",
+    "faults/test_real_systems.py",
+    "faults/test_soak.py",
     "unit/models/difference/test_difference.py",
     "faults/test_start_and_environment.py",
     "quality/test_sample_shot.py",
@@ -50,12 +53,14 @@ LONGEST = (
     "e2e/test_farm.py",
     "e2e/test_client.py",
     "faults/test_wire.py",
+    "e2e/test_devices.py",
     "e2e/test_checkpoints.py",
     "unit/models/background_matting/test_fast.py",
     "unit/models/background_matting/test_model.py",
     "unit/sample/test_sample.py",
     "e2e/test_matte_command.py",
     "unit/training/test_run.py",
+    "unit/training/test_composer.py",
     "unit/shot/test_run.py",
     "unit/models/background_matting/test_networks.py",
     "unit/models/twoplate/test_twoplate.py",
@@ -66,9 +71,11 @@ LONGEST = (
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-# No test may meet the user's own daemon, configuration or models.
+# No test may meet the user's own daemon, configuration or models. The layer of a system stays:
+# test_posix_layer.py runs other tests under it.
 for variable in [name for name in os.environ if name.startswith("MATTEBRIDGE_")]:
-    del os.environ[variable]
+    if variable != TEST_VARIABLE:
+        del os.environ[variable]
 # Most tests ask how frames travel, not how good a matte is: they get the model that needs no torch
 # to load, hundreds of times. Those of the shipped default take this away again.
 os.environ["MATTEBRIDGE_DEFAULT_MODEL"] = "difference"

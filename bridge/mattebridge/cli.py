@@ -16,6 +16,7 @@ from typing import NoReturn, Optional
 
 from mattebridge.commands import (
     clean_plate,
+    colors,
     daemon,
     evaluate,
     farm,
@@ -82,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     daemon.add_parsers(commands, reached)
     models.add_parser(commands, reached)
     plates.add_parser(commands, reached)
+    colors.add_parser(commands, reached)
     report.add_parser(commands, shared)
     evaluate.add_parser(commands, shared)
     install.add_parser(commands, shared)

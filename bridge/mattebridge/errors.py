@@ -94,6 +94,12 @@ class ModelError(RequestError):
     code = "E_MODEL"
 
 
+class ColorError(RequestError):
+    """A colour space is unknown (`name`, `nearest`), or the colour config is unusable."""
+
+    code = "E_COLOR"
+
+
 class IdReuseError(RequestError):
     """A request id came a second time with other content."""
 

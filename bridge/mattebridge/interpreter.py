@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Optional
 
 from mattebridge.errors import ConnectionFailed, UnsafeRuntimeError
+from mattebridge.wire import oslayer
 
 # What a host sets for itself and a daemon must not see.
 HOST_VARIABLES = (
@@ -103,8 +104,7 @@ def can_run(path: str) -> bool:
 
 def config_file() -> Path:
     """Where `mattebridge serve` and `mattebridge install` write the daemon's interpreter."""
-    home = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
-    return Path(home) / "mattebridge" / "daemon.json"
+    return oslayer.current().settings_folder() / "daemon.json"
 
 
 def noted_interpreter() -> Optional[str]:

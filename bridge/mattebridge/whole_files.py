@@ -21,6 +21,7 @@ import re
 import shutil
 import socket
 import stat
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Union
@@ -31,6 +32,15 @@ from mattebridge.errors import FrameWriteError
 MAX_NAME_BYTES = 255
 # One os.write moves at most this much, so that an interrupt is answered soon.
 CHUNK_BYTES = 32 << 20
+
+# How long a file may be held open by a reader on Windows before it counts as an error.
+HELD_OPEN_S = 2.0
+RETRY_S = 0.02
+# Windows has one error for both.
+HELD_OPEN = (
+    "another program has the old file open (a viewer, a virus scanner, a synchronised folder), or "
+    "it is read-only; close it there or make it writable, then run again with --resume"
+)
 
 # What an artist can do about the usual errors of a file system.
 _ADVICE = {
@@ -82,7 +92,7 @@ def link_whole(source: Path, path: Path) -> None:
     _open_temporaries.add(str(temporary))
     try:
         link_or_copy(source, temporary)
-        os.replace(temporary, path)
+        _replace(temporary, path)
     finally:
         # Also after the replace: where both names are links to one file, it leaves the temporary.
         with contextlib.suppress(OSError):
@@ -98,6 +108,10 @@ def link_or_copy(source: Path, target: Path) -> None:
         raise
     except OSError:
         shutil.copyfile(source, target)
+
+
+class HeldOpenError(PermissionError):
+    """Windows keeps the old file of this name: it is open in another program, or read-only."""
 
 
 class GrowingFile:
@@ -133,7 +147,7 @@ class GrowingFile:
             size = os.fstat(descriptor).st_size
         finally:
             os.close(descriptor)
-        os.replace(self.temporary, self.path)
+        _replace(self.temporary, self.path)
         self.discard()
         return size
 
@@ -163,6 +177,8 @@ def can_write(folder: Path) -> bool:
 def write_error(path: Path, failure: OSError) -> FrameWriteError:
     """The error of the file system as a sentence for the artist."""
     why = _ADVICE.get(failure.errno or 0, failure.strerror or str(failure))
+    if isinstance(failure, HeldOpenError):
+        why = str(failure.strerror)
     return FrameWriteError(f"cannot write {path}: {why}", path=str(path), errno=failure.errno)
 
 
@@ -212,13 +228,28 @@ def _write_and_rename(temporary: Path, path: Path, data: memoryview) -> None:
     _open_temporaries.add(str(temporary))
     try:
         _write_through(temporary, data)
-        os.replace(temporary, path)
+        _replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
     finally:
         _open_temporaries.discard(str(temporary))
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Give a file its final name. On Windows a reader that has the old one open prevents it."""
+    until = time.monotonic() + (HELD_OPEN_S if os.name == "nt" else 0.0)
+    while True:
+        try:
+            os.replace(temporary, path)
+            return
+        except PermissionError as failure:
+            if os.name != "nt":
+                raise
+            if time.monotonic() > until:
+                raise HeldOpenError(failure.errno, HELD_OPEN) from failure
+            time.sleep(RETRY_S)
 
 
 def _write_through(temporary: Path, data: memoryview) -> None:

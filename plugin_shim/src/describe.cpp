@@ -84,9 +84,32 @@ class Parameters {
     still(set);
   }
 
-  void truth(const Words &words) {
-    const OfxPropertySetHandle set = define("OfxParamTypeBoolean", words, nullptr);
-    set_int(set, "OfxParamPropDefault", 1);
+  void truth(const Words &words, bool value = true, const char *parent = nullptr) {
+    const OfxPropertySetHandle set = define("OfxParamTypeBoolean", words, parent);
+    set_int(set, "OfxParamPropDefault", value ? 1 : 0);
+    still(set);
+  }
+
+  // shown: the end of the slider.
+  void whole(const Whole &knob, const char *label, const char *hint, int shown,
+             const char *parent) {
+    const OfxPropertySetHandle set = define("OfxParamTypeInteger", {knob.knob, label, hint}, parent);
+    set_int(set, "OfxParamPropDefault", knob.value);
+    set_int(set, "OfxParamPropMin", 0);
+    set_int(set, "OfxParamPropMax", knob.highest);
+    set_int(set, "OfxParamPropDisplayMin", 0);
+    set_int(set, "OfxParamPropDisplayMax", shown);
+    still(set);
+  }
+
+  void fraction(const Fraction &knob, const char *label, const char *hint, const char *parent) {
+    const OfxPropertySetHandle set = define("OfxParamTypeDouble", {knob.knob, label, hint}, parent);
+    set_text(set, "OfxParamPropDoubleType", "OfxParamDoubleTypePlain");
+    set_double(set, "OfxParamPropDefault", knob.value);
+    for (const char *low : {"OfxParamPropMin", "OfxParamPropDisplayMin"}) set_double(set, low, 0);
+    for (const char *high : {"OfxParamPropMax", "OfxParamPropDisplayMax"}) set_double(set, high, 1);
+    set_double(set, "OfxParamPropIncrement", 0.01);
+    set_int(set, "OfxParamPropDigits", 2);
     still(set);
   }
 
@@ -149,6 +172,46 @@ class Parameters {
   std::vector<const char *> defined_;
 };
 
+constexpr const char *kCleanUp = "cleanUp";
+
+// In the order in which it is done. Lengths and areas are of the full-size frame.
+void define_clean_up(Parameters &made) {
+  made.group({kCleanUp, "Clean-up",
+              "Changes to the matte and its colours behind the model, from top to bottom. "
+              "Everything is off by default."});
+  made.truth({kSwitches[0].knob, "Hint sharpen",
+              "Alpha becomes 0 outside AlphaHint, which is made larger first. Hair that the hint "
+              "does not cover is lost."},
+             false, kCleanUp);
+  made.whole(kLengths[0], "Hint larger by", "In pixels.", 50, kCleanUp);
+  made.whole(kLengths[1], "Hint softness", "In pixels to each side of its edge.", 50, kCleanUp);
+  made.truth({kSwitches[1].knob, "Source passthrough",
+              "Inside the subject, where alpha is above 0.95, the colour is Source's own."},
+             false, kCleanUp);
+  made.whole(kLengths[2], "Inside smaller by", "In pixels.", 50, kCleanUp);
+  made.whole(kLengths[3], "Inside softness", "In pixels to each side of its edge.", 50, kCleanUp);
+  made.truth({kSwitches[2].knob, "Despeckle",
+              "Remove small islands of alpha. Soft alpha far from every larger one goes with them."},
+             false, kCleanUp);
+  made.whole(kArea, "Smallest island", "Area in pixels of the smallest island that stays.", 5000,
+             kCleanUp);
+  made.whole(kLengths[4], "Keep around", "In pixels around the islands that stay.", 100, kCleanUp);
+  made.whole(kLengths[5], "Keep softness", "In pixels to each side of its edge.", 50, kCleanUp);
+  made.fraction(kThreshold, "Island above", "Alpha above which a pixel belongs to an island.",
+                kCleanUp);
+  made.truth({kSwitches[3].knob, "Keep what is connected",
+              "Keep all soft alpha that is connected to an island that stays: hair, motion blur."},
+             false, kCleanUp);
+  made.fraction(kDespill, "Despill",
+                "How much of the screen's light is taken out of the colours; 0: none.", kCleanUp);
+  made.choice({"spillMethod", "Spill above",
+               "What of the screen's channel is spill: what is above the mean of the other two, "
+               "above the larger of them, or above their mean without making up for it in those."},
+              {"Average", "Double limit", "Screen only"}, 0, kCleanUp);
+  made.choice({"screen", "Screen", "The colour of the spill."}, {"Green", "Blue", "Model's own"}, 2,
+              kCleanUp);
+}
+
 // In the order of the panel. A name never changes and is never used for anything else, because
 // scripts and projects contain it.
 void define_parameters(OfxParamSetHandle set) {
@@ -182,6 +245,7 @@ void define_parameters(OfxParamSetHandle set) {
              "Name of a clean plate that the daemon holds. "
              "Used when Background is not connected, for hosts with one input."},
             "");
+  define_clean_up(made);
   made.group({kAdvanced, "Advanced", "Errors, time limit, and which daemon to use."});
   made.choice({"hintChannel", "Hint channel",
                "Which channel of AlphaHint is the hint, if it has several."},

@@ -1,5 +1,5 @@
-// What differs between operating systems. os_linux.cpp implements all of it; in os_other.cpp every
-// function fails with an error message (docs/protocol.md, "Other systems").
+// What differs between operating systems: os_linux.cpp or os_posix.cpp (macOS) with os_unix.cpp; in
+// os_other.cpp every function fails with an error message (docs/protocol.md, "Other systems").
 #pragma once
 
 #include <cstddef>
@@ -30,7 +30,7 @@ class Fd {
 class Map {
  public:
   Map() = default;
-  Map(const Fd &memory, int64_t bytes);  // throws Failure if it could shrink or is too small
+  Map(const Fd &memory, int64_t bytes);  // throws Failure if it can shrink or is too small
   Map(Map &&other) noexcept { swap(other); }
   Map &operator=(Map &&other) noexcept;
   Map(const Map &) = delete;

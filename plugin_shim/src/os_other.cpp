@@ -12,7 +12,7 @@ namespace {
 [[noreturn]] void refuse() {
   throw Failure("E_SYSTEM",
                 "there is no transport for this operating system yet: run the daemon "
-                "and its hosts on Linux");
+                "and its hosts on Linux or macOS");
 }
 
 }  // namespace

@@ -34,6 +34,7 @@ struct Knobs {
       nonfinite = 0, premultiply = 0;
   bool use_background = true, use_hint = true;
   double timeout = kDefaultTimeout;
+  mpack::Map clean_up;
 };
 
 // An input that is connected and has an image.
@@ -56,7 +57,39 @@ Ask read_ask(const Instance &node, OfxPropertySetHandle in) {
   return ask;
 }
 
-Knobs read_knobs(const Instance &node, OfxTime time) {
+// The knobs of the clean-up as render parameters, at the render's scale; none if all of it is off.
+// A value that is the daemon's default is left out.
+mpack::Map read_clean_up(const Instance &node, const Ask &ask) {
+  mpack::Map params;
+  const auto fraction = [&](const Fraction &knob) {
+    const double value = node.real(knob.knob, ask.time, knob.value);
+    return std::isfinite(value) ? std::clamp(value, 0.0, 1.0) : knob.value;
+  };
+  const double despill = fraction(kDespill), threshold = fraction(kThreshold);
+  for (const Switch &knob : kSwitches)
+    if (node.whole(knob.knob, ask.time, 0)) params.emplace_back(knob.param, true);
+  if (params.empty() && despill == 0) return params;
+  const double area = ask.scale[0] * ask.scale[1];
+  const double scale = std::isfinite(area) && area > 0 ? area : 1.0;
+  const auto whole = [&](const Whole &knob, double factor) {
+    const int given = std::clamp(node.whole(knob.knob, ask.time, knob.value), 0, knob.highest);
+    const double least = given && &knob == &kArea ? 1.0 : 0.0;
+    const double value = std::clamp(std::floor(given * factor + 0.5), least, knob.highest * 1.0);
+    if (value != knob.value) params.emplace_back(knob.param, static_cast<int64_t>(value));
+  };
+  for (const Whole &knob : kLengths) whole(knob, std::sqrt(scale));
+  whole(kArea, scale);
+  if (threshold != kThreshold.value) params.emplace_back(kThreshold.param, threshold);
+  if (despill != kDespill.value) params.emplace_back(kDespill.param, despill);
+  const int method = std::clamp(node.whole("spillMethod", ask.time, 0), 0, 2);
+  if (method) params.emplace_back("spill_method", kSpillMethods[method]);
+  const int screen = std::clamp(node.whole("screen", ask.time, 2), 0, 2);
+  if (screen < 2) params.emplace_back("screen", kScreens[screen]);
+  return params;
+}
+
+Knobs read_knobs(const Instance &node, const Ask &ask) {
+  const OfxTime time = ask.time;
   Knobs knobs;
   const auto option = [&](const char *name, int otherwise, int last) {
     return std::clamp(node.whole(name, time, otherwise), 0, last);
@@ -77,6 +110,7 @@ Knobs read_knobs(const Instance &node, OfxTime time) {
   knobs.use_hint = option("useHint", 1, 1) != 0;
   const double timeout = node.real("timeout", time, kDefaultTimeout);
   knobs.timeout = std::isfinite(timeout) ? std::clamp(timeout, 1.0, 3600.0) : kDefaultTimeout;
+  knobs.clean_up = read_clean_up(node, ask);
   return knobs;
 }
 
@@ -244,6 +278,7 @@ mpack::Map fields_of(const Ask &ask, const Knobs &knobs, const Inputs &inputs,
                     {"foreground", kForegroundSources[knobs.foreground]},
                     {"nonfinite", kNonFinite[knobs.nonfinite]}};
   if (knobs.alignment < 3) params.emplace_back("alignment", kAlignments[knobs.alignment]);
+  params.insert(params.end(), knobs.clean_up.begin(), knobs.clean_up.end());
   mpack::Map notes{{"host", mpack::clean_text(host.name, 128)}, {"draft", ask.draft}};
   const auto finite = [](double value) { return std::isfinite(value) ? value : 1.0; };
   notes.emplace_back("time", finite(ask.time));
@@ -351,7 +386,7 @@ OfxStatus fail(Instance &node, const Ask &ask, const Knobs &knobs, const Image *
 
 OfxStatus render_node(Instance &node, OfxPropertySetHandle in) {
   Ask ask = read_ask(node, in);
-  const Knobs knobs = read_knobs(node, ask.time);
+  const Knobs knobs = read_knobs(node, ask);
   OfxPropertySetHandle clip_set = nullptr;
   const OfxImageClipHandle clip = node.clip(kOutput, &clip_set);
   const FetchedImage fetched(clip, ask.time, nullptr);

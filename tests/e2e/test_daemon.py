@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from fakes.daemon_process import DaemonProcess, StartDaemon, is_alive, slot_maps, wait_for
+from fakes.limits import SOON_S
 from mattebridge.client import MatteClient
 from mattebridge.errors import (
     Cancelled,
@@ -50,7 +51,7 @@ def test_two_workers_compute_two_frames_at_once(start_daemon: StartDaemon, tmp_p
     client = daemon.client(in_flight=3)
     plate, clean_plate = _pair()
     handles = [client.submit(plate, clean_plate, frame=n, alignment="off") for n in (1, 2, 3)]
-    wait_for(lambda: _busy(client) == 2, 20, "both workers are busy")
+    wait_for(lambda: _busy(client) == 2, SOON_S, "both workers are busy")
     assert client.status()["queue"]["interactive"] == 1
     gate.unlink()
     mattes = [handle.result(30) for handle in handles]
@@ -120,7 +121,7 @@ def test_an_idle_worker_is_released_and_comes_back_for_the_next_frame(
     plate, clean_plate = _pair()
     client.matte(plate, clean_plate)
     (first,) = daemon.worker_pids()
-    wait_for(lambda: not daemon.worker_pids(), 20, "the idle worker is released")
+    wait_for(lambda: not daemon.worker_pids(), SOON_S, "the idle worker is released")
     assert client.ping()["state"] == "ready"
     assert client.matte(plate, clean_plate).alpha is not None
     assert daemon.worker_pids() != [first]
@@ -129,7 +130,7 @@ def test_an_idle_worker_is_released_and_comes_back_for_the_next_frame(
 def test_an_unused_front_leaves_by_itself(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(arguments=["--idle-exit=0.5"])
     assert daemon.process is not None
-    assert daemon.process.wait(30) == 0
+    assert daemon.process.wait(60) == 0
     assert daemon.files() <= {"lock", "log", "status.json"}
 
 
@@ -150,7 +151,7 @@ def test_a_signal_drains(start_daemon: StartDaemon, tmp_path: Path, number: sign
     client = daemon.client()
     plate, clean_plate = _pair()
     running = client.submit(plate, clean_plate, frame=1)
-    wait_for(lambda: _busy(client) == 1, 20, "the first frame runs")
+    wait_for(lambda: _busy(client) == 1, SOON_S, "the first frame runs")
     waiting = client.submit(plate, clean_plate, frame=2)
     os.kill(daemon.pid, number)
     with pytest.raises(DrainingError):
@@ -161,7 +162,7 @@ def test_a_signal_drains(start_daemon: StartDaemon, tmp_path: Path, number: sign
     gate.unlink()
     assert running.result(20).alpha is not None
     assert daemon.process is not None
-    assert daemon.process.wait(20) == 0
+    assert daemon.process.wait(60) == 0
     assert daemon.files() <= {"lock", "log", "status.json"}
     with pytest.raises(ConnectionFailed, match="no daemon is running"):
         MatteClient.connect(str(daemon.folder))
@@ -178,10 +179,10 @@ def test_a_client_that_may_start_daemons_goes_on_to_the_next_when_its_own_is_sto
     other = daemon.client(start=True)
     plate, clean_plate = _pair()
     running = client.submit(plate, clean_plate, frame=1)
-    wait_for(lambda: _busy(client) == 1, 20, "the first frame runs")
+    wait_for(lambda: _busy(client) == 1, SOON_S, "the first frame runs")
     waiting = client.submit(plate, clean_plate, frame=2)
     os.kill(daemon.pid, signal.SIGTERM)
-    wait_for(lambda: client.ping()["state"] == "draining", 20, "it drains")
+    wait_for(lambda: client.ping()["state"] == "draining", SOON_S, "it drains")
     assert not waiting.done()
     # A client that has no arenas yet waits for them, not for nothing.
     with ThreadPoolExecutor(1) as pool:
@@ -204,10 +205,10 @@ def test_a_frame_that_waits_for_the_next_daemon_can_be_cancelled(
     client = daemon.client(start=True)
     plate, clean_plate = _pair()
     running = client.submit(plate, clean_plate, frame=1)
-    wait_for(lambda: _busy(client) == 1, 20, "the first frame runs")
+    wait_for(lambda: _busy(client) == 1, SOON_S, "the first frame runs")
     waiting = client.submit(plate, clean_plate, frame=2)
     os.kill(daemon.pid, signal.SIGTERM)
-    wait_for(lambda: client.ping()["state"] == "draining", 20, "it drains")
+    wait_for(lambda: client.ping()["state"] == "draining", SOON_S, "it drains")
     waiting.cancel()
     with pytest.raises(Cancelled):
         waiting.result(5)
@@ -221,7 +222,7 @@ def test_draining_ends_even_when_a_worker_does_not(start_daemon: StartDaemon) ->
     client = daemon.client()
     plate, clean_plate = _pair()
     handle = client.submit(plate, clean_plate)
-    wait_for(lambda: _busy(client) == 1, 20, "the frame hangs")
+    wait_for(lambda: _busy(client) == 1, SOON_S, "the frame hangs")
     workers = daemon.worker_pids()
     assert daemon.stop() == 0
     assert not any(is_alive(pid) for pid in workers)
@@ -241,14 +242,14 @@ def test_stop_if_unused_leaves_a_daemon_in_use_alone(start_daemon: StartDaemon) 
     with MatteClient.connect(str(daemon.folder)) as other:
         assert other.shutdown(if_unused=True) is True
     assert daemon.process is not None
-    assert daemon.process.wait(20) == 0
+    assert daemon.process.wait(60) == 0
 
 
 def test_a_removed_folder_ends_the_daemon(start_daemon: StartDaemon) -> None:
     daemon = start_daemon()
     (daemon.folder / "door").unlink()
     assert daemon.process is not None
-    assert daemon.process.wait(20) == 0
+    assert daemon.process.wait(60) == 0
 
 
 def test_the_log_is_rotated(start_daemon: StartDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +295,7 @@ def test_batch_work_waits_for_interactive_work_but_not_for_ever(
     artist, farm = daemon.client(in_flight=4), daemon.client(in_flight=4)
     plate, clean_plate = _pair()
     first = artist.submit(plate, clean_plate, frame=1)
-    wait_for(lambda: _busy(artist) == 1, 20, "the gate holds frame 1")
+    wait_for(lambda: _busy(artist) == 1, SOON_S, "the gate holds frame 1")
     batch = farm.submit(plate, clean_plate, frame=100, priority="batch")
     later = [artist.submit(plate, clean_plate, frame=n) for n in (2, 3)]
     gate.unlink()

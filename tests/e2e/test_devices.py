@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from fakes.daemon_process import SOON_S, DaemonProcess, StartDaemon, wait_for
+from fakes.daemon_process import DaemonProcess, StartDaemon, wait_for
+from fakes.limits import SOON_S
 from fakes.pictures import shot
 from mattebridge import cli
 from mattebridge.daemon import device_search, devices, workers

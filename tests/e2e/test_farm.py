@@ -19,6 +19,7 @@ import pytest
 
 from fakes.daemon_process import DaemonProcess, children, is_alive, wait_for
 from fakes.farm import ROOT, TEMPLATE, Farm, paint_shot
+from fakes.limits import SOON_S
 from mattebridge.client import MatteClient
 from mattebridge.client.session import Session
 from mattebridge.daemon import private
@@ -250,8 +251,8 @@ def test_a_private_daemon_ends_at_once_with_a_command_that_was_killed(farm):
     process.kill()
     process.communicate(timeout=60)
     # Far below the time that a daemon drains (30 s): nobody waits for the frame in it.
-    wait_for(lambda: not any(map(is_alive, [daemon, *workers])), 15, "its daemon ends")
-    wait_for(lambda: not folder.exists(), 15, "its folder is gone")
+    wait_for(lambda: not any(map(is_alive, [daemon, *workers])), SOON_S, "its daemon ends")
+    wait_for(lambda: not folder.exists(), SOON_S, "its folder is gone")
 
 
 def test_what_a_killed_private_daemon_left_is_swept_by_the_next(farm):
@@ -310,7 +311,7 @@ def test_a_daemon_that_is_killed_between_chunks_is_missed_and_a_zombie_is_not_ta
         here = ("--instance", str(daemon.folder))
         assert farm.mattebridge(*matte, "--frames", "1001", "--no-spawn", *here).returncode == 0
         os.kill(daemon.pid, signal.SIGKILL)  # and not waited for: a zombie of ours from now on
-        wait_for(lambda: not is_alive(daemon.pid), 30, "the daemon dies")
+        wait_for(lambda: not is_alive(daemon.pid), SOON_S, "the daemon dies")
         os.kill(daemon.pid, 0)
         lost = farm.mattebridge(*matte, "--frames", "1002", "--no-spawn", *here)
         assert lost.returncode == 5, lost.stdout
@@ -396,7 +397,7 @@ def test_a_daemon_that_is_stopping_is_not_joined_but_followed(farm):
         client.submit(plate, clean)
         wait_for((farm.home / "gate.reached").exists, 60, "the frame is being computed")
         os.kill(first, signal.SIGTERM)
-        wait_for(lambda: client.ping()["state"] == "draining", 30, "the daemon drains")
+        wait_for(lambda: client.ping()["state"] == "draining", SOON_S, "the daemon drains")
         gate.unlink()
         assert _serve(farm).returncode == 0
     assert farm.daemon_pid() != first

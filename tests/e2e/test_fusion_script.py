@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib.util
 import re
 import sys
@@ -105,6 +106,19 @@ def test_a_range_comes_back_as_two_loaders_and_one_undo_step_and_equals_the_comm
         np.testing.assert_array_equal(colours["rgba.alpha"], same["matte.alpha"])
     comp._tools = [tool for tool in comp._tools if not tool._data]
     assert comp.snapshot() == before
+
+
+def test_a_space_by_name_takes_the_place_of_colour(
+    script: Any, shared_daemon: DaemonProcess, tmp_path: Path
+) -> None:
+    comp, _ = make_comp(tmp_path)
+    chosen = options(script, shared_daemon, tmp_path, space="ACECg", last=1)
+    with pytest.raises(Exception, match="'ACECg' is no colour space"):
+        script.matte(comp, chosen)
+    named = dataclasses.replace(chosen, space="Linear Rec.709 (sRGB)")
+    assert script.matte(comp, named) == "1 frames matted"
+    # The same light under another name, so another set of files.
+    assert script.matte(comp, dataclasses.replace(chosen, space="")) == "1 frames matted"
 
 
 def test_again_costs_nothing_and_makes_no_second_loader(

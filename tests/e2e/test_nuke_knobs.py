@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import numpy as np
 import pytest
@@ -514,3 +514,55 @@ Switch {
         assert switch["note"].value() == 'say "hi"\n{then} go'
         assert read["file"].value() == "/a b/\\[getenv SHOT].%04d.exr"
         assert host.module.root().firstFrame() == 1001
+
+
+def test_a_space_by_name_reaches_the_daemon_as_the_command_would_say_it(
+    make_comp: Callable[..., Comp], tmp_path: Path, instance: str
+) -> None:
+    shot = make_shot(tmp_path, (1,))
+    comp = make_comp(shot)
+    comp.node["alignment"].setValue("off")
+    comp.node["space"].setValue("lin_ap1")
+    comp.range(1, 1)
+    words = ["--alignment", "off", "--input-space", "lin_ap1", "--output-colorspace", "lin_ap1"]
+    assert_same(comp.frame(1), next(offline(tmp_path, instance, shot, "1", *words).glob("*.exr")))
+    comp.node["space"].setValue("ACECg")
+    with pytest.raises(Exception, match="'ACECg' is no colour space"):
+        comp.range(1, 1)
+
+
+def test_a_new_node_takes_the_working_space_of_the_script(
+    make_comp: Callable[..., Comp], tmp_path: Path
+) -> None:
+    comp = make_comp(make_shot(tmp_path, (1,)))
+    root, tool = comp.host.module.root(), comp.tool
+    assert tool.create()["space"].value() == ""
+    root["colorManagement"].setValue("OCIO")
+    for shown, name in {
+        "scene_linear (ACES - ACEScg)": "ACES - ACEScg",
+        "ACES2065-1": "ACES2065-1",
+        "ARRI LogC3 (EI800)": "ARRI LogC3 (EI800)",
+    }.items():
+        root["workingSpaceLUT"].setValue(shown)
+        assert tool.create()["space"].value() == name
+
+
+@pytest.mark.parametrize(
+    ("picked", "name"), [("ACEScg", "ACEScg"), (None, "ACES2065-1"), ("as Colour says", "")]
+)
+def test_the_space_is_chosen_from_the_names_of_the_daemons_config(
+    make_comp: Callable[..., Comp], tmp_path: Path, picked: Optional[str], name: str
+) -> None:
+    comp = make_comp(make_shot(tmp_path, (1,)), gui=True)
+    comp.node["space"].setValue("ACES2065-1")
+    asked: list[Optional[str]] = []
+
+    def pick(options: list[str]) -> Optional[str]:
+        asked.append(picked)
+        assert len(options) > 50
+        return picked
+
+    comp.host.pick = pick
+    comp.host.press(comp.node, "choose_space")
+    comp.host.pump(lambda: asked == [picked])
+    assert comp.node["space"].value() == name

@@ -95,6 +95,22 @@ PANEL = {
     "useBackground": ("Boolean", 1),
     "useHint": ("Boolean", 1),
     "cleanPlate": ("String", ""),
+    "cleanUp": ("Group", None),
+    "hintSharpen": ("Boolean", 0),
+    "hintSharpenDilation": ("Integer", 3),
+    "hintBlur": ("Integer", 0),
+    "sourcePassthrough": ("Boolean", 0),
+    "edgeErode": ("Integer", 3),
+    "edgeBlur": ("Integer", 7),
+    "autoDespeckle": ("Boolean", 0),
+    "despeckleSize": ("Integer", 400),
+    "despeckleDilation": ("Integer", 25),
+    "despeckleBlur": ("Integer", 5),
+    "despeckleThreshold": ("Double", 0.5),
+    "despeckleHysteresis": ("Boolean", 0),
+    "despillStrength": ("Double", 0.0),
+    "spillMethod": ("Choice", 0),
+    "screen": ("Choice", 2),
     "advanced": ("Group", None),
     "hintChannel": ("Choice", 0),
     "onError": ("Choice", 0),
@@ -137,8 +153,12 @@ def test_every_knob_has_a_hint_a_range_and_its_place(host: OfxHost) -> None:
             low, high = values["OfxParamPropMin"][0], values["OfxParamPropMax"][0]
             shown = values["OfxParamPropDisplayMin"][0], values["OfxParamPropDisplayMax"][0]
             assert low <= shown[0] <= values["OfxParamPropDefault"][0] <= shown[1] <= high, name
-    advanced = [n for n, p in effect.params.items() if p.properties.get("OfxParamPropParent")]
-    assert advanced == [
+    parents = {n: p.properties.get("OfxParamPropParent") for n, p in effect.params.items()}
+    names = list(PANEL)
+    clean_up = names[names.index("hintSharpen") : names.index("advanced")]
+    assert [name for name, parent in parents.items() if parent == "cleanUp"] == clean_up
+    assert effect.params["cleanUp"].properties.get("OfxParamPropGroupOpen") == 0
+    assert [name for name, parent in parents.items() if parent == "advanced"] == [
         *("hintChannel", "onError", "nonfinite", "premultiply", "timeout", "endpoint"),
         *("refresh", "refreshCount"),
     ]

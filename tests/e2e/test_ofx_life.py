@@ -18,6 +18,7 @@ import pytest
 from fakes import ofx_build
 from fakes.base_line import KILL_TURNS, AbusedDaemon
 from fakes.daemon_process import DaemonProcess, own_arenas, wait_for
+from fakes.limits import SOON_S
 from fakes.ofx_daemon import FakeDaemon
 from fakes.ofx_host import (
     FAILED,
@@ -195,8 +196,8 @@ def test_a_render_never_outlives_its_time_limit_and_its_arena_stays_with_the_dae
         assert own_arenas() == 1
         thread = threading.Thread(target=good, args=(other, expected))
         thread.start()
-        wait_for(lambda: own_arenas() == 2, 10, "a second arena is opened")
-    thread.join(20)
+        wait_for(lambda: own_arenas() == 2, SOON_S, "a second arena is opened")
+    thread.join(60)
     good(node, expected)
 
 
@@ -216,7 +217,9 @@ def test_an_abort_returns_at_once_without_a_word_and_the_next_frame_is_right(
         thread.start()
         gate.wait_reached()
         before = node.abort_calls
-        wait_for(lambda: node.abort_calls >= before + 8, 10, "the host is asked again and again")
+        wait_for(
+            lambda: node.abort_calls >= before + 8, SOON_S, "the host is asked again and again"
+        )
         stop.set()
         took = timed(lambda: thread.join(ABORTED_S))
         assert took < ABORTED_S
@@ -249,7 +252,7 @@ def test_an_abort_cancels_the_request_by_its_id(host: OfxHost) -> None:
         node = connected(host, daemon.folder)
         node.aborted = stop.is_set
         assert node.render()[0] == OK
-        wait_for(lambda: bool(daemon.cancels), 10, "a cancel arrives")
+        wait_for(lambda: bool(daemon.cancels), SOON_S, "a cancel arrives")
         assert daemon.cancels == [daemon.requests[0]["id"]]
 
 
@@ -683,7 +686,7 @@ def test_of_the_sessions_that_nobody_uses_one_stays(binary: Path) -> None:
             assert sessions() == 2
             time.sleep(1.1)
             assert nodes[0].render()[0] == OK
-            wait_for(lambda: sessions() == 1, 10, lambda: "the daemon sees one door")
+            wait_for(lambda: sessions() == 1, SOON_S, lambda: "the daemon sees one door")
             for node in nodes:
                 node.destroy()
     finally:

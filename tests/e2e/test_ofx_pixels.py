@@ -316,6 +316,19 @@ def test_the_output_modes_are_premultiplied_straight_and_matte(
         ({"alignment": 0}, {"alignment": "off"}),
         ({"alignment": 1}, {"alignment": "auto"}),
         ({"model": "difference"}, {"model": "difference"}),
+        ({"despillStrength": 0.5}, {"despill_strength": 0.5}),
+        (
+            {"despillStrength": 1.0, "spillMethod": 1, "screen": 1, "edgeBlur": 2},
+            {"despill_strength": 1.0, "spill_method": "double_limit", "screen": "blue"},
+        ),
+        (
+            {"autoDespeckle": True, "despeckleSize": 60, "despeckleDilation": 2},
+            {"auto_despeckle": True, "despeckle_size": 60, "despeckle_dilation": 2},
+        ),
+        (
+            {"sourcePassthrough": True, "edgeErode": 1, "edgeBlur": 0},
+            {"source_passthrough": True, "edge_erode_px": 1, "edge_blur_px": 0},
+        ),
     ],
 )
 def test_a_knob_is_the_clients_parameter(

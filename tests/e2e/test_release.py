@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fakes.base_line import AbusedDaemon
-from fakes.daemon_process import SOON_S, DaemonProcess, StartDaemon, is_alive, wait_for
+from fakes.daemon_process import DaemonProcess, StartDaemon, is_alive, wait_for
+from fakes.limits import SOON_S
 from fakes.pictures import PLAIN, matted_here, same, shot
 from fakes.raw_client import RawClient
 from mattebridge import cli

@@ -16,14 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
 
-from fakes.daemon_process import DaemonProcess, is_alive, slot_maps, wait_for
+from fakes.daemon_process import ARENA_NAMES, DaemonProcess, is_alive, slot_maps, wait_for
+from fakes.limits import SOON_S
 from fakes.pictures import PLAIN, matted_here, same, shot
 from mattebridge.client import MatteClient
 from mattebridge.errors import BusyError, DeadlineError, MattebridgeError, WorkerLostError
 
 # What may lie in a runtime folder after any death.
 SMALL_FILES = {"door", "ctl", "lock", "status.json", "log"}
-SETTLE_S = 20.0
 # A front that took a hundred thousand hostile messages has not grown by more than this.
 RSS_SLACK_BYTES = 24 << 20
 # What a polite client may be told while somebody else breaks the only worker.
@@ -43,7 +43,7 @@ class Gate:
     def wait_reached(self) -> None:
         """Wait until a frame stands at the gate."""
         reached = self.path.with_name(f"{self.path.name}.reached")
-        wait_for(reached.exists, SETTLE_S, "a frame reaches the gate")
+        wait_for(reached.exists, SOON_S, "a frame reaches the gate")
         reached.unlink()
 
     def open(self) -> None:
@@ -120,7 +120,7 @@ def arena_descriptors(pid: int) -> int:
     found = 0
     for fd in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
-            found += os.readlink(fd).startswith("/memfd:mattebridge")
+            found += os.readlink(fd).startswith(ARENA_NAMES)
     return found
 
 
@@ -202,7 +202,7 @@ def measured(daemon: AbusedDaemon, polite: PoliteClient) -> Iterator[None]:
 def settle(daemon: AbusedDaemon, polite: PoliteClient) -> None:
     """Wait until the daemon holds what it held when it was new; say what it does not."""
     before = daemon.base_line
-    until = time.monotonic() + SETTLE_S
+    until = time.monotonic() + SOON_S
     while True:
         # Its arenas are mapped anew by a worker that was replaced.
         polite.render(0)
@@ -218,5 +218,5 @@ def settle(daemon: AbusedDaemon, polite: PoliteClient) -> None:
 def assert_nothing_remains(daemon: DaemonProcess, workers: list[int]) -> None:
     """After a front died: no worker, no memory, and in its folder nothing but small files."""
     for pid in workers:
-        wait_for(lambda pid=pid: not is_alive(pid), SETTLE_S, f"worker {pid} dies with its front")
+        wait_for(lambda pid=pid: not is_alive(pid), SOON_S, f"worker {pid} dies with its front")
     assert daemon.files() <= SMALL_FILES

@@ -15,13 +15,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Callable, Optional
 
+from fakes.limits import SOON_S
 from mattebridge.client import MatteClient
 from mattebridge.errors import ConnectionFailed
 
 START_S = 60.0
 STOP_S = 60.0
-# The most that a test waits for anything: only a hang takes so long, however busy the machine.
-SOON_S = 60.0
+# How often a test asks whether what it waits for has happened: at first, and after half a second.
+SHORTEST_POLL_S, LONGEST_POLL_S = 0.005, 0.05
+# What /proc calls shared memory of ours, of the layer of Linux and of that of macOS.
+ARENA_NAMES = ("/memfd:mattebridge", "/dev/shm/mb-")
 
 
 class DaemonProcess:
@@ -107,7 +110,7 @@ class DaemonProcess:
         if self.alive():
             self.kill()
         for pid in workers:
-            wait_for(lambda pid=pid: not is_alive(pid), 10, f"worker {pid} dies with its front")
+            wait_for(lambda pid=pid: not is_alive(pid), SOON_S, f"worker {pid} dies with its front")
         shutil.rmtree(self.home, ignore_errors=True)
 
     def __enter__(self) -> DaemonProcess:
@@ -186,7 +189,7 @@ def children(pid: int) -> list[int]:
 def slot_maps(pid: int) -> int:
     """How many arenas (or held plates) a process has mapped."""
     maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
-    return sum("memfd:mattebridge" in line for line in maps)
+    return sum(any(name in line for name in ARENA_NAMES) for line in maps)
 
 
 def own_arenas() -> int:
@@ -202,10 +205,15 @@ def own_arenas() -> int:
 def wait_for(
     condition: Callable[[], bool], timeout_s: float, what: str | Callable[[], str] = ""
 ) -> None:
-    """Poll until true; an AssertionError that says what did not happen otherwise."""
-    until = time.monotonic() + timeout_s
+    """Poll until true; an AssertionError that says what did not happen otherwise.
+
+    What takes long is asked for less and less often: a condition costs the asked process time too,
+    and a daemon would spend as much on being asked whether it is ready as on becoming so.
+    """
+    since = time.monotonic()
     while not condition():
-        if time.monotonic() > until:
+        waited_s = time.monotonic() - since
+        if waited_s > timeout_s:
             said = what() if callable(what) else what
             raise AssertionError(f"not within {timeout_s:g} s: {said}")
-        time.sleep(0.005)
+        time.sleep(min(LONGEST_POLL_S, max(SHORTEST_POLL_S, waited_s / 10)))

@@ -18,6 +18,7 @@ from typing import Any, Optional
 import numpy as np
 
 from fakes.daemon_process import is_alive, wait_for
+from fakes.limits import SOON_S
 from fakes.places import BRIDGE, ROOT
 from mattebridge.image_io import write_frame
 
@@ -199,7 +200,7 @@ class Farm:
         pid = self.daemon_pid()
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: not is_alive(pid), 30, "the daemon dies")
+        wait_for(lambda: not is_alive(pid), SOON_S, "the daemon dies")
 
     # -- a look at the frames ---------------------------------------------------------------
 
@@ -221,5 +222,5 @@ class Farm:
         pid = self.daemon_pid()
         if pid is not None and is_alive(pid):
             os.kill(pid, signal.SIGKILL)
-            wait_for(lambda: not is_alive(pid), 30, "the daemon dies")
+            wait_for(lambda: not is_alive(pid), SOON_S, "the daemon dies")
         shutil.rmtree(self.home, ignore_errors=True)

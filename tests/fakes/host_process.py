@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Optional
 
+from fakes.limits import SOON_S
+
 LOAD = """
 import os, sys, time
 from pathlib import Path
@@ -66,7 +68,7 @@ def _start(folder: Path, code: str, environment: dict[str, str]) -> subprocess.P
     )
 
 
-class _Said:
+class Said:
     """The lines that a process writes to its standard output."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
@@ -78,7 +80,7 @@ class _Said:
         """Only what is said from now on counts."""
         self._said = b""
 
-    def heard(self, word: str, timeout_s: float = 30.0) -> str:
+    def heard(self, word: str, timeout_s: float = SOON_S) -> str:
         """Wait for a line that starts with `word`; the rest of that line."""
         until = time.monotonic() + timeout_s
         while True:
@@ -97,7 +99,7 @@ class HostProcess:
 
     def __init__(self, folder: Path, code: str, **environment: str) -> None:
         self.process = _start(folder, LOAD + CONNECT + textwrap.dedent(code), environment)
-        self.heard = _Said(self.process).heard
+        self.heard = Said(self.process).heard
 
     @property
     def pid(self) -> int:
@@ -134,7 +136,7 @@ class HostProcess:
 class ForkedHost:
     """One host of a family."""
 
-    def __init__(self, pid: int, said: _Said) -> None:
+    def __init__(self, pid: int, said: Said) -> None:
         self.pid = pid
         self._said = said
         self.heard = said.heard
@@ -153,7 +155,7 @@ class HostFamily:
 
     def __init__(self, folder: Path, code: str) -> None:
         self._process = _start(folder, LOAD + FORK + CONNECT + textwrap.dedent(code), {})
-        self._said = _Said(self._process)
+        self._said = Said(self._process)
 
     @contextlib.contextmanager
     def host(self) -> Iterator[ForkedHost]:

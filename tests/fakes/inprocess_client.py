@@ -16,6 +16,7 @@ from typing import Any, Optional
 
 import numpy as np
 
+from fakes.colour import studio_spaces
 from mattebridge import color
 from mattebridge.errors import Cancelled, DeadlineError, MattebridgeError, PlateError
 
@@ -113,6 +114,9 @@ class InProcessClient:
 
     def status(self, timeout_s: float = 1.0) -> dict[str, Any]:
         return {"workers": [{"device": "cpu", "memory": {"resident_bytes": 300 << 20}}]}
+
+    def colors(self) -> dict[str, Any]:
+        return {**studio_spaces().config.described(), "spaces": []}
 
     def hold_clean_plate(self, name: str, pixels: Any) -> list[Any]:
         self.held += 1

@@ -34,6 +34,8 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 
+from fakes.limits import SOON_S
+
 SHORT = {"R": "rgba.red", "G": "rgba.green", "B": "rgba.blue", "A": "rgba.alpha"}
 LONG = {"R": "red", "G": "green", "B": "blue", "A": "alpha"}
 OURS = ("nuke", "mattebridge_nuke")
@@ -229,6 +231,8 @@ def _built_in(node_class: str) -> Iterator[Knob]:
         yield Int_Knob("first_frame", value=1)
         yield Int_Knob("last_frame", value=100)
         yield Boolean_Knob("proxy")
+        yield Enumeration_Knob("colorManagement", "", ["Nuke", "OCIO"])
+        yield String_Knob("workingSpaceLUT", value="linear")
     elif node_class == "Live":
         yield from _of_the_plugin()
 
@@ -242,8 +246,18 @@ def _of_the_plugin() -> Iterator[Knob]:
     for name in ("useBackground", "useHint"):
         yield Boolean_Knob(name, value=True)
     yield Double_Knob("timeout", value=60.0)
+    for name in ("hintSharpen", "sourcePassthrough", "autoDespeckle", "despeckleHysteresis"):
+        yield Boolean_Knob(name)
+    for name, number in PLUGIN_WHOLE.items():
+        yield Int_Knob(name, value=number)
+    for name, share in (("despeckleThreshold", 0.5), ("despillStrength", 0.0)):
+        yield Double_Knob(name, value=share)
 
 
+PLUGIN_WHOLE = {
+    "hintSharpenDilation": 3, "hintBlur": 0, "edgeErode": 3, "edgeBlur": 7, "despeckleSize": 400,
+    "despeckleDilation": 25, "despeckleBlur": 5,
+}  # fmt: skip
 PLUGIN_CHOICES = {
     "outputMode": ["Premultiplied RGBA", "Foreground + alpha (straight)", "Matte"],
     "inputColor": ["Linear Rec.709", "sRGB display"],
@@ -251,6 +265,8 @@ PLUGIN_CHOICES = {
     "foregroundSource": ["Model", "Unmix", "Plate"],
     "alignment": ["Off", "Automatic", "Homography", "Model's own"],
     "nonfinite": ["Error", "Zero"],
+    "spillMethod": ["Average", "Double limit", "Screen only"],
+    "screen": ["Green", "Blue", "Model's own"],
     "hintChannel": ["Alpha", "Red", "Luma"],
 }
 
@@ -431,6 +447,8 @@ class NukeHost:
     # A ProgressTask says cancelled after so many questions.
     cancel_bar_after: Optional[int] = None
     current_frame: int = 1
+    # What the artist picks in a list of choices; None closes the window.
+    pick: Callable[[list[str]], Optional[str]] = lambda options: options[0]
 
     def __post_init__(self) -> None:
         self.main = threading.current_thread()
@@ -482,7 +500,7 @@ class NukeHost:
         """Let the tool's threads end, as Nuke's event loop does after the last frame."""
         self.pump(lambda: all(t.name != "mattebridge" for t in threading.enumerate()))
 
-    def pump(self, until: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    def pump(self, until: Callable[[], bool], timeout_s: float = SOON_S) -> None:
         """The main thread's event loop, until something is true."""
         end = time.monotonic() + timeout_s
         while not until():

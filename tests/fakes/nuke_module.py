@@ -175,7 +175,13 @@ def _window(host: NukeHost) -> dict[str, Callable[..., Any]]:
             raise RuntimeError("there are no menus without a window")
         return _Menu(host)
 
-    return {"menu": menu}
+    def choice(title: str, prompt: str, options: Sequence[str], default: int = 0) -> Optional[int]:
+        if not host.gui:
+            raise RuntimeError("there is nobody to choose without a window")
+        picked = host.pick(list(options))
+        return None if picked is None else list(options).index(picked)
+
+    return {"menu": menu, "choice": choice}
 
 
 def _threads(host: NukeHost) -> dict[str, Callable[..., Any]]:

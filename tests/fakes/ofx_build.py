@@ -20,11 +20,15 @@ from pathlib import Path
 from typing import Optional
 
 from fakes.places import ROOT
+from mattebridge.whole_files import replace_file
+from mattebridge.wire.oslayer import TEST_VARIABLE
 
 SHIM = ROOT / "plugin_shim"
 BUILD = ROOT / "build" / "plugin"
 TOOLS = BUILD / "tools"
-NOT_HERE = ("os_other.cpp",)
+# Under MATTEBRIDGE_TEST_OSLAYER=posix the plugin has the layer of macOS, which runs on Linux too.
+POSIX = os.environ.get(TEST_VARIABLE) == "posix"
+NOT_HERE = ("os_other.cpp", "os_linux.cpp" if POSIX else "os_posix.cpp")
 FLAGS = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
 EXPORTS = ["-shared", f"-Wl,--version-script={SHIM / 'exports.map'}"]
 COMPILE_S = 300
@@ -55,7 +59,9 @@ def compiler() -> list[str]:
 @functools.cache
 def plugin(sanitizer: str = SANITIZER) -> Path:
     """The plugin's binary, with a sanitizer ("address", "thread") where asked."""
-    return _link("MatteBridge.ofx", _sources(), EXPORTS, sanitizer)
+    sources = [_all_in_one(sanitizer)] if sanitizer else _sources()
+    name = "Posix.ofx" if POSIX else "MatteBridge.ofx"
+    return _link(name, sources, EXPORTS, sanitizer)
 
 
 @functools.cache
@@ -68,6 +74,20 @@ def impatient_plugin() -> Path:
 
 def _sources() -> list[Path]:
     return [path for path in sorted(SHIM.glob("src/*.cpp")) if path.name not in NOT_HERE]
+
+
+def _all_in_one(sanitizer: str) -> Path:
+    """One source that includes all others, for a build that shares no object with another one.
+
+    The headers of the standard library are then read once: less than a third of the time.
+    """
+    sources = _sources()
+    lines = [f"// {_digest(sources, [])}", *(f'#include "{source}"' for source in sources)]
+    path = BUILD / f"test-{sanitizer}" / "all.cpp"
+    text = "\n".join([*lines, ""])
+    if not path.exists() or path.read_text() != text:
+        replace_file(path, text.encode())
+    return path
 
 
 @functools.cache

@@ -27,7 +27,14 @@ READY = b"\x04\x1a\x05READY\x0bSocket-Type\0\0\0\x06ROUTER"
 READY = b"\x04" + bytes([len(READY) - 2]) + READY[2:]
 SEALS = 7
 F_ADD_SEALS = 1033
+# The door is a stream under the layer of macOS.
+STREAM = os.environ.get("MATTEBRIDGE_TEST_OSLAYER") == "posix"
 DTYPES = {"u1": np.uint8, "u2": np.uint16, "f2": np.float16, "f4": np.float32}
+
+
+def record(data: bytes) -> bytes:
+    """One record as it stands on the door's connection."""
+    return struct.pack("<I", len(data)) + data if STREAM else data
 
 
 def framed(body: bytes, flags: int = 0) -> bytes:
@@ -66,7 +73,7 @@ class FakeDaemon:
             setattr(self, name, function)
 
     def __enter__(self) -> FakeDaemon:
-        self._door = self._listen("door", socket.SOCK_SEQPACKET)
+        self._door = self._listen("door", socket.SOCK_STREAM if STREAM else socket.SOCK_SEQPACKET)
         self._ctl = self._listen("ctl", socket.SOCK_STREAM)
         self._run(self._accept, self._door, self._greet)
         self._run(self._accept, self._ctl, self._talk)
@@ -150,18 +157,19 @@ class FakeDaemon:
 
     def _greet(self, door: socket.socket) -> None:
         while data := door.recv(8192):
-            hello = msgpack.unpackb(data)
+            # Under the layer of macOS a length stands before each record; the plugin's are short.
+            hello = msgpack.unpackb(data[4:] if STREAM else data)
             self.hellos.append(hello)
             answer = self.welcome(hello)
             if not isinstance(answer, dict) or answer["op"] == "error":
-                door.send(answer if isinstance(answer, bytes) else msgpack.packb(answer))
+                door.send(record(answer if isinstance(answer, bytes) else msgpack.packb(answer)))
                 continue
             want = hello["want"]["bytes"]
             fds, slots = [], []
             for _ in range(self.descriptors):
                 fds.append(self._memory(want - self.short_by))
                 slots.append({"id": self._arenas - 1, "bytes": want})
-            self._send_fds(door, msgpack.packb({**answer, "slots": slots[:1]}), fds)
+            self._send_fds(door, record(msgpack.packb({**answer, "slots": slots[:1]})), fds)
 
     def _memory(self, size: int) -> int:
         import mmap

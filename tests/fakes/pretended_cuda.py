@@ -16,8 +16,9 @@ devices fails, and so does `.numpy()`. What costs time there is counted:
     assert counts.launches < 200, counts.places.most_common(20)
 
 One operation of torch is one launch here; a card may take several kernels for it. There is one
-stream, which never runs behind; memory, graphs and other streams fail as without a card, except
-that `recorder` stands in for CUDA graphs.
+stream, which never runs behind, and a memory that is never used up; graphs and other streams fail
+as without a card, except that `recorder` stands in for CUDA graphs, and `Driver` for the
+registration of host memory.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -38,6 +39,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from mattebridge.models.pytorch.graphs import Compute, Record, Recording, Tensors
 
+CARD_BYTES = 8 << 30
 CUDA, CPU = torch.device("cuda:0"), torch.device("cpu")
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 # Operations that read data to know their own result's size, or give a value to Python.
@@ -62,6 +64,7 @@ class Counts:
     to_bytes: int = 0
     from_bytes: int = 0
     places: Counter[str] = field(default_factory=Counter)
+    driver: Driver | None = None
 
     def reset(self) -> None:
         """Begin again."""
@@ -71,6 +74,8 @@ class Counts:
     def launch(self, what: str) -> None:
         self.launches += 1
         self.places[f"{_place()} {what}"] += 1
+        if self.driver is not None:
+            self.driver.launch()
 
     def wait(self, what: str) -> None:
         self.waits += 1
@@ -329,13 +334,55 @@ class _Stream:
         self._counts.wait("synchronize")
 
 
+class _Selected(nullcontext[None]):
+    """The choice of the only card."""
+
+
+class Driver:
+    """The part of the runtime that registers host memory; as there, an error waits to be seen.
+
+    lockable_bytes: what it registers at most.
+    """
+
+    def __init__(self, lockable_bytes: int = 2**40) -> None:
+        self.registered: dict[int, int] = {}
+        self.lockable_bytes = lockable_bytes
+        self.last_error = 0
+
+    def cudaHostRegister(self, address: int, size_bytes: int, flags: int) -> int:  # noqa: N802
+        if sum(self.registered.values()) + size_bytes > self.lockable_bytes:
+            self.last_error = 2
+            return 2
+        assert address not in self.registered
+        self.registered[address] = size_bytes
+        return 0
+
+    def cudaHostUnregister(self, address: int) -> int:  # noqa: N802
+        return 0 if self.registered.pop(address, None) else 713
+
+    def cudaGetErrorString(self, code: int) -> str:  # noqa: N802
+        return {2: "out of memory", 713: "the host memory is not registered"}[code]
+
+    def launch(self) -> None:
+        """torch looks for an error after each launch, raises it and takes it back."""
+        error, self.last_error = self.last_error, 0
+        if error:
+            raise RuntimeError(f"CUDA error: {self.cudaGetErrorString(error)}")
+
+
 @contextmanager
-def pretended_cuda() -> Iterator[Counts]:
+def pretended_cuda(driver: Driver | None = None) -> Iterator[Counts]:
     """`cuda:0` exists within; gives what is counted."""
-    counts = Counts()
+    driver = driver or Driver()
+    counts = Counts(driver=driver)
     stream = _Stream(counts)
     stubs: dict[str, Callable[..., Any]] = {
         "_lazy_init": lambda: None,
+        "cudart": lambda: driver,
+        "device": _Selected,
+        "mem_get_info": lambda device=None: (CARD_BYTES, CARD_BYTES),
+        "memory_allocated": lambda device=None: 0,
+        "memory_reserved": lambda device=None: 0,
         "current_stream": lambda device=None: stream,
         "synchronize": lambda device=None: stream.synchronize(),
     }

@@ -20,14 +20,30 @@ import msgpack
 import numpy as np
 import zmq
 
-from mattebridge.wire import protocol
+from fakes.limits import SOON_S
+from mattebridge.wire import oslayer, protocol
+from mattebridge.wire.connection import Connection, Peer
 from mattebridge.wire.linux import RecordSocket
+from mattebridge.wire.posix import PosixLayer, StreamSocket
 from mattebridge.wire.slots import PlaneSpec, SlotMap, place
+
+
+def is_stream() -> bool:
+    """Whether the door is a stream, with a length before each record: the layer of macOS."""
+    return isinstance(oslayer.current(), PosixLayer)
+
+
+def records(connection: socket.socket) -> Connection:
+    """The records of a bare connection."""
+    if is_stream():
+        return StreamSocket(connection, Peer(-1, -1))
+    return RecordSocket(connection)
 
 
 def connect_to_door(folder: Path) -> socket.socket:
     """A bare connection to the door."""
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    kind = socket.SOCK_STREAM if is_stream() else socket.SOCK_SEQPACKET
+    connection = socket.socket(socket.AF_UNIX, kind)
     connection.settimeout(10)
     until = time.monotonic() + 20
     while True:
@@ -61,9 +77,9 @@ def hello(slots: int = 0, size_bytes: int = 0, **changes: Any) -> dict[str, Any]
 def ask_door(connection: socket.socket, message: Any) -> tuple[dict[str, Any], list[int]]:
     """Send one record (bytes as they are, else packed) and read the answer; {} at the end."""
     data = message if isinstance(message, bytes) else msgpack.packb(message)
+    door = records(connection)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        connection.send(data)
-    door = RecordSocket(connection)
+        door.send(data)
     try:
         answer, fds, _cut = door.receive(8192)
     except ConnectionResetError:
@@ -124,7 +140,7 @@ class RawClient:
         assert parts[0] == protocol.MAGIC
         return msgpack.unpackb(parts[1])
 
-    def next_reply(self, timeout_s: float = 20.0) -> dict[str, Any]:
+    def next_reply(self, timeout_s: float = SOON_S) -> dict[str, Any]:
         """The next reply that is no progress."""
         until = time.monotonic() + timeout_s
         while time.monotonic() < until:
@@ -133,7 +149,7 @@ class RawClient:
                 return reply
         raise AssertionError("no reply came")
 
-    def terminal(self, request_id: bytes, timeout_s: float = 20.0) -> dict[str, Any]:
+    def terminal(self, request_id: bytes, timeout_s: float = SOON_S) -> dict[str, Any]:
         """The final reply to a request; others are kept for later."""
         until = time.monotonic() + timeout_s
         passed: list[dict[str, Any]] = []
@@ -183,7 +199,7 @@ class RawClient:
         }
         return {key: value for key, value in message.items() if value is not None}
 
-    def lease_is_over(self, timeout_s: float = 10.0) -> bool:
+    def lease_is_over(self, timeout_s: float = SOON_S) -> bool:
         """Whether the daemon hangs up the door within the time."""
         ready, _, _ = select.select([self.door], [], [], timeout_s)
         return bool(ready) and self.door.recv(1) == b""

@@ -17,8 +17,9 @@ from fakes.base_line import (
     assert_nothing_remains,
     resident_bytes,
 )
-from fakes.daemon_process import SOON_S, children, is_alive, own_arenas, wait_for
+from fakes.daemon_process import children, is_alive, own_arenas, wait_for
 from fakes.host_process import HostFamily, HostProcess
+from fakes.limits import SOON_S
 from fakes.pictures import PLAIN, matted_here, same, shot
 from fakes.raw_client import Raw
 from mattebridge.client import MatteClient

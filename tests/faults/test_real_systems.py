@@ -18,8 +18,9 @@ import pytest
 
 from fakes import ofx_build
 from fakes.base_line import AbusedDaemon
-from fakes.daemon_process import SOON_S, wait_for
+from fakes.daemon_process import wait_for
 from fakes.host_process import HostProcess
+from fakes.limits import SOON_S
 from fakes.pictures import PLAIN, matted_here, same, shot
 
 SHOT = shot(seed=7)

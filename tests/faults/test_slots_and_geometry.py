@@ -20,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes.base_line import AbusedDaemon, arena_descriptors
-from fakes.daemon_process import SOON_S, wait_for
+from fakes.daemon_process import wait_for
+from fakes.limits import SOON_S
 from fakes.pictures import PLAIN, matted_here, same, shot
 from fakes.raw_client import Raw, ask_door, connect_to_door, hello
 from mattebridge.errors import (
@@ -125,7 +126,7 @@ def test_f10_an_arena_that_is_still_lent_is_refused_and_returned_exactly_once(
         for gen in (1, 2):
             # The same request once more, and another one: neither gets the arena, nor silence.
             again = client.send(client.render(frame=13, gen=gen, write=False), id=first)
-            reply = client.terminal(again, 5)
+            reply = client.terminal(again)
             assert reply["code"] in ("E_SLOT_BUSY", "E_ID_REUSE")
             assert reply["held"] is True
         busy = client.send(client.render(gen=2, write=False))

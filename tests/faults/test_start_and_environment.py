@@ -19,9 +19,11 @@ from pathlib import Path
 
 import pytest
 
-from fakes.base_line import AbusedDaemon, StartAbused, assert_nothing_remains
-from fakes.daemon_process import SOON_S, DaemonProcess, children, is_alive, slot_maps, wait_for
+from fakes.base_line import SMALL_FILES, AbusedDaemon, StartAbused, assert_nothing_remains
+from fakes.daemon_process import ARENA_NAMES, DaemonProcess, children, is_alive, slot_maps, wait_for
+from fakes.front_race import ForkedFronts
 from fakes.host_process import HostProcess
+from fakes.limits import SOON_S
 from fakes.pictures import PLAIN, matted_here, same, shot
 from fakes.places import BRIDGE
 from fakes.raw_client import Raw, ask_door, connect_to_door, hello
@@ -186,13 +188,10 @@ def _serve(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]
 # -- F31: two starts at once ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "turns", [2, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
-)
 def test_f31_of_many_starters_one_wins_and_the_others_exit_with_status_17(
-    short_folder: Path, turns: int
+    short_folder: Path,
 ) -> None:
-    for _turn in range(turns):
+    for _turn in range(2):
         starters = [
             subprocess.Popen(
                 [sys.executable, "-m", "mattebridge.daemon", f"--folder={short_folder}"],
@@ -205,29 +204,55 @@ def test_f31_of_many_starters_one_wins_and_the_others_exit_with_status_17(
         try:
             wait_for(
                 lambda starters=starters: sum(s.poll() is None for s in starters) == 1,
-                60,
+                SOON_S,
                 "all but one have left",
             )
             assert sorted(s.returncode for s in starters if s.poll() is not None) == [17] * 5
             (winner,) = [s for s in starters if s.poll() is None]
-            with MatteClient.connect(str(short_folder)) as client:
-                assert client.status()["pid"] == winner.pid
-                workers = children(winner.pid)
+            workers = _workers_of(short_folder, winner.pid)
         finally:
             for starter in starters:
                 if starter.poll() is None:
                     starter.kill()
-                starter.wait(20)
-        # The next turn meets the stale sockets and the unlocked lock of a killed predecessor.
-        for pid in workers:
-            wait_for(lambda pid=pid: not is_alive(pid), SOON_S, "the worker dies with its front")
-        assert {path.name for path in short_folder.iterdir()} <= {
-            "door",
-            "ctl",
-            "lock",
-            "status.json",
-            "log",
-        }
+                starter.wait(SOON_S)
+        _assert_small_files_remain(short_folder, workers)
+
+
+@pytest.mark.slow
+def test_f31_of_fronts_that_start_at_the_same_moment_one_wins_every_time(
+    short_folder: Path,
+) -> None:
+    with ForkedFronts(short_folder) as fronts:
+        for _turn in range(50):
+            winner, statuses = fronts.race(6)
+            assert statuses == [17] * 5
+            workers = _workers_of(short_folder, winner)
+            fronts.kill(winner)
+            _assert_small_files_remain(short_folder, workers)
+
+
+def _workers_of(folder: Path, front: int) -> list[int]:
+    """The children of the front that serves a folder, which is this one."""
+    # The losers may be gone before the winner has opened its door.
+    wait_for(lambda: _accepts(folder), SOON_S, "the winner accepts")
+    with MatteClient.connect(str(folder)) as client:
+        assert client.status()["pid"] == front
+        return children(front)
+
+
+def _accepts(folder: Path) -> bool:
+    try:
+        MatteClient.connect(str(folder)).close()
+    except ConnectionFailed:
+        return False
+    return True
+
+
+def _assert_small_files_remain(folder: Path, workers: list[int]) -> None:
+    """What the next turn meets: stale sockets and the unlocked lock of a killed predecessor."""
+    for pid in workers:
+        wait_for(lambda pid=pid: not is_alive(pid), SOON_S, "the worker dies with its front")
+    assert {path.name for path in folder.iterdir()} <= SMALL_FILES
 
 
 def test_f31_a_loser_takes_nothing_from_the_daemon_that_runs(daemon: AbusedDaemon) -> None:
@@ -533,7 +558,7 @@ def test_f41_a_worker_holds_its_link_and_nothing_else_of_the_fronts(daemon: Abus
         assert len(sockets) == 1
         assert not [target for target in targets if str(daemon.folder) in target]
         # Of arenas only what each map keeps for itself.
-        arenas = [target for target in targets if "memfd:mattebridge" in target]
+        arenas = [target for target in targets if target.startswith(ARENA_NAMES)]
         assert len(arenas) == slot_maps(worker)
 
 
@@ -773,7 +798,12 @@ def test_f50_only_the_front_binds_and_no_module_ends_a_context_in_atexit() -> No
         if any(name.endswith((".bind", ".bind_to_random_port")) for name in bound):
             binders.add(path.relative_to(PACKAGE).as_posix())
     # The layer binds for the doorkeeper, the transport for the mailbox.
-    assert binders == {"wire/linux.py", "wire/transport.py", "daemon/doorkeeper.py"}
+    assert binders == {
+        "wire/linux.py",
+        "wire/posix.py",
+        "wire/transport.py",
+        "daemon/doorkeeper.py",
+    }
     router = next(
         node
         for path, tree in _modules()

@@ -22,10 +22,11 @@ import pytest
 import zmq
 
 from fakes.base_line import AbusedDaemon, StartAbused, arena_descriptors, resident_bytes
-from fakes.daemon_process import SOON_S, wait_for
+from fakes.daemon_process import wait_for
 from fakes.host_process import HostProcess
+from fakes.limits import SOON_S
 from fakes.pictures import PLAIN, matted_here, same, shot
-from fakes.raw_client import Raw, RawClient, ask_door, connect_to_door, hello
+from fakes.raw_client import Raw, RawClient, ask_door, connect_to_door, hello, records
 from mattebridge.client import MatteClient, session
 from mattebridge.errors import (
     BusyError,
@@ -40,7 +41,8 @@ from mattebridge.errors import (
 )
 from mattebridge.wire import oslayer, protocol
 from mattebridge.wire.door import Door, close_all
-from mattebridge.wire.linux import MAX_DESCRIPTORS, RecordSocket
+from mattebridge.wire.linux import RecordSocket
+from mattebridge.wire.unix import MAX_DESCRIPTORS
 
 SHOT = shot(seed=7)
 TWO_MIB = 2 << 20
@@ -321,8 +323,8 @@ def test_f19_two_hellos_on_one_connection_get_one_lease_at_most(daemon: AbusedDa
 def test_f19_descriptors_brought_to_the_door_are_not_taken(daemon: AbusedDaemon) -> None:
     before = daemon.descriptors()
     with contextlib.closing(connect_to_door(daemon.folder)) as door:
-        RecordSocket(door).send(msgpack.packb(hello()), (0, 1, 2))
-        answer, _fds, _cut = RecordSocket(door).receive(8192)
+        records(door).send(msgpack.packb(hello()), (0, 1, 2))
+        answer, _fds, _cut = records(door).receive(8192)
         assert msgpack.unpackb(answer)["code"] == "E_MESSAGE"
         assert is_over(door)
     wait_for(lambda: daemon.descriptors() <= before, SOON_S, "they are closed")

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from fakes.base_line import AbusedDaemon
-from fakes.daemon_process import SOON_S, is_alive, wait_for
+from fakes.daemon_process import is_alive, wait_for
+from fakes.limits import SOON_S
 from fakes.pictures import PLAIN, matted_here, same, shot
 from fakes.raw_client import Raw
 from mattebridge.daemon import device_errors, mailbox, worker

@@ -21,7 +21,8 @@ LONG_SIDE = 480
 class Result(NamedTuple):
     """Errors of one frame, e-3, and those of the plain key on the same matched clean plate."""
 
-    frame: Composite
+    kind: str
+    blend: str
     alpha: float
     soft: float
     foreground: float
@@ -67,7 +68,8 @@ def judged(model: MattingModel, frame: Composite) -> Result:
     made = model.matte(given, no_checkpoint)
     key = metrics.difference_key(frame.plate, given.clean_plate)
     return Result(
-        frame,
+        frame.kind,
+        frame.blend,
         metrics.mad(made.alpha, frame.alpha),
         metrics.band_error(made.alpha, frame.alpha),
         metrics.foreground_mse(made.foreground, frame.foreground, frame.alpha),
@@ -81,6 +83,6 @@ def mean(results: Sequence[Result], field: str, **chosen: str) -> float:
     values = [
         getattr(result, field)
         for result in results
-        if all(getattr(result.frame, name) == value for name, value in chosen.items())
+        if all(getattr(result, name) == value for name, value in chosen.items())
     ]
     return float(np.mean(values))

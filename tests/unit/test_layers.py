@@ -20,10 +20,11 @@ ORDER = (
     "color",
     "checkpoint",
     "whole_files",
-    "interpreter",
     "wire",
+    "interpreter",
     "client",
     "hosts",  # hosts stop here
+    "ocio",
     "image_io",
     "image_batch",
     "models",

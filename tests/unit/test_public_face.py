@@ -22,9 +22,10 @@ from fakes.places import PACKAGE
 FACE = {
     "client": "DEFAULT_OUTPUTS Matte MatteClient MatteHandle",
     "errors": """
-        ArgumentError BusyError Cancelled ConnectionFailed DaemonError DaemonLost DeadlineError
-        DrainingError DtypeError FrameError FrameReadError FrameWriteError GeometryError
-        IdReuseError InputsError InternalError LeaseError MattebridgeError MessageError
+        ArgumentError BusyError Cancelled ColorError ConnectionFailed DaemonError DaemonLost
+        DeadlineError DrainingError DtypeError FrameError FrameReadError FrameWriteError
+        GeometryError IdReuseError InputsError InternalError LeaseError MattebridgeError
+        MessageError
         MessageTooLarge ModelError NonFiniteError OutOfMemoryError OutputExistsError PlateError
         QuotaError RequestError SequenceError SlotBusyError TooLargeError TornError UidError
         UnsafeRuntimeError UsageError VersionError WorkerLostError one_line""",

@@ -199,12 +199,12 @@ def test_a_temporary_that_is_being_written_by_this_process_is_not_swept(tmp_path
 
     def slow_sync(descriptor: int) -> None:
         reached.set()
-        assert go_on.wait(20)
+        assert go_on.wait(60)
 
     monkeypatch.setattr(whole_files.os, "fsync", slow_sync)
     writer = threading.Thread(target=replace_file, args=(tmp_path / "a.exr", b"x"))
     writer.start()
-    assert reached.wait(20)
+    assert reached.wait(60)
     assert sweep_temporaries([tmp_path]) == []
     go_on.set()
     writer.join()

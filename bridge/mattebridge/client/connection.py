@@ -291,6 +291,15 @@ class MatteClient:
         """Drop a model from the daemon's memory."""
         return list(self._ask("models_unload", timeout_s=timeout_s, model=model)["models"])
 
+    def colors(self, timeout_s: float = 60.0) -> dict[str, Any]:
+        """The daemon's colour config, its digest, and its spaces with their roles and aliases."""
+        spaces: list[dict[str, Any]] = []
+        while True:
+            reply = self._ask("colors", timeout_s=timeout_s, first=len(spaces))
+            spaces += reply["spaces"]
+            if not reply["spaces"] or len(spaces) >= reply["total"]:
+                return {"config": reply["config"], "digest": reply["digest"], "spaces": spaces}
+
     def release(self, timeout_s: float = 300.0) -> list[dict[str, Any]]:
         """Give back the memory of the devices (models, caches); the daemon and its sessions stay.
 

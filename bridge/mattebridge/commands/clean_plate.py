@@ -11,10 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mattebridge.commands.options import DEINTERLACE, add_layer
+from mattebridge.commands.options import DEINTERLACE, add_layer, space
 from mattebridge.commands.terminal import drop_lost_terminal, ending_signals
 from mattebridge.errors import Cancelled, InputsError, OutputExistsError, UsageError
-from mattebridge.wire.params import COLORSPACES
 
 if TYPE_CHECKING:
     from mattebridge.checkpoint import Checkpoint
@@ -79,8 +78,11 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
     command.add_argument("--no-align", action="store_true", help="the camera is known not to move")
     command.add_argument(
         "--colorspace",
-        choices=COLORSPACES,
-        help="of the shot (default: EXR and float TIFF linear, 8- and 16-bit srgb)",
+        "--input-space",
+        type=space,
+        metavar="SPACE",
+        help="of the shot: linear, srgb, or a name of `mattebridge colors` (default: what the files"
+        " say, else EXR and float TIFF linear, 8- and 16-bit srgb)",
     )
     command.add_argument(
         "--max-hidden",
@@ -177,7 +179,9 @@ class _ShotOnDisk:
 
     def __init__(self, files: Sequence[FrameInputs], options: argparse.Namespace) -> None:
         from mattebridge.image_io.sources import Pictures
+        from mattebridge.ocio.space import Spaces
 
+        self._spaces = Spaces()
         self._files, self._colorspace = files, options.colorspace
         self._layer, self._hint_layer = options.layer, options.hint_layer
         self._pictures = Pictures(deinterlace=options.deinterlace)
@@ -187,9 +191,8 @@ class _ShotOnDisk:
         from mattebridge import color
 
         frame = self._pictures.frame(self._files[index].plate, layer=self._layer)
-        if self._space_of(frame, index) == "srgb":
-            return color.srgb_decode(frame.rgb)
-        return color.to_float(frame.rgb)
+        space = self._space_of(frame, index)
+        return color.to_float(self._spaces.converted(frame.rgb, space, "linear"))
 
     def hint(self, index: int) -> FloatImage:
         """(H, W) float32 coverage."""
@@ -209,8 +212,8 @@ class _ShotOnDisk:
         if space == "unknown":
             why = self.header(index).unknown_because or "does not name its colour space"
             raise InputsError(
-                f"{self._files[index].plate} {why}; give --colorspace linear or srgb (convert log"
-                " footage first)",
+                f"{self._files[index].plate} {why}; give --colorspace, with a name of"
+                " `mattebridge colors`, linear or srgb",
                 field="plate",
             )
         return space

@@ -35,7 +35,9 @@ def add_parsers(commands: Any, reached: argparse.ArgumentParser) -> None:
 def run_serve(options: argparse.Namespace) -> int:
     """`mattebridge serve`: run the daemon, or start it in the background."""
     from mattebridge.daemon import control
+    from mattebridge.ocio import where
 
+    where.settle(options.ocio)
     try:
         status = control.serve(
             options.instance,
@@ -130,6 +132,11 @@ def _add_serve(commands: Any, reached: argparse.ArgumentParser) -> None:
         default="auto",
         metavar="D",
         help="cpu, or GPUs: cuda:0,cuda:1 (ROCm too); auto (default)",
+    )
+    command.add_argument(
+        "--ocio",
+        metavar="CONFIG",
+        help="the OpenColorIO config (default: MATTEBRIDGE_OCIO, OCIO, else the built-in one)",
     )
     command.add_argument(
         "--idle-exit", metavar="S", type=seconds, help="stop after S seconds without work"

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from mattebridge.commands.options import (
+    add_clean_up,
     add_inputs,
     add_keying,
     add_outputs,
@@ -75,7 +76,7 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
     )
     actions = farm.add_subparsers(title="actions", metavar="ACTION", required=True)
     matting = argparse.ArgumentParser(add_help=False)
-    for add in (add_inputs, add_outputs, add_keying, add_pace):
+    for add in (add_inputs, add_outputs, add_keying, add_clean_up, add_pace):
         add(matting)
     command = actions.add_parser(
         "submit",

@@ -16,7 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mattebridge.commands.options import add_inputs, add_keying, add_outputs, add_pace, make_job
+from mattebridge.commands.options import (
+    add_clean_up,
+    add_inputs,
+    add_keying,
+    add_outputs,
+    add_pace,
+    make_job,
+)
 from mattebridge.commands.terminal import (
     drop_lost_terminal,
     ending_signals,
@@ -69,6 +76,7 @@ def add_parser(commands: Any, reached: argparse.ArgumentParser) -> None:
     add_inputs(command)
     add_outputs(command)
     add_keying(command)
+    add_clean_up(command)
     add_pace(command)
     add_running(command)
 

@@ -7,27 +7,40 @@ that artists look for it. Nothing heavy is imported here, so that `--help` answe
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from mattebridge.errors import UsageError
 from mattebridge.hosts.settings_text import parse_settings
-from mattebridge.wire.params import INPUT_ROLES, NAMES, PARAMS, Param, RenderParams
+from mattebridge.wire.params import (
+    CLEAN_UP_NAMES,
+    INPUT_ROLES,
+    NAMES,
+    PARAMS,
+    Param,
+    RenderParams,
+    is_space_name,
+)
 
 if TYPE_CHECKING:
     from mattebridge.shot.job import MatteJob
 
 DEFAULT_MEMORY_MIB = 1024
-# The render parameters by the group of their option; all others are keying.
+# The render parameters by the group of their option, beside CLEAN_UP_NAMES; the rest are keying.
 INPUT_PARAMS = ("colorspace", "plate_alpha")
+# Other names of an option.
+ALIASES = {"colorspace": ("--input-space",)}
 OUTPUT_PARAMS = ("output_colorspace", "premultiply")
 # Where a job has another default than a request, and so another help.
 HELP_OF_A_JOB = {
-    "colorspace": "of the plate (default: EXR and float TIFF linear, 8- and 16-bit srgb)",
-    "output_colorspace": "colours in EXR and float TIFF (default: linear)",
+    "colorspace": "of the plate: linear, srgb, or a name of `mattebridge colors` (default: what the"
+    " file says, else EXR and float TIFF linear, 8- and 16-bit srgb)",
+    "output_colorspace": "colours in EXR and float TIFF, named likewise (default: the plate's,"
+    " where it is scene-linear, else linear)",
 }
 DEINTERLACE = "videos: make whole pictures of those that are marked as interlaced"
 
@@ -178,8 +191,16 @@ def add_keying(command: argparse.ArgumentParser) -> None:
     """The model, and how it computes a matte."""
     group = command.add_argument_group("keying")
     group.add_argument("--model", default="default", help="see `mattebridge models`")
-    keying = [name for name in NAMES if name not in ("settings", *INPUT_PARAMS, *OUTPUT_PARAMS)]
-    _add_params(group, ["settings", *keying])
+    elsewhere = ("settings", *INPUT_PARAMS, *OUTPUT_PARAMS, *CLEAN_UP_NAMES)
+    _add_params(group, ["settings", *(name for name in NAMES if name not in elsewhere)])
+
+
+def add_clean_up(command: argparse.ArgumentParser) -> None:
+    """What is done to a matte and its colours behind the model."""
+    group = command.add_argument_group(
+        "clean-up", "off unless asked for, in this order (docs/colour.md); lengths in pixels"
+    )
+    _add_params(group, CLEAN_UP_NAMES)
 
 
 def add_pace(command: argparse.ArgumentParser) -> None:
@@ -283,16 +304,28 @@ def seconds(text: str) -> float:
     return value
 
 
+def space(text: str) -> str:
+    """The name of a colour space, for argparse; the daemon knows which there are."""
+    if not is_space_name(text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not the name of a colour space")
+    return text
+
+
 def _add_params(group: Any, names: Sequence[str]) -> None:
     rows = {param.name: param for param in PARAMS}
     for name in names:
-        group.add_argument(rows[name].option, help=_help(rows[name]), **_option_of(rows[name]))
+        options = (rows[name].option, *ALIASES.get(name, ()))
+        group.add_argument(*options, help=_help(rows[name]), **_option_of(rows[name]))
 
 
 def _option_of(param: Param) -> dict[str, Any]:
     """The keywords of `add_argument` for a parameter, by its kind."""
     if param.kind == "choice":
         return {"choices": param.choices, "default": param.default}
+    if param.kind in ("whole", "number"):
+        return {"type": _within(param), "metavar": "N", "default": param.default}
+    if param.kind == "space":
+        return {"type": space, "metavar": "SPACE", "default": param.default}
     if param.kind == "map":
         return {"dest": param.name, "metavar": "KEY=VALUE", "action": "append", "default": []}
     if param.unset:
@@ -300,10 +333,26 @@ def _option_of(param: Param) -> dict[str, Any]:
     return {"action": "store_true"}
 
 
+def _within(param: Param) -> Callable[[str], float]:
+    """Reads a number in the range of a parameter, for argparse."""
+
+    def read(text: str) -> float:
+        try:
+            value = int(text) if param.kind == "whole" else float(text)
+        except ValueError:
+            value = math.nan
+        if param.lowest <= value <= param.highest:
+            return value
+        kind = "whole number" if param.kind == "whole" else "number"
+        raise argparse.ArgumentTypeError(f"'{text}' is not a {kind} from {param.range}")
+
+    return read
+
+
 def _help(param: Param) -> str:
     if param.name in HELP_OF_A_JOB:
         return HELP_OF_A_JOB[param.name]
     if param.kind == "map":
         return f"{param.help}; may be given several times"
-    default = param.unset or (param.default if param.kind == "choice" else "")
-    return f"{param.help} (default: {default})" if default else param.help
+    default = "" if param.kind == "flag" and not param.unset else param.unset or param.default
+    return param.help if default in ("", None) else f"{param.help} (default: {default})"

@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mattebridge.commands.options import add_layer, shared_again
+from mattebridge.commands.options import add_layer, shared_again, space
 from mattebridge.commands.terminal import print_json
-from mattebridge.errors import ConnectionFailed, InputsError, PlateError, UsageError
-from mattebridge.wire.params import COLORSPACES
+from mattebridge.errors import ConnectionFailed, InputsError, PlateError, UsageError, one_line
 
 if TYPE_CHECKING:
     from mattebridge.client import MatteClient
@@ -68,12 +67,15 @@ def _add_add(actions: Any, again: argparse.ArgumentParser) -> None:
     add_layer(command, "an EXR")
     command.add_argument(
         "--colorspace",
-        choices=COLORSPACES,
-        help="of the file (default: EXR and float TIFF linear, 8- and 16-bit srgb)",
+        type=space,
+        metavar="SPACE",
+        help="of the file: linear, srgb, or a name of `mattebridge colors` (default: what the file"
+        " says, else EXR and float TIFF linear, 8- and 16-bit srgb)",
     )
     command.add_argument(
         "--hold",
-        choices=COLORSPACES,
+        type=space,
+        metavar="SPACE",
         help="the colour space of the requests that will name it (default: the file's own)",
     )
     command.add_argument(
@@ -116,8 +118,8 @@ def run_add(options: argparse.Namespace) -> int:
     with _connect(options, start=not options.no_spawn) as client:
         _hold(client, options, pixels)
     height, width = pixels.shape[:2]
-    light = "scene-linear" if held_as == "linear" else "display-encoded (srgb)"
-    print(f"mattebridge: '{options.name}' is held: {width}x{height}, for {light} plates")
+    light = {"linear": "scene-linear", "srgb": "display-encoded (srgb)"}.get(held_as, held_as)
+    print(f"mattebridge: '{options.name}' is held: {width}x{height}, for {one_line(light)} plates")
     return 0
 
 
@@ -138,19 +140,22 @@ def run_remove(options: argparse.Namespace) -> int:
 
 def _read(options: argparse.Namespace) -> tuple[Any, str]:
     """The picture as RGB, and the colour space that it is in now."""
-    from mattebridge import color
-    from mattebridge.image_io import read_frame
+    from mattebridge.image_io import read_frame, read_header
+    from mattebridge.ocio.space import Spaces
 
     frame = read_frame(options.file, layer=options.layer)
-    space = options.colorspace or frame.colorspace
-    if space not in COLORSPACES:
+    given, spaces = options.colorspace or frame.colorspace, Spaces()
+    if given == "unknown":
+        why = read_header(options.file, layer=options.layer).unknown_because
         raise InputsError(
-            f"{options.file} does not name its colour space; give --colorspace linear or srgb"
-            " (convert log footage first)",
+            f"{options.file} {why or 'does not name its colour space'}; give --colorspace, with a"
+            " name of `mattebridge colors`, linear or srgb",
             field="clean_plate",
         )
-    held_as = options.hold or space
-    return color.converted(frame.rgb, space, held_as), held_as
+    held_as = options.hold or given
+    for name in (given, held_as):
+        _ = spaces.is_known(name) or spaces.config.find(name)
+    return spaces.converted(frame.rgb, given, held_as), held_as
 
 
 def _connect(options: argparse.Namespace, *, start: bool = False) -> MatteClient:

@@ -24,6 +24,8 @@ def status_table(status: Mapping[str, Any]) -> str:
         lines.append(f"  {'timings':<9} {_timings(status['timings'])}")
     lines.append(f"  {'memory':<9} {_memory(status.get('memory', {}))}")
     lines.append(f"  {'models':<9} {_models(status.get('models', []))}")
+    if status.get("color"):
+        lines.append(f"  {'colour':<9} {_color(status['color'])}")
     lines += ["", *_workers(status.get("workers", []))]
     lines += [f"  note: {one_line(str(note))}" for note in status.get("notes", [])]
     lines += ["", *_sessions(status.get("sessions", []))]
@@ -175,6 +177,9 @@ def _held(memory: Mapping[str, Any]) -> str:
         free, total = megabytes(gpu.get("free_bytes")), megabytes(gpu.get("total_bytes"))
         used = megabytes(gpu.get("used_bytes"))
         parts.append(f"in all {used} of its GPU's memory, of which {free} of {total} are free")
+    if memory.get("pageable_bytes"):
+        slow, why = megabytes(memory["pageable_bytes"]), memory.get("pageable_because")
+        parts.append(f"{slow} of arenas that are copied slowly, because of the driver: {why}")
     return ", ".join(parts)
 
 
@@ -201,6 +206,11 @@ def _models(models: Sequence[Any]) -> str:
         for entry in models
     ]
     return one_line(", ".join(names)) or "known once a worker is up"
+
+
+def _color(color: Mapping[str, Any]) -> str:
+    where, digest = str(color.get("config", "?")), str(color.get("digest", ""))
+    return one_line(f"{where} (digest {digest[:12]})")
 
 
 def _range(setting: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ from mattebridge.daemon.devices import check_named
 from mattebridge.daemon.interpreter_note import keep_or_note_interpreter
 from mattebridge.daemon.runtime import Runtime
 from mattebridge.errors import (
+    ColorError,
     ConnectionFailed,
     DaemonLost,
     DrainingError,
@@ -36,12 +37,16 @@ from mattebridge.errors import (
     VersionError,
 )
 from mattebridge.interpreter import clean_environment
+from mattebridge.ocio import where
 from mattebridge.wire import oslayer, protocol
 from mattebridge.wire.door import Door
 from mattebridge.wire.folder import LOCK, LOG, runtime_folder
 
 LAUNCH_LIMIT_S = autostart.LAUNCH_LIMIT_S
 POLL_S = 0.005
+CONFIG_POLL_S = 0.05
+# A worker has begun to run by then, however slow the machine; what it finds later is in the log.
+CONFIG_LIMIT_S = 120.0
 # A daemon that a client started exits when it was not used for an hour.
 AUTO_IDLE_EXIT_S = 3600.0
 STOP_LIMIT_S = 40.0
@@ -106,7 +111,7 @@ def _start_detached(folder: Path, arguments: list[str], joined: Callable[[], boo
     until = time.monotonic() + LAUNCH_LIMIT_S
     while time.monotonic() < until:
         if joined():
-            return 0
+            return _when_configured(process, folder)
         status = process.poll()
         if status not in (None, autostart.ANOTHER_INSTANCE):
             raise ConnectionFailed(
@@ -122,6 +127,30 @@ def _start_detached(folder: Path, arguments: list[str], joined: Callable[[], boo
         f"the daemon did not accept within {LAUNCH_LIMIT_S:g} s; run `mattebridge serve` in a "
         "terminal to see why"
     )
+
+
+def _when_configured(process: subprocess.Popen[bytes], folder: Path) -> int:
+    """0 once a worker has loaded the colour config that the environment names, if it names one.
+
+    Raises `ColorError` where that cannot be loaded: the daemon has ended by then.
+    """
+    until = time.monotonic() + CONFIG_LIMIT_S
+    while where.is_named() and time.monotonic() < until:
+        status = process.poll()
+        if status is not None:
+            raise ColorError(_last_line(folder).removeprefix("mattebridge: "))
+        if _has_its_colors(folder):
+            break
+        time.sleep(CONFIG_POLL_S)
+    return 0
+
+
+def _has_its_colors(folder: Path) -> bool:
+    try:
+        with MatteClient.connect(str(folder), name="serve") as client:
+            return bool(client.status().get("color"))
+    except (ConnectionFailed, DaemonLost, DrainingError):
+        return False
 
 
 def _launch(folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:

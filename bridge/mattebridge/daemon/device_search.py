@@ -21,6 +21,7 @@ from typing import Any, Callable, Optional
 
 from mattebridge.daemon.devices import AUTO, CHECK_LIMIT_S, CHILD, CPU, MAX_REASON
 from mattebridge.daemon.loop import Loop
+from mattebridge.daemon.workers import END_LIMIT_S
 from mattebridge.errors import one_line
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,6 @@ log = logging.getLogger(__name__)
 # Told once: the devices to serve from, and notes for `status`.
 Found = Callable[[list[str], list[str]], None]
 MOST_BYTES = 1 << 20
-END_LIMIT_S = 5.0
 
 
 class DeviceSearch:

@@ -17,7 +17,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from mattebridge.daemon.devices import CPU
 from mattebridge.daemon.leases import ArenaRecord, Lease, Request
@@ -54,10 +54,14 @@ class Dispatcher:
         *,
         replies: Replies,
         tally: Tally,
+        misconfigured: Callable[[MattebridgeError], None],
     ) -> None:
+        """misconfigured: called with the error of a worker that cannot load the colour config."""
         self._limits, self._loop, self._replies, self._tally = limits, loop, replies, tally
         self.queue: FairQueue[Request] = FairQueue(limits.batch_ageing_s)
         self.workers: list[WorkerProcess] = []  # none as long as the devices are not known
+        self._misconfigured = misconfigured
+        self.color: dict[str, str] = {}  # the workers' colour config and its digest
         self.notes: list[str] = []  # what the owner of the machine should know, for the status
         self._may_fall_back = self._one_was_ready = False
         self._releases = Releases(replies)
@@ -71,7 +75,16 @@ class Dispatcher:
         self.notes += notes
         self._may_fall_back = chosen and CPU not in devices
         self._add_workers(devices)
+        self._spread_loads()
         self._dispatch(time.monotonic())
+
+    def _spread_loads(self) -> None:
+        """Models that were to be loaded before the devices were known are loaded on all of them."""
+        for part in self.queue.take_if(lambda request: request.op == "models_load"):
+            assert part.group is not None
+            part.group.left += len(self.workers) - 1
+            for worker in self.workers:
+                self.queue.push(part.for_device(worker.name))
 
     def _add_workers(self, devices: Sequence[str]) -> None:
         for place, device in enumerate(devices):
@@ -125,12 +138,20 @@ class Dispatcher:
 
     def cancel(self, request: Request) -> str:
         """Stop a request and say where it was: `queued` (it is finished now) or `running`."""
+        if request.group is not None:
+            return self._cancel_parts(request)
         if self.queue.remove(request):
             self._replies.finish(request, "cancelled", {})
             return "queued"
         for worker in self.workers:
             worker.cancel(request)
         return "running"
+
+    def _cancel_parts(self, request: Request) -> str:
+        """Drop the parts that wait; those that run are finished, and the last gives the reply."""
+        for part in self.queue.take_if(lambda waiting: waiting.group is request.group):
+            self._replies.finish_part(part)
+        return "queued" if request.group is not None and not request.group.left else "running"
 
     def release(self, request: Request) -> None:
         """End every worker when its request has ended, and reply when all of them have."""
@@ -234,6 +255,10 @@ class Dispatcher:
             log.info("worker %s ready: warm_up_ms=%d", worker.name, message["warm_up_ms"])
         elif op == "unusable":
             worker.give_up(message["reason"])
+        elif op == "configured":
+            self._note_colors(worker, message["color"])
+        elif op == "misconfigured":
+            self._misconfigured(protocol.error_of(message["error"]))
         elif worker.request is None or message.get("job") != worker.request.job:
             return  # about a request that has ended
         elif op == "stage":
@@ -245,12 +270,19 @@ class Dispatcher:
             self._finished(request, op, message, now)
         self._dispatch(now)
 
+    def _note_colors(self, worker: WorkerProcess, color: dict[str, str]) -> None:
+        """Keep which config a worker has loaded, and note one that changed since another did."""
+        if self.color and self.color != color:
+            note = f"{worker.name} has loaded the colour config again, and it is another one now"
+            log.warning("%s: %s", note, color)
+            self.notes.append(note)
+        self.color.update(color)
+
     def _finished(self, request: Request, op: str, message: dict[str, Any], now: float) -> None:
         self.last_frame_at = now
-        if request.group is not None and op == "done":
-            self._replies.finish_part(request, report=message["report"])
-        elif request.group is not None:
-            self._replies.finish_part(request, failure=message["error"])
+        if request.group is not None:
+            report, failure = message.get("report"), message.get("error")
+            self._replies.finish_part(request, report=report, failure=failure)
         elif op == "done":
             if request.clean_plate is not None:
                 message["report"]["clean_plate_digest"] = request.clean_plate.digest
@@ -317,8 +349,9 @@ def _job(request: Request) -> tuple[dict[str, Any], list[tuple[int, int]]]:
     job: dict[str, Any] = {"op": request.op, "job": request.job}
     if request.arena is not None:
         return _render_job(job, request, request.arena)
-    if "model" in request.message:
-        job["model"] = request.message["model"]
+    for key in ("model", "first"):
+        if key in request.message:
+            job[key] = request.message[key]
     return job, []
 
 

@@ -40,6 +40,7 @@ from mattebridge.daemon.status import Status, Tally
 from mattebridge.errors import InternalError, MattebridgeError, MessageError
 from mattebridge.version import __version__
 from mattebridge.wire import oslayer, protocol
+from mattebridge.wire.connection import UNKNOWN_PID
 from mattebridge.wire.folder import CTL
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,13 @@ class Front:
         self._door.add_user(user)
         self._mail = Mailbox(runtime.folder, epoch=epoch, outbox_s=limits.outbox_s)
         self._replies = Replies(self._mail, self._door, self._tally, freed=self._memory_freed)
-        self._dispatcher = Dispatcher(limits, self._loop, replies=self._replies, tally=self._tally)
+        self._dispatcher = Dispatcher(
+            limits,
+            self._loop,
+            replies=self._replies,
+            tally=self._tally,
+            misconfigured=self._misconfigured,
+        )
         self._clean_plates = HeldCleanPlates(limits.plate_bytes)
         self._status = Status(
             runtime.folder,
@@ -88,6 +95,7 @@ class Front:
             workers=self._dispatcher.workers,
             clean_plates=self._clean_plates,
             tally=self._tally,
+            color=self._dispatcher.color,
             notes=self._dispatcher.notes,
         )
         self._operations = Operations(
@@ -104,6 +112,7 @@ class Front:
         self._flood_guard = FloodGuard(runtime.folder / CTL)
         self._draining_until: Optional[float] = None
         self._why_draining = ""
+        self._failure: Optional[MattebridgeError] = None
         self._last_tick = self._next_status = self._next_folder_check = 0.0
         self._last_state = ""
 
@@ -116,7 +125,10 @@ class Front:
     # -- start, run, stop -----------------------------------------------------------------
 
     def run(self) -> int:
-        """Serve until it is stopped; 0 after a clean drain."""
+        """Serve until it is stopped; 0 after a clean drain.
+
+        Raises `ColorError` where the colour config cannot be loaded.
+        """
         self._open()
         try:
             while not self._finished():
@@ -126,6 +138,8 @@ class Front:
                     self._loop.call(lambda: self._tick(time.monotonic()))
         finally:
             self._leave()
+        if self._failure is not None:
+            raise self._failure
         return 0
 
     def _open(self) -> None:
@@ -198,6 +212,13 @@ class Front:
         self._door.draining = True
         self._dispatcher.fail_waiting(stopping())
 
+    def _misconfigured(self, error: MattebridgeError) -> None:
+        """End the daemon, and whatever waits, with the error of its configuration."""
+        if self._failure is None:
+            self._failure = error
+            self._dispatcher.fail_waiting(error)
+            self._drain(error.message)
+
     def _finished(self) -> bool:
         if self._draining_until is None:
             return False
@@ -246,8 +267,9 @@ class Front:
         self._carry_out(lease, message)
 
     def _find_lease(self, sid: Any, pid: int) -> Optional[Lease]:
+        """The session, if the sender opened it, as far as the system names the sender."""
         lease = self._door.leases.get(sid) if isinstance(sid, bytes) else None
-        return lease if lease is not None and lease.peer.pid == pid else None
+        return lease if lease is not None and pid in (lease.peer.pid, UNKNOWN_PID) else None
 
     def _carry_out(self, lease: Lease, message: dict[str, Any]) -> None:
         try:

@@ -142,6 +142,12 @@ class Request:
         planes: list[Plane] = self.message.get("in") or []
         return (planes[0].w, planes[0].h) if planes else (0, 0)
 
+    def for_device(self, device: Optional[str]) -> Request:
+        """The part of it that one worker carries out, of the same group."""
+        part = Request(self.lease, self.message, self.arrived, device=device)
+        part.group = self.group
+        return part
+
     def expired(self, now: float) -> bool:
         """Whether its deadline has passed."""
         return self.deadline is not None and now >= self.deadline
@@ -153,6 +159,7 @@ class Group:
     def __init__(self, devices: int) -> None:
         self.left = devices
         self.answered = False
+        self.cancelled = False  # for one worker at least
         self.failure: Optional[dict[str, Any]] = None
         self.result: dict[str, Any] = {}
 

@@ -115,6 +115,10 @@ class Operations:
         """Ask any one worker for its models: only workers know them."""
         self._ask_workers(lease, message, [None])
 
+    def colors(self, lease: Lease, message: dict[str, Any]) -> None:
+        """Ask any one worker for the colour spaces of its config."""
+        self._ask_workers(lease, message, [None])
+
     def models_load(self, lease: Lease, message: dict[str, Any]) -> None:
         """Load a model on every device, or unload it wherever it may be loaded."""
         workers = self._dispatcher.workers
@@ -142,12 +146,11 @@ class Operations:
             return
         self._check_accepts()
         _check_not_many(lease)
-        now, group = time.monotonic(), Group(len(devices))
-        parts = [Request(lease, message, now, device=device) for device in devices]
-        for part in parts:
-            part.group = group
-            lease.active[part.id] = part
-        self._dispatcher.submit(parts, now)
+        now = time.monotonic()
+        request = Request(lease, message, now)
+        request.group = Group(len(devices))
+        lease.active[request.id] = request
+        self._dispatcher.submit([request.for_device(device) for device in devices], now)
 
     # -- held clean plates --------------------------------------------------------------------
 
@@ -224,6 +227,7 @@ class Operations:
         "models_load": models_load,
         "models_unload": models_load,
         "release": release,
+        "colors": colors,
         "plate_put": plate_put,
         "plate_list": plate_list,
         "plate_drop": plate_drop,

@@ -1,6 +1,7 @@
 """The fair queue: which request a device serves next.
 
-Each session has one line for each priority, first in, first out. Interactive lines are served
+Each session has one line for each priority, first in, first out; work for one certain device does
+not hold back what stands behind it and may run on another. Interactive lines are served
 before batch lines. Lines of one priority are served in turn, so that a session with a thousand
 frames delays the single frame of another session by one frame. A batch line whose first frame has
 waited `ageing_s` is served in turn with the interactive lines: a farm always makes progress, and
@@ -54,8 +55,8 @@ class FairQueue(Generic[_Item]):
         """The request that this device should serve next, or None."""
         waiting: Optional[_Item] = None
         for line in self._lines.values():
-            item = line[0]
-            if item.device not in (None, device):
+            item = next((item for item in line if item.device in (None, device)), None)
+            if item is None:
                 continue
             if item.priority == "interactive" or now - item.arrived > self._ageing_s:
                 return self._serve(item)

@@ -126,6 +126,7 @@ class Replies:
     ) -> None:
         """End one worker's part of a request to several; the last part gives the final reply.
 
+        Without report and failure the part was cancelled, and so is the request.
         Until then the request stays active: its id cannot be used again, and a daemon that stops
         answers it.
         """
@@ -136,12 +137,16 @@ class Replies:
             group.failure = failure
         elif report is not None:
             group.result = report
+        else:
+            group.cancelled = True
         if group.left:
             return
-        if group.failure is not None:
+        if group.cancelled:
+            self.finish(request, "cancelled", {})
+        elif group.failure is not None:
             self.finish(request, "error", group.failure)
         else:
-            self.finish(request, "models", group.result)
+            self.finish(request, protocol.RESULTS[request.op], group.result)
 
     def answer_early(self, request: Request, error: MattebridgeError) -> None:
         """Give the final reply of a request that still runs; its arena stays lent."""

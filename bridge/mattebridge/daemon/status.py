@@ -6,7 +6,7 @@ import os
 import statistics
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +58,13 @@ class Status:
         workers: Sequence[WorkerProcess],
         clean_plates: HeldCleanPlates,
         tally: Tally,
+        color: Mapping[str, str],
         notes: Sequence[str],
     ) -> None:
         self._folder, self._limits = folder, limits
         self._door, self._queue, self._workers = door, queue, workers
         self._clean_plates, self._tally, self._notes = clean_plates, tally, notes
+        self._color = color
         self._started = time.monotonic()
 
     def state(self) -> str:
@@ -116,6 +118,7 @@ class Status:
             "timings": self._tally.timings(),
             "memory": self._memory(),
             "plates": self._clean_plates.describe(),
+            "color": dict(self._color),
             "notes": list(self._notes),
             "refused": dict(self._tally.refused + self._door.refusals),
         }

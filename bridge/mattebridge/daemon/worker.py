@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
 import msgpack
 
+from mattebridge.daemon.color_page import color_page
 from mattebridge.daemon.device_errors import is_lost, is_unsupported
 from mattebridge.daemon.devices import first_line, needs_check, reason_against
 from mattebridge.daemon.hooks import PROBE_MODEL, Hooks
@@ -32,6 +33,7 @@ from mattebridge.daemon.limits import Limits
 from mattebridge.daemon.link import Link, plain
 from mattebridge.errors import (
     Cancelled,
+    ColorError,
     InternalError,
     MattebridgeError,
     OutOfMemoryError,
@@ -45,6 +47,7 @@ from mattebridge.wire.slots import SlotMap
 if TYPE_CHECKING:
     from mattebridge.checkpoint import Checkpoint
     from mattebridge.engine.engine import RenderReport
+    from mattebridge.ocio.space import Spaces
 
 log = logging.getLogger(__name__)
 
@@ -62,15 +65,20 @@ MAX_NOTE_DEPTH = 5
 class Worker:
     """One device: its engine, the mapped memory, and one message at a time."""
 
-    def __init__(self, link: Link, device: str, workers: int = 1) -> None:
+    def __init__(
+        self, link: Link, device: str, workers: int = 1, spaces: Optional[Spaces] = None
+    ) -> None:
         from mattebridge.engine.engine import Engine, memory_of_one_frame
+        from mattebridge.engine.registered_memory import RegisteredMemory
         from mattebridge.engine.request import FrameLimits
 
         self.link = link
+        self._registered = RegisteredMemory(device)
         self._engine = Engine(
             device,
             limits=FrameLimits(memory_bytes=memory_of_one_frame(workers)),
             model_budget_bytes=_model_budget_bytes(device, workers),
+            spaces=spaces,
         )
         self._hooks = Hooks.from_environment()
         self._memories: dict[int, SlotMap] = {}
@@ -118,7 +126,9 @@ class Worker:
             self._memories[key] = SlotMap(fd, sizes[key])
         if message["op"] == "forget":
             for key in message["keys"]:
-                self._memories.pop(key).close()
+                memory = self._memories.pop(key)
+                self._registered.remove(memory.address)
+                memory.close()
             return
         job = message["job"]
         try:
@@ -169,6 +179,8 @@ class Worker:
         operation = message["op"]
         if operation == "render":
             return self._render(message)
+        if operation == "colors":
+            return color_page(self._engine.spaces.config, message["first"])
         if operation == "models_load":
             self._engine.load_model(message["model"])
         elif operation == "models_unload":
@@ -185,6 +197,7 @@ class Worker:
         if self._hooks.bridge_probe and message["model"] == PROBE_MODEL:
             self._checkpoint(message, arena)("probe")
             return {**_probe_report(), "device": self._engine.device}
+        registered = self._registered.add(arena.address, arena.size_bytes)
         planes = _arrays(arena, message["in"])
         key: Optional[str] = message.get("clean_plate_key")
         if "held_clean_plate" in message:
@@ -201,6 +214,8 @@ class Worker:
             held_clean_plate="held_clean_plate" in message,
             checkpoint=self._checkpoint(message, arena),
         )
+        if registered:  # its copies may have run later than the stage that checks it
+            arena.check_generation(message["gen"])
         self._check_cancelled(message["job"])
         return self._frame_report(report)
 
@@ -250,7 +265,11 @@ class Worker:
         return [card["name"] for card in self._models()]
 
     def _memory(self) -> dict[str, Any]:
-        return {"resident_bytes": oslayer.current().resident_bytes(), **self._engine.memory()}
+        return {
+            "resident_bytes": oslayer.current().resident_bytes(),
+            **self._engine.memory(),
+            **self._registered.figures(),
+        }
 
 
 def _model_budget_bytes(device: str, workers: int) -> int:
@@ -288,6 +307,28 @@ def _readable(value: Any, depth: int = 1) -> Any:
     return one_line(str(value), MAX_NOTE_TEXT)
 
 
+def color_spaces(link: Link) -> Spaces:
+    """The colour spaces by name; reports which config they are of.
+
+    A config that the environment names is loaded now, since one that cannot be loaded is an error
+    of the daemon: that is reported, and the front ends this process. The built-in one can wait for
+    the first request that names one of its spaces.
+    """
+    from mattebridge.ocio import where
+    from mattebridge.ocio.space import Spaces
+
+    spaces = Spaces()
+    try:
+        if where.is_named():
+            _ = spaces.config
+        link.send(op="configured", color=where.described())
+    except ColorError as error:
+        link.send(op="misconfigured", error=protocol.error_fields(error))
+        while True:
+            link.next()
+    return spaces
+
+
 def give_up(link: Link, reason: str) -> NoReturn:
     """Report that the device cannot be used, and wait for the front to end this process."""
     link.send(op="unusable", reason=reason)
@@ -315,7 +356,8 @@ def main(arguments: Optional[list[str]] = None) -> int:
     reason = reason_against(options.device) if needs_check(options.device) else None
     if reason is not None:
         give_up(link, reason)
-    worker = Worker(link, options.device, options.workers)
+    spaces = color_spaces(link)
+    worker = Worker(link, options.device, options.workers, spaces)
     worker.warm_up()
     while True:
         worker.handle(*worker.link.next())

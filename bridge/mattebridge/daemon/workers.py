@@ -46,6 +46,8 @@ BACKOFF_LIMIT_S = 5.0
 REMEMBERED_TIMES = 32
 # An idle worker that is told to end does so at once, except that a GPU's driver has to clean up.
 RETIRE_LIMIT_S = 30.0
+# How long the end of a killed process is waited for when the front ends.
+END_LIMIT_S = 5.0
 MAX_REASON = 300
 
 # torch's threads wait for each other hundreds of times a frame, by default in a busy loop. On
@@ -347,11 +349,17 @@ class WorkerProcess:
             self._stderr = -1
 
     def stop(self) -> None:
-        """Kill and reap the process at once, because the front ends."""
+        """Kill and reap the process at once, because the front ends.
+
+        A driver may hold a killed process for long: after a while the front ends all the same.
+        """
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
-            self._process.wait()
+            try:
+                self._process.wait(END_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                log.error("worker %s was killed and does not end: pid=%d", self.name, self.pid)
             self._close_link()
             self._process, self.state = None, "absent"
 

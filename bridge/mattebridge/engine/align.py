@@ -21,6 +21,7 @@ from mattebridge.engine.device import array_from, picture_on
 from mattebridge.engine.picture import Picture
 from mattebridge.engine.request import FrameRequest
 from mattebridge.models.base import ModelCard
+from mattebridge.ocio.space import SRGB
 from mattebridge.wire.params import RenderParams
 
 
@@ -71,7 +72,7 @@ def matched_clean_plate(
     )
     device, picture = plate.pixels.device, kept.picture
     if match.clean_plate is not kept.side.picture:
-        picture = Picture.of(picture_on(match.clean_plate, device), "srgb")
+        picture = Picture.of(picture_on(match.clean_plate, device), SRGB)
     outside = None if match.outside is None else torch.from_numpy(match.outside).to(device)
     return MatchedCleanPlate(picture, outside, match.degraded, {"alignment": _notes_of(match)})
 

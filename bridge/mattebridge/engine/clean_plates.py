@@ -30,6 +30,7 @@ from mattebridge.engine.samples import (
     plane_of,
     straight,
 )
+from mattebridge.ocio.space import ColorSpace
 from mattebridge.wire.params import RenderParams
 
 if TYPE_CHECKING:
@@ -54,10 +55,11 @@ class KeptCleanPlate:
         key: Optional[str],
         size: Size,
         device: torch.device,
+        space: ColorSpace,
     ) -> None:
         self.sent = (plane.shape, plane.dtype.str)
         self.size, self.key = size, key
-        self.colorspace, self.plate_alpha = params.colorspace, params.plate_alpha
+        self.space, self.plate_alpha = space, params.plate_alpha
         self.was_resampled = plane.shape[:2] != size
         if self.was_resampled:
             plane = resampled(plane, size)
@@ -80,9 +82,9 @@ class KeptCleanPlate:
     def picture(self) -> Picture:
         """Finite and straight; only to be asked for once the pixels are known to be whole."""
         assert self.nonfinite_values >= 0
-        pixels = straight(self._rgb, self._alpha, self.plate_alpha, self.colorspace)
+        pixels = straight(self._rgb, self._alpha, self.plate_alpha, self.space)
         self._alpha = None
-        return Picture.of(pixels, self.colorspace)
+        return Picture.of(pixels, self.space)
 
     @cached_property
     def negative_values(self) -> int:
@@ -96,9 +98,16 @@ class KeptCleanPlate:
         raw = 0 if self.raw is None else int(self.raw.nbytes)
         return raw + _DERIVED_BYTES_PER_PIXEL * height * width
 
-    def has(self, plane: Pixels, params: RenderParams, key: Optional[str], size: Size) -> bool:
+    def has(
+        self,
+        plane: Pixels,
+        params: RenderParams,
+        key: Optional[str],
+        size: Size,
+        space: ColorSpace,
+    ) -> bool:
         """Whether this is the clean plate of a request."""
-        if (self.colorspace, self.plate_alpha) != (params.colorspace, params.plate_alpha):
+        if (self.space, self.plate_alpha) != (space, params.plate_alpha):
             return False
         if self.size != size or self.sent != (plane.shape, plane.dtype.str) or self.key != key:
             return False
@@ -120,6 +129,7 @@ class CleanPlates:
         key: Optional[str],
         size: Size,
         device: torch.device,
+        space: ColorSpace,
     ) -> KeptCleanPlate:
         """The kept clean plate with these pixels, or one that is read now and not kept yet.
 
@@ -128,9 +138,9 @@ class CleanPlates:
         compared. The caller must keep the keys of different clients apart.
         """
         for kept in reversed(self._kept):
-            if kept.has(plane, params, key, size):
+            if kept.has(plane, params, key, size, space):
                 return kept
-        return KeptCleanPlate(plane, params, key, size, device)
+        return KeptCleanPlate(plane, params, key, size, device, space)
 
     def keep(self, clean_plate: KeptCleanPlate) -> None:
         """Keep it, as the last used; only once its pixels are known to be whole."""

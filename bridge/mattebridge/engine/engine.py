@@ -40,6 +40,7 @@ from mattebridge.engine.request import (
 from mattebridge.models.base import ModelCard
 from mattebridge.models.memory import memory_errors
 from mattebridge.models.registry import Registry
+from mattebridge.ocio.space import Spaces
 from mattebridge.wire import oslayer
 from mattebridge.wire.params import RenderParams
 
@@ -72,11 +73,13 @@ class Engine:
         limits: Optional[FrameLimits] = None,
         clean_plate_budget_bytes: int = CLEAN_PLATE_BUDGET_BYTES,
         model_budget_bytes: Optional[int] = None,
+        spaces: Optional[Spaces] = None,
     ) -> None:
-        """model_budget_bytes: for the models that stay loaded; None: no limit."""
+        """model_budget_bytes: for the models that stay loaded; None: no limit. spaces: by name."""
         self.device = device
         settle_arithmetic(torch.device(device))
         self.registry = registry or Registry()
+        self.spaces = spaces or Spaces()
         self.limits = limits or FrameLimits(memory_bytes=memory_of_one_frame())
         self.clean_plates = CleanPlates(clean_plate_budget_bytes)
         self._models = LoadedModels(lambda: self.registry, device, model_budget_bytes)
@@ -99,18 +102,20 @@ class Engine:
         uint8, uint16, half or float32, top-down, rows may be strided; colours in
         `params.colorspace`, mattes 0..1. out: alpha (H, W, 1) linear coverage, foreground (H, W, 3)
         straight, premultiplied (H, W, 4), error, refinement (H, W, 1); half or float32; colours in
-        `params.output_colorspace`. clean_plate_key: see `CleanPlates.find_or_read`.
-        held_clean_plate: see `check_request`.
+        `params.output_colorspace`, of any space that `spaces` has. clean_plate_key: see
+        `CleanPlates.find_or_read`. held_clean_plate: see `check_request`.
 
         `checkpoint("inputs")` is called once every plane has been read, before anything is
-        concluded from it or written. Raises the errors of `check_request`, `NonFiniteError`,
-        `ModelError`, `OutOfMemoryError`, and whatever the checkpoint raises.
+        concluded from it or written. Raises the errors of `check_request`, `ColorError` for an
+        unknown colour space, `NonFiniteError`, `ModelError`, `OutOfMemoryError`, and whatever the
+        checkpoint raises.
         """
         checkpoint = checkpoint or no_checkpoint
         card = self.registry.card(model)
         settings = card.settings_schema.validate(params.settings, model=card.name)
         check_request(planes, out, card, params, self.limits, held=held_clean_plate)
-        request = FrameRequest(card, params, settings, frame, clean_plate_key)
+        request = FrameRequest(card, params, settings, frame, clean_plate_key, self.spaces)
+        _ = request.space, request.output_space  # unknown names end here, before any pixel is read
         frame_text = f"a frame of {size_text(planes['plate'])} with model '{card.name}'"
 
         def attempt() -> RenderReport:
@@ -221,12 +226,18 @@ def _report(
     prepared: PreparedFrame, made: InferredFrame, finished: FinishedFrame, clock: Clock
 ) -> RenderReport:
     card, notes = prepared.request.card, dict(prepared.notes)
+    for space in (prepared.request.space, prepared.request.output_space):
+        if space.config is not None:
+            notes["color"] = space.config.described()
     if made.notes:
         notes["model"] = dict(made.notes)
+    if finished.clean_up:
+        notes["clean_up"] = dict(finished.clean_up)
     if finished.clamped:
         notes["clamped"] = dict(finished.clamped)
     # The alignment uses a hint as well, to leave the subject out.
-    if "alpha_hint" in prepared.mattes and not (card.takes_alpha_hint or "alignment" in notes):
+    used = "alignment" in notes or prepared.request.params.hint_sharpen
+    if "alpha_hint" in prepared.mattes and not (card.takes_alpha_hint or used):
         notes["ignored"] = ["alpha_hint"]
     degraded = (*prepared.degraded, *made.degraded)
     return RenderReport(card.name, card.digest, degraded, notes, clock.timings_ms)

@@ -87,7 +87,7 @@ def _model_input(prepared: PreparedFrame) -> ModelInput:
         clean_plate=None if clean_plate is None else seen(clean_plate),
         alpha_hint=hint if card.takes_alpha_hint else None,
         outside=outside,
-        scene_linear=request.params.colorspace == "linear",
+        scene_linear=request.space.scene,
         settings=request.settings,
         frame=request.frame,
         exact=request.params.exact,

@@ -8,47 +8,67 @@ from functools import cached_property
 from torch import Tensor
 
 from mattebridge.engine.blocks import extremes
-from mattebridge.engine.light import FLOAT_MAX, decoded, encoded
+from mattebridge.engine.light import FLOAT_MAX, encoded
+from mattebridge.engine.space import code_of, in_rec709, light_of, of_rec709
+from mattebridge.ocio.space import LINEAR, SRGB, ColorSpace
 
 
 @dataclass(frozen=True)
 class Picture:
     """One straight RGB image, (H, W, 3) float32 on its device, in whichever space is asked for.
 
-    pixels: in `colorspace`, "linear" or "srgb", finite; lowest, highest: their least and greatest
-    value. `linear` and `encoded` are the whole signal, negatives and values above 1 included;
-    `display` is what is compared and shown: encoded, never below 0.
+    pixels: in `space`, finite; lowest, highest: their least and greatest value. `linear` and
+    `encoded` are the whole signal with Rec. 709 primaries, negatives (of a wider gamut, too) and
+    values above 1 included; `display` is what is compared and shown: encoded, never below 0.
     """
 
     pixels: Tensor
-    colorspace: str
+    space: ColorSpace
     lowest: float
     highest: float
 
     @classmethod
-    def of(cls, pixels: Tensor, colorspace: str) -> Picture:
+    def of(cls, pixels: Tensor, space: ColorSpace) -> Picture:
         """The picture of these pixels, which are looked at for their range."""
-        return cls(pixels, colorspace, *extremes(pixels)[0])
+        return cls(pixels, space, *extremes(pixels)[0])
 
-    def in_space(self, colorspace: str) -> Tensor:
-        """`linear` or `encoded`, by the name of the space."""
-        return self.linear if colorspace == "linear" else self.encoded
+    def in_space(self, space: ColorSpace) -> Tensor:
+        """The whole signal in a space."""
+        if space is self.space:
+            return self.pixels
+        return self.encoded if space is SRGB else code_of(self.light_in(space), space)
+
+    def light_in(self, space: ColorSpace) -> Tensor:
+        """The whole signal as light in the primaries of a space, computed once for each."""
+        if space.matrix is None:
+            return self.linear
+        if space is self.space:
+            return self._own_light
+        if space not in self._lights:
+            self._lights[space] = of_rec709(self.linear, space)
+        return self._lights[space]
+
+    @cached_property
+    def _lights(self) -> dict[ColorSpace, Tensor]:
+        return {}
+
+    @cached_property
+    def _own_light(self) -> Tensor:
+        light = light_of(self.pixels, self.space)
+        # Display values beyond 1e15 have no light that float32 can hold.
+        return light.clamp_(max=FLOAT_MAX) if self.space is SRGB and self.highest > 1e15 else light
 
     @cached_property
     def linear(self) -> Tensor:
-        if self.colorspace == "linear":
-            return self.pixels
-        light = decoded(self.pixels)
-        # Display values beyond 1e15 have no light that float32 can hold.
-        return light.clamp_(max=FLOAT_MAX) if self.highest > 1e15 else light
+        return in_rec709(self._own_light, self.space)
 
     @cached_property
     def encoded(self) -> Tensor:
-        return self.pixels if self.colorspace == "srgb" else encoded(self.pixels)
+        return self.pixels if self.space is SRGB else encoded(self.linear)
 
     @cached_property
     def display(self) -> Tensor:
-        return self.encoded if self.lowest >= 0 else self.encoded.clamp(min=0)
+        return self.encoded if self._light_range[0] >= 0 else self.encoded.clamp(min=0)
 
     @cached_property
     def clipped(self) -> Tensor:
@@ -57,5 +77,17 @@ class Picture:
 
     @property
     def has_highlights(self) -> bool:
-        """Whether a value is above 1, which it is in both spaces or in neither."""
-        return self.highest > 1
+        """Whether Rec. 709 light is above 1 somewhere, encoded or not."""
+        return self._light_range[1] > 1
+
+    @property
+    def has_negatives(self) -> bool:
+        """Whether Rec. 709 light is below 0 somewhere, encoded or not."""
+        return self._light_range[0] < 0
+
+    @cached_property
+    def _light_range(self) -> tuple[float, float]:
+        """Least and greatest value of the light; encoded they are on the same side of 0 and 1."""
+        if self.space in (LINEAR, SRGB):
+            return self.lowest, self.highest
+        return extremes(self.linear)[0]

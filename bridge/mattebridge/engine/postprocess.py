@@ -1,18 +1,21 @@
 """A model's alpha and foreground as the planes that were asked for.
 
-    alpha --mattes--> rounded to its plane's type --> foreground --> rounded --> premultiplied
+    alpha --clean-up, mattes--> rounded to its plane's type
+          --> foreground --passthrough, despill--> rounded --> premultiplied
 
 Rule: each result is computed from those before it, as they were rounded. So `premultiplied` is the
 product of the foreground and alpha that the host receives, in half as in float, and the unmix is
-exact for the alpha that the host receives. All steps are pointwise: on the CPU the frame is done in
-blocks of rows (see `blocks`), so that this takes a few megabytes whatever the size of the frame.
+exact for the alpha that the host receives. All steps but the clean-up of alpha (clean_up.py) are
+pointwise: on the CPU the frame is done in blocks of rows (see `blocks`), so that this takes a few
+megabytes whatever the size of the frame.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
@@ -20,11 +23,21 @@ from torch import Tensor
 from mattebridge.checkpoint import Checkpoint, no_checkpoint
 from mattebridge.color import HALF_MAX
 from mattebridge.engine.blocks import is_surely_within, row_blocks
+from mattebridge.engine.clean_up import (
+    CleanAlpha,
+    Despill,
+    clean_alpha,
+    despill_of,
+    despilled,
+    passed_through,
+)
 from mattebridge.engine.infer import InferredFrame
 from mattebridge.engine.light import FLOAT_MAX, decoded, encoded, unmix, unpremultiply
 from mattebridge.engine.maps import spread
 from mattebridge.engine.preprocess import PreparedFrame
+from mattebridge.engine.space import code_of, in_rec709, light_of, of_rec709
 from mattebridge.errors import ModelError
+from mattebridge.ocio.space import SRGB, ColorSpace, Curve
 from mattebridge.wire.params import EXTRA_OUTPUTS
 
 # A highlight behind almost no alpha is mostly the set's: at alpha 0 the foreground may be as bright
@@ -40,11 +53,12 @@ _BLOCKS_BETWEEN_CHECKPOINTS = 16
 class FinishedFrame:
     """What was found while the results were made.
 
-    clamped: by output, how many values its type could not hold. write_s: the seconds that writing
-    into the targets alone took.
+    clamped: by output, how many values its type could not hold. clean_up: what was removed, see
+    `CleanAlpha.notes`. write_s: the seconds that writing into the targets alone took.
     """
 
     clamped: Mapping[str, int]
+    clean_up: Mapping[str, Any]
     write_s: float
 
 
@@ -61,10 +75,13 @@ def postprocess(
     targets: (H, W, C) half or float32 on the frame's device, rows may be strided (see
     `device.targets_for`). Raises `ModelError` for a map that the model did not give.
     """
-    finish = _Finish(made, prepared, targets)
+    request = prepared.request
+    clean = clean_alpha(made.alpha, prepared.mattes.get("alpha_hint"), request.params)
+    despill = despill_of(request.params, request.settings, made.notes)
+    finish = _Finish(made, prepared, targets, clean, despill)
     finish.fill(checkpoint)
     _fill_maps(made, prepared, targets)
-    return FinishedFrame(finish.counts(), finish.write_s)
+    return FinishedFrame(finish.counts(), clean.notes, finish.write_s)
 
 
 def _fill_maps(made: InferredFrame, prepared: PreparedFrame, targets: Mapping[str, Tensor]) -> None:
@@ -89,12 +106,14 @@ class _Finish:
     made: InferredFrame
     prepared: PreparedFrame
     targets: Mapping[str, Tensor]
+    clean: CleanAlpha
+    despill: Optional[Despill]
     write_s: float = 0.0
     beyond: dict[str, list[Tensor]] = field(default_factory=dict)
 
     def fill(self, checkpoint: Checkpoint) -> None:
         height = self.made.alpha.shape[0]
-        for number, rows in enumerate(row_blocks(self.made.foreground)):
+        for number, rows in enumerate(self._blocks()):
             if number % _BLOCKS_BETWEEN_CHECKPOINTS == 0:
                 checkpoint("finish", rows.start, height)
             results = self._results(rows)
@@ -102,6 +121,12 @@ class _Finish:
             for role, values in results.items():
                 self.targets[role][rows].copy_(values)
             self.write_s += time.perf_counter() - start
+
+    def _blocks(self) -> Iterator[slice]:
+        """Rows that are done at once: all of them where OpenColorIO converts, which it prepares."""
+        if self._space.curve is Curve.WHOLE:
+            return iter([slice(0, self.made.alpha.shape[0])])
+        return row_blocks(self.made.foreground)
 
     def counts(self) -> dict[str, int]:
         """How many values were clamped, by output; one wait for all of them."""
@@ -132,7 +157,7 @@ class _Finish:
         Soft mattes: `1 - (1 - alpha) * (1 - core)`, then times `1 - garbage`, so that garbage wins
         where both are set.
         """
-        alpha, mattes = self.made.alpha[rows], self.prepared.mattes
+        alpha, mattes = self.clean.alpha[rows], self.prepared.mattes
         if "core_matte" in mattes:
             core = mattes["core_matte"][rows]
             # Rounding may leave the sum just off 1 where the core is 1.
@@ -145,27 +170,42 @@ class _Finish:
 
     def _colour(self, rows: slice, alpha: Tensor) -> Tensor:
         """The straight foreground of a block in the output's colour space, not yet rounded."""
+        colour = self._colour_of_source(rows, alpha)
+        if self.despill is None:
+            return colour
+        space = self._space
+        if space is SRGB:
+            return despilled(colour, self.despill)
+        display = encoded(in_rec709(light_of(colour, space), space))
+        less = despilled(display, self.despill)
+        result = code_of(of_rec709(decoded(less), space), space)
+        # A curve there and back would change the last bits of colours without spill.
+        return torch.where((less == display).all(2, keepdim=True), colour, result)
+
+    def _colour_of_source(self, rows: slice, alpha: Tensor) -> Tensor:
+        """The foreground with its spill."""
         space, source = self._space, self.prepared.request.params.foreground
         plate, clean_plate = self.prepared.plate, self.prepared.clean_plate
         if source == "plate":
             return plate.in_space(space)[rows]
         if source == "unmix":
             assert clean_plate is not None
-            light = unmix(plate.linear[rows], clean_plate.linear[rows], alpha)
-            straight = unpremultiply(light, alpha)
-            return straight if space == "linear" else encoded(straight)
+            light = unmix(plate.light_in(space)[rows], clean_plate.light_in(space)[rows], alpha)
+            return code_of(unpremultiply(light, alpha), space)
         display = self._model_colour(rows, alpha)
-        return decoded(display) if space == "linear" else display
+        if space is SRGB:
+            return display
+        return code_of(of_rec709(decoded(display), space), space)
 
     @property
-    def _space(self) -> str:
-        return self.prepared.request.output_colorspace
+    def _space(self) -> ColorSpace:
+        return self.prepared.request.output_space
 
     def _model_colour(self, rows: slice, alpha: Tensor) -> Tensor:
         """The model's foreground with the plate's highlights, display-encoded.
 
         Where a core matte makes alpha 1, all light is the subject's, whatever the model found:
-        there the plate itself is the foreground.
+        there the plate itself is the foreground, as it is inside with `source_passthrough`.
         """
         colour = self.made.foreground[rows]
         if not self.prepared.request.card.keeps_highlights:
@@ -173,6 +213,10 @@ class _Finish:
             if lowest < 0 or highest > 1:
                 colour = colour.clamp(0, 1)
             colour = self._with_highlights(colour, rows, alpha)
+        colour = self._with_wide_gamut(colour, rows, alpha)
+        if self.clean.inside is not None:
+            inside = self.clean.inside[rows][..., None]
+            colour = passed_through(colour, self.prepared.plate.encoded[rows], inside)
         if "core_matte" in self.prepared.mattes:
             core = self.prepared.mattes["core_matte"][rows][..., None]
             whole = self.prepared.plate.encoded[rows]
@@ -195,15 +239,33 @@ class _Finish:
         excess = encoded(light).sub_(1).clamp_(min=0)
         return colour + excess * bright
 
+    def _with_wide_gamut(self, colour: Tensor, rows: slice, alpha: Tensor) -> Tensor:
+        """Add back what a wider gamut has below 0 in Rec. 709, where the clean plate explains none.
+
+        As `_with_highlights` at the other end of what a model sees. In `linear` and `srgb` what is
+        below 0 is noise, not a colour, and no model returns it.
+        """
+        plate, clean_plate = self.prepared.plate, self.prepared.clean_plate
+        if plate.space.is_built_in or not plate.has_negatives:
+            return colour
+        light = plate.linear[rows]
+        outside = light < 0
+        if clean_plate is not None:
+            own = light - (1 - alpha) * clean_plate.linear[rows]
+            own /= alpha.clamp(min=_HIGHLIGHT_MIN_ALPHA)
+            light = torch.maximum(own, light * (1 + _HIGHLIGHT_SLOPE * alpha))
+        return colour + encoded(light).clamp_(max=0) * outside
+
     def _product(self, colour: Tensor, alpha: Tensor) -> Tensor:
         """Foreground x alpha in linear light, then encoded where the output is.
 
         With `premultiply` display, colours are multiplied as they are encoded.
         """
-        if self._space == "linear" or self.prepared.request.params.premultiply == "display":
+        space, display = self._space, self.prepared.request.params.premultiply == "display"
+        if space.curve is Curve.NONE or display:
             return colour * alpha
         # Finite, so that it is 0 and not NaN where alpha is 0.
-        return encoded(decoded(colour).clamp_(max=FLOAT_MAX).mul_(alpha))
+        return code_of(light_of(colour, space).clamp_(max=FLOAT_MAX).mul_(alpha), space)
 
     # --- types ------------------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ from mattebridge.engine.samples import (
     straight,
 )
 from mattebridge.errors import NonFiniteError
-from mattebridge.wire.params import MATTE_ROLES, RenderParams
+from mattebridge.wire.params import MATTE_ROLES
 
 # Rows (or columns) at which two pictures are compared before they are compared whole.
 LOOKED_AT = 32
@@ -120,7 +120,7 @@ def _read(
     if "clean_plate" in planes:
         size = planes["plate"].shape[:2]
         kept = clean_plates.find_or_read(
-            planes["clean_plate"], params, request.clean_plate_key, size, device
+            planes["clean_plate"], params, request.clean_plate_key, size, device, request.space
         )
     raw = raw_of(planes["plate"], device)
     images = {"plate": picture_of(raw)}
@@ -143,7 +143,7 @@ def _prepared(read: _Read, request: FrameRequest) -> PreparedFrame:
         counts["clean_plate"] = kept.nonfinite_values
     counts.update((role, _made_finite(read, role)) for role in roles)
     _check_finite(counts, params.nonfinite)
-    plate = _plate(read, params)
+    plate = _plate(read, request)
     mattes = {role: read.images[role].clamp_(0, 1) for role in roles}
     below = {"plate": negatives(plate.pixels, plate.lowest)}
     if kept is not None:
@@ -176,20 +176,21 @@ def _check_finite(counts: Mapping[str, int], policy: str) -> None:
         )
 
 
-def _plate(read: _Read, params: RenderParams) -> Picture:
+def _plate(read: _Read, request: FrameRequest) -> Picture:
     """The plate, straight; its range is looked for again where it may have changed."""
     plate, alpha = read.images["plate"], read.images.get("plate_alpha")
-    straight(plate, alpha, params.plate_alpha, params.colorspace)
-    if is_finite(read.ranges["plate"]) and params.plate_alpha != "premultiplied":
-        return Picture(plate, params.colorspace, *read.ranges["plate"])
-    return Picture.of(plate, params.colorspace)
+    plate_alpha = request.params.plate_alpha
+    straight(plate, alpha, plate_alpha, request.space)
+    if is_finite(read.ranges["plate"]) and plate_alpha != "premultiplied":
+        return Picture(plate, request.space, *read.ranges["plate"])
+    return Picture.of(plate, request.space)
 
 
 def _are_equal(plate: Picture, clean_plate: Picture) -> bool:
     """Whether both are the same picture; their ranges and a few pixels nearly always show that
     they are not."""
-    if (plate.colorspace, plate.lowest, plate.highest) != (
-        clean_plate.colorspace,
+    if (plate.space, plate.lowest, plate.highest) != (
+        clean_plate.space,
         clean_plate.lowest,
         clean_plate.highest,
     ):

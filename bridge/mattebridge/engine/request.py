@@ -8,13 +8,14 @@ their input.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from mattebridge.color import Pixels
 from mattebridge.engine.render_scale import scale_between
 from mattebridge.errors import DtypeError, GeometryError, InputsError, ModelError, TooLargeError
 from mattebridge.models.base import ModelCard
+from mattebridge.ocio.space import ColorSpace, Spaces
 from mattebridge.wire.params import (
     EXTRA_OUTPUTS,
     INPUT_CHANNELS,
@@ -33,7 +34,8 @@ ENGINE_BYTES_PER_PIXEL = 144
 class FrameRequest:
     """What is wanted of a frame, and of whom.
 
-    settings: all of the card's schema. clean_plate_key: see `CleanPlates.find_or_read`.
+    settings: all of the card's schema. clean_plate_key: see `CleanPlates.find_or_read`. spaces:
+    where the colour spaces of the params are found.
     """
 
     card: ModelCard
@@ -41,10 +43,17 @@ class FrameRequest:
     settings: Mapping[str, Any]
     frame: Optional[int] = None
     clean_plate_key: Optional[str] = None
+    spaces: Spaces = field(default_factory=Spaces, repr=False)
 
     @property
-    def output_colorspace(self) -> str:
-        return self.params.output_colorspace or self.params.colorspace
+    def space(self) -> ColorSpace:
+        """That of plate and clean plate; raises `ColorError` for an unknown name."""
+        return self.spaces.of(self.params.colorspace)
+
+    @property
+    def output_space(self) -> ColorSpace:
+        """That of the colour results; raises `ColorError` for an unknown name."""
+        return self.spaces.of(self.params.output_colorspace or self.params.colorspace)
 
 
 @dataclass(frozen=True)
@@ -184,6 +193,11 @@ def _check_needs(planes: Mapping[str, Pixels], card: ModelCard, params: RenderPa
                 f"model '{card.name}' needs {_one(role)} of {size}; got none - connect one",
                 field=role,
             )
+    if params.hint_sharpen and "alpha_hint" not in planes:
+        raise InputsError(
+            f"hint_sharpen needs an alpha hint of {size}; got none - connect one, or turn it off",
+            field="alpha_hint",
+        )
     if params.foreground == "unmix" and "clean_plate" not in planes:
         raise InputsError(
             f"foreground 'unmix' needs a clean plate of {size}; got none - connect one,"

@@ -5,6 +5,7 @@ Everything here is pointwise: see `blocks`.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Optional
 
@@ -12,7 +13,9 @@ import torch
 from torch import Tensor
 
 from mattebridge.engine.blocks import pointwise
-from mattebridge.engine.light import FLOAT_MAX, decoded, divisor, encoded, is_partial
+from mattebridge.engine.light import FLOAT_MAX, divisor, is_partial
+from mattebridge.engine.space import code_of, light_of
+from mattebridge.ocio.space import ColorSpace, Curve
 
 # What the samples of whole numbers are fractions of.
 _MAXIMUM = {torch.uint8: 255.0, torch.uint16: 65535.0}
@@ -56,14 +59,20 @@ def negatives(values: Tensor, lowest: float) -> int:
     return int(torch.count_nonzero(values < 0)) if lowest < 0 else 0
 
 
-def straight(rgb: Tensor, alpha: Optional[Tensor], plate_alpha: str, colorspace: str) -> Tensor:
+def straight(rgb: Tensor, alpha: Optional[Tensor], plate_alpha: str, space: ColorSpace) -> Tensor:
     """Colour divided by its alpha in linear light, in place, where there is an edge.
 
     rgb: (H, W, 3), alpha: (H, W), or None where it does not count; both finite.
     """
     if alpha is not None and plate_alpha == "premultiplied":
-        step = _straighten_light if colorspace == "linear" else _straighten_encoded
-        pointwise(step, rgb, alpha[..., None])
+        if space.curve is Curve.NONE:
+            pointwise(_straighten_light, rgb, alpha[..., None])
+        else:
+            step = functools.partial(_straighten_encoded, space=space)
+            if space.curve is Curve.WHOLE:
+                step(rgb, alpha[..., None])
+            else:
+                pointwise(step, rgb, alpha[..., None])
     return rgb
 
 
@@ -71,8 +80,8 @@ def _straighten_light(rgb: Tensor, alpha: Tensor) -> None:
     rgb.div_(divisor(alpha)).clamp_(-FLOAT_MAX, FLOAT_MAX)
 
 
-def _straighten_encoded(rgb: Tensor, alpha: Tensor) -> None:
-    light = decoded(rgb)
+def _straighten_encoded(rgb: Tensor, alpha: Tensor, *, space: ColorSpace) -> None:
+    light = light_of(rgb, space)
     _straighten_light(light, alpha)
     # Elsewhere the colours keep their bits.
-    rgb.copy_(torch.where(is_partial(alpha), encoded(light), rgb))
+    rgb.copy_(torch.where(is_partial(alpha), code_of(light, space), rgb))

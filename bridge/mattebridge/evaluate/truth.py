@@ -33,6 +33,7 @@ from mattebridge.color import FloatImage
 from mattebridge.errors import InputsError, UsageError
 from mattebridge.evaluate.metrics import Box
 from mattebridge.image_io import EXTENSIONS, read_frame, read_matte
+from mattebridge.ocio.space import Spaces
 
 # The names of a role in files and folders; the first is the one in messages.
 ROLES: Mapping[str, tuple[str, ...]] = {
@@ -47,6 +48,9 @@ SHOT = "shot"
 BOXES = "boxes.json"
 
 Files = dict[str, dict[str, Path]]
+
+
+_SPACES = Spaces()
 
 
 @dataclass(frozen=True)
@@ -225,10 +229,15 @@ def _check_boxes(frame: TrueFrame, shape: tuple[int, ...]) -> None:
 
 
 def _colours(path: Path) -> tuple[FloatImage, str]:
-    """RGB, and its colour space; a file that names none is display-encoded."""
+    """RGB, and whether it is `linear` or `srgb`; a file that names no space is display-encoded.
+
+    Those of another space are converted to linear light.
+    """
     frame = read_frame(path)
-    space = "linear" if frame.colorspace == "linear" else "srgb"
-    return color.to_float(frame.rgb), space
+    if frame.colorspace in ("linear", "srgb", "unknown"):
+        space = "linear" if frame.colorspace == "linear" else "srgb"
+        return color.to_float(frame.rgb), space
+    return color.to_float(_SPACES.converted(frame.rgb, frame.colorspace, "linear")), "linear"
 
 
 def _matte(path: Path) -> FloatImage:

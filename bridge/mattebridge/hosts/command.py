@@ -113,6 +113,12 @@ def status_by_command(instance: Optional[str] = None) -> str:
     return lines[0] if lines else "`mattebridge status` printed nothing"
 
 
+def color_names_by_command(instance: Optional[str] = None) -> list[str]:
+    """The names of `mattebridge colors`."""
+    found = json.loads(_output_of(["colors", "--json"], instance))
+    return [str(space["name"]) for space in found["spaces"]]
+
+
 def _refuse_unsupported(settings: ShotSettings) -> None:
     if settings.overscan:
         raise UsageError("Overscan needs numpy, pyzmq and msgpack in the host: run the installer")
@@ -243,7 +249,7 @@ def _option(param: Param, value: Any) -> list[str]:
     """A render parameter as arguments of the command."""
     if value is None:
         return []
-    if param.kind == "choice":
+    if param.kind in ("choice", "space", "whole", "number"):
         return [param.option, str(value)]
     if param.kind == "map":
         return [f"{param.option}={name}={_as_text(each)}" for name, each in value.items()]

@@ -12,7 +12,7 @@ from typing import Any, Callable, Optional
 
 from mattebridge.errors import InputsError, ModelError
 from mattebridge.wire.labels import sentences
-from mattebridge.wire.params import DEFAULTS, INPUT_ROLES, NAMES
+from mattebridge.wire.params import DEFAULTS, INPUT_ROLES, NAMES, without_defaults
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,21 @@ class ShotSettings:
     plate_alpha: str = DEFAULTS["plate_alpha"]
     nonfinite: str = DEFAULTS["nonfinite"]
     exact: bool = DEFAULTS["exact"]
+    hint_sharpen: bool = DEFAULTS["hint_sharpen"]
+    hint_sharpen_dilation: int = DEFAULTS["hint_sharpen_dilation"]
+    hint_blur_px: int = DEFAULTS["hint_blur_px"]
+    source_passthrough: bool = DEFAULTS["source_passthrough"]
+    edge_erode_px: int = DEFAULTS["edge_erode_px"]
+    edge_blur_px: int = DEFAULTS["edge_blur_px"]
+    auto_despeckle: bool = DEFAULTS["auto_despeckle"]
+    despeckle_size: int = DEFAULTS["despeckle_size"]
+    despeckle_dilation: int = DEFAULTS["despeckle_dilation"]
+    despeckle_blur: int = DEFAULTS["despeckle_blur"]
+    despeckle_threshold: float = DEFAULTS["despeckle_threshold"]
+    despeckle_hysteresis: bool = DEFAULTS["despeckle_hysteresis"]
+    despill_strength: float = DEFAULTS["despill_strength"]
+    spill_method: str = DEFAULTS["spill_method"]
+    screen: Optional[str] = DEFAULTS["screen"]
     settings: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "float16"
     overscan: bool = False
@@ -43,7 +58,7 @@ class ShotSettings:
         """The keywords of `MatteClient.submit`: the model and the render parameters."""
         wanted = ("model", *NAMES)
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name in wanted}
-        return {**values, "settings": dict(self.settings)}
+        return without_defaults({**values, "settings": dict(self.settings)})
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,16 @@ def open_route(instance: Optional[str], *, host: str, folder: Path) -> Iterator[
         yield Route(folder, instance, client)
 
 
+def color_names(instance: Optional[str]) -> list[str]:
+    """The colour spaces of the daemon's config by name; a daemon is started where none runs."""
+    if why_no_client():
+        return command.color_names_by_command(instance)
+    from mattebridge.client import MatteClient
+
+    with MatteClient.connect(instance, start=True, name="colors") as client:
+        return [str(space["name"]) for space in client.colors()["spaces"]]
+
+
 def status_line(instance: Optional[str]) -> str:
     """The state of the daemon, in one line."""
     if why_no_client():

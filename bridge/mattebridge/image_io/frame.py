@@ -44,8 +44,9 @@ class FrameHeader:
     """What is known of a frame from its header, without its pixels.
 
     width and height are those of the display window. channels: those that `read_frame` would give.
-    dtype: "uint8", "uint16", "float16" or "float32". colorspace: "linear", "srgb", or "unknown"
-    where neither the file type nor a tag tells it (DPX, log footage). alpha: "opaque" (there is
+    dtype: "uint8", "uint16", "float16" or "float32". colorspace: "linear", "srgb",
+    a name that OpenColorIO configs have (see `colour_tags`), or "unknown" where neither the file
+    type nor a tag tells it (DPX, log footage). alpha: "opaque" (there is
     none), "straight" or "premultiplied". layers: the names of all layers of the file.
     lost_metadata: the names of attributes that no output can get, such as text that is not UTF-8.
     unknown_because: what follows the file's name in a message, where `colorspace` is "unknown" for

@@ -22,7 +22,7 @@ import numpy as np
 import OpenImageIO as oiio  # noqa: N813 - the name its own documentation uses
 
 from mattebridge.color import Pixels, luma, matte_is_in_colours, to_float
-from mattebridge.image_io import jpeg, tails
+from mattebridge.image_io import colour_tags, jpeg, tails
 from mattebridge.image_io.frame import (
     DTYPES,
     MAX_CHANNELS,
@@ -350,13 +350,15 @@ def _header(path: Path, source: Any, chosen: _Chosen) -> FrameHeader:
         data, display = (_swapped(window) for window in (data, display))
     aspect = float(spec.get_float_attribute("PixelAspectRatio", 1.0)) or 1.0
     dtype = DTYPES[str(spec.format)]
+    colorspace, unknown_because = colour_tags.space_of(spec, kind, dtype)
     return FrameHeader(
         path=path,
         width=display[2],
         height=display[3],
         channels=tuple("RRRA" if chosen.roles == "YA" else chosen.roles),
         dtype=dtype,
-        colorspace=_colorspace(spec, kind, dtype),
+        colorspace=colorspace,
+        unknown_because=unknown_because,
         alpha=_association(spec, kind, chosen.roles),
         data_window=data,
         display_window=display,
@@ -379,20 +381,6 @@ def _is_photo(spec: Any) -> bool:
 def _swapped(window: Window) -> Window:
     x, y, width, height = window
     return y, x, height, width
-
-
-def _colorspace(spec: Any, kind: str, dtype: str) -> str:
-    """By the tag where there is one, else by the convention of the file type."""
-    tag = spec.get_string_attribute("oiio:ColorSpace").lower()
-    if kind == "dpx":
-        return "unknown"  # log or display: the fields of DPX headers are seldom right
-    if tag.startswith(("lin", "acescg", "scene_linear")):
-        return "linear"
-    if tag.startswith(("srgb", "g22_rec709")):
-        return "srgb"
-    if tag:
-        return "unknown"
-    return "linear" if dtype.startswith("float") else "srgb"
 
 
 def _association(spec: Any, kind: str, roles: str) -> str:

@@ -56,6 +56,16 @@ _WITH_ALPHA = (
     *("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16", "pal8"),
     *("vuya", "ayuv", "uyva"),
 )
+_SRGB_TRANSFER, _PQ, _HLG = 13, 16, 18
+# Pairs of primaries and transfer that OpenColorIO's built-in configs have a space for.
+_NAMED = {
+    (_BT2020, _PQ): "pq_rec2020_display",
+    (_BT2020, _HLG): "hlg_rec2020_display",
+    (12, _PQ): "pq_p3d65_display",
+    (12, _SRGB_TRANSFER): "srgb_p3d65_display",
+    (12, _TRANSFER_LINEAR): "lin_p3d65_scene",
+    (_BT2020, _TRANSFER_LINEAR): "lin_rec2020_scene",
+}
 # Wider samples than this are floats.
 _MOST_BITS = 16
 
@@ -116,11 +126,13 @@ def _nearly_square(a: int, b: int, c: int, d: int) -> Optional[Orientation]:
 
 
 def colorspace_of(first: Any) -> tuple[str, str]:
-    """`linear`, `srgb` or `unknown`, and why it is unknown (else ""), for the messages.
+    """`linear`, `srgb`, a name of OpenColorIO configs or `unknown`, and why it is that (else "").
 
-    Both names mean the primaries of Rec.709; those of standard definition are taken for them.
+    The first two mean the primaries of Rec.709; those of standard definition are taken for them.
     """
     transfer, primaries = int(first.color_trc), primaries_of(first)
+    if (primaries, transfer) in _NAMED:
+        return _NAMED[primaries, transfer], ""
     if transfer in _HDR_TRANSFERS:
         return "unknown", f"is HDR video ({_HDR_TRANSFERS[transfer]})"
     if primaries not in _NEAR_709:

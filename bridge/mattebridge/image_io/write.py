@@ -21,6 +21,7 @@ import OpenImageIO as oiio  # noqa: N813 - the name its own documentation uses
 
 from mattebridge.color import Pixels, premultiply, srgb_decode, srgb_encode, to_float, unpremultiply
 from mattebridge.errors import FrameWriteError
+from mattebridge.image_io.colour_tags import OWN_TAG
 from mattebridge.image_io.frame import DTYPES, OIIO_TYPES, PathLike, Window, overlap, shortened
 from mattebridge.image_io.memory_file import memory_file
 from mattebridge.image_io.metadata import as_description, our_texts, set_metadata
@@ -39,7 +40,8 @@ _HARMLESS = ("failed TIFFWriteCustomDirectory() of the Exif data",)
 class Encoding:
     """What the pixels of a frame are, and how a file is to hold them.
 
-    colorspace ("linear", "srgb") and alpha ("opaque", "straight", "premultiplied"): of float
+    colorspace ("linear", "srgb", in an EXR also another, which is noted with its `interop_id` and
+    not converted) and alpha ("opaque", "straight", "premultiplied"): of float
     pixels, which are converted to what the file type holds (see the package). Integer pixels for an
     integer file are code values and stay as they are.
     dtype: the sample type of the file; by default half for EXR, else that of the pixels where the
@@ -64,6 +66,7 @@ class Encoding:
     display_window: Optional[Window] = None
     layers: Mapping[str, Pixels] = field(default_factory=dict)
     truncate: bool = False
+    interop_id: str = ""
 
 
 _PREMULTIPLIED_LIGHT = Encoding()
@@ -185,13 +188,16 @@ def _sample_type(path: Path, kind: _FileType, wanted: Optional[str], pixels: Pix
 def _as_stored(pixels: Pixels, target: _Target) -> Pixels:
     """Pixels in the colour space, alpha state and sample type of the file."""
     kind, dtype, encoding = target.kind, target.dtype, target.encoding
-    if encoding.colorspace not in ("linear", "srgb"):
+    is_named = encoding.colorspace not in ("linear", "srgb")
+    if is_named and (kind is not _EXR or encoding.alpha == "straight"):
         raise _unwritable(
-            target.path, f"unknown colour space '{encoding.colorspace}'; use linear or srgb"
+            target.path,
+            f"only an EXR, and not straight colours, can be in '{encoding.colorspace}'; use linear"
+            " or srgb",
         )
     if pixels.dtype.kind == "u" and dtype in CODE_MAX:
         return rescaled(pixels, dtype)
-    if pixels.shape[2] > 1:
+    if pixels.shape[2] > 1 and not is_named:
         convention = "srgb" if dtype in CODE_MAX else "linear"
         space = encoding.colorspace if kind.is_tagged else convention
         state = "premultiplied" if kind.premultiplies(dtype) else "straight"
@@ -291,8 +297,12 @@ def _spec_of(
 
 def _describe_exr(spec: Any, target: _Target) -> None:
     spec.attribute("compression", target.encoding.compression or "zip")
-    if target.encoding.colorspace == "srgb":
+    space = target.encoding.colorspace
+    if space == "srgb":
         spec.attribute("oiio:ColorSpace", "srgb_rec709_scene")
+    elif space != "linear":
+        spec.attribute("oiio:ColorSpace", target.encoding.interop_id or space)
+        spec.attribute(OWN_TAG, space)
 
 
 def _describe_tiff(spec: Any, target: _Target) -> None:

@@ -14,8 +14,8 @@ from mattebridge.image_io.sources import Pictures
 from mattebridge.report.page import page
 from mattebridge.report.pictures import FramePictures, draw, fitting, picture_frame
 from mattebridge.report.records import Finding, Shot, findings, spread
+from mattebridge.shot.job import OF_THE_FILE
 from mattebridge.version import __version__
-from mattebridge.wire.params import COLORSPACES
 
 # Frames with large pictures for the wipe; each costs a few hundred KB.
 LARGE_FRAMES = 12
@@ -56,7 +56,7 @@ def _most_wanted(shot: Shot, found: Sequence[Finding], frames: int) -> list[int]
 
 def _drawn(shot: Shot, wanted: Sequence[int]) -> dict[int, FramePictures]:
     given = str(shot.settings.get("colorspace", ""))
-    space = given if given in COLORSPACES else ""
+    space = "" if given == OF_THE_FILE else given
     entries = {entry.frame: entry for entry in shot.entries}
     reader = Pictures(deinterlace=bool(shot.settings.get("deinterlace")))
     try:

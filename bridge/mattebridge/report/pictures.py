@@ -23,6 +23,7 @@ from mattebridge.errors import MattebridgeError
 from mattebridge.image_io import Encoding, Frame, encode_frame
 from mattebridge.image_io.sequences import Source
 from mattebridge.image_io.sources import Pictures
+from mattebridge.ocio.space import Spaces
 from mattebridge.report.drawing import as_bytes, checker, display
 from mattebridge.report.records import Entry
 
@@ -36,6 +37,7 @@ READERS = 3
 LARGE_SHARE = 0.5
 # The errors of a good matte are a few hundredths: they are shown brighter by this factor.
 ERROR_GAIN = 4.0
+_SPACES = Spaces()
 
 
 @dataclass
@@ -203,8 +205,11 @@ def _light(frame: Frame, space: str, width: int, opaque: bool) -> _Light:
     if _multiplied_in_display(frame):
         colours = color.unpremultiply(colours, pixels[..., 3:])
         frame = replace(frame, alpha="straight")
-    if (space or frame.colorspace) != "linear":
-        colours = color.srgb_decode(colours)
+    named = space or frame.colorspace
+    # What does not say what it is, is shown as if it were for a display.
+    colours = color.to_float(
+        _SPACES.converted(colours, "srgb" if named == "unknown" else named, "linear")
+    )
     if pixels.shape[2] == 3 or opaque:
         return _Light(_fitted(colours, shape, width), None)
     alpha = np.ascontiguousarray(pixels[..., 3:])

@@ -91,8 +91,8 @@ class ShotInputs:
             known, _ = self._backdrop
             if known != source:
                 pixels = self._pictures.frame(source).rgb
-                encoded = task.colorspaces["background"] == "srgb"
-                light = color.srgb_decode(pixels) if encoded else color.to_float(pixels)
+                space = task.colorspaces["background"]
+                light = color.to_float(self._plan.spaces.converted(pixels, space, "linear"))
                 self._backdrop = (source, light)
             return self._backdrop[1]
 
@@ -119,7 +119,7 @@ class ShotInputs:
         """In the colour space of the plate: a request has one for both."""
         pixels = self._frame(task, "clean_plate").rgb
         spaces = task.colorspaces
-        return color.converted(pixels, spaces["clean_plate"], spaces["plate"])
+        return self._plan.spaces.converted(pixels, spaces["clean_plate"], spaces["plate"])
 
     def _hold(self, pixels: Pixels) -> Any:
         """A name under which the daemon holds the pixels, or the pixels where it cannot."""

@@ -203,7 +203,7 @@ class FrameWalk:
         """Write the files of a frame and note it in the ledger; sizes in bytes by output."""
         assert task.header is not None
         plan, sizes = self._plan, {}
-        header = replace(task.header, metadata=_carried(task))
+        header = task.header_of_outputs
         for output, path in task.outputs.items():
             self._gates.leave_if_stopped()
             try:
@@ -283,12 +283,3 @@ def _measures(matte: Matte) -> dict[str, float]:
         for name, plane in {"area": alpha, "error": matte.error}.items()
         if plane is not None
     }
-
-
-def _carried(task: FrameTask) -> dict[str, Any]:
-    """The metadata of the plate that are true of its results too."""
-    assert task.header is not None
-    carried = dict(task.header.metadata)
-    if task.colorspaces["plate"] != "linear":
-        carried.pop("oiio:ColorSpace", None)
-    return carried

@@ -22,8 +22,10 @@ import numpy as np
 from mattebridge import color
 from mattebridge.color import FloatImage, Pixels
 from mattebridge.image_io import Encoding, FrameHeader, check_frame, display_codes, write_frame
+from mattebridge.ocio.space import Curve, Spaces
 from mattebridge.shot.background import Background, fitted
 from mattebridge.shot.outputs import LAYERS, OutputFormat, is_straight
+from mattebridge.wire.params import COLORSPACES
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class PictureStyle:
 
     space: of the colours in a matte. mixed_in: the space that premultiplied was multiplied in, and
     comps are mixed in. keep_data_window: pictures get the plate's data window.
-    truncate: code values are truncated instead of rounded. metadata: how they were made.
+    truncate: code values are truncated instead of rounded. spaces: where colour spaces are found by
+    name. metadata: how they were made.
     """
 
     space: str
@@ -40,7 +43,24 @@ class PictureStyle:
     mixed_in: str = "linear"
     keep_data_window: bool = False
     truncate: bool = False
+    spaces: Spaces = field(default_factory=Spaces, repr=False)
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the colours are in a space of the config."""
+        return self.space not in COLORSPACES
+
+    def space_in(self, form: OutputFormat) -> str:
+        """The space of the floats that a format is made from: a named one only for EXR."""
+        return "linear" if self.is_named and form.suffix != ".exr" else self.space
+
+    def described(self) -> dict[str, Any]:
+        """What the header of an EXR in a named space says of it."""
+        config = self.spaces.config
+        places = config.chromaticities(config.find(self.space))
+        light = self.spaces.of(self.space).curve is Curve.NONE
+        return {"chromaticities": places} if light and places is not None else {}
 
 
 def write_output(
@@ -61,20 +81,26 @@ def write_output(
     is on disk is not what was written.
     """
     layers = {"matte": matte.alpha, "foreground": matte.foreground} if output == LAYERS else {}
+    space = style.space_in(form)
+    named, interop_id = {}, ""
+    if space not in COLORSPACES:
+        named, config = style.described(), style.spaces.config
+        interop_id = config.interop_id(config.find(space))
     size = write_frame(
         path,
         picture_of(output, matte, form, style, backdrop),
         Encoding(
-            colorspace=style.space,
+            colorspace=space,
             alpha="premultiplied",
             dtype=form.dtype,
             compression=form.compression,
-            metadata={**header.metadata, **style.metadata},
+            metadata={**header.metadata, **named, **style.metadata},
             pixel_aspect=header.pixel_aspect,
             display_window=header.display_window,
             data_window=header.data_window if style.keep_data_window else None,
             layers=layers,
             truncate=style.truncate,
+            interop_id=interop_id,
         ),
     )
     check_frame(path, size_bytes=size, size_px=(header.width, header.height))
@@ -93,7 +119,8 @@ def video_codes(
     picture = picture_of(output, matte, form, style, backdrop)
     if picture.dtype.kind == "u":
         return picture
-    return display_codes(picture, dtype=form.dtype, colorspace=style.space, truncate=style.truncate)
+    space = style.space_in(form)
+    return display_codes(picture, dtype=form.dtype, colorspace=space, truncate=style.truncate)
 
 
 def picture_of(
@@ -103,41 +130,53 @@ def picture_of(
     style: PictureStyle,
     backdrop: Optional[FloatImage] = None,
 ) -> Pixels:
-    """The pixels of one output: floats in `style.space`, or code values where alpha is straight."""
+    """The pixels of one output: floats in `style.space_in(form)`, or codes with straight alpha."""
     if output == LAYERS:
         return np.asarray(matte.premultiplied)
     if is_straight(output, form):
         return _straight_codes(matte, form.dtype, style)
     if output != "comp":
-        return np.asarray(getattr(matte, output))
+        return _in_space_of(form, np.asarray(getattr(matte, output)), style)
     if style.background.encoded:
-        return _comp_in_codes(matte, style)
+        return _comp_in_codes(matte, style, style.space_in(form))
     premultiplied = np.asarray(matte.premultiplied, np.float32)
     colours = np.ascontiguousarray(premultiplied[..., :3])
-    subject = color.converted(colours, style.space, style.mixed_in)
+    subject = style.spaces.converted(colours, style.space, style.mixed_in)
     behind = style.background.render(*subject.shape[:2]) if backdrop is None else backdrop
     behind = color.converted(fitted(behind, *subject.shape[:2]), "linear", style.mixed_in)
     comp = color.over(subject, premultiplied[..., 3:], behind)
-    return color.converted(comp, style.mixed_in, style.space)
+    return style.spaces.converted(comp, style.mixed_in, style.space_in(form))
+
+
+def _in_space_of(form: OutputFormat, picture: Pixels, style: PictureStyle) -> Pixels:
+    """A picture of a matte in the space of its file; mattes and maps have none."""
+    space = style.space_in(form)
+    if space == style.space or picture.shape[2] == 1:
+        return picture
+    colours = np.ascontiguousarray(picture[..., :3])
+    converted = style.spaces.converted(colours, style.space, space)
+    return np.concatenate([converted, picture[..., 3:].astype(np.float32)], axis=2)
 
 
 def _straight_codes(matte: Any, dtype: str, style: PictureStyle) -> Pixels:
     """Foreground and alpha as (H, W, 4) code values; black where alpha is 0."""
     alpha = np.asarray(matte.alpha)
     codes = np.empty((*alpha.shape[:2], 4), dtype)
-    for part, plane in ((slice(0, 3), np.asarray(matte.foreground)), (slice(3, 4), alpha)):
+    space = "linear" if style.is_named else style.space
+    colours = style.spaces.converted(np.asarray(matte.foreground), style.space, space)
+    for part, plane in ((slice(0, 3), colours), (slice(3, 4), alpha)):
         codes[..., part] = display_codes(
-            plane, dtype=dtype, colorspace=style.space, truncate=style.truncate
+            plane, dtype=dtype, colorspace=space, truncate=style.truncate
         )
     codes[..., :3][alpha[..., 0] <= 0] = 0
     return codes
 
 
-def _comp_in_codes(matte: Any, style: PictureStyle) -> Pixels:
-    """foreground * alpha + background * (1 - alpha) in encoded values, in the space of the job."""
+def _comp_in_codes(matte: Any, style: PictureStyle, space: str) -> Pixels:
+    """foreground * alpha + background * (1 - alpha) in encoded values, in a space."""
     foreground = np.asarray(matte.foreground, np.float32)
-    foreground = color.converted(foreground, style.space, "srgb")
+    foreground = style.spaces.converted(foreground, style.space, "srgb")
     behind = color.srgb_encode(np.asarray(style.background.colours[:1], np.float32))
     alpha = np.asarray(matte.alpha, np.float32)
     comp = foreground * alpha + behind * (np.float32(1.0) - alpha)
-    return color.converted(comp, "srgb", style.space)
+    return style.spaces.converted(comp, "srgb", space)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
@@ -39,6 +40,7 @@ from mattebridge.image_io.sequences import (
     refuse_collisions,
 )
 from mattebridge.image_io.sources import path_of, read_header
+from mattebridge.ocio.space import Curve, Spaces
 from mattebridge.shot.background import Background, parse_background
 from mattebridge.shot.job import (
     MAY_BE_BLACK,
@@ -59,7 +61,7 @@ from mattebridge.shot.outputs import (
 )
 from mattebridge.shot.videos import VideoPlan, plan_videos, refuse_without_video, video_notes
 from mattebridge.whole_files import can_write
-from mattebridge.wire.params import INPUT_ROLES, MATTE_ROLES, OUTPUT_CHANNELS
+from mattebridge.wire.params import COLORSPACES, INPUT_ROLES, MATTE_ROLES, OUTPUT_CHANNELS
 
 # Readers of headers: on a network file system each costs a round trip, not work.
 HEADER_THREADS = 8
@@ -88,6 +90,20 @@ class FrameTask:
     def frame(self) -> int:
         return self.inputs.frame
 
+    @property
+    def header_of_outputs(self) -> FrameHeader:
+        """The plate's header with the metadata that are true of its results, too.
+
+        The primaries of a plate are not those of the results where it is converted by its space.
+        """
+        assert self.header is not None
+        carried, space = dict(self.header.metadata), self.colorspaces.get("plate", "linear")
+        if space != "linear":
+            carried.pop("oiio:ColorSpace", None)
+        if space not in COLORSPACES:
+            carried.pop("chromaticities", None)
+        return replace(self.header, metadata=carried)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -105,6 +121,7 @@ class Plan:
     stills: frozenset[str]
     sources: Mapping[str, str]
     ledger: Ledger
+    spaces: Spaces = field(default_factory=Spaces, repr=False)
     videos: Sequence[VideoPlan] = ()
     notes: Sequence[str] = ()
 
@@ -118,10 +135,28 @@ class Plan:
         """The sample type to ask for."""
         return _output_dtype(self.formats)
 
-    @property
+    @cached_property
     def space(self) -> str:
-        """The colour space to ask for: that of the files, or linear where they differ."""
-        return _space(self.job, self.formats)
+        """The colour space to ask for: that of the files, or linear where they differ.
+
+        Light of a named space, such as ACEScg, stays in it where nothing else is asked for.
+        """
+        space, plates = _space(self.job, self.formats), self.plate_spaces
+        if space != "linear" or self.job.params.output_colorspace or len(plates) != 1:
+            return space
+        (own,) = plates
+        return own if self.spaces.of(own).curve is Curve.NONE else space
+
+    @property
+    def plate_spaces(self) -> set[str]:
+        """The colour spaces of the plates."""
+        return {task.colorspaces["plate"] for task in self.tasks if task.colorspaces}
+
+    @cached_property
+    def color_config(self) -> dict[str, str]:
+        """Config and digest, where a colour space of the config is used; else empty."""
+        used = {self.space, *(s for task in self.tasks for s in task.colorspaces.values())}
+        return self.spaces.config.described() if used - {*COLORSPACES} else {}
 
     @property
     def render_params(self) -> dict[str, Any]:
@@ -138,12 +173,14 @@ class Plan:
         """Everything that decides the pixels, by name, for the ledger and the metadata."""
         job = self.job
         params = {
-            "output_colorspace": job.params.output_colorspace or "linear",
+            "output_colorspace": job.params.output_colorspace or self._noted_space,
             **job.render_params,
             "colorspace": job.params.colorspace,
         }
         shared = {"model": model, "hint_channel": job.hint_channel, "missing": job.missing}
         given = {**params, **shared, **self.sources, "keep_data_window": job.keep_data_window}
+        if self.color_config:
+            given["color_config"] = self.color_config
         if job.deinterlace:
             given["deinterlace"] = True
         if job.truncate:
@@ -154,6 +191,11 @@ class Plan:
         if job.offsets:
             given["offsets"] = dict(job.offsets)
         return given
+
+    @property
+    def _noted_space(self) -> str:
+        """Where none was asked for: `linear` also stands for the files' own, as it always did."""
+        return "linear" if self.space in COLORSPACES else self.space
 
     def form_of(self, output: str) -> str:
         """The format of an output as the ledger has it."""
@@ -235,7 +277,8 @@ def preflight(job: MatteJob) -> Plan:
     _check_report(job, read_paths, [*written, ledger.path])
     _check_folder(job, written)
     results_bytes = _bytes_per_pixel(needed_from_daemon(formats, background), formats)
-    tasks = _tasks(job, matched, outputs, results_bytes, backdrops)
+    spaces = Spaces()
+    tasks = _tasks(job, matched, outputs, results_bytes, backdrops, spaces)
     return Plan(
         job=job,
         tasks=tasks,
@@ -244,16 +287,31 @@ def preflight(job: MatteJob) -> Plan:
         stills=frozenset(role for role, files in inputs.items() if files.still and role != "plate"),
         sources={role: _name_of(files) for role, files in inputs.items()},
         ledger=ledger,
+        spaces=spaces,
         videos=plan_videos(
             videos,
             formats,
             plate,
-            {task.frame: task.header for task in tasks if task.header is not None},
+            {task.frame: task.header_of_outputs for task in tasks if task.header is not None},
             rate=job.frame_rate,
             audio=job.audio,
         ),
-        notes=[note for files in inputs.values() for note in _notes(job, files)],
+        notes=[
+            *(note for files in inputs.values() for note in _notes(job, files)),
+            *_notes_on_colour(job, tasks),
+        ],
     )
+
+
+def _notes_on_colour(job: MatteJob, tasks: Sequence[FrameTask]) -> list[str]:
+    """Once for each input: the space that its files name, where it is not an everyday one."""
+    found = {
+        (role, space)
+        for task in tasks
+        for role, space in task.colorspaces.items()
+        if space not in (*COLORSPACES, job.params.colorspace)
+    }
+    return [f"the {role.replace('_', ' ')} is in {space}" for role, space in sorted(found)]
 
 
 def _notes(job: MatteJob, files: FrameFiles) -> list[str]:
@@ -356,7 +414,7 @@ def _name_of(files: FrameFiles) -> str:
 def _check_options(job: MatteJob, formats: Mapping[str, OutputFormat]) -> None:
     for name, form in formats.items():
         if (
-            job.params.output_colorspace == "linear"
+            job.params.output_colorspace not in (None, "srgb")
             and not form.is_linear
             and name in ("foreground", "comp")
         ):
@@ -445,11 +503,20 @@ def _tasks(
     outputs: Mapping[int, Mapping[str, Path]],
     results_bytes: int,
     backdrops: Mapping[int, Source],
+    spaces: Spaces,
 ) -> list[FrameTask]:
     used = {_look(job, *item) for entry in matched for item in entry.files.items()}
     headers = _headers(used | {_look(job, "background", each) for each in backdrops.values()})
     tasks = [
-        _task(job, entry, outputs[entry.frame], headers, results_bytes, backdrops.get(entry.frame))
+        _task(
+            job,
+            entry,
+            outputs[entry.frame],
+            headers,
+            results_bytes,
+            backdrops.get(entry.frame),
+            spaces,
+        )
         for entry in matched
     ]
     problems = [task.problem for task in tasks if task.problem is not None]
@@ -490,6 +557,7 @@ def _task(
     headers: Mapping[_Look, Any],
     results_bytes: int,
     backdrop: Optional[Source],
+    spaces: Spaces,
 ) -> FrameTask:
     found = {role: headers[_look(job, role, path)] for role, path in entry.files.items()}
     behind = {} if backdrop is None else {"background": headers[_look(job, "background", backdrop)]}
@@ -501,7 +569,7 @@ def _task(
     try:
         _check_sizes(entry, found)
         _check_window(job, entry, plate)
-        colorspaces = _colorspaces(job, {**found, **behind})
+        colorspaces = _colorspaces(job, {**found, **behind}, spaces)
     except MattebridgeError as mismatch:
         return FrameTask(entry, outputs, header=plate, problem=mismatch)
     sources = entry.files if backdrop is None else {**entry.files, "background": backdrop}
@@ -548,7 +616,7 @@ def _check_window(job: MatteJob, entry: FrameInputs, plate: FrameHeader) -> None
         )
 
 
-def _colorspaces(job: MatteJob, found: Mapping[str, FrameHeader]) -> dict[str, str]:
+def _colorspaces(job: MatteJob, found: Mapping[str, FrameHeader], known: Spaces) -> dict[str, str]:
     """Spaces by role: the job's for the plate and clean plates of its kind, else the file's."""
     plate = found["plate"]
     spaces = {}
@@ -561,13 +629,20 @@ def _colorspaces(job: MatteJob, found: Mapping[str, FrameHeader]) -> dict[str, s
         if given != OF_THE_FILE and space == plate.colorspace and role != "background":
             space = given
         if space == "unknown":
-            advice = "give --colorspace linear or srgb (convert log footage first)"
+            advice = "give --input-space, with a name of `mattebridge colors`, linear or srgb"
             if header.unknown_because:
-                advice = "convert it to Rec.709, or give --colorspace srgb to take it as it is"
+                advice += ": srgb takes it as it is"
             if role == "background":
                 advice = "convert it to EXR, PNG or a Rec.709 video"
             why = header.unknown_because or "does not name its colour space"
             raise InputsError(f"{header.path} {why}; {advice}", field=role)
+        if not known.is_known(space):
+            raise InputsError(
+                f"{header.path} is in '{space}', which is no colour space of"
+                f" {known.config.where} (nearest: {', '.join(known.config.nearest(space))}); give"
+                " --input-space, with a name of `mattebridge colors`",
+                field=role,
+            )
         spaces[role] = space
     return spaces
 

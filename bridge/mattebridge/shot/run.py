@@ -24,7 +24,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Optional
 
-from mattebridge.errors import Cancelled, FrameWriteError, InputsError, MattebridgeError
+from mattebridge.errors import (
+    Cancelled,
+    ColorError,
+    FrameWriteError,
+    InputsError,
+    MattebridgeError,
+)
 from mattebridge.hosts.request import check_needs, find_card
 from mattebridge.image_io.sequences import format_frames
 from mattebridge.shot.budget import ByteBudget
@@ -85,6 +91,8 @@ class _Run:
         self.budget = ByteBudget(plan.job.max_bytes)
         self.summary = Summary(total=len(plan.tasks), output=plan.job.output)
         self.model = _find_model(client, plan.job) if client is not None else {}
+        if client is not None:
+            _check_config(client, plan)
         self.settings = plan.settings(str(self.model.get("name", "")))
         self.digest = job_digest(self.settings, str(self.model.get("digest", "")))
         self.style = self._style()
@@ -136,6 +144,7 @@ class _Run:
         }
         return PictureStyle(
             space=plan.space,
+            spaces=plan.spaces,
             mixed_in="srgb" if plan.job.params.premultiply == "display" else "linear",
             background=plan.background,
             keep_data_window=plan.job.keep_data_window,
@@ -302,6 +311,20 @@ class _Run:
         recorded = {record.frame for record in self.summary.records}
         left = [task for task in self.plan.tasks if task.frame not in recorded]
         self.summary.records += [record_of(self.plan, task, "cancelled") for task in left]
+
+
+def _check_config(client: Client, plan: Plan) -> None:
+    """Raise `ColorError` where the daemon has another colour config than this command.
+
+    The same name would stand for other colours in the request and in the files.
+    """
+    ours = plan.color_config
+    theirs = client.colors() if ours else {}
+    if theirs and theirs["digest"] != ours["digest"]:
+        raise ColorError(
+            f"the daemon has the colour config {theirs['config']} and this command"
+            f" {ours['config']}; set OCIO alike for both, and start the daemon again"
+        )
 
 
 def _find_model(client: Client, job: MatteJob) -> dict[str, Any]:

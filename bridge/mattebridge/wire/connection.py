@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+# Of a process or user that the system does not name.
+UNKNOWN_PID = -1
+
 
 class Peer(NamedTuple):
     """The process at the other end, as the system itself recorded it; -1 where it did not."""
@@ -41,10 +44,16 @@ class Connection(Protocol):
         """The process that opened the other end."""
 
     def send(self, data: bytes, descriptors: Sequence[int] = ()) -> None:
-        """Send one record; `OSError` when the other end is closed, never a signal."""
+        """Send one record; `OSError` when the other end is closed, never a signal.
+
+        `BlockingIOError` where the other end has not read for so long that nothing fits.
+        """
 
     def receive(self, limit: int) -> Record:
-        """The next record, of at most `limit` bytes."""
+        """The next record, of at most `limit` bytes.
+
+        `BlockingIOError` where none is there, or only a part of it so far.
+        """
 
     def lost(self) -> bool:
         """Whether the other end has closed and everything it sent was read; never waits."""

@@ -71,12 +71,7 @@ class Door:
         `ConnectionFailed` when nothing came within `timeout_s`.
         """
         self._send(protocol.pack(message, protocol.MAX_HELLO_BYTES))
-        if not self._layer.wait([self._connection.fileno()], timeout_s):
-            raise ConnectionFailed(
-                f"the daemon did not reply at the door within {timeout_s:g} s: see its log with "
-                "`mattebridge status`, or stop and start it"
-            )
-        record = self._receive()
+        record = self._next_record(timeout_s)
         try:
             reply = _reply(record)
             check_arenas(reply, record.descriptors)
@@ -95,12 +90,24 @@ class Door:
                     "the daemon does not read at the door: it may hang; stop and start it"
                 ) from error
 
+    def _next_record(self, timeout_s: float) -> Record:
+        until = time.monotonic() + timeout_s
+        while self._layer.wait([self._connection.fileno()], until - time.monotonic()):
+            with contextlib.suppress(BlockingIOError):  # a part of it has arrived
+                return self._receive()
+        raise ConnectionFailed(
+            f"the daemon did not reply at the door within {timeout_s:g} s: see its log with "
+            "`mattebridge status`, or stop and start it"
+        )
+
     def _receive(self) -> Record:
         for _attempt in range(2):
             try:
                 return self._connection.receive(protocol.MAX_HELLO_BYTES)
             except ConnectionResetError:
                 pass  # it closed before it had read everything; its last record comes next
+            except BlockingIOError:
+                raise
             except OSError as error:
                 raise _door_closed() from error
         raise _door_closed()

@@ -21,8 +21,6 @@ from mattebridge.wire import oslayer
 # One instance for each major version of the protocol: two versions never use the same folder.
 DEFAULT_INSTANCE = "v1"
 INSTANCE = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
-# sockaddr_un holds 108 bytes with the final zero; libzmq and the kernel agree.
-MAX_SOCKET_PATH = 107
 DOOR, CTL, LOCK, STATUS, LOG = "door", "ctl", "lock", "status.json", "log"
 
 
@@ -71,10 +69,11 @@ def instance_name(name: Optional[str] = None) -> str:
 def check_path_length(folder: Path) -> None:
     """Raise `UnsafeRuntimeError` where a socket path in this folder would be too long."""
     longest = len(os.fsencode(folder / DOOR))
-    if longest > MAX_SOCKET_PATH:
+    limit = oslayer.current().longest_address()
+    if longest > limit:
         raise UnsafeRuntimeError(
             f"the socket path {folder / DOOR} has {longest} bytes and the system's limit is "
-            f"{MAX_SOCKET_PATH}: set MATTEBRIDGE_RUNTIME_DIR to a shorter folder"
+            f"{limit}: set MATTEBRIDGE_RUNTIME_DIR to a shorter folder"
         )
 
 

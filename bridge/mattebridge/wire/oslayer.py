@@ -1,15 +1,16 @@
 """What differs between operating systems, behind one interface.
 
     door, client, daemon --> current() --> LinuxLayer (linux.py)
-                                           macOS and Windows: not written yet
+                                           MacLayer (macos.py, posix.py)
+                                           Windows: windows.py, which nothing uses yet
 
 The rest of the package asks the system for shared memory that two processes can trust, for
 connections that name the process at the other end, for the user's own folder, for file locks, and
 for a few figures about this process and this machine. docs/protocol.md, "Other systems", says how
-macOS and Windows would answer. Until that is written, `current()` refuses with a sentence.
+each of them answers. Where no layer is written, `current()` refuses with a sentence.
 
-The rule that must not be broken: a module that exists on one system only (fcntl, resource) is
-imported in that system's layer and nowhere else, so that `import mattebridge.client` works
+The rule that must not be broken: a module that exists on some systems only (fcntl, resource) is
+imported in their layers and nowhere else, so that `import mattebridge.client` works
 everywhere and the sentence is reached.
 
 Runs on Python 3.9; standard library only.
@@ -18,6 +19,7 @@ Runs on Python 3.9; standard library only.
 from __future__ import annotations
 
 import mmap
+import os
 import sys
 from collections.abc import Generator, Iterable
 from pathlib import Path
@@ -26,12 +28,18 @@ from typing import Optional, Protocol
 from mattebridge.errors import UnsafeRuntimeError
 from mattebridge.wire.connection import Connection, Listener, Peer, WakeUp
 
+# Chooses the layer of another system where it runs here too; for tests.
+TEST_VARIABLE = "MATTEBRIDGE_TEST_OSLAYER"
+
 
 class Memory(Protocol):
     """Shared memory, named by a descriptor."""
 
     def create_memory(self, size_bytes: int) -> int:
-        """Zeroed memory that can neither shrink nor grow, its pages allocated; `QuotaError`."""
+        """Zeroed memory, its pages allocated; `QuotaError`.
+
+        It can neither shrink nor grow, as far as the system can see to that (protocol.md, 8).
+        """
 
     def allocate_memory(self, size_bytes: int) -> Generator[None, None, int]:
         """The same in steps of a few hundredths of a second: it yields after each.
@@ -46,12 +54,15 @@ class Memory(Protocol):
         """The memory in this process's address space, to read and write; keeps it alive."""
 
     def read_memory(self, descriptor: int, size_bytes: int) -> bytes:
-        """Its first bytes."""
+        """Its first bytes; never a signal. `GeometryError` where a peer has made it smaller."""
 
     def copy_memory(
         self, source: int, source_offset: int, target: int, target_offset: int, size_bytes: int
     ) -> None:
-        """Copy bytes from one to the other without holding the interpreter's lock."""
+        """Copy bytes from one to the other without holding the interpreter's lock.
+
+        `GeometryError` where one of them is too small, by now or from the start; never a signal.
+        """
 
     def close_memory(self, descriptor: int) -> None:
         """Give the descriptor back; maps of the memory stay."""
@@ -103,6 +114,15 @@ class Users(Protocol):
 
     def runtime_root(self) -> Path:
         """The folder in which an instance's runtime folder is made."""
+
+    def longest_address(self) -> int:
+        """How many bytes the path of a socket may have."""
+
+    def settings_folder(self) -> Path:
+        """The user's folder for settings of mattebridge; it need not exist."""
+
+    def data_folder(self) -> Path:
+        """The user's folder for what mattebridge keeps, such as models; it need not exist."""
 
     def check_private(self, folder: Path) -> None:
         """Raise `UnsafeRuntimeError` unless it is a folder that only this user can enter.
@@ -168,7 +188,7 @@ def current() -> OsLayer:
     if layer is None:
         raise UnsafeRuntimeError(
             f"mattebridge does not run on {sys.platform} yet: its shared memory is written for "
-            "Linux only. Run the daemon and its hosts on Linux"
+            "Linux and macOS only. Run the daemon and its hosts there"
         )
     return layer
 
@@ -176,7 +196,15 @@ def current() -> OsLayer:
 def find() -> Optional[OsLayer]:
     """The layer of this system, or None: for callers that can do without."""
     if sys.platform.startswith("linux"):
+        if os.environ.get(TEST_VARIABLE) == "posix":
+            from mattebridge.wire.posix_on_linux import PosixOnLinux
+
+            return PosixOnLinux()
         from mattebridge.wire.linux import LinuxLayer
 
         return LinuxLayer()
+    if sys.platform == "darwin":
+        from mattebridge.wire.macos import MacLayer
+
+        return MacLayer()
     return None

@@ -17,7 +17,9 @@ from typing import Any, Callable, Literal, Optional
 
 from mattebridge.errors import MessageError
 
+# The two colour spaces that need no config; hosts offer them first.
 COLORSPACES = ("linear", "srgb")
+MAX_SPACE_NAME = 128
 
 # Planes of a request by role, and the channel counts each may have.
 INPUT_CHANNELS = {
@@ -53,37 +55,161 @@ MAX_SETTING_TEXT = 1024
 class Param:
     """One render parameter.
 
-    choices: the values of a `choice`. unset: what None stands for; a parameter without it cannot
-    be None. required: there is no default.
+    choices: the values of a `choice`; of a `space` those that are not looked up in the daemon's
+    colour config, where all others are. lowest, highest: the range of a `whole` (an integer) or a
+    `number`. unset: what None stands for; a parameter without it cannot be None. required: there
+    is no default.
     """
 
     name: str
-    kind: Literal["choice", "flag", "map"]
+    kind: Literal["choice", "space", "flag", "whole", "number", "map"]
     help: str
     choices: tuple[str, ...] = ()
     default: Any = None
     unset: str = ""
     required: bool = False
+    lowest: int = 0
+    highest: int = 0
 
     @property
     def option(self) -> str:
         """The parameter as an option of `mattebridge matte`; a map is set entry by entry."""
         return "--set" if self.kind == "map" else "--" + self.name.replace("_", "-")
 
+    @property
+    def range(self) -> str:
+        """The range of a number in words: `0 to 1`."""
+        return f"{self.lowest} to {self.highest}"
+
+
+# Lengths of the clean-up, in pixels of the plate: beyond this a frame takes long, and a matte that
+# needs it needs another hint.
+MAX_LENGTH_PX = 500
+# An area in pixels: of the largest frame.
+MAX_AREA_PX = 2**28
+
+# What is done to a matte and its colours behind the model, in the order in which it is done;
+# everything is off unless it is asked for.
+CLEAN_UP = (
+    Param(
+        "hint_sharpen",
+        "flag",
+        "alpha becomes 0 outside the alpha hint, which is made larger first; hair that the hint"
+        " does not cover is lost",
+        default=False,
+    ),
+    Param(
+        "hint_sharpen_dilation",
+        "whole",
+        "by how many pixels the hint is made larger",
+        default=3,
+        highest=MAX_LENGTH_PX,
+    ),
+    Param(
+        "hint_blur_px",
+        "whole",
+        "how soft the edge of the larger hint is, in pixels to each side",
+        default=0,
+        highest=MAX_LENGTH_PX,
+    ),
+    Param(
+        "source_passthrough",
+        "flag",
+        "inside the subject, where alpha is above 0.95, the foreground is the plate itself",
+        default=False,
+    ),
+    Param(
+        "edge_erode_px",
+        "whole",
+        "by how many pixels the inside is made smaller for `source_passthrough`",
+        default=3,
+        highest=MAX_LENGTH_PX,
+    ),
+    Param(
+        "edge_blur_px",
+        "whole",
+        "how soft its edge is then, in pixels to each side",
+        default=7,
+        highest=MAX_LENGTH_PX,
+    ),
+    Param(
+        "auto_despeckle",
+        "flag",
+        "remove small islands of alpha; soft alpha far from every larger one goes with them",
+        default=False,
+    ),
+    Param(
+        "despeckle_size",
+        "whole",
+        "area in pixels of the smallest island that stays; 0: none is removed",
+        default=400,
+        highest=MAX_AREA_PX,
+    ),
+    Param(
+        "despeckle_dilation",
+        "whole",
+        "how far around those that stay alpha is kept, in pixels",
+        default=25,
+        highest=MAX_LENGTH_PX,
+    ),
+    Param(
+        "despeckle_blur",
+        "whole",
+        "how soft the edge of what is kept is, in pixels to each side",
+        default=5,
+        highest=MAX_LENGTH_PX,
+    ),
+    Param(
+        "despeckle_threshold",
+        "number",
+        "alpha above which a pixel belongs to an island",
+        default=0.5,
+        highest=1,
+    ),
+    Param(
+        "despeckle_hysteresis",
+        "flag",
+        "keep all soft alpha that is connected to an island that stays: hair, motion blur",
+        default=False,
+    ),
+    Param(
+        "despill_strength",
+        "number",
+        "how much of the screen's light is taken out of the foreground; 0: none",
+        default=0.0,
+        highest=1,
+    ),
+    Param(
+        "spill_method",
+        "choice",
+        "how much of the screen's channel is spill: what is above the mean of the other two, above"
+        " the larger of them, or above their mean without making up for it in those two",
+        choices=("average", "double_limit", "screen_only"),
+        default="average",
+    ),
+    Param(
+        "screen",
+        "choice",
+        "the colour of the spill",
+        choices=("green", "blue"),
+        unset="the model's setting `screen` where it names one, else green",
+    ),
+)
 
 PARAMS = (
     Param(
         "colorspace",
-        "choice",
-        "of plate and clean plate: scene-linear (Rec. 709 primaries) or display-encoded sRGB",
+        "space",
+        "of plate and clean plate: scene-linear (Rec. 709 primaries), display-encoded sRGB, or a"
+        " space of the daemon's colour config by its name, a role or an alias",
         choices=COLORSPACES,
         # A wrong guess gives a plausible, wrong picture.
         required=True,
     ),
     Param(
         "output_colorspace",
-        "choice",
-        "of foreground and premultiplied",
+        "space",
+        "of foreground and premultiplied, named like `colorspace`",
         choices=COLORSPACES,
         unset="as `colorspace`",
     ),
@@ -136,6 +262,7 @@ PARAMS = (
         "the model's plain forward pass in place of the fast one",
         default=False,
     ),
+    *CLEAN_UP,
     Param(
         "settings",
         "map",
@@ -149,6 +276,7 @@ DISPLAY_NEEDS_SRGB = (
     " - ask for srgb results, or use 'linear'"
 )
 NAMES = tuple(param.name for param in PARAMS)
+CLEAN_UP_NAMES = tuple(param.name for param in CLEAN_UP)
 DEFAULTS: Mapping[str, Any] = {p.name: p.default for p in PARAMS if not p.required}
 
 
@@ -165,13 +293,44 @@ class RenderParams:
     match_exposure: Optional[bool] = DEFAULTS["match_exposure"]
     nonfinite: str = DEFAULTS["nonfinite"]
     exact: bool = DEFAULTS["exact"]
+    hint_sharpen: bool = DEFAULTS["hint_sharpen"]
+    hint_sharpen_dilation: int = DEFAULTS["hint_sharpen_dilation"]
+    hint_blur_px: int = DEFAULTS["hint_blur_px"]
+    source_passthrough: bool = DEFAULTS["source_passthrough"]
+    edge_erode_px: int = DEFAULTS["edge_erode_px"]
+    edge_blur_px: int = DEFAULTS["edge_blur_px"]
+    auto_despeckle: bool = DEFAULTS["auto_despeckle"]
+    despeckle_size: int = DEFAULTS["despeckle_size"]
+    despeckle_dilation: int = DEFAULTS["despeckle_dilation"]
+    despeckle_blur: int = DEFAULTS["despeckle_blur"]
+    despeckle_threshold: float = DEFAULTS["despeckle_threshold"]
+    despeckle_hysteresis: bool = DEFAULTS["despeckle_hysteresis"]
+    despill_strength: float = DEFAULTS["despill_strength"]
+    spill_method: str = DEFAULTS["spill_method"]
+    screen: Optional[str] = DEFAULTS["screen"]
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def given(self) -> dict[str, Any]:
-        """The parameters by name, without those that are None and so left to the model."""
+        """The parameters by name, without those that are None and so left to the model.
+
+        The clean-up is left out where it has its default, see `without_defaults`.
+        """
         values = {name: getattr(self, name) for name in NAMES}
         values["settings"] = dict(self.settings)
-        return {name: value for name, value in values.items() if value is not None}
+        return without_defaults({name: each for name, each in values.items() if each is not None})
+
+
+def without_defaults(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters without those of the clean-up that have their default.
+
+    Older daemons do not know them and refuse what they do not know, and mattes that were made
+    before there was a clean-up keep their keys.
+    """
+    return {
+        name: value
+        for name, value in params.items()
+        if name not in CLEAN_UP_NAMES or value != DEFAULTS[name]
+    }
 
 
 def default_colorspace(dtype: str) -> str:
@@ -198,7 +357,8 @@ def validate_params(params: Mapping[str, Any]) -> dict[str, Any]:
     checked = {param.name: _checked(param, params) for param in PARAMS}
     result_space = checked["output_colorspace"] or checked["colorspace"]
     if checked["premultiply"] == "display" and result_space != "srgb":
-        raise _wrong("premultiply", DISPLAY_NEEDS_SRGB)
+        found = f"are {_shown(result_space)}" if result_space != "linear" else "are linear"
+        raise _wrong("premultiply", DISPLAY_NEEDS_SRGB.replace("are linear", found))
     return checked
 
 
@@ -217,10 +377,43 @@ def _check_choice(param: Param, value: Any) -> str:
     raise _wrong(param.name, f"must be one of {', '.join(param.choices)}; got {_shown(value)}")
 
 
+def _check_space(param: Param, value: Any) -> str:
+    """The form of a name; the worker looks the name up, since it has the config."""
+    if isinstance(value, str) and is_space_name(value):
+        return value
+    raise _wrong(
+        param.name,
+        f"must be {', '.join(param.choices)} or the name of a colour space, 1 to {MAX_SPACE_NAME}"
+        f" printable characters; got {_shown(value)}",
+    )
+
+
+def is_space_name(name: str) -> bool:
+    """Whether a text has the form of a colour space's name."""
+    return 1 <= len(name) <= MAX_SPACE_NAME and name.isprintable() and name == name.strip()
+
+
 def _check_flag(param: Param, value: Any) -> bool:
     if isinstance(value, bool):
         return value
     raise _wrong(param.name, f"must be true or false; got {_shown(value)}")
+
+
+def _check_whole(param: Param, value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and _in_range(param, value):
+        return value
+    raise _wrong(param.name, f"must be a whole number from {param.range}; got {_shown(value)}")
+
+
+def _check_number(param: Param, value: Any) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and _in_range(param, value):
+        return float(value)
+    raise _wrong(param.name, f"must be a number from {param.range}; got {_shown(value)}")
+
+
+def _in_range(param: Param, value: float) -> bool:
+    """Whether a number is in the range of its parameter; NaN is in none."""
+    return param.lowest <= value <= param.highest
 
 
 def _check_map(param: Param, value: Any) -> dict[str, Any]:
@@ -239,7 +432,10 @@ def _check_map(param: Param, value: Any) -> dict[str, Any]:
 
 _CHECKS: Mapping[str, Callable[[Param, Any], Any]] = {
     "choice": _check_choice,
+    "space": _check_space,
     "flag": _check_flag,
+    "whole": _check_whole,
+    "number": _check_number,
     "map": _check_map,
 }
 

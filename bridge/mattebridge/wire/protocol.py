@@ -328,6 +328,7 @@ REQUESTS: dict[str, Schema] = {
     "models_load": {**_ENVELOPE, "model": Field(_MODEL)},
     "models_unload": {**_ENVELOPE, "model": Field(_MODEL)},
     "release": _ENVELOPE,
+    "colors": {**_ENVELOPE, "first": Field(integer(0, 2**31 - 1), required=False, default=0)},
     "plate_put": {
         **_ENVELOPE,
         **_ARENA,
@@ -478,12 +479,17 @@ _HELD_PLATE: Schema = {
     "dtype": Field(text()),
     "digest": _optional(text()),
 }
+_COLOR_SPACE: Schema = {
+    "name": Field(text()),
+    "family": _optional(text()),
+    **{key: _optional(_list_of(text())) for key in ("aliases", "roles")},
+}
 _STATE: Schema = {
     "state": _optional(text()),
     "uptime_s": _optional(_number),
     **{key: _optional(_MAPS) for key in ("workers", "sessions", "plates")},
     "notes": _optional(_list_of(text())),
-    **{key: _optional(mapping) for key in ("frames", "timings", "memory", "refused")},
+    **{key: _optional(mapping) for key in ("frames", "timings", "memory", "refused", "color")},
 }
 _ARENAS: Schema = {
     "slots": Field(
@@ -519,6 +525,12 @@ REPLIES: dict[str, Schema] = {
     "status": _STATE,
     "models": {"models": Field(_list_of(_known({"name": Field(text())})))},
     "plates": {"plates": Field(_list_of(_known(_HELD_PLATE)))},
+    "colors": {
+        "config": Field(text()),
+        "digest": Field(text()),
+        "total": Field(integer(0, 2**31 - 1)),
+        "spaces": Field(_list_of(_known(_COLOR_SPACE))),
+    },
     "freed": {"workers": Field(_list_of(_known({"device": Field(text())})))},
     "stopping": {"stopping": Field(boolean)},
     "welcome": {
@@ -539,6 +551,7 @@ RESULTS = {
     "status": "status",
     **dict.fromkeys(("models_list", "models_load", "models_unload"), "models"),
     "release": "freed",
+    "colors": "colors",
     **dict.fromkeys(("plate_put", "plate_list", "plate_drop"), "plates"),
     "shutdown": "stopping",
 }

@@ -23,6 +23,7 @@ Runs on Python 3.9. numpy is imported only where arrays are made: the front does
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
@@ -41,6 +42,7 @@ HEADER = struct.Struct("<IIQQ")  # magic, version, gen_begin, gen_end; the rest 
 HEADER_MAGIC = 0x3142544D  # "MTB1", little-endian
 HEADER_VERSION = 1
 GEN_BEGIN_AT, GEN_END_AT = 8, 16
+NO_BYTES = memoryview(b"")  # in the place of a closed map: Windows unmaps what nothing refers to
 
 # Pixels of the size classes that an arena is rounded up to, so that another format of about the
 # same size does not mean another allocation. Names are for the documentation only.
@@ -104,10 +106,15 @@ class SlotMap:
     def __init__(self, fd: int, size_bytes: int) -> None:
         layer = oslayer.current()
         try:
-            self._map = layer.map_memory(fd, size_bytes)
+            self._map: Any = layer.map_memory(fd, size_bytes)
         finally:
             layer.close_memory(fd)
         self.size_bytes = size_bytes
+
+    @property
+    def address(self) -> int:
+        """Where the arena begins in this process's memory."""
+        return ctypes.addressof(ctypes.c_char.from_buffer(self._map))
 
     def write_begin(self, generation: int) -> None:
         """Announce that pixels of `generation` are being written."""
@@ -145,7 +152,9 @@ class SlotMap:
         """Unmap now, or when the last array that uses the pages is gone."""
         # BufferError: an array still uses the map, which goes when the array does.
         with contextlib.suppress(BufferError):
-            self._map.close()
+            if self._map is not NO_BYTES:
+                self._map.close()
+        self._map = NO_BYTES
 
     def copy_range(self, source: SlotMap, start: int, length: int) -> None:
         """Copy bytes of another arena to the same place here (after a daemon was replaced)."""

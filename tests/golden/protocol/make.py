@@ -69,6 +69,11 @@ REQUESTS: dict[str, tuple[dict[str, Any], str, str]] = {
         "",
     ),
     "render_content_key": ({**RENDER, "clean_plate_key": "op:5f3a9c"}, "valid", ""),
+    "render_named_colorspace": (
+        {**RENDER, "params": {"colorspace": "ACEScg", "output_colorspace": "ARRI LogC3 (EI800)"}},
+        "valid",
+        "",
+    ),
     "render_additive_key": ({**RENDER, "x-colour-science": "later"}, "valid", ""),
     "cancel": ({**ENVELOPE, "op": "cancel", "target": TARGET}, "valid", ""),
     "ping": ({**ENVELOPE, "op": "ping"}, "valid", ""),
@@ -77,6 +82,7 @@ REQUESTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "models_load": ({**ENVELOPE, "op": "models_load", "model": "difference"}, "valid", ""),
     "models_unload": ({**ENVELOPE, "op": "models_unload", "model": "difference"}, "valid", ""),
     "release": ({**ENVELOPE, "op": "release"}, "valid", ""),
+    "colors": ({**ENVELOPE, "op": "colors", "first": 50}, "valid", ""),
     "plate_put": (
         {
             **ENVELOPE,
@@ -118,7 +124,7 @@ REQUESTS: dict[str, tuple[dict[str, Any], str, str]] = {
         "params",
     ),
     "bad_colorspace": (
-        {**RENDER, "params": {"colorspace": "log"}},
+        {**RENDER, "params": {"colorspace": "two\nlines"}},
         "E_MESSAGE",
         "params.colorspace",
     ),
@@ -216,6 +222,18 @@ REPLIES: dict[str, dict[str, Any]] = {
         "name": "sh010-clean",
         "digest": DIGEST,
     },
+    "error_color_name": {
+        **REPLY,
+        "op": "error",
+        "held": False,
+        "slot": 0,
+        "gen": 7,
+        "code": "E_COLOR",
+        "message": "'ACECg' is no colour space of ocio://studio-config-latest",
+        "retry": False,
+        "name": "ACECg",
+        "nearest": ["ACEScg", "ACEScc", "ACEScct"],
+    },
     "error_deadline_held": {
         **REPLY,
         "op": "error",
@@ -243,6 +261,21 @@ REPLIES: dict[str, dict[str, Any]] = {
                 "dtype": "f4",
                 "bytes": 33177664,
                 "digest": DIGEST,
+            }
+        ],
+    },
+    "colors": {
+        **REPLY,
+        "op": "colors",
+        "config": "ocio://studio-config-latest",
+        "digest": DIGEST,
+        "total": 56,
+        "spaces": [
+            {
+                "name": "ACEScg",
+                "family": "ACES",
+                "aliases": ["ACES - ACEScg", "lin_ap1"],
+                "roles": ["scene_linear"],
             }
         ],
     },

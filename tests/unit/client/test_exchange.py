@@ -108,7 +108,7 @@ def test_every_thread_gets_its_own_reply_and_one_at_a_time_receives() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert len(names) == 8
 
 

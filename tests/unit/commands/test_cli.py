@@ -212,12 +212,25 @@ def test_the_choices_of_the_parser_are_those_of_the_job():
 
 def test_every_render_parameter_is_an_option():
     parser = argparse.ArgumentParser()
-    for add in (options.add_inputs, options.add_outputs, options.add_keying):
+    add_all = (options.add_inputs, options.add_outputs, options.add_keying, options.add_clean_up)
+    for add in add_all:
         add(parser)
     actions = {action.dest: action for action in parser._actions}
     for param in PARAMS:
         assert param.option in actions[param.name].option_strings
-        assert tuple(actions[param.name].choices or ()) == param.choices
+        if param.kind != "space":
+            assert tuple(actions[param.name].choices or ()) == param.choices
+
+
+def test_a_number_of_the_clean_up_is_read_within_its_range(capsys):
+    parser = argparse.ArgumentParser()
+    options.add_clean_up(parser)
+    asked = parser.parse_args(["--despill-strength", "0.5", "--despeckle-size", "9"])
+    assert (asked.despill_strength, asked.despeckle_size) == (0.5, 9)
+    for words in (["--despill-strength", "2"], ["--edge-blur-px", "1.5"]):
+        with pytest.raises(SystemExit):
+            parser.parse_args(words)
+        assert f"'{words[1]}' is not a" in capsys.readouterr().err
 
 
 def test_the_help_names_every_format_output_and_progress():
@@ -294,7 +307,7 @@ def test_a_read_that_hangs_does_not_keep_a_cancelled_job(shot):
         try:
             assert process.stdout.readline() == "reading\n"
             process.terminate()
-            _, errors = process.communicate(timeout=30)
+            _, errors = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == 4

@@ -7,6 +7,7 @@ the test wants it. The front's loop is turned by hand, so that what happens in o
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import pytest
 
 from mattebridge.daemon.dispatch import Dispatcher
 from mattebridge.daemon.doorkeeper import Doorkeeper
-from mattebridge.daemon.leases import ArenaRecord, Lease, Request
+from mattebridge.daemon.leases import ArenaRecord, Group, Lease, Request
 from mattebridge.daemon.limits import Limits
 from mattebridge.daemon.link import LINK_BYTES
 from mattebridge.daemon.loop import Helper, Loop
@@ -42,7 +43,7 @@ class ScriptedWorker:
     def __init__(self, process: WorkerProcess) -> None:
         self.pid = next(self.pids)
         self.returncode = 0
-        self.ended = False
+        self.ended = self.held_by_its_driver = False
         self.name = process.name
         front_end, self.link = oslayer.current().pair(1 << 20)
         process._process, process._link = self, front_end  # type: ignore[assignment]
@@ -57,8 +58,9 @@ class ScriptedWorker:
     def send_signal(self, _number: int) -> None:
         self.ended = True
 
-    def wait(self) -> None:
-        pass
+    def wait(self, limit_s: float) -> None:
+        if not self.ended or self.held_by_its_driver:
+            raise subprocess.TimeoutExpired("worker", limit_s)
 
     def says(self, op: str, **more: Any) -> None:
         self.link.send(msgpack.packb({"op": op, "models": [], "memory": {}, **more}))
@@ -88,7 +90,9 @@ class Bench:
         )
         self.mail = Mailbox(folder, epoch=5, outbox_s=10.0)
         replies = Replies(self.mail, self.door, tally, freed=lambda _keys: None)
-        self.dispatcher = Dispatcher(limits, self.loop, replies=replies, tally=tally)
+        self.dispatcher = Dispatcher(
+            limits, self.loop, replies=replies, tally=tally, misconfigured=lambda _error: None
+        )
         near, far = oslayer.current().pair(1 << 16)
         far.close()
         self.lease = Lease(near)
@@ -105,6 +109,21 @@ class Bench:
         self.lease.lend(arena, request)
         self.dispatcher.submit([request], time.monotonic())
         return self.frames
+
+    def load(self, devices: list[Optional[str]]) -> Request:
+        """Queue the loading of a model on these devices, as one request."""
+        message = {"op": "models_load", "id": os.urandom(16), "model": "m"}
+        request = Request(self.lease, message, time.monotonic())
+        request.group = Group(len(devices))
+        self.lease.active[request.id] = request
+        parts = [request.for_device(device) for device in devices]
+        self.dispatcher.submit(parts, time.monotonic())
+        return request
+
+    def replies(self, request: Request) -> list[str]:
+        """What was replied to this request."""
+        replies = [protocol.unpack(data) for _when, data in self.lease.outbox]
+        return [reply["op"] for reply in replies if reply["id"] == request.id]
 
     def states(self) -> list[str]:
         return [worker.state for worker in self.dispatcher.workers]
@@ -273,3 +292,58 @@ def test_a_frame_of_a_worker_that_is_given_up_may_be_sent_again_where_others_wor
     assert process.state == "failed"
     error = protocol.unpack(bench.lease.outbox[-1][1])
     assert (error["code"], error["retry"]) == ("E_WORKER_LOST", retry)
+
+
+def loaded(bench: Bench, worker: ScriptedWorker) -> None:
+    """The worker loads the model that it was asked to load."""
+    job = worker.hears()
+    assert job is not None
+    assert job["op"] == "models_load"
+    worker.says("done", job=job["job"], report={"models": []})
+    bench.turn()
+
+
+def test_a_model_that_is_loaded_before_the_devices_are_known_is_loaded_on_all(bench: Bench) -> None:
+    request = bench.load([None])
+    bench.dispatcher.serve_from(["cuda:0", "cuda:1"], [], chosen=True)
+    assert bench.states() == ["starting", "starting"]
+    for worker in bench.started:
+        assert bench.replies(request) == []
+        worker.says("ready", warm_up_ms=1)
+        bench.turn()
+        loaded(bench, worker)
+    assert bench.replies(request) == ["models"]
+    assert bench.lease.active == {}
+
+
+def test_a_cancelled_load_waits_for_the_worker_that_has_begun_and_for_no_other(
+    bench: Bench,
+) -> None:
+    bench.dispatcher.serve_from(["cuda:0", "cuda:1"], [], chosen=False)
+    first = bench.started[0]
+    first.says("ready", warm_up_ms=1)
+    bench.turn()
+    request = bench.load(["cuda:0", "cuda:1"])
+    assert bench.dispatcher.cancel(request) == "running"
+    assert (len(bench.dispatcher.queue), bench.replies(request)) == (0, [])
+    loaded(bench, first)
+    assert bench.replies(request) == ["cancelled"]
+    assert bench.lease.active == {}
+
+
+def test_a_cancelled_load_that_no_worker_has_begun_ends_at_once(bench: Bench) -> None:
+    bench.dispatcher.serve_from(["cuda:0", "cuda:1"], [], chosen=False)
+    request = bench.load(["cuda:0", "cuda:1"])
+    assert bench.dispatcher.cancel(request) == "queued"
+    assert (len(bench.dispatcher.queue), bench.replies(request)) == (0, ["cancelled"])
+    assert bench.lease.active == {}
+
+
+def test_a_killed_worker_that_its_driver_holds_does_not_keep_the_front_from_ending(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    (worker,) = all_ready(bench, ["cuda:0"])
+    worker.held_by_its_driver = True
+    bench.dispatcher.stop()
+    assert bench.states() == ["absent"]
+    assert "worker cuda:0 was killed and does not end" in caplog.text

@@ -22,7 +22,7 @@ class Gate:
         helper.do(self._steps(), lambda _result: None, owner="gate")
 
     def _steps(self) -> Generator[None, None, None]:
-        self._event.wait(30)
+        self._event.wait(60)
         yield
 
     def open(self) -> None:

@@ -106,6 +106,16 @@ def test_work_for_one_device_is_given_to_no_other() -> None:
     assert _drain(queue, device="cuda:1") == ["first"]
 
 
+def test_work_for_a_device_that_is_starting_does_not_hold_back_what_others_can_do() -> None:
+    queue = _queue(
+        Item("a", "load 0", device="cuda:0"),
+        Item("a", "load 1", device="cuda:1"),
+        Item("a", "frame"),
+    )
+    assert _drain(queue, device="cuda:0") == ["load 0", "frame"]
+    assert _drain(queue, device="cuda:1") == ["load 1"]
+
+
 def test_a_request_is_taken_out_once() -> None:
     item, other = Item("a", "x"), Item("a", "y")
     queue = _queue(item, other)
@@ -154,12 +164,11 @@ def test_nothing_is_lost_served_twice_or_served_out_of_its_sessions_order(
         elif step == "pop":
             item = queue.pop(25.0, "cpu")
             if item is None:
-                # Only lines whose first request is for another device may be left.
-                heads = {(w.owner, w.priority): w for w in reversed(waiting)}
-                assert all(head.device == "cuda:0" for head in heads.values())
+                # Only work for another device may be left.
+                assert all(w.device == "cuda:0" for w in waiting)
                 continue
-            assert item.device in (None, "cpu")
-            mates = [w for w in waiting if (w.owner, w.priority) == (item.owner, item.priority)]
+            own = [w for w in waiting if w.device in (None, "cpu")]
+            mates = [w for w in own if (w.owner, w.priority) == (item.owner, item.priority)]
             assert mates[0] is item
             waiting.remove(item)
         assert len(queue) == len(waiting)

@@ -285,7 +285,7 @@ def test_the_lock_is_free_at_once_after_its_holder_was_killed(folder: Path) -> N
         runtime = _prepared(folder)
         assert not runtime.acquire()
         holder.kill()
-        holder.wait(20)
+        holder.wait(60)
         assert runtime.acquire()
         _release(runtime)
     finally:

@@ -12,6 +12,7 @@ from mattebridge.engine.postprocess import postprocess
 from mattebridge.engine.preprocess import PreparedFrame, preprocess
 from mattebridge.engine.request import FrameRequest
 from mattebridge.errors import Cancelled
+from mattebridge.ocio.space import SRGB
 from mattebridge.wire.params import RenderParams
 
 CPU = torch.device("cpu")
@@ -29,7 +30,7 @@ def ramp(height=6, width=8, channels=3):
 
 
 def picture(values):
-    return Picture.of(torch.from_numpy(values), "srgb")
+    return Picture.of(torch.from_numpy(values), SRGB)
 
 
 def prepared(**changes):

@@ -189,8 +189,13 @@ def test_the_node_keeps_its_knob_names() -> None:
     assert names == [
         "mattebridge", "status", "matte_frame", "matte_range", "cancel", "clear", "open_status",
         "first", "last", "increment", "set_input_range", "model", "route", "colorspace",
-        "foreground", "alignment", "match_exposure", "premultiply", "plate_alpha", "nonfinite",
-        "precision", "hint_channel", "held_clean_plate", "overscan", "settings", "advanced",
+        "space", "choose_space", "foreground", "alignment", "match_exposure", "premultiply",
+        "plate_alpha", "nonfinite",
+        "precision", "hint_channel", "held_clean_plate", "overscan", "settings",
+        "clean_up", "hint_sharpen", "hint_sharpen_dilation", "hint_blur_px", "source_passthrough",
+        "edge_erode_px", "edge_blur_px", "auto_despeckle", "despeckle_size", "despeckle_dilation",
+        "despeckle_blur", "despeckle_threshold", "despeckle_hysteresis", "despill_strength",
+        "spill_method", "screen", "advanced",
         "store", "scratch", "timeout_s", "instance", "bridge_version", "node_uid", "matted_from",
     ]  # fmt: skip
 

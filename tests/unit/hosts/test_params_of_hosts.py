@@ -19,10 +19,20 @@ from fakes.nuke_host import NukeHost
 from fakes.places import ROOT
 from mattebridge.hosts import command
 from mattebridge.hosts.request import ScratchFiles, ShotSettings
-from mattebridge.wire.params import INPUT_ROLES, NAMES, PARAMS, Param
+from mattebridge.wire.params import CLEAN_UP, CLEAN_UP_NAMES, INPUT_ROLES, NAMES, PARAMS, Param
 
 AS_THE_MODEL = "as the model wants"
 ROWS: Mapping[str, Param] = {param.name: param for param in PARAMS}
+# The clean-up's switches and numbers; its choices are like all others.
+PLAIN_CLEAN_UP = {param.name for param in CLEAN_UP if param.kind != "choice"}
+SWITCHES = {param.name for param in CLEAN_UP if param.kind == "flag"}
+# Not the default of any parameter of the clean-up.
+ALL_CLEAN_UP: Mapping[str, Any] = {
+    **dict.fromkeys(SWITCHES, True),
+    **dict.fromkeys(PLAIN_CLEAN_UP - SWITCHES, 1),
+    "spill_method": "double_limit",
+    "screen": "blue",
+}
 
 # What a host does not offer, and why.
 NO_SPACE_OF_RESULTS = "results are in the colour space of the plate"
@@ -60,7 +70,9 @@ def test_the_settings_of_a_shot_have_every_parameter_with_its_default() -> None:
     assert_all_but(HOSTS_LACK, set(defaults))
     for name, value in defaults.items():
         assert value == ("linear" if name == "colorspace" else ROWS[name].default), name
-    assert set(ShotSettings().params()) == {"model", *defaults}
+    # The clean-up goes along where it is not the default.
+    assert set(ShotSettings().params()) == {"model", *defaults} - set(CLEAN_UP_NAMES)
+    assert set(ShotSettings(**ALL_CLEAN_UP).params()) == {"model", *defaults}
 
 
 def test_the_scratch_files_have_every_role() -> None:
@@ -69,7 +81,9 @@ def test_the_scratch_files_have_every_role() -> None:
 
 
 def test_the_command_is_given_every_parameter(tmp_path: Any) -> None:
-    asked = ShotSettings(alignment="off", match_exposure=False, exact=True, settings={"a": True})
+    asked = ShotSettings(
+        alignment="off", match_exposure=False, exact=True, settings={"a": True}, **ALL_CLEAN_UP
+    )
     chunk = command._Chunk(tmp_path, "main", asked, {}, tmp_path)
     chunk.roles = INPUT_ROLES
     words = " ".join(chunk._arguments([1], tmp_path))
@@ -77,6 +91,7 @@ def test_the_command_is_given_every_parameter(tmp_path: Any) -> None:
         option = "--no-match-exposure" if param.name == "match_exposure" else param.option
         assert f" {option}" in words, param.name
     assert "--colorspace linear --output-colorspace linear" in words
+    assert "--despill-strength 1 --spill-method double_limit --screen blue" in words
     assert words.endswith("--set=a=true")
     for role in INPUT_ROLES[1:]:
         assert f" --{role.replace('_', '-')} " in words
@@ -101,8 +116,12 @@ def nuke_choices(param: Param) -> tuple[str, ...]:
 def test_the_node_of_nuke_has_a_knob_for_each_parameter(nuke_tool: Any) -> None:
     knobs = {knob.name() for knob in nuke_tool._knobs()}
     assert_all_but(NUKE_LACKS, knobs & set(NAMES))
-    offered = {name: tuple(choices) for name, _, choices, _ in nuke_tool._CHOICES}
-    for name in knobs & set(NAMES) - {"settings"}:
+    listed = (*nuke_tool._CHOICES, *nuke_tool._CLEAN_UP_CHOICES)
+    offered = {name: tuple(choices) for name, _, choices, _ in listed}
+    plain = {name: default for name, _, _, default, _ in nuke_tool._CLEAN_UP}
+    assert plain == {name: ROWS[name].default for name in PLAIN_CLEAN_UP}
+    assert [*plain] == [name for name in CLEAN_UP_NAMES if name in plain]
+    for name in knobs & set(NAMES) - {"settings"} - PLAIN_CLEAN_UP:
         assert offered[name] == nuke_choices(ROWS[name]), name
         assert offered[name][0] == (ROWS[name].default or offered[name][0])
     assert knobs & set(NAMES) <= set(nuke_tool.PIXEL_KNOBS)
@@ -112,7 +131,10 @@ def test_the_node_of_nuke_has_a_knob_for_each_parameter(nuke_tool: Any) -> None:
 def test_every_choice_of_the_node_of_nuke_reaches_the_request(nuke_tool: Any) -> None:
     node = nuke_tool.create()
     assert nuke_tool._settings_of(node, ShotSettings) == ShotSettings()
-    for name in set(NAMES) - set(NUKE_LACKS) - {"settings"}:
+    for name in PLAIN_CLEAN_UP:
+        node[name].setValue(ALL_CLEAN_UP[name])
+        assert getattr(nuke_tool._settings_of(node, ShotSettings), name) == ALL_CLEAN_UP[name]
+    for name in set(NAMES) - set(NUKE_LACKS) - {"settings"} - PLAIN_CLEAN_UP:
         for choice in nuke_choices(ROWS[name]):
             node[name].setValue(choice)
             value: Any = None if choice == AS_THE_MODEL else choice
@@ -153,11 +175,32 @@ def test_the_dialog_of_fusion_has_the_choices_of_the_table(fusion_tool: Any) -> 
 
     fusion_tool._ask(Asked.__new__(Asked), fusion_tool.Options(plate="Plate1"))
     dropdowns = {name: each for name, each in asked.items() if each[2] == "Dropdown"}
-    assert set(dropdowns) == set(NAMES) - set(FUSION_LACKS) - {"settings"}
+    assert set(dropdowns) == set(NAMES) - set(FUSION_LACKS) - {"settings"} - PLAIN_CLEAN_UP
     for name, each in dropdowns.items():
-        assert tuple(each["Options"].values()) == ROWS[name].choices
+        choices = (AS_THE_MODEL,) if ROWS[name].unset else ()
+        assert tuple(each["Options"].values()) == (*choices, *ROWS[name].choices)
         first = each["Options"][1 + each["Default"]]
-        assert first == getattr(ShotSettings(), name)
+        assert first == (getattr(ShotSettings(), name) or AS_THE_MODEL)
+    for name in PLAIN_CLEAN_UP:
+        assert asked[name]["Default"] == ROWS[name].default
+        assert (asked[name][2] == "Checkbox") == (name in SWITCHES)
+        if name not in SWITCHES:
+            assert asked[name]["Integer"] == (ROWS[name].kind == "whole")
+
+
+@pytest.mark.parametrize("screen", [0, 1, AS_THE_MODEL])
+def test_the_answer_of_the_dialog_becomes_the_options(fusion_tool: Any, screen: Any) -> None:
+    class Answered(Comp):
+        def AskUser(self, title: str, given: Any) -> Any:  # noqa: N802 - the host's name
+            answer = {each[1]: each["Default"] for each in given.values()}
+            # Fusion gives numbers of controls as floats.
+            plain = {name: float(ALL_CLEAN_UP[name]) for name in PLAIN_CLEAN_UP}
+            return {**answer, **plain, "spill_method": 1.0, "screen": screen}
+
+    options = fusion_tool._ask(Answered.__new__(Answered), fusion_tool.Options(plate="Plate1"))
+    found = {name: getattr(options, name) for name in CLEAN_UP_NAMES}
+    assert found == {**ALL_CLEAN_UP, "screen": "green" if screen == 1 else None}
+    assert all(type(found[name]) is type(ROWS[name].default) for name in PLAIN_CLEAN_UP)
 
 
 # --------------------------------------------------------------------------------- the OFX plugin
@@ -170,6 +213,8 @@ OFX = {
     "alignment": ("alignment", ("Off", "Automatic", "Homography", "Model's own"), "3"),
     "nonfinite": ("nonfinite", ("Error", "Zero"), "0"),
     "premultiply": ("premultiply", ("Linear light", "Display values"), "0"),
+    "spill_method": ("spillMethod", ("Average", "Double limit", "Screen only"), "0"),
+    "screen": ("screen", ("Green", "Blue", "Model's own"), "2"),
 }
 
 
@@ -192,9 +237,9 @@ def ofx_values(name: str) -> tuple[str, ...]:
 
 
 def test_the_plugin_has_a_knob_for_each_parameter() -> None:
-    assert_all_but(OFX_LACKS, set(OFX))
+    assert_all_but(OFX_LACKS, set(OFX) | PLAIN_CLEAN_UP)
     described = ofx_choices()
-    assert len(described) == 8, "another choice knob: is it a render parameter?"
+    assert len(described) == 10, "another choice knob: is it a render parameter?"
     for name, (knob, choices, default) in OFX.items():
         assert described[knob][0] == choices, name
         assert described[knob][1] == (default or "default_input_color()")
@@ -213,7 +258,30 @@ def test_the_plugin_sends_the_values_of_the_table() -> None:
     params = source[source.index("mpack::Map params{") : source.index("mpack::Map notes{")]
     sent = set(re.findall(r'\{"(\w+)", ', params))
     sent |= set(re.findall(r'params\.emplace_back\("(\w+)"', params))
-    assert sent == set(OFX) | {"plate_alpha"}
+    clean_up = {param.name for param in CLEAN_UP}
+    assert sent == set(OFX) - clean_up | {"plate_alpha"}
+    assert ofx_values("kSpillMethods") == ROWS["spill_method"].choices
+    assert ofx_values("kScreens") == ROWS["screen"].choices
+
+
+def test_the_plugin_has_the_clean_up_of_the_table() -> None:
+    text = (ROOT / "plugin_shim" / "src" / "describe.h").read_text("utf-8")
+    rows = re.findall(r'\{"(\w+)",\s*"(\w+)"(?:, ([\d.]+))?(?:, (\d+|1 << 28))?\}', text)
+    rows = [row for row in rows if row[1] in NAMES]
+    assert {param for _, param, _, _ in rows} == PLAIN_CLEAN_UP
+    for _, param, default, highest in rows:
+        row = ROWS[param]
+        assert float(default or 0) == row.default, param
+        if row.kind == "whole":
+            assert (1 << 28 if "<<" in highest else int(highest)) == row.highest, param
+
+
+def test_the_node_of_nuke_knows_the_clean_up_of_the_plugin(nuke_tool: Any) -> None:
+    text = (ROOT / "plugin_shim" / "src" / "describe.h").read_text("utf-8")
+    theirs = {param: knob for knob, param in re.findall(r'\{"(\w+)",\s*"(\w+)"', text)}
+    assert {name: knob for name, knob, *_ in nuke_tool._CLEAN_UP} == {
+        name: theirs[name] for name in PLAIN_CLEAN_UP
+    }
 
 
 def test_the_node_of_nuke_gives_the_plugin_the_same_choices(nuke_tool: Any) -> None:
@@ -223,5 +291,5 @@ def test_the_node_of_nuke_gives_the_plugin_the_same_choices(nuke_tool: Any) -> N
         wanted = (*param.choices, AS_THE_MODEL) if param.unset else param.choices
         assert tuple(numbers) == wanted
         assert list(numbers.values()) == list(range(len(wanted)))
-    live = {*nuke_tool._LIVE_CHOICES, *nuke_tool._NOT_LIVE} & set(NAMES)
+    live = {*nuke_tool._LIVE_CHOICES, *nuke_tool._NOT_LIVE} & set(NAMES) | PLAIN_CLEAN_UP
     assert live == set(NAMES) - set(NUKE_LACKS)

@@ -475,9 +475,11 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
 def test_a_colour_tag_is_believed(tmp_path):
     for tag, expected in (
         ("lin_rec709_scene", "linear"),
-        ("ACEScg", "linear"),
+        ("lin_ap1_scene", "lin_ap1_scene"),
+        ("ACEScg", "lin_ap1_scene"),  # OpenImageIO stores the short name
+        ("srgb_p3d65_scene", "srgb_p3d65_scene"),
         ("srgb_rec709_scene", "srgb"),
-        ("g24_rec709_display", "unknown"),
+        ("g24_rec709_display", "g24_rec709_display"),
     ):
         pixels = np.zeros((2, 2, 3), np.float16)
         path = write_with_oiio(tmp_path / "a.exr", pixels, "RGB", oiio__ColorSpace=tag)

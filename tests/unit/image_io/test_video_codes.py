@@ -13,6 +13,7 @@ import av
 import numpy as np
 import pytest
 
+from fakes.colour import studio_spaces
 from mattebridge.errors import FrameReadError
 from mattebridge.image_io.video_read import VideoReader, probe
 from mattebridge.image_io.video_write import VIDEO_FORMATS, VideoTimes, open_video
@@ -335,10 +336,10 @@ def test_a_video_that_is_turned_by_an_odd_angle_is_refused(tmp_path):
     [
         ({"color_primaries": 9, "colorspace": 9, "color_trc": 14}, "BT.2020"),
         ({"color_primaries": 2, "colorspace": 9, "color_trc": 2}, "BT.2020"),
-        ({"color_primaries": 12, "colorspace": 1, "color_trc": 13}, "Display P3"),
+        ({"color_primaries": 12, "colorspace": 1, "color_trc": 1}, "Display P3"),
         ({"color_primaries": 11, "colorspace": 1, "color_trc": 1}, "DCI-P3"),
-        ({"color_primaries": 9, "colorspace": 9, "color_trc": 16}, "PQ"),
-        ({"color_primaries": 9, "colorspace": 9, "color_trc": 18}, "HLG"),
+        ({"color_primaries": 1, "colorspace": 1, "color_trc": 16}, "PQ"),
+        ({"color_primaries": 11, "colorspace": 9, "color_trc": 18}, "HLG"),
     ],
 )
 def test_wide_primaries_are_not_taken_for_those_of_rec709(tmp_path, tags, name):
@@ -347,7 +348,28 @@ def test_wide_primaries_are_not_taken_for_those_of_rec709(tmp_path, tags, name):
     info = probe(stored(tmp_path / "a.mkv", "ffv1", frame, color_range=LIMITED, **tags))
     assert info.colorspace == "unknown"
     assert name in info.header.unknown_because
-    assert info.header.metadata["chromaticities"][0] == (0.708 if tags["colorspace"] == 9 else 0.68)
+    red_x = info.header.metadata.get("chromaticities", (None,))[0]
+    assert red_x == {1: None, 2: 0.708, 9: 0.708, 11: 0.68, 12: 0.68}[tags["color_primaries"]]
+
+
+@pytest.mark.parametrize(
+    ("primaries", "transfer", "space"),
+    [
+        (9, 16, "pq_rec2020_display"),
+        (9, 18, "hlg_rec2020_display"),
+        (12, 16, "pq_p3d65_display"),
+        (12, 13, "srgb_p3d65_display"),
+    ],
+)
+def test_a_pair_of_primaries_and_curve_that_configs_have_is_named(
+    tmp_path, primaries, transfer, space
+):
+    planes = [np.full((HEIGHT, WIDTH), code) for code in (502, 512, 512)]
+    frame = frame_of_planes("yuv444p10le", planes)
+    tags = {"color_primaries": primaries, "colorspace": 9, "color_trc": transfer}
+    info = probe(stored(tmp_path / "a.mkv", "ffv1", frame, color_range=LIMITED, **tags))
+    assert (info.colorspace, info.header.unknown_because) == (space, "")
+    assert studio_spaces().is_known(space)
 
 
 @pytest.mark.parametrize("primaries", [1, 2, 5, 6])

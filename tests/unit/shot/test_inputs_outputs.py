@@ -213,16 +213,27 @@ def test_a_video_is_a_shot_from_frame_0(folder):
     assert len(client.requests) == 8
 
 
-@pytest.mark.parametrize(("tag", "name"), [(9, "BT.2020"), (12, "Display P3")])
+@pytest.mark.parametrize(("tag", "name"), [(9, "BT.2020"), (11, "DCI-P3")])
 def test_a_video_of_wide_primaries_is_refused_or_taken_and_tagged_as_it_is(folder, tag, name):
     plate = write_video(folder / "take.mov", 3, primaries=tag)
     options = {"plate": str(plate), "outputs": ("foreground",), "formats": "prores4444"}
-    advice = "convert it to Rec.709, or give --colorspace srgb"
+    advice = "give --input-space.* srgb takes it as it is"
     with pytest.raises(InputsError, match=rf"take\.mov has other primaries \({name}\).*{advice}"):
         run(folder, **options)
     assert run(folder, **options, colorspace="srgb").exit_status == 0
     with av.open(str(folder / "out/foreground/take.mov")) as source:
         assert int(next(source.decode(video=0)).color_primaries) == tag
+
+
+def test_a_video_in_display_p3_becomes_one_in_rec709(folder):
+    plate = write_video(folder / "take.mov", 3, primaries=12)
+    client = InProcessClient()
+    made = run(folder, client, plate=str(plate), outputs=("foreground",), formats="prores4444")
+    assert made.exit_status == 0
+    assert client.requests[0]["colorspace"] == "srgb_p3d65_display"
+    assert client.requests[0]["output_colorspace"] == "srgb"
+    with av.open(str(folder / "out/foreground/take.mov")) as source:
+        assert int(next(source.decode(video=0)).color_primaries) == 1
 
 
 def test_what_a_user_should_know_of_a_video_is_noted_before_the_first_frame(folder):

@@ -467,7 +467,7 @@ def test_a_file_without_a_colour_space_must_be_told(tmp_path):
         "plate": str(tmp_path / "in/plate.0001.dpx"),
         "clean_plate": str(tmp_path / "in/clean.dpx"),
     }
-    with pytest.raises(InputsError, match="--colorspace"):
+    with pytest.raises(InputsError, match="--input-space"):
         run(tmp_path, **given)
     assert run(tmp_path, **given, colorspace="srgb").exit_status == 0
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -15,14 +17,21 @@ import pytest
 
 from fakes.places import BRIDGE
 from mattebridge.errors import GeometryError, UnsafeRuntimeError
-from mattebridge.wire import oslayer
+from mattebridge.wire import oslayer, posix
 from mattebridge.wire.connection import Connection, Peer
 
 SIZE = 2 << 20
 
 
+@pytest.fixture(params=["linux", "posix"])
+def layer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> oslayer.OsLayer:
+    monkeypatch.setenv(oslayer.TEST_VARIABLE, request.param)
+    return oslayer.current()
+
+
 @pytest.fixture
-def layer() -> oslayer.OsLayer:
+def linux(monkeypatch: pytest.MonkeyPatch) -> oslayer.OsLayer:
+    monkeypatch.delenv(oslayer.TEST_VARIABLE, raising=False)
     return oslayer.current()
 
 
@@ -37,7 +46,7 @@ def pair(layer: oslayer.OsLayer) -> Iterator[tuple[Connection, Connection]]:
 # -- memory --------------------------------------------------------------------------------------
 
 
-def test_memory_is_zeroed_sealed_and_not_inherited(layer: oslayer.OsLayer) -> None:
+def test_memory_is_zeroed_whole_and_not_inherited(layer: oslayer.OsLayer) -> None:
     fd = layer.create_memory(SIZE)
     try:
         layer.check_memory(fd, SIZE)
@@ -49,18 +58,18 @@ def test_memory_is_zeroed_sealed_and_not_inherited(layer: oslayer.OsLayer) -> No
         layer.close_memory(fd)
 
 
-def test_memory_that_could_shrink_or_is_too_small_is_refused(layer: oslayer.OsLayer) -> None:
+def test_memory_that_could_shrink_or_is_too_small_is_refused(linux: oslayer.OsLayer) -> None:
     unsealed = os.memfd_create("x", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(unsealed, SIZE)
-    sealed = layer.create_memory(SIZE)
+    sealed = linux.create_memory(SIZE)
     file = os.open("/dev/null", os.O_RDWR)
     try:
         with pytest.raises(GeometryError, match="seals are missing"):
-            layer.check_memory(unsealed, SIZE)
+            linux.check_memory(unsealed, SIZE)
         with pytest.raises(GeometryError, match="holds 2097152"):
-            layer.check_memory(sealed, SIZE + 1)
+            linux.check_memory(sealed, SIZE + 1)
         with pytest.raises(GeometryError, match="not sealed memory"):
-            layer.check_memory(file, 1)
+            linux.check_memory(file, 1)
     finally:
         for fd in (unsealed, sealed, file):
             os.close(fd)
@@ -72,7 +81,7 @@ def test_bytes_are_copied_from_one_place_to_another(layer: oslayer.OsLayer) -> N
         pixels[4096:4100] = b"abcd"
     layer.copy_memory(source, 4096, target, 64, 4)
     assert layer.read_memory(target, 70)[64:] == b"abcd\0\0"
-    with pytest.raises(OSError, match="ended early"):
+    with pytest.raises(GeometryError, match="ended early"):
         layer.copy_memory(source, SIZE - 2, target, 0, 4)
     layer.close_memory(source)
     layer.close_memory(target)
@@ -153,9 +162,9 @@ def test_a_client_connects_to_a_path_and_both_ends_know_each_other(
     ],
 )
 def test_the_sender_of_a_control_message_is_read_from_its_address(
-    layer: oslayer.OsLayer, address: str, peer: Peer
+    linux: oslayer.OsLayer, address: str, peer: Peer
 ) -> None:
-    assert layer.control_peer(address) == peer
+    assert linux.control_peer(address) == peer
 
 
 def test_a_wait_is_ended_from_another_thread(layer: oslayer.OsLayer) -> None:
@@ -169,6 +178,90 @@ def test_a_wait_is_ended_from_another_thread(layer: oslayer.OsLayer) -> None:
     assert layer.wait([wake_up.fileno()], 10.0) == {wake_up.fileno()}
     assert time.monotonic() - started < 5
     wake_up.close()
+
+
+# -- records in a stream -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Connection, socket.socket]]:
+    """A connection of the layer of macOS, and the bare socket at its other end."""
+    monkeypatch.setenv(oslayer.TEST_VARIABLE, "posix")
+    ours, theirs = oslayer.current().pair(1 << 16)
+    bare = socket.socket(fileno=os.dup(theirs.fileno()))
+    theirs.close()
+    yield ours, bare
+    ours.close()
+    bare.close()
+
+
+def test_a_record_that_arrives_in_pieces_is_received_once_it_is_whole(
+    stream: tuple[Connection, socket.socket],
+) -> None:
+    ours, bare = stream
+    record = b"\5\0\0\0whole\3\0\0\0"
+    for at in range(len(record)):
+        bare.send(record[at : at + 1])
+        if at == 8:
+            assert ours.receive(10).data == b"whole"
+        else:
+            with pytest.raises(BlockingIOError):
+                ours.receive(10)
+    bare.close()
+    assert ours.receive(10).data == b""  # what had begun never came
+
+
+def test_a_record_that_is_too_long_is_dropped_whole_and_the_next_is_received(
+    stream: tuple[Connection, socket.socket],
+) -> None:
+    ours, bare = stream
+    with pytest.raises(BlockingIOError):
+        ours.receive(10)
+    bare.sendall(b"\0\0\2\0" + bytes(100))
+    assert ours.receive(10).cut
+    with pytest.raises(BlockingIOError):
+        ours.receive(10)
+    sender = threading.Thread(target=bare.sendall, args=[bytes((2 << 16) - 100) + b"\2\0\0\0ok"])
+    sender.start()
+    received = None
+    while received is None:
+        with contextlib.suppress(BlockingIOError):
+            received = ours.receive(10)
+    sender.join()
+    assert received == (b"ok", [], False)
+
+
+def test_a_connection_whose_other_end_does_not_read_is_ended_without_waiting(
+    stream: tuple[Connection, socket.socket],
+) -> None:
+    ours, bare = stream
+    with pytest.raises(BlockingIOError):
+        ours.send(bytes(8 << 20))  # more than any buffer holds
+    # A part of it went out: the other end reads that, and then the end.
+    bare.settimeout(60)
+    while bare.recv(1 << 20):
+        pass
+
+
+def test_memory_that_was_made_smaller_is_an_error_and_no_signal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(oslayer.TEST_VARIABLE, "posix")
+    layer = oslayer.current()
+    source, target = layer.create_memory(SIZE), layer.create_memory(SIZE)
+    try:
+        os.ftruncate(source, 1 << 16)
+        assert layer.read_memory(source, 64) == bytes(64)
+        for size_bytes in (1 << 17, SIZE):
+            with pytest.raises(GeometryError, match="ended early"):
+                layer.copy_memory(source, 0, target, 0, size_bytes)
+        with posix._mapped(target, SIZE) as pixels:
+            os.ftruncate(target, 1 << 16)  # while it is being read
+            with pytest.raises(GeometryError, match="ended early"):
+                posix._carry(pixels, memoryview(bytearray(SIZE)))
+    finally:
+        for fd in (source, target):
+            os.close(fd)
 
 
 # -- the user, the machine -----------------------------------------------------------------------
@@ -202,14 +295,21 @@ def test_the_figures_of_this_process_are_plausible(layer: oslayer.OsLayer) -> No
 
 
 def test_another_system_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oslayer.sys, "platform", "darwin")
+    monkeypatch.setattr(oslayer.sys, "platform", "win32")
     assert oslayer.find() is None
-    with pytest.raises(UnsafeRuntimeError, match=r"does not run on darwin yet.*on Linux"):
+    with pytest.raises(UnsafeRuntimeError, match=r"does not run on win32 yet.*Linux and macOS"):
         oslayer.current()
 
 
-# What Windows lacks, and macOS in part. The packages that come from elsewhere choose by the real
-# system, so they are loaded before it changes.
+# The files that other systems cannot import. Those of Windows are tested there
+# (tests/e2e/test_under_wine.py).
+LAYERS = (
+    "linux.py", "macos.py", "posix.py", "posix_on_linux.py", "unix.py",
+    "win32.py", "windows.py", "windows_memory.py", "windows_pipes.py",
+)  # fmt: skip
+
+# What Windows lacks. The packages that come from elsewhere choose by the real system, so they are
+# loaded before it changes.
 OTHER_SYSTEM = """
 import asyncio, ctypes, importlib, multiprocessing, os, select, socket, subprocess, sys, tempfile
 import msgpack, numpy, numpy.typing, zmq
@@ -240,7 +340,7 @@ for arguments in ({}, {"start": True}, {"instance": sys.argv[2]}):
 """
 
 
-@pytest.mark.parametrize("platform", ["win32", "darwin"])
+@pytest.mark.parametrize("platform", ["win32"])
 def test_on_another_system_the_host_half_is_imported_and_connecting_says_the_sentence(
     platform: str, tmp_path: Path
 ) -> None:
@@ -248,7 +348,7 @@ def test_on_another_system_the_host_half_is_imported_and_connecting_says_the_sen
         "mattebridge." + ".".join(path.relative_to(BRIDGE / "mattebridge").with_suffix("").parts)
         for folder in ("wire", "client", "hosts")
         for path in sorted((BRIDGE / "mattebridge" / folder).glob("*.py"))
-        if path.name not in ("__init__.py", "linux.py")
+        if path.name not in ("__init__.py", *LAYERS)
     ]
     names += [f"mattebridge.{name}" for name in ("color", "errors", "interpreter", "whole_files")]
     done = subprocess.run(
@@ -276,4 +376,8 @@ def test_modules_of_one_system_are_imported_in_its_layer_alone() -> None:
         found = names & {"fcntl", "resource", "termios", "pwd", "grp", "msvcrt", "winreg"}
         if found:
             users[path.relative_to(BRIDGE / "mattebridge").as_posix()] = found
-    assert users == {"wire/linux.py": {"fcntl", "resource", "termios"}}
+    assert users == {
+        "wire/linux.py": {"fcntl"},
+        "wire/unix.py": {"fcntl", "resource", "termios"},
+        "wire/windows.py": {"msvcrt"},
+    }

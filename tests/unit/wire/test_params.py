@@ -25,6 +25,21 @@ def test_a_colour_space_alone_gives_every_parameter_with_its_default():
         "match_exposure": None,
         "nonfinite": "error",
         "exact": False,
+        "hint_sharpen": False,
+        "hint_sharpen_dilation": 3,
+        "hint_blur_px": 0,
+        "source_passthrough": False,
+        "edge_erode_px": 3,
+        "edge_blur_px": 7,
+        "auto_despeckle": False,
+        "despeckle_size": 400,
+        "despeckle_dilation": 25,
+        "despeckle_blur": 5,
+        "despeckle_threshold": 0.5,
+        "despeckle_hysteresis": False,
+        "despill_strength": 0.0,
+        "spill_method": "average",
+        "screen": None,
         "settings": {},
     }
 
@@ -46,6 +61,21 @@ def test_given_values_win_over_defaults():
         "match_exposure": False,
         "nonfinite": "zero",
         "exact": True,
+        "hint_sharpen": True,
+        "hint_sharpen_dilation": 0,
+        "hint_blur_px": 500,
+        "source_passthrough": True,
+        "edge_erode_px": 0,
+        "edge_blur_px": 1,
+        "auto_despeckle": True,
+        "despeckle_size": 0,
+        "despeckle_dilation": 2,
+        "despeckle_blur": 0,
+        "despeckle_threshold": 0.25,
+        "despeckle_hysteresis": True,
+        "despill_strength": 1.0,
+        "spill_method": "double_limit",
+        "screen": "blue",
         "settings": {"tolerance": 0.3, "band": 10, "shadows": True, "mode": "fast"},
     }
     assert validate_params(given_values) == given_values
@@ -54,7 +84,10 @@ def test_given_values_win_over_defaults():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("colorspace", "rec709"),
+        ("colorspace", ""),
+        ("colorspace", " ACEScg"),
+        ("colorspace", "two\nlines"),
+        ("colorspace", "x" * 129),
         ("colorspace", None),
         ("colorspace", ["linear"]),
         ("output_colorspace", 1),
@@ -67,6 +100,19 @@ def test_given_values_win_over_defaults():
         ("nonfinite", "ignore"),
         ("exact", "yes"),
         ("exact", None),
+        ("hint_sharpen", 1),
+        ("hint_blur_px", -1),
+        ("hint_blur_px", 501),
+        ("hint_blur_px", 2.0),
+        ("despeckle_size", True),
+        ("despeckle_size", None),
+        ("despill_strength", 1.01),
+        ("despill_strength", -0.01),
+        ("despill_strength", float("nan")),
+        ("despill_strength", "0.5"),
+        ("despill_strength", False),
+        ("spill_method", "max"),
+        ("screen", "red"),
         ("settings", []),
         ("settings", None),
     ],
@@ -176,6 +222,20 @@ def test_what_is_left_to_the_model_is_not_given():
     assert RenderParams("srgb", alignment="off").given()["alignment"] == "off"
 
 
+def test_the_clean_up_is_given_where_it_is_not_the_default():
+    assert not set(RenderParams("srgb").given()) & set(params.CLEAN_UP_NAMES)
+    asked = RenderParams("srgb", despill_strength=0.5, edge_blur_px=7, screen="green").given()
+    assert {name: asked[name] for name in params.CLEAN_UP_NAMES if name in asked} == {
+        "despill_strength": 0.5,
+        "screen": "green",
+    }
+
+
+def test_a_number_may_be_a_whole_one():
+    checked = validate_params({"colorspace": "srgb", "despill_strength": 1})
+    assert isinstance(checked["despill_strength"], float)
+
+
 def test_none_is_allowed_where_the_table_says_what_it_stands_for():
     for param in PARAMS:
         request = {"colorspace": "linear", param.name: None}
@@ -189,8 +249,9 @@ def test_none_is_allowed_where_the_table_says_what_it_stands_for():
 def test_every_row_is_complete():
     for param in PARAMS:
         assert param.help
-        assert bool(param.choices) == (param.kind == "choice"), param.name
+        assert bool(param.choices) == (param.kind in ("choice", "space")), param.name
         assert (param.default is None) == (param.required or bool(param.unset)), param.name
+        assert (param.lowest < param.highest) == (param.kind in ("whole", "number"))
         assert param.kind != "choice" or param.default in (None, *param.choices)
 
 
@@ -201,8 +262,11 @@ def test_the_protocol_page_has_the_table():
 
 
 def row_of_the_page(param: Param) -> str:
-    kind = {"choice": "text", "flag": "boolean", "map": "map"}[param.kind]
+    kinds = {"choice": "text", "space": "text", "flag": "boolean", "whole": "integer"}
+    kind = kinds.get(param.kind, param.kind)
     values = ", ".join(f"`{choice}`" for choice in param.choices)
+    if param.kind == "space":
+        values += ", a name"
     default = f"`{param.default}`"
     if param.required:
         default = "**required**"
@@ -212,6 +276,8 @@ def row_of_the_page(param: Param) -> str:
         default = str(param.default).lower()
     elif param.kind == "map":
         values, default = "scalars", "{}"
+    elif param.kind in ("whole", "number"):
+        values, default = param.range, f"{param.default:g}"
     row = f"| `{param.name}` | {kind} | {values} | {default} | {param.help} |"
     return row.replace("|  |", "| |")
 

@@ -65,10 +65,7 @@ def models_folder() -> Path:
         if not folder.is_absolute():
             raise UsageError(f"{VARIABLE} is '{given}'; it must be the full path of a folder")
         return folder
-    home = os.environ.get("XDG_DATA_HOME") or os.path.join(
-        os.path.expanduser("~"), ".local", "share"
-    )
-    return Path(home) / "mattebridge" / "models"
+    return oslayer.current().data_folder() / "models"
 
 
 class NoModels:

@@ -1,0 +1,38 @@
+// What the layers of Linux and macOS share (os_unix.cpp), and what each of them defines for it
+// (os_linux.cpp, os_posix.cpp).
+#pragma once
+
+#include <sys/socket.h>
+
+#include "os.h"
+
+namespace mb::os {
+
+#ifdef MSG_NOSIGNAL
+constexpr int kNoSignal = MSG_NOSIGNAL;
+#else
+constexpr int kNoSignal = 0;  // an option of the socket instead
+#endif
+constexpr size_t kMaxMemory = 16;  // descriptors in one answer; the protocol has at most 8
+
+// -- shared ---------------------------------------------------------------------------------------
+
+// Whether this process may make files in a folder.
+bool usable(const std::string &folder);
+std::string temporary_folder();
+// $XDG_RUNTIME_DIR, else /run/user/UID, else the temporary folder.
+std::string xdg_root();
+
+// -- of each system -------------------------------------------------------------------------------
+
+extern const size_t kLongestPath;  // bytes of a socket's path, without its final zero
+extern const int kRefusals;        // so many refused connections mean that nobody listens
+std::string runtime_root();
+// A socket that never blocks and that no child inherits; of records for the door.
+Fd new_socket(bool records);
+// The user of the process at the other end; -1 where the system does not say.
+int64_t peer_user(const Fd &connection);
+// Whether memory from the daemon keeps its size, as far as the system can tell.
+bool cannot_shrink(const Fd &memory);
+
+}  // namespace mb::os

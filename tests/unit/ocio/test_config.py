@@ -1,0 +1,128 @@
+"""The OpenColorIO config: which one, its names, and what is said where one is wrong."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from mattebridge.errors import ColorError
+from mattebridge.ocio import where
+from mattebridge.ocio.config import Config
+from mattebridge.ocio.space import Spaces
+
+# A config of a few lines: a wide gamut, a curve with a kink, and no space for data.
+SMALL = """\
+ocio_profile_version: 2
+roles: {default: wide, scene_linear: wide}
+colorspaces:
+  - !<ColorSpace>
+    name: lin_rec709
+  - !<ColorSpace>
+    name: wide
+    family: Rendered Light
+    aliases: [Wide Light, breit]
+    to_scene_reference: !<MatrixTransform>
+      {matrix: [1.5, -0.4, -0.1, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]}
+"""
+
+
+@pytest.fixture
+def no_config(monkeypatch):
+    for variable in where.VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture(scope="module")
+def built_in():
+    return Config(where.BUILT_IN)
+
+
+def small(folder):
+    path = folder / "small.ocio"
+    path.write_text(SMALL)
+    return path
+
+
+def test_the_config_is_ours_then_that_of_ocio_then_the_built_in_one(no_config, monkeypatch):
+    assert where.configured() == "ocio://studio-config-latest"
+    assert not where.is_named()
+    monkeypatch.setenv("OCIO", "/shop/config.ocio")
+    assert where.configured() == "/shop/config.ocio"
+    assert where.is_named()
+    monkeypatch.setenv("MATTEBRIDGE_OCIO", "/mine/config.ocio")
+    assert where.configured() == "/mine/config.ocio"
+
+
+def test_a_path_that_is_given_holds_from_any_folder(no_config, monkeypatch, tmp_path):
+    monkeypatch.setenv("MATTEBRIDGE_OCIO", "")
+    monkeypatch.chdir(tmp_path)
+    where.settle("shop.ocio")
+    assert where.configured() == str(tmp_path / "shop.ocio")
+    where.settle("ocio://default")
+    assert where.configured() == "ocio://default"
+    monkeypatch.setenv("MATTEBRIDGE_OCIO", "")
+    where.settle()
+    assert not where.is_named()
+    monkeypatch.setenv("OCIO", "show.ocio")
+    where.settle()
+    assert where.configured() == str(tmp_path / "show.ocio")
+
+
+def test_a_space_is_found_by_name_role_and_alias_in_any_case(built_in):
+    for name in ("ACEScg", "acescg", "scene_linear", "lin_ap1", " ACES - ACEScg "):
+        assert built_in.find(name) == "ACEScg"
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_three(built_in):
+    with pytest.raises(ColorError, match=r"'ACECg' is no colour space .* ACEScg") as refused:
+        built_in.find("ACECg")
+    assert len(refused.value.details["nearest"]) == 3
+    assert "ACEScg" in refused.value.details["nearest"]
+    assert "ARRI LogC3 (EI800)" in built_in.nearest("logc3")
+
+
+def test_data_is_no_colour_space(built_in):
+    assert not built_in.knows("Raw")
+    assert "Raw" not in [space.name for space in built_in.spaces]
+
+
+def test_a_config_of_ones_own_with_its_digest(tmp_path):
+    path = small(tmp_path)
+    config = Config(str(path))
+    assert config.described() == {
+        "config": str(path),
+        "digest": hashlib.sha256(SMALL.encode()).hexdigest(),
+    }
+    assert config.find("BREIT") == config.find("scene_linear") == "wide"
+    entry = next(space for space in config.spaces if space.name == "wide").described()
+    assert entry["family"] == "Rendered Light"
+    assert entry["aliases"] == ["Wide Light", "breit"]
+    assert "scene_linear" in entry["roles"]
+
+
+@pytest.mark.parametrize("content", [None, "", "ocio_profile_version: 2\nroles: [\n", "\0\1\2"])
+def test_a_config_that_cannot_be_loaded_is_an_error_and_not_another_config(tmp_path, content):
+    path = tmp_path / "broken.ocio"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ColorError, match=r"broken\.ocio cannot be loaded") as refused:
+        Config(str(path))
+    assert refused.value.details["config"] == str(path)
+    with pytest.raises(ColorError, match="cannot be loaded"):
+        Config("ocio://no-such-config")
+
+
+def test_a_config_without_rec709_light_says_what_it_lacks(tmp_path):
+    path = tmp_path / "without.ocio"
+    path.write_text(SMALL.replace("lin_rec709", "house light"))
+    with pytest.raises(ColorError, match=r"no scene-linear space with Rec\. 709 primaries"):
+        Spaces(Config(str(path))).of("wide")
+
+
+def test_a_conversion_keeps_the_shape(tmp_path):
+    config = Config(str(small(tmp_path)))
+    picture = np.random.default_rng(1).random((5, 7, 3), np.float32)
+    converted = config.convert(picture, "wide", "lin_rec709")
+    expected = picture @ np.float32([[1.5, 0, 0], [-0.4, 1, 0], [-0.1, 0, 1]])
+    assert np.abs(converted - expected).max() < 1e-6  # of three products in float32
+    assert converted.shape == picture.shape

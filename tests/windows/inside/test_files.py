@@ -1,0 +1,62 @@
+"""Files that are whole or absent, on Windows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from mattebridge import whole_files
+from mattebridge.errors import FrameWriteError
+
+
+def test_a_file_is_replaced_once_its_reader_has_closed_it(tmp_path: Path) -> None:
+    path = tmp_path / "plate.1001.exr"
+    path.write_bytes(b"old")
+    reader = path.open("rb")
+    closing = threading.Timer(0.2, reader.close)
+    closing.start()
+    whole_files.replace_file(path, b"new")
+    closing.join()
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_stays_open_is_an_error_that_says_so_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole_files, "HELD_OPEN_S", 0.1)
+    path = tmp_path / "plate.1001.exr"
+    path.write_bytes(b"old")
+    with (
+        path.open("rb"),
+        pytest.raises(FrameWriteError, match="another program has the old file open"),
+    ):
+        whole_files.replace_file(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_swept_once_that_process_has_ended(tmp_path: Path) -> None:
+    """By the rule of every system: what cannot be known to be abandoned stays."""
+    mine = tmp_path / whole_files.temporary_name("plate.1001.exr")
+    mine.touch()
+    assert whole_files.sweep_temporaries([tmp_path]) == [mine]
+    code = (
+        "import sys; from pathlib import Path; from mattebridge import whole_files as w; "
+        "(Path(sys.argv[1]) / w.temporary_name('plate.1002.exr')).touch()"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.DEVNULL, check=True
+    )
+    assert whole_files.sweep_temporaries([tmp_path]) == []
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_path_that_is_long_holds_a_whole_file(tmp_path: Path) -> None:
+    folder = tmp_path / ("shot" * 40) / ("plate" * 20)
+    whole_files.replace_file(folder / "plate.1001.exr", b"frame")
+    assert (folder / "plate.1001.exr").read_bytes() == b"frame"
