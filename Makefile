@@ -6,6 +6,7 @@
 #   make bench   what README claims about speed, measured here
 #   make test-windows  tests of the Windows half under Wine, which has to be installed
 #   make plugin  the OpenFX plugin; `make plugin PLUGIN_DIR=folder` installs it there
+#   make dist    what users install, in dist/: an sdist, and wheels that carry the plugin
 #
 # TORCH is what pip installs as torch: by default the pinned release, which on Linux comes with
 # CUDA (several GB). See README, "A smaller torch".
@@ -23,12 +24,15 @@ PLUGIN_DIR ?=
 PLUGIN_TARGET ?= x86_64-linux-gnu.2.17
 PLUGIN_BUILD := build/plugin/$(PLUGIN_TARGET)
 PLUGIN_TOOLS := build/plugin/tools
+# The systems that a wheel is made for; builds of the plugin for others are left out.
+DIST_TARGETS ?= x86_64-linux-gnu.2.17 x86_64-windows-gnu aarch64-macos.11.0
+DIST_TOOLS := build/dist/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-windows windows check host-packages bench plugin clean
+.PHONY: help demo test test-fast test-windows windows check host-packages bench plugin dist clean
 
 help:
-	@sed -n '3,8p' $(MAKEFILE_LIST) | sed 's/^# *//'
+	@sed -n '3,9p' $(MAKEFILE_LIST) | sed 's/^# *//'
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -84,5 +88,17 @@ plugin: $(PLUGIN_TOOLS)/.ready
 	@$(PYTHON) plugin_shim/build.py --tools $(PLUGIN_TOOLS) --target $(PLUGIN_TARGET) \
 	    --build $(PLUGIN_BUILD) $(if $(PLUGIN_DIR),--install '$(PLUGIN_DIR)')
 
+$(DIST_TOOLS)/.ready:
+	$(PYTHON) -m venv $(DIST_TOOLS)
+	$(DIST_TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check build twine
+	@touch $@
+
+# Builds, checks, then installs the wheel for this system into a fresh environment and runs the demo.
+dist: $(VENV)/.daemon $(DIST_TOOLS)/.ready
+	@for target in $(DIST_TARGETS); do $(MAKE) --no-print-directory plugin PLUGIN_TARGET=$$target \
+	    || exit 1; done
+	$(DIST_TOOLS)/bin/python release/wheels.py build --out dist --targets $(DIST_TARGETS)
+	$(BIN)/python release/wheels.py demo --out dist
+
 clean:
-	rm -rf $(VENV) demo build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

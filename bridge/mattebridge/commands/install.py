@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from mattebridge.commands.install_steps import Steps
-from mattebridge.commands.plugin_builds import BUNDLE, build_for_this_system
+from mattebridge.commands.plugin_builds import BUNDLE, build_for_this_system, copy_bundle
 from mattebridge.errors import UsageError
 from mattebridge.interpreter import has_daemon_half
 
@@ -167,9 +167,9 @@ def _filled(source: Path, mark: str, value: str) -> bytes:
 
 
 def _install_ofx(work: Steps) -> None:
-    built = build_for_this_system(PACKAGE.parents[1])
+    built = build_for_this_system(PACKAGE)
     print(f"the build is {built}")
-    work.tree(work.to / BUNDLE, lambda target: shutil.copytree(built, target))
+    work.tree(work.to / BUNDLE, lambda target: copy_bundle(built, target))
 
 
 def source_folder(name: str) -> Path:

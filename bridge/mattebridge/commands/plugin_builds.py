@@ -1,14 +1,15 @@
-"""The builds of the OFX plugin in a repository, and the one that runs on this system.
+"""The builds of the OFX plugin in a wheel or a repository, and the one that runs on this system.
 
-`make plugin` builds into build/plugin/TARGET, by default for Linux, for others where asked; CMake
-by hand builds into any folder of build/plugin. What a build is for is read from the first bytes of
-its binary: folder names differ, and a bundle for another processor lies in a folder of the same
-name.
+A wheel for a system carries its plugin inside the package. In a repository, `make plugin` builds
+into build/plugin/TARGET, by default for Linux, for others where asked; CMake by hand builds into
+any folder of build/plugin. What a build is for is read from the first bytes of its binary: folder
+names differ, and a bundle for another processor lies in a folder of the same name.
 """
 
 from __future__ import annotations
 
 import platform
+import shutil
 import struct
 import sys
 from pathlib import Path
@@ -17,6 +18,10 @@ from typing import Optional
 from mattebridge.errors import UsageError
 
 BUNDLE = "MatteBridge.ofx.bundle"
+# The folder of the package in which a wheel carries the bundle.
+IN_PACKAGE = "plugin"
+# What a host reads of a bundle; linkers leave debug files and import libraries beside it.
+CARRIED = (".ofx", ".plist", ".png", ".svg")
 _SYSTEMS = {"linux": "linux", "darwin": "macos", "win32": "windows"}
 _PROCESSORS = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 # The numbers of processors in ELF, Mach-O and PE files.
@@ -26,14 +31,19 @@ _PE = {0x8664: "x86_64", 0xAA64: "aarch64"}
 _UNIVERSAL = 0xCAFEBABE  # a Mach-O file for several processors
 
 
-def build_for_this_system(repository: Path) -> Path:
-    """The newest bundle that runs here. Raises `UsageError` that names those that do not."""
-    places = (f"build/*/{BUNDLE}", f"build/*/*/{BUNDLE}")
-    found = sorted((path for place in places for path in repository.glob(place)), key=_built_at)
+def build_for_this_system(package: Path) -> Path:
+    """The bundle that runs here: the one of the wheel, else the newest build of the repository.
+
+    `package` is the folder of mattebridge. Raises `UsageError` that names those that do not run.
+    """
+    found = _builds(package)
+    here = this_system()
     if not found:
-        raise UsageError("the OFX plugin is not built: run `make plugin` in the repository first")
-    here = (_SYSTEMS.get(sys.platform, sys.platform), _processor())
-    fitting = [bundle for bundle in found if here in _targets(bundle)]
+        raise UsageError(
+            f"this installation of mattebridge carries no OFX plugin for {' '.join(here)}: install"
+            " a wheel of mattebridge for this system, or run `make plugin` in the repository"
+        )
+    fitting = [bundle for bundle in found if here in targets_of(bundle)]
     if not fitting:
         others = ", ".join(f"{bundle.parent} ({_named(bundle)})" for bundle in found)
         raise UsageError(
@@ -41,6 +51,33 @@ def build_for_this_system(repository: Path) -> Path:
             " plugin` in the repository on this system, or with PLUGIN_TARGET for it"
         )
     return fitting[-1]
+
+
+def _builds(package: Path) -> list[Path]:
+    carried = package / IN_PACKAGE / BUNDLE
+    if carried.is_dir():
+        return [carried]
+    places = (f"build/*/{BUNDLE}", f"build/*/*/{BUNDLE}")
+    repository = package.parents[1]
+    return sorted((path for place in places for path in repository.glob(place)), key=_built_at)
+
+
+def copy_bundle(bundle: Path, target: Path) -> None:
+    """Copy what a host reads of a bundle."""
+    for name, path in carried_files(bundle).items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, target / name)
+
+
+def carried_files(bundle: Path) -> dict[str, Path]:
+    """The files of a bundle that a host reads, by their path in it with forward slashes."""
+    found = sorted(path for path in bundle.rglob("*") if path.suffix in CARRIED and path.is_file())
+    return {path.relative_to(bundle).as_posix(): path for path in found}
+
+
+def this_system() -> tuple[str, str]:
+    """The system and the processor that a plugin must be for to run here."""
+    return _SYSTEMS.get(sys.platform, sys.platform), _processor()
 
 
 def _processor() -> str:
@@ -56,7 +93,8 @@ def _built_at(bundle: Path) -> float:
     return max((path.stat().st_mtime for path in _binaries(bundle)), default=0.0)
 
 
-def _targets(bundle: Path) -> list[tuple[str, str]]:
+def targets_of(bundle: Path) -> list[tuple[str, str]]:
+    """The systems and processors that a bundle's binaries are for; empty where it has none."""
     found = []
     for path in _binaries(bundle):
         found += _targets_of(path)
@@ -64,7 +102,7 @@ def _targets(bundle: Path) -> list[tuple[str, str]]:
 
 
 def _named(bundle: Path) -> str:
-    return " and ".join(" ".join(target) for target in _targets(bundle)) or "not a plugin"
+    return " and ".join(" ".join(target) for target in targets_of(bundle)) or "not a plugin"
 
 
 def _targets_of(path: Path) -> list[tuple[str, str]]:

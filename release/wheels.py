@@ -1,0 +1,278 @@
+"""Build what users install: an sdist, and for each system a wheel that carries the OFX plugin.
+
+    python release/wheels.py build --out dist --targets T...   (needs `build` and `twine`)
+    python release/wheels.py demo --out dist                   (needs what the daemon needs)
+
+    repository --build--> sdist --build--> mattebridge-...-py3-none-any.whl (no plugin)
+                                             + build/plugin/TARGET/MatteBridge.ofx.bundle
+                                             = mattebridge-...-py3-none-SYSTEM.whl
+
+The Python files of all wheels are those of the sdist, so a file that the sdist lacks is missing
+from every wheel, and the checks see it. Each wheel is written anew with its own tag and list of
+files; of a bundle it gets what a host reads, never what the compiler left beside that.
+`demo` installs the wheel for this system into a fresh environment, which takes the other packages
+from the one that runs it, and mattes the sample shot from there. The rule that must not be broken:
+a wheel holds one plugin, and that one is for the wheel's system.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import venv
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "bridge"))
+
+from mattebridge.commands.plugin_builds import (  # noqa: E402
+    BUNDLE,
+    CARRIED,
+    IN_PACKAGE,
+    carried_files,
+    targets_of,
+    this_system,
+)
+
+# The tag of the wheel for each system that the plugin is built for. It promises glibc 2.17 and a
+# version of macOS, so the Makefile names both in its targets.
+TAGS = {
+    ("linux", "x86_64"): "manylinux_2_17_x86_64.manylinux2014_x86_64",
+    ("linux", "aarch64"): "manylinux_2_17_aarch64.manylinux2014_aarch64",
+    ("windows", "x86_64"): "win_amd64",
+    ("macos", "aarch64"): "macosx_11_0_arm64",
+    ("macos", "x86_64"): "macosx_10_13_x86_64",
+}
+# Every wheel has these: one file of each part.
+NEEDED = (
+    "mattebridge/client/__init__.py",
+    "mattebridge/models/twoplate/data/twoplate.safetensors",
+    "mattebridge_sample/__init__.py",
+    "data/share/mattebridge/nuke/mattebridge_nuke.py",
+    "data/share/mattebridge/nuke/ToolSets/mattebridge/MatteBridge.nk",
+    "data/share/mattebridge/resolve/mattebridge_fusion.py",
+    "data/share/mattebridge/farm/openjd/template.yaml",
+)
+# The package is 7 MB, most of it the weights of twoplate, and a plugin less than 1 MB: a larger
+# wheel has something in it by mistake.
+MOST_BYTES = 10 << 20
+# An entry of a zip file has a date; the same for all, so that equal files give equal wheels.
+DATE = (2020, 1, 1, 0, 0, 0)
+BUILD_S, DEMO_S = 600, 900
+
+
+class Refused(Exception):
+    """What was built cannot be released, in one sentence."""
+
+
+def main() -> int:
+    """Build and check, or try; the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("step", choices=("build", "demo"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--builds", type=Path, default=ROOT / "build" / "plugin")
+    parser.add_argument(
+        "--targets", nargs="*", default=[], help="folders of BUILDS to make wheels with"
+    )
+    options = parser.parse_args()
+    out = options.out.absolute()
+    try:
+        if options.step == "build":
+            build(out, [options.builds / name / BUNDLE for name in options.targets])
+        else:
+            run_demo(wheel_for_this_system(out))
+    except Refused as why:
+        print(f"mattebridge: not released: {why}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def build(out: Path, bundles: list[Path]) -> None:
+    """The sdist, the wheel without a plugin, and one wheel for each bundle."""
+    out.mkdir(parents=True, exist_ok=True)
+    for old in (*out.glob("mattebridge-*.whl"), *out.glob("mattebridge-*.tar.gz")):
+        old.unlink()
+    _run([sys.executable, "-m", "build", "--outdir", str(out), str(ROOT)], BUILD_S, cwd=ROOT)
+    (plain,) = out.glob("mattebridge-*-py3-none-any.whl")
+    for bundle in bundles:
+        wheel_with_plugin(plain, bundle, out)
+    made = sorted((*out.glob("mattebridge-*.whl"), *out.glob("mattebridge-*.tar.gz")))
+    _run([sys.executable, "-m", "twine", "check", "--strict", *map(str, made)], BUILD_S, cwd=out)
+    for path in made:
+        if path.suffix == ".whl":
+            check(path)
+        print(f"made {path} ({path.stat().st_size // 1024} KB)")
+
+
+# ------------------------------------------------------------------------------------ one wheel
+
+
+def wheel_with_plugin(plain: Path, bundle: Path, out: Path) -> Path:
+    """The wheel `plain` with the plugin of a bundle in it, named for the bundle's system."""
+    tag = _tag_for(bundle)
+    files = _files_of(plain)
+    (info,) = {name.split("/")[0] for name in files if name.endswith(".dist-info/WHEEL")}
+    files[f"{info}/WHEEL"] = _retagged(files[f"{info}/WHEEL"].decode(), tag).encode()
+    for name, path in carried_files(bundle).items():
+        files[f"mattebridge/{IN_PACKAGE}/{BUNDLE}/{name}"] = path.read_bytes()
+    wheel = out / plain.name.replace("-any.whl", f"-{tag}.whl")
+    _write(wheel, files, f"{info}/RECORD")
+    return wheel
+
+
+def _tag_for(bundle: Path) -> str:
+    found = targets_of(bundle)
+    if len(found) != 1 or found[0] not in TAGS:
+        raise Refused(f"{bundle} has plugins for {found or 'no system'}: a wheel takes one")
+    return TAGS[found[0]]
+
+
+def _files_of(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist() if name[-1] != "/"}
+
+
+def _retagged(text: str, tag: str) -> str:
+    """The file WHEEL for a system: its tags, one line each, and that it is no pure Python."""
+    kept = [line for line in text.splitlines() if line and not line.startswith(("Root-", "Tag:"))]
+    tags = [f"Tag: py3-none-{one}" for one in tag.split(".")]
+    return "\n".join([*kept, "Root-Is-Purelib: false", *tags, ""])
+
+
+def _write(wheel: Path, files: dict[str, bytes], record: str) -> None:
+    lines = [
+        f"{name},{_digest(data)},{len(data)}" for name, data in files.items() if name != record
+    ]
+    files[record] = "\n".join([*lines, f"{record},,", ""]).encode()
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        # The list of files is the last one, as the format recommends.
+        for name in sorted(files, key=lambda name: (name == record, name)):
+            entry = zipfile.ZipInfo(name, DATE)
+            entry.external_attr = (0o755 if name.endswith(".ofx") else 0o644) << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, files[name])
+
+
+def _digest(data: bytes) -> str:
+    digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest())
+    return f"sha256={digest.rstrip(b'=').decode()}"
+
+
+# --------------------------------------------------------------------------------------- checks
+
+
+def check(wheel: Path) -> None:
+    """Raises `Refused` where a wheel is too large, incomplete, or has what it should not have."""
+    size = wheel.stat().st_size
+    if size > MOST_BYTES:
+        raise Refused(f"{wheel.name} has {size} bytes, more than {MOST_BYTES}")
+    files = _files_of(wheel)
+    missing = [part for part in NEEDED if not any(name.endswith(part) for name in files)]
+    if missing:
+        raise Refused(f"{wheel.name} lacks {', '.join(missing)}")
+    for name in files:
+        if name.startswith(("tests/", "mattebridge_sample/composites")):
+            raise Refused(f"{wheel.name} has {name}, which is for tests")
+    _check_plugin(wheel, files)
+
+
+def _check_plugin(wheel: Path, files: dict[str, bytes]) -> None:
+    inside = f"mattebridge/{IN_PACKAGE}/"
+    plugin = {name: data for name, data in files.items() if name.startswith(inside)}
+    strays = [name for name in plugin if not name.endswith(CARRIED)]
+    if strays:
+        raise Refused(f"{wheel.name} has {', '.join(strays)}, which no host reads")
+    tag = wheel.name.removesuffix(".whl").split("-")[-1]
+    wanted = [target for target, its in TAGS.items() if its == tag]
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in plugin.items():
+            path = Path(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        found = targets_of(Path(folder, inside, BUNDLE))
+    if found != wanted:
+        raise Refused(f"{wheel.name} has a plugin for {found or 'no system'}, not for {wanted}")
+
+
+# ----------------------------------------------------------------------------- a fresh environment
+
+
+def wheel_for_this_system(out: Path) -> Path:
+    """The wheel that has a plugin for this system. Raises `Refused` where there is none."""
+    tag = TAGS.get(this_system())
+    found = sorted(out.glob(f"mattebridge-*-py3-none-{tag}.whl"))
+    if not found:
+        raise Refused(f"{out} has no wheel with a plugin for {' '.join(this_system())}")
+    return found[-1]
+
+
+def run_demo(wheel: Path) -> None:
+    """Install a wheel into a fresh environment; from there, the plugin, and matte the sample shot.
+
+    Raises `Refused` where a step fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="mattebridge-wheel-") as name:
+        folder = Path(name).resolve()
+        python = _fresh_environment(folder / "env", wheel)
+        _run(
+            [python, "-m", "mattebridge", "install", "ofx", "--to", "plugins"],
+            DEMO_S,
+            cwd=folder,
+            own=True,
+        )
+        if not list(folder.glob(f"plugins/{BUNDLE}/Contents/*/MatteBridge.ofx")):
+            raise Refused(f"`mattebridge install ofx` of {wheel.name} installed no plugin")
+        _run([python, "-m", "mattebridge", "install", "nuke", "--to", "nuke", "--no-packages",
+              "--host-python", "3.11"], DEMO_S, cwd=folder, own=True)  # fmt: skip
+        _run([python, "-m", "mattebridge", "demo", "demo"], DEMO_S, cwd=folder, own=True)
+        print(f"tried {wheel.name}: plugin, Nuke node and demo, in a fresh environment")
+
+
+def _fresh_environment(folder: Path, wheel: Path) -> str:
+    """An environment with the wheel, and the other packages of the one that runs this program."""
+    venv.create(folder, with_pip=False, symlinks=os.name == "posix")
+    python = str(next(folder.glob("[bS][ic][nr]*/python*")))
+    _run([sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps",
+          "--disable-pip-version-check", str(wheel)], BUILD_S, cwd=folder)  # fmt: skip
+    where = _said_by(python, "import sysconfig; print(sysconfig.get_path('purelib'))", folder)
+    # Behind the wheel's own folder, and not read for .pth files: mattebridge is the wheel's.
+    others = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    Path(where, "others.pth").write_text("\n".join(others) + "\n")
+    used = _said_by(python, "import mattebridge; print(mattebridge.__file__)", folder)
+    if not Path(used).resolve().is_relative_to(folder):
+        raise Refused(f"the fresh environment imports {used}, not the wheel")
+    return python
+
+
+def _said_by(python: str, code: str, cwd: Path) -> str:
+    return _run([python, "-c", code], BUILD_S, cwd=cwd).strip()
+
+
+def _run(command: list[str], limit_s: float, *, cwd: Path, own: bool = False) -> str:
+    """Run a program and print its last line; with `own`, in a home of its own, which is `cwd`."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    if own:
+        environment = {k: v for k, v in environment.items() if not k.startswith("MATTEBRIDGE_")}
+        # What is written down for the user, and a daemon of the user's, have no part in the trial.
+        environment |= {"HOME": str(cwd), "XDG_CONFIG_HOME": str(cwd / "config")}
+        environment |= {"MATTEBRIDGE_RUNTIME_DIR": str(cwd / "run")}
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, text=True, timeout=limit_s, check=False,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    lines = done.stdout.strip().splitlines()
+    if done.returncode:
+        last = "\n".join(lines[-15:])
+        raise Refused(f"`{' '.join(command)}` ended with status {done.returncode}:\n{last}")
+    print("\n".join(lines[-1:]), flush=True)
+    return done.stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""The wheels of `make dist`: which plugin they carry, how they are named, what is refused.
+
+The plugins here are the first bytes of binaries. `make dist` itself checks the real ones, installs
+the wheel for its system and runs the demo from it.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import importlib.util
+import struct
+import sys
+import zipfile
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from fakes.places import ROOT
+from mattebridge.commands import plugin_builds
+
+BINARIES = {
+    ("linux", "x86_64"): b"\x7fELF\x02\x01" + bytes(12) + struct.pack("<H", 62),
+    ("linux", "aarch64"): b"\x7fELF\x02\x01" + bytes(12) + struct.pack("<H", 183),
+    ("windows", "x86_64"): b"MZ" + bytes(58) + struct.pack("<I", 64) + b"PE\0\0\x64\x86",
+    ("macos", "aarch64"): b"\xcf\xfa\xed\xfe" + struct.pack("<I", 0x0100000C),
+}
+RECORD = "mattebridge-9.9.dist-info/RECORD"
+
+
+def _load_wheels() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("wheels", ROOT / "release" / "wheels.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    path = list(sys.path)
+    spec.loader.exec_module(module)
+    sys.path[:] = path
+    return module
+
+
+wheels = _load_wheels()
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    """A wheel without a plugin."""
+    path = tmp_path / "mattebridge-9.9-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in wheels.NEEDED:
+            inside = f"mattebridge-9.9.{name}" if name.startswith("data/") else name
+            archive.writestr(inside, name)
+        archive.writestr(
+            "mattebridge-9.9.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
+        archive.writestr(RECORD, "")
+    return path
+
+
+def make_bundle(folder: Path, binary: bytes) -> Path:
+    """A bundle as a compiler leaves it, with files that no host reads."""
+    inside = folder / plugin_builds.BUNDLE / "Contents" / "X"
+    inside.mkdir(parents=True)
+    (inside / "MatteBridge.ofx").write_bytes(binary)
+    (inside / "MatteBridge.pdb").write_bytes(b"debug")
+    (inside / "describe.cpp.lib").write_bytes(b"import")
+    return folder / plugin_builds.BUNDLE
+
+
+def names_in(wheel: Path) -> list[str]:
+    return zipfile.ZipFile(wheel).namelist()
+
+
+@pytest.mark.parametrize("target", list(BINARIES))
+def test_a_wheel_is_named_for_the_system_of_the_plugin_that_it_carries(
+    target: tuple[str, str], plain: Path, tmp_path: Path
+) -> None:
+    wheel = wheels.wheel_with_plugin(plain, make_bundle(tmp_path, BINARIES[target]), tmp_path)
+    wheels.check(wheel)
+    tag = wheels.TAGS[target]
+    assert wheel.name == f"mattebridge-9.9-py3-none-{tag}.whl"
+    text = zipfile.ZipFile(wheel).read("mattebridge-9.9.dist-info/WHEEL").decode()
+    for one in tag.split("."):
+        assert f"Tag: py3-none-{one}" in text.splitlines()
+    assert "Root-Is-Purelib: false" in text
+    assert [name for name in names_in(wheel) if "/Contents/" in name] == [
+        f"mattebridge/plugin/{plugin_builds.BUNDLE}/Contents/X/MatteBridge.ofx"
+    ]
+
+
+def test_the_list_of_files_has_the_digest_and_the_size_of_each(plain: Path, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path, BINARIES["linux", "x86_64"])
+    wheel = wheels.wheel_with_plugin(plain, bundle, tmp_path)
+    with zipfile.ZipFile(wheel) as archive:
+        rows = list(csv.reader(archive.read(RECORD).decode().splitlines()))
+        assert sorted(row[0] for row in rows) == sorted(archive.namelist())
+        for name, digest, size in rows:
+            data = archive.read(name)
+            if name != RECORD:
+                own = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
+                assert (digest, int(size)) == (f"sha256={own}", len(data))
+
+
+def test_a_wheel_with_the_plugin_of_another_system_is_refused(plain: Path, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path, BINARIES["linux", "aarch64"])
+    wheel = wheels.wheel_with_plugin(plain, bundle, tmp_path)
+    wrong = wheel.rename(tmp_path / "mattebridge-9.9-py3-none-win_amd64.whl")
+    with pytest.raises(wheels.Refused, match=r"plugin for .*aarch64.* not for .*windows"):
+        wheels.check(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("mattebridge/plugin/MatteBridge.ofx.bundle/Contents/X/a.pdb", "no host reads"),
+        ("mattebridge_sample/composites/sets.py", "for tests"),
+    ],
+)
+def test_a_wheel_with_a_file_that_users_do_not_need_is_refused(
+    name: str, words: str, plain: Path
+) -> None:
+    with zipfile.ZipFile(plain, "a") as archive:
+        archive.writestr(name, b"x")
+    with pytest.raises(wheels.Refused, match=words):
+        wheels.check(plain)
+
+
+def test_a_wheel_that_lacks_a_part_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mattebridge-9.9-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mattebridge/client/__init__.py", "")
+    with pytest.raises(wheels.Refused, match=r"lacks .*twoplate\.safetensors"):
+        wheels.check(path)
+
+
+def test_a_bundle_for_no_known_system_makes_no_wheel(plain: Path, tmp_path: Path) -> None:
+    with pytest.raises(wheels.Refused, match="no system"):
+        wheels.wheel_with_plugin(plain, make_bundle(tmp_path, b"text"), tmp_path)
+
+
+def test_an_installed_wheel_gives_its_own_plugin_and_what_a_host_reads_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "site-packages" / "mattebridge"
+    make_bundle(package / "plugin", BINARIES["linux", "x86_64"])
+    monkeypatch.setattr(plugin_builds, "this_system", lambda: ("linux", "x86_64"))
+    plugin_builds.copy_bundle(plugin_builds.build_for_this_system(package), tmp_path / "to")
+    assert [path.name for path in tmp_path.glob("to/Contents/X/*")] == ["MatteBridge.ofx"]
