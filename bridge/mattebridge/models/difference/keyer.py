@@ -39,7 +39,7 @@ from mattebridge.models.difference.mixture import (
     solve,
 )
 from mattebridge.models.difference.smoothing import smoothed
-from mattebridge.models.difference.trimap import Trimap, links, make_trimap
+from mattebridge.models.difference.trimap import Edges, Trimap, links, make_trimap, new_edges
 from mattebridge.models.difference.working_size import enlarged, shrunk
 
 if TYPE_CHECKING:
@@ -85,10 +85,12 @@ class DifferenceModel(MattingModel):
             deepest_shadow=float(settings["shadow"]),
         )
         checkpoint("trimap")
+        edges = new_edges(small.plate, small.clean_plate, evidence.light)
         trimap = make_trimap(
             small.plate,
             small.clean_plate,
             evidence,
+            edges,
             small.hint,
             small.outside,
             fill=float(settings["fill"]),
@@ -103,7 +105,7 @@ class DifferenceModel(MattingModel):
             masks = _full_masks(trimap, given.plate.shape[:2])
             alpha, colour = closed_form(given.plate, *masks, checkpoint)
         else:
-            alpha, colour = _solved(given, small, evidence, trimap, checkpoint)
+            alpha, colour = _solved(given, small, evidence, edges, trimap, checkpoint)
         checkpoint("foreground")
         without_islands(alpha, given)
         foreground = _foreground(given, colour, alpha)
@@ -150,6 +152,7 @@ def _solved(
     given: ModelInput,
     small: _Small,
     evidence: Evidence,
+    edges: Edges,
     trimap: Trimap,
     checkpoint: Checkpoint,
 ) -> tuple[FloatImage, FloatImage]:
@@ -180,7 +183,7 @@ def _solved(
         alpha[y, x], trust[y, x], colour[y, x] = found.alpha, found.trust, found.colour
     if given.outside is not None:
         trust[given.outside & unknown] = 0
-    near = _neighbours(alpha, trust, small, evidence, trimap)
+    near = _neighbours(alpha, trust, edges, trimap)
     own, others = trust[unknown], enlarged(near, shape)[unknown]
     alpha[unknown] = np.clip(own * alpha[unknown] + (1 - own) * others, 0, 1)
     return alpha, colour
@@ -219,16 +222,14 @@ def _base_colour(plate: FloatImage, subject: Mask, palette: Palette) -> FloatIma
     return colour
 
 
-def _neighbours(
-    alpha: FloatImage, trust: FloatImage, small: _Small, evidence: Evidence, trimap: Trimap
-) -> FloatImage:
+def _neighbours(alpha: FloatImage, trust: FloatImage, edges: Edges, trimap: Trimap) -> FloatImage:
     """Alpha at working size that follows from trusted neighbours and the region."""
     value, weight = shrunk(alpha), np.square(shrunk(trust)) + np.float32(1e-3)
     unknown = trimap.unknown
     mixed = value * weight + REGION_TRUST * trimap.likelihood
     value = np.where(unknown, mixed / (weight + REGION_TRUST), value)
     weight = np.where(unknown, weight + np.float32(REGION_TRUST), weight)
-    between = links(small.plate, small.clean_plate, evidence.light, NEIGHBOUR_STEP)
+    between = links(edges, NEIGHBOUR_STEP)
     return smoothed(value, weight, between, NEIGHBOUR_STRENGTH, NEIGHBOUR_ROUNDS)
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage, Mask
 
 Bytes = NDArray[np.uint8]
+# Of each pixel and its right neighbour (h, w - 1), and its lower one (h - 1, w).
+Edges = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 # How much a pixel's own evidence counts: of set, with the set's detail, of a shadow, with detail.
 TRUST_SET, TRUST_SET_KEPT, TRUST_SHADOW, TRUST_SHADOW_KEPT = 0.4, 0.3, 0.2, 0.4
@@ -77,6 +79,7 @@ def make_trimap(
     plate: FloatImage,
     clean_plate: FloatImage,
     evidence: Evidence,
+    edges: Edges,
     hint: Optional[FloatImage],
     outside: Optional[Mask],
     *,
@@ -84,13 +87,13 @@ def make_trimap(
     band: float,
     speck_share: float,
 ) -> Trimap:
-    """The trimap at working size from pictures (h, w, 3) and their evidence.
+    """The trimap at working size from pictures (h, w, 3), their evidence and their new edges.
 
     fill: strength of the region's smoothing, 1 as usual, 0 for none. band: factor on the width of
     the unknown band. speck_share: islands below this share of the frame are dropped.
     """
     shown = _Hint.of(hint)
-    likelihood = _region(plate, clean_plate, evidence, shown, outside, fill)
+    likelihood = _region(evidence, edges, shown, outside, fill)
     core = _without_specks((likelihood > 0.5).astype(np.uint8), speck_share)
     width = _edge_width(plate, clean_plate, evidence, core)
     inwards = np.maximum(1 + INWARDS * width, LEAST_INWARDS_PX) * np.float32(band)
@@ -139,24 +142,27 @@ def _depth(
     return np.asarray(cv2.distanceTransform(closed, cv2.DIST_L2, 5) / inwards, np.float32)
 
 
-def links(
-    plate: FloatImage, clean_plate: FloatImage, light: FloatImage, step: float
-) -> tuple[FloatImage, FloatImage]:
-    """How closely neighbours belong together, to the right and below: edges of the plate separate
-    them, except edges that the (shaded) clean plate has as well."""
+def new_edges(plate: FloatImage, clean_plate: FloatImage, light: FloatImage) -> Edges:
+    """Steps of the plate that the (shaded) clean plate does not have, between each pixel and its
+    right neighbour (h, w - 1) and the lower one (h - 1, w): colour lengths."""
     seen = cv2.GaussianBlur(plate, (0, 0), LINK_BLUR_PX, borderType=cv2.BORDER_REPLICATE)
     empty = cv2.GaussianBlur(clean_plate, (0, 0), LINK_BLUR_PX, borderType=cv2.BORDER_REPLICATE)
     shade = light[..., None]
-    beside = _link(seen[:, 1:] - seen[:, :-1], empty[:, 1:] - empty[:, :-1], shade[:, 1:], step)
-    below = _link(seen[1:] - seen[:-1], empty[1:] - empty[:-1], shade[1:], step)
+    beside = _new_step(seen[:, 1:] - seen[:, :-1], empty[:, 1:] - empty[:, :-1], shade[:, 1:])
+    below = _new_step(seen[1:] - seen[:-1], empty[1:] - empty[:-1], shade[1:])
     return beside, below
 
 
-def _link(seen: FloatImage, empty: FloatImage, shade: FloatImage, step: float) -> FloatImage:
+def _new_step(seen: FloatImage, empty: FloatImage, shade: FloatImage) -> FloatImage:
     if not seen.size:
         return np.zeros(seen.shape[:2], np.float32)
-    new = np.minimum(length(seen), length(seen - shade * empty))
-    return np.exp(new * np.float32(-1 / step))
+    return np.minimum(length(seen), length(seen - shade * empty))
+
+
+def links(edges: Edges, step: float) -> Edges:
+    """How closely neighbours belong together, 0..1, where an edge of `step` separates them."""
+    beside, below = (np.exp(edge * np.float32(-1 / step)) for edge in edges)
+    return beside, below
 
 
 # --- the region -----------------------------------------------------------------------------------
@@ -180,9 +186,8 @@ class _Hint:
 
 
 def _region(
-    plate: FloatImage,
-    clean_plate: FloatImage,
     evidence: Evidence,
+    edges: Edges,
     hint: Optional[_Hint],
     outside: Optional[Mask],
     fill: float,
@@ -208,8 +213,7 @@ def _region(
         trust[outside] = 1e-3
     if fill <= 0:
         return value
-    between = links(plate, clean_plate, evidence.light, LINK_STEP)
-    return smoothed(value, trust, between, REGION_STRENGTH * fill, REGION_ROUNDS)
+    return smoothed(value, trust, links(edges, LINK_STEP), REGION_STRENGTH * fill, REGION_ROUNDS)
 
 
 def _without_specks(core: Bytes, share: float) -> Bytes:

@@ -1,12 +1,16 @@
 """Strands that the keyer resolves, put back where the network's matte blurs them.
 
     the keyer's alpha ----mean around it--.
-    the network's alpha --mean around it--+--> the keyer's alpha with the network's mean,
-                                               where both have soft pixels
+    the network's alpha --mean around it--+--> the keyer's alpha, with the network's mean where
+                                               that departs, where both have soft pixels
 
 The coarse net decides over neighbourhoods larger than a strand, the more so in large frames: their
-mean coverage is better than the keyer's, but single hairs become fog. So the keyer's alpha is
-scaled, towards 0 or 1, to the network's mean. Where either of them is sure, the network's alpha
+mean coverage is better than the keyer's where the keyer is mistaken, but single hairs become fog,
+and small departures from the keyer's mean are more often wrong than right. So the keyer's alpha
+stands where both means agree, and is scaled, towards 0 or 1, to the network's where they do not.
+How far apart they may be follows from the colours: of a subject far from the set's colour the keyer
+measures the coverage, of one near it hardly. Nor may they be far apart where hardly anything is
+covered, or nearly all. Where either of them is sure, the network's alpha
 stands: gaps that it opened stay open, and what it made solid stays solid.
 """
 
@@ -19,6 +23,9 @@ from mattebridge.models.twoplate.network import Inputs, NetworkMatte, is_unsure,
 
 # Means nearer to 0 or 1 than this are not divided by.
 _LEAST = 1e-3
+# The difference of means from which on the network's counts alone, as a share of |F - B| and of the
+# keyer's mean or what it lacks to 1: a network that halves a faint patch takes it for set.
+_AGREE = 0.5
 
 
 def with_strands(matte: NetworkMatte, given: Inputs, factor: int) -> NetworkMatte:
@@ -33,8 +40,13 @@ def with_strands(matte: NetworkMatte, given: Inputs, factor: int) -> NetworkMatt
     )
     shared = (2 * _mean_around(is_unsure(keyed).float(), factor)).clamp_max(1)
     shared = shared * is_unsure(matte.alpha)
-    scaled = _scaled(keyed, _mean_around(keyed, factor), _mean_around(matte.alpha, factor))
-    alpha = matte.alpha + shared * (scaled - matte.alpha)
+    mean, wanted = _mean_around(keyed, factor), _mean_around(matte.alpha, factor)
+    apart = (matte.foreground - clean_plate).square().sum(1, keepdim=True)
+    apart = _mean_around(apart, factor).sqrt()
+    reach = (_AGREE * apart.minimum(mean).minimum(1 - mean)).clamp_min(_LEAST)
+    departs = ((wanted - mean).abs() / reach).clamp_max(1)
+    detail = keyed + departs * (_scaled(keyed, mean, wanted) - keyed)
+    alpha = matte.alpha + shared * (detail - matte.alpha)
     # What is taken from alpha is added to the colour: the pixel in front of the set stays the same.
     lacking = pull(alpha) * (matte.alpha - alpha)
     foreground = (matte.foreground + lacking * (matte.foreground - clean_plate)).clamp(0, 1)
