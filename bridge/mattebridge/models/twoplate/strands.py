@@ -10,12 +10,13 @@ and small departures from the keyer's mean are more often wrong than right. So t
 stands where both means agree, and is scaled, towards 0 or 1, to the network's where they do not.
 How far apart they may be follows from the colours: of a subject far from the set's colour the keyer
 measures the coverage, of one near it hardly. Nor may they be far apart where hardly anything is
-covered, or nearly all. Where either of them is sure, the network's alpha
-stands: gaps that it opened stay open, and what it made solid stays solid.
+covered, or nearly all. Where either of them is sure, the network's alpha stands: gaps that it
+opened stay open, and what it made solid stays solid.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -38,12 +39,13 @@ def with_strands(matte: NetworkMatte, given: Inputs, factor: int) -> NetworkMatt
         plane[:, :, :height, :width]
         for plane in (given.keyed_alpha, given.clean_plate, given.plate)
     )
-    shared = (2 * _mean_around(is_unsure(keyed).float(), factor)).clamp_max(1)
-    shared = shared * is_unsure(matte.alpha)
-    mean, wanted = _mean_around(keyed, factor), _mean_around(matte.alpha, factor)
     apart = (matte.foreground - clean_plate).square().sum(1, keepdim=True)
-    apart = _mean_around(apart, factor).sqrt()
-    reach = (_AGREE * apart.minimum(mean).minimum(1 - mean)).clamp_min(_LEAST)
+    around = _mean_around(
+        torch.cat([is_unsure(keyed).float(), keyed, matte.alpha, apart], 1), factor
+    )
+    unsure, mean, wanted, apart = around.chunk(4, 1)
+    shared = (2 * unsure).clamp_max(1) * is_unsure(matte.alpha)
+    reach = (_AGREE * apart.sqrt().minimum(mean).minimum(1 - mean)).clamp_min(_LEAST)
     departs = ((wanted - mean).abs() / reach).clamp_max(1)
     detail = keyed + departs * (_scaled(keyed, mean, wanted) - keyed)
     alpha = matte.alpha + shared * (detail - matte.alpha)
@@ -61,10 +63,10 @@ def _scaled(alpha: Tensor, mean: Tensor, wanted: Tensor) -> Tensor:
     return down.where(wanted < mean, up)
 
 
-def _mean_around(plane: Tensor, cell: int) -> Tensor:
-    """The mean of about 3x3 cells around every pixel, smoothly."""
-    height, width = plane.shape[2:]
-    grown = functional.pad(plane, (0, -width % cell, 0, -height % cell), mode="replicate")
+def _mean_around(planes: Tensor, cell: int) -> Tensor:
+    """The mean of about 3x3 cells around every pixel, smoothly, plane by plane."""
+    height, width = planes.shape[2:]
+    grown = functional.pad(planes, (0, -width % cell, 0, -height % cell), mode="replicate")
     cells = functional.avg_pool2d(grown, cell)
     cells = functional.avg_pool2d(cells, 3, 1, 1, count_include_pad=False)
     around = functional.interpolate(
