@@ -198,7 +198,8 @@ class _Run:
 
     def _note_what_is_ignored(self) -> None:
         job = self.plan.job
-        if job.alpha_hint and self.model and not self.model.get("uses_alpha_hint", True):
+        takes_none = self.model and not self.model.get("uses_alpha_hint", True)
+        if job.alpha_hint and takes_none and not job.params.hint_sharpen:
             self.progress.note(f"model '{self.model['name']}' makes no use of --alpha-hint")
         if any(_has_overscan(task) for task in self.plan.tasks):
             self.progress.note("the plate has overscan; only its display window is matted")
