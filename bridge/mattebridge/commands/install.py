@@ -1,8 +1,9 @@
-"""`mattebridge install nuke|resolve|ofx`: put the node where the host finds it, and remove it.
+"""`mattebridge install nuke|resolve|ofx|service`: put what a host or a login reads into its place.
 
     <to>/mattebridge/          the node's module, and vendor/cp310/... with what it imports
     <to>/init.py               (Nuke) one marked line more
     <to>/Scripts/Comp, Tool    (Resolve) the scripts in the host's menu
+    <to>/...                   (service) the file that starts the daemon at login (service.py)
     <to>/mattebridge-nuke.json what was put there: `--undo` removes exactly that
 
 A host has its own Python, into which its users often may not install. So the client and the three
@@ -24,12 +25,19 @@ from typing import Any, Optional
 
 from mattebridge.commands.install_steps import Steps
 from mattebridge.commands.plugin_builds import BUNDLE, build_for_this_system, copy_bundle
+from mattebridge.commands.service import (
+    runs_systemd,
+    service_command,
+    service_folder,
+    service_for,
+)
 from mattebridge.errors import UsageError
 from mattebridge.interpreter import has_daemon_half
 
 PACKAGE = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ("numpy>=1.22", "pyzmq>=25", "msgpack>=1.0.5")
-PYTHONS = {"nuke": ("3.9", "3.10", "3.11"), "resolve": ("3.10", "3.11", "3.12"), "ofx": ()}
+PYTHONS = {"nuke": ("3.9", "3.10", "3.11"), "resolve": ("3.10", "3.11", "3.12")}
+RESTART_HOST = "restart the host to use it"
 NUKE_LINE = 'nuke.pluginAddPath("./mattebridge")  # mattebridge install nuke\n'
 PIP_LIMIT_S = 900.0
 
@@ -40,6 +48,7 @@ examples:
   mattebridge install resolve --dry-run           print what would be done
   mattebridge install nuke --wheels wheels/       without a network
   mattebridge install nuke --undo                 remove all of it again
+  mattebridge install service                     start the daemon at every login
 """
 
 
@@ -48,13 +57,14 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
     command = commands.add_parser(
         "install",
         parents=[shared],
-        help="put the node into Nuke, Resolve or an OFX host",
-        description="Put the node where a host finds it, with the packages it needs.",
+        help="put the node into Nuke, Resolve or an OFX host; start the daemon at login",
+        description="Put the node where a host finds it, with the packages it needs; or (service)"
+        " have the daemon started at login.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=run_install)
-    command.add_argument("host", choices=("nuke", "resolve", "ofx"))
+    command.add_argument("host", choices=("nuke", "resolve", "ofx", "service"))
     command.add_argument("--to", metavar="DIR", type=Path, help="another folder than the usual one")
     command.add_argument(
         "--dry-run", action="store_true", help="print what would be done, do nothing"
@@ -88,22 +98,29 @@ def run_install(options: argparse.Namespace) -> int:
         return 0
     work.begin()
     try:
-        _install(work, options)
+        then = _install(work, options)
     except BaseException:
         work.abandon()
         raise
-    work.finish()
+    work.finish(then)
     return 0
 
 
-def _install(work: Steps, options: argparse.Namespace) -> None:
-    """The packages first: they are what may fail, and the host is not changed before."""
-    if options.host != "ofx":
-        for version in options.host_python or PYTHONS[options.host]:
-            _add_packages(work, version, options.wheels, bare=options.no_packages)
-    {"nuke": _install_nuke, "resolve": _install_resolve, "ofx": _install_ofx}[options.host](work)
-    if options.host != "ofx":
-        _note_interpreter(work)
+def _install(work: Steps, options: argparse.Namespace) -> str:
+    """What is to be done next.
+
+    The packages first: they are what may fail, and the host is not changed before.
+    """
+    if options.host == "service":
+        return _install_service(work)
+    if options.host == "ofx":
+        _install_ofx(work)
+        return RESTART_HOST
+    for version in options.host_python or PYTHONS[options.host]:
+        _add_packages(work, version, options.wheels, bare=options.no_packages)
+    {"nuke": _install_nuke, "resolve": _install_resolve}[options.host](work)
+    _note_interpreter(work)
+    return RESTART_HOST
 
 
 def _note_interpreter(work: Steps) -> None:
@@ -122,6 +139,8 @@ def default_folder(host: str) -> Path:
     if host == "nuke":
         return home / ".nuke"
     system = sys.platform
+    if host == "service":
+        return service_folder(system)
     if host == "ofx":
         return Path(
             {"darwin": "/Library/OFX/Plugins", "win32": "C:/Program Files/Common Files/OFX/Plugins"}
@@ -170,6 +189,21 @@ def _install_ofx(work: Steps) -> None:
     built = build_for_this_system(PACKAGE)
     print(f"the build is {built}")
     work.tree(work.to / BUNDLE, lambda target: copy_bundle(built, target))
+
+
+def _install_service(work: Steps) -> str:
+    """How the daemon is started before the next login."""
+    if not has_daemon_half():
+        raise UsageError(
+            f"{sys.executable} does not have the daemon half: `pip install 'mattebridge[daemon]'`,"
+            " then install the service again"
+        )
+    service = service_for(sys.platform, service_command(), systemd=runs_systemd())
+    for name, data in service.files.items():
+        work.write(work.to / name, data)
+    for name, target in service.links.items():
+        work.link(work.to / name, target)
+    return f"the daemon starts at the next login, and now with `{service.start_now}`"
 
 
 def source_folder(name: str) -> Path:

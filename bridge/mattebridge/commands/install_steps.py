@@ -74,6 +74,24 @@ class Steps:
 
         self.do(f"write {target}", action)
 
+    def link(self, target: Path, to: str) -> None:
+        """A symbolic link of mattebridge; what else has that name stays, and is an error."""
+        there = os.path.lexists(target)
+        ours = target.is_symlink() and os.readlink(target) == to
+        if there and not ours:
+            raise UsageError(
+                f"{target} exists and was not put there by mattebridge: move it away, or choose"
+                " another folder with --to"
+            )
+
+        def action() -> None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._record("files", target)
+            if not there:
+                target.symlink_to(to)
+
+        self.do(f"link {target} to {to}", action)
+
     def _is_foreign(self, target: Path, data: bytes) -> bool:
         if str(target) in self.made["files"] or not os.path.lexists(target):
             return False
@@ -147,9 +165,9 @@ class Steps:
         self.list.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self.list, (json.dumps(self.made, indent=1) + "\n").encode())
 
-    def finish(self) -> None:
-        """Print how the installation is removed."""
-        words = "nothing was done" if self.dry else "done; restart the host to use it"
+    def finish(self, then: str) -> None:
+        """Print what is to be done next, and how the installation is removed."""
+        words = "nothing was done" if self.dry else f"done; {then}"
         print(f"mattebridge: {words}. Remove it with `{self.undo_with}`")
 
     def abandon(self) -> None:

@@ -1,0 +1,128 @@
+"""The daemon at login: the file that each system reads for it, and the command in it.
+
+    Linux with systemd   ~/.config/systemd/user/mattebridge.service, and the link that enables it
+    other Linux desktops ~/.config/autostart/mattebridge.desktop
+    macOS                ~/Library/LaunchAgents/mattebridge.daemon.plist
+
+Only files are written: the system reads them at the next login, and what is said then starts the
+daemon at once. It runs `mattebridge serve`, which ends its workers while no frame comes, and so
+takes next to no memory and no processor until one does.
+"""
+
+from __future__ import annotations
+
+import os
+import plistlib
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mattebridge.errors import UsageError
+
+NAME = "mattebridge"
+LABEL = "mattebridge.daemon"
+# `serve` ends with these where a daemon runs already, and where its arguments are wrong.
+NO_RESTART = "2 17"
+
+
+@dataclass(frozen=True)
+class Service:
+    """Files and links, relative to a folder of the user's, and how to start the daemon at once."""
+
+    files: Mapping[str, bytes]
+    start_now: str
+    links: Mapping[str, str] = field(default_factory=dict)
+
+
+def service_command() -> list[str]:
+    """What the service runs: the daemon of this very Python."""
+    return [sys.executable, "-m", "mattebridge", "serve"]
+
+
+def service_folder(system: str) -> Path:
+    """The folder that the files are relative to, of `sys.platform`."""
+    if system == "darwin":
+        return Path.home() / "Library" / "LaunchAgents"
+    named = os.environ.get("XDG_CONFIG_HOME", "")
+    return Path(named) if os.path.isabs(named) else Path.home() / ".config"
+
+
+def service_for(system: str, command: Sequence[str], *, systemd: bool) -> Service:
+    """The service of this system, of `sys.platform`; systemd: whether it runs this machine.
+
+    Raises `UsageError` on Windows.
+    """
+    if system == "win32":
+        raise UsageError(
+            "the daemon does not run on Windows yet, so there is no service to install"
+        )
+    if system == "darwin":
+        path = f"{LABEL}.plist"
+        start = f"launchctl bootstrap gui/$(id -u) ~/Library/LaunchAgents/{path}"
+        return Service({path: _launch_agent(command)}, start)
+    if not systemd:
+        start = shlex.join([*command, "--detach"])
+        return Service({f"autostart/{NAME}.desktop": _desktop_entry(command)}, start)
+    unit = f"{NAME}.service"
+    return Service(
+        {f"systemd/user/{unit}": _unit(command)},
+        f"systemctl --user daemon-reload && systemctl --user start {NAME}",
+        {f"systemd/user/default.target.wants/{unit}": f"../{unit}"},
+    )
+
+
+def runs_systemd() -> bool:
+    """Whether systemd started this machine, as sd_booted(3) finds out."""
+    return Path("/run/systemd/system").is_dir()
+
+
+def _unit(command: Sequence[str]) -> bytes:
+    """systemd.service(5). A stop lets frames finish: it reaches the front, not its workers."""
+    return f"""\
+[Unit]
+Description=mattebridge, mattes for compositing hosts
+
+[Service]
+Type=exec
+ExecStart={" ".join(map(_for_systemd, command))}
+KillMode=mixed
+Restart=on-failure
+RestartPreventExitStatus={NO_RESTART}
+
+[Install]
+WantedBy=default.target
+""".encode()
+
+
+def _for_systemd(word: str) -> str:
+    """One word of a command line of systemd."""
+    for special, escaped in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$")):
+        word = word.replace(special, escaped)
+    return f'"{word}"'
+
+
+def _desktop_entry(command: Sequence[str]) -> bytes:
+    """The Desktop Entry and Desktop Application Autostart specifications."""
+    return f"""\
+[Desktop Entry]
+Type=Application
+Name=mattebridge daemon
+Comment=Mattes for compositing hosts
+Exec={" ".join(map(_for_a_desktop, command))}
+Terminal=false
+NoDisplay=true
+""".encode()
+
+
+def _for_a_desktop(word: str) -> str:
+    """One word of Exec: quoted as an argument, and what is then a string escaped as a value."""
+    for special in ("\\", '"', "`", "$"):
+        word = word.replace(special, f"\\{special}")
+    return '"' + word.replace("\\", "\\\\").replace("%", "%%") + '"'
+
+
+def _launch_agent(command: Sequence[str]) -> bytes:
+    """launchd.plist(5)."""
+    return plistlib.dumps({"Label": LABEL, "ProgramArguments": list(command), "RunAtLoad": True})
