@@ -759,8 +759,17 @@ def test_every_module_of_the_host_half_imports_in_the_oldest_python(host_python:
     files = [package / f"{name}.py" for name in ("errors", "color", "whole_files", "interpreter")]
     for folder in ("wire", "client", "hosts"):
         files += (package / folder).glob("*.py")
-    names = [".".join(path.relative_to(BRIDGE).with_suffix("").parts) for path in files]
+    # What the layer of Windows imports is on Windows alone (test_under_wine.py): it is parsed here.
+    foreign = [path for path in files if path.stem.startswith("win")]
+    assert foreign
+    names = [
+        ".".join(path.relative_to(BRIDGE).with_suffix("").parts)
+        for path in files
+        if path not in foreign
+    ]
     code = f"import importlib\nfor name in {names!r}:\n    importlib.import_module(name)\n"
+    code += f"for path in {[*map(str, foreign)]!r}:\n"
+    code += "    compile(open(path, encoding='utf-8').read(), path, 'exec')\n"
     done = subprocess.run(
         [host_python, "-W", "error", "-c", code],
         capture_output=True,

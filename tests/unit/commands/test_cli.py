@@ -297,7 +297,7 @@ from mattebridge import cli
 from mattebridge.clips.job import LAYOUTS
 from mattebridge.commands import matte
 from mattebridge.image_io.sources import Pictures
-matte._connect = lambda options, **given: InProcessClient()
+matte.connect = lambda options, **given: InProcessClient()
 matte.CANCEL_LIMIT_S = 0.5
 # One write: two readers may come here at once.
 Pictures.frame = lambda self, source, **_: (os.write(1, b"reading\\n"), time.sleep(60))

@@ -171,7 +171,7 @@ def test_every_ending_of_the_command_has_its_exit_status_and_one_last_line(
     def refuse(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("mattebridge.commands.matte._connect", refuse)
+    monkeypatch.setattr("mattebridge.commands.matte.connect", refuse)
     assert cli.main(["matte", *MATTE, "--progress", "openjd"]) == status
     printed = capsys.readouterr()
     assert printed.out.count("openjd_fail: ") == 1
@@ -187,7 +187,7 @@ def test_a_cancel_that_comes_before_the_first_frame_is_a_cancel(shot, monkeypatc
 
     monkeypatch.setattr("mattebridge.commands.matte.make_job", cancelled_meanwhile)
     monkeypatch.setattr(
-        "mattebridge.commands.matte._connect", lambda options, **given: InProcessClient(delay_s=0.2)
+        "mattebridge.commands.matte.connect", lambda options, **given: InProcessClient(delay_s=0.2)
     )
     assert cli.main(["matte", *MATTE, "--progress", "openjd"]) == 4
     assert capsys.readouterr().out.count("openjd_fail: ") == 1
