@@ -632,7 +632,7 @@ _NOT_LIVE = ("match_exposure", "plate_alpha", "settings", "overscan")
 PIXEL_KNOBS = (
     "model", "colorspace", "premultiply", "foreground", "alignment", "match_exposure",
     "plate_alpha", "nonfinite", "precision", "hint_channel", "held_clean_plate", "overscan",
-    "settings", *(name for name, *_ in (*_CLEAN_UP, *_CLEAN_UP_CHOICES)),
+    "settings", *(str(knob[0]) for knob in (*_CLEAN_UP, *_CLEAN_UP_CHOICES)),
 )  # fmt: skip
 
 
