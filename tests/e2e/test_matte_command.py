@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fakes.daemon_process import wait_for
 from fakes.places import BRIDGE
 from mattebridge.image_io import display_codes, read_frame, write_frame
 from mattebridge.image_io.video_read import VideoReader, probe
@@ -433,24 +434,48 @@ def test_a_backdrop_in_the_output_folder_is_not_overwritten(command, shot):
     assert inside.read_bytes() == before
 
 
-def test_a_daemon_that_is_stopped_under_a_running_job_is_followed_by_the_next(command, shot):
-    process = command.start(*MATTE, "--in-flight", "3", MATTEBRIDGE_TEST_HOOKS="model=sleep:0.4")
+def stop_under(command: Command, gate: Path) -> None:
+    """Stop the daemon while it computes the frame that the gate holds back, and lets it finish.
+
+    It does not finish the frame of a job that has left.
+    """
+    wait_for(Path(f"{gate}.reached").exists, LIMIT_S, "the frame is being computed")
+    stopping = command.start("stop")
+    wait_for(
+        lambda: stopping.poll() is not None or command.status().get("state") == "draining",
+        LIMIT_S,
+        "the daemon drains",
+    )
+    gate.unlink()
+    out, _ = stopping.communicate(timeout=LIMIT_S)
+    assert (stopping.returncode, "has stopped" in out) == (0, True)
+
+
+@pytest.fixture
+def gate(tmp_path):
+    """A file: while it is there, frame 1003 is not finished."""
+    path = tmp_path / "gate"
+    path.touch()
+    return path
+
+
+def test_a_daemon_that_is_stopped_under_a_running_job_is_followed_by_the_next(command, shot, gate):
+    hooks = {"MATTEBRIDGE_TEST_HOOKS": f"model#1003=deaf:{gate}"}
+    process = command.start(*MATTE, "--in-flight", "3", **hooks)
     wait_for_a_frame(process)
     first = command.status()["pid"]
-    stopped = command.run("stop")
-    assert (stopped.returncode, "has stopped" in stopped.stdout) == (0, True)
+    stop_under(command, gate)
     out, err = process.communicate(timeout=LIMIT_S)
     assert (process.returncode, err) == (0, ""), out
     assert len(outputs(shot)) == 3 * len(FRAMES)
     assert command.status()["pid"] != first
 
 
-def test_a_job_that_may_start_no_daemon_says_how_to_go_on_after_a_stop(command, shot):
-    slow = {"MATTEBRIDGE_TEST_HOOKS": "model=sleep:0.4"}
-    assert command.run("serve", "--detach", "--devices", "cpu", **slow).returncode == 0
+def test_a_job_that_may_start_no_daemon_says_how_to_go_on_after_a_stop(command, shot, gate):
+    hooks = {"MATTEBRIDGE_TEST_HOOKS": f"model#1003=deaf:{gate}"}
+    assert command.run("serve", "--detach", "--devices", "cpu", **hooks).returncode == 0
     process = command.start(*MATTE, "--no-spawn")
-    wait_for_a_frame(process)
-    assert command.run("stop").returncode == 0
+    stop_under(command, gate)
     out, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 5, out
     assert "the daemon is stopping" in err
