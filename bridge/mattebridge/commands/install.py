@@ -25,12 +25,7 @@ from typing import Any, Optional
 
 from mattebridge.commands.install_steps import Steps
 from mattebridge.commands.plugin_builds import BUNDLE, build_for_this_system, copy_bundle
-from mattebridge.commands.service import (
-    runs_systemd,
-    service_command,
-    service_folder,
-    service_for,
-)
+from mattebridge.commands.service import runs_systemd, service_folder, service_for
 from mattebridge.errors import UsageError
 from mattebridge.interpreter import has_daemon_half
 
@@ -198,7 +193,8 @@ def _install_service(work: Steps) -> str:
             f"{sys.executable} does not have the daemon half: `pip install 'mattebridge[daemon]'`,"
             " then install the service again"
         )
-    service = service_for(sys.platform, service_command(), systemd=runs_systemd())
+    command = [sys.executable, "-m", "mattebridge", "serve"]
+    service = service_for(sys.platform, command, systemd=runs_systemd())
     for name, data in service.files.items():
         work.write(work.to / name, data)
     for name, target in service.links.items():

@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import plistlib
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,11 +33,6 @@ class Service:
     files: Mapping[str, bytes]
     start_now: str
     links: Mapping[str, str] = field(default_factory=dict)
-
-
-def service_command() -> list[str]:
-    """What the service runs: the daemon of this very Python."""
-    return [sys.executable, "-m", "mattebridge", "serve"]
 
 
 def service_folder(system: str) -> Path:
