@@ -22,8 +22,10 @@ from mattebridge.wire.unix import (
     RIGHTS_BYTES,
     STEP_BYTES,
     UnixLayer,
+    UnixListener,
     descriptors_in,
     file_limit,
+    is_lost,
     no_memory,
     rights,
 )
@@ -64,42 +66,25 @@ class RecordSocket:
 
     def lost(self) -> bool:
         """See `Connection`."""
-        try:
-            return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
+        return is_lost(self._socket)
 
     def close(self) -> None:
         """See `Connection`."""
         self._socket.close()
 
 
-class RecordListener:
-    """A `Listener` at a path."""
+class RecordListener(UnixListener):
+    """See `UnixListener`."""
 
     def __init__(self, path: Path) -> None:
         self._socket = _record_socket()
         self._socket.bind(str(path))
-
-    def fileno(self) -> int:
-        """See `Listener`."""
-        return self._socket.fileno()
-
-    def listen(self, backlog: int) -> None:
-        """See `Listener`."""
-        self._socket.listen(backlog)
 
     def accept(self) -> RecordSocket:
         """See `Listener`."""
         connection, _address = self._socket.accept()
         connection.setblocking(False)
         return RecordSocket(connection)
-
-    def close(self) -> None:
-        """See `Listener`."""
-        self._socket.close()
 
 
 class LinuxLayer(LinuxMachine, UnixLayer):

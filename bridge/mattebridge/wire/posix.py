@@ -36,8 +36,10 @@ from mattebridge.wire.unix import (
     RIGHTS_BYTES,
     STEP_BYTES,
     UnixLayer,
+    UnixListener,
     descriptors_in,
     file_limit,
+    is_lost,
     no_memory,
     rights,
 )
@@ -130,12 +132,7 @@ class StreamSocket:
 
     def lost(self) -> bool:
         """See `Connection`."""
-        try:
-            return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
+        return is_lost(self._socket)
 
     def close(self) -> None:
         """See `Connection`."""
@@ -145,21 +142,13 @@ class StreamSocket:
         self._socket.close()
 
 
-class StreamListener:
-    """A `Listener` at a path."""
+class StreamListener(UnixListener):
+    """See `UnixListener`."""
 
     def __init__(self, layer: PosixLayer, path: Path) -> None:
         self._layer = layer
         self._socket = layer.stream()
         self._socket.bind(str(path))
-
-    def fileno(self) -> int:
-        """See `Listener`."""
-        return self._socket.fileno()
-
-    def listen(self, backlog: int) -> None:
-        """See `Listener`."""
-        self._socket.listen(backlog)
 
     def accept(self) -> StreamSocket:
         """See `Listener`."""
@@ -167,10 +156,6 @@ class StreamListener:
         connection.setblocking(False)
         self._layer.prepare(connection)
         return StreamSocket(connection, self._layer.peer_of(connection))
-
-    def close(self) -> None:
-        """See `Listener`."""
-        self._socket.close()
 
 
 class PosixLayer(UnixLayer):

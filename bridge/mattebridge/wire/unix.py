@@ -104,6 +104,34 @@ def descriptors_in(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
     return descriptors
 
 
+class UnixListener:
+    """A `Listener` at a path, without `accept`."""
+
+    _socket: socket.socket
+
+    def fileno(self) -> int:
+        """See `Listener`."""
+        return self._socket.fileno()
+
+    def listen(self, backlog: int) -> None:
+        """See `Listener`."""
+        self._socket.listen(backlog)
+
+    def close(self) -> None:
+        """See `Listener`."""
+        self._socket.close()
+
+
+def is_lost(connection: socket.socket) -> bool:
+    """See `Connection.lost`."""
+    try:
+        return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 class UnixLayer(ABC):
     """The answers that both have in common; see `OsLayer` for what each method gives."""
 
