@@ -1,12 +1,13 @@
 """Whether a video file ends where its container says: found from sizes alone, without decoding.
 
-    Matroska   EBML elements: of the segment, and of clusters without a size (recorded live)
+    Matroska   EBML elements of the segment and of its clusters
     MP4, MOV   boxes of the file: a cut one ends inside `mdat`, `moof` or `moov`
-    AVI        RIFF chunks of the file
+    AVI        RIFF chunks of the file, and those inside them
     MXF        key, length, value triplets of the file
 
-A copy that was interrupted and a recording that was killed end inside one of these. A container
-that does not record its end, cut exactly between two of its parts, looks like a whole one.
+A copy that was interrupted and a recording that was killed end inside one of these, or are zeros
+from there on. A container that does not record its end, cut exactly between two of its parts, looks
+like a whole one.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import BinaryIO, Callable, Optional
 
 _SEGMENT, _CLUSTER, _EBML = 0x18538067, 0x1F43B675, 0x1A45DFA3
 _UNFINISHED = "it was not finished"
+_LIST_HEADER = 12
 
 
 def why_not_whole(path: Path, container: str) -> str:
@@ -48,7 +50,7 @@ def _matroska(file: BinaryIO, size: int) -> Optional[str]:
         if element is None:
             return None if at and _is_padding(file, at) else f"it is damaged at byte {at}"
         # Without a size, an element ends where the next one of its own level begins.
-        inside = length is None or element == _SEGMENT
+        inside = length is None or element in (_SEGMENT, _CLUSTER)
         if length is not None and start + length > size:
             return _beyond("segment" if element == _SEGMENT else "cluster", start + length, size)
         at = start if inside else start + (length or 0)
@@ -135,8 +137,37 @@ def _riffs(file: BinaryIO, size: int) -> Optional[str]:
             return _UNFINISHED
         if at + 8 + length > size:
             return _beyond("RIFF chunk", at + 8 + length, size)
+        zeros = _zeros_in_riff(file, at + _LIST_HEADER, at + 8 + length)
+        if zeros is not None:
+            return f"it is empty from byte {zeros} on"
         at += 8 + length + length % 2
     return None
+
+
+def _zeros_in_riff(file: BinaryIO, at: int, end: int) -> Optional[int]:
+    """Where the zeros begin that a RIFF chunk ends in instead of chunks; None where it does not.
+
+    Other bytes that are no chunk are left to FFmpeg, which looks for the next one.
+    """
+    while at + 8 <= end:
+        file.seek(at)
+        header = file.read(_LIST_HEADER)
+        if not header[:4].isascii() or not header[:4].decode().isprintable():
+            return at if _all_zeros(file, at + 8, end) else None
+        length = int.from_bytes(header[4:8], "little")
+        inside = header[:4] == b"LIST" and header[8:] in (b"movi", b"rec ")
+        at += _LIST_HEADER if inside else 8 + length + length % 2
+    return None
+
+
+def _all_zeros(file: BinaryIO, start: int, end: int) -> bool:
+    file.seek(start)
+    while start < end:
+        data = file.read(min(end - start, 1 << 20))
+        if not data or any(data):
+            return False
+        start += len(data)
+    return True
 
 
 # --- MXF ------------------------------------------------------------------------------------------

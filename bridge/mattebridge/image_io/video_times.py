@@ -27,6 +27,9 @@ from mattebridge.image_io.video_pictures import opened
 
 # Codecs without reordering, besides those that FFmpeg calls intra-only.
 _IN_ORDER = ("png", "cfhd", "qtrle", "ffv1")
+# Codecs whose pictures never end in this many zeros: after a copy that stopped, the last one may.
+_LAST_BYTE_IS_SET = ("h264", "hevc", "mjpeg", "png", "ffv1")
+_ZERO_TAIL_BYTES = 16
 # A stated end may lie this many usual pictures behind the last one: durations are rounded.
 _SLACK_PICTURES = 1.5
 # Pictures whose time is compared with that of the packets: more than any codec reorders.
@@ -52,6 +55,7 @@ class Packets(NamedTuple):
 
     times: of the pictures that are shown. end: of the last one, in ticks. untimed: without a time.
     stored: packets that hold something. shown: those that an edit list does not hide.
+    tail: the last bytes of the last packet.
     """
 
     times: tuple[int, ...]
@@ -59,6 +63,7 @@ class Packets(NamedTuple):
     untimed: int = 0
     stored: int = 0
     shown: int = 0
+    tail: bytes = b""
 
 
 def refuse_cut_container(path: Path, source: Any) -> None:
@@ -118,9 +123,10 @@ def indexed(source: Any, stream: Any) -> Optional[tuple[int, ...]]:
 
 def read_through(source: Any, stream: Any) -> Packets:
     """What the packets say, from reading them all."""
-    times, end, untimed, stored, shown = set(), 0, 0, 0, 0
+    times, end, untimed, stored, shown, tail = set(), 0, 0, 0, 0, b""
     for packet in source.demux(stream):
         stored += bool(packet.size)
+        tail = bytes(memoryview(packet)[-_ZERO_TAIL_BYTES:]) if packet.size else tail
         if not packet.size or packet.is_discard:
             continue
         shown += 1
@@ -129,7 +135,7 @@ def read_through(source: Any, stream: Any) -> Packets:
             continue
         times.add(packet.pts)
         end = max(end, packet.pts + (packet.duration or 0))
-    return Packets(tuple(sorted(times)), end, untimed, stored, shown)
+    return Packets(tuple(sorted(times)), end, untimed, stored, shown, tail)
 
 
 def _is_mov(source: Any) -> bool:
@@ -161,6 +167,8 @@ def _refuse_cut_short(path: Path, source: Any, stream: Any, packets: Packets) ->
     if packets.stored < stream.frames and not _is_avi(source):
         why = f"its header states {stream.frames} pictures and it holds {packets.stored}"
         raise _cut_short(path, why)
+    if stream.codec_context.name in _LAST_BYTE_IS_SET and not any(packets.tail) and packets.tail:
+        raise _cut_short(path, "its last picture ends in zeros")
     stated = _stated_end_s(source, stream)
     if not stated or len(packets.times) < 2 or (_is_mov(source) and stream.frames):
         return
