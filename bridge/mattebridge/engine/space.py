@@ -184,8 +184,7 @@ def _table_on(device: torch.device, space: ColorSpace, to_light: bool) -> Tensor
 
 def _by_config(values: Tensor, space: ColorSpace, *, to_light: bool) -> Tensor:
     assert space.config is not None
-    names = (space.name, space.config.rec709_light)
-    source, wanted = names if to_light else reversed(names)
-    found = space.config.convert(values.cpu().numpy(), source, wanted)
+    convert = space.config.light_of if to_light else space.config.of_light
+    found = convert(values.cpu().numpy(), space.name)
     light = torch.from_numpy(found).to(values.device)
     return light.nan_to_num_(0.0, FLOAT_MAX, -FLOAT_MAX).clamp_(-table.LARGEST, table.LARGEST)

@@ -17,24 +17,21 @@ from typing import Any
 
 import numpy as np
 
-from mattebridge.color import Pixels
-from mattebridge.image_io.video_pictures import REC709_PLACES, UNSPECIFIED, primaries_named
+from mattebridge.image_io.video_pictures import UNSPECIFIED, primaries_named
+from mattebridge.ocio.primaries import REC709, adapted, to_xyz, white_of
 
 _REC709, _P3_D65 = 1, 12
 # Names of profiles, by which `colour_tags` knows them again.
 _DESCRIPTIONS = {_REC709: "sRGB", _P3_D65: "Display P3"}
 _SRGB_CURVE, _RGB, _FULL_RANGE = 13, 0, 1
 _GAMMA = 45_455  # 1 / 2.2, in 1/100,000
-# The white of every profile, and how eyes adapt to it (Bradford).
+# The white of every profile.
 _D50 = np.array([0.9642, 1.0, 0.8249])
-_BRADFORD = np.array(
-    [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
-)
 
 
 def places_of(metadata: Mapping[str, Any]) -> tuple[float, ...]:
     """x, y of red, green, blue and white of a picture: of its metadata, else those of Rec. 709."""
-    return tuple(metadata.get("chromaticities") or REC709_PLACES)
+    return tuple(metadata.get("chromaticities") or REC709)
 
 
 # --- PNG ------------------------------------------------------------------------------------------
@@ -64,9 +61,8 @@ def png_chunks(places: Sequence[float]) -> Iterator[bytes]:
 def icc_profile(places: Sequence[float]) -> bytes:
     """The profile of a display with these primaries and the curve of sRGB; always equal bytes."""
     number = primaries_named(places)
-    white = _xyz(places[6:])
-    adaptation = _adaptation(white)
-    columns = (adaptation @ _primaries(places, white)).T
+    adaptation = adapted(white_of(places), _D50)
+    columns = (adaptation @ to_xyz(places)).T
     curve = b"para" + bytes(4) + struct.pack(">HH", 3, 0)
     curve += _fixed(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
     tags = {
@@ -111,21 +107,3 @@ def _text(words: str) -> bytes:
 def _fixed(*values: float) -> bytes:
     """Numbers as ICC has them, in 1/65536."""
     return struct.pack(f">{len(values)}i", *(round(float(value) * 65536) for value in values))
-
-
-def _xyz(place: Sequence[float]) -> Pixels:
-    x, y = place
-    return np.array([x / y, 1.0, (1 - x - y) / y])
-
-
-def _primaries(places: Sequence[float], white: Pixels) -> Pixels:
-    """The matrix from RGB to XYZ: its columns add up to white."""
-    columns = np.array([(x, y, 1 - x - y) for x, y in zip(places[0:6:2], places[1:6:2])]).T
-    matrix: Pixels = columns * np.linalg.solve(columns, white)
-    return matrix
-
-
-def _adaptation(white: Pixels) -> Pixels:
-    gains = (_BRADFORD @ _D50) / (_BRADFORD @ white)
-    matrix: Pixels = np.linalg.solve(_BRADFORD, gains[:, None] * _BRADFORD)
-    return matrix

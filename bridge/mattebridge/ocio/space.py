@@ -124,14 +124,14 @@ class Spaces:
             return pixels
         if {space, wanted} <= {LINEAR.name, SRGB.name}:
             return color.converted(pixels, space, wanted)
-        light = color.srgb_decode(pixels) if space == SRGB.name else color.to_float(pixels)
-        found = self.config.convert(light, self._in_config(space), self._in_config(wanted))
-        return color.srgb_encode(found) if wanted == SRGB.name else found
-
-    def _in_config(self, name: str) -> str:
-        """A space by the config's name; of `linear` and `srgb` the light."""
-        ours = name in (LINEAR.name, SRGB.name)
-        return self.config.rec709_light if ours else self.config.find(name)
+        config, ours = self.config, (LINEAR.name, SRGB.name)
+        values = color.srgb_decode(pixels) if space == SRGB.name else color.to_float(pixels)
+        if space in ours:
+            return config.of_light(values, config.find(wanted))
+        if wanted not in ours:
+            return config.convert(values, config.find(space), config.find(wanted))
+        light = config.light_of(values, config.find(space))
+        return color.srgb_encode(light) if wanted == SRGB.name else light
 
 
 def measured(config: Config, name: str) -> ColorSpace:
@@ -165,10 +165,10 @@ class _Seen:
 
     @classmethod
     def of(cls, config: Config, name: str) -> _Seen:
-        colours, greys = _colours(), np.repeat(log_curve.PROBES[:, None], 3, 1)
+        colours, greys = _colours(), _greys(log_curve.PROBES)
         parts = (np.zeros((1, 3)), np.ones((1, 3)), np.eye(3), colours, greys, system_gain.PROBES)
         sent = np.concatenate(parts).astype(np.float32)
-        light = config.convert(sent, name, config.rec709_light, exact=True).astype(np.float64)
+        light = config.light_of(sent, name, exact=True).astype(np.float64)
         ends = np.cumsum([len(part) for part in parts])[:-1]
         black, white, primaries, found, logs, gains = np.split(light, ends)
         return cls(black[0], white[0], primaries, colours, found, logs, gains)
@@ -195,7 +195,7 @@ def _with_log(config: Config, name: str, seen: _Seen) -> Optional[ColorSpace]:
 
 def _with_table(config: Config, name: str, seen: _Seen) -> Optional[ColorSpace]:
     """A space by the curve of its greys, and HLG's gain; None where these do not describe it."""
-    shown = _of_greys(config, table.nodes(), name, config.rec709_light)
+    shown = _neutral(config.light_of(_greys(table.nodes()), name, exact=True))
     candidates: list[tuple[Optional[SystemGain], Pixels]] = [(None, seen.matrix)]
     with_gain = system_gain.found(seen.primaries, seen.gains)
     if with_gain is not None:
@@ -217,12 +217,12 @@ def _encoding(
     config: Config, name: str, decode: FloatImage, gain: Optional[SystemGain]
 ) -> FloatImage:
     light = table.nodes() if gain is None else table.usable(gain.shown(table.nodes()))
-    codes = _of_greys(config, light, config.rec709_light, name)
+    codes = _neutral(config.of_light(_greys(light), name, exact=True))
     return table.inverse(decode, table.usable(codes))
 
 
-def _of_greys(config: Config, values: Pixels, source: str, wanted: str) -> Pixels:
-    return _neutral(config.convert(np.repeat(values[:, None], 3, 1), source, wanted, exact=True))
+def _greys(values: Pixels) -> FloatImage:
+    return np.repeat(values[:, None], 3, 1).astype(np.float32)
 
 
 def _neutral(colours: Pixels) -> Pixels:
