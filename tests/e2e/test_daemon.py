@@ -54,7 +54,7 @@ def test_two_workers_compute_two_frames_at_once(start_daemon: StartDaemon, tmp_p
     wait_for(lambda: _busy(client) == 2, SOON_S, "both workers are busy")
     assert client.status()["queue"]["interactive"] == 1
     gate.unlink()
-    mattes = [handle.result(30) for handle in handles]
+    mattes = [handle.result(SOON_S) for handle in handles]
     assert all(np.array_equal(matte.alpha, mattes[0].alpha) for matte in mattes)
     frames = [worker["frames"] for worker in client.status()["workers"]]
     assert sum(frames) == 3
@@ -71,9 +71,9 @@ def test_one_of_two_workers_may_die_while_the_other_serves(start_daemon: StartDa
     plate, clean_plate = _pair()
     doomed = client.submit(plate, clean_plate, frame=13)
     good = client.submit(plate, clean_plate, frame=1)
-    assert good.result(30).alpha is not None
+    assert good.result(SOON_S).alpha is not None
     with pytest.raises(MattebridgeError) as caught:
-        doomed.result(30)
+        doomed.result(SOON_S)
     assert caught.value.code == "E_WORKER_LOST"
     assert client.matte(plate, clean_plate, frame=2).alpha is not None
 
@@ -135,11 +135,11 @@ def test_an_unused_front_leaves_by_itself(start_daemon: StartDaemon) -> None:
 
 
 def test_a_front_in_use_does_not_leave(start_daemon: StartDaemon) -> None:
-    daemon = start_daemon(arguments=["--idle-exit=1"])
+    daemon = start_daemon(arguments=["--idle-exit=4"])
     client = daemon.client()
     plate, clean_plate = _pair()
     client.matte(plate, clean_plate)
-    time.sleep(2.5)
+    time.sleep(5)
     assert client.matte(plate, clean_plate).alpha is not None
 
 
@@ -155,12 +155,12 @@ def test_a_signal_drains(start_daemon: StartDaemon, tmp_path: Path, number: sign
     waiting = client.submit(plate, clean_plate, frame=2)
     os.kill(daemon.pid, number)
     with pytest.raises(DrainingError):
-        waiting.result(20)
+        waiting.result(SOON_S)
     assert client.status()["state"] == "draining"
     with MatteClient.connect(str(daemon.folder)) as late, pytest.raises(DrainingError):
         late.matte(plate, clean_plate)
     gate.unlink()
-    assert running.result(20).alpha is not None
+    assert running.result(SOON_S).alpha is not None
     assert daemon.process is not None
     assert daemon.process.wait(60) == 0
     assert daemon.files() <= {"lock", "log", "status.json"}
@@ -211,10 +211,10 @@ def test_a_frame_that_waits_for_the_next_daemon_can_be_cancelled(
     wait_for(lambda: client.ping()["state"] == "draining", SOON_S, "it drains")
     waiting.cancel()
     with pytest.raises(Cancelled):
-        waiting.result(5)
+        waiting.result(SOON_S)
     client.close()
     with pytest.raises(DaemonLost):
-        running.result(5)
+        running.result(SOON_S)
 
 
 def test_draining_ends_even_when_a_worker_does_not(start_daemon: StartDaemon) -> None:
@@ -227,7 +227,7 @@ def test_draining_ends_even_when_a_worker_does_not(start_daemon: StartDaemon) ->
     assert daemon.stop() == 0
     assert not any(is_alive(pid) for pid in workers)
     with pytest.raises(MattebridgeError) as caught:
-        handle.result(20)
+        handle.result(SOON_S)
     assert caught.value.code in ("E_DRAINING", "E_DAEMON_LOST")
 
 
@@ -300,7 +300,7 @@ def test_batch_work_waits_for_interactive_work_but_not_for_ever(
     later = [artist.submit(plate, clean_plate, frame=n) for n in (2, 3)]
     gate.unlink()
     for handle in (first, *later, batch):
-        handle.result(30)
+        handle.result(SOON_S)
     order = [line.split("frame=")[1].split()[0] for line in _frames(daemon)]
     assert order == ["1", "2", "3", "100"]
 

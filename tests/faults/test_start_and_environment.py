@@ -72,7 +72,7 @@ try:
     door.connect(f"{folder}/door")
 except PermissionError:
     print("closed"); sys.exit()
-door.settimeout(10)
+door.settimeout(60)
 hello = {"op": "hello", "proto": [1, 1], "client": {"name": "x", "ver": "0"},
          "want": {"slots": 1, "bytes": 64}}
 try:

@@ -399,7 +399,7 @@ class _Impostor:
     def close(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        self._thread.join(5)
+        self._thread.join(SOON_S)
         for connection in self._connections:
             connection.close()
 
