@@ -356,7 +356,7 @@ def test_f34_a_host_that_quits_mid_render_is_gone_at_once(daemon: AbusedDaemon) 
         left = time.monotonic()
         assert host.process.wait(SOON_S) == 0
         # Generous: a hang would be endless, or the linger of a socket.
-        assert time.monotonic() - left < 5
+        assert time.monotonic() - left < SOON_S / 2
 
 
 def test_f34_a_forked_child_has_to_connect_itself_and_does_not_disturb_its_parent(
@@ -603,7 +603,7 @@ def test_f49_without_a_daemon_a_client_that_may_not_start_one_fails_at_once(
     stale.close()
     with pytest.raises(ConnectionFailed, match="no daemon is running"):
         MatteClient.connect(str(short_folder))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < autostart.LAUNCH_LIMIT_S
 
 
 class RawDoor:
@@ -634,7 +634,7 @@ def test_f49_a_daemon_that_dies_at_its_start_is_noticed_at_once_with_the_end_of_
     started = time.monotonic()
     with pytest.raises(ConnectionFailed, match="no torch in here"):
         MatteClient.connect(str(short_folder), start=True)
-    assert time.monotonic() - started < autostart.LAUNCH_LIMIT_S / 2
+    assert time.monotonic() - started < 0.9 * autostart.LAUNCH_LIMIT_S
 
 
 def test_f49_a_front_that_dies_at_its_start_is_noticed_at_once(
@@ -645,7 +645,7 @@ def test_f49_a_front_that_dies_at_its_start_is_noticed_at_once(
     started = time.monotonic()
     with pytest.raises(ConnectionFailed, match="MATTEBRIDGE_QUEUE must be a number"):
         MatteClient.connect(str(short_folder), start=True)
-    assert time.monotonic() - started < autostart.LAUNCH_LIMIT_S / 2
+    assert time.monotonic() - started < 0.9 * autostart.LAUNCH_LIMIT_S
 
 
 def test_f49_a_launcher_that_hangs_is_ended_at_the_limit(
@@ -720,7 +720,7 @@ def test_f49_a_stopped_daemon_keeps_no_client_waiting_for_ever(start_abused: Sta
             door = Door.connect(daemon.folder)
             with contextlib.closing(door), pytest.raises(ConnectionFailed, match="at the door"):
                 door.ask(hello(), timeout_s=0.5)
-            assert time.monotonic() - started < 10
+            assert time.monotonic() - started < SOON_S / 2
         finally:
             os.kill(daemon.pid, signal.SIGCONT)
         assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from fakes.limits import SOON_S
 from fakes.places import BRIDGE
 from mattebridge.errors import GeometryError, UnsafeRuntimeError
 from mattebridge.wire import oslayer, posix
@@ -175,8 +176,8 @@ def test_a_wait_is_ended_from_another_thread(layer: oslayer.OsLayer) -> None:
         wake_up.clear()
     threading.Timer(0.05, wake_up.wake).start()
     started = time.monotonic()
-    assert layer.wait([wake_up.fileno()], 10.0) == {wake_up.fileno()}
-    assert time.monotonic() - started < 5
+    assert layer.wait([wake_up.fileno()], SOON_S) == {wake_up.fileno()}
+    assert time.monotonic() - started < SOON_S / 2
     wake_up.close()
 
 
