@@ -6,6 +6,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -115,7 +116,7 @@ def start_daemon() -> Iterator[StartDaemon]:
     """A function that starts a daemon: `start_daemon(hooks="model=sleep:1", MATTEBRIDGE_X="1")`."""
     started: list[DaemonProcess] = []
 
-    def start(**options: str) -> DaemonProcess:
+    def start(**options: Any) -> DaemonProcess:
         daemon = DaemonProcess(**options)
         started.append(daemon)
         daemon.start()

@@ -46,7 +46,7 @@ pytestmark = pytest.mark.timeout(400)
 @pytest.fixture
 def abused() -> Iterator[AbusedDaemon]:
     """A daemon whose workers misbehave on demand."""
-    with AbusedDaemon() as daemon:
+    with AbusedDaemon(light=True) as daemon:
         daemon.wait_ready()
         yield daemon
 
@@ -103,7 +103,7 @@ def test_without_a_daemon_a_render_fails_at_once_and_says_what_to_do(
 
 
 def test_a_stale_socket_is_no_daemon(host: OfxHost) -> None:
-    daemon = DaemonProcess()
+    daemon = DaemonProcess(light=True)
     daemon.start()
     node = connected(host, daemon.folder)
     daemon.kill()
@@ -312,7 +312,7 @@ def test_a_parked_arena_serves_again_once_it_is_returned(
 def test_a_daemon_that_was_restarted_between_two_frames_is_not_even_noticed(
     host: OfxHost, times: int
 ) -> None:
-    daemon = DaemonProcess()
+    daemon = DaemonProcess(light=True)
     try:
         daemon.start().wait_ready()
         plate, clean = scene()
@@ -669,7 +669,7 @@ def test_a_hundred_lost_daemons_leak_nothing(host: OfxHost) -> None:
 
 
 def test_of_the_sessions_that_nobody_uses_one_stays(binary: Path) -> None:
-    daemon = DaemonProcess(hooks="model=sleep:0.5")
+    daemon = DaemonProcess(light=True, hooks="model=sleep:0.5")
 
     def sessions() -> int:
         return sum(session["client"] == "ofx" for session in asking.status()["sessions"])
