@@ -16,6 +16,7 @@ import pytest
 from fakes.daemon_process import DaemonProcess, StartDaemon, is_alive, slot_maps, wait_for
 from fakes.light_python import light_python
 from fakes.limits import SOON_S
+from fakes.pictures import PLAIN, same, shot
 from mattebridge.client import MatteClient
 from mattebridge.errors import (
     Cancelled,
@@ -127,19 +128,25 @@ def test_an_idle_worker_is_released_and_comes_back_for_the_next_frame(
     assert daemon.worker_pids() != [first]
 
 
-def test_an_unused_front_leaves_by_itself(start_daemon: StartDaemon) -> None:
-    daemon = start_daemon(light=True, arguments=["--idle-exit=0.5"])
-    assert daemon.process is not None
-    assert daemon.process.wait(SOON_S) == 0
-    assert daemon.files() <= {"lock", "log", "status.json"}
+def test_an_unused_front_leaves_by_itself() -> None:
+    daemon = DaemonProcess(light=True, arguments=["--idle-exit=0.5"])
+    try:
+        # Nobody asks whether it accepts: it may be gone before that.
+        daemon.start(wait=False)
+        assert daemon.process is not None
+        assert daemon.process.wait(SOON_S) == 0
+        assert daemon.files() <= {"lock", "log", "status.json"}
+        assert " serving in " in daemon.log()
+    finally:
+        daemon.end()
 
 
 def test_a_front_in_use_does_not_leave(start_daemon: StartDaemon) -> None:
-    daemon = start_daemon(light=True, arguments=["--idle-exit=1"])
+    daemon = start_daemon(light=True, arguments=["--idle-exit=2"])
     client = daemon.client()
     plate, clean_plate = _pair()
     client.matte(plate, clean_plate)
-    time.sleep(2.5)
+    time.sleep(3.5)
     assert client.matte(plate, clean_plate).alpha is not None
 
 
@@ -320,3 +327,14 @@ def test_a_worker_waits_asleep_for_its_own_threads(shared_daemon: DaemonProcess)
     (pid,) = shared_daemon.worker_pids()
     environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     assert b"OMP_WAIT_POLICY=PASSIVE" in environment
+
+
+def test_a_light_worker_of_these_tests_loads_no_torch(
+    start_daemon: StartDaemon, shared_daemon: DaemonProcess
+) -> None:
+    frame = shot(seed=5)
+    for daemon in (start_daemon(light=True), shared_daemon):
+        with MatteClient.connect(str(daemon.folder)) as client:
+            assert same(client.matte(*frame, **PLAIN), daemon.matted(*frame))
+        (pid,) = daemon.worker_pids()
+        assert ("libtorch" in Path(f"/proc/{pid}/maps").read_text()) is not daemon.light

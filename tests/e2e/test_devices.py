@@ -335,7 +335,7 @@ def test_each_worker_has_its_share_of_the_threads(monkeypatch: pytest.MonkeyPatc
 
 
 def test_two_workers_on_one_device_are_told_apart(start_daemon: StartDaemon) -> None:
-    daemon = start_daemon(devices="cpu,cpu")
+    daemon = start_daemon(light=True, devices="cpu,cpu")
     client = daemon.client()
     models = client.load_model("difference")
     assert any(model["loaded"] for model in models)

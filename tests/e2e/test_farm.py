@@ -418,7 +418,7 @@ def test_a_daemon_that_is_stopping_is_not_joined_but_followed(farm):
 def test_when_the_queues_worker_is_killed_the_daemon_goes_by_itself(farm):
     """J5: the session has joined, and its last action is never run."""
     session = {"OPENJD_SESSION_WORKING_DIR": "/sessions/killed"}
-    assert _serve(farm, "--idle-exit", "1", **session).returncode == 0
+    assert _serve(farm, "--idle-exit", "3", **session).returncode == 0
     wait_for(lambda: farm.daemons_so_far() == 1 and not farm.daemon_lives(), 60, "it leaves")
     assert sorted(os.listdir(farm.runtime)) == ["lock", "log", "status.json"]
 

@@ -97,7 +97,7 @@ def test_without_a_daemon_a_render_fails_at_once_and_says_what_to_do(
     node = connected(host, tmp_path / "nobody")
     failed(node)
     fastest = min(timed(lambda: failed(node)) for _ in range(5))
-    assert fastest < 0.1
+    assert fastest < 1.0  # far below the 60 s that a render may wait
     assert str(tmp_path / "nobody") in failed(node)
     assert "mattebridge serve --detach" in failed(node)
 

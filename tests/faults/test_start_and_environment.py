@@ -359,10 +359,8 @@ def test_f34_a_host_that_quits_mid_render_is_gone_at_once(daemon: AbusedDaemon) 
     """
     with daemon.gate(), HostProcess(daemon.folder, quits) as host:
         host.heard("leaving")
-        left = time.monotonic()
+        # A hang would be endless, or the linger of a socket.
         assert host.process.wait(SOON_S) == 0
-        # Generous: a hang would be endless, or the linger of a socket.
-        assert time.monotonic() - left < 5
 
 
 def test_f34_a_forked_child_has_to_connect_itself_and_does_not_disturb_its_parent(
@@ -609,7 +607,7 @@ def test_f49_without_a_daemon_a_client_that_may_not_start_one_fails_at_once(
     stale.close()
     with pytest.raises(ConnectionFailed, match="no daemon is running"):
         MatteClient.connect(str(short_folder))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < SOON_S
 
 
 class RawDoor:
@@ -726,7 +724,7 @@ def test_f49_a_stopped_daemon_keeps_no_client_waiting_for_ever(start_abused: Sta
             door = Door.connect(daemon.folder)
             with contextlib.closing(door), pytest.raises(ConnectionFailed, match="at the door"):
                 door.ask(hello(), timeout_s=0.5)
-            assert time.monotonic() - started < 10
+            assert time.monotonic() - started < SOON_S
         finally:
             os.kill(daemon.pid, signal.SIGCONT)
         assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
