@@ -15,7 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Callable, Optional
 
+from fakes.light_python import light_python, matted_light
 from fakes.limits import SOON_S
+from fakes.pictures import Image, matted_here
 from mattebridge.client import MatteClient
 from mattebridge.errors import ConnectionFailed
 
@@ -41,13 +43,17 @@ class DaemonProcess:
         folder: Optional[Path] = None,
         devices: str = "cpu",
         arguments: Sequence[str] = (),
+        light: bool = False,
         **environment: str,
     ):
+        """light: with workers of the light engine (light_python.py)."""
         # Short: a socket path ends at 107 bytes.
         self.home = Path(tempfile.mkdtemp(prefix="mb-"))
         self.folder = folder or self.home / "run"
         self.environment = {**os.environ, **PATIENT, **environment}
-        self.program = [sys.executable, "-m", "mattebridge.daemon"]
+        self.light = light
+        self.python = light_python() if light else sys.executable
+        self.program = [self.python, "-m", "mattebridge.daemon"]
         self.arguments = [f"--devices={devices}", *arguments]
         if hooks:
             self.environment["MATTEBRIDGE_TEST_HOOKS"] = hooks
@@ -127,6 +133,10 @@ class DaemonProcess:
         trace: Optional[TracebackType],
     ) -> None:
         self.end()
+
+    def matted(self, plate: Image, clean_plate: Image) -> dict[str, Image]:
+        """What its workers make of a frame with `PLAIN`, bit by bit."""
+        return (matted_light if self.light else matted_here)(plate, clean_plate)
 
     # -- a look inside ------------------------------------------------------------------------
 

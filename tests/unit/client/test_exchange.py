@@ -115,12 +115,14 @@ def test_every_thread_gets_its_own_reply_and_one_at_a_time_receives() -> None:
 
 def test_a_wait_ends_at_its_limit_and_a_poll_at_once() -> None:
     exchange = connected(FakeSession(lambda message: []))
-    request = ask(exchange, limit_s=2.0)
+    patient = ask(exchange, limit_s=SOON_S)
     exchange.poll()
-    assert time.monotonic() < request.until
-    exchange.wait(lambda: request.finished, request.until)
-    assert not request.finished
-    assert request.until <= time.monotonic() < request.until + SOON_S
+    assert time.monotonic() < patient.until
+    hasty = ask(exchange, limit_s=0.1)
+    exchange.wait(lambda: hasty.finished, hasty.until)
+    assert not hasty.finished
+    # A wait may end one step of a system's clock early.
+    assert hasty.until - 0.05 < time.monotonic() < patient.until
 
 
 def test_a_reply_to_a_request_that_was_withdrawn_is_dropped() -> None:
@@ -212,9 +214,8 @@ def frame(until_s: float = 10.0) -> InFlight:
 def test_a_full_queue_is_tried_again_after_the_time_it_names() -> None:
     request = frame()
     busy = BusyError("the queue is full", retry_after_ms=500)
-    before = time.monotonic()
     assert request.plan_retry(busy, held=False)
-    assert before + 0.3 < request.resend_at <= time.monotonic() + 0.5
+    assert 0.3 < request.resend_at - time.monotonic() <= 0.5
     assert not frame(until_s=0.4).plan_retry(busy, held=False)
 
 
