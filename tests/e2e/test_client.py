@@ -290,7 +290,7 @@ def test_a_frame_that_takes_too_long_is_a_deadline_error_and_is_cancelled(
         with pytest.raises(DeadlineError):
             client.matte(*SHOT, frame=13, timeout_s=1.0, **PLAIN)
         with pytest.raises(DeadlineError) as caught:
-            client.matte(*SHOT, frame=13, deadline_s=1.0, **PLAIN)
+            client.matte(*SHOT, frame=13, deadline_s=4.0, **PLAIN)
         assert caught.value.details["started"] is True
         assert time.monotonic() - started < SOON_S
         assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
@@ -534,7 +534,7 @@ def test_a_lost_daemon_is_told_to_all_threads_and_a_new_one_serves_them(
     def work(client: MatteClient, turns: int) -> None:
         for _turn in range(turns):
             try:
-                client.matte(*SHOT, timeout_s=20, **PLAIN)
+                client.matte(*SHOT, timeout_s=SOON_S, **PLAIN)
                 outcomes.append("done")
             except MattebridgeError as error:
                 outcomes.append(error.code)
@@ -711,7 +711,7 @@ def _interpreter(version: str) -> str | None:
     for python in _candidates(version):
         ask = [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            done = subprocess.run(ask, capture_output=True, text=True, timeout=30, check=False)
+            done = subprocess.run(ask, capture_output=True, text=True, timeout=SOON_S, check=False)
             if done.stdout.strip() == version:
                 return python
     return None

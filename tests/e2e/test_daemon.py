@@ -142,11 +142,11 @@ def test_an_unused_front_leaves_by_itself() -> None:
 
 
 def test_a_front_in_use_does_not_leave(start_daemon: StartDaemon) -> None:
-    daemon = start_daemon(light=True, arguments=["--idle-exit=2"])
+    daemon = start_daemon(light=True, arguments=["--idle-exit=4"])
     client = daemon.client()
     plate, clean_plate = _pair()
     client.matte(plate, clean_plate)
-    time.sleep(3.5)
+    time.sleep(5)
     assert client.matte(plate, clean_plate).alpha is not None
 
 

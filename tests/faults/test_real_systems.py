@@ -47,7 +47,7 @@ def in_namespaces(flags: list[str], code: str, *arguments: str) -> str:
     """Run code in new namespaces; what it printed. Skips where the system refuses them."""
     command = ["unshare", *flags]
     try:
-        probe = subprocess.run([*command, "true"], capture_output=True, text=True, timeout=30)
+        probe = subprocess.run([*command, "true"], capture_output=True, text=True, timeout=SOON_S)
     except FileNotFoundError:
         pytest.skip("there is no `unshare` here")
     if probe.returncode:

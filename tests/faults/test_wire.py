@@ -405,7 +405,7 @@ class _Impostor:
     def close(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        self._thread.join(5)
+        self._thread.join(SOON_S)
         for connection in self._connections:
             connection.close()
 
@@ -995,6 +995,15 @@ def test_f44_a_reply_goes_to_the_newest_connection_of_its_lease(
     assert client.terminal(request)["op"] == "done"
 
 
+def _leave(daemon: AbusedDaemon, client: RawClient) -> None:
+    """Close the control connection, and wait until the front has seen that."""
+    before = daemon.control_connections()
+    client.ctl.close()
+    wait_for(
+        lambda: daemon.control_connections() < before, SOON_S, "the front sees the connection end"
+    )
+
+
 def test_f44_a_reply_to_a_connection_that_is_gone_waits_for_the_next_one(
     daemon: AbusedDaemon, raw: Raw
 ) -> None:
@@ -1002,7 +1011,7 @@ def test_f44_a_reply_to_a_connection_that_is_gone_waits_for_the_next_one(
     with daemon.gate() as gate:
         request = client.send(client.render(frame=13))
         gate.wait_reached()
-        client.ctl.close()
+        _leave(daemon, client)
         with daemon.connect() as other:
             gate.open()
             wait_for(
@@ -1025,7 +1034,7 @@ def test_f44_a_reply_that_is_never_received_ends_the_lease(
     with daemon.gate() as gate:
         client.send(client.render(frame=13))
         gate.wait_reached()
-        client.ctl.close()
+        _leave(daemon, client)
     assert client.lease_is_over(SOON_S)
     client.ctl = client.dealer()
 
