@@ -34,6 +34,12 @@ REQUIREMENTS = ("numpy>=1.22", "pyzmq>=25", "msgpack>=1.0.5")
 PYTHONS = {"nuke": ("3.9", "3.10", "3.11"), "resolve": ("3.10", "3.11", "3.12")}
 RESTART_HOST = "restart the host to use it"
 NUKE_LINE = 'nuke.pluginAddPath("./mattebridge")  # mattebridge install nuke\n'
+# The scripts of Fusion and Resolve, and their entries in the host's menu.
+RESOLVE_SCRIPTS = {
+    "matte_comp.py": "Comp/MatteBridge.py",
+    "matte_tool.py": "Tool/MatteBridge.py",
+    "matte_start.py": "Comp/MatteBridge start daemon.py",
+}
 PIP_LIMIT_S = 900.0
 
 EPILOG = """\
@@ -163,11 +169,8 @@ def _install_resolve(work: Steps) -> None:
     source = source_folder("resolve")
     folder = work.to / "mattebridge"
     work.copy(source / "mattebridge_fusion.py", folder / "mattebridge_fusion.py")
-    for kind in ("comp", "tool"):
-        work.write(
-            work.to / "Scripts" / kind.capitalize() / "MatteBridge.py",
-            _filled(source / f"matte_{kind}.py", "@FOLDER@", str(folder)),
-        )
+    for script, place in RESOLVE_SCRIPTS.items():
+        work.write(work.to / "Scripts" / place, _filled(source / script, "@FOLDER@", str(folder)))
     quote = '"' if sys.platform == "win32" else "'"
     command = f"{quote}{sys.executable}{quote} -m mattebridge"
     work.write(
