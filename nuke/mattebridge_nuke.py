@@ -502,16 +502,21 @@ def _show_daemon(node: nuke.Node, ask: Callable[[Optional[str]], str]) -> None:
     def work() -> None:
         try:
             text = ask(instance)
-        except HostError as error:
-            text = str(error)
         except Exception as error:
-            text = str(_package("panel_line").of_an_error(error))
+            text = _why_no_daemon(error)
         _on_main(lambda: _say_daemon(_node_of(uid, node), text))
 
     if nuke.GUI:
         _run_aside(work)
     else:
         work()  # without a window Nuke does not run what a thread hands to the main thread
+
+
+def _why_no_daemon(error: Exception) -> str:
+    try:
+        return str(_package("panel_line").of_an_error(error))
+    except HostError:  # the package is missing: that is what the error says too
+        return _sentence(error)
 
 
 def _say_daemon(node: Optional[nuke.Node], text: str) -> None:

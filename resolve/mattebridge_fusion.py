@@ -233,9 +233,10 @@ def _daemon_found() -> str:
 
 
 def _daemon_error(error: Exception) -> str:
-    if isinstance(error, HostError):
-        return str(error)
-    return str(_package("panel_line").of_an_error(error))
+    try:
+        return str(_package("panel_line").of_an_error(error))
+    except HostError:  # the package is missing: that is what the error says too
+        return _sentence(error)
 
 
 def _daemon_field(text: str) -> dict[Any, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mattebridge.errors import one_line
+from mattebridge.version import other_release
 from mattebridge.wire.folder import START_BY_HAND
 
 BY_BUTTON = "Start daemon starts one, and so does matting"
@@ -26,6 +27,7 @@ def line_of(status: Mapping[str, Any]) -> str:
             f" {status.get('pid')} in {one_line(str(status.get('folder')))}",
             _counted(len(status.get("workers") or ()), "worker"),
             f"{_counted(waiting, 'frame')} waiting",
+            *filter(None, (other_release(str(status.get("version") or "")),)),
         )
     )
 
