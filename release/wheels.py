@@ -34,6 +34,7 @@ sys.path.insert(0, str(ROOT / "bridge"))
 from mattebridge.commands.plugin_builds import (  # noqa: E402
     BUNDLE,
     CARRIED,
+    ICON,
     IN_PACKAGE,
     carried_files,
     targets_of,
@@ -47,7 +48,7 @@ TAGS = {
     ("linux", "aarch64"): "manylinux_2_17_aarch64.manylinux2014_aarch64",
     ("windows", "x86_64"): "win_amd64",
     ("macos", "aarch64"): "macosx_11_0_arm64",
-    ("macos", "x86_64"): "macosx_10_13_x86_64",
+    ("macos", "x86_64"): "macosx_11_0_x86_64",
 }
 # Every wheel has these: one file of each part.
 NEEDED = (
@@ -198,6 +199,9 @@ def _check_plugin(wheel: Path, files: dict[str, bytes]) -> None:
         found = targets_of(Path(folder, inside, BUNDLE))
     if found != wanted:
         raise Refused(f"{wheel.name} has a plugin for {found or 'no system'}, not for {wanted}")
+    icons = {f"{inside}{BUNDLE}/{ICON}.{kind}" for kind in ("png", "svg")}
+    if plugin and not icons <= set(plugin):
+        raise Refused(f"{wheel.name} has a plugin without its icon")
 
 
 # ----------------------------------------------------------------------------- a fresh environment
