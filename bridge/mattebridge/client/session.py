@@ -137,6 +137,8 @@ class Session:
         except (VersionError, MessageError) as error:
             pid = door.peer().pid
             door.close()
+            if isinstance(error, MessageError) and not error.details.get("field"):
+                raise  # the hello could not be packed, and was not sent
             raise type(error)(
                 f"{error.message}. The daemon in {folder} is process {pid}: `mattebridge stop` "
                 "ends it",

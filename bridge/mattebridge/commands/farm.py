@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import ntpath
 import os
 import posixpath
 import re
@@ -262,10 +263,13 @@ def _make_absolute(options: argparse.Namespace) -> None:
     """Make every path absolute: the tasks run in another folder, or on another machine."""
     for name in _paths(options):
         given = getattr(options, name)
-        path = str(given)
-        if not is_of_windows(path):
-            path = posixpath.normpath(path) if path.startswith("/") else os.path.abspath(path)
-        setattr(options, name, type(given)(path))
+        setattr(options, name, type(given)(_absolute(str(given))))
+
+
+def _absolute(path: str) -> str:
+    if is_of_windows(path):
+        return ntpath.normpath(path)
+    return posixpath.normpath(path) if path.startswith("/") else os.path.abspath(path)
 
 
 def _paths(options: argparse.Namespace) -> list[str]:

@@ -121,7 +121,10 @@ def _install(work: Steps, options: argparse.Namespace) -> str:
         return RESTART_HOST
     for version in options.host_python or PYTHONS[options.host]:
         _add_packages(work, version, options.wheels, bare=options.no_packages)
-    _install_nuke(work) if options.host == "nuke" else _install_scripts(work)
+    if options.host == "nuke":
+        _install_nuke(work)
+    else:
+        _install_scripts(work)
     _note_interpreter(work)
     return RESTART_HOST
 

@@ -495,7 +495,15 @@ def test_frames_are_looked_for_here_and_paths_are_written_as_the_workers_see_the
 
 
 def test_the_jobs_files_need_a_folder_of_this_machine(shot, no_tools, capsys):
-    given = ["farm", "submit", "P:\\plate.####.exr", "-o", "P:\\mattes", "--map", "P:\\=/mnt/p"]
+    given = [
+        "farm",
+        "submit",
+        "P:\\x\\..\\plate.####.exr",
+        "-o",
+        "P:\\mattes",
+        "--map",
+        "P:\\=/mnt/p",
+    ]
     given += ["--unchecked", "--frames=1-2"]
     assert cli.main(given) == 2
     assert "say with --to where the job's files go" in capsys.readouterr().err
