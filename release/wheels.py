@@ -65,7 +65,8 @@ NEEDED = (
 MOST_BYTES = 10 << 20
 # An entry of a zip file has a date; the same for all, so that equal files give equal wheels.
 DATE = (2020, 1, 1, 0, 0, 0)
-BUILD_S, DEMO_S = 600, 900
+# Only a hang takes so long, however busy the machine.
+BUILD_S, DEMO_S = 1800, 3600
 
 
 class Refused(Exception):
@@ -266,10 +267,13 @@ def _run(command: list[str], limit_s: float, *, cwd: Path, own: bool = False) ->
         # What is written down for the user, and a daemon of the user's, have no part in the trial.
         environment |= {"HOME": str(cwd), "XDG_CONFIG_HOME": str(cwd / "config")}
         environment |= {"MATTEBRIDGE_RUNTIME_DIR": str(cwd / "run")}
-    done = subprocess.run(
-        command, cwd=cwd, env=environment, text=True, timeout=limit_s, check=False,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            command, cwd=cwd, env=environment, text=True, timeout=limit_s, check=False,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise Refused(f"`{' '.join(command)}` did not end within {limit_s:g} s") from error
     lines = done.stdout.strip().splitlines()
     if done.returncode:
         last = "\n".join(lines[-15:])
