@@ -37,6 +37,7 @@ FACE = {
     "hosts.store": """
         PATTERN clear find_set frame_file keep_frame read_set source_of sweep take_up update_set""",
     "hosts.route": "Route open_route start_daemon status_line why_no_client",
+    "hosts.resolve_colour": "SETTINGS space_of_project",
     "hosts.shot": "matte_shot",
     "hosts.command": "matte_by_command status_by_command",
     "hosts.panel_line": "line_of of_an_error",
