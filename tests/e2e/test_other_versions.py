@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -31,8 +30,8 @@ OLDER_KEYS = (
 
 
 def started(program: str) -> DaemonProcess:
-    daemon = DaemonProcess()
-    daemon.program = [sys.executable, "-c", program]
+    daemon = DaemonProcess(light=True)
+    daemon.program = [daemon.python, "-c", program]
     daemon.start(wait=False)
     wait_for(lambda: control._accepts(daemon.folder), 60, daemon.words)
     wait_for(lambda: (daemon.folder / "status.json").exists(), 60, daemon.words)
@@ -73,8 +72,10 @@ def test_status_shows_what_the_daemon_wrote_about_itself(
     assert cli.main(["status", "--instance", str(daemon.folder)]) == 0
     said = capsys.readouterr().out
     assert "this daemon 7-9" in said
-    for value in (daemon.pid, daemon.folder, status["version"], status["state"]):
+    for value in (daemon.pid, daemon.folder, status["version"]):
         assert str(value) in said
+    # The daemon may have written its file again meanwhile.
+    assert "starting" in said or "ready" in said
     assert cli.main(["status", "--json", "--instance", str(daemon.folder)]) == 0
     known = json.loads(capsys.readouterr().out)
     assert (known["pid"], known["protocol"]) == (daemon.pid, [7, 9])

@@ -19,6 +19,7 @@ import pytest
 
 from fakes.inprocess_client import InProcessClient
 from fakes.jobs import matte_job
+from fakes.limits import SOON_S
 from mattebridge import color, whole_files
 from mattebridge.errors import (
     DaemonLost,
@@ -942,23 +943,30 @@ def test_memory_stays_flat_however_long_the_shot(shot):
 
 
 def test_reading_and_writing_overlap_with_the_daemon(shot, monkeypatch):
-    """Three stages of 60 ms a frame: in a row 18 of them, overlapped little more than 8."""
-    stage_s = 0.06
+    """One frame is read, the one before it is matted and the one before that written at once."""
+    at_once = threading.Barrier(3)
     real_read, real_write = Pictures.frame, one_frame.write_output
 
-    def slow_read(pictures, source):
-        if "plate" in source.name:
-            time.sleep(stage_s)
-        return real_read(pictures, source)
+    def read(pictures, source, **options):
+        if "plate.1003" in source.name:
+            at_once.wait(SOON_S)
+        return real_read(pictures, source, **options)
 
-    def slow_write(*arguments, **options):
-        time.sleep(stage_s)
+    def matte(frame):
+        if frame == 1002:
+            at_once.wait(SOON_S)
+        return 0.0
+
+    def write(*arguments, **options):
+        if "plate.1001" in str(arguments):
+            at_once.wait(SOON_S)
         return real_write(*arguments, **options)
 
-    monkeypatch.setattr(Pictures, "frame", slow_read)
-    monkeypatch.setattr("mattebridge.shot.one_frame.write_output", slow_write)
-    seconds = run(shot, InProcessClient(delay_s=stage_s), outputs=("alpha",), in_flight=1).seconds
-    assert seconds < 18 * stage_s
+    monkeypatch.setattr(Pictures, "frame", read)
+    monkeypatch.setattr("mattebridge.shot.one_frame.write_output", write)
+    summary = run(shot, InProcessClient(delay_s=matte), outputs=("alpha",), in_flight=1)
+    assert summary.exit_status == 0
+    assert not at_once.broken
 
 
 def test_the_report_has_a_line_for_every_frame(shot, tmp_path):
