@@ -24,6 +24,7 @@ from fakes.nuke_host import Picture, load, save
 from fakes.places import ROOT
 from mattebridge import cli
 from mattebridge.client import MatteClient
+from mattebridge.daemon import control
 from mattebridge.hosts import resolve_colour, route
 from mattebridge.wire import labels
 
@@ -397,6 +398,7 @@ def test_the_dialog_proposes_the_selected_tool_and_the_clean_plate_by_name(
 
     comp.answer = answer
     assert script.main(None, comp, None) == 0
+    assert asked[0]["daemon"].startswith("daemon ready, mattebridge ")
     assert asked[0]["plate"] == "Plate"
     assert asked[0]["clean_plate"] == "CleanPlate"
     assert (asked[0]["first"], asked[0]["last"]) == (1, 2)
@@ -407,6 +409,34 @@ def test_the_dialog_proposes_the_selected_tool_and_the_clean_plate_by_name(
     comp.ActiveTool = None
     assert script.main(None, comp, None) == 2
     assert "select the tool that gives the plate" in capsys.readouterr().out
+
+
+def test_the_menu_entry_starts_the_configured_daemon_and_never_the_hosts_own_binary(
+    host_binary: None,
+    script: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "run"
+    monkeypatch.setenv("MATTEBRIDGE_RUNTIME_DIR", str(folder))
+    comp = Comp()
+    shown: list[str] = []
+    comp.answer = lambda defaults: shown.append(defaults["daemon"])
+    installed = (FOLDER / "matte_start.py").read_text().replace("@FOLDER@", str(FOLDER))
+    none = f"no daemon is running in {folder}: Start daemon starts one, and so does matting"
+    assert script._daemon_found() == none
+    try:
+        exec(installed, {"__name__": "__main__", "comp": comp})
+        with MatteClient.connect() as client:
+            pid = client.status()["pid"]
+        assert f", process {pid} in {folder}; " in shown[0]
+        assert capsys.readouterr().out == f"mattebridge: {shown[0]}\n"
+    finally:
+        control.stop()
+    monkeypatch.setenv("MATTEBRIDGE_DAEMON_PYTHON", "/nonexistent/python")
+    assert script.start(None, comp) == 5
+    assert shown[1].startswith("cannot start the daemon with /nonexistent/python")
 
 
 class _Project:
