@@ -5,9 +5,10 @@
 
 Rule: each result is computed from those before it, as they were rounded. So `premultiplied` is the
 product of the foreground and alpha that the host receives, in half as in float, and the unmix is
-exact for the alpha that the host receives. All steps but the clean-up of alpha (clean_up.py) are
-pointwise: on the CPU the frame is done in blocks of rows (see `blocks`), so that this takes a few
-megabytes whatever the size of the frame.
+exact for the alpha that the host receives. (Where a float foreground was encoded into a space of
+the config, its light is known, and is not found again from the code values.) All steps but the
+clean-up of alpha (clean_up.py) are pointwise: on the CPU the frame is done in blocks of rows (see
+`blocks`), so that this takes a few megabytes whatever the size of the frame.
 """
 
 from __future__ import annotations
