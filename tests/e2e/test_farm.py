@@ -114,7 +114,7 @@ def test_a_shot_of_a_windows_drive_is_matted_where_the_workers_see_it(tmp_path):
     rules = [{**rule, "destination_path": str(tmp_path / "mount")}]
     listed = {"version": "pathmapping-1.0", "path_mapping_rules": rules}
     (tmp_path / "rules.json").write_text(json.dumps(listed))
-    farm = Farm(folder)
+    farm = Farm(folder, light=True)
     try:
         job = ["mattebridge", "farm", "submit", "P:\\shots\\sh010\\plate.####.exr", "--cpu"]
         job += ["--clean-plate", "P:/Shots/sh010/clean.exr", "-o", "P:\\Shots\\sh010\\mattes"]
