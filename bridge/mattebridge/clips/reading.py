@@ -136,7 +136,7 @@ def _read(entry: FrameInputs, input_space: str) -> tuple[FrameTask, dict[str, Pi
 
 
 def _job(input_space: str) -> MatteJob:
-    return MatteJob("", Path(), params=RenderParams(input_space or OF_THE_FILE))
+    return MatteJob("", Path(), fit_hint=True, params=RenderParams(input_space or OF_THE_FILE))
 
 
 @lru_cache(maxsize=OPEN_CLIPS)

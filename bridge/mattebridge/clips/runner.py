@@ -249,7 +249,8 @@ def _all_good(manifest: ClipManifest, summary: Summary) -> Summary:
 
 def _checked(manifest: ClipManifest, tell: Teller, cancelled: threading.Event) -> Summary:
     """Read every frame and check it; nothing is computed or written."""
-    job = MatteJob("", Path(), params=RenderParams(manifest.input_space or OF_THE_FILE))
+    params = RenderParams(manifest.input_space or OF_THE_FILE)
+    job = MatteJob("", Path(), fit_hint=True, params=params)
     spaces = Spaces()
     planes = FramePlanes(job, spaces)
     indices = range(*manifest.frame_range)
