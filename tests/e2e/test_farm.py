@@ -106,6 +106,31 @@ def test_a_submitted_shot_is_run_with_its_own_options(tmp_path):
         farm.close()
 
 
+def test_a_shot_of_a_windows_drive_is_matted_where_the_workers_see_it(tmp_path):
+    """A job that was submitted on Windows, with the studio's path mapping rules."""
+    folder = tmp_path / "mount" / "sh010"
+    paint_shot(folder, [7])
+    rule = {"source_path_format": "WINDOWS", "source_path": "P:\\Shots"}
+    rules = [{**rule, "destination_path": str(tmp_path / "mount")}]
+    listed = {"version": "pathmapping-1.0", "path_mapping_rules": rules}
+    (tmp_path / "rules.json").write_text(json.dumps(listed))
+    farm = Farm(folder)
+    try:
+        job = ["mattebridge", "farm", "submit", "P:\\shots\\sh010\\plate.####.exr", "--cpu"]
+        job += ["--clean-plate", "P:/Shots/sh010/clean.exr", "-o", "P:\\Shots\\sh010\\mattes"]
+        job += ["--map", str(tmp_path / "rules.json"), "--to", str(tmp_path / "job")]
+        job += ["--unchecked", "--frames", "7", "--outputs", "alpha"]
+        job += ["--instance", farm.instance, "--queue", "openjd"]
+        bin_folder = os.path.dirname(os.path.realpath(_openjd_command()))
+        path = f"{farm.environment['PATH']}{os.pathsep}{bin_folder}"
+        run = farm.end_job(farm.start(job, PATH=path))
+        assert run.status == 0, run.log
+        made = [path.name for path in (folder / "mattes" / "alpha").iterdir()]
+        assert made == ["plate.0007.exr"]
+    finally:
+        farm.close()
+
+
 def _openjd_command() -> str:
     beside = os.path.join(os.path.dirname(sys.executable), "openjd")
     found = beside if os.path.exists(beside) else shutil.which("openjd")

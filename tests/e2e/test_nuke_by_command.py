@@ -133,7 +133,7 @@ def test_what_fails_is_the_sentence_of_the_command(
 def test_the_status_is_asked_of_the_command(make_comp: Callable[..., Comp], tmp_path: Path) -> None:
     comp = make_comp(make_shot(tmp_path), gui=True)
     comp.host.press(comp.node, "open_status")
-    comp.host.pump(lambda: "ready" in comp.status or "busy" in comp.status)
+    comp.host.pump(lambda: comp.found.startswith(("daemon ready, ", "daemon busy, ")))
 
 
 @pytest.mark.parametrize("version", ["3.9", "3.13"])

@@ -37,9 +37,11 @@ FACE = {
     "hosts.scratch": "ScratchFolder choose_root sweep",
     "hosts.store": """
         PATTERN clear find_set frame_file keep_frame read_set source_of sweep take_up update_set""",
-    "hosts.route": "Route open_route status_line why_no_client",
+    "hosts.route": "Route open_route start_daemon status_line why_no_client",
+    "hosts.resolve_colour": "SETTINGS space_of_project",
     "hosts.shot": "matte_shot",
     "hosts.command": "matte_by_command status_by_command",
+    "hosts.panel_line": "line_of of_an_error",
     "hosts.exr": "ScratchImage read_exr write_exr",
     "hosts.exr_header": "WrongHeader read_attributes read_name",
     "image_batch": """
