@@ -27,8 +27,14 @@ from mattebridge.clips import (
     runner,
     scan,
 )
-from mattebridge.errors import FrameReadError, OutOfMemoryError, OutputExistsError
+from mattebridge.errors import (
+    FrameReadError,
+    FrameWriteError,
+    OutOfMemoryError,
+    OutputExistsError,
+)
 from mattebridge.image_io import write_frame
+from mattebridge.shot import one_frame
 
 NUMBERS = range(1001, 1007)
 CARD = {"name": "difference", "family": "difference", "needs": ["plate", "clean_plate"]}
@@ -177,6 +183,20 @@ def test_results_that_exist_are_refused_kept_or_made_again(
     report = ClipRunner(manifest, config(existing="verify")).run()
     assert (report.count("found"), report.count("done")) == (5, 1)
     assert ClipRunner(manifest, config(existing="overwrite")).run().count("done") == 6
+
+
+def test_a_write_that_fails_ends_the_run_as_an_os_error(
+    manifest: ClipManifest, use: Uses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(InProcessClient(card=CARD))
+
+    def full(*_: Any, **__: Any) -> int:
+        raise FrameWriteError("no space left on the disk")
+
+    monkeypatch.setattr(one_frame, "write_output", full)
+    with pytest.raises(OSError, match="no space left") as caught:
+        ClipRunner(manifest, config()).run()
+    assert isinstance(caught.value, FrameWriteError)
 
 
 def test_without_inference_every_frame_is_read_and_nothing_is_made(manifest: ClipManifest) -> None:

@@ -3,6 +3,8 @@ shapes, what is refused."""
 
 from __future__ import annotations
 
+import os
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
@@ -37,6 +39,7 @@ from mattebridge.engine.engine import Engine
 from mattebridge.errors import FrameReadError, ModelError
 from mattebridge.image_io import Encoding, read_frame, read_header
 from mattebridge.image_io import write_frame as write_picture
+from mattebridge.image_io.video_write import VIDEO_FORMATS, VideoTimes, open_video
 from mattebridge.models.entry import Entry
 from mattebridge.models.greenformer.model import GreenformerModel
 from mattebridge.models.registry import Registry
@@ -284,3 +287,28 @@ def test_what_the_plate_says_of_itself_is_in_the_files(tmp_path: Path) -> None:
     write_frame(finished(manifest), WriteConfig(tmp_path / "out"))
     made = read_header(tmp_path / "out/processed/a.0001.exr")
     assert (made.pixel_aspect, made.metadata["camera"]) == (2.0, "B")
+
+
+def test_a_replaced_video_of_equal_length_gives_its_own_pictures(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    (tmp_path / "AlphaHint").mkdir()
+    write_picture(tmp_path / "AlphaHint/h.png", hint_of(1))
+    seen = []
+    for number, level in enumerate((40, 200)):
+        video(tmp_path / "Input/take.mov", level)
+        os.utime(tmp_path / "Input/take.mov", (number + 1, number + 1))
+        (found,) = scan(tmp_path).clips
+        frame = preprocess_frame(load(found), 1, PREPROCESS)
+        assert frame.meta.stem == "frame_000001"
+        seen.append(float(frame.meta.source_image.mean()))
+    assert np.allclose(seen, [40 / 255, 200 / 255], atol=0.01)
+
+
+def video(path: Path, level: int) -> None:
+    """Two pictures of one grey."""
+    path.parent.mkdir(exist_ok=True)
+    form = VIDEO_FORMATS["qtrle"]
+    writer = open_video(path, form, width=WIDTH, height=HEIGHT, times=VideoTimes(Fraction(24)))
+    for _ in range(2):
+        writer.add(np.full((HEIGHT, WIDTH, 3), level, np.uint8))
+    writer.close()
