@@ -47,7 +47,8 @@ from mattebridge.wire.params import RenderParams
 
 HEIGHT, WIDTH, SIZE = 40, 52, 64
 PREPROCESS = PreprocessConfig(img_size=SIZE, device="cpu")
-INFERENCE = InferenceConfig(img_size=SIZE, device="cpu")
+# Not auto, which chooses by the memory that is free at the moment.
+INFERENCE = InferenceConfig(img_size=SIZE, device="cpu", refiner_mode="full_frame")
 POSTPROCESS = PostprocessConfig(despeckle_size=5, despeckle_dilation=3, despeckle_threshold=0.004)
 
 
