@@ -2,8 +2,7 @@
 
 The frames are those that the classical keyer is held to; none of them, and nothing drawn by the
 same code, was trained on. Figures are mean absolute alpha errors in thousandths. All of them take
-a minute: they are marked slow, and the default run has three frames of one
-shot (test_sample_shot.py).
+a minute: they are marked slow, and the default run has one small frame (e2e/test_default_model.py).
 """
 
 from __future__ import annotations
