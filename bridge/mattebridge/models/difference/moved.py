@@ -1,7 +1,8 @@
 """Things of the set that stand elsewhere in the clean plate: a matte shows them at both places.
 
-    clean plate   . . O . .        matte   . . # # .      O at the old place, P at the new one
-    plate         . . . P .                  \\_\\__ P of the plate is O of the clean plate, shifted
+    clean plate   . . O . .      O: a thing at its old place
+    plate         . . . P .      P: at the new one, the same pixels shifted
+    matte         . . # # .      both differ, and are solid
 
 A chair was moved after the clean plate was shot. Plate and clean plate differ where it stands now
 and where it stood, and no colour tells that neither is the subject. But what the plate shows at the
@@ -46,8 +47,9 @@ LEAST_SPECKS, LEAST_AREA, LARGEST_SHARE, MOST_PARTS = 2.0, 100, 0.5, 8
 SAME, SAME_SHARE, BLUR_PX = 0.05, 0.35, 0.8
 # A smaller shift is misalignment, at working size.
 LEAST_SHIFT_PX = 3.0
-# The side of a part when shifts are tried first, the pixels compared, and the shifts tried again.
-COARSE_SIDE, SAMPLE, TRIED_AGAIN = 12, 200, 3
+# The side of a part, in steps, when shifts are tried first; the pixels compared; the shifts tried
+# again, in steps so many times finer.
+COARSE_SIDE, SAMPLE, TRIED_AGAIN, FINER = 12, 200, 3, 4
 # How much of a part must be explained: a single one by both places, and by the new one alone; each
 # of a pair. The rest is its outline.
 BOTH_SHARE, NEW_SHARE, PAIR_SHARE, EDGE_PX = 0.85, 0.4, 0.75, 2
@@ -55,17 +57,22 @@ BOTH_SHARE, NEW_SHARE, PAIR_SHARE, EDGE_PX = 0.85, 0.4, 0.75, 2
 PAIR_SIZES = 1.6
 # What is emptied around a part: its faint edge.
 AROUND_PX = 4
+# An alpha hint from here on shows a subject.
+HINTED = 0.5
 
 
 def without_moved(made: ModelOutput, given: ModelInput) -> ModelOutput:
     """A model's result of a frame without moved things, and with the label if there are any.
 
-    Its alpha (H, W) is written into. The setting `specks` of the frame counts.
+    Its alpha (H, W) is written into. The setting `specks` of the frame counts. What an alpha hint
+    shows as subject stays.
     """
     assert given.clean_plate is not None
     specks = given.settings.get("specks", DIFFERENCE.settings_schema["specks"].default)
     moved = moved_of(made.alpha, given.plate, given.clean_plate, float(specks))
-    if moved is None:
+    if moved is not None and given.alpha_hint is not None:
+        moved &= given.alpha_hint < HINTED
+    if moved is None or not moved.any():
         return made
     made.alpha[moved] = 0
     return replace(made, degraded=(*made.degraded, SET_MOVED))
@@ -163,16 +170,19 @@ def _best_shift(
     rows, columns = new.places()
     every = max(1, len(rows) // SAMPLE)
     sample = rows[::every], columns[::every]
-    # Tried in steps first, on pictures that hardly vary from one step to the next.
-    soft, soft_empty = (_blurred(picture, 0.5 * step) for picture in (seen, empty))
     tried = _tried(middle, reach, step)
-    counts = _same(sample, old, soft, soft_empty, tried).sum(axis=1)
-    best = tried[np.argsort(-counts, kind="stable")[:TRIED_AGAIN]]
-    again = np.concatenate([_tried((int(down), int(right)), step, 1) for down, right in best])
-    counts = _same(sample, old, seen, empty, again).sum(axis=1)
+    while step > 1:
+        # In steps first, on pictures that hardly vary from one step to the next.
+        soft, soft_empty = (_blurred(picture, 0.5 * step) for picture in (seen, empty))
+        counts = _same(sample, old, soft, soft_empty, tried).sum(axis=1)
+        best = tried[np.argsort(-counts, kind="stable")[:TRIED_AGAIN]]
+        finer = max(1, step // FINER)
+        tried = np.concatenate([_tried((int(y), int(x)), step, finer) for y, x in best])
+        step = finer
+    counts = _same(sample, old, seen, empty, tried).sum(axis=1)
     if not counts.any():
         return None
-    down, right = again[int(np.argmax(counts))]
+    down, right = tried[int(np.argmax(counts))]
     return int(down), int(right)
 
 

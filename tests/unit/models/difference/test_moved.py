@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -62,6 +64,16 @@ def test_a_thing_that_was_moved_is_at_neither_place_and_the_reply_says_so(
     assert SET_MOVED in SENTENCES
     # Measured at most 0.1e-3; with the box at both places 22 to 30e-3.
     assert np.abs(made.alpha - alpha).mean() < 5e-3
+
+
+def test_a_moved_thing_that_the_hint_shows_stays() -> None:
+    model = Registry().make("difference")
+    plate, clean_plate, alpha = shot(COLUMN - 25)
+    box = (slice(ROW, ROW + SIDE), slice(COLUMN, COLUMN + SIDE))
+    alpha[box] = 1
+    hinted = replace(given(plate, clean_plate, model), alpha_hint=alpha)
+    # All of it but for edges; without the hint nothing.
+    assert model.matte(hinted, no_checkpoint).alpha[box].mean() > 0.8
 
 
 def test_what_stands_still_needs_no_label() -> None:
