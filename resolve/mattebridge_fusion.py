@@ -118,7 +118,7 @@ AS_THE_MODEL = "as the model wants"
 def main(fusion: Any, comp: Any, tool: Any = None) -> int:
     """Show the dialog, matte, add the Loaders. Prints an error as one sentence; an exit status."""
     try:
-        options = _ask(comp, _proposal(comp, tool))
+        options = _ask(comp, _proposal(comp, tool, _space_of_project(fusion)))
         if options is None:
             return 4
         text = matte(comp, options, report=_print)
@@ -149,7 +149,7 @@ def _print(text: str) -> None:
 # ------------------------------------------------------------------------------------ what to matte
 
 
-def _proposal(comp: Any, tool: Any) -> Options:
+def _proposal(comp: Any, tool: Any, space: str = "") -> Options:
     """The selected tool as plate; tools with `clean` and `hint` in their names for the others."""
     if comp is None:
         raise HostError("open a composition first")
@@ -167,7 +167,20 @@ def _proposal(comp: Any, tool: Any) -> Options:
         alpha_hint=_named_like("hint", names),
         first=first,
         last=last,
+        colorspace="linear",
+        space="" if space == "linear" else space,
     )
+
+
+def _space_of_project(fusion: Any) -> str:
+    """The space in which Resolve hands pictures to its Fusion page; "" where none is known."""
+    colour = _package("resolve_colour")
+    try:
+        project = fusion.GetResolve().GetProjectManager().GetCurrentProject()
+        settings = {name: str(project.GetSetting(name) or "") for name in colour.SETTINGS}
+    except (AttributeError, TypeError):  # Fusion by itself, which has no project
+        return ""
+    return str(colour.space_of_project(settings))
 
 
 def _names_of(tools: Mapping[Any, Any]) -> list[str]:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from fakes import fusion_host
+from fakes.colour import studio_spaces
 from fakes.daemon_process import DaemonProcess
 from fakes.fusion_host import Comp
 from fakes.host_shot import HostShot, make_shot
@@ -24,7 +25,7 @@ from fakes.places import ROOT
 from mattebridge import cli
 from mattebridge.client import MatteClient
 from mattebridge.daemon import control
-from mattebridge.hosts import route
+from mattebridge.hosts import resolve_colour, route
 from mattebridge.wire import labels
 
 FOLDER = ROOT / "resolve"
@@ -438,6 +439,45 @@ def test_the_menu_entry_starts_the_configured_daemon_and_never_the_hosts_own_bin
     assert shown[1].startswith("cannot start the daemon with /nonexistent/python")
 
 
+class _Project:
+    """A fusion object of Resolve, with its project's settings."""
+
+    def __init__(self, mode: str, timeline: str) -> None:
+        self.settings = {"colorScienceMode": mode, "colorSpaceTimeline": timeline}
+        self.GetSetting = self.settings.get
+        self.GetResolve = self.GetProjectManager = self.GetCurrentProject = lambda: self
+
+
+@pytest.mark.parametrize(
+    ("fusion", "space"),
+    [
+        (_Project("davinciYRGBColorManagedv2", "DaVinci WG"), "Linear DaVinci WideGamut"),
+        (_Project("davinciYRGBColorManaged", "S-Gamut3.Cine/S-Log3"), "Linear S-Gamut3.Cine"),
+        (_Project("davinciYRGBColorManagedv2", "Rec.709 Gamma 2.4"), ""),  # linear, as ever
+        (_Project("davinciYRGBColorManagedv2", "Something New"), ""),
+        (_Project("acescct", ""), "ACEScg"),
+        (_Project("davinciYRGB", "DaVinci WG"), ""),  # not managed: pictures are as in their files
+        (object(), ""),
+        (None, ""),
+    ],
+)
+def test_the_dialog_proposes_the_space_of_resolves_project(
+    script: Any, tmp_path: Path, fusion: Any, space: str
+) -> None:
+    comp, _ = make_comp(tmp_path)
+    asked: list[Any] = []
+    comp.answer = asked.append
+    assert script.main(fusion, comp, None) == 4
+    assert asked[0]["space"] == space
+    if space:
+        assert studio_spaces().is_known(space)
+
+
+def test_every_space_of_a_project_is_one_of_the_studio_config() -> None:
+    for space in set(resolve_colour._LINEAR.values()):
+        assert studio_spaces().is_known(space), space
+
+
 @pytest.mark.parametrize(
     ("others", "clean_plate"),
     [([], ""), (["Roto"], ""), (["Empty_clean"], "Empty_clean"), (["Clean1", "Clean2"], "")],
@@ -473,7 +513,8 @@ def test_the_fake_and_the_script_use_no_name_that_is_not_in_the_table(script: An
         item.attr for item in ast.walk(tree) if isinstance(item, ast.Attribute)
         and item.attr[0].isupper()
     }  # fmt: skip
-    assert used - {"ExitStack", "ScratchFiles", "ScratchFolder", "ShotSettings"} <= known
+    ours = {"ExitStack", "SETTINGS", "ScratchFiles", "ScratchFolder", "ShotSettings"}
+    assert used - ours <= known
     lua = (FOLDER / "MatteBridge.lua").read_text()
     assert set(re.findall(r":([A-Z]\w+)\(", lua)) <= known
 

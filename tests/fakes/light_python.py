@@ -12,8 +12,8 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import site
 import sys
-import sysconfig
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -54,10 +54,13 @@ def light_python() -> str:
     packages.mkdir(parents=True)
     (home / "bin").mkdir()
     (home / "bin" / "python").symlink_to(base)
-    (home / "pyvenv.cfg").write_text(f"home = {base.parent}\n")
-    folders = list(dict.fromkeys(sysconfig.get_path(kind) for kind in ("purelib", "platlib")))
-    site = SITE.format(names=REPLACED, file=light_engine.__file__, folders=folders)
-    (packages / "sitecustomize.py").write_text(site)
+    own = "include-system-site-packages = false"
+    (home / "pyvenv.cfg").write_text(f"home = {base.parent}\n{own}\n")
+    folders = site.getsitepackages()
+    if site.ENABLE_USER_SITE:
+        folders.append(site.getusersitepackages())
+    start = SITE.format(names=REPLACED, file=light_engine.__file__, folders=folders)
+    (packages / "sitecustomize.py").write_text(start)
     return str(home / "bin" / "python")
 
 
