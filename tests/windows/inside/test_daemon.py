@@ -121,6 +121,10 @@ def arena_bytes(client: MatteClient) -> int:
     return int(client.status(LIMIT_S)["memory"]["arena_bytes"])
 
 
+def session_pids(client: MatteClient) -> list[int]:
+    return [session["pid"] for session in client.status(LIMIT_S)["sessions"]]
+
+
 def test_without_a_daemon_connecting_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConnectionFailed, match="no daemon is running"):
         MatteClient.connect(str(tmp_path / "none"))
@@ -164,8 +168,7 @@ def test_a_killed_client_leaves_no_session_and_no_arena(daemon: Daemon) -> None:
             other.wait(LIMIT_S)
             other.stdout.close()
             wait_for(lambda: not arena_bytes(watching), "its arenas are still there")
-            sessions = watching.status(LIMIT_S)["sessions"]
-            assert [session["pid"] for session in sessions] == [os.getpid()]
+            wait_for(lambda: session_pids(watching) == [os.getpid()], "its session is still there")
 
 
 def test_a_killed_worker_is_replaced_and_its_request_answered(
@@ -184,7 +187,10 @@ def test_a_killed_worker_is_replaced_and_its_request_answered(
     assert after == before
 
 
-def test_status_and_stop_reach_the_daemon_and_the_folder_keeps_no_socket(daemon: Daemon) -> None:
+def test_status_and_stop_reach_the_daemon_and_the_folder_keeps_no_socket(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "STOP_LIMIT_S", LIMIT_S)
     done = subprocess.run(
         [sys.executable, "-m", "mattebridge", "status", "--instance", str(daemon.folder)],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
