@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Callable, Optional
 from mattebridge.daemon.incoming import Incoming
 from mattebridge.wire import oslayer, protocol
 from mattebridge.wire.connection import Connection
+from mattebridge.wire.door import close_all
 from mattebridge.wire.folder import CTL
 from mattebridge.wire.transport import MAX_RECORD_BYTES, split_record
 
@@ -79,7 +80,8 @@ class RecordCarrier:
         except OSError:
             self._end(number)
             return
-        if record.cut or not record.data:
+        close_all(record.descriptors)
+        if record.cut or record.descriptors or not record.data:
             self._end(number)
             return
         peer = connection.peer()
