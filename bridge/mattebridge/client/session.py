@@ -5,8 +5,8 @@ arenas and knows which of them are in use (`Arena.busy`), sends requests and rec
 knows nothing of mattes; connection.py and exchange.py do.
 
 Threads: any number may send; one at a time receives (exchange.py chooses which). The rule that must
-not be broken: the ZeroMQ socket is touched only under `_lock`, because two threads must not use it
-at once. Waiting happens on plain descriptors, outside the lock.
+not be broken: the control channel is touched only under `_lock`, because two threads must not use
+it at once. Waiting happens on plain descriptors, outside the lock.
 
 Runs on Python 3.9.
 """
@@ -20,9 +20,7 @@ import time
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Optional, cast
-
-import zmq
+from typing import Any, Optional
 
 from mattebridge.errors import (
     ConnectionFailed,
@@ -35,11 +33,7 @@ from mattebridge.version import __version__
 from mattebridge.wire import oslayer, protocol
 from mattebridge.wire.door import Door, check_welcome, close_all
 from mattebridge.wire.slots import SlotMap
-from mattebridge.wire.transport import dealer, endpoint
-
-# Plain integers: pyzmq's enums cost microseconds each, several times a message.
-EVENTS, POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
-NOBLOCK, SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)
+from mattebridge.wire.transport import open_channel
 
 # How much later than the end of the door the last replies may arrive: they are in the system's
 # buffer by then, and the thread of ZeroMQ has to get its turn on a busy machine. That a daemon was
@@ -49,7 +43,6 @@ LAST_REPLIES_S = 0.25
 # take as long as a short reply does.
 EAGER_S = 0.0002
 
-_contexts: dict[int, Any] = {}
 _open_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
@@ -91,12 +84,12 @@ class Session:
         self.sid: bytes = welcome["sid"]
         self.arenas: dict[int, Arena] = {}
         self._lock = threading.RLock()
-        self._socket = dealer(_context(), endpoint(folder))
+        self._channel = open_channel(folder)
         self._layer = oslayer.current()
         self._wake_up = self._layer.wake_up()
         # Their numbers, not the objects: another thread may close those during a wait.
         self._door_fd, self._wake_fd = door.fileno(), self._wake_up.fileno()
-        self._sources = {cast(int, self._socket.getsockopt(zmq.FD)), self._door_fd, self._wake_fd}
+        self._sources = {self._channel.fileno(), self._door_fd, self._wake_fd}
         self._closed = False
         self._door_lost = False
         self._eager = False
@@ -196,25 +189,17 @@ class Session:
             if self._closed:
                 raise _over()
             try:
-                self._send_tag()
-                self._socket.send(body)
-            except zmq.Again as error:
+                self._channel.send(body, self.door.lost)
+            except BlockingIOError as error:
                 raise DaemonLost("the daemon takes no messages: it was stopped or hangs") from error
-            except zmq.ZMQError as error:
+            except ConnectionAbortedError as error:
+                raise DaemonLost("the daemon has ended") from error
+            except ConnectionError as error:
                 raise DaemonLost("the control connection broke: connect again") from error
             self._eager = True
             # Sending may have taken the signal that a reply is there from the thread that waits.
-            if self._readable():
+            if self._channel.readable():
                 self._wake_up.wake()
-
-    def _send_tag(self) -> None:
-        try:
-            self._socket.send(protocol.MAGIC, NOBLOCK | SNDMORE)
-        except zmq.Again:
-            # Not connected, or full. Waiting helps only while the daemon runs.
-            if self.door.lost():
-                raise DaemonLost("the daemon has ended") from None
-            self._socket.send(protocol.MAGIC, SNDMORE)
 
     def receive(self, timeout_s: float) -> list[dict[str, Any]]:
         """The replies that are there, or that come within `timeout_s`; may be empty.
@@ -276,14 +261,16 @@ class Session:
         replies: list[dict[str, Any]] = []
         with self._lock:
             # One at a time: the caller comes back, and looks here before it waits.
-            while not replies and not self._closed and self._readable():
-                reply = decode(self._socket.recv_multipart(NOBLOCK), self.epoch)
+            while not replies and not self._closed and self._channel.readable():
+                try:
+                    parts = self._channel.receive()
+                except ConnectionResetError:
+                    self._door_lost = True  # nothing else will come
+                    break
+                reply = decode(parts, self.epoch)
                 if reply is not None:
                     replies.append(reply)
         return replies
-
-    def _readable(self) -> bool:
-        return bool(cast(int, self._socket.getsockopt(EVENTS)) & POLLIN)
 
     def close(self, *, keep_maps: bool = False) -> None:
         """End the lease. With `keep_maps` busy arenas stay readable (for a re-attach)."""
@@ -293,7 +280,7 @@ class Session:
             self._closed = True
             self.door.close()
             if self.pid == os.getpid():
-                self._socket.close(0)
+                self._channel.close()
             self._wake_up.close()
         _open_sessions.discard(self)
         for arena in self.arenas.values():
@@ -331,15 +318,6 @@ def decode(parts: list[bytes], epoch: Any) -> Optional[dict[str, Any]]:
 
 def _over() -> DaemonLost:
     return DaemonLost("the session is closed: connect again")
-
-
-def _context() -> zmq.Context[Any]:
-    """One ZeroMQ context a process; a forked child gets its own."""
-    pid = os.getpid()
-    if pid not in _contexts:
-        _contexts[pid] = zmq.Context(io_threads=1)
-    context: zmq.Context[Any] = _contexts[pid]
-    return context
 
 
 def _after_fork_in_child() -> None:

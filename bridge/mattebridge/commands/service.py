@@ -51,7 +51,7 @@ def service_for(system: str, command: Sequence[str], *, systemd: bool) -> Servic
     """
     if system == "win32":
         raise UsageError(
-            "the daemon does not run on Windows yet, so there is no service to install"
+            "there is no service for Windows yet: `mattebridge serve --detach` starts the daemon"
         )
     if system == "darwin":
         path = f"{LABEL}.plist"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ def main(arguments: Optional[list[str]] = None) -> int:
     from mattebridge.daemon.front import ALREADY_RUNNING, serve
     from mattebridge.daemon.limits import Limits
     from mattebridge.errors import MattebridgeError
-    from mattebridge.wire import protocol
+    from mattebridge.wire import oslayer, protocol
 
     parser = argparse.ArgumentParser(prog="mattebridge.daemon")
     parser.add_argument("--folder", type=Path, required=True)
@@ -36,7 +35,7 @@ def main(arguments: Optional[list[str]] = None) -> int:
     except MattebridgeError as error:
         print(f"mattebridge: {error.message}", file=sys.stderr)
         return error.exit_status
-    if options.parent is not None and os.getppid() != options.parent:
+    if options.parent is not None and oslayer.current().has_ended(options.parent):
         # The command that it was for can no longer remove its folder.
         shutil.rmtree(options.folder, ignore_errors=True)
     if status == ALREADY_RUNNING:

@@ -161,8 +161,8 @@ def _launch(folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
         stderr=_open_early_log(folder),
         cwd="/",
         close_fds=True,
-        start_new_session=True,
         env=clean_environment(),
+        **oslayer.current().detached(),
     )
 
 
@@ -190,11 +190,13 @@ def _open_early_log(folder: Path) -> int:
         Runtime(folder).prepare()
     finally:
         os.umask(mask)  # the daemon's mask is not the caller's
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | oslayer.OWN_FILE | oslayer.NO_WAIT
     try:
-        return os.open(folder / LOG, flags, 0o600)
+        descriptor = os.open(folder / LOG, flags, 0o600)
     except OSError:
-        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        return os.open(os.devnull, os.O_WRONLY)
+    os.lseek(descriptor, 0, os.SEEK_END)  # Windows appends for this process alone, not for a child
+    return descriptor
 
 
 def _last_line(folder: Path) -> str:
@@ -266,7 +268,7 @@ def _known_pid(folder: Path) -> str:
 def lock_is_held(folder: Path) -> bool:
     """Whether a daemon runs in this folder, starting and stopping included."""
     try:
-        fd = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(folder / LOCK, os.O_RDWR)
     except OSError:
         return False
     try:

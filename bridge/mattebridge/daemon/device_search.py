@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import subprocess
 import sys
 import time
@@ -23,6 +22,8 @@ from mattebridge.daemon.devices import AUTO, CHECK_LIMIT_S, CHILD, CPU, MAX_REAS
 from mattebridge.daemon.loop import Loop
 from mattebridge.daemon.workers import END_LIMIT_S
 from mattebridge.errors import one_line
+from mattebridge.wire import oslayer
+from mattebridge.wire.children import Output
 
 log = logging.getLogger(__name__)
 
@@ -38,25 +39,21 @@ class DeviceSearch:
         self._loop, self._found, self._limit_s = loop, found, limit_s
         self._process: Optional[subprocess.Popen[bytes]] = None
         self._killed: Optional[subprocess.Popen[bytes]] = None  # and not reaped yet
+        self._output: Optional[Output] = None
         self._said = b""
         self._until = 0.0
 
     def start(self) -> None:
         """Start the child process."""
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", CHILD, AUTO],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                cwd="/",
+            self._process, self._output = oslayer.current().start_child(
+                [sys.executable, "-m", CHILD, AUTO]
             )
         except OSError as error:
             self._fail(f"it could not be started: {error}")
             return
         self._until = time.monotonic() + self._limit_s
-        os.set_blocking(self._output, False)
-        self._loop.watch(self._output, self._read)
+        self._loop.watch(self._output.fileno(), self._read)
 
     def tick(self, now: float) -> None:
         """End a search that takes too long; reap its child process."""
@@ -76,24 +73,18 @@ class DeviceSearch:
     def _kill(self) -> None:
         """Kill the child process, if it runs, without waiting: a driver may hold it for long."""
         process, self._process = self._process, None
-        if process is None:
+        if process is None or self._output is None:
             return
-        assert process.stdout is not None
-        self._loop.forget(process.stdout.fileno())
-        process.stdout.close()
+        self._loop.forget(self._output.fileno())
+        self._output.close()
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         self._killed = process
 
-    @property
-    def _output(self) -> int:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        return self._process.stdout.fileno()
-
     def _read(self) -> None:
+        assert self._output is not None
         try:
-            data = os.read(self._output, 65536)
+            data = self._output.read()
         except BlockingIOError:
             return
         self._said = (self._said + data)[-MOST_BYTES:]

@@ -28,8 +28,13 @@ AUTO = "auto"
 CPU = "cpu"
 CHILD = "mattebridge.daemon.devices"
 _CPU = re.compile(r"cpu(:\d+)?\Z")
-# Only where one of these exists can torch have a GPU: NVIDIA, WSL, AMD (ROCm).
-DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+# Only where one of these exists can torch have a GPU: NVIDIA, WSL, AMD (ROCm), NVIDIA on Windows.
+DRIVERS = (
+    "/dev/nvidiactl",
+    "/dev/dxg",
+    "/dev/kfd",
+    os.path.join(os.environ.get("SYSTEMROOT", "C:\\Windows"), "System32", "nvcuda.dll"),
+)
 # torch takes seconds to load, on a busy machine or a network drive much longer.
 CHECK_LIMIT_S = 120.0
 MAX_REASON = 300

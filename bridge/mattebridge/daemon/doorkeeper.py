@@ -81,7 +81,7 @@ class Doorkeeper:
         self.last_used = time.monotonic()
         self._paused_until = 0.0
         self._listening = False
-        self._spare_fd: Optional[int] = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._spare_fd: Optional[int] = os.open(os.devnull, os.O_RDONLY)
         self._listener = self._layer.bind(folder / DOOR)
 
     def open(self) -> None:
@@ -165,7 +165,7 @@ class Doorkeeper:
             self._send(connection, {"op": "error", **protocol.error_fields(_no_descriptors())})
             connection.close()
         with contextlib.suppress(OSError):
-            self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            self._spare_fd = os.open(os.devnull, os.O_RDONLY)
         self.refusals["E_QUOTA"] += 1
         self._listen(False)
         self._paused_until = time.monotonic() + 0.2

@@ -29,10 +29,11 @@ from mattebridge.daemon.dispatch import Dispatcher
 from mattebridge.daemon.doorkeeper import Doorkeeper, reserved_descriptors
 from mattebridge.daemon.flood_guard import FloodGuard
 from mattebridge.daemon.held_plates import HeldCleanPlates
+from mattebridge.daemon.incoming import Incoming
 from mattebridge.daemon.leases import Lease
 from mattebridge.daemon.limits import Limits
 from mattebridge.daemon.loop import Helper, Loop
-from mattebridge.daemon.mailbox import Incoming, Mailbox
+from mattebridge.daemon.mailbox import Mailbox
 from mattebridge.daemon.operations import Operations, stopping
 from mattebridge.daemon.replies import Replies
 from mattebridge.daemon.runtime import Runtime, check_reader, raise_descriptor_limit
@@ -143,11 +144,10 @@ class Front:
         return 0
 
     def _open(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in oslayer.current().stop_signals():
             name = signal.Signals(number).name
             self._loop.on_signal(number, lambda name=name: self._drain(name))  # type: ignore[misc]
-        self._loop.watch(self._mail.socket, self._receive)
-        self._loop.watch(self._mail.accepted_fd, self._watch_descriptors)
+        self._mail.open(self._loop, self._receive, self._watch_descriptors)
         self._door.open()
         self._runtime.bound()
         log.info("serving in %s: pid=%d version=%s", self._runtime.folder, os.getpid(), __version__)
@@ -192,7 +192,7 @@ class Front:
 
     def _exit_with_parent(self) -> None:
         parent = self._limits.parent_pid
-        if parent is not None and os.getppid() != parent:
+        if parent is not None and oslayer.current().has_ended(parent):
             self._drain("the command that it was started for has ended")
 
     def _write_status(self, now: float) -> None:
@@ -317,5 +317,6 @@ def serve(
     runtime.prepare()
     if not runtime.acquire():
         return ALREADY_RUNNING
+    oslayer.current().end_children_with_me()
     runtime.open_log(to_terminal=to_terminal)
     return Front(runtime, limits, devices, user).run()

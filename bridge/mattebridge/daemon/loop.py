@@ -30,16 +30,37 @@ MAX_ERRORS_IN_A_ROW = 100
 EAGER_S = 0.0001
 
 
+class HandlePoller:
+    """What `zmq.Poller` does, for systems where all sources are descriptors of the layer."""
+
+    def __init__(self, layer: oslayer.OsLayer) -> None:
+        self._layer = layer
+        self._sources: dict[Any, None] = {}
+
+    def register(self, source: Any, _events: int) -> None:
+        """See `zmq.Poller`."""
+        self._sources[source] = None
+
+    def unregister(self, source: Any) -> None:
+        """See `zmq.Poller`."""
+        del self._sources[source]
+
+    def poll(self, timeout_ms: int) -> list[tuple[Any, int]]:
+        """See `zmq.Poller`."""
+        return [(found, zmq.POLLIN) for found in self._layer.wait(self._sources, timeout_ms / 1000)]
+
+
 class Loop:
     """Poll many sources; call one function for each that is readable."""
 
     def __init__(self) -> None:
-        self._poller = zmq.Poller()
+        layer = oslayer.current()
+        self._poller = HandlePoller(layer) if layer.control_is_records else zmq.Poller()
         self._callbacks: dict[Source, Callable[[], None]] = {}
         self._posted: deque[Callable[[], None]] = deque()
         self._errors = 0
         self._eager = False
-        self._wake_up = oslayer.current().wake_up()
+        self._wake_up = layer.wake_up()
         self.watch(self._wake_up.fileno(), self._awake)
 
     def watch(self, source: Source, callback: Callable[[], None]) -> None:

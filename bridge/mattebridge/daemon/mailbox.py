@@ -1,90 +1,54 @@
-"""The control socket: requests come in with the user and process of their sender, replies go out.
+"""The control channel: requests come in with the user and process of their sender, replies go out.
 
-The kernel names the sender, not the message. Two properties of ZeroMQ shape this file:
+    front <--> Mailbox <--> carrier: ZeroMQ (zeromq_carrier.py), or records (record_carrier.py)
 
-- A message to a peer that is gone or does not read fails at once (`ROUTER_MANDATORY` with
-  `NOBLOCK`; without them one such peer would block the whole front). What must arrive therefore
-  waits in the outbox of its lease.
-- A routing id is valid only as long as its connection. Replies go to the connection that the last
-  valid message of the lease came from.
+The system names the sender, not the message. A reply to a peer that is gone or does not read fails
+at once, or one such peer would block the whole front. What must arrive therefore waits in the
+outbox of its lease. Replies go to the connection that the last valid message of the lease came
+from.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
-import zmq
-
+from mattebridge.daemon.incoming import Incoming
+from mattebridge.daemon.record_carrier import RecordCarrier
+from mattebridge.daemon.zeromq_carrier import ZeroMQCarrier
 from mattebridge.errors import InternalError, MattebridgeError
 from mattebridge.wire import oslayer, protocol
-from mattebridge.wire.folder import CTL
-from mattebridge.wire.transport import router
 
 if TYPE_CHECKING:
     from mattebridge.daemon.leases import Lease
+    from mattebridge.daemon.loop import Loop
 
 log = logging.getLogger(__name__)
 
-# Plain integers: pyzmq's enums cost microseconds each, several times a message.
-NOBLOCK, SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)
-MESSAGES_A_TURN = 64
 OUTBOX_MESSAGES = 256
-# How long the last replies may take to be sent when the daemon stops.
-LINGER_MS = 200
-
-
-class Incoming(NamedTuple):
-    """One message that arrived: its connection, the sender's user and process, its parts."""
-
-    routing_id: bytes
-    uid: int
-    pid: int
-    parts: list[bytes]
 
 
 class Mailbox:
     """The front's end of the control channel."""
 
     def __init__(self, folder: Path, *, epoch: int, outbox_s: float) -> None:
-        self._context: zmq.Context[Any] = zmq.Context(io_threads=1)
-        self.socket = router(self._context, folder)
-        self._accepted = self.socket.get_monitor_socket(zmq.EVENT_ACCEPTED)
-        self._path = folder / CTL
-        self._layer = oslayer.current()
-        self.listening = True
+        layer = oslayer.current()
+        self._carrier: Union[ZeroMQCarrier, RecordCarrier] = (
+            RecordCarrier(layer, folder) if layer.control_is_records else ZeroMQCarrier(folder)
+        )
         self._epoch = epoch
         self._outbox_s = outbox_s
 
-    def receive(self) -> Iterator[Incoming]:
-        """The messages that have arrived, at most `MESSAGES_A_TURN`, without waiting."""
-        for _ in range(MESSAGES_A_TURN):
-            try:
-                parts, address = self._receive_parts()
-            except zmq.Again:
-                return
-            peer = self._layer.control_peer(address)
-            yield Incoming(parts[0], peer.uid, peer.pid, parts[1:])
+    def open(self, loop: Loop, receive: Callable[[], None], accepted: Callable[[], None]) -> None:
+        """Call `receive` when messages have arrived, `accepted` when a connection was made."""
+        self._carrier.open(loop, receive, accepted)
 
-    def _receive_parts(self) -> tuple[list[bytes], str]:
-        """The first parts of one message and the peer's address; the rest is dropped."""
-        parts: list[bytes] = []
-        while True:
-            frame = self.socket.recv(NOBLOCK, copy=False)
-            if len(parts) < protocol.MAX_PARTS:
-                parts.append(frame.bytes)
-            if not frame.more:
-                break
-        try:
-            address = str(frame.get("Peer-Address"))
-        except zmq.ZMQError:
-            address = ""
-        return parts, address
+    def receive(self) -> Iterator[Incoming]:
+        """Messages that have arrived, a bounded number, without waiting."""
+        return self._carrier.receive()
 
     def reply(self, op: str, request_id: bytes, fields: dict[str, Any]) -> dict[str, Any]:
         """A reply message, with the epoch of this daemon run."""
@@ -112,47 +76,24 @@ class Mailbox:
         self._try_send(routing_id, _pack(reply))
 
     def _try_send(self, routing_id: Optional[bytes], data: bytes) -> bool:
-        if routing_id is None:
-            return False
-        try:
-            self.socket.send(routing_id, NOBLOCK | SNDMORE)
-            self.socket.send(protocol.MAGIC, NOBLOCK | SNDMORE)
-            self.socket.send(data, NOBLOCK)
-        except zmq.ZMQError:
-            return False  # the peer is gone (EHOSTUNREACH) or its queue is full (EAGAIN)
-        return True
-
-    @property
-    def accepted_fd(self) -> int:
-        """A descriptor that is readable when a new connection was accepted."""
-        return int(self._accepted.getsockopt(zmq.FD))
+        return routing_id is not None and self._carrier.send(routing_id, data)
 
     def clear_accepted(self) -> None:
-        """Make `accepted_fd` unreadable until the next connection is accepted."""
-        with contextlib.suppress(zmq.Again):
-            while True:
-                self._accepted.recv_multipart(NOBLOCK)
+        """To be called by `accepted`: until the next connection is made."""
+        self._carrier.clear_accepted()
+
+    @property
+    def listening(self) -> bool:
+        """Whether new connections are accepted."""
+        return self._carrier.listening
 
     def listen(self, wanted: bool) -> None:
-        """Accept new connections, or none for a while; the existing ones stay.
-
-        The socket's file is renamed, because unbinding the socket would close its connections.
-        """
-        if wanted == self.listening:
-            return
-        here, aside = self._path, self._path.with_name(f"{self._path.name}.tmp")
-        try:
-            os.rename(*((aside, here) if wanted else (here, aside)))
-        except OSError as error:
-            log.error("the control socket could not be renamed: %s", error.strerror)
-        self.listening = wanted
+        """Accept new connections, or none for a while; the existing ones stay."""
+        self._carrier.listen(wanted)
 
     def close(self) -> None:
-        """Send the last replies, for at most `LINGER_MS`, then close."""
-        self.socket.disable_monitor()
-        self._accepted.close(linger=0)
-        self.socket.close(linger=LINGER_MS)
-        self._context.term()
+        """Send the last replies, for a bounded time, then close."""
+        self._carrier.close()
 
 
 def _pack(reply: dict[str, Any]) -> bytes:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from mattebridge.daemon import control
 from mattebridge.errors import MattebridgeError
+from mattebridge.wire import oslayer
 from mattebridge.wire.folder import check_folder, runtime_folder
 
 FOLDER = re.compile(r"private-(\d+)-[0-9a-f]{8}\Z")
@@ -67,20 +68,10 @@ def _is_abandoned(folder: Path) -> bool:
     if control.lock_is_held(folder) or _age_s(folder) < STARTING_S:
         return False
     match = FOLDER.match(folder.name)
-    return match is not None and not _runs(int(match.group(1)))
+    return match is not None and not oslayer.current().runs(int(match.group(1)))
 
 
 def _age_s(folder: Path) -> float:
     """By the clock of the file system: the daemon goes by no wall clock."""
     os.utime(folder.parent)
     return folder.parent.stat().st_mtime - folder.lstat().st_mtime
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

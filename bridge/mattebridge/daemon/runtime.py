@@ -12,6 +12,7 @@ import json
 import logging
 import logging.handlers
 import os
+import shutil
 import stat
 import sys
 from pathlib import Path
@@ -53,7 +54,8 @@ class Runtime:
         self.folder = folder
         self._layer = oslayer.current()
         self._lock_fd: Optional[int] = None
-        self._door_inode: Optional[int] = None
+        self._mark = DOOR
+        self._inode: Optional[int] = None
 
     def prepare(self) -> None:
         """Create the folder as 0700; `UnsafeRuntimeError` unless it is private to this user."""
@@ -64,9 +66,9 @@ class Runtime:
         missing = [path for path in missing if not os.path.lexists(path)]
         parent = self.folder.parent
         if missing:
-            self._check_parent(missing[-1].parent)
+            self._layer.check_parent(missing[-1].parent)
         elif parent.name.startswith("mattebridge"):
-            self._check_parent(parent)
+            self._layer.check_parent(parent)
         try:
             for path in reversed(missing):
                 with contextlib.suppress(FileExistsError):
@@ -79,35 +81,9 @@ class Runtime:
                 "MATTEBRIDGE_RUNTIME_DIR to a folder that you can write"
             ) from error
 
-    def _check_parent(self, parent: Path) -> None:
-        """Raise `UnsafeRuntimeError` where another user could have put `parent` there, or a folder
-        of their own into it.
-
-        Before anything is made in it: behind another user's link that would be a folder anywhere.
-        """
-        mine = (self._layer.user_id(), 0)
-        link = os.lstat(parent)
-        if link.st_uid not in mine:
-            raise _foreign(parent, link)
-        try:
-            found = os.stat(parent)
-        except OSError as error:
-            raise UnsafeRuntimeError(
-                f"{parent} is a link that leads nowhere: remove it, or set "
-                "MATTEBRIDGE_RUNTIME_DIR to a folder that you own"
-            ) from error
-        if found.st_uid not in mine:
-            raise _foreign(parent, found)
-        if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
-            raise UnsafeRuntimeError(
-                f"{parent} can be written by others (mode {stat.S_IMODE(found.st_mode):04o}), who "
-                f"could put another folder into it: `chmod go-w {parent}`, or set "
-                "MATTEBRIDGE_RUNTIME_DIR to a folder of your own"
-            )
-
     def acquire(self) -> bool:
         """Take the lock until this process ends; False when another daemon holds it."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | oslayer.OWN_FILE
         path = self.folder / LOCK
         try:
             fd = os.open(path, flags, 0o600)
@@ -145,13 +121,18 @@ class Runtime:
         return stat.S_ISREG(os.lstat(self.folder / name).st_mode)
 
     def bound(self) -> None:
-        """Remember the door that was bound, to notice when the folder is removed."""
-        self._door_inode = os.lstat(self.folder / DOOR).st_ino
+        """Remember the door that was bound, to notice when the folder is removed.
+
+        The lock, where a door is no file.
+        """
+        if not os.path.lexists(self.folder / DOOR):
+            self._mark = LOCK
+        self._inode = os.lstat(self.folder / self._mark).st_ino
 
     def still_there(self) -> bool:
-        """Whether the folder still has the door that was bound (a logout may remove the folder)."""
+        """Whether the folder still has what was bound there (a logout may remove the folder)."""
         try:
-            return os.lstat(self.folder / DOOR).st_ino == self._door_inode
+            return os.lstat(self.folder / self._mark).st_ino == self._inode
         except OSError:
             return False
 
@@ -190,15 +171,15 @@ class Runtime:
         form = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
         handlers: list[logging.Handler] = []
         with contextlib.suppress(OSError):
-            handlers.append(
-                logging.handlers.RotatingFileHandler(
-                    self.folder / LOG,
-                    maxBytes=LOG_BYTES,
-                    backupCount=LOG_FILES,
-                    encoding="utf-8",
-                    errors="backslashreplace",
-                )
+            rotating = logging.handlers.RotatingFileHandler(
+                self.folder / LOG,
+                maxBytes=LOG_BYTES,
+                backupCount=LOG_FILES,
+                encoding="utf-8",
+                errors="backslashreplace",
             )
+            rotating.rotator = move_log
+            handlers.append(rotating)
         if to_terminal:
             handlers.append(logging.StreamHandler(sys.stderr))
         for handler in handlers:
@@ -207,8 +188,15 @@ class Runtime:
         logging.raiseExceptions = False
 
 
-def _foreign(path: Path, found: os.stat_result) -> UnsafeRuntimeError:
-    return UnsafeRuntimeError(
-        f"{path} belongs to user {found.st_uid}: set MATTEBRIDGE_RUNTIME_DIR to a folder that you "
-        "own"
-    )
+def move_log(source: str, target: str) -> None:
+    """Give the log its old name; where another process has it open and Windows refuses, a copy.
+
+    The launcher's own errors went to the same file, and it may still be open for them.
+    """
+    try:
+        os.rename(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(source, target)
+        os.truncate(source, 0)

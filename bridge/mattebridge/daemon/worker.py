@@ -345,7 +345,7 @@ def main(arguments: Optional[list[str]] = None) -> int:
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args(arguments)
     oslayer.current().die_with_parent()
-    if os.getppid() != options.parent:
+    if oslayer.current().has_ended(options.parent):
         return 0  # the front ended before die_with_parent took effect
     # Ctrl-C in the daemon's terminal: the front drains, and this frame is finished.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -10,7 +10,7 @@ Several on one machine share its processors: each computes with its share of the
 A worker that dies takes nothing with it: sessions and arenas belong to the front. After `restarts`
 failures in a row, with no finished request between them, the device is `failed` and is not started
 again. Workers are started by exec from the front's main thread, with one socket of the front open
-and nothing else; the kernel kills them when the front dies.
+and nothing else; the system kills them when the front dies.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -31,6 +30,7 @@ import msgpack
 from mattebridge.daemon.link import LINK_BYTES
 from mattebridge.errors import one_line
 from mattebridge.wire import oslayer
+from mattebridge.wire.children import Output
 from mattebridge.wire.connection import Connection
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class WorkerProcess:
         self._on_message, self._on_death = on_message, on_death
         self._process: Optional[subprocess.Popen[bytes]] = None
         self._link: Optional[Connection] = None
-        self._stderr = -1
+        self._output: Optional[Output] = None
         self._known: set[int] = set()
         self._to_forget: list[int] = []  # sent when the worker is idle
         self._releasing = False
@@ -122,42 +122,23 @@ class WorkerProcess:
         return True
 
     def _spawn(self) -> None:
-        front_end, worker_end = oslayer.current().pair(LINK_BUFFER_BYTES)
+        layer = oslayer.current()
+        front_end, worker_end = layer.pair(LINK_BUFFER_BYTES)
+        command = [sys.executable, "-m", "mattebridge.daemon.worker", f"--parent={os.getpid()}",
+                   f"--device={self.device}", f"--workers={self._workers}"]  # fmt: skip
+        environment = {**self._environment, **os.environ}
         try:
-            read_end, write_end = os.pipe()
-        except OSError:
-            front_end.close()
-            worker_end.close()
-            raise
-        try:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "mattebridge.daemon.worker",
-                    f"--link={worker_end.fileno()}",
-                    f"--parent={os.getpid()}",
-                    f"--device={self.device}",
-                    f"--workers={self._workers}",
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=write_end,
-                stderr=write_end,
-                pass_fds=[worker_end.fileno()],
-                cwd="/",
-                env={**self._environment, **os.environ},
+            self._process, self._output = layer.start_child(
+                command, link=worker_end, environment=environment
             )
         except OSError:
             front_end.close()
-            os.close(read_end)
             raise
         finally:
             worker_end.close()
-            os.close(write_end)
-        self._link, self._stderr = front_end, read_end
-        os.set_blocking(read_end, False)
+        self._link = front_end
         self._loop.watch(front_end.fileno(), self._receive)
-        self._loop.watch(read_end, self._read_stderr)
+        self._loop.watch(self._output.fileno(), self._read_output)
 
     def kill(self, why: str) -> None:
         """Kill the process now; its request is answered when it has been reaped."""
@@ -166,7 +147,7 @@ class WorkerProcess:
         log.warning("worker %s is killed: %s", self.name, why)
         self.state = "dying"
         with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGKILL)
+            self._process.kill()
 
     def tick(self, now: float) -> None:
         """Reap a process that has ended; kill one that makes no progress."""
@@ -183,7 +164,7 @@ class WorkerProcess:
     def _reaped(self, now: float) -> None:
         process, request = self._process, self.request
         assert process is not None
-        self._read_stderr()
+        self._read_output()
         self._close_link()
         retired = self.state == "retiring"
         self._process, self.request, self.state = None, None, "absent"
@@ -322,31 +303,32 @@ class WorkerProcess:
             log.exception("worker %s sent an invalid message", self.name)
             self.kill("it sent an invalid message")
 
-    def _read_stderr(self) -> None:
+    def _read_output(self) -> None:
         """Copy what the worker prints into the log, line by line, made printable."""
-        if self._stderr < 0:
+        if self._output is None:
             return
         try:
-            data = os.read(self._stderr, 65536)
+            data = self._output.read()
         except BlockingIOError:
             return
         if not data:
-            self._loop.forget(self._stderr)
-            os.close(self._stderr)
-            self._stderr = -1
+            self._close_output()
             return
         for line in data.decode("utf-8", "replace").splitlines():
             log.info("worker %s: %s", self.name, one_line(line))
+
+    def _close_output(self) -> None:
+        if self._output is not None:
+            self._loop.forget(self._output.fileno())
+            self._output.close()
+            self._output = None
 
     def _close_link(self) -> None:
         if self._link is not None:
             self._loop.forget(self._link.fileno())
             self._link.close()
             self._link = None
-        if self._stderr >= 0:
-            self._loop.forget(self._stderr)
-            os.close(self._stderr)
-            self._stderr = -1
+        self._close_output()
 
     def stop(self) -> None:
         """Kill and reap the process at once, because the front ends.

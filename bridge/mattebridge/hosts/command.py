@@ -51,6 +51,7 @@ from mattebridge.hosts.request import (
 )
 from mattebridge.hosts.store import frame_file, keep_frame
 from mattebridge.interpreter import clean_environment, daemon_command
+from mattebridge.wire import oslayer
 from mattebridge.wire.params import INPUT_ROLES, PARAMS, Param
 
 POLL_S = 0.1
@@ -366,7 +367,8 @@ def _start(command: Sequence[str], stdout: Any, stderr: Any) -> subprocess.Popen
     try:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
-            env=clean_environment(), cwd=_neutral_folder(), close_fds=True, start_new_session=True,
+            env=clean_environment(), cwd=_neutral_folder(), close_fds=True,
+            **oslayer.current().detached(),
         )  # fmt: skip
     except OSError as error:
         raise ConnectionFailed(

@@ -2,7 +2,7 @@
 
     door, client, daemon --> current() --> LinuxLayer (linux.py)
                                            MacLayer (macos.py, posix.py)
-                                           Windows: windows.py, which nothing uses yet
+                                           WindowsLayer (windows.py)
 
 The rest of the package asks the system for shared memory that two processes can trust, for
 connections that name the process at the other end, for the user's own folder, for file locks, and
@@ -20,16 +20,22 @@ from __future__ import annotations
 
 import mmap
 import os
+import subprocess
 import sys
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Optional, Protocol
+from typing import Any, Optional, Protocol
 
 from mattebridge.errors import UnsafeRuntimeError
+from mattebridge.wire.children import Output
 from mattebridge.wire.connection import Connection, Listener, Peer, WakeUp
 
 # Chooses the layer of another system where it runs here too; for tests.
 TEST_VARIABLE = "MATTEBRIDGE_TEST_OSLAYER"
+# Flags to open the user's own files with, where the system has them: never through a link, never
+# for a child process; and without waiting for a writer where somebody put a pipe in their place.
+OWN_FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 
 
 class Memory(Protocol):
@@ -69,7 +75,16 @@ class Memory(Protocol):
 
 
 class Connections(Protocol):
-    """Connections between processes of one user."""
+    """Connections between processes of one user.
+
+    control_is_records: whether control messages travel as records on a connection of this layer;
+    by ZeroMQ otherwise. Everything that the daemon waits for is then a descriptor of `wait`.
+    """
+
+    control_is_records: bool
+
+    def control_address(self, path: Path) -> str:
+        """What the daemon tells its clients as the address of the control channel at a path."""
 
     def bind(self, path: Path) -> Listener:
         """An address that takes connections once it listens. Only the daemon binds."""
@@ -130,6 +145,12 @@ class Users(Protocol):
         `FileNotFoundError` where there is none.
         """
 
+    def check_parent(self, folder: Path) -> None:
+        """Raise `UnsafeRuntimeError` where another user could put a folder of theirs into it.
+
+        To be asked before anything is made in it.
+        """
+
     def lock(self, descriptor: int, *, wait: bool = False) -> bool:
         """Lock an open file for this process alone; False when another process holds the lock.
 
@@ -141,14 +162,49 @@ class Users(Protocol):
         """End the lock and keep the file open."""
 
 
-class Machine(Protocol):
-    """This process and this machine."""
+class Processes(Protocol):
+    """Processes that this one starts, and the one that started it."""
+
+    def start_child(
+        self,
+        command: Sequence[str],
+        *,
+        link: Optional[Connection] = None,
+        environment: Optional[Mapping[str, str]] = None,
+    ) -> tuple[subprocess.Popen[bytes], Output]:
+        """Start a program that ends with this process; the process, and what it prints.
+
+        link: the second end of a `pair`, which it inherits and nothing else; its number is added
+        to the command as `--link=NUMBER`. environment: this process's by default. `OSError`.
+        """
+
+    def end_children_with_me(self) -> None:
+        """Have the system end what this process starts, when this process ends, however it does.
+
+        For systems where the children cannot see to that themselves (`die_with_parent`).
+        """
 
     def die_with_parent(self) -> None:
         """Have the system kill this process when the one that started it ends.
 
         The caller checks its parent afterwards: it may have ended before.
         """
+
+    def has_ended(self, parent: int) -> bool:
+        """Whether the process that started this one, by its number, has ended."""
+
+    def runs(self, pid: int) -> bool:
+        """Whether there is a process of this number."""
+
+    def detached(self) -> dict[str, Any]:
+        """Arguments of `subprocess.Popen` for a program that outlives this one and its terminal."""
+
+    def stop_signals(self) -> tuple[int, ...]:
+        """The signals that ask a program to end."""
+
+
+class Machine(Protocol):
+    """This process and this machine."""
 
     def descriptor_limit(self) -> int:
         """How many descriptors this process may have open."""
@@ -178,7 +234,7 @@ class Machine(Protocol):
         """Processors that this process may use, or its group's share of them where less."""
 
 
-class OsLayer(Memory, Connections, Users, Machine, Protocol):
+class OsLayer(Memory, Connections, Users, Processes, Machine, Protocol):
     """Everything that is asked of the operating system."""
 
 
@@ -188,7 +244,7 @@ def current() -> OsLayer:
     if layer is None:
         raise UnsafeRuntimeError(
             f"mattebridge does not run on {sys.platform} yet: its shared memory is written for "
-            "Linux and macOS only. Run the daemon and its hosts there"
+            "Linux, macOS and Windows only. Run the daemon and its hosts there"
         )
     return layer
 
@@ -207,4 +263,8 @@ def find() -> Optional[OsLayer]:
         from mattebridge.wire.macos import MacLayer
 
         return MacLayer()
+    if sys.platform == "win32":
+        from mattebridge.wire.windows import WindowsLayer
+
+        return WindowsLayer()
     return None

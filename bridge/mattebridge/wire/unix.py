@@ -14,18 +14,23 @@ import fcntl
 import os
 import resource
 import select
+import signal
 import socket
 import stat
 import struct
+import subprocess
 import tempfile
 import termios
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Optional
 
 from mattebridge.errors import QuotaError, UnsafeRuntimeError
+from mattebridge.wire import unix_children
+from mattebridge.wire.connection import Connection
 from mattebridge.wire.own_folder import folder_of, look_at, not_yours
 
 # Room for descriptors in one record. The kernel's limit is 253; a session has at most 8 arenas.
@@ -138,6 +143,7 @@ class UnixLayer(ABC):
 
     # The folder that lists this process's descriptors.
     own_descriptors = "/dev/fd"
+    control_is_records = False
 
     # -- memory ---------------------------------------------------------------------------------
 
@@ -159,6 +165,10 @@ class UnixLayer(ABC):
         os.close(descriptor)
 
     # -- connections ----------------------------------------------------------------------------
+
+    def control_address(self, path: Path) -> str:
+        """See `Connections`: an address of ZeroMQ."""
+        return f"ipc://{path}"
 
     def end_connections(self, address: Path, *, only_sending: bool) -> int:
         """See `Connections`. Works on duplicates: numbers may change hands while this looks."""
@@ -224,6 +234,28 @@ class UnixLayer(ABC):
                 "run chmod 700 on it"
             )
 
+    def check_parent(self, folder: Path) -> None:
+        """See `Users`. Behind another user's link it would be a folder anywhere."""
+        mine = (self.user_id(), 0)
+        link = os.lstat(folder)
+        if link.st_uid not in mine:
+            raise _foreign(folder, link)
+        try:
+            found = os.stat(folder)
+        except OSError as error:
+            raise UnsafeRuntimeError(
+                f"{folder} is a link that leads nowhere: remove it, or set "
+                "MATTEBRIDGE_RUNTIME_DIR to a folder that you own"
+            ) from error
+        if found.st_uid not in mine:
+            raise _foreign(folder, found)
+        if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
+            raise UnsafeRuntimeError(
+                f"{folder} can be written by others (mode {stat.S_IMODE(found.st_mode):04o}), who "
+                f"could put another folder into it: `chmod go-w {folder}`, or set "
+                "MATTEBRIDGE_RUNTIME_DIR to a folder of your own"
+            )
+
     def lock(self, descriptor: int, *, wait: bool = False) -> bool:
         """See `Users`."""
         try:
@@ -235,6 +267,44 @@ class UnixLayer(ABC):
     def unlock(self, descriptor: int) -> None:
         """See `Users`."""
         fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    # -- processes ------------------------------------------------------------------------------
+
+    def start_child(
+        self,
+        command: Sequence[str],
+        *,
+        link: Optional[Connection] = None,
+        environment: Optional[Mapping[str, str]] = None,
+    ) -> tuple[subprocess.Popen[bytes], unix_children.PipeOutput]:
+        """See `Processes`."""
+        return unix_children.start(command, link, environment)
+
+    def end_children_with_me(self) -> None:
+        """See `Processes`: children do that themselves."""
+        return
+
+    def has_ended(self, parent: int) -> bool:
+        """See `Processes`."""
+        return os.getppid() != parent
+
+    def runs(self, pid: int) -> bool:
+        """See `Processes`."""
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def detached(self) -> dict[str, Any]:
+        """See `Processes`."""
+        return {"start_new_session": True}
+
+    def stop_signals(self) -> tuple[int, ...]:
+        """See `Processes`."""
+        return signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 
     # -- the machine ----------------------------------------------------------------------------
 
@@ -257,6 +327,13 @@ class UnixLayer(ABC):
         if soft != resource.RLIM_INFINITY and soft < wanted:
             with contextlib.suppress(OSError, ValueError):
                 resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _foreign(path: Path, found: os.stat_result) -> UnsafeRuntimeError:
+    return UnsafeRuntimeError(
+        f"{path} belongs to user {found.st_uid}: set MATTEBRIDGE_RUNTIME_DIR to a folder that you "
+        "own"
+    )
 
 
 def no_memory(size_bytes: int) -> QuotaError:

@@ -1,7 +1,7 @@
 """The layer of Windows: unnamed sections, named pipes of whole records, file locks, a job.
 
     windows_memory.py   sections             win32.py   the calls, and their errors
-    windows_pipes.py    connections
+    windows_pipes.py    connections          windows_children.py   processes
 
 A *descriptor* is a handle here, an integer as elsewhere: of a section, or of the event that a
 connection sets. A user is the number that the bytes of their security identifier spell.
@@ -14,19 +14,22 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import signal
+import subprocess
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from ctypes import wintypes
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from mattebridge.errors import GeometryError
-from mattebridge.wire import win32, windows_memory
+from mattebridge.wire import win32, windows_children, windows_memory
 from mattebridge.wire.connection import Peer
 from mattebridge.wire.own_folder import look_at, not_yours
 from mattebridge.wire.windows_pipes import (
     PipeConnection,
     PipeListener,
+    PipeOutput,
     connected,
     create_pipe,
     open_pipe,
@@ -39,7 +42,6 @@ HANDLE_LIMIT = 1 << 16
 LOCKFILE_FAIL_IMMEDIATELY, LOCKFILE_EXCLUSIVE_LOCK = 1, 2
 # The lock is on one byte far behind the end: the file itself stays readable.
 LOCKED_BYTE = 0x7FFF0000
-JOB_EXTENDED_LIMITS, JOB_KILL_ON_CLOSE = 9, 0x2000
 SDDL_REVISION = 1
 # What Windows takes as a path at all.
 LONGEST_PATH = 32_000
@@ -72,6 +74,8 @@ class Event:
 
 class WindowsLayer:
     """Windows's answers; see `OsLayer` for what each method gives."""
+
+    control_is_records = True
 
     # -- memory ---------------------------------------------------------------------------------
 
@@ -144,7 +148,22 @@ class WindowsLayer:
         other = connected(
             theirs, win32.kernel32.GetNamedPipeServerProcessId, takes_handles=True, waits=True
         )
+        other.other_end = ours
         return ours, other
+
+    def inherited(self, descriptor: int) -> PipeConnection:
+        """See `Connections`."""
+        os.set_handle_inheritable(descriptor, False)  # type: ignore[attr-defined]
+        ask = win32.kernel32.GetNamedPipeServerProcessId
+        return connected(descriptor, ask, takes_handles=True, waits=True)
+
+    def control_address(self, path: Path) -> str:
+        """See `Connections`: the name of the pipe."""
+        return self._pipe_name(path)
+
+    def end_connections(self, address: Path, *, only_sending: bool) -> int:
+        """See `Connections`. None: a message is one record here, so no memory can be filled."""
+        return 0
 
     def control_peer(self, address: str) -> Peer:
         """See `Connections`. ZeroMQ does not name the process at the other end here."""
@@ -197,6 +216,9 @@ class WindowsLayer:
         if owner != self._user():
             raise not_yours(folder, win32.sid_text(owner))
 
+    def check_parent(self, folder: Path) -> None:
+        """See `Users`: the access list of the pipe decides who comes in, not that of the folder."""
+
     def lock(self, descriptor: int, *, wait: bool = False) -> bool:
         """See `Users`."""
         flags = LOCKFILE_EXCLUSIVE_LOCK | (0 if wait else LOCKFILE_FAIL_IMMEDIATELY)
@@ -233,25 +255,43 @@ class WindowsLayer:
         )
         return ctypes.pointer(attributes)
 
-    # -- the machine ----------------------------------------------------------------------------
+    # -- processes ------------------------------------------------------------------------------
+
+    def start_child(
+        self,
+        command: Sequence[str],
+        *,
+        link: Optional[PipeConnection] = None,
+        environment: Optional[Mapping[str, str]] = None,
+    ) -> tuple[subprocess.Popen[bytes], PipeOutput]:
+        """See `Processes`."""
+        return windows_children.start(command, link, environment, self._owner_only())
 
     def end_children_with_me(self) -> None:
-        """Put this process into a job that ends with it, and every process that it starts from now.
+        """See `Processes`: a job that this process is in, and every process that it starts."""
+        windows_children.end_children_with_me()
 
-        The job's only handle is this process's: when that goes, whatever happened, the system ends
-        all processes of the job.
-        """
-        limits = win32.ExtendedLimits()
-        limits.BasicLimitInformation.LimitFlags = JOB_KILL_ON_CLOSE
-        job = win32.check(win32.kernel32.CreateJobObjectW(None, None))
-        win32.check(
-            win32.kernel32.SetInformationJobObject(
-                job, JOB_EXTENDED_LIMITS, ctypes.byref(limits), ctypes.sizeof(limits)
-            )
-        )
-        win32.check(
-            win32.kernel32.AssignProcessToJobObject(job, win32.kernel32.GetCurrentProcess())
-        )
+    def die_with_parent(self) -> None:
+        """See `Processes`: the job of the parent sees to it."""
+
+    def has_ended(self, parent: int) -> bool:
+        """See `Processes`."""
+        return windows_children.has_ended(parent)
+
+    def runs(self, pid: int) -> bool:
+        """See `Processes`."""
+        return windows_children.runs(pid)
+
+    def detached(self) -> dict[str, Any]:
+        """See `Processes`. Without a window, and out of reach of the console's Ctrl-C."""
+        flags = windows_children.CREATE_NO_WINDOW | windows_children.CREATE_NEW_PROCESS_GROUP
+        return {"creationflags": flags}
+
+    def stop_signals(self) -> tuple[int, ...]:
+        """See `Processes`. Ctrl-Break is also what a closed console sends."""
+        return signal.SIGINT, signal.SIGTERM, signal.SIGBREAK  # type: ignore[attr-defined]
+
+    # -- the machine ----------------------------------------------------------------------------
 
     def descriptor_limit(self) -> int:
         """See `Machine`."""

@@ -8,9 +8,11 @@ is a number in the *receiver's* process, which the sender put there (`DuplicateH
 process that was given the right to do so may send handles: the daemon takes none, or a client could
 name one of the daemon's own.
 
-One read is always under way on each connection. Its event is what `fileno` gives: set when there
-is a record, or the end. One write may be under way: the system has the record, and the next one is
-refused until the other end has read.
+One read is under way on each connection that was asked for its `fileno`, which is the event of that
+read: set when there is a record, or the end. (Nobody asks the end that a child will inherit: a read
+of this process would take the child's records.) Windows ends a read when the thread that began it
+ends; whoever notices begins it again. One write may be under way: the system has the record, and
+the next one is refused until the other end has read.
 
 The rule that must not be broken: memory that a read or write under way uses outlives it. `close`
 ends both and waits for their end before it lets go.
@@ -30,6 +32,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from mattebridge.wire import win32
+from mattebridge.wire.children import READ_BYTES
 from mattebridge.wire.connection import Peer, Record
 
 PIPE_ACCESS_DUPLEX = 3
@@ -118,18 +121,26 @@ class PipeConnection:
         self._buffer = ctypes.create_string_buffer(MAX_RECORD_BYTES)
         self._ended = False
         self._closed = False
-        self._begin_read()
+        self._reads = False
+        self.other_end: Optional[PipeConnection] = None  # of a `pair`
 
     def fileno(self) -> int:
         """See `Connection`."""
+        self._read_from_now()
         return self._read.event
 
     def peer(self) -> Peer:
         """See `Connection`."""
         return self._peer
 
-    def give_process(self, process: int, pid: int) -> None:
-        """The process that inherited the other end of a `pair`."""
+    def inherited_by(self, pid: int) -> None:
+        """Tell the other end of this `pair` which process has this one now."""
+        if self.other_end is not None:
+            self.other_end._give_process(open_process(pid), pid)
+
+    def _give_process(self, process: int, pid: int) -> None:
+        if self._process is not None:
+            win32.close(self._process)
         self._process, self._peer = process, Peer(pid, self._peer.uid)
 
     @property
@@ -196,6 +207,11 @@ class PipeConnection:
 
     # -- receiving --------------------------------------------------------------------------------
 
+    def _read_from_now(self) -> None:
+        if not self._reads and not self._closed:
+            self._reads = True
+            self._begin_read()
+
     def _begin_read(self) -> None:
         code = self._read.start(
             win32.kernel32.ReadFile, self._buffer, MAX_RECORD_BYTES, None, buffer=self._buffer
@@ -208,12 +224,16 @@ class PipeConnection:
         """See `Connection`."""
         if self._closed:
             raise OSError("the connection is closed")
+        self._read_from_now()
         if self._ended:
             return Record(b"", [], False)
         ended = self._read.result(wait=self._waits)
         if ended is None:
             raise BlockingIOError("there is no record")
         size, code = ended
+        if code == win32.ERROR_OPERATION_ABORTED:
+            self._begin_read()
+            return self.receive(limit)
         if code not in (0, win32.ERROR_MORE_DATA):
             self._ended = True
             win32.kernel32.SetEvent(self._read.event)
@@ -249,6 +269,7 @@ class PipeConnection:
 
     def lost(self) -> bool:
         """See `Connection`."""
+        self._read_from_now()
         if self._closed or self._ended:
             return True
         # The event is set and the result is the end: a record leaves the read without an error.
@@ -259,7 +280,7 @@ class PipeConnection:
             self._handle, ctypes.byref(self._read._state), ctypes.byref(moved), False
         )
         return not done and win32.last_error() not in (
-            win32.ERROR_MORE_DATA, win32.ERROR_IO_INCOMPLETE,
+            win32.ERROR_MORE_DATA, win32.ERROR_IO_INCOMPLETE, win32.ERROR_OPERATION_ABORTED,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -272,6 +293,54 @@ class PipeConnection:
         win32.close(self._handle)
         if self._process is not None:
             win32.close(self._process)
+
+
+class PipeOutput:
+    """An `Output`: the reading end of a pipe of plain bytes, which it owns."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self._read = Transfer(handle)
+        self._buffer = ctypes.create_string_buffer(READ_BYTES)
+        self._ended = False
+        self._begin()
+
+    def fileno(self) -> int:
+        """See `Output`."""
+        return self._read.event
+
+    def _begin(self) -> None:
+        code = self._read.start(
+            win32.kernel32.ReadFile, self._buffer, READ_BYTES, None, buffer=self._buffer
+        )
+        if code:
+            self._end()
+
+    def _end(self) -> None:
+        self._ended = True
+        win32.kernel32.SetEvent(self._read.event)
+
+    def read(self) -> bytes:
+        """See `Output`."""
+        if self._ended:
+            return b""
+        ended = self._read.result()
+        if ended is None:
+            raise BlockingIOError("nothing was printed")
+        size, code = ended
+        if code not in (0, win32.ERROR_MORE_DATA, win32.ERROR_OPERATION_ABORTED):
+            self._end()
+            return b""
+        data = self._buffer.raw[:size]
+        self._begin()
+        if not data:  # a write of nothing is no end
+            return self.read()
+        return data
+
+    def close(self) -> None:
+        """See `Output`."""
+        self._read.close()
+        win32.close(self._handle)
 
 
 class PipeListener:
@@ -334,13 +403,18 @@ class PipeListener:
 
 
 def create_pipe(
-    name: str, security: Buffer, *, first: bool, buffer_bytes: int = BUFFER_BYTES
+    name: str,
+    security: Buffer,
+    *,
+    first: bool,
+    buffer_bytes: int = BUFFER_BYTES,
+    mode: int = PIPE_TYPE_MESSAGE | PIPE_READMODE_MESSAGE,
 ) -> int:
     """A new instance of a pipe; `OSError` where `first` is asked for and there is one already."""
     flags = PIPE_ACCESS_DUPLEX | win32.FILE_FLAG_OVERLAPPED
     if first:
         flags |= win32.FILE_FLAG_FIRST_PIPE_INSTANCE
-    mode = PIPE_TYPE_MESSAGE | PIPE_READMODE_MESSAGE | PIPE_REJECT_REMOTE_CLIENTS
+    mode |= PIPE_REJECT_REMOTE_CLIENTS
     return win32.check(
         win32.kernel32.CreateNamedPipeW(
             name, flags, mode, PIPE_UNLIMITED_INSTANCES, buffer_bytes, buffer_bytes, 0, security
@@ -382,12 +456,13 @@ def connected(handle: int, ask: Any, *, takes_handles: bool, waits: bool = False
     process, user = None, -1
     if ask(handle, ctypes.byref(pid)):
         with contextlib.suppress(OSError):
-            process = win32.check(
-                win32.kernel32.OpenProcess(
-                    win32.PROCESS_DUP_HANDLE | win32.PROCESS_QUERY_LIMITED_INFORMATION
-                    | win32.SYNCHRONIZE, False, pid.value,
-                )
-            )  # fmt: skip
+            process = open_process(pid.value)
             user = int.from_bytes(win32.user_of(process), "big")
     peer = Peer(pid.value or -1, user)
     return PipeConnection(handle, peer, process, takes_handles=takes_handles, waits=waits)
+
+
+def open_process(pid: int) -> int:
+    """A handle of a process, to give it handles and to ask for its user; `OSError`."""
+    rights = win32.PROCESS_DUP_HANDLE | win32.PROCESS_QUERY_LIMITED_INFORMATION | win32.SYNCHRONIZE
+    return win32.check(win32.kernel32.OpenProcess(rights, False, pid))

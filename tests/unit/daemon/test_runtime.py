@@ -345,7 +345,7 @@ def test_a_folder_that_was_taken_away_is_noticed_and_its_successor_left_alone(
     assert not runtime.still_there()
     (folder / "other").touch()
     (folder / "door").touch()
-    assert not runtime.still_there() or os.lstat(folder / "door").st_ino == runtime._door_inode
+    assert not runtime.still_there() or os.lstat(folder / "door").st_ino == runtime._inode
     _release(runtime)
 
 

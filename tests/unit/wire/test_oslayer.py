@@ -294,9 +294,9 @@ def test_the_figures_of_this_process_are_plausible(layer: oslayer.OsLayer) -> No
 
 
 def test_another_system_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oslayer.sys, "platform", "win32")
+    monkeypatch.setattr(oslayer.sys, "platform", "sunos5")
     assert oslayer.find() is None
-    with pytest.raises(UnsafeRuntimeError, match=r"does not run on win32 yet.*Linux and macOS"):
+    with pytest.raises(UnsafeRuntimeError, match=r"does not run on sunos5 yet.*macOS and Windows"):
         oslayer.current()
 
 
@@ -304,7 +304,7 @@ def test_another_system_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch
 # (tests/e2e/test_under_wine.py).
 LAYERS = (
     "linux.py", "macos.py", "posix.py", "posix_on_linux.py", "unix.py",
-    "win32.py", "windows.py", "windows_memory.py", "windows_pipes.py",
+    "win32.py", "windows.py", "windows_children.py", "windows_memory.py", "windows_pipes.py",
 )  # fmt: skip
 
 # What Windows lacks. The packages that come from elsewhere choose by the real system, so they are
@@ -339,7 +339,7 @@ for arguments in ({}, {"start": True}, {"instance": sys.argv[2]}):
 """
 
 
-@pytest.mark.parametrize("platform", ["win32"])
+@pytest.mark.parametrize("platform", ["sunos5"])
 def test_on_another_system_the_host_half_is_imported_and_connecting_says_the_sentence(
     platform: str, tmp_path: Path
 ) -> None:
@@ -379,4 +379,5 @@ def test_modules_of_one_system_are_imported_in_its_layer_alone() -> None:
         "wire/linux.py": {"fcntl"},
         "wire/unix.py": {"fcntl", "resource", "termios"},
         "wire/windows.py": {"msvcrt"},
+        "wire/windows_children.py": {"msvcrt"},
     }

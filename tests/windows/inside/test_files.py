@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mattebridge import whole_files
+from mattebridge.daemon.runtime import move_log
 from mattebridge.errors import FrameWriteError
 
 
@@ -60,3 +61,13 @@ def test_a_path_that_is_long_holds_a_whole_file(tmp_path: Path) -> None:
     folder = tmp_path / ("shot" * 40) / ("plate" * 20)
     whole_files.replace_file(folder / "plate.1001.exr", b"frame")
     assert (folder / "plate.1001.exr").read_bytes() == b"frame"
+
+
+def test_a_log_that_another_process_has_open_is_rotated(tmp_path: Path) -> None:
+    log, old = tmp_path / "log", tmp_path / "log.1"
+    with log.open("ab") as launcher:
+        launcher.write(b"before\n")
+        launcher.flush()
+        move_log(str(log), str(old))
+        launcher.write(b"after\n")
+    assert (old.read_bytes(), log.read_bytes()) == (b"before\n", b"after\n")

@@ -233,7 +233,7 @@ class InstalledModels:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             (self.folder / WEIGHTS).mkdir(mode=0o700, exist_ok=True)
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            flags = os.O_RDWR | os.O_CREAT | oslayer.OWN_FILE
             descriptor = os.open(self.folder / LOCK, flags, 0o600)
         except OSError as failure:
             raise _not_writable(self.folder, failure) from failure
@@ -290,7 +290,7 @@ def _read_registry(folder: Path) -> dict[str, Any]:
 
 def _registry_text(path: Path) -> Optional[str]:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | oslayer.NO_WAIT)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as failure:
