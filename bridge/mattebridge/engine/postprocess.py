@@ -170,32 +170,33 @@ class _Finish:
 
     def _colour(self, rows: slice, alpha: Tensor) -> Tensor:
         """The straight foreground of a block in the output's colour space, not yet rounded."""
-        colour = self._colour_of_source(rows, alpha)
-        if self.despill is None:
-            return colour
-        space = self._space
-        if space is SRGB:
-            return despilled(colour, self.despill)
+        if self.prepared.request.params.foreground == "model":
+            return self._of_display(self._less_spill(self._model_colour(rows, alpha)))
+        colour, space = self._colour_of_plates(rows, alpha), self._space
+        if self.despill is None or space is SRGB:
+            return self._less_spill(colour)
         display = encoded(in_rec709(light_of(colour, space), space))
-        less = despilled(display, self.despill)
-        result = code_of(of_rec709(decoded(less), space), space)
+        less = self._less_spill(display)
         # A curve there and back would change the last bits of colours without spill.
-        return torch.where((less == display).all(2, keepdim=True), colour, result)
+        return torch.where((less == display).all(2, keepdim=True), colour, self._of_display(less))
 
-    def _colour_of_source(self, rows: slice, alpha: Tensor) -> Tensor:
-        """The foreground with its spill."""
-        space, source = self._space, self.prepared.request.params.foreground
-        plate, clean_plate = self.prepared.plate, self.prepared.clean_plate
-        if source == "plate":
+    def _less_spill(self, display: Tensor) -> Tensor:
+        return display if self.despill is None else despilled(display, self.despill)
+
+    def _of_display(self, display: Tensor) -> Tensor:
+        """Display-encoded colours in the output's colour space."""
+        space = self._space
+        return display if space is SRGB else code_of(of_rec709(decoded(display), space), space)
+
+    def _colour_of_plates(self, rows: slice, alpha: Tensor) -> Tensor:
+        """The foreground with its spill, from the plate itself or unmixed from both plates."""
+        space, plate = self._space, self.prepared.plate
+        if self.prepared.request.params.foreground == "plate":
             return plate.in_space(space)[rows]
-        if source == "unmix":
-            assert clean_plate is not None
-            light = unmix(plate.light_in(space)[rows], clean_plate.light_in(space)[rows], alpha)
-            return code_of(unpremultiply(light, alpha), space)
-        display = self._model_colour(rows, alpha)
-        if space is SRGB:
-            return display
-        return code_of(of_rec709(decoded(display), space), space)
+        clean_plate = self.prepared.clean_plate
+        assert clean_plate is not None
+        light = unmix(plate.light_in(space)[rows], clean_plate.light_in(space)[rows], alpha)
+        return code_of(unpremultiply(light, alpha), space)
 
     @property
     def _space(self) -> ColorSpace:
