@@ -25,6 +25,7 @@ NAMES = (
     "again",
     "colour",
     "shot",
+    "clips",
     "loader",
     "background_matting",
     "greenformer",
