@@ -22,6 +22,7 @@ NAMES = (
     "memory",
     "matte",
     "models",
+    "again",
     "colour",
     "shot",
     "clips",

@@ -16,6 +16,7 @@ import torch
 from fakes.daemon_process import DaemonProcess
 from fakes.generated_weights import generated_state, plate_pair
 from fakes.places import BRIDGE
+from fakes.reuse import check_reuse
 from mattebridge.errors import MessageError, ModelError
 from mattebridge.models.background_matting.networks import MattingRefine
 from mattebridge.models.weights.installed import InstalledModels
@@ -132,6 +133,17 @@ def test_a_checkpoint_that_is_replaced_while_loaded_gives_the_new_matte(shelf, t
     assert_is_the_matte_of(first, before)
     assert_is_the_matte_of(second, after)
     assert np.abs(before.alpha - after.alpha).max() > 0.1
+
+
+def test_a_frame_that_is_asked_for_again_is_that_of_the_weights_of_now(shelf, tmp_path):
+    images = dict(zip(("plate", "clean_plate"), pictures()))
+    client = shelf.daemon.client()
+    for raised, more in ((0.0, ()), (-0.2, ("--replace",))):
+        file = tmp_path / f"{raised}.pth"
+        shelf.command("add", save(network(raised), file), "--name", "again", *more)
+        check_reuse(client, images, model="again", colorspace="srgb")
+    client.unload_model("again")
+    assert "reused" not in client.matte(**images, model="again", colorspace="srgb").notes
 
 
 def test_a_checkpoint_that_is_removed_while_loaded_is_gone_from_the_daemon(shelf, tmp_path):

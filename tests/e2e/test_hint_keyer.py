@@ -15,6 +15,7 @@ import torch
 from fakes.daemon_process import DaemonProcess
 from fakes.generated_weights import plate_pair
 from fakes.places import BRIDGE
+from fakes.reuse import check_reuse
 from fakes.seeded_keyer import seeded_state
 from mattebridge.errors import InputsError, ModelError
 from mattebridge.models.greenformer.fit import Fit
@@ -157,3 +158,11 @@ def test_the_matte_command_reads_plate_and_hint(served: Served, tmp_path: Path) 
         "--set", f"img_size={SIZE}", status=3,
     )  # fmt: skip
     assert "needs an alpha hint" in said
+
+
+def test_a_frame_that_is_asked_for_again_has_the_pixels_of_a_fresh_one(served: Served) -> None:
+    plate, clean, hint = pictures()
+    asked = {"model": "key", "colorspace": "srgb", "settings": SETTINGS}
+    check_reuse(served.daemon.client(), {"plate": plate, "alpha_hint": hint}, **asked)
+    images = {"plate": plate, "clean_plate": clean, "alpha_hint": hint}
+    check_reuse(served.daemon.client(), images, **asked, alignment="auto")

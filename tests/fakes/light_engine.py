@@ -45,6 +45,7 @@ class Engine:
         *,
         limits: Optional[FrameLimits] = None,
         model_budget_bytes: Optional[int] = None,
+        frame_budget_bytes: int = 0,
         spaces: Optional[Spaces] = None,
     ) -> None:
         self.device = device
@@ -63,9 +64,11 @@ class Engine:
         frame: Optional[int] = None,
         clean_plate_key: Optional[str] = None,
         held_clean_plate: bool = False,
+        keep: bool = False,
         checkpoint: Optional[Checkpoint] = None,
     ) -> RenderReport:
-        """Planes in, alpha, foreground and premultiplied out; no colour space is converted."""
+        """Planes in, alpha, foreground and premultiplied out; no colour space is converted, and no
+        frame is kept."""
         checkpoint = checkpoint or no_checkpoint
         card = self.registry.card(model)
         settings = card.settings_schema.validate(params.settings, model=card.name)

@@ -266,7 +266,8 @@ class Dispatcher:
         else:
             request = worker.request
             worker.memory = message.get("memory", worker.memory)
-            worker.finished(now, good=op == "done")
+            reused = "reused" in message.get("report", {}).get("notes", {})
+            worker.finished(now, good=op == "done", usual=not reused)
             self._finished(request, op, message, now)
         self._dispatch(now)
 
@@ -363,6 +364,8 @@ def _render_job(
     for key in ("in", "out", "model", "params", "frame", "gen"):
         job[key] = request.message[key]
     job["arena"] = arena.key
+    # An artist asks for a frame again, with other parameters; the frames of a job come once.
+    job["keep"] = request.priority == "interactive"
     if request.message.get("clean_plate_key"):
         # A content key is chosen by a client: it may not select pixels of another client.
         owner = request.lease.sid.hex()

@@ -58,6 +58,8 @@ class Limits:
     plate_bytes: int = _limit("MATTEBRIDGE_PLATE_BYTES", _share_of_memory(8))
     # The models that stay loaded: of all workers on the CPU together, of each worker on a GPU.
     model_bytes: int = _limit("MATTEBRIDGE_MODEL_BYTES", _share_of_memory(4))
+    # Frames kept for other parameters: of all workers on the CPU together, of each on a GPU.
+    frame_bytes: int = _limit("MATTEBRIDGE_FRAME_BYTES", _share_of_memory(16))
     queue: int = _limit("MATTEBRIDGE_QUEUE", lambda: 256)
     hello_s: float = _limit("MATTEBRIDGE_HELLO_S", lambda: 3.0)
     outbox_s: float = _limit("MATTEBRIDGE_OUTBOX_S", lambda: 10.0)

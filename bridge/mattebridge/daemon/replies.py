@@ -201,12 +201,15 @@ def _check_same(message: dict[str, Any], expected: bytes) -> None:
 
 
 def _log_frame(request: Request, op: str, fields: dict[str, Any]) -> None:
-    """The line of one frame: infer_ms is the time of the model alone, render_ms the worker's."""
-    timings = fields.get("timings", {})
+    """The line of one frame: infer_ms is the time of the model alone, render_ms the worker's.
+
+    A frame that needed no model has a word for what was used again at its end.
+    """
+    timings, reused = fields.get("timings", {}), fields.get("notes", {}).get("reused")
     width, height = request.size
     log.info(
         "frame=%s model=%s size=%dx%d status=%s "
-        "queue_ms=%.1f infer_ms=%.1f render_ms=%.1f total_ms=%.1f",
+        "queue_ms=%.1f infer_ms=%.1f render_ms=%.1f total_ms=%.1f%s",
         request.frame,
         request.message.get("model"),
         width,
@@ -216,4 +219,5 @@ def _log_frame(request: Request, op: str, fields: dict[str, Any]) -> None:
         timings.get("model_ms", 0.0),
         timings.get("render_ms", 0.0),
         timings.get("total_ms", (time.monotonic() - request.arrived) * 1000),
+        f" reused={reused}" if reused else "",
     )

@@ -78,6 +78,7 @@ class Worker:
             device,
             limits=FrameLimits(memory_bytes=memory_of_one_frame(workers)),
             model_budget_bytes=_model_budget_bytes(device, workers),
+            frame_budget_bytes=_frame_budget_bytes(device, workers),
             spaces=spaces,
         )
         self._hooks = Hooks.from_environment()
@@ -212,6 +213,7 @@ class Worker:
             frame=message["frame"],
             clean_plate_key=key,
             held_clean_plate="held_clean_plate" in message,
+            keep=message.get("keep", False),
             checkpoint=self._checkpoint(message, arena),
         )
         if registered:  # its copies may have run later than the stage that checks it
@@ -278,6 +280,14 @@ def _model_budget_bytes(device: str, workers: int) -> int:
 
     limit, on_device = Limits().model_bytes, device_memory(device)
     return limit // workers if on_device is None else min(limit, on_device.total_bytes // 2)
+
+
+def _frame_budget_bytes(device: str, workers: int) -> int:
+    """What the kept frames of one worker may hold; of a GPU's memory they take a small part."""
+    from mattebridge.engine.device_memory import device_memory
+
+    limit, on_device = Limits().frame_bytes, device_memory(device)
+    return limit // workers if on_device is None else min(limit, on_device.total_bytes // 16)
 
 
 def _arrays(arena: SlotMap, planes: list[dict[str, Any]]) -> dict[str, Any]:

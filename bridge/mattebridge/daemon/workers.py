@@ -240,12 +240,16 @@ class WorkerProcess:
         self.last_progress = time.monotonic()
         self.send({**message, "keys": [key for key, _fd in new]}, tuple(fd for _key, fd in new))
 
-    def finished(self, now: float, *, good: bool) -> None:
-        """The request has ended, and the worker no longer uses its arena."""
+    def finished(self, now: float, *, good: bool, usual: bool = True) -> None:
+        """The request has ended, and the worker no longer uses its arena.
+
+        usual: its time says how long such a request takes.
+        """
         if self.request is not None and self.request.started is not None and good:
-            kind = self._kind(self.request)
-            times = self._times.setdefault(kind, deque(maxlen=REMEMBERED_TIMES))
-            times.append(now - self.request.started)
+            if usual:
+                kind = self._kind(self.request)
+                times = self._times.setdefault(kind, deque(maxlen=REMEMBERED_TIMES))
+                times.append(now - self.request.started)
             if self.request.op == "render":
                 self.frames += 1
             self.failures = 0

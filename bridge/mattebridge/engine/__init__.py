@@ -11,6 +11,7 @@ light          colour curves and alpha arithmetic on tensors
 samples        raw samples as float values, finite and straight
 picture        one image in every colour space
 clean_plates   the clean plates kept between frames
+kept_frames    the last frames, for other parameters behind the model
 align          the clean plate aligned to the plate
 render_scale   a held clean plate at the size of a proxy
 maps           a model's small maps at the size of the frame

@@ -55,22 +55,31 @@ def targets_for(out: Mapping[str, Pixels], device: torch.device) -> dict[str, Te
     if device.type == "cpu":
         return {role: _shared(plane) for role, plane in out.items()}
     return {
-        role: torch.empty(plane.shape, dtype=_shared(plane[:1, :1, :1]).dtype, device=device)
-        for role, plane in out.items()
+        role: torch.empty(plane.shape, dtype=dtype, device=device)
+        for (role, plane), dtype in zip(out.items(), dtypes_of(out).values())
     }
 
 
+def dtypes_of(out: Mapping[str, Pixels]) -> dict[str, torch.dtype]:
+    """The sample type of each plane."""
+    return {role: _shared(plane[:1, :1, :1]).dtype for role, plane in out.items()}
+
+
 def deliver(targets: Mapping[str, Tensor], out: Mapping[str, Pixels]) -> None:
-    """Copy what was written into `targets` to the planes of `out`; on the CPU it is there.
+    """Copy what was written into `targets` to the planes of `out`, unless it was written there.
 
     Waits for all of them once: the planes are whole afterwards.
     """
-    away = {role: target for role, target in targets.items() if target.device.type != "cpu"}
+    away = {role: target for role, target in targets.items() if not _is_in(target, out[role])}
     for role, target in away.items():
         _shared(out[role]).copy_(target, non_blocking=True)
     for device in {target.device for target in away.values()}:
         if device.type == "cuda":
             torch.cuda.current_stream(device).synchronize()
+
+
+def _is_in(target: Tensor, plane: Pixels) -> bool:
+    return target.device.type == "cpu" and target.data_ptr() == _shared(plane).data_ptr()
 
 
 def picture_on(pixels: FloatImage, device: torch.device) -> Tensor:

@@ -7,8 +7,9 @@
 Each step is a plain function over tensors on the frame's device, for which the CPU is a device like
 any other. The engine knows no sockets, arenas or files. It is given arrays, which may be memory
 that others write to: it reads them once, and writes the results into arrays that it is given. One
-engine serves one thread; between frames it keeps the loaded models and the last clean plates, and
-nothing else. cv2 is imported only when a model or an alignment needs it.
+engine serves one thread; between frames it keeps the loaded models, the last clean plates and,
+where it is told to, the last frames, and nothing else. cv2 is imported only when a model or an
+alignment needs it.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from mattebridge.checkpoint import Checkpoint, no_checkpoint
 from mattebridge.color import Pixels
 from mattebridge.engine.clean_plates import CleanPlates
 from mattebridge.engine.clock import Clock
-from mattebridge.engine.device import deliver, settle_arithmetic, targets_for
+from mattebridge.engine.device import deliver, dtypes_of, settle_arithmetic, targets_for
 from mattebridge.engine.device_memory import device_memory, free_bytes, give_back
 from mattebridge.engine.infer import InferredFrame, infer
+from mattebridge.engine.kept_frames import KeptFrame, KeptFrames
 from mattebridge.engine.less_memory import first_that_fits
 from mattebridge.engine.loaded_models import LoadedModels
 from mattebridge.engine.postprocess import FinishedFrame, postprocess
-from mattebridge.engine.preprocess import PreparedFrame, preprocess
+from mattebridge.engine.preprocess import PreparedFrame, fitted, read_frame, with_clean_plate
 from mattebridge.engine.request import (
     FrameLimits,
     FrameRequest,
@@ -73,15 +75,19 @@ class Engine:
         limits: Optional[FrameLimits] = None,
         clean_plate_budget_bytes: int = CLEAN_PLATE_BUDGET_BYTES,
         model_budget_bytes: Optional[int] = None,
+        frame_budget_bytes: int = 0,
         spaces: Optional[Spaces] = None,
     ) -> None:
-        """model_budget_bytes: for the models that stay loaded; None: no limit. spaces: by name."""
+        """model_budget_bytes: for the models that stay loaded; None: no limit. frame_budget_bytes:
+        for the frames that are kept (kept_frames.py). spaces: by name.
+        """
         self.device = device
         settle_arithmetic(torch.device(device))
         self.registry = registry or Registry()
         self.spaces = spaces or Spaces()
         self.limits = limits or FrameLimits(memory_bytes=memory_of_one_frame())
         self.clean_plates = CleanPlates(clean_plate_budget_bytes)
+        self.kept_frames = KeptFrames(frame_budget_bytes)
         self._models = LoadedModels(lambda: self.registry, device, model_budget_bytes)
 
     def matte(
@@ -94,6 +100,7 @@ class Engine:
         frame: Optional[int] = None,
         clean_plate_key: Optional[str] = None,
         held_clean_plate: bool = False,
+        keep: bool = False,
         checkpoint: Optional[Checkpoint] = None,
     ) -> RenderReport:
         """Matte one frame into the arrays of `out`.
@@ -103,7 +110,9 @@ class Engine:
         `params.colorspace`, mattes 0..1. out: alpha (H, W, 1) linear coverage, foreground (H, W, 3)
         straight, premultiplied (H, W, 4), error, refinement (H, W, 1); half or float32; colours in
         `params.output_colorspace`, of any space that `spaces` has. clean_plate_key: see
-        `CleanPlates.find_or_read`. held_clean_plate: see `check_request`.
+        `CleanPlates.find_or_read`. held_clean_plate: see `check_request`. keep: the frame may be
+        asked for again, with other parameters: it is kept within `frame_budget_bytes`, and what is
+        kept is used, with the same bits; the note `reused` says what was.
 
         `checkpoint("inputs")` is called once every plane has been read, before anything is
         concluded from it or written. Raises the errors of `check_request`, `ColorError` for an
@@ -120,27 +129,19 @@ class Engine:
 
         def attempt() -> RenderReport:
             with memory_errors(frame_text, "use a smaller proxy or crop"):
-                return self._matted(planes, request, out, checkpoint)
+                return self._matted(planes, request, out, checkpoint, keep)
 
+        needed = needed_bytes(planes["plate"], card)
+        if self.kept_frames.make_room(needed, self._free_bytes):
+            give_back(self.device)
         try:
             report, steps = first_that_fits(
-                attempt,
-                self._room_for(card),
-                needed_bytes=needed_bytes(planes["plate"], card),
-                free_bytes=self._free_bytes,
+                attempt, self._room_for(card), needed_bytes=needed, free_bytes=self._free_bytes
             )
         finally:
             self.clean_plates.trim()
-        return self._with_steps(report, steps)
-
-    def _with_steps(self, report: RenderReport, steps: tuple[str, ...]) -> RenderReport:
-        """The report of a frame that room was made for."""
-        loaded = self._models.get(report.model)
-        if loaded is not None and loaded.in_small_pieces:
-            report = replace(report, degraded=(*report.degraded, "tiled"))
-        if steps:
-            report = replace(report, notes={**report.notes, "memory": list(steps)})
-        return report
+            self.kept_frames.trim()
+        return replace(report, notes={**report.notes, "memory": list(steps)}) if steps else report
 
     def _matted(
         self,
@@ -148,22 +149,77 @@ class Engine:
         request: FrameRequest,
         out: Mapping[str, Pixels],
         checkpoint: Checkpoint,
+        keep: bool,
     ) -> RenderReport:
         clock, device = Clock(), torch.device(self.device)
-        prepared = preprocess(
-            planes, request, device, self.clean_plates, checkpoint=checkpoint, clock=clock
-        )
+        with clock("inputs"):
+            frame, clean_plate = read_frame(planes, request, device, self.clean_plates, checkpoint)
+            kept = self.kept_frames.find(frame, clean_plate) if keep else None
+        if kept is not None:
+            return self._finished_again(kept, frame, out, checkpoint, clock)
+        with clock("align"):
+            matched = fitted(frame, clean_plate, checkpoint)
+        prepared = with_clean_plate(frame, matched)
+        made = self._inferred(prepared, checkpoint, clock)
+        if keep and self.kept_frames.budget_bytes:
+            kept = self.kept_frames.keep(frame, clean_plate, matched, made)
+        return self._finished(kept, prepared, made, out, checkpoint, clock)
+
+    def _inferred(
+        self, prepared: PreparedFrame, checkpoint: Checkpoint, clock: Clock
+    ) -> InferredFrame:
         with clock("load"):
-            loaded = self._models.ready(request.card)
+            loaded = self._models.ready(prepared.request.card)
         made = infer(loaded.model, prepared, checkpoint=checkpoint, clock=clock)
         loaded.frames += 1
+        pieces = ("tiled",) if loaded.in_small_pieces else ()
+        return replace(made, degraded=(*made.degraded, *pieces))
+
+    def _finished_again(
+        self,
+        kept: KeptFrame,
+        frame: PreparedFrame,
+        out: Mapping[str, Pixels],
+        checkpoint: Checkpoint,
+        clock: Clock,
+    ) -> RenderReport:
+        """The frame with the matte that is kept of it, or with its planes where these serve."""
+        prepared = kept.prepared(frame)
+        if "alignment" in kept.matched.notes:
+            checkpoint("align")
+        checkpoint("model")
+        result = self.kept_frames.result_of(kept, prepared, dtypes_of(out))
+        if result is None:
+            report = self._finished(kept, prepared, kept.made, out, checkpoint, clock)
+            return _with_note(report, reused="matte")
+        checkpoint("finish")
+        with clock("write"):
+            deliver(result.targets, out)
+        report = _report(prepared, kept.made, result.finished, clock)
+        return _with_note(report, reused="result")
+
+    def _finished(
+        self,
+        kept: Optional[KeptFrame],
+        prepared: PreparedFrame,
+        made: InferredFrame,
+        out: Mapping[str, Pixels],
+        checkpoint: Checkpoint,
+        clock: Clock,
+    ) -> RenderReport:
+        """Finish a matte into the planes, and keep these with the frame if that is kept."""
         checkpoint("finish")
         with clock("finish"):
-            targets = targets_for(out, device)
+            if kept is None:
+                targets = targets_for(out, torch.device(self.device))
+            else:
+                targets = self.kept_frames.memory_for(kept, dtypes_of(out))
             finished = postprocess(made, prepared, targets, checkpoint=checkpoint)
         clock.move(finished.write_s, "finish", "write")
         with clock("write"):
             deliver(targets, out)
+        if kept is not None:
+            self.kept_frames.keep_result(kept, prepared, targets, finished)
         return _report(prepared, made, finished, clock)
 
     # --- models -----------------------------------------------------------------------------------
@@ -181,9 +237,10 @@ class Engine:
 
     def unload_model(self, name: str) -> bool:
         """Drop a model's weights; whether it was loaded. Raises `ModelError` for no such model."""
-        if self._models.forget(name):  # also of a model that was removed from the registry since
-            return True
-        return self._models.forget(self.registry.card(name).name)
+        if self._models.get(name) is None:  # else it may be one that the registry no longer has
+            name = self.registry.card(name).name
+        self.kept_frames.forget_model(name)
+        return self._models.forget(name)
 
     def loaded_models(self) -> list[dict[str, Any]]:
         """The loaded models with their figures, least recently used first."""
@@ -196,7 +253,12 @@ class Engine:
         on_device = device_memory(self.device)
         return {
             "models": {model["name"]: model["memory_bytes"] for model in self.loaded_models()},
-            "caches": {"clean_plates": self.clean_plates.size_bytes},
+            "caches": {
+                "clean_plates": self.clean_plates.size_bytes,
+                "mattes": self.kept_frames.matte_bytes,
+                "results": self.kept_frames.result_bytes,
+            },
+            "hits": dict(self.kept_frames.hits),
             **({} if on_device is None else {"gpu": asdict(on_device)}),
         }
 
@@ -206,6 +268,7 @@ class Engine:
     def _room_for(self, card: ModelCard) -> Iterator[str]:
         """Make room for a frame of a model, step by step (less_memory.py)."""
         self.clean_plates.clear()
+        self.kept_frames.clear()
         give_back(self.device)
         yield "caches freed"
         while (dropped := self._models.forget_least_used(keep=card.name)) is not None:
@@ -220,6 +283,10 @@ def memory_of_one_frame(engines: int = 1) -> Optional[int]:
     """What one frame may take while so many engines work; None where the memory is not known."""
     layer = oslayer.find()
     return None if layer is None else int(layer.total_memory_bytes() * MEMORY_SHARE / engines)
+
+
+def _with_note(report: RenderReport, **notes: Any) -> RenderReport:
+    return replace(report, notes={**report.notes, **notes})
 
 
 def _report(

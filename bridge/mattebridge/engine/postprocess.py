@@ -181,34 +181,38 @@ class _Finish:
 
     def _colour(self, rows: slice, alpha: Tensor) -> _Colour:
         """The straight foreground of a block in the output's colour space, not yet rounded."""
-        made = self._colour_of_source(rows, alpha)
-        return made if self.despill is None else _Colour(self._despilled(made.colour))
-
-    def _despilled(self, colour: Tensor) -> Tensor:
-        space = self._space
-        assert self.despill is not None
+        if self.prepared.request.params.foreground == "model":
+            return self._of_display(self._less_spill(self._model_colour(rows, alpha)))
+        made, space = self._colour_of_plates(rows, alpha), self._space
+        if self.despill is None:
+            return made
         if space is SRGB:
-            return despilled(colour, self.despill)
-        display = encoded(in_rec709(light_of(colour, space), space))
-        less = despilled(display, self.despill)
-        result = code_of(of_rec709(decoded(less), space), space)
+            return _Colour(self._less_spill(made.colour))
+        display = encoded(in_rec709(light_of(made.colour, space), space))
+        less = self._less_spill(display)
         # A curve there and back would change the last bits of colours without spill.
-        return torch.where((less == display).all(2, keepdim=True), colour, result)
+        is_same = (less == display).all(2, keepdim=True)
+        return _Colour(torch.where(is_same, made.colour, self._of_display(less).colour))
 
-    def _colour_of_source(self, rows: slice, alpha: Tensor) -> _Colour:
-        """The foreground with its spill."""
-        space, source = self._space, self.prepared.request.params.foreground
-        plate, clean_plate = self.prepared.plate, self.prepared.clean_plate
-        if source == "plate":
-            return _Colour(plate.in_space(space)[rows])
-        if source == "unmix":
-            assert clean_plate is not None
-            light = unmix(plate.light_in(space)[rows], clean_plate.light_in(space)[rows], alpha)
-            return _in_space(unpremultiply(light, alpha), space)
-        display = self._model_colour(rows, alpha)
+    def _less_spill(self, display: Tensor) -> Tensor:
+        return display if self.despill is None else despilled(display, self.despill)
+
+    def _of_display(self, display: Tensor) -> _Colour:
+        """Display-encoded colours in the output's colour space."""
+        space = self._space
         if space is SRGB:
             return _Colour(display)
         return _in_space(of_rec709(decoded(display), space), space)
+
+    def _colour_of_plates(self, rows: slice, alpha: Tensor) -> _Colour:
+        """The foreground with its spill, from the plate itself or unmixed from both plates."""
+        space, plate = self._space, self.prepared.plate
+        if self.prepared.request.params.foreground == "plate":
+            return _Colour(plate.in_space(space)[rows])
+        clean_plate = self.prepared.clean_plate
+        assert clean_plate is not None
+        light = unmix(plate.light_in(space)[rows], clean_plate.light_in(space)[rows], alpha)
+        return _in_space(unpremultiply(light, alpha), space)
 
     @property
     def _space(self) -> ColorSpace:

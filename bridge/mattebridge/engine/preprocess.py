@@ -20,12 +20,12 @@ from torch import Tensor
 
 from mattebridge.checkpoint import Checkpoint, no_checkpoint
 from mattebridge.color import Pixels
-from mattebridge.engine.align import matched_clean_plate
+from mattebridge.engine.align import MatchedCleanPlate, matched_clean_plate
 from mattebridge.engine.blocks import extremes
 from mattebridge.engine.clean_plates import CleanPlates, KeptCleanPlate
 from mattebridge.engine.clock import Clock
 from mattebridge.engine.device import raw_of
-from mattebridge.engine.picture import Picture
+from mattebridge.engine.picture import Picture, same_picture
 from mattebridge.engine.request import FrameRequest
 from mattebridge.engine.samples import (
     is_finite,
@@ -37,9 +37,6 @@ from mattebridge.engine.samples import (
 )
 from mattebridge.errors import NonFiniteError
 from mattebridge.wire.params import MATTE_ROLES
-
-# Rows (or columns) at which two pictures are compared before they are compared whole.
-LOOKED_AT = 32
 
 
 @dataclass(frozen=True)
@@ -79,14 +76,41 @@ def preprocess(
     """
     clock = clock or Clock()
     with clock("inputs"):
-        read = _read(planes, request, device, clean_plates)
-        checkpoint("inputs")
-        if read.clean_plate is not None:
-            clean_plates.keep(read.clean_plate)
-        frame = _prepared(read, request)
+        frame, clean_plate = read_frame(planes, request, device, clean_plates, checkpoint)
     with clock("align"):
-        subject = _subject(frame.mattes)
-        matched = matched_clean_plate(frame.plate, read.clean_plate, subject, request, checkpoint)
+        return with_clean_plate(frame, fitted(frame, clean_plate, checkpoint))
+
+
+@torch.inference_mode()
+def read_frame(
+    planes: Mapping[str, Pixels],
+    request: FrameRequest,
+    device: torch.device,
+    clean_plates: CleanPlates,
+    checkpoint: Checkpoint = no_checkpoint,
+) -> tuple[PreparedFrame, Optional[KeptCleanPlate]]:
+    """The first half of `preprocess`: the frame without its clean plate, and that one, not fitted
+    yet."""
+    read = _read(planes, request, device, clean_plates)
+    checkpoint("inputs")
+    if read.clean_plate is not None:
+        clean_plates.keep(read.clean_plate)
+    return _prepared(read, request), read.clean_plate
+
+
+@torch.inference_mode()
+def fitted(
+    frame: PreparedFrame,
+    clean_plate: Optional[KeptCleanPlate],
+    checkpoint: Checkpoint = no_checkpoint,
+) -> MatchedCleanPlate:
+    """The second half: the clean plate as it is fitted to the plate."""
+    subject = _subject(frame.mattes)
+    return matched_clean_plate(frame.plate, clean_plate, subject, frame.request, checkpoint)
+
+
+def with_clean_plate(frame: PreparedFrame, matched: MatchedCleanPlate) -> PreparedFrame:
+    """A frame as it was read, with its fitted clean plate."""
     return replace(
         frame,
         clean_plate=matched.picture,
@@ -152,7 +176,7 @@ def _prepared(read: _Read, request: FrameRequest) -> PreparedFrame:
     if kept is not None and kept.was_resampled:
         height, width = kept.sent[0][:2]
         notes["clean_plate_resampled_from"] = [width, height]
-    if kept is not None and _are_equal(plate, kept.picture):
+    if kept is not None and same_picture(plate, kept.picture):
         notes["clean_plate_is_the_plate"] = True
     return PreparedFrame(request, plate, None, None, mattes, notes)
 
@@ -184,20 +208,6 @@ def _plate(read: _Read, request: FrameRequest) -> Picture:
     if is_finite(read.ranges["plate"]) and plate_alpha != "premultiplied":
         return Picture(plate, request.space, *read.ranges["plate"])
     return Picture.of(plate, request.space)
-
-
-def _are_equal(plate: Picture, clean_plate: Picture) -> bool:
-    """Whether both are the same picture; their ranges and a few pixels nearly always show that
-    they are not."""
-    if (plate.space, plate.lowest, plate.highest) != (
-        clean_plate.space,
-        clean_plate.lowest,
-        clean_plate.highest,
-    ):
-        return False
-    step = max(1, min(plate.pixels.shape[:2]) // LOOKED_AT)
-    few = (slice(None, None, step), slice(None, None, step))
-    return all(torch.equal(plate.pixels[part], clean_plate.pixels[part]) for part in (few, ...))
 
 
 def _subject(mattes: Mapping[str, Tensor]) -> Optional[Tensor]:

@@ -58,7 +58,8 @@ class Param:
     choices: the values of a `choice`; of a `space` those that are not looked up in the daemon's
     colour config, where all others are. lowest, highest: the range of a `whole` (an integer) or a
     `number`. unset: what None stands for; a parameter without it cannot be None. required: there
-    is no default.
+    is no default. after_model: it acts on what the model has made, and on nothing before: another
+    value does not need the model again.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Param:
     required: bool = False
     lowest: int = 0
     highest: int = 0
+    after_model: bool = False
 
     @property
     def option(self) -> str:
@@ -97,6 +99,7 @@ CLEAN_UP = (
         "alpha becomes 0 outside the alpha hint, which is made larger first; hair that the hint"
         " does not cover is lost",
         default=False,
+        after_model=True,
     ),
     Param(
         "hint_sharpen_dilation",
@@ -104,6 +107,7 @@ CLEAN_UP = (
         "by how many pixels the hint is made larger",
         default=3,
         highest=MAX_LENGTH_PX,
+        after_model=True,
     ),
     Param(
         "hint_blur_px",
@@ -111,12 +115,14 @@ CLEAN_UP = (
         "how soft the edge of the larger hint is, in pixels to each side",
         default=0,
         highest=MAX_LENGTH_PX,
+        after_model=True,
     ),
     Param(
         "source_passthrough",
         "flag",
         "inside the subject, where alpha is above 0.95, the foreground is the plate itself",
         default=False,
+        after_model=True,
     ),
     Param(
         "edge_erode_px",
@@ -124,6 +130,7 @@ CLEAN_UP = (
         "by how many pixels the inside is made smaller for `source_passthrough`",
         default=3,
         highest=MAX_LENGTH_PX,
+        after_model=True,
     ),
     Param(
         "edge_blur_px",
@@ -131,12 +138,14 @@ CLEAN_UP = (
         "how soft its edge is then, in pixels to each side",
         default=7,
         highest=MAX_LENGTH_PX,
+        after_model=True,
     ),
     Param(
         "auto_despeckle",
         "flag",
         "remove small islands of alpha; soft alpha far from every larger one goes with them",
         default=False,
+        after_model=True,
     ),
     Param(
         "despeckle_size",
@@ -144,6 +153,7 @@ CLEAN_UP = (
         "area in pixels of the smallest island that stays; 0: none is removed",
         default=400,
         highest=MAX_AREA_PX,
+        after_model=True,
     ),
     Param(
         "despeckle_dilation",
@@ -151,6 +161,7 @@ CLEAN_UP = (
         "how far around those that stay alpha is kept, in pixels",
         default=25,
         highest=MAX_LENGTH_PX,
+        after_model=True,
     ),
     Param(
         "despeckle_blur",
@@ -158,6 +169,7 @@ CLEAN_UP = (
         "how soft the edge of what is kept is, in pixels to each side",
         default=5,
         highest=MAX_LENGTH_PX,
+        after_model=True,
     ),
     Param(
         "despeckle_threshold",
@@ -165,12 +177,14 @@ CLEAN_UP = (
         "alpha above which a pixel belongs to an island",
         default=0.5,
         highest=1,
+        after_model=True,
     ),
     Param(
         "despeckle_hysteresis",
         "flag",
         "keep all soft alpha that is connected to an island that stays: hair, motion blur",
         default=False,
+        after_model=True,
     ),
     Param(
         "despill_strength",
@@ -178,6 +192,7 @@ CLEAN_UP = (
         "how much of the screen's light is taken out of the foreground; 0: none",
         default=0.0,
         highest=1,
+        after_model=True,
     ),
     Param(
         "spill_method",
@@ -186,6 +201,7 @@ CLEAN_UP = (
         " the larger of them, or above their mean without making up for it in those two",
         choices=("average", "double_limit", "screen_only"),
         default="average",
+        after_model=True,
     ),
     Param(
         "screen",
@@ -193,6 +209,7 @@ CLEAN_UP = (
         "the colour of the spill",
         choices=("green", "blue"),
         unset="the model's setting `screen` where it names one, else green",
+        after_model=True,
     ),
 )
 
@@ -212,6 +229,7 @@ PARAMS = (
         "of foreground and premultiplied, named like `colorspace`",
         choices=COLORSPACES,
         unset="as `colorspace`",
+        after_model=True,
     ),
     Param(
         "premultiply",
@@ -220,6 +238,7 @@ PARAMS = (
         " alpha for hosts that composite encoded values, which needs `srgb` results",
         choices=("linear", "display"),
         default="linear",
+        after_model=True,
     ),
     Param(
         "plate_alpha",
@@ -235,6 +254,7 @@ PARAMS = (
         " out (unmix), or the plate as it is (docs/colour.md)",
         choices=("model", "unmix", "plate"),
         default="model",
+        after_model=True,
     ),
     Param(
         "alignment",
@@ -276,6 +296,8 @@ DISPLAY_NEEDS_SRGB = (
     " - ask for srgb results, or use 'linear'"
 )
 NAMES = tuple(param.name for param in PARAMS)
+# What the model's matte depends on.
+BEFORE_MODEL_NAMES = tuple(param.name for param in PARAMS if not param.after_model)
 CLEAN_UP_NAMES = tuple(param.name for param in CLEAN_UP)
 DEFAULTS: Mapping[str, Any] = {p.name: p.default for p in PARAMS if not p.required}
 

@@ -29,6 +29,7 @@ SHARES = {
     "MATTEBRIDGE_SESSION_BYTES": ("session_bytes", 4),
     "MATTEBRIDGE_PLATE_BYTES": ("plate_bytes", 8),
     "MATTEBRIDGE_MODEL_BYTES": ("model_bytes", 4),
+    "MATTEBRIDGE_FRAME_BYTES": ("frame_bytes", 16),
 }
 
 

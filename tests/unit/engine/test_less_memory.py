@@ -274,6 +274,7 @@ def test_the_memory_of_a_gpu_is_that_of_all_programs_and_of_this_one(
     engine.load_model("keyer")
     assert engine.memory() == {
         "models": {"keyer": 4096},
-        "caches": {"clean_plates": 0},
+        "caches": {"clean_plates": 0, "mattes": 0, "results": 0},
+        "hits": {"mattes": 0, "results": 0},
         "gpu": {"total_bytes": 100, "free_bytes": 30, "used_bytes": 20, "kept_bytes": 5},
     }

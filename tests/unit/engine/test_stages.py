@@ -87,7 +87,7 @@ def test_a_clean_plate_that_is_torn_is_not_kept():
 def test_infer_gives_the_models_matte_at_the_size_of_the_frame():
     model = Keyer(keyer_card(multiple=16))
     model.load("cpu")
-    made = infer(model, prepared())
+    made = infer(model, prepared(request=request(model.card)))
     assert made.alpha.shape == (6, 8)
     assert made.foreground.shape == (6, 8, 3)
     assert made.covered == (16, 16)

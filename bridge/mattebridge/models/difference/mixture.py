@@ -91,16 +91,19 @@ def make_palette(plate: FloatImage, subject: Mask) -> Palette:
     weight = cv2.resize(subject.astype(np.float32), small, interpolation=cv2.INTER_AREA)
     light = cv2.resize(plate * subject[..., None], small, interpolation=cv2.INTER_AREA)
     colour = light / np.maximum(weight, 1e-6)[..., None]
-    mean = _spread(light, weight, light.sum((0, 1)) / max(float(weight.sum()), 1e-6), SPREAD_PX)
+    far = light.sum((0, 1)) / max(float(weight.sum()), 1e-6)
+    mean = _spread(light, _blurred(weight, SPREAD_PX), far, SPREAD_PX)
     centres = _clusters(colour[weight > 0.5])
     if not len(centres):
         return Palette(mean, (), ())
     nearest = np.stack([np.square(colour - centre).sum(axis=2) for centre in centres]).argmin(0)
     colours, shares = [], []
+    all_near = _blurred(weight, COLOUR_PX)
     for index, centre in enumerate(centres):
         own = weight * (nearest == index)
-        colours.append(_spread(colour * own[..., None], own, centre, COLOUR_PX))
-        shares.append(_share(own, weight))
+        near = _blurred(own, COLOUR_PX)
+        colours.append(_spread(colour * own[..., None], near, centre, COLOUR_PX))
+        shares.append(_share(own, near, weight, all_near))
     return Palette(mean, tuple(colours), tuple(shares))
 
 
@@ -157,26 +160,33 @@ def _looked_up(picture: FloatImage, at: FloatImage) -> FloatImage:
 # --- the palette ----------------------------------------------------------------------------------
 
 
+def _blurred(weight: FloatImage, radii: tuple[float, ...]) -> list[FloatImage]:
+    """A weight as it is found over each of some radii."""
+    return [cv2.GaussianBlur(weight, (0, 0), radius) for radius in radii]
+
+
 def _spread(
-    light: FloatImage, weight: FloatImage, far: FloatImage, radii: tuple[float, ...]
+    light: FloatImage, weights: list[FloatImage], far: FloatImage, radii: tuple[float, ...]
 ) -> FloatImage:
-    """A weighted colour spread outwards: from the smallest radius that has any, else `far`."""
+    """A weighted colour spread outwards: from the smallest radius that has any, else `far`.
+
+    weights: its weight over each radius.
+    """
     found = np.empty_like(light)
     found[:] = far
-    for radius in reversed(radii):
-        near = cv2.GaussianBlur(weight, (0, 0), radius)
+    for radius, near in zip(reversed(radii), reversed(weights)):
         mixed = cv2.GaussianBlur(light, (0, 0), radius)
         here = near > LEAST_WEIGHT
         found[here] = mixed[here] / near[here, None]
     return found
 
 
-def _share(own: FloatImage, weight: FloatImage) -> FloatImage:
-    """The share of the subject nearby that has this colour."""
+def _share(
+    own: FloatImage, owns: list[FloatImage], weight: FloatImage, weights: list[FloatImage]
+) -> FloatImage:
+    """The share of the subject nearby that has this colour; owns, weights: over each radius."""
     found = np.full_like(own, float(own.sum()) / max(float(weight.sum()), 1e-6))
-    for radius in reversed(COLOUR_PX):
-        near = cv2.GaussianBlur(weight, (0, 0), radius)
-        mixed = cv2.GaussianBlur(own, (0, 0), radius)
+    for mixed, near in zip(reversed(owns), reversed(weights)):
         here = near > LEAST_WEIGHT
         found[here] = mixed[here] / near[here]
     return found

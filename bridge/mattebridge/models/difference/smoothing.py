@@ -38,33 +38,31 @@ def smoothed(
     for turn in range(rounds):
         part = np.float32(3.0 * strength * 4.0 ** (rounds - 1 - turn) / (4.0**rounds - 1))
         fields = _solved(fields, below * part)
-        turned = np.ascontiguousarray(fields.transpose(0, 2, 1))
-        turned = _solved(turned, np.ascontiguousarray(beside.T) * part)
-        fields = np.ascontiguousarray(turned.transpose(0, 2, 1))
-    return fields[0] / np.maximum(fields[1], np.float32(1e-9))
+        turned = _solved(fields.transpose(0, 2, 1), beside.T * part)
+        fields = turned.transpose(0, 2, 1)
+    return np.ascontiguousarray(fields[0] / np.maximum(fields[1], np.float32(1e-9)))
 
 
 def _solved(fields: FloatImage, link: FloatImage) -> FloatImage:
-    """`fields` (2, N, M) smoothed along their second axis in place; link: (N - 1, M).
+    """`fields` (2, N, M) smoothed along their second axis; link: (N - 1, M).
 
-    Thomas' elimination of (1 + L) x = f, one row of M columns at a time, both fields at once.
+    Thomas' elimination of (1 + L) x = f, one row of M columns at a time, both fields at once and
+    the factor for the way back beside them: few, long operations on memory that lies together.
     """
     count, width = fields.shape[1:]
+    rows = np.empty((count, 3, width), np.float32)
+    rows[:, :2] = fields.transpose(1, 0, 2)
     above = np.zeros((count, width), np.float32)
-    below = np.zeros((count, width), np.float32)
-    above[1:], below[:-1] = link, link
-    pivot = 1 + above + below
-    factor = np.empty((count, width), np.float32)
-    row = np.empty(fields.shape[::2], np.float32)
-    for index in range(count):
-        if index:
-            np.multiply(above[index], factor[index - 1], out=factor[index])
-            pivot[index] -= factor[index]
-            np.multiply(fields[:, index - 1], above[index], out=row)
-            fields[:, index] += row
-        fields[:, index] /= pivot[index]
-        np.divide(below[index], pivot[index], out=factor[index])
+    above[1:], rows[:-1, 2], rows[-1, 2] = link, link, 0
+    pivot = 1 + above + rows[:, 2]
+    carried = np.empty((3, width), np.float32)
+    rows[0] /= pivot[0]
+    for before, row, up, own in zip(rows, rows[1:], above[1:], pivot[1:]):
+        np.multiply(before, up, out=carried)
+        row[:2] += carried[:2]
+        own -= carried[2]
+        row /= own
     for index in range(count - 2, -1, -1):
-        np.multiply(fields[:, index + 1], factor[index], out=row)
-        fields[:, index] += row
-    return fields
+        np.multiply(rows[index + 1, :2], rows[index, 2], out=carried[:2])
+        rows[index, :2] += carried[:2]
+    return rows[:, :2].transpose(1, 0, 2)
