@@ -67,6 +67,11 @@ READY = "not matted yet"
 CHANGED = "the inputs or knobs have changed since this was matted: matte it again"
 AS_MATTED = "the mattes are up to date"
 ANY_FRAME = 1000000
+# The knob that shows which daemon was found. It is about this machine and now, so a script that is
+# opened shows NOT_LOOKED again.
+FOUND = "daemon_found"
+NOT_LOOKED = "not looked for yet"
+STARTING = "starting the daemon"
 ON_KNOB = """try:
     import mattebridge_nuke
 except ImportError:
@@ -129,6 +134,8 @@ def _on_create() -> None:
     node = nuke.thisNode()
     if not is_ours(node):
         return
+    if node.knob(FOUND) is not None:
+        _say_daemon(node, NOT_LOOKED)
     uid = node["node_uid"].value()
     others = [other for other in _our_nodes() if other.fullName() != node.fullName()]
     if any(other["node_uid"].value() == uid for other in others):
@@ -258,9 +265,12 @@ def _knobs() -> Iterator[nuke.Knob]:
         ("cancel", "Cancel", "Stop matting; frames that are finished stay."),
         ("clear", "Clear", "Remove the mattes that this node made for this script "
          "from disk. Those that other versions of the script use stay."),
-        ("open_status", "Daemon status", "Show what the daemon is doing."),
+        ("start_daemon", "Start daemon", "Start the daemon on this machine, if none runs."),
+        ("open_status", "Daemon status", "Show which daemon runs and what it is doing."),
     ):  # fmt: skip
         yield _tip(nuke.PyScript_Knob(function, label, _button(function)), tip)
+    yield _tip(nuke.Text_Knob(FOUND, "Daemon found", NOT_LOOKED), "The daemon that this node would "
+               "use, or why there is none. Matting starts one by itself.")  # fmt: skip
     yield _tip(nuke.Int_Knob("first", "First"), "First frame of Matte range.")
     yield _tip(nuke.Int_Knob("last", "Last"), "Last frame of Matte range.")
     step = nuke.Int_Knob("increment", "Every")
@@ -425,9 +435,14 @@ def set_input_range(node: nuke.Node) -> None:
 
 
 def knob_changed(node: Any, knob: str) -> None:
-    """Called for each knob, and when the node is opened or connected. No network, no files."""
+    """Called for each knob, and when the node is opened or connected.
+
+    No network and no files on this thread: which daemon runs is asked on another.
+    """
     if not is_ours(node):
         return  # it is not complete yet
+    if knob == "showPanel" and nuke.GUI and node.knob(FOUND) is not None:
+        open_status(node)
     if knob == "route":
         choose_route(node)
     elif node["route"].value() == LIVE:
@@ -469,22 +484,48 @@ def check_upstream(node: nuke.Node) -> bool:
 
 
 def open_status(node: nuke.Node) -> None:
-    """Button: show the daemon's status; asked for on a separate thread."""
+    """Button: show which daemon runs, asked for on a separate thread."""
+    _show_daemon(node, lambda instance: str(_package("route").status_line(instance)))
+
+
+def start_daemon(node: nuke.Node) -> None:
+    """Button: start the daemon where none runs, on a separate thread, and show which one runs."""
+    _say_daemon(node, STARTING)
+    _show_daemon(node, lambda instance: str(_package("route").start_daemon(instance)))
+
+
+def _show_daemon(node: nuke.Node, ask: Callable[[Optional[str]], str]) -> None:
+    """Show the line that `ask` gives for the daemon of this node, or its error."""
     instance = node["instance"].value() or None
     uid = _uid_of(node)
 
-    def ask() -> None:
+    def work() -> None:
         try:
-            route = _package("route")
-            text = route.status_line(instance)
+            text = ask(instance)
         except Exception as error:
-            text = _sentence(error)
-        _on_main(lambda: _say_to(uid, node, text))
+            text = _why_no_daemon(error)
+        _on_main(lambda: _say_daemon(_node_of(uid, node), text))
 
     if nuke.GUI:
-        _run_aside(ask)
+        _run_aside(work)
     else:
-        ask()  # without a window Nuke does not run what a thread hands to the main thread
+        work()  # without a window Nuke does not run what a thread hands to the main thread
+
+
+def _why_no_daemon(error: Exception) -> str:
+    try:
+        return str(_package("panel_line").of_an_error(error))
+    except HostError:  # the package is missing: that is what the error says too
+        return _sentence(error)
+
+
+def _say_daemon(node: Optional[nuke.Node], text: str) -> None:
+    if node is None:
+        return
+    # Nodes of older scripts have no such knob.
+    knob = node.knob(FOUND) or node["status"]
+    if knob.value() != text:  # setting a knob marks the script as changed
+        knob.setValue(text)
 
 
 def choose_space(node: nuke.Node) -> None:

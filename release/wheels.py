@@ -34,6 +34,7 @@ sys.path.insert(0, str(ROOT / "bridge"))
 from mattebridge.commands.plugin_builds import (  # noqa: E402
     BUNDLE,
     CARRIED,
+    ICON,
     IN_PACKAGE,
     carried_files,
     targets_of,
@@ -47,7 +48,7 @@ TAGS = {
     ("linux", "aarch64"): "manylinux_2_17_aarch64.manylinux2014_aarch64",
     ("windows", "x86_64"): "win_amd64",
     ("macos", "aarch64"): "macosx_11_0_arm64",
-    ("macos", "x86_64"): "macosx_10_13_x86_64",
+    ("macos", "x86_64"): "macosx_11_0_x86_64",
 }
 # Every wheel has these: one file of each part.
 NEEDED = (
@@ -64,7 +65,8 @@ NEEDED = (
 MOST_BYTES = 10 << 20
 # An entry of a zip file has a date; the same for all, so that equal files give equal wheels.
 DATE = (2020, 1, 1, 0, 0, 0)
-BUILD_S, DEMO_S = 600, 900
+# Only a hang takes so long, however busy the machine.
+BUILD_S, DEMO_S = 1800, 3600
 
 
 class Refused(Exception):
@@ -198,6 +200,9 @@ def _check_plugin(wheel: Path, files: dict[str, bytes]) -> None:
         found = targets_of(Path(folder, inside, BUNDLE))
     if found != wanted:
         raise Refused(f"{wheel.name} has a plugin for {found or 'no system'}, not for {wanted}")
+    icons = {f"{inside}{BUNDLE}/{ICON}.{kind}" for kind in ("png", "svg")}
+    if plugin and not icons <= set(plugin):
+        raise Refused(f"{wheel.name} has a plugin without its icon")
 
 
 # ----------------------------------------------------------------------------- a fresh environment
@@ -262,10 +267,13 @@ def _run(command: list[str], limit_s: float, *, cwd: Path, own: bool = False) ->
         # What is written down for the user, and a daemon of the user's, have no part in the trial.
         environment |= {"HOME": str(cwd), "XDG_CONFIG_HOME": str(cwd / "config")}
         environment |= {"MATTEBRIDGE_RUNTIME_DIR": str(cwd / "run")}
-    done = subprocess.run(
-        command, cwd=cwd, env=environment, text=True, timeout=limit_s, check=False,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            command, cwd=cwd, env=environment, text=True, timeout=limit_s, check=False,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise Refused(f"`{' '.join(command)}` did not end within {limit_s:g} s") from error
     lines = done.stdout.strip().splitlines()
     if done.returncode:
         last = "\n".join(lines[-15:])

@@ -4,11 +4,12 @@
                                                                                |
                              MatteBridge (Loader), MatteBridgeForeground <-----+
 
-`main(fusion, comp, tool)` shows a dialog and mattes; `matte` mattes without a dialog. The only
-change to the composition is the two Loaders, which are one undo step: render range, current time,
-selection, and the pass-through of the other Savers are restored in any case. If the host is killed
-during a run, the next run restores them from a note in the composition. The host renders a few
-frames at a time, so that the scratch folder stays small; in between, the composition is not locked.
+`main(fusion, comp, tool)` shows a dialog and mattes; `matte` mattes without one; `start` starts a
+daemon. The only change to the composition is the two Loaders, which are one undo step: render
+range, current time, selection, and the pass-through of the other Savers are restored in any case.
+If the host is killed during a run, the next run restores them from a note in the composition. The
+host renders a few frames at a time, so that the scratch folder stays small; in between, the
+composition is not locked.
 
 Nothing is imported from the host: it passes its objects to `main`.
 """
@@ -117,7 +118,7 @@ AS_THE_MODEL = "as the model wants"
 def main(fusion: Any, comp: Any, tool: Any = None) -> int:
     """Show the dialog, matte, add the Loaders. Prints an error as one sentence; an exit status."""
     try:
-        options = _ask(comp, _proposal(comp, tool))
+        options = _ask(comp, _proposal(comp, tool, _space_of_project(fusion)))
         if options is None:
             return 4
         text = matte(comp, options, report=_print)
@@ -128,6 +129,19 @@ def main(fusion: Any, comp: Any, tool: Any = None) -> int:
     return 0
 
 
+def start(fusion: Any, comp: Any) -> int:
+    """Start the daemon where none runs, and show which one runs, or why none; an exit status."""
+    status = 0
+    try:
+        text = str(_package("route").start_daemon(None))
+    except Exception as error:
+        text, status = _daemon_error(error), int(getattr(error, "exit_status", 1))
+    _print(text)
+    if comp is not None:
+        comp.AskUser("MatteBridge", {1: _daemon_field(text)})
+    return status
+
+
 def _print(text: str) -> None:
     print(f"mattebridge: {text}", flush=True)
 
@@ -135,7 +149,7 @@ def _print(text: str) -> None:
 # ------------------------------------------------------------------------------------ what to matte
 
 
-def _proposal(comp: Any, tool: Any) -> Options:
+def _proposal(comp: Any, tool: Any, space: str = "") -> Options:
     """The selected tool as plate; tools with `clean` and `hint` in their names for the others."""
     if comp is None:
         raise HostError("open a composition first")
@@ -153,7 +167,20 @@ def _proposal(comp: Any, tool: Any) -> Options:
         alpha_hint=_named_like("hint", names),
         first=first,
         last=last,
+        colorspace="linear",
+        space="" if space == "linear" else space,
     )
+
+
+def _space_of_project(fusion: Any) -> str:
+    """The space in which Resolve hands pictures to its Fusion page; "" where none is known."""
+    colour = _package("resolve_colour")
+    try:
+        project = fusion.GetResolve().GetProjectManager().GetCurrentProject()
+        settings = {name: str(project.GetSetting(name) or "") for name in colour.SETTINGS}
+    except (AttributeError, TypeError):  # Fusion by itself, which has no project
+        return ""
+    return str(colour.space_of_project(settings))
 
 
 def _names_of(tools: Mapping[Any, Any]) -> list[str]:
@@ -184,7 +211,7 @@ def _ask(comp: Any, proposal: Options) -> Optional[Options]:
         "spill_method": ("Spill above", ("average", "double_limit", "screen_only")),
         "screen": ("Screen", (AS_THE_MODEL, "green", "blue")),
     }
-    fields: dict[int, Any] = {}
+    fields: dict[int, Any] = {1: _daemon_field(_daemon_found())}
     for name, label in words.items():
         fields[len(fields) + 1] = _field(name, label, "Text", Default=getattr(proposal, name))
     for name, label in {"first": "First", "last": "Last"}.items():
@@ -208,6 +235,25 @@ def _ask(comp: Any, proposal: Options) -> Optional[Options]:
     for name, _, _ in CLEAN_UP:
         chosen[name] = type(getattr(proposal, name))(answer[name])
     return Options(**chosen, first=int(answer["first"]), last=int(answer["last"]))
+
+
+def _daemon_found() -> str:
+    """Which daemon there is, or why none."""
+    try:
+        return str(_package("route").status_line(None))
+    except Exception as error:
+        return _daemon_error(error)
+
+
+def _daemon_error(error: Exception) -> str:
+    try:
+        return str(_package("panel_line").of_an_error(error))
+    except HostError:  # the package is missing: that is what the error says too
+        return _sentence(error)
+
+
+def _daemon_field(text: str) -> dict[Any, Any]:
+    return _field("daemon", "Daemon found", "Text", Default=text, ReadOnly=True, Lines=2, Wrap=True)
 
 
 def _clean_up_field(name: str, label: str, highest: int, value: Any) -> dict[Any, Any]:

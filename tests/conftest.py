@@ -6,6 +6,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -39,32 +40,44 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # What takes longest, first: the processes of `pytest -n 3 --dist loadfile` take whole files in this
 # order, and a long one at the end would leave the other process without work.
 LONGEST = (
-    "faults/test_process_death.py",
     "e2e/test_ofx_sanitizers.py",
     "quality/test_twoplate_quality.py",
-    "e2e/test_ofx_life.py",
-    "faults/test_fuzz.py",
-    "faults/test_real_systems.py",
     "faults/test_soak.py",
-    "unit/models/difference/test_difference.py",
-    "faults/test_start_and_environment.py",
-    "quality/test_sample_shot.py",
-    "quality/test_difference_quality.py",
+    "faults/test_posix_layer.py",
     "e2e/test_farm.py",
-    "e2e/test_client.py",
+    "unit/models/greenformer/test_model.py",
+    "faults/test_process_death.py",
+    "quality/test_sample_shot.py",
+    "unit/models/difference/test_difference.py",
     "faults/test_wire.py",
-    "e2e/test_devices.py",
     "e2e/test_checkpoints.py",
-    "unit/models/background_matting/test_fast.py",
     "unit/models/background_matting/test_model.py",
-    "unit/sample/test_sample.py",
+    "unit/models/background_matting/test_fast.py",
+    "faults/test_fuzz.py",
+    "faults/test_start_and_environment.py",
+    "e2e/test_ofx_release.py",
+    "e2e/test_under_wine.py",
+    "e2e/test_devices.py",
     "e2e/test_matte_command.py",
+    "e2e/test_client.py",
+    "quality/test_difference_quality.py",
+    "unit/sample/test_sample.py",
+    "e2e/test_ofx_life.py",
+    "faults/test_real_systems.py",
+    "faults/test_slots_and_geometry.py",
+    "faults/test_worker_and_models.py",
     "unit/training/test_run.py",
     "unit/training/test_composer.py",
     "unit/shot/test_run.py",
+    "e2e/test_daemon.py",
     "unit/models/background_matting/test_networks.py",
     "unit/models/twoplate/test_twoplate.py",
     "unit/models/weights/test_installed.py",
+    "unit/models/greenformer/test_network.py",
+    "unit/models/greenformer/test_tiles.py",
+    "unit/clean_plate/test_estimate.py",
+    "e2e/test_hint_keyer.py",
+    "e2e/test_large_frames.py",
 )
 
 # How long an example takes on a busy machine says nothing about the code.
@@ -115,7 +128,7 @@ def start_daemon() -> Iterator[StartDaemon]:
     """A function that starts a daemon: `start_daemon(hooks="model=sleep:1", MATTEBRIDGE_X="1")`."""
     started: list[DaemonProcess] = []
 
-    def start(**options: str) -> DaemonProcess:
+    def start(**options: Any) -> DaemonProcess:
         daemon = DaemonProcess(**options)
         started.append(daemon)
         daemon.start()

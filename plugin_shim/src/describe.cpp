@@ -4,6 +4,7 @@
 #include <cmath>
 #include <initializer_list>
 
+#include "colour.h"
 #include "pixels.h"
 #include "version.h"
 
@@ -227,7 +228,8 @@ void define_parameters(OfxParamSetHandle set) {
               {"Premultiplied RGBA", "Foreground + alpha (straight)", "Matte"}, default_output());
   made.choice({"inputColor", "Input colour",
                "Colour space of Source and Background: scene-linear, or "
-               "display-encoded sRGB. A wrong choice gives a plausible, wrong matte."},
+               "display-encoded sRGB. A wrong choice gives a plausible, wrong matte. Where the host "
+               "says which space its pictures are in (OpenFX 1.5), that one is used."},
               {"Linear Rec.709", "sRGB display"}, default_input_color());
   made.choice({"foregroundSource", "Foreground from",
                "Where the subject's colour comes from: the "
@@ -319,6 +321,7 @@ OfxStatus describe(OfxImageEffectHandle descriptor) {
         "OfxImageEffectPropSupportsMultipleClipPARs", "OfxImageEffectInstancePropSequentialRender"})
     set_int(set, name, 0);
   set_text(set, "OfxImageEffectPropClipPreferencesSlaveParam", "outputMode");
+  describe_colour(set);
   return kOfxStatOK;
 }
 
@@ -339,6 +342,7 @@ OfxStatus clip_preferences(OfxImageEffectHandle effect, OfxPropertySetHandle out
   set_text(out, "OfxImageEffectPropPreMultiplication",
            node.whole("outputMode", 0, default_output()) == 1 ? "OfxImageAlphaUnPremultiplied"
                                                : "OfxImageAlphaPremultiplied");
+  prefer_colours(node, out);
   return kOfxStatOK;
 }
 

@@ -36,6 +36,9 @@ inline constexpr Label kLabels[] = {
     {"matte_from_luma",
      "the alpha of a hint or matte is the same all over, so its luma was used: give it "
      "an alpha, or choose its channel"},
+    {"other_color_config",
+     "the host has another OpenColorIO config than the daemon, where names may mean other "
+     "colours: set OCIO alike for both"},
 };
 
 }  // namespace mb

@@ -2,6 +2,7 @@
 #include <cstring>
 #include <new>
 
+#include "colour.h"
 #include "describe.h"
 #include "render.h"
 #include "session.h"
@@ -49,6 +50,7 @@ OfxStatus act(const char *action, OfxImageEffectHandle effect, OfxPropertySetHan
   if (is("OfxActionDestroyInstance")) return destroy_instance(effect);
   if (is("OfxActionInstanceChanged")) return instance_changed(effect, in);
   if (is("OfxImageEffectActionGetClipPreferences")) return clip_preferences(effect, out);
+  if (is("OfxImageEffectActionGetOutputColourspace")) return output_colourspace(effect, out);
   if (is("OfxImageEffectActionGetRegionsOfInterest")) return regions_of_interest(effect, in, out);
   if (is("OfxImageEffectActionRender")) return render_action(effect, in);
   return kOfxStatReplyDefault;

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <optional>
 
+#include "colour.h"
 #include "describe.h"
 #include "failure.h"
 #include "labels.h"
@@ -35,6 +36,7 @@ struct Knobs {
   bool use_background = true, use_hint = true;
   double timeout = kDefaultTimeout;
   mpack::Map clean_up;
+  Colours colours;
 };
 
 // An input that is connected and has an image.
@@ -272,7 +274,8 @@ std::vector<Plane> outputs_of(Output mode) {
 
 mpack::Map fields_of(const Ask &ask, const Knobs &knobs, const Inputs &inputs,
                      const char *meaning) {
-  mpack::Map params{{"colorspace", knobs.color == kLinear ? "linear" : "srgb"},
+  const char *by_knob = knobs.color == kLinear ? "linear" : "srgb";
+  mpack::Map params{{"colorspace", knobs.colours.space.empty() ? by_knob : knobs.colours.space},
                     {"premultiply", kPremultiplies[knobs.premultiply]},
                     {"plate_alpha", meaning},
                     {"foreground", kForegroundSources[knobs.foreground]},
@@ -329,6 +332,7 @@ std::vector<std::string> matte(const Ask &ask, const Knobs &knobs, const Inputs 
   Frame frame;
   frame.folder = os::runtime_folder(knobs.endpoint);
   frame.host = host.name;
+  frame.color_config = knobs.colours.config;
   frame.width = rectangle.x2 - rectangle.x1;
   frame.height = rectangle.y2 - rectangle.y1;
   frame.fields = fields_of(ask, knobs, inputs, meaning);
@@ -386,7 +390,7 @@ OfxStatus fail(Instance &node, const Ask &ask, const Knobs &knobs, const Image *
 
 OfxStatus render_node(Instance &node, OfxPropertySetHandle in) {
   Ask ask = read_ask(node, in);
-  const Knobs knobs = read_knobs(node, ask);
+  Knobs knobs = read_knobs(node, ask);
   OfxPropertySetHandle clip_set = nullptr;
   const OfxImageClipHandle clip = node.clip(kOutput, &clip_set);
   const FetchedImage fetched(clip, ask.time, nullptr);
@@ -400,6 +404,7 @@ OfxStatus render_node(Instance &node, OfxPropertySetHandle in) {
     // Upstream nodes render here, before a session is taken, so chained nodes never wait for a
     // session that a node below them holds.
     const Inputs inputs = fetch_inputs(node, knobs, ask.time);
+    knobs.colours = colours_of(node, inputs.background.has_value());
     const OfxImageEffectHandle effect = node.effect();
     const Watch watch(knobs.timeout, [effect] { return host.effect->abort(effect) != 0; });
     const std::vector<std::string> degraded = matte(ask, knobs, inputs, *output, watch);

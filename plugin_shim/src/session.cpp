@@ -368,13 +368,21 @@ Failure as_failure(const mpack::Value &reply) {
   return failure;
 }
 
-std::vector<std::string> words(const mpack::Value &reply) {
+// Whether the frame's colour space was looked up in another config than the host's.
+bool in_other_config(const mpack::Value &notes, const std::string &config) {
+  const mpack::Value *color = notes.find("color");
+  return color && !config.empty() && color->text("config") != config;
+}
+
+std::vector<std::string> words(const mpack::Value &reply, const std::string &config) {
   std::vector<std::string> found;
   if (const mpack::Value *degraded = reply.find("degraded"))
     for (const mpack::Value &word : degraded->items) found.push_back(word.bytes);
-  if (const mpack::Value *notes = reply.find("notes"))
-    for (const Label &label : kLabels)
-      if (notes->truth(label.word)) found.push_back(label.word);
+  const mpack::Value *notes = reply.find("notes");
+  if (!notes) return found;
+  for (const Label &label : kLabels)
+    if (notes->truth(label.word)) found.push_back(label.word);
+  if (in_other_config(*notes, config)) found.push_back("other_color_config");
   return found;
 }
 
@@ -408,7 +416,7 @@ std::vector<std::string> attempt(const Frame &frame, const std::string &id, cons
   }
   if (reply.text("op") == "done") {
     frame.collect({planes.begin() + split, planes.end()}, session->data());
-    return words(reply);
+    return words(reply, frame.color_config);
   }
   const Failure failure = as_failure(reply);
   if (failure.code == "E_LEASE" || failure.code == "E_SLOT_BUSY") session->broken = true;

@@ -23,6 +23,7 @@ namespace mb {
 // be called again when the daemon was replaced meanwhile.
 struct Frame {
   std::string folder, host;
+  std::string color_config;  // where the host's OpenColorIO config is; empty: no matter
   int64_t width = 0, height = 0;
   std::vector<Plane> inputs, outputs;
   mpack::Map fields;  // model, params, priority, frame, clean_plate, ext

@@ -49,6 +49,21 @@ def instance(shared_daemon: DaemonProcess) -> str:
 
 
 @pytest.fixture
+def host_binary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process is a host: its own binary is no Python, and must not have been run at the end.
+
+    The daemon's Python is configured, as `mattebridge install` does it.
+    """
+    binary, mark = tmp_path / "Host15.1", tmp_path / "host_binary_was_run"
+    binary.write_text(f"#!/bin/sh\ntouch '{mark}'\n")
+    binary.chmod(0o755)
+    monkeypatch.setenv("MATTEBRIDGE_DAEMON_PYTHON", sys.executable)
+    monkeypatch.setattr(sys, "executable", str(binary))
+    yield
+    assert not mark.exists()
+
+
+@pytest.fixture
 def nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "scratch").mkdir()
     monkeypatch.setenv("MATTEBRIDGE_SCRATCH", str(tmp_path / "scratch"))

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from fakes.daemon_process import DaemonProcess
-from mattebridge.image_io import read_frame
+from mattebridge.clips import ClipRunner, InferenceConfig, PipelineConfig, WriteConfig, load, scan
+from mattebridge.image_io import read_frame, write_frame
 from mattebridge_sample import SampleShot, render_shot
 
 PASSES = {"alpha": "alpha", "fg": "foreground", "processed": "premultiplied"}
@@ -120,3 +121,69 @@ def test_a_folder_without_a_clip_is_refused(shared_daemon: DaemonProcess, tmp_pa
     done = run(shared_daemon, "clips", tmp_path / "nothing")
     assert done.returncode == 2
     assert "holds no clip" in done.stderr
+
+
+def test_a_clip_that_nothing_can_be_made_of_is_refused_and_the_others_are_matted(
+    shared_daemon: DaemonProcess, clips: Path
+) -> None:
+    grey = np.full((90, 160, 3), 110, np.uint8)
+    shutil.rmtree(clips / "first")
+    (clips / "grey/Input").mkdir(parents=True)
+    write_frame(clips / "grey/Input/a.1002.png", grey)
+    done = run(shared_daemon, "clips", clips, "--outputs", "alpha", "--frames", "1002")
+    assert done.returncode == 2
+    assert "grey: model 'screen' has nothing to make a matte of" in done.stderr
+    assert "--clean-plate" not in done.stderr
+    assert not (clips / "grey/Output").exists()
+    assert (clips / "second/Output/alpha/plate.1002.exr").exists()
+
+
+def test_a_hint_sharpen_that_was_asked_for_and_cannot_be_is_said(
+    shared_daemon: DaemonProcess, clips: Path
+) -> None:
+    given = [clips, "--outputs", "alpha", "--frames", "1002"]
+    line = [sys.executable, "-m", "mattebridge", "clips", *map(str, given), "--model", "screen"]
+    line += ["--instance", str(shared_daemon.folder), "--progress", "plain"]
+    for more, said in ((["--hint-sharpen"], True), (["--existing", "overwrite"], False)):
+        done = subprocess.run(
+            [*line, *more], timeout=120, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert ("second has no hint: --hint-sharpen does nothing" in done.stdout) is said
+        assert "first has no hint" not in done.stdout
+
+
+def test_settings_of_a_corridorkey_toml_are_taken_and_options_win(
+    shared_daemon: DaemonProcess, clips: Path, tmp_path: Path
+) -> None:
+    toml = tmp_path / "corridorkey.toml"
+    toml.write_text(
+        'device = "cuda"\n[postprocess]\nauto_despeckle = false\n[writer]\nfg_format = "png"\n'
+        "alpha_enabled = false\ncomp_enabled = false\n"
+    )
+    given = [clips / "second", "--frames", "1002", "--import-config", toml]
+    done = run(shared_daemon, "clips", *given)
+    assert done.returncode == 0, done.stderr
+    assert "not taken: device (the daemon's" in done.stderr
+    made = {name for name in tree(clips / "second/Output") if not name.endswith("jsonl")}
+    assert made == {"fg/plate.1002.png", "processed/plate.1002.exr"}
+    done = run(shared_daemon, "clips", *given, "--outputs", "alpha", "--format", "png")
+    assert done.returncode == 0, done.stderr
+    assert (clips / "second/Output/alpha/plate.1002.png").exists()
+
+
+def test_a_runner_makes_the_files_of_the_command(
+    shared_daemon: DaemonProcess, clips: Path, tmp_path: Path
+) -> None:
+    assert run(shared_daemon, "clips", clips).returncode == 0
+    for clip in scan(clips).clips:
+        write = WriteConfig(tmp_path / clip.name)
+        config = PipelineConfig(inference=InferenceConfig(model="screen"), write=write)
+        report = ClipRunner(load(clip), config, instance=str(shared_daemon.folder)).run()
+        assert report.count("done") == 3
+        names = {name for name in tree(tmp_path / clip.name) if not name.endswith("jsonl")}
+        assert len(names) == 12
+        for name in names:
+            ours = read_frame(tmp_path / clip.name / name).pixels
+            theirs = read_frame(clips / clip.name / "Output" / name).pixels
+            assert ours.tobytes() == theirs.tobytes()

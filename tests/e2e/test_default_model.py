@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fakes.daemon_process import DaemonProcess, StartDaemon
+from fakes.daemon_process import DaemonProcess
 from mattebridge.client import MatteClient
 from mattebridge.evaluate import metrics
 from mattebridge.image_io import read_frame
@@ -19,10 +20,11 @@ from mattebridge_sample import SampleFrame, render_frames, render_shot
 SIZE = {"width": 320, "height": 180}
 
 
-@pytest.fixture
-def daemon(start_daemon: StartDaemon) -> DaemonProcess:
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[DaemonProcess]:
     """A daemon without the word of this suite's environment on its default."""
-    return start_daemon(MATTEBRIDGE_DEFAULT_MODEL="").wait_ready()
+    with DaemonProcess(MATTEBRIDGE_DEFAULT_MODEL="") as daemon:
+        yield daemon.wait_ready()
 
 
 @pytest.fixture(scope="module")

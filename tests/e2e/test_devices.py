@@ -82,7 +82,7 @@ def test_a_check_that_fails_itself_is_no_permission(
     broken.write_text(f"#!/bin/sh\n{program.replace('sleep', 'exec sleep')}\n")
     broken.chmod(0o755)
     monkeypatch.setattr(devices.sys, "executable", str(broken))
-    monkeypatch.setattr(devices, "CHECK_LIMIT_S", 0.5)
+    monkeypatch.setattr(devices, "CHECK_LIMIT_S", 0.5 if "sleep" in program else SOON_S)
     with pytest.raises(UsageError, match=why):
         devices.check_named("cuda:0")
 
@@ -107,7 +107,7 @@ def test_a_worker_whose_device_is_gone_stays_down_and_the_others_serve(
 def test_frames_for_a_daemon_without_a_device_are_refused_with_the_reason(
     start_daemon: StartDaemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    daemon = start_daemon(devices="banana")
+    daemon = start_daemon(light=True, devices="banana")
     client = daemon.client()
     with pytest.raises(WorkerLostError, match=r"every worker stays down \(banana: .*banana"):
         client.matte(*shot(seed=3))
@@ -150,14 +150,14 @@ class AutoDaemon(DaemonProcess):
     """A daemon with `--devices auto` on a machine with a driver."""
 
     def __init__(self, answer: str | None = None, **environment: str) -> None:
-        """answer: the program that is asked for the devices; None: the real one."""
-        super().__init__(devices="auto", **environment)
+        """answer: what is asked for the devices; None: the real program, and real workers."""
+        super().__init__(devices="auto", light=answer is not None, **environment)
         child = devices.CHILD
         if answer is not None:
             child = "what_is_found"
             (self.home / f"{child}.py").write_text(answer)
             self.environment["PYTHONPATH"] = str(self.home)
-        self.program = [sys.executable, "-c", FRONT.format(child=child)]
+        self.program = [self.python, "-c", FRONT.format(child=child)]
 
     def notes(self) -> str:
         return "; ".join(self.client().status()["notes"])
@@ -252,7 +252,7 @@ def test_a_frame_that_met_an_unsupported_card_is_rendered_on_the_cpu_under_auto(
 def test_a_named_card_that_is_unsupported_stays_down_and_frames_say_why(
     start_daemon: StartDaemon,
 ) -> None:
-    daemon = start_daemon(devices="cpu", hooks="model#13=unsupported")
+    daemon = start_daemon(light=True, devices="cpu", hooks="model#13=unsupported")
     client = daemon.client()
     with pytest.raises(WorkerLostError, match="cpu: CUDA error: no kernel image is available"):
         client.matte(*shot(seed=3), frame=13)
@@ -310,7 +310,7 @@ def test_one_frame_after_the_other_starts_one_worker_and_two_at_once_start_two(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
-    daemon = start_daemon(devices="cpu:0,cpu:1,cpu:2", hooks=f"model#13=gate:{gate}")
+    daemon = start_daemon(light=True, devices="cpu:0,cpu:1,cpu:2", hooks=f"model#13=gate:{gate}")
     client = daemon.client()
     for seed in range(3):
         client.matte(*shot(seed=seed), frame=1)
@@ -335,7 +335,7 @@ def test_each_worker_has_its_share_of_the_threads(monkeypatch: pytest.MonkeyPatc
 
 
 def test_two_workers_on_one_device_are_told_apart(start_daemon: StartDaemon) -> None:
-    daemon = start_daemon(devices="cpu,cpu")
+    daemon = start_daemon(light=True, devices="cpu,cpu")
     client = daemon.client()
     models = client.load_model("difference")
     assert any(model["loaded"] for model in models)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from fakes import fusion_host
+from fakes.colour import studio_spaces
 from fakes.daemon_process import DaemonProcess
 from fakes.fusion_host import Comp
 from fakes.host_shot import HostShot, make_shot
@@ -23,7 +24,8 @@ from fakes.nuke_host import Picture, load, save
 from fakes.places import ROOT
 from mattebridge import cli
 from mattebridge.client import MatteClient
-from mattebridge.hosts import route
+from mattebridge.daemon import control
+from mattebridge.hosts import resolve_colour, route
 from mattebridge.wire import labels
 
 FOLDER = ROOT / "resolve"
@@ -396,6 +398,7 @@ def test_the_dialog_proposes_the_selected_tool_and_the_clean_plate_by_name(
 
     comp.answer = answer
     assert script.main(None, comp, None) == 0
+    assert asked[0]["daemon"].startswith("daemon ready, mattebridge ")
     assert asked[0]["plate"] == "Plate"
     assert asked[0]["clean_plate"] == "CleanPlate"
     assert (asked[0]["first"], asked[0]["last"]) == (1, 2)
@@ -406,6 +409,73 @@ def test_the_dialog_proposes_the_selected_tool_and_the_clean_plate_by_name(
     comp.ActiveTool = None
     assert script.main(None, comp, None) == 2
     assert "select the tool that gives the plate" in capsys.readouterr().out
+
+
+def test_the_menu_entry_starts_the_configured_daemon_and_never_the_hosts_own_binary(
+    host_binary: None,
+    script: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "run"
+    monkeypatch.setenv("MATTEBRIDGE_RUNTIME_DIR", str(folder))
+    comp = Comp()
+    shown: list[str] = []
+    comp.answer = lambda defaults: shown.append(defaults["daemon"])
+    installed = (FOLDER / "matte_start.py").read_text().replace("@FOLDER@", str(FOLDER))
+    none = f"no daemon is running in {folder}: Start daemon starts one, and so does matting"
+    assert script._daemon_found() == none
+    try:
+        exec(installed, {"__name__": "__main__", "comp": comp})
+        with MatteClient.connect() as client:
+            pid = client.status()["pid"]
+        assert f", process {pid} in {folder}; " in shown[0]
+        assert capsys.readouterr().out == f"mattebridge: {shown[0]}\n"
+    finally:
+        control.stop()
+    monkeypatch.setenv("MATTEBRIDGE_DAEMON_PYTHON", "/nonexistent/python")
+    assert script.start(None, comp) == 5
+    assert shown[1].startswith("cannot start the daemon with /nonexistent/python")
+
+
+class _Project:
+    """A fusion object of Resolve, with its project's settings."""
+
+    def __init__(self, mode: str, timeline: str) -> None:
+        self.settings = {"colorScienceMode": mode, "colorSpaceTimeline": timeline}
+        self.GetSetting = self.settings.get
+        self.GetResolve = self.GetProjectManager = self.GetCurrentProject = lambda: self
+
+
+@pytest.mark.parametrize(
+    ("fusion", "space"),
+    [
+        (_Project("davinciYRGBColorManagedv2", "DaVinci WG"), "Linear DaVinci WideGamut"),
+        (_Project("davinciYRGBColorManaged", "S-Gamut3.Cine/S-Log3"), "Linear S-Gamut3.Cine"),
+        (_Project("davinciYRGBColorManagedv2", "Rec.709 Gamma 2.4"), ""),  # linear, as ever
+        (_Project("davinciYRGBColorManagedv2", "Something New"), ""),
+        (_Project("acescct", ""), "ACEScg"),
+        (_Project("davinciYRGB", "DaVinci WG"), ""),  # not managed: pictures are as in their files
+        (object(), ""),
+        (None, ""),
+    ],
+)
+def test_the_dialog_proposes_the_space_of_resolves_project(
+    script: Any, tmp_path: Path, fusion: Any, space: str
+) -> None:
+    comp, _ = make_comp(tmp_path)
+    asked: list[Any] = []
+    comp.answer = asked.append
+    assert script.main(fusion, comp, None) == 4
+    assert asked[0]["space"] == space
+    if space:
+        assert studio_spaces().is_known(space)
+
+
+def test_every_space_of_a_project_is_one_of_the_studio_config() -> None:
+    for space in set(resolve_colour._LINEAR.values()):
+        assert studio_spaces().is_known(space), space
 
 
 @pytest.mark.parametrize(
@@ -443,7 +513,8 @@ def test_the_fake_and_the_script_use_no_name_that_is_not_in_the_table(script: An
         item.attr for item in ast.walk(tree) if isinstance(item, ast.Attribute)
         and item.attr[0].isupper()
     }  # fmt: skip
-    assert used - {"ExitStack", "ScratchFiles", "ScratchFolder", "ShotSettings"} <= known
+    ours = {"ExitStack", "SETTINGS", "ScratchFiles", "ScratchFolder", "ShotSettings"}
+    assert used - ours <= known
     lua = (FOLDER / "MatteBridge.lua").read_text()
     assert set(re.findall(r":([A-Z]\w+)\(", lua)) <= known
 

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 import pytest
 
 from fakes.daemon_process import wait_for
+from fakes.light_python import light_python
 from fakes.places import BRIDGE
 from mattebridge.image_io import display_codes, read_frame, write_frame
 from mattebridge.image_io.video_read import VideoReader, probe
@@ -44,7 +44,8 @@ def paint(frame: int) -> tuple[np.ndarray, np.ndarray]:
 class Command:
     """Runs `mattebridge` with a runtime and configuration folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, light: bool) -> None:
+        self.python = light_python() if light else sys.executable
         # Socket paths are short; pytest's folders are not.
         self.runtime = Path(tempfile.mkdtemp(prefix="mb-"))
         (self.runtime / "run").mkdir(mode=0o700)
@@ -59,7 +60,7 @@ class Command:
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mattebridge", *arguments],
+            [self.python, "-m", "mattebridge", *arguments],
             cwd=self.folder,
             env={**self.environment, **environment},
             stdout=subprocess.PIPE,
@@ -94,7 +95,16 @@ class Command:
 
 @pytest.fixture
 def command(tmp_path):
-    runner = Command(tmp_path)
+    """With the light engine: for what is about jobs, files and daemons, and not about mattes."""
+    runner = Command(tmp_path, light=True)
+    yield runner
+    runner.close()
+
+
+@pytest.fixture
+def real_command(tmp_path):
+    """With the real engine and the default model."""
+    runner = Command(tmp_path, light=False)
     yield runner
     runner.close()
 
@@ -130,8 +140,8 @@ def wait_for_a_frame(process: subprocess.Popen[str]) -> None:
     raise AssertionError(process.stderr.read())
 
 
-def test_one_command_starts_a_daemon_and_mattes_the_shot(command, shot):
-    done = command.run(*MATTE, "--outputs", "alpha,foreground,premultiplied,comp")
+def test_one_command_starts_a_daemon_and_mattes_the_shot(real_command, shot):
+    done = real_command.run(*MATTE, "--outputs", "alpha,foreground,premultiplied,comp")
     assert (done.returncode, done.stderr) == (0, "")
     assert len(re.findall(r"^frame 100\d done \d+ ms \(\d/6\)$", done.stdout, re.M)) == 6
     for output in ("alpha", "foreground", "premultiplied", "comp"):
@@ -145,15 +155,15 @@ def test_one_command_starts_a_daemon_and_mattes_the_shot(command, shot):
     colour = read_frame(shot / "out/foreground/plate.1003.exr").pixels.astype(np.float32)
     np.testing.assert_allclose(rgba[..., :3], colour * alpha[..., None], rtol=2e-3, atol=2e-3)
     assert colour.max() > 2.0
-    status = command.status()
+    status = real_command.status()
     assert status["frames"]["done"] == 6
     assert status["sessions"][0]["client"] == "status"
     assert status["plates"] == []
-    table = command.run("status")
+    table = real_command.run("status")
     assert table.returncode == 0
     assert "6 done" in table.stdout
-    assert command.run("stop").returncode == 0
-    assert command.run("status").returncode == 5
+    assert real_command.run("stop").returncode == 0
+    assert real_command.run("status").returncode == 5
 
 
 def test_the_first_run_on_a_machine_has_no_runtime_folder_yet(command, shot):
@@ -162,12 +172,12 @@ def test_the_first_run_on_a_machine_has_no_runtime_folder_yet(command, shot):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_eight_bit_pictures_in_a_folder_become_pngs(command, shot):
+def test_eight_bit_pictures_in_a_folder_become_pngs(real_command, shot):
     for name, number in (("ada", 1), ("bob", 2)):
         plate, clean = paint(number)
         write_frame(shot / f"src/{name}.png", plate)
         write_frame(shot / f"bgr/{name}.png", clean)
-    done = command.run("matte", "src", "--clean-plate", "bgr", "-o", "out", "--format", "png")
+    done = real_command.run("matte", "src", "--clean-plate", "bgr", "-o", "out", "--format", "png")
     assert done.returncode == 0, done.stderr
     frame = read_frame(shot / "out/premultiplied/bob.png")
     assert (frame.pixels.dtype, frame.pixels.shape, frame.alpha) == (
@@ -177,14 +187,14 @@ def test_eight_bit_pictures_in_a_folder_become_pngs(command, shot):
     )
 
 
-def test_display_premultiplication_reaches_the_files_and_the_comp(command, shot):
+def test_display_premultiplication_reaches_the_files_and_the_comp(real_command, shot):
     """Products and comps of encoded values, in an EXR that says it is encoded."""
     soft = np.tile(np.linspace(0, 1, WIDTH, dtype=np.float32), (HEIGHT, 1))[..., None]
     write_frame(shot / "soft.exr", soft)
     words = ("--frames", "1001", "--garbage-matte", "soft.exr", "--format", "exr-float")
     words += ("--outputs", "alpha,foreground,premultiplied,comp", "--background", "#808080")
     words += ("--premultiply", "display", "--output-colorspace", "srgb")
-    assert command.run(*MATTE, *words).returncode == 0
+    assert real_command.run(*MATTE, *words).returncode == 0
     frames = {
         name: read_frame(shot / "out" / name / "plate.1001.exr")
         for name in ("alpha", "foreground", "premultiplied", "comp")
@@ -226,34 +236,41 @@ def test_a_wrong_setting_is_refused_with_the_models_words(command, shot):
     assert done.stderr.count("\n") == 1
 
 
-def test_a_cancelled_job_is_status_four_and_is_resumed_to_the_same_bytes(command, shot):
+@pytest.fixture
+def gate(tmp_path):
+    """A file: while it is there, the frame that a hook names is not finished."""
+    path = tmp_path / "gate"
+    path.touch()
+    return path
+
+
+def test_a_cancelled_job_is_status_four_and_is_resumed_to_the_same_bytes(command, shot, gate):
     assert command.run(*MATTE).returncode == 0
     clean_run = outputs(shot)
     shutil.rmtree(shot / "out")
     command.run("stop")
-    slow = {"MATTEBRIDGE_TEST_HOOKS": "model=sleep:0.4"}
-    process = command.start(*MATTE, **slow)
+    process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS=f"model#1003=gate:{gate}")
     wait_for_a_frame(process)
-    cancelled_at = time.monotonic()
     process.terminate()
     _, errors = process.communicate(timeout=LIMIT_S)
-    assert time.monotonic() - cancelled_at < 5
     assert process.returncode == 4
     assert errors == "mattebridge: the job was cancelled; run it again with --resume\n"
     assert leftovers(shot) == []
     assert 0 < len(outputs(shot)) < len(clean_run)
     assert command.status()["state"] in ("ready", "busy")
-    resumed = command.run(*MATTE, "--resume", **slow)
+    gate.unlink()
+    resumed = command.run(*MATTE, "--resume")
     assert resumed.returncode == 0
     assert "found" in resumed.stdout
     assert outputs(shot) == clean_run
 
 
-def test_a_job_killed_at_once_leaves_whole_frames_and_is_resumed(command, shot):
-    process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS="model=sleep:0.2")
+def test_a_job_killed_at_once_leaves_whole_frames_and_is_resumed(command, shot, gate):
+    process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS=f"model#1003=gate:{gate}")
     wait_for_a_frame(process)
     process.kill()
     process.communicate(timeout=LIMIT_S)
+    gate.unlink()
     for name in outputs(shot):
         read_frame(shot / "out" / name)
     resumed = command.run(*MATTE, "--resume")
@@ -262,10 +279,11 @@ def test_a_job_killed_at_once_leaves_whole_frames_and_is_resumed(command, shot):
     assert len(outputs(shot)) == 18
 
 
-def test_a_daemon_killed_in_the_middle_is_replaced_and_no_frame_is_missing(command, shot):
-    process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS="model=sleep:0.3")
+def test_a_daemon_killed_in_the_middle_is_replaced_and_no_frame_is_missing(command, shot, gate):
+    process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS=f"model#1003=gate:{gate}")
     wait_for_a_frame(process)
     os.kill(command.status()["pid"], signal.SIGKILL)
+    gate.unlink()
     out, errors = process.communicate(timeout=LIMIT_S)
     assert (process.returncode, errors) == (0, ""), out
     assert len(outputs(shot)) == 18
@@ -273,8 +291,8 @@ def test_a_daemon_killed_in_the_middle_is_replaced_and_no_frame_is_missing(comma
         read_frame(shot / "out" / name)
 
 
-def test_without_permission_to_start_one_a_lost_daemon_is_status_five(command, shot):
-    hooks = {"MATTEBRIDGE_TEST_HOOKS": "model=sleep:0.3"}
+def test_without_permission_to_start_one_a_lost_daemon_is_status_five(command, shot, gate):
+    hooks = {"MATTEBRIDGE_TEST_HOOKS": f"model#1003=gate:{gate}"}
     assert command.run("serve", "--detach", "--devices", "cpu", **hooks).returncode == 0
     process = command.start(*MATTE, "--no-spawn")
     wait_for_a_frame(process)
@@ -311,9 +329,9 @@ VIDEO = ("matte", "take.mov", "--clean-plate", "clean.png", "-o", "out")
 VIDEO += ("--outputs", "alpha,premultiplied", "--format", "ffv1,premultiplied=prores4444")
 
 
-def test_a_video_becomes_videos(command, tmp_path):
+def test_a_video_becomes_videos(real_command, tmp_path):
     film(tmp_path)
-    done = command.run(*VIDEO)
+    done = real_command.run(*VIDEO)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     alpha, rgba = (
         probe(tmp_path / "out/alpha/take.mkv"),
@@ -329,15 +347,15 @@ def test_a_video_becomes_videos(command, tmp_path):
         assert matte[subject].mean() > 0.9
         assert matte[~subject].mean() < 0.1
     reader.close()
-    again = command.run(*VIDEO, "--resume")
+    again = real_command.run(*VIDEO, "--resume")
     assert again.returncode == 0
     assert "6 found good" in again.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_job_that_is_ended_leaves_no_video_under_a_final_name(command, tmp_path, number):
+def test_a_job_that_is_ended_leaves_no_video_under_a_final_name(command, tmp_path, gate, number):
     film(tmp_path)
-    process = command.start(*VIDEO, MATTEBRIDGE_TEST_HOOKS="model=sleep:0.4")
+    process = command.start(*VIDEO, MATTEBRIDGE_TEST_HOOKS=f"model#3=gate:{gate}")
     wait_for_a_frame(process)
     process.send_signal(number)
     process.communicate(timeout=LIMIT_S)
@@ -348,6 +366,7 @@ def test_a_job_that_is_ended_leaves_no_video_under_a_final_name(command, tmp_pat
         assert leftovers(tmp_path) == []
     else:
         assert len(leftovers(tmp_path)) > 0
+    gate.unlink()
     assert command.run(*VIDEO, "--resume").returncode == 0
     assert leftovers(tmp_path) == []
     assert probe(tmp_path / "out/alpha/take.mkv").frames == 6
@@ -361,24 +380,27 @@ def hangup_ends() -> Iterator[None]:
     signal.signal(signal.SIGHUP, before)
 
 
-def test_the_end_of_the_terminal_cancels_as_a_queue_does(command, shot, hangup_ends):
-    process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS="model=sleep:0.4")
+def test_the_end_of_the_terminal_cancels_as_a_queue_does(command, shot, gate, hangup_ends):
+    process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS=f"model#1003=gate:{gate}")
     wait_for_a_frame(process)
     process.send_signal(signal.SIGHUP)
     process.communicate(timeout=LIMIT_S)
     assert process.returncode == 4
     assert leftovers(shot) == []
+    gate.unlink()
     assert command.run(*MATTE, "--resume").returncode == 0
     assert len(outputs(shot)) == 3 * len(FRAMES)
 
 
-def test_a_terminal_that_is_gone_cannot_be_printed_to_and_is_no_bug(command, shot, hangup_ends):
+def test_a_terminal_that_is_gone_cannot_be_printed_to_and_is_no_bug(
+    command, shot, gate, hangup_ends
+):
     """As from a window that is closed: SIGHUP, and every further write is an error."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "mattebridge", *MATTE, "--progress", "plain"],
+        [command.python, "-m", "mattebridge", *MATTE, "--progress", "plain"],
         cwd=command.folder,
-        env={**command.environment, "MATTEBRIDGE_TEST_HOOKS": "model=sleep:0.4"},
+        env={**command.environment, "MATTEBRIDGE_TEST_HOOKS": f"model#1003=gate:{gate}"},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -398,14 +420,15 @@ def test_a_terminal_that_is_gone_cannot_be_printed_to_and_is_no_bug(command, sho
         process.wait()
 
 
-def test_under_nohup_the_end_of_the_terminal_changes_nothing(command, shot):
+def test_under_nohup_the_end_of_the_terminal_changes_nothing(command, shot, gate):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS="model=sleep:0.2")
+        process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS=f"model#1003=gate:{gate}")
     finally:
         signal.signal(signal.SIGHUP, before)
     wait_for_a_frame(process)
     process.send_signal(signal.SIGHUP)
+    gate.unlink()
     _out, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0, err
 
@@ -451,14 +474,6 @@ def stop_under(command: Command, gate: Path) -> None:
     assert (stopping.returncode, "has stopped" in out) == (0, True)
 
 
-@pytest.fixture
-def gate(tmp_path):
-    """A file: while it is there, frame 1003 is not finished."""
-    path = tmp_path / "gate"
-    path.touch()
-    return path
-
-
 def test_a_daemon_that_is_stopped_under_a_running_job_is_followed_by_the_next(command, shot, gate):
     hooks = {"MATTEBRIDGE_TEST_HOOKS": f"model#1003=deaf:{gate}"}
     process = command.start(*MATTE, "--in-flight", "3", **hooks)
@@ -484,8 +499,8 @@ def test_a_job_that_may_start_no_daemon_says_how_to_go_on_after_a_stop(command, 
     assert len(outputs(shot)) == 3 * len(FRAMES)
 
 
-def test_models_are_listed_by_the_daemon(command):
-    assert command.run("serve", "--detach", "--devices", "cpu").returncode == 0
-    listed = json.loads(command.run("models", "--json").stdout)
+def test_models_are_listed_by_the_daemon(real_command):
+    assert real_command.run("serve", "--detach", "--devices", "cpu").returncode == 0
+    listed = json.loads(real_command.run("models", "--json").stdout)
     assert "difference" in {card["name"] for card in listed}
-    assert "digest" in command.run("models", "show", "default").stdout
+    assert "digest" in real_command.run("models", "show", "default").stdout

@@ -9,7 +9,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, Callable
 
@@ -114,20 +113,18 @@ with host.running(Path(sys.argv[3])):
 def test_the_host_quits_in_the_middle_of_a_frame_and_nothing_goes_on(
     missing: tuple[str, ...], tmp_path: Path, start_daemon: StartDaemon
 ) -> None:
-    daemon = start_daemon(hooks="model=sleep:120")
+    daemon = start_daemon(light=True, hooks="model=sleep:600")
     before = set(psutil.Process().children(recursive=True))
-    started = time.monotonic()
     words = [sys.executable, "-W", "error", "-c", QUIT, str(tmp_path), str(daemon.folder)]
     said = subprocess.run(
         [*words, str(NUKE_FOLDER), *missing],
-        capture_output=True, text=True, check=False, cwd="/", timeout=100,
+        capture_output=True, text=True, check=False, cwd="/", timeout=200,
         env={
             **os.environ, "MATTEBRIDGE_DAEMON_PYTHON": sys.executable, "OMP_NUM_THREADS": "1",
             "PYTHONPATH": os.pathsep.join((str(ROOT / "bridge"), str(ROOT / "tests"))),
         },
     )  # fmt: skip
     assert (said.returncode, said.stdout, said.stderr) == (0, "quits\n", "")
-    assert time.monotonic() - started < 90
     wait_for(lambda: commands_of(daemon) == [], 60.0, lambda: "the command has ended")
     with daemon.client() as client:
         wait_for(lambda: waiting(client) == 0, 60.0, "no frame waits")
@@ -178,7 +175,7 @@ def test_making_opening_and_turning_knobs_asks_nobody(
 def test_a_cancel_in_mid_frame_is_told_to_the_daemon_and_leaves_no_flag(
     make_comp: Callable[..., Comp], tmp_path: Path, start_daemon: StartDaemon
 ) -> None:
-    daemon = start_daemon(hooks="model#1=sleep:60,model#2=sleep:60")
+    daemon = start_daemon(light=True, hooks="model#1=sleep:600,model#2=sleep:600")
     comp = make_comp(make_shot(tmp_path, range(1, 6)), gui=True)
     comp.node["instance"].setValue(str(daemon.folder))
     comp.host.press(comp.node, "cancel")  # before the start

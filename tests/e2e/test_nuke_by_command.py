@@ -78,7 +78,7 @@ def test_a_hint_of_a_layer_of_its_own_is_taken(
 def test_a_cancel_ends_the_command_and_the_next_request_works(
     make_comp: Callable[..., Comp], tmp_path: Path, start_daemon: StartDaemon
 ) -> None:
-    daemon = start_daemon(hooks="model=sleep:60")
+    daemon = start_daemon(light=True, hooks="model=sleep:600")
     comp = make_comp(make_shot(tmp_path, (1, 2)), gui=True)
     good = comp.node["instance"].value()
     comp.node["instance"].setValue(str(daemon.folder))
@@ -133,7 +133,7 @@ def test_what_fails_is_the_sentence_of_the_command(
 def test_the_status_is_asked_of_the_command(make_comp: Callable[..., Comp], tmp_path: Path) -> None:
     comp = make_comp(make_shot(tmp_path), gui=True)
     comp.host.press(comp.node, "open_status")
-    comp.host.pump(lambda: "ready" in comp.status or "busy" in comp.status)
+    comp.host.pump(lambda: comp.found.startswith(("daemon ready, ", "daemon busy, ")))
 
 
 @pytest.mark.parametrize("version", ["3.9", "3.13"])

@@ -11,6 +11,7 @@ import msgpack
 import numpy as np
 import pytest
 
+from fakes.limits import SOON_S
 from fakes.ofx_daemon import GREETING, READY, FakeDaemon, framed, message
 from fakes.ofx_host import FAILED, GENERAL, OK, HostImage, Instance, OfxHost
 from fakes.ofx_scene import scene
@@ -43,7 +44,7 @@ def fails(node: Instance) -> str:
 def after_that_all_is_well(node: Instance) -> None:
     """A well-behaved daemon in the same place is used as if nothing had been."""
     with FakeDaemon() as daemon:
-        node.set(endpoint=str(daemon.folder), timeout=30.0)
+        node.set(endpoint=str(daemon.folder), timeout=SOON_S)
         status, output = node.render()
         assert (status, node.message) == (OK, None)
         assert (output.pixels() == np.float32(0.25)).all()
@@ -147,7 +148,7 @@ def test_a_good_reply_one_byte_a_time_is_a_good_reply(host: OfxHost) -> None:
         return daemon.drip(message(FakeDaemon.answer(daemon, request)[0]), 0.001)
 
     with FakeDaemon(answer=answer) as daemon:
-        status, output = connected(host, daemon).set(timeout=30.0).render()
+        status, output = connected(host, daemon).set(timeout=SOON_S).render()
         assert status == OK
         assert (output.pixels() == np.float32(0.25)).all()
 
@@ -165,7 +166,7 @@ def test_a_reply_behind_noise_is_found(host: OfxHost) -> None:
         ]
 
     with FakeDaemon(answer=answer) as daemon:
-        status, output = connected(host, daemon).set(timeout=30.0).render()
+        status, output = connected(host, daemon).set(timeout=SOON_S).render()
         assert status == OK
         assert (output.pixels() == np.float32(0.25)).all()
 

@@ -37,7 +37,7 @@ from mattebridge.wire.folder import runtime_folder
 from mattebridge.wire.labels import SENTENCES
 
 # Well below the 60 s that the plugin waits by default: a wait that was not ended is seen.
-ABORTED_S = 10.0
+ABORTED_S = 30.0
 
 # The first test of a run waits for the compiler.
 pytestmark = pytest.mark.timeout(400)
@@ -46,7 +46,7 @@ pytestmark = pytest.mark.timeout(400)
 @pytest.fixture
 def abused() -> Iterator[AbusedDaemon]:
     """A daemon whose workers misbehave on demand."""
-    with AbusedDaemon() as daemon:
+    with AbusedDaemon(light=True) as daemon:
         daemon.wait_ready()
         yield daemon
 
@@ -97,13 +97,13 @@ def test_without_a_daemon_a_render_fails_at_once_and_says_what_to_do(
     node = connected(host, tmp_path / "nobody")
     failed(node)
     fastest = min(timed(lambda: failed(node)) for _ in range(5))
-    assert fastest < 0.1
+    assert fastest < 1.0  # far below the 60 s that a render may wait
     assert str(tmp_path / "nobody") in failed(node)
     assert "mattebridge serve --detach" in failed(node)
 
 
 def test_a_stale_socket_is_no_daemon(host: OfxHost) -> None:
-    daemon = DaemonProcess()
+    daemon = DaemonProcess(light=True)
     daemon.start()
     node = connected(host, daemon.folder)
     daemon.kill()
@@ -180,8 +180,9 @@ def test_a_render_never_outlives_its_time_limit_and_its_arena_stays_with_the_dae
 ) -> None:
     plate, clean = scene()
     expected = matted(abused, plate, clean).premultiplied
-    node = connected(host, abused.folder, timeout=1.0)
+    node = connected(host, abused.folder)
     good(node, expected)
+    node.set(timeout=1.0)
     with abused.gate("deaf"):
         started = time.monotonic()
         status, output = node.render(time=13)
@@ -198,7 +199,7 @@ def test_a_render_never_outlives_its_time_limit_and_its_arena_stays_with_the_dae
         thread.start()
         wait_for(lambda: own_arenas() == 2, SOON_S, "a second arena is opened")
     thread.join(60)
-    good(node, expected)
+    good(node.set(timeout=SOON_S), expected)
 
 
 @pytest.mark.parametrize("action", ["gate", "deaf"])
@@ -312,7 +313,7 @@ def test_a_parked_arena_serves_again_once_it_is_returned(
 def test_a_daemon_that_was_restarted_between_two_frames_is_not_even_noticed(
     host: OfxHost, times: int
 ) -> None:
-    daemon = DaemonProcess()
+    daemon = DaemonProcess(light=True)
     try:
         daemon.start().wait_ready()
         plate, clean = scene()
@@ -669,7 +670,7 @@ def test_a_hundred_lost_daemons_leak_nothing(host: OfxHost) -> None:
 
 
 def test_of_the_sessions_that_nobody_uses_one_stays(binary: Path) -> None:
-    daemon = DaemonProcess(hooks="model=sleep:0.5")
+    daemon = AbusedDaemon(light=True)
 
     def sessions() -> int:
         return sum(session["client"] == "ofx" for session in asking.status()["sessions"])
@@ -678,12 +679,13 @@ def test_of_the_sessions_that_nobody_uses_one_stays(binary: Path) -> None:
         with OfxHost(ofx_build.impatient_plugin(), name=NUKE) as host:
             asking = daemon.start().wait_ready().client()
             nodes = [connected(host, daemon.folder) for _ in range(2)]
-            threads = [threading.Thread(target=node.render) for node in nodes]
-            for thread in threads:
-                thread.start()
+            threads = [threading.Thread(target=node.render, kwargs={"time": 13}) for node in nodes]
+            with daemon.gate():
+                for thread in threads:
+                    thread.start()
+                wait_for(lambda: sessions() == 2, SOON_S, "each of two renders has a session")
             for thread in threads:
                 thread.join()
-            assert sessions() == 2
             time.sleep(1.1)
             assert nodes[0].render()[0] == OK
             wait_for(lambda: sessions() == 1, SOON_S, lambda: "the daemon sees one door")

@@ -11,6 +11,7 @@ import msgpack
 import pytest
 
 from fakes import ofx_build
+from fakes.limits import SOON_S
 from fakes.places import TESTS
 from mattebridge.errors import MessageError
 from mattebridge.wire import protocol
@@ -28,7 +29,7 @@ def ask(*arguments: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes
         program = ofx_build.wire_test()
     except ofx_build.NoCompiler as missing:
         pytest.skip(str(missing))
-    return subprocess.run([program, *arguments], input=data, capture_output=True, timeout=20)
+    return subprocess.run([program, *arguments], input=data, capture_output=True, timeout=SOON_S)
 
 
 def test_every_golden_message_reads_and_packs_to_the_same_bytes() -> None:

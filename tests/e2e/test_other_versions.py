@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 
 import pytest
 
 from fakes.daemon_process import DaemonProcess, is_alive, wait_for
+from fakes.pictures import shot
 from mattebridge import cli
 from mattebridge.client import MatteClient
 from mattebridge.daemon import control
-from mattebridge.errors import VersionError
+from mattebridge.errors import MessageError, VersionError
+from mattebridge.hosts import route
+from mattebridge.version import __version__, other_release
 
 # Real in everything but the range of versions, or but the keys that it knows.
 ANOTHER_PROTOCOL = (
@@ -28,11 +30,22 @@ OLDER_KEYS = (
     "protocol.validate_request = older\n"
     "from mattebridge.daemon.__main__ import main; sys.exit(main())"
 )
+# An older release of the same protocol: it lacks a parameter that came later.
+OLDER_RELEASE = (
+    "import sys; from mattebridge import version; version.__version__ = '0.0.9'\n"
+    "from mattebridge.wire import protocol; check = protocol.validate_request\n"
+    "def older(message):\n"
+    "    if 'nonfinite' in message.get('params', {}):\n"
+    "        raise protocol.MessageError('params has no key: nonfinite', field='nonfinite')\n"
+    "    return check(message)\n"
+    "protocol.validate_request = older\n"
+    "from mattebridge.daemon.__main__ import main; sys.exit(main())"
+)
 
 
 def started(program: str) -> DaemonProcess:
-    daemon = DaemonProcess()
-    daemon.program = [sys.executable, "-c", program]
+    daemon = DaemonProcess(light=True)
+    daemon.program = [daemon.python, "-c", program]
     daemon.start(wait=False)
     wait_for(lambda: control._accepts(daemon.folder), 60, daemon.words)
     wait_for(lambda: (daemon.folder / "status.json").exists(), 60, daemon.words)
@@ -50,7 +63,7 @@ def test_the_refusal_names_the_process_the_folder_and_the_way_out(daemon: Daemon
     with pytest.raises(VersionError) as caught:
         MatteClient.connect(str(daemon.folder))
     said = str(caught.value)
-    assert "the client speaks 1-1, this daemon 7-9" in said
+    assert "the client speaks 1-1, this daemon 7-9. The client is older: install it again" in said
     assert f"The daemon in {daemon.folder} is process {daemon.pid}" in said
     assert "`mattebridge stop` ends it" in said
     assert caught.value.details["pid"] == daemon.pid
@@ -73,8 +86,10 @@ def test_status_shows_what_the_daemon_wrote_about_itself(
     assert cli.main(["status", "--instance", str(daemon.folder)]) == 0
     said = capsys.readouterr().out
     assert "this daemon 7-9" in said
-    for value in (daemon.pid, daemon.folder, status["version"], status["state"]):
+    for value in (daemon.pid, daemon.folder, status["version"]):
         assert str(value) in said
+    # The daemon may have written its file again meanwhile.
+    assert "starting" in said or "ready" in said
     assert cli.main(["status", "--json", "--instance", str(daemon.folder)]) == 0
     known = json.loads(capsys.readouterr().out)
     assert (known["pid"], known["protocol"]) == (daemon.pid, [7, 9])
@@ -86,6 +101,41 @@ def test_status_needs_no_file_of_the_daemon(
     (daemon.folder / "status.json").write_text('["not what it was"]')
     assert cli.main(["status", "--instance", str(daemon.folder)]) == 0
     assert str(daemon.pid) in capsys.readouterr().out
+
+
+def test_a_daemon_of_an_older_release_serves_what_it_knows_and_what_it_lacks_says_what_to_do(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    daemon = started(OLDER_RELEASE)
+    what_to_do = (
+        f"the daemon is mattebridge 0.0.9, older than {__version__} here: end it with `mattebridge"
+        " stop`, and start the new one"
+    )
+    try:
+        plate, clean_plate = shot(seed=5)
+        with MatteClient.connect(str(daemon.folder)) as client:
+            assert client.matte(plate, clean_plate).alpha.max() > 0.9
+            with pytest.raises(MessageError) as caught:
+                client.matte(plate, clean_plate, nonfinite="zero")
+        assert caught.value.message == f"params has no key: nonfinite; {what_to_do}"
+        assert caught.value.details["field"] == "nonfinite"
+        line = route.status_line(str(daemon.folder))
+        assert f", mattebridge 0.0.9, process {daemon.pid} in " in line
+        assert line.endswith(what_to_do)
+        assert cli.main(["status", "--instance", str(daemon.folder)]) == 0
+        assert f"note: {what_to_do}" in capsys.readouterr().out
+        assert cli.main(["stop", "--instance", str(daemon.folder)]) == 0
+        assert daemon.process is not None
+        assert daemon.process.wait(60) == 0
+    finally:
+        daemon.end()
+
+
+def test_a_newer_daemon_asks_for_the_node_and_an_equal_one_for_nothing() -> None:
+    newer = other_release("99.1")
+    assert newer.startswith(f"the daemon is mattebridge 99.1, newer than {__version__} here: run")
+    assert "`mattebridge install`" in newer
+    assert other_release(__version__) == other_release("") == ""
 
 
 @pytest.mark.parametrize("program", [ANOTHER_PROTOCOL, OLDER_KEYS], ids=["protocol", "keys"])

@@ -9,8 +9,9 @@ import pytest
 
 from fakes.base_line import AbusedDaemon
 from fakes.daemon_process import DaemonProcess, StartDaemon, is_alive, wait_for
+from fakes.light_python import matted_light
 from fakes.limits import SOON_S
-from fakes.pictures import PLAIN, matted_here, same, shot
+from fakes.pictures import PLAIN, same, shot
 from fakes.raw_client import RawClient
 from mattebridge import cli
 from mattebridge.client import Matte
@@ -48,7 +49,7 @@ def test_release_drops_models_and_the_next_frame_has_the_same_pixels(
 
 
 def test_release_keeps_held_clean_plates_and_sessions(start_daemon: StartDaemon) -> None:
-    daemon = start_daemon()
+    daemon = start_daemon(light=True)
     client = daemon.client()
     plate, clean_plate = SHOT
     client.hold_clean_plate("clean", clean_plate)
@@ -59,7 +60,7 @@ def test_release_keeps_held_clean_plates_and_sessions(start_daemon: StartDaemon)
 
 
 def test_release_where_nothing_is_held_answers_at_once(start_daemon: StartDaemon) -> None:
-    daemon = start_daemon()
+    daemon = start_daemon(light=True)
     client = daemon.client()
     client.matte(*SHOT, **PLAIN)
     assert len(client.release()) == 1
@@ -68,7 +69,7 @@ def test_release_where_nothing_is_held_answers_at_once(start_daemon: StartDaemon
 
 @pytest.fixture
 def gated() -> Iterator[AbusedDaemon]:
-    daemon = AbusedDaemon()
+    daemon = AbusedDaemon(light=True)
     try:
         daemon.start()
         yield daemon
@@ -99,12 +100,12 @@ def test_release_waits_for_the_frame_that_is_computed_and_for_no_other(
         wait_for(lambda: client.ping()["queue"] == 1, SOON_S, "the second frame waits")
         assert is_alive(pid)
         assert asking.receive(timeout_s=0.05) is None
-    assert same(running.result(SOON_S), matted_here(*SHOT))
+    assert same(running.result(SOON_S), matted_light(*SHOT))
     freed = asking.terminal(request)
     assert (freed["op"], [worker["device"] for worker in freed["workers"]]) == ("freed", ["cpu"])
     assert not is_alive(pid)
     asking.close()
-    assert same(waiting.result(SOON_S), matted_here(*SHOT))
+    assert same(waiting.result(SOON_S), matted_light(*SHOT))
     assert len(gated.worker_pids()) == 1
     assert client.status()["workers"][0]["failures"] == 0
 
@@ -120,15 +121,15 @@ def test_a_session_that_ends_while_it_waits_for_a_release_leaves_nothing(
         asking, _request = _asked(gated)
         asking.close()
         wait_for(lambda: len(client.status()["sessions"]) == 1, SOON_S, "the session has ended")
-    assert same(running.result(SOON_S), matted_here(*SHOT))
-    assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+    assert same(running.result(SOON_S), matted_light(*SHOT))
+    assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
     assert "error" not in gated.log()
 
 
 def test_the_command_says_what_each_worker_gave_back(
     start_daemon: StartDaemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    daemon = start_daemon()
+    daemon = start_daemon(light=True)
     daemon.client().matte(*SHOT, **PLAIN)
     where = ["--instance", str(daemon.folder)]
     assert cli.main(["release", *where]) == 0

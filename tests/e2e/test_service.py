@@ -20,6 +20,7 @@ from mattebridge import cli
 from mattebridge.client import MatteClient
 from mattebridge.commands import install, service
 from mattebridge.errors import ConnectionFailed, UsageError
+from mattebridge.interpreter import config_file
 
 ODD = ["/opt/my apps/py$thon", "-c", 'a "quoted" 100% \\ `word`']
 
@@ -137,12 +138,14 @@ def test_windows_is_refused_with_the_reason() -> None:
 def test_the_folder_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    assert service.service_folder("linux") == Path("/home/ada/.config")
-    assert service.service_folder("darwin") == Path("/home/ada/Library/LaunchAgents")
+    assert service.service_folder() == Path("/home/ada/.config")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    assert service.service_folder("linux") == tmp_path
+    assert service.service_folder() == tmp_path
     monkeypatch.setenv("XDG_CONFIG_HOME", "not/absolute")
-    assert service.service_folder("linux") == Path("/home/ada/.config")
+    assert service.service_folder() == Path("/home/ada/.config")
+    assert config_file() == Path("/home/ada/.config/mattebridge/daemon.json")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert service.service_folder() == Path("/home/ada/Library/LaunchAgents")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from typing import Any, Callable
 
 from fakes.daemon_process import ARENA_NAMES, DaemonProcess, is_alive, slot_maps, wait_for
 from fakes.limits import SOON_S
-from fakes.pictures import PLAIN, matted_here, same, shot
+from fakes.pictures import PLAIN, same, shot
 from mattebridge.client import MatteClient
 from mattebridge.errors import BusyError, DeadlineError, MattebridgeError, WorkerLostError
 
@@ -28,8 +28,8 @@ SMALL_FILES = {"door", "ctl", "lock", "status.json", "log"}
 RSS_SLACK_BYTES = 24 << 20
 # What a polite client may be told while somebody else breaks the only worker.
 FORGIVEN = (WorkerLostError, DeadlineError, BusyError)
-# Turns of the loops in which a worker or a whole daemon is killed and another one loads its
-# libraries; KILL_TURNS=100 for a release.
+# Turns of the loops in which a host, a worker or a whole daemon is killed; KILL_TURNS=100 for a
+# release.
 KILL_TURNS = int(os.environ.get("KILL_TURNS", "30"))
 
 
@@ -54,9 +54,9 @@ class Gate:
 class AbusedDaemon(DaemonProcess):
     """A daemon with hooks that a test can change while it runs, and a polite client beside it."""
 
-    def __init__(self, **environment: str) -> None:
+    def __init__(self, *, light: bool = False, **environment: str) -> None:
         # Should the tests themselves be killed, it leaves by itself.
-        super().__init__(arguments=["--idle-exit=900"], **environment)
+        super().__init__(arguments=["--idle-exit=900"], light=light, **environment)
         self.hooks = self.home / "hooks"
         self.environment["MATTEBRIDGE_TEST_HOOKS"] = f"@{self.hooks}"
         self._gates = 0
@@ -89,7 +89,7 @@ class AbusedDaemon(DaemonProcess):
         """Whether a new client is let in and gets its frame."""
         try:
             with self.connect() as client:
-                return same(client.matte(*shot(), **PLAIN), matted_here(*shot()))
+                return same(client.matte(*shot(), **PLAIN), self.matted(*shot()))
         except MattebridgeError:
             return False
 
@@ -136,7 +136,7 @@ class PoliteClient:
     def __init__(self, daemon: DaemonProcess) -> None:
         self.client = MatteClient.connect(str(daemon.folder), name="polite")
         self._shots = [shot(seed=seed) for seed in range(4)]
-        self._expected = [matted_here(*one) for one in self._shots]
+        self._expected = [daemon.matted(*one) for one in self._shots]
         self.frames = 0
         self.wrong: list[str] = []
         self.forgiven: list[MattebridgeError] = []

@@ -15,14 +15,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Callable, Optional
 
+from fakes.light_python import light_python, matted_light
 from fakes.limits import SOON_S
+from fakes.pictures import Image, matted_here
 from mattebridge.client import MatteClient
 from mattebridge.errors import ConnectionFailed
 
 START_S = 60.0
 STOP_S = 60.0
+# One thread a worker, and no frame that a busy machine holds up is taken for one that hangs.
+PATIENT = {"OMP_NUM_THREADS": "1", "MATTEBRIDGE_WATCHDOG_S": "900"}
 # How often a test asks whether what it waits for has happened: at first, and after half a second.
 SHORTEST_POLL_S, LONGEST_POLL_S = 0.005, 0.05
+# The state of a connection in /proc/net/unix.
+CONNECTED = "03"
 # What /proc calls shared memory of ours, of the layer of Linux and of that of macOS.
 ARENA_NAMES = ("/memfd:mattebridge", "/dev/shm/mb-")
 
@@ -37,13 +43,17 @@ class DaemonProcess:
         folder: Optional[Path] = None,
         devices: str = "cpu",
         arguments: Sequence[str] = (),
+        light: bool = False,
         **environment: str,
     ):
+        """light: with workers of the light engine (light_python.py)."""
         # Short: a socket path ends at 107 bytes.
         self.home = Path(tempfile.mkdtemp(prefix="mb-"))
         self.folder = folder or self.home / "run"
-        self.environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-        self.program = [sys.executable, "-m", "mattebridge.daemon"]
+        self.environment = {**os.environ, **PATIENT, **environment}
+        self.light = light
+        self.python = light_python() if light else sys.executable
+        self.program = [self.python, "-m", "mattebridge.daemon"]
         self.arguments = [f"--devices={devices}", *arguments]
         if hooks:
             self.environment["MATTEBRIDGE_TEST_HOOKS"] = hooks
@@ -124,6 +134,10 @@ class DaemonProcess:
     ) -> None:
         self.end()
 
+    def matted(self, plate: Image, clean_plate: Image) -> dict[str, Image]:
+        """What its workers make of a frame with `PLAIN`, bit by bit."""
+        return (matted_light if self.light else matted_here)(plate, clean_plate)
+
     # -- a look inside ------------------------------------------------------------------------
 
     @property
@@ -160,6 +174,12 @@ class DaemonProcess:
     def descriptors(self) -> int:
         """Open descriptors of the front."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def control_connections(self) -> int:
+        """Clients that the front's control socket is connected with; it has noticed who left."""
+        lines = Path("/proc/net/unix").read_text().splitlines()
+        ends = [line.split()[5] for line in lines if line.endswith(f" {self.folder}/ctl")]
+        return ends.count(CONNECTED)
 
 
 # What the fixture `start_daemon` gives.

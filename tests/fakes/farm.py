@@ -18,6 +18,7 @@ from typing import Any, Optional
 import numpy as np
 
 from fakes.daemon_process import is_alive, wait_for
+from fakes.light_python import light_python
 from fakes.limits import SOON_S
 from fakes.places import BRIDGE, ROOT
 from mattebridge.image_io import write_frame
@@ -91,7 +92,9 @@ class Run:
 class Farm:
     """Runs commands as a worker does; `close` leaves no process and no file."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, *, light: bool = False, **environment: str) -> None:
+        """light: the command and what it starts run in the light interpreter."""
+        self._python = light_python() if light else sys.executable
         self.folder = folder
         # Socket paths are short; pytest's folders are not.
         self.home = Path(tempfile.mkdtemp(prefix="mb-"))
@@ -115,7 +118,7 @@ class Farm:
         command = self.home / "bin" / "mattebridge"
         command.parent.mkdir()
         command.write_text(
-            f"#!{sys.executable}\nimport sys\nfrom mattebridge.cli import main\nsys.exit(main())\n"
+            f"#!{self._python}\nimport sys\nfrom mattebridge.cli import main\nsys.exit(main())\n"
         )
         command.chmod(0o755)
 

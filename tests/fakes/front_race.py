@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Optional
 
 from fakes.host_process import Said
+from fakes.light_python import light_python
 from fakes.limits import SOON_S
 
 FORK = """
@@ -62,7 +62,7 @@ class ForkedFronts:
 
     def __init__(self, folder: Path) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", FORK, f"--folder={folder}", "--devices=cpu"],
+            [light_python(), "-c", FORK, f"--folder={folder}", "--devices=cpu"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -19,6 +19,7 @@ from fakes.nuke_host import LONG, Picture, load, nuke_name, save
 
 GUIDE = "Fusion Scripting Guide"
 RECIPE = "ynput/ayon-fusion, extract_render_local.py"
+RESOLVE = "Resolve's own README of its scripting API"
 NAMES = {
     "comp": {
         "ActiveTool": GUIDE, "AddTool": RECIPE, "AskUser": GUIDE, "CurrentTime": GUIDE,
@@ -28,6 +29,10 @@ NAMES = {
         "SetData": GUIDE,
     },
     "frame": {"FlowView": GUIDE},
+    "fusion": {"GetResolve": RESOLVE},
+    "resolve": {
+        "GetProjectManager": RESOLVE, "GetCurrentProject": RESOLVE, "GetSetting": RESOLVE,
+    },
     "flow": {"Select": GUIDE},
     "tool": {
         "ConnectInput": GUIDE, "Delete": GUIDE, "GetAttrs": RECIPE, "GetData": GUIDE,

@@ -113,7 +113,7 @@ class HostProcess:
     def kill(self) -> None:
         """SIGKILL, and reap."""
         self.process.kill()
-        self.process.wait(20)
+        self.process.wait(SOON_S)
 
     def __enter__(self) -> HostProcess:
         return self
@@ -177,4 +177,4 @@ class HostFamily:
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
             stream.close()
-        self._process.wait(20)
+        self._process.wait(SOON_S)

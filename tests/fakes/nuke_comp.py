@@ -47,6 +47,10 @@ class Comp:
     def status(self) -> str:
         return str(self.node["status"].value())
 
+    @property
+    def found(self) -> str:
+        return str(self.node["daemon_found"].value())
+
     def frame(self, number: int, view: str = "main") -> Picture:
         return self.host.frame_of(self.node, number, view)
 

@@ -22,6 +22,8 @@ from typing import Any, Callable, Optional
 import msgpack
 import numpy as np
 
+from fakes.limits import SOON_S
+
 GREETING = b"\xff" + bytes(7) + b"\x01\x7f\x03\x01NULL" + bytes(16) + b"\0" + bytes(31)
 READY = b"\x04\x1a\x05READY\x0bSocket-Type\0\0\0\x06ROUTER"
 READY = b"\x04" + bytes([len(READY) - 2]) + READY[2:]
@@ -85,7 +87,7 @@ class FakeDaemon:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(10)
+            thread.join(SOON_S)
             assert not thread.is_alive()
         self._door.close()
         self._ctl.close()

@@ -33,6 +33,8 @@ PREMULTIPLIED, STRAIGHT = "OfxImageAlphaPremultiplied", "OfxImageAlphaUnPremulti
 OPAQUE = "OfxImageOpaque"
 COMPONENTS = {4: "OfxImageComponentRGBA", 3: "OfxImageComponentRGB", 1: "OfxImageComponentAlpha"}
 DEPTHS = {"uint8": "Byte", "uint16": "Short", "float16": "Half", "float32": "Float"}
+# The only config of the native styles of colour management.
+NATIVE_CONFIG = "ofx-native-v1.5_aces-v1.3_ocio-v2.3"
 CANARY = 0xA5
 CANARY_BYTES = 64
 
@@ -49,7 +51,9 @@ KNOWN = {
         OfxImageEffectPropTemporalClipAccess i1, OfxImageEffectPluginPropFieldRenderTwiceAlways i1,
         OfxImageEffectPropMultipleClipDepths i1, OfxImageEffectPropSupportsMultipleClipPARs i1,
         OfxImageEffectPropClipPreferencesSlaveParam s0,
-        OfxImageEffectInstancePropSequentialRender i1, OfxPluginPropFilePath s1""",
+        OfxImageEffectInstancePropSequentialRender i1, OfxPluginPropFilePath s1,
+        OfxImageEffectPropColourManagementStyle s1,
+        OfxImageEffectPropColourManagementAvailableConfigs s0""",
     "clip": f"""{_LABELS}, OfxImageEffectPropSupportedComponents s0, OfxImageClipPropOptional i1,
         OfxImageClipPropIsMask i1, OfxImageEffectPropTemporalClipAccess i1,
         OfxImageEffectPropSupportsTiles i1, OfxImageClipPropFieldExtraction s1""",
@@ -737,6 +741,7 @@ class Clip:
         self.content: Content = Missing.UNCONNECTED
         self.asked: list[tuple[float, bool]] = []
         self.context = context
+        self.colourspace: Optional[str] = None
         self._properties = PropertySet()
 
     def properties(self) -> PropertySet:
@@ -753,6 +758,8 @@ class Clip:
                     values[name] = image.get(name)
         if self.content is not Missing.BARE:
             values["OfxImageClipPropConnected"] = int(self.content is not Missing.UNCONNECTED)
+        if self.colourspace is not None:
+            values["OfxImageClipPropColourspace"] = self.colourspace
         self._properties.values = {name: [value] for name, value in values.items()}
         return self._properties
 
@@ -809,6 +816,26 @@ class Instance:
         for name, content in clips.items():
             self._clips[name].content = content
         return self
+
+    def manage_colours(self, style: str, config: str = "", **spaces: Optional[str]) -> Instance:
+        """Say in which space each input is: `manage_colours("Core", Source="ACEScg")`."""
+        values = {
+            "OfxImageEffectPropColourManagementStyle": f"OfxImageEffectColourManagement{style}",
+            "OfxImageEffectPropColourManagementConfig": NATIVE_CONFIG,
+            "OfxImageEffectPropOCIOConfig": config,
+        }
+        self.effect.properties.values.update({name: [value] for name, value in values.items()})
+        for name, space in spaces.items():
+            self._clips[name].colourspace = space
+        return self
+
+    def output_colourspace(self) -> tuple[int, Optional[str]]:
+        """The status, and in which space the plugin gives its output."""
+        out = PropertySet("OfxImageClipPropColourspace s1")
+        arguments = PropertySet(OfxImageClipPropPreferredColourspaces=["OfxColourspace_Source"])
+        action = "OfxImageEffectActionGetOutputColourspace"
+        status = self.host.call(action, self._handle, arguments, out)
+        return status, out.get("OfxImageClipPropColourspace")
 
     def clip(self, name: str) -> Optional[Clip]:
         """The clip of this name; the output is each thread's own."""
@@ -868,8 +895,8 @@ class Instance:
         """What the plugin wants of its clips."""
         schema = (
             "OfxImageClipPropComponents_Output s1, OfxImageEffectPropPreMultiplication s1,"
-            "OfxImageClipPropDepth_Output s1, OfxImageEffectFrameVarying i1"
-        )
+            "OfxImageClipPropDepth_Output s1, OfxImageEffectFrameVarying i1,"
+        ) + ", ".join(f"OfxImageClipPropPreferredColourspaces_{name} s0" for name in self._clips)
         out = PropertySet(schema)
         return self.host.call(
             "OfxImageEffectActionGetClipPreferences", self._handle, None, out

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 import numpy as np
 
-from mattebridge.engine.engine import Engine
 from mattebridge.wire.params import RenderParams
+
+if TYPE_CHECKING:
+    from mattebridge.engine.engine import Engine
 
 Image = np.ndarray[Any, Any]
 
@@ -51,6 +53,9 @@ def matted_here(
 
 @cache
 def _engine() -> Engine:
+    # Imported where it is used: a host of a test makes these pictures and needs no torch.
+    from mattebridge.engine.engine import Engine
+
     return Engine("cpu")
 
 

@@ -44,8 +44,8 @@ def connect_to_door(folder: Path) -> socket.socket:
     """A bare connection to the door."""
     kind = socket.SOCK_STREAM if is_stream() else socket.SOCK_SEQPACKET
     connection = socket.socket(socket.AF_UNIX, kind)
-    connection.settimeout(10)
-    until = time.monotonic() + 20
+    connection.settimeout(SOON_S)
+    until = time.monotonic() + SOON_S
     while True:
         try:
             connection.connect(str(folder / "door"))

@@ -14,14 +14,15 @@ from fakes.raw_client import Raw, RawClient
 class _Shared:
     """The daemon that all rows share, replaced when a row has left it damaged."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, light: bool) -> None:
+        self._light = light
         self.daemon: AbusedDaemon | None = None
         self.polite: PoliteClient | None = None
 
     def get(self) -> tuple[AbusedDaemon, PoliteClient]:
         if self.daemon is None or self.polite is None:
             # Small quotas: what a row asks for in excess is never allocated on the test machine.
-            self.daemon = AbusedDaemon(MATTEBRIDGE_SESSION_BYTES=str(1 << 30))
+            self.daemon = AbusedDaemon(light=self._light, MATTEBRIDGE_SESSION_BYTES=str(1 << 30))
             try:
                 self.daemon.start()
                 self.daemon.wait_ready()
@@ -40,10 +41,22 @@ class _Shared:
 
 
 @pytest.fixture(scope="session")
-def _shared() -> Iterator[_Shared]:
-    shared = _Shared()
-    yield shared
-    shared.drop()
+def _both() -> Iterator[dict[bool, _Shared]]:
+    both = {light: _Shared(light=light) for light in (False, True)}
+    yield both
+    for shared in both.values():
+        shared.drop()
+
+
+@pytest.fixture
+def light() -> bool:
+    """Whether workers have the light engine: a module whose rows ask for no matte says so."""
+    return False
+
+
+@pytest.fixture
+def _shared(_both: dict[bool, _Shared], light: bool) -> _Shared:
+    return _both[light]
 
 
 @pytest.fixture
@@ -59,12 +72,12 @@ def daemon(_shared: _Shared) -> Iterator[AbusedDaemon]:
 
 
 @pytest.fixture
-def start_abused() -> Iterator[StartAbused]:
+def start_abused(light: bool) -> Iterator[StartAbused]:
     """A function that starts a daemon for rows that end or cripple it."""
     started: list[AbusedDaemon] = []
 
     def start(**environment: str) -> AbusedDaemon:
-        daemon = AbusedDaemon(**environment)
+        daemon = AbusedDaemon(light=light, **environment)
         started.append(daemon)
         daemon.start()
         daemon.wait_ready()

@@ -134,7 +134,7 @@ def _open_memory() -> set[str]:
 def test_killed_daemons_leave_no_name_no_process_and_no_memory() -> None:
     before = _names()
     for _turn in range(2):
-        daemon = AbusedDaemon()
+        daemon = AbusedDaemon(light=True)
         try:
             daemon.start()
             daemon.wait_ready()

@@ -19,15 +19,22 @@ from fakes.base_line import (
 )
 from fakes.daemon_process import children, is_alive, own_arenas, wait_for
 from fakes.host_process import HostFamily, HostProcess
+from fakes.light_python import matted_light
 from fakes.limits import SOON_S
-from fakes.pictures import PLAIN, matted_here, same, shot
+from fakes.pictures import PLAIN, same, shot
 from fakes.raw_client import Raw
 from mattebridge.client import MatteClient
 from mattebridge.errors import ConnectionFailed, DaemonLost, DeadlineError, WorkerLostError
 
 SHOT = shot(seed=7)
 
+# The same deaths of daemons with the real engine: test_soak.py, e2e/test_client.py, test_daemon.py.
 LONG = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture
+def light() -> bool:
+    return True
 
 
 def _session_is_gone(client: MatteClient, pid: int) -> bool:
@@ -37,7 +44,7 @@ def _session_is_gone(client: MatteClient, pid: int) -> bool:
 # -- F1-F3: a client is killed -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("turns", [3, pytest.param(100, marks=LONG)])
+@pytest.mark.parametrize("turns", [3, pytest.param(KILL_TURNS, marks=LONG)])
 def test_f01_a_killed_client_frees_its_queued_request(daemon: AbusedDaemon, turns: int) -> None:
     queue_two = """
         for frame in (1, 2):
@@ -55,10 +62,10 @@ def test_f01_a_killed_client_frees_its_queued_request(daemon: AbusedDaemon, turn
                 wait_for(lambda: _session_is_gone(client, host.pid), SOON_S, "its session ends")
                 # The polite client has at most one frame waiting.
                 assert client.ping()["queue"] <= 1
-            assert same(blocker.result(SOON_S), matted_here(*SHOT))
+            assert same(blocker.result(SOON_S), matted_light(*SHOT))
 
 
-@pytest.mark.parametrize("turns", [3, pytest.param(100, marks=LONG)])
+@pytest.mark.parametrize("turns", [3, pytest.param(KILL_TURNS, marks=LONG)])
 def test_f02_arenas_of_a_client_killed_while_rendering_are_freed_when_the_worker_is_done(
     daemon: AbusedDaemon, turns: int
 ) -> None:
@@ -82,7 +89,7 @@ def test_f02_arenas_of_a_client_killed_while_rendering_are_freed_when_the_worker
                 )
 
 
-@pytest.mark.parametrize("turns", [3, pytest.param(100, marks=LONG)])
+@pytest.mark.parametrize("turns", [3, pytest.param(KILL_TURNS, marks=LONG)])
 def test_f03_a_client_killed_while_it_writes_an_arena_leaves_nothing(
     daemon: AbusedDaemon, turns: int
 ) -> None:
@@ -115,7 +122,7 @@ def _kill_mid_render(daemon: AbusedDaemon, client: MatteClient) -> None:
         handle = client.submit(*SHOT, frame=13, **PLAIN)
         gate.wait_reached()
         os.kill(front, signal.SIGKILL)
-    assert same(handle.result(SOON_S), matted_here(*SHOT))
+    assert same(handle.result(SOON_S), matted_light(*SHOT))
     assert client.status()["pid"] != front
     assert_nothing_remains(daemon, workers)
 
@@ -125,7 +132,7 @@ def test_f04_a_client_gets_its_frame_although_the_front_was_killed_mid_render(
     start_abused: StartAbused, monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> None:
     daemon = start_abused()
-    monkeypatch.setenv("MATTEBRIDGE_DAEMON_PYTHON", os.sys.executable)
+    monkeypatch.setenv("MATTEBRIDGE_DAEMON_PYTHON", daemon.python)
     monkeypatch.setenv("MATTEBRIDGE_TEST_HOOKS", f"@{daemon.hooks}")
     with daemon.connect(start=True) as client:
         for turn in range(turns):
@@ -158,7 +165,7 @@ def test_f04_a_client_that_may_not_start_a_daemon_gets_one_error_that_it_is_lost
                 ask()
         daemon.misbehave()
         daemon.start()
-        assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+        assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
     assert own_arenas() == arenas
 
 
@@ -174,7 +181,7 @@ def test_f04_frames_in_flight_survive_a_front_that_is_replaced_at_once(
         daemon.start()
         gate.open()
         for handle, one in zip(handles, shots):
-            assert same(handle.result(SOON_S), matted_here(*one))
+            assert same(handle.result(SOON_S), matted_light(*one))
         assert own_arenas() == arenas + 2
     assert own_arenas() == arenas
 
@@ -193,7 +200,7 @@ def test_f04_a_second_loss_with_the_same_frame_is_an_error(
         with pytest.raises(DaemonLost, match="second time"):
             handle.result(SOON_S)
         daemon.misbehave()
-        assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+        assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
     assert own_arenas() == arenas
 
 
@@ -229,7 +236,7 @@ def test_f05_a_client_sends_a_frame_again_when_its_worker_was_killed(
             gate.wait_reached()
             os.kill(daemon.worker_pids()[0], signal.SIGKILL)
             wait_for(lambda: daemon.worker_pids() == [], SOON_S, "it dies")
-        assert same(handle.result(SOON_S), matted_here(*SHOT))
+        assert same(handle.result(SOON_S), matted_light(*SHOT))
 
 
 def test_f05_a_worker_that_dies_five_times_in_a_row_is_given_up_without_a_loop(
@@ -267,13 +274,13 @@ def _cpu_s(pid: int) -> float:
 def test_f06_a_wedged_worker_keeps_no_client_waiting_and_is_killed_by_the_watchdog(
     start_abused: StartAbused, raw: Raw, wedge: str
 ) -> None:
-    daemon = start_abused(MATTEBRIDGE_WATCHDOG_S="2.5", MATTEBRIDGE_WATCHDOG_FACTOR="0")
+    daemon = start_abused(MATTEBRIDGE_WATCHDOG_S="9", MATTEBRIDGE_WATCHDOG_FACTOR="0")
     victim = raw(daemon, slots=1)
     # The watchdog goes by what such a frame usually takes: show it one.
     assert victim.terminal(victim.send(victim.render(gen=1)))["op"] == "done"
     with daemon.connect() as client:
         with daemon.gate("deaf" if wedge == "stopped" else "hang") as gate:
-            request = victim.send(victim.render(frame=13, gen=2, deadline_ms=1500))
+            request = victim.send(victim.render(frame=13, gen=2, deadline_ms=2500))
             gate.wait_reached()
             (worker,) = daemon.worker_pids()
             if wedge == "stopped":
@@ -288,7 +295,7 @@ def test_f06_a_wedged_worker_keeps_no_client_waiting_and_is_killed_by_the_watchd
                 asked = time.monotonic()
                 ages.append(client.ping()["workers"][0]["age_since_progress_ms"])
                 waits.append(time.monotonic() - asked)
-            assert min(waits) < 0.05
+            assert min(waits) < 1.0  # the frame hangs for ever
             assert ages == sorted(ages)
             assert ages[0] > 300
             returned = victim.receive(SOON_S)
@@ -303,7 +310,7 @@ def test_f06_a_wedged_worker_keeps_no_client_waiting_and_is_killed_by_the_watchd
 def test_f06_a_frame_without_deadline_in_a_wedged_worker_ends_as_worker_lost(
     start_abused: StartAbused, raw: Raw
 ) -> None:
-    daemon = start_abused(MATTEBRIDGE_WATCHDOG_S="2.5", MATTEBRIDGE_WATCHDOG_FACTOR="0")
+    daemon = start_abused(MATTEBRIDGE_WATCHDOG_S="5", MATTEBRIDGE_WATCHDOG_FACTOR="0")
     victim = raw(daemon, slots=1)
     assert victim.terminal(victim.send(victim.render(gen=1)))["op"] == "done"
     daemon.misbehave("model#13=hang")
@@ -317,11 +324,11 @@ def test_f06_a_deadline_reaches_the_client_although_the_worker_hangs(
     with daemon.connect() as client:
         with daemon.gate("deaf"):
             with pytest.raises(DeadlineError) as caught:
-                client.matte(*SHOT, frame=13, deadline_s=2.0, **PLAIN)
+                client.matte(*SHOT, frame=13, deadline_s=4.0, **PLAIN)
             assert caught.value.details["started"] is True
         # The arena that was out came back, and serves again.
         for _frame in range(3):
-            assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+            assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
 
 
 # -- F7: a client stops reading ----------------------------------------------------------------
@@ -348,7 +355,7 @@ def test_f07_a_stopped_client_with_full_queues_blocks_nobody_and_loses_its_lease
         host.heard("sent")
         host.signal(signal.SIGSTOP)
         wait_for(lambda: _session_is_gone(client, host.pid), SOON_S, "its session is ended")
-        assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+        assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
         assert "does not read its replies" in daemon.log()
         assert resident_bytes(daemon.pid) < before + (24 << 20)
         host.signal(signal.SIGCONT)

@@ -20,11 +20,14 @@ from fakes import ofx_build
 from fakes.base_line import AbusedDaemon
 from fakes.daemon_process import wait_for
 from fakes.host_process import HostProcess
+from fakes.light_python import light_python
 from fakes.limits import SOON_S
-from fakes.pictures import PLAIN, matted_here, same, shot
+from fakes.pictures import PLAIN, same, shot
 
 SHOT = shot(seed=7)
 HOUR_S = 3600
+# Into another month, whatever the day and the month.
+FORTY_DAYS_S = 40 * 24 * HOUR_S
 
 PREAMBLE = """
 import os, signal, subprocess, sys, time
@@ -32,7 +35,7 @@ from pathlib import Path
 import numpy as np
 from fakes.base_line import AbusedDaemon
 from fakes.daemon_process import DaemonProcess, is_alive, wait_for
-from fakes.pictures import PLAIN, matted_here, same, shot
+from fakes.pictures import PLAIN, same, shot
 from mattebridge import cli
 from mattebridge.client import MatteClient
 
@@ -44,14 +47,14 @@ def in_namespaces(flags: list[str], code: str, *arguments: str) -> str:
     """Run code in new namespaces; what it printed. Skips where the system refuses them."""
     command = ["unshare", *flags]
     try:
-        probe = subprocess.run([*command, "true"], capture_output=True, text=True, timeout=30)
+        probe = subprocess.run([*command, "true"], capture_output=True, text=True, timeout=SOON_S)
     except FileNotFoundError:
         pytest.skip("there is no `unshare` here")
     if probe.returncode:
         pytest.skip(f"no new namespaces here: {probe.stderr.strip()[-200:]}")
     paths = os.pathsep.join(path for path in sys.path if path)
     done = subprocess.run(
-        [*command, sys.executable, "-c", PREAMBLE + textwrap.dedent(code), *arguments],
+        [*command, light_python(), "-c", PREAMBLE + textwrap.dedent(code), *arguments],
         capture_output=True,
         text=True,
         timeout=240,
@@ -69,7 +72,7 @@ def test_f31_a_process_that_got_the_pid_of_a_killed_daemon_is_left_alone() -> No
     if not last.exists() or not os.access(last, os.W_OK):
         pytest.skip("the next process id cannot be chosen here (ns_last_pid, as root)")
     code = """
-        daemon = DaemonProcess().start()
+        daemon = DaemonProcess(light=True).start()
         folder, old = daemon.folder, daemon.pid
         wait_for(lambda: str(old) in (folder / "status.json").read_text(), 60, "status.json")
         daemon.kill()
@@ -85,10 +88,10 @@ def test_f31_a_process_that_got_the_pid_of_a_killed_daemon_is_left_alone() -> No
         for command in ("status", "stop"):
             status = cli.main([command])
             assert innocent.poll() is None, f"{command} ended a process that is no daemon"
-        again = DaemonProcess(folder=folder).start()
+        again = DaemonProcess(folder=folder, light=True).start()
         with MatteClient.connect(str(folder)) as client:
             assert client.status()["pid"] == again.pid != old
-            assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+            assert same(client.matte(*SHOT, **PLAIN), again.matted(*SHOT))
         assert cli.main(["stop"]) == 0
         assert again.process.wait(60) == 0
         assert innocent.poll() is None
@@ -121,7 +124,7 @@ def fill():
 
 def test_f32_a_daemon_whose_file_system_is_full_goes_on_rendering(tmp_path: Path) -> None:
     code = """
-        daemon = AbusedDaemon()
+        daemon = AbusedDaemon(light=True)
         daemon.folder = home / "run"
         daemon.start()
         daemon.wait_ready()
@@ -130,7 +133,7 @@ def test_f32_a_daemon_whose_file_system_is_full_goes_on_rendering(tmp_path: Path
         for _turn in range(2):
             with daemon.connect() as client:
                 for _frame in range(20):
-                    assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+                    assert same(client.matte(*SHOT, **PLAIN), daemon.matted(*SHOT))
                 assert client.status()["state"] == "ready"
         time.sleep(6)  # a status is written every 5 s
         assert not list(daemon.folder.glob(".*.tmp")), "half a file is left"
@@ -256,10 +259,11 @@ def test_f33_a_clock_that_jumps_expires_nothing_and_ends_nobody(
     clock = tmp_path / "clock"
     clock.write_text("0")
     environment = moved_clock(clock)
-    daemon = AbusedDaemon(**environment)
+    daemon = AbusedDaemon(light=True, **environment)
     host_code = """
-        from fakes.pictures import matted_here, same
-        expected = matted_here(plate, clean_plate)
+        from fakes.light_python import matted_light
+        from fakes.pictures import same
+        expected = matted_light(plate, clean_plate)
         handle = client.submit(plate, clean_plate, frame=13, timeout_s=120, **PLAIN)
         say("sent", int(time.time()))
         while not handle.done():
@@ -276,7 +280,7 @@ def test_f33_a_clock_that_jumps_expires_nothing_and_ends_nobody(
             sent_at = int(host.heard("sent"))
             gate.wait_reached()
             workers = daemon.worker_pids()
-            for ahead_s in (HOUR_S, -HOUR_S, 30 * 24 * HOUR_S):
+            for ahead_s in (HOUR_S, -HOUR_S, FORTY_DAYS_S):
                 clock.write_text(str(ahead_s))
                 # Several ticks of the front, and looks of the watchdog.
                 time.sleep(1.0)
@@ -284,7 +288,7 @@ def test_f33_a_clock_that_jumps_expires_nothing_and_ends_nobody(
             right, seen_at = host.heard("frame").split()
             assert right == "True"
             # The host's own clock did jump.
-            assert int(seen_at) - sent_at >= 30 * 24 * HOUR_S
+            assert int(seen_at) - sent_at >= FORTY_DAYS_S
             assert host.heard("state") == "ready"
             assert daemon.worker_pids() == workers
         # So did the daemon's.
@@ -292,7 +296,7 @@ def test_f33_a_clock_that_jumps_expires_nothing_and_ends_nobody(
         assert len(months) >= 2, months
         assert "hang" not in daemon.log()
         with daemon.connect() as client:
-            assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+            assert same(client.matte(*SHOT, **PLAIN), daemon.matted(*SHOT))
         clock.write_text(str(-HOUR_S))
         wait_for(daemon.accepts_everything, SOON_S, "it serves after a jump back")
     finally:

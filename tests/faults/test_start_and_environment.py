@@ -23,8 +23,9 @@ from fakes.base_line import SMALL_FILES, AbusedDaemon, StartAbused, assert_nothi
 from fakes.daemon_process import ARENA_NAMES, DaemonProcess, children, is_alive, slot_maps, wait_for
 from fakes.front_race import ForkedFronts
 from fakes.host_process import HostProcess
+from fakes.light_python import light_python, matted_light
 from fakes.limits import SOON_S
-from fakes.pictures import PLAIN, matted_here, same, shot
+from fakes.pictures import PLAIN, same, shot
 from fakes.places import BRIDGE
 from fakes.raw_client import Raw, ask_door, connect_to_door, hello
 from mattebridge import interpreter
@@ -35,6 +36,11 @@ from mattebridge.wire.door import Door
 
 SHOT = shot(seed=7)
 PACKAGE = BRIDGE / "mattebridge"
+
+
+@pytest.fixture
+def light() -> bool:
+    return True
 
 
 @pytest.fixture
@@ -72,7 +78,7 @@ try:
     door.connect(f"{folder}/door")
 except PermissionError:
     print("closed"); sys.exit()
-door.settimeout(10)
+door.settimeout(60)
 hello = {"op": "hello", "proto": [1, 1], "client": {"name": "x", "ver": "0"},
          "want": {"slots": 1, "bytes": 64}}
 try:
@@ -160,7 +166,7 @@ def test_f28_a_link_planted_in_the_folder_is_not_followed(short_folder: Path, na
     target = short_folder.with_name("target")
     target.write_text("precious")
     (short_folder / name).symlink_to(target)
-    daemon = DaemonProcess(folder=short_folder)
+    daemon = DaemonProcess(folder=short_folder, light=True)
     try:
         daemon.start(wait=False)
         assert daemon.process is not None
@@ -194,7 +200,7 @@ def test_f31_of_many_starters_one_wins_and_the_others_exit_with_status_17(
     for _turn in range(2):
         starters = [
             subprocess.Popen(
-                [sys.executable, "-m", "mattebridge.daemon", f"--folder={short_folder}"],
+                [light_python(), "-m", "mattebridge.daemon", f"--folder={short_folder}"],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -261,7 +267,7 @@ def test_f31_a_loser_takes_nothing_from_the_daemon_that_runs(daemon: AbusedDaemo
         for _turn in range(3):
             assert _serve(daemon.folder).returncode == 17
         assert {name: (daemon.folder / name).lstat().st_ino for name in before} == before
-        assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+        assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
 
 
 def test_f31_leftovers_of_a_killed_daemon_do_not_hinder_the_next(short_folder: Path) -> None:
@@ -269,7 +275,7 @@ def test_f31_leftovers_of_a_killed_daemon_do_not_hinder_the_next(short_folder: P
     for name in ("door", "ctl", ".status.json.123.tmp", "ctl.tmp"):
         (short_folder / name).write_text("stale")
     (short_folder / "lock").write_text("4711")
-    daemon = DaemonProcess(folder=short_folder)
+    daemon = DaemonProcess(folder=short_folder, light=True)
     try:
         daemon.start()
         assert daemon.files() <= {"door", "ctl", "lock", "status.json", "log"}
@@ -285,19 +291,19 @@ def test_f32_a_disk_that_is_full_stops_the_log_and_the_status_but_no_frame(
 ) -> None:
     daemon = start_abused()
     with daemon.connect() as client, daemon.connect() as late:
-        assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+        assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
         _soft, hard = resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE)
         # Nothing that the front writes from now on fits: not a line, not a status.
         resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (1, hard))
         written = len(daemon.log())
         for _frame in range(20):
-            assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+            assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
         assert len(daemon.log()) == written
         # Memory counts as a file here: what cannot be had is an answer, too.
         with pytest.raises(QuotaError, match="shared memory"):
             late.matte(*SHOT, **PLAIN)
         resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (hard, hard))
-        assert same(late.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+        assert same(late.matte(*SHOT, **PLAIN), matted_light(*SHOT))
         wait_for(lambda: len(daemon.log()) > written, SOON_S, "it logs again")
         assert daemon.files() <= {"door", "ctl", "lock", "status.json", "log"}
 
@@ -353,18 +359,17 @@ def test_f34_a_host_that_quits_mid_render_is_gone_at_once(daemon: AbusedDaemon) 
     """
     with daemon.gate(), HostProcess(daemon.folder, quits) as host:
         host.heard("leaving")
-        left = time.monotonic()
+        # A hang would be endless, or the linger of a socket.
         assert host.process.wait(SOON_S) == 0
-        # Generous: a hang would be endless, or the linger of a socket.
-        assert time.monotonic() - left < 5
 
 
 def test_f34_a_forked_child_has_to_connect_itself_and_does_not_disturb_its_parent(
     daemon: AbusedDaemon,
 ) -> None:
     forks = """
-        from fakes.pictures import matted_here, same
-        expected = matted_here(plate, clean_plate)
+        from fakes.light_python import light_python, matted_light
+        from fakes.pictures import same
+        expected = matted_light(plate, clean_plate)
         assert same(client.matte(plate, clean_plate, **PLAIN), expected)
         pid = os.fork()
         if pid == 0:
@@ -397,9 +402,9 @@ def test_f34_two_clients_in_one_host_do_not_disturb_each_other(daemon: AbusedDae
             client.submit(*shots[index], **PLAIN) for index, client in enumerate((one, other))
         ]
         for handle, picture in zip(handles, shots):
-            assert same(handle.result(SOON_S), matted_here(*picture))
+            assert same(handle.result(SOON_S), matted_light(*picture))
         one.close()
-        assert same(other.matte(*shots[0], **PLAIN), matted_here(*shots[0]))
+        assert same(other.matte(*shots[0], **PLAIN), matted_light(*shots[0]))
 
 
 # -- F35: signals --------------------------------------------------------------------------------
@@ -467,14 +472,13 @@ def test_f38_a_poisoned_environment_of_the_host_does_not_reach_the_daemon(
         os.umask(0)
         os.rmdir(os.environ["TARGET"]) if os.path.isdir(os.environ["TARGET"]) else None
         client = MatteClient.connect(os.environ["TARGET"], start=True)
-        from fakes.pictures import matted_here, same
         matte = client.matte(plate, clean_plate, **PLAIN)
         say("matte", matte.alpha.mean() > 0)
         say("pid", client.status()["pid"])
         sleep()
     """
     with (
-        AbusedDaemon() as other,
+        AbusedDaemon(light=True) as other,
         HostProcess(
             other.folder,
             poisoned,
@@ -603,7 +607,7 @@ def test_f49_without_a_daemon_a_client_that_may_not_start_one_fails_at_once(
     stale.close()
     with pytest.raises(ConnectionFailed, match="no daemon is running"):
         MatteClient.connect(str(short_folder))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < autostart.LAUNCH_LIMIT_S
 
 
 class RawDoor:
@@ -634,7 +638,7 @@ def test_f49_a_daemon_that_dies_at_its_start_is_noticed_at_once_with_the_end_of_
     started = time.monotonic()
     with pytest.raises(ConnectionFailed, match="no torch in here"):
         MatteClient.connect(str(short_folder), start=True)
-    assert time.monotonic() - started < autostart.LAUNCH_LIMIT_S / 2
+    assert time.monotonic() - started < 0.9 * autostart.LAUNCH_LIMIT_S
 
 
 def test_f49_a_front_that_dies_at_its_start_is_noticed_at_once(
@@ -645,7 +649,7 @@ def test_f49_a_front_that_dies_at_its_start_is_noticed_at_once(
     started = time.monotonic()
     with pytest.raises(ConnectionFailed, match="MATTEBRIDGE_QUEUE must be a number"):
         MatteClient.connect(str(short_folder), start=True)
-    assert time.monotonic() - started < autostart.LAUNCH_LIMIT_S / 2
+    assert time.monotonic() - started < 0.9 * autostart.LAUNCH_LIMIT_S
 
 
 def test_f49_a_launcher_that_hangs_is_ended_at_the_limit(
@@ -654,9 +658,9 @@ def test_f49_a_launcher_that_hangs_is_ended_at_the_limit(
     pid_file = tmp_path / "pid"
     hanging = _script(tmp_path / "python", f"echo $$ > {pid_file}; exec sleep 600")
     monkeypatch.setenv("MATTEBRIDGE_DAEMON_PYTHON", hanging)
-    monkeypatch.setattr(autostart, "LAUNCH_LIMIT_S", 1.0)
+    monkeypatch.setattr(autostart, "LAUNCH_LIMIT_S", 5.0)
     monkeypatch.setattr(autostart, "LAUNCHER_GRACE_S", 0.0)
-    with pytest.raises(ConnectionFailed, match="within 1 s"):
+    with pytest.raises(ConnectionFailed, match="within 5 s"):
         MatteClient.connect(str(short_folder), start=True)
     assert not is_alive(int(pid_file.read_text()))
 
@@ -667,8 +671,8 @@ def test_f49_a_front_that_hangs_is_ended_by_its_launcher(
     pid_file = tmp_path / "pid"
     hanging = _script(tmp_path / "python", f"echo $$ > {pid_file}; exec sleep 600")
     monkeypatch.setattr(control.sys, "executable", hanging)
-    monkeypatch.setattr(control, "LAUNCH_LIMIT_S", 1.0)
-    with pytest.raises(ConnectionFailed, match="within 1 s"):
+    monkeypatch.setattr(control, "LAUNCH_LIMIT_S", 5.0)
+    with pytest.raises(ConnectionFailed, match="within 5 s"):
         control.serve(str(short_folder), detach=True, auto=True)
     assert not is_alive(int(pid_file.read_text()))
     # The launcher gives up first: killed before, it would leave the front behind.
@@ -720,26 +724,27 @@ def test_f49_a_stopped_daemon_keeps_no_client_waiting_for_ever(start_abused: Sta
             door = Door.connect(daemon.folder)
             with contextlib.closing(door), pytest.raises(ConnectionFailed, match="at the door"):
                 door.ask(hello(), timeout_s=0.5)
-            assert time.monotonic() - started < 10
+            assert time.monotonic() - started < SOON_S
         finally:
             os.kill(daemon.pid, signal.SIGCONT)
-        assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+        assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
 
 
 def test_f49_stopping_tells_a_daemon_that_hangs_from_one_that_is_not_there(
     start_abused: StartAbused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     daemon = start_abused()
-    monkeypatch.setattr(control, "STOP_LIMIT_S", 0.5)
-    monkeypatch.setattr(control, "LEAVE_LIMIT_S", 0.5)
     instance = str(daemon.folder)
     os.kill(daemon.pid, signal.SIGSTOP)
     try:
-        with pytest.raises(ConnectionFailed, match=rf"still runs: .*pid {daemon.pid}\b"):
-            control.stop(instance)
-        assert control.leave(instance).startswith(
-            "the daemon is left running until its idle limit: "
-        )
+        with monkeypatch.context() as impatient:
+            impatient.setattr(control, "STOP_LIMIT_S", 0.5)
+            impatient.setattr(control, "LEAVE_LIMIT_S", 0.5)
+            with pytest.raises(ConnectionFailed, match=rf"still runs: .*pid {daemon.pid}\b"):
+                control.stop(instance)
+            assert control.leave(instance).startswith(
+                "the daemon is left running until its idle limit: "
+            )
     finally:
         os.kill(daemon.pid, signal.SIGCONT)
     assert control.stop(instance) is control.Outcome.STOPPED

@@ -24,8 +24,9 @@ import zmq
 from fakes.base_line import AbusedDaemon, StartAbused, arena_descriptors, resident_bytes
 from fakes.daemon_process import wait_for
 from fakes.host_process import HostProcess
+from fakes.light_python import matted_light
 from fakes.limits import SOON_S
-from fakes.pictures import PLAIN, matted_here, same, shot
+from fakes.pictures import PLAIN, same, shot
 from fakes.raw_client import Raw, RawClient, ask_door, connect_to_door, hello, records
 from mattebridge.client import MatteClient, session
 from mattebridge.errors import (
@@ -46,6 +47,11 @@ from mattebridge.wire.unix import MAX_DESCRIPTORS
 
 SHOT = shot(seed=7)
 TWO_MIB = 2 << 20
+
+
+@pytest.fixture
+def light() -> bool:
+    return True
 
 
 def refused(daemon: AbusedDaemon) -> dict[str, int]:
@@ -258,7 +264,7 @@ def test_f19_a_message_without_an_end_takes_bounded_memory_and_ends_its_connecti
             assert time.monotonic() < until, "the connection was not closed"
             # Growth that is allowed, and what arrives within a few ticks of a busy machine.
             assert most < 1 << 30
-            assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+            assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
         wait_for(
             lambda: daemon.resident_bytes() < before + (64 << 20), SOON_S, "the memory is freed"
         )
@@ -277,7 +283,7 @@ def test_f19_silent_and_slow_connections_are_closed_while_others_are_served(
         slow.append(peer)
     try:
         with daemon.connect() as client:
-            assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+            assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
         for connection in [*silent, *slow]:
             assert is_over(connection)
     finally:
@@ -294,7 +300,7 @@ def test_f19_silent_connections_do_not_keep_a_new_client_out(
             crowd.append(connect_to_door(daemon.folder))
         # The client gives up after 5 s; without room it would have to wait for 120.
         with daemon.connect() as client:
-            assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+            assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
             assert client.status()["refused"]["too_many_without_hello"] >= 400 - 64
         assert is_over(crowd[0])
         # The newest are left alone: they may be about to send their hello.
@@ -399,7 +405,7 @@ class _Impostor:
     def close(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        self._thread.join(5)
+        self._thread.join(SOON_S)
         for connection in self._connections:
             connection.close()
 
@@ -484,7 +490,7 @@ def test_f21_a_client_waits_for_a_full_queue_and_gives_up_at_its_limit(
             with pytest.raises((BusyError, DeadlineError)):
                 client.matte(*SHOT, frame=16, timeout_s=0.5, **PLAIN)
         for handle in handles:
-            assert same(handle.result(SOON_S), matted_here(*SHOT))
+            assert same(handle.result(SOON_S), matted_light(*SHOT))
 
 
 @pytest.mark.parametrize(
@@ -577,7 +583,7 @@ def test_f22_one_session_too_many_is_refused_until_another_ends(
             wait_for(
                 lambda: len(client.status()["sessions"]) == 30, SOON_S, "one session has ended"
             )
-            assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+            assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
     finally:
         for door in doors:
             door.close()
@@ -622,7 +628,7 @@ def test_f22_a_daemon_without_descriptors_refuses_connections_and_does_not_spin(
 ) -> None:
     daemon = start_abused()
     with daemon.connect() as client, _crowd() as crowd:
-        assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+        assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
         limit = daemon.descriptors() + 100
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (limit, limit))
         answer: dict[str, Any] = {}
@@ -639,7 +645,7 @@ def test_f22_a_daemon_without_descriptors_refuses_connections_and_does_not_spin(
         used = _cpu_s(daemon.pid)
         time.sleep(1.0)
         assert _cpu_s(daemon.pid) - used < 0.5
-        assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+        assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (limit, limit))
         for connection in crowd:
             connection.close()
@@ -651,7 +657,7 @@ def test_f22_many_connections_at_the_control_socket_end_no_session(
 ) -> None:
     daemon = start_abused()
     with daemon.connect() as client, _crowd() as crowd:
-        assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+        assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
         limit = daemon.descriptors() + 400
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (limit, limit))
         greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48)
@@ -667,7 +673,7 @@ def test_f22_many_connections_at_the_control_socket_end_no_session(
         # No more of them; whoever is there already is served.
         with pytest.raises(OSError, match="No such file"):
             crowd[-1].connect(str(daemon.folder / "ctl"))
-        assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+        assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
         for connection in crowd:
             connection.close()
         wait_for(daemon.accepts_everything, SOON_S, "new connections are taken again")
@@ -723,7 +729,7 @@ def test_f23_memory_that_the_machine_does_not_have_is_refused_by_name(
     with daemon.connect() as client:
         with pytest.raises(QuotaError, match="MiB"):
             client._exchange.live_session().resize(8, 1 << 40)
-        assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+        assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
 
 
 def test_f23_memory_that_runs_out_while_it_is_allocated_is_an_answer(
@@ -949,7 +955,7 @@ def test_f36_a_handle_that_is_cancelled_raises_and_returns_its_arena(
             handle.cancel()
             with pytest.raises(Cancelled):
                 handle.result(SOON_S)
-        assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+        assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
         handle.cancel()
 
 
@@ -964,7 +970,7 @@ def test_f43_a_message_that_is_too_long_is_refused_before_it_is_sent(
         with pytest.raises(MessageTooLarge, match="65536"):
             client.matte(*SHOT, settings=settings)
         for _frame in range(4):
-            assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+            assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
 
 
 def test_f43_what_no_message_can_hold_is_refused_before_it_is_sent(daemon: AbusedDaemon) -> None:
@@ -973,7 +979,7 @@ def test_f43_what_no_message_can_hold_is_refused_before_it_is_sent(daemon: Abuse
             with pytest.raises(MessageError):
                 client.matte(*SHOT, settings={"softness": value})
         for _frame in range(4):
-            assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+            assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
 
 
 def test_f44_a_reply_goes_to_the_newest_connection_of_its_lease(
@@ -989,6 +995,15 @@ def test_f44_a_reply_goes_to_the_newest_connection_of_its_lease(
     assert client.terminal(request)["op"] == "done"
 
 
+def _leave(daemon: AbusedDaemon, client: RawClient) -> None:
+    """Close the control connection, and wait until the front has seen that."""
+    before = daemon.control_connections()
+    client.ctl.close()
+    wait_for(
+        lambda: daemon.control_connections() < before, SOON_S, "the front sees the connection end"
+    )
+
+
 def test_f44_a_reply_to_a_connection_that_is_gone_waits_for_the_next_one(
     daemon: AbusedDaemon, raw: Raw
 ) -> None:
@@ -996,7 +1011,7 @@ def test_f44_a_reply_to_a_connection_that_is_gone_waits_for_the_next_one(
     with daemon.gate() as gate:
         request = client.send(client.render(frame=13))
         gate.wait_reached()
-        client.ctl.close()
+        _leave(daemon, client)
         with daemon.connect() as other:
             gate.open()
             wait_for(
@@ -1019,7 +1034,7 @@ def test_f44_a_reply_that_is_never_received_ends_the_lease(
     with daemon.gate() as gate:
         client.send(client.render(frame=13))
         gate.wait_reached()
-        client.ctl.close()
+        _leave(daemon, client)
     assert client.lease_is_over(SOON_S)
     client.ctl = client.dealer()
 

@@ -13,7 +13,7 @@ from mattebridge.models.registry import Registry
 from mattebridge_sample.composites.shoot import BLENDS, KINDS
 from quality.judging import Result, change_of_a_still, mean
 
-# Half a minute; the default run has three frames of one shot (test_sample_shot.py).
+# Half a minute; the default run has one small frame (e2e/test_default_model.py).
 pytestmark = pytest.mark.slow
 
 

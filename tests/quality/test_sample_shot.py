@@ -19,6 +19,10 @@ from mattebridge.evaluate.judge import change_where_still
 from mattebridge.wire.params import RenderParams
 from mattebridge_sample import SampleFrame, render_frames
 
+# Drawing three frames at full size takes half a minute; the default run has one small frame
+# (e2e/test_default_model.py).
+pytestmark = pytest.mark.slow
+
 MODELS = ("twoplate", "difference")
 # Mean absolute error e-3 over the frame and inside the unknown region, frames 1001 to 1003.
 LARGEST_MAD, LARGEST_BAND = 40.0, 270.0

@@ -4,6 +4,7 @@
     mattebridge.errors        what it raises
     mattebridge.hosts         what a node in a host is made from
     mattebridge.image_batch   many pictures in one array or on a GPU
+    mattebridge.clips         folders of clips, with the names of CorridorKey's pipeline
 
 Everything else in the package is inner and may move. A name may be added here; one that is removed
 or renamed breaks hosts and scripts, so it needs a line in the CHANGELOG.
@@ -36,15 +37,25 @@ FACE = {
     "hosts.scratch": "ScratchFolder choose_root sweep",
     "hosts.store": """
         PATTERN clear find_set frame_file keep_frame read_set source_of sweep take_up update_set""",
-    "hosts.route": "Route open_route status_line why_no_client",
+    "hosts.route": "Route open_route start_daemon status_line why_no_client",
+    "hosts.resolve_colour": "SETTINGS space_of_project",
     "hosts.shot": "matte_shot",
     "hosts.command": "matte_by_command status_by_command",
+    "hosts.panel_line": "line_of of_an_error",
     "hosts.exr": "ScratchImage read_exr write_exr",
     "hosts.exr_header": "WrongHeader read_attributes read_name",
     "image_batch": """
         BatchFailure CudaImageBatch DeviceConfig ImageBatch ImageInfo async_load_image_batch
         load_image_batch""",
-    "clips": "Clip ScanResult SkippedPath scan",
+    "clips": """
+        AlphaUpsampleMode BackendChoice Clip ClipFailedError ClipManifest ClipRunner ClipScanError
+        ExtractionError FgUpsampleMode FrameMeta FrameMismatchError FrameReadError ImageFormat
+        ImageUpsampleMode InferenceConfig InferenceResult JobCancelledError MultiDeviceRunner
+        MultiGPUConfig MultiGPURunner PipelineConfig PipelineEvents PipelineRunner
+        PostprocessConfig PostprocessedFrame PreprocessConfig PreprocessedFrame RefinerMode
+        ScanResult SkippedPath VideoMetadata WriteConfig WriteFailureError load load_model
+        load_video_metadata postprocess_frame preprocess_frame resolve_alpha resolve_devices
+        run_inference scan write_frame""",
 }
 
 # Of the classes that programs use by more than their name: methods and fields.
@@ -65,6 +76,13 @@ INSIDE = {
     "hosts.request.MadeFrame": "degraded found frame key path view",
     "hosts.route.Route": "client folder instance matte words",
     "hosts.scratch.ScratchFolder": "check_room close",
+    "clips.ClipManifest": """
+        alpha_frames_dir clip_name clip_root frame_count frame_numbers frame_range frames_dir
+        is_linear model_copy needs_alpha output_dir png_compression video_meta_path""",
+    "clips.ClipRunner": "cancel run",
+    "clips.FrameMeta": "alpha_hint frame_index original_h original_w source_image",
+    "clips.PostprocessedFrame": """
+        alpha comp fg frame_index model_copy processed source_h source_w stem""",
     "hosts.exr.ScratchImage": """
         channels data_window display_window pixel_aspect pixels plane""",
 }
@@ -79,6 +97,16 @@ CALLED_WITH = {
     "hosts.store.clear": "store writer",
     "hosts.store.take_up": "store current settings source writer",
     "hosts.store.update_set": "store current made settings source writer",
+    "clips.scan": "path reorganise events",
+    "clips.load": "clip events png_compression",
+    "clips.resolve_alpha": "manifest alpha_frames_dir",
+    "clips.preprocess_frame": "manifest i config image_files alpha_files",
+    "clips.load_model": "config resolved_refiner_mode",
+    "clips.run_inference": "frame model config resolved_refiner_mode",
+    "clips.postprocess_frame": "result config stem output_dir",
+    "clips.write_frame": "frame config",
+    "clips.ClipRunner": "manifest config",
+    "clips.MultiDeviceRunner": "manifest config",
     "hosts.exr.write_exr": "path channels dtype data_window display_window pixel_aspect texts",
 }
 
@@ -121,7 +149,7 @@ def test_every_argument_has_its_name(function: str) -> None:
 
 
 def test_the_faces_that_declare_their_names_declare_these() -> None:
-    for module in ("client", "image_batch"):
+    for module in ("client", "image_batch", "clips"):
         found = importlib.import_module(f"mattebridge.{module}")
         assert sorted(found.__all__) == sorted(FACE[module].split())
 

@@ -10,22 +10,28 @@ import base64
 import csv
 import hashlib
 import importlib.util
+import re
+import runpy
 import struct
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from fakes.places import ROOT
 from mattebridge.commands import plugin_builds
+from mattebridge.image_io import read_frame
 
 BINARIES = {
     ("linux", "x86_64"): b"\x7fELF\x02\x01" + bytes(12) + struct.pack("<H", 62),
     ("linux", "aarch64"): b"\x7fELF\x02\x01" + bytes(12) + struct.pack("<H", 183),
     ("windows", "x86_64"): b"MZ" + bytes(58) + struct.pack("<I", 64) + b"PE\0\0\x64\x86",
     ("macos", "aarch64"): b"\xcf\xfa\xed\xfe" + struct.pack("<I", 0x0100000C),
+    ("macos", "x86_64"): b"\xcf\xfa\xed\xfe" + struct.pack("<I", 0x01000007),
 }
 RECORD = "mattebridge-9.9.dist-info/RECORD"
 
@@ -67,6 +73,10 @@ def make_bundle(folder: Path, binary: bytes) -> Path:
     (inside / "MatteBridge.ofx").write_bytes(binary)
     (inside / "MatteBridge.pdb").write_bytes(b"debug")
     (inside / "describe.cpp.lib").write_bytes(b"import")
+    for kind in ("png", "svg"):
+        icon = folder / plugin_builds.BUNDLE / f"{plugin_builds.ICON}.{kind}"
+        icon.parent.mkdir(parents=True, exist_ok=True)
+        icon.write_bytes((ROOT / "plugin_shim" / "icon" / icon.name).read_bytes())
     return folder / plugin_builds.BUNDLE
 
 
@@ -86,9 +96,27 @@ def test_a_wheel_is_named_for_the_system_of_the_plugin_that_it_carries(
     for one in tag.split("."):
         assert f"Tag: py3-none-{one}" in text.splitlines()
     assert "Root-Is-Purelib: false" in text
+    bundle = f"mattebridge/plugin/{plugin_builds.BUNDLE}"
     assert [name for name in names_in(wheel) if "/Contents/" in name] == [
-        f"mattebridge/plugin/{plugin_builds.BUNDLE}/Contents/X/MatteBridge.ofx"
+        f"{bundle}/{plugin_builds.ICON}.png",
+        f"{bundle}/{plugin_builds.ICON}.svg",
+        f"{bundle}/Contents/X/MatteBridge.ofx",
     ]
+
+
+def test_the_page_on_installing_names_the_wheel_of_each_system() -> None:
+    page = (ROOT / "docs" / "hosts.md").read_text("utf-8")
+    for tag in wheels.TAGS.values():
+        assert f"`{tag}.whl`" in page
+
+
+def test_make_dist_builds_for_every_system_that_a_wheel_is_named_for() -> None:
+    done = subprocess.run(
+        ["make", "-n", "dist"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    (given,) = re.findall(r"wheels\.py build .*--targets (.*)", done.stdout)
+    systems = [target.replace("-", ".").split(".") for target in given.split()]
+    assert {(system, processor) for processor, system, *_ in systems} == set(wheels.TAGS)
 
 
 def test_the_list_of_files_has_the_digest_and_the_size_of_each(plain: Path, tmp_path: Path) -> None:
@@ -134,6 +162,27 @@ def test_a_wheel_that_lacks_a_part_is_refused(tmp_path: Path) -> None:
         archive.writestr("mattebridge/client/__init__.py", "")
     with pytest.raises(wheels.Refused, match=r"lacks .*twoplate\.safetensors"):
         wheels.check(path)
+
+
+def test_a_plugin_without_its_icon_is_refused(plain: Path, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path, BINARIES["linux", "x86_64"])
+    (bundle / f"{plugin_builds.ICON}.png").unlink()
+    wheel = wheels.wheel_with_plugin(plain, bundle, tmp_path)
+    with pytest.raises(wheels.Refused, match="without its icon"):
+        wheels.check(wheel)
+
+
+def test_the_icon_is_what_its_program_draws_under_the_plugins_identifier() -> None:
+    folder = ROOT / "plugin_shim" / "icon"
+    draw = runpy.run_path(str(folder / "draw.py"))
+    path = folder / Path(plugin_builds.ICON).name
+    assert draw["NAME"] == path.name
+    assert f'"{path.name}"' in (ROOT / "plugin_shim" / "src" / "plugin.cpp").read_text()
+    assert Path(f"{path}.svg").read_text() == draw["svg"]()
+    # The samples are means of 16: rounding moves one by 1 at most.
+    drawn, kept = draw["pixels"](), read_frame(f"{path}.png").pixels
+    assert drawn.shape == kept.shape == (128, 128, 4)
+    assert np.abs(kept.astype(int) - drawn).max() <= 1
 
 
 def test_a_bundle_for_no_known_system_makes_no_wheel(plain: Path, tmp_path: Path) -> None:

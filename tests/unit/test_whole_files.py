@@ -12,6 +12,7 @@ import threading
 import numpy as np
 import pytest
 
+from fakes.limits import SOON_S
 from fakes.places import BRIDGE
 from mattebridge import whole_files
 from mattebridge.errors import FrameWriteError
@@ -149,7 +150,7 @@ def tiny_disk(tmp_path):
     if os.geteuid() == 0:
         prefix = ["unshare", "--mount", "sh", "-c", mount, "sh"]
     try:
-        subprocess.run([*prefix, "true"], check=True, capture_output=True, timeout=20)
+        subprocess.run([*prefix, "true"], check=True, capture_output=True, timeout=SOON_S)
     except (OSError, subprocess.SubprocessError) as why:
         pytest.skip(f"no mount namespace here: {why}")
     return prefix

@@ -35,7 +35,9 @@ from mattebridge.errors import (
     DrainingError,
     LeaseError,
     MattebridgeError,
+    MessageError,
 )
+from mattebridge.version import other_release
 from mattebridge.wire import protocol
 
 # The longest that a thread waits without looking again.
@@ -214,7 +216,7 @@ class Exchange:
 
     def _finish(self, request: InFlight, reply: dict[str, Any]) -> None:
         arena = request.arena
-        error: Optional[Exception] = request.progress_error or error_in(reply)
+        error: Optional[Exception] = request.progress_error or self._explained(error_in(reply))
         try:
             if error is None and reply["op"] == "done" and arena is not None:
                 request.collect(reply, arena)
@@ -226,6 +228,19 @@ class Exchange:
             if arena is not None and not reply.get("held", False):
                 arena.give_back()
             self.changed.notify_all()
+
+    def _explained(self, error: Optional[MattebridgeError]) -> Optional[MattebridgeError]:
+        """An error of the request; where a daemon of another release lacks a key, with the way out.
+
+        The daemon names the key, but cannot know that it came with a later release.
+        """
+        session = self.session
+        if not isinstance(error, MessageError) or session is None:
+            return error
+        way_out = other_release(str(session.server.get("ver", "")))
+        if not way_out:
+            return error
+        return MessageError(f"{error.message}; {way_out}", **error.details)
 
     def _report_progress(self, reply: Mapping[str, Any]) -> None:
         request = self._out.get(reply["id"])

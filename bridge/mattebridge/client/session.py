@@ -134,10 +134,12 @@ class Session:
         except DaemonLost as error:
             door.close()
             raise ConnectionFailed("the daemon closed the door during the hello") from error
-        except VersionError as error:
+        except (VersionError, MessageError) as error:
             pid = door.peer().pid
             door.close()
-            raise VersionError(
+            if isinstance(error, MessageError) and not error.details.get("field"):
+                raise  # the hello could not be packed, and was not sent
+            raise type(error)(
                 f"{error.message}. The daemon in {folder} is process {pid}: `mattebridge stop` "
                 "ends it",
                 **{**error.details, "pid": pid},

@@ -1,12 +1,121 @@
-"""Folders of clips, as CorridorKey users have them: found here, and matted by `shot/`.
+"""Folders of clips, as CorridorKey users have them: found, loaded, and matted by `shot/`.
 
-    scan(path) --> ScanResult: Clip, ... --job_of--> MatteJob --> shot.run.run_job
+    scan(path) --> Clip --load--> ClipManifest --ClipRunner(manifest, config).run()--> files
+                                       |         through a daemon, by shot.run.run_job
+                                       '--preprocess_frame, run_inference, postprocess_frame,
+                                          write_frame: one frame, in the process of the caller
 
-Nothing is moved, renamed or deleted in a clip folder, and nothing is created before the first
-frame.
+The names, fields and functions are those that scripts for CorridorKey's pipeline use. Nothing is
+moved, renamed or deleted in a clip folder, and nothing is created before the first frame. Importing
+this imports no torch: the stage functions do, when they are called.
+
+    contracts, frames   what is passed on          stages      the stage functions: their faces
+    configs             one dataclass a stage      reading     a frame as the network's input
+    errors, events      what is raised, and told   network     a checkpoint in this process
+    scanning, loading   which frames there are     finishing   the network's result as pictures
+    video_meta          video_meta.json            writing     pictures as files
+    requests            what configurations mean   job         a clip as a job of `shot/`
+    runner, telling     a clip through a daemon    needs       what a clip lacks for its model
+    checkpoints         a file as a model of the daemon
 """
 
-from mattebridge.clips.contracts import Clip, ScanResult, SkippedPath
-from mattebridge.clips.scan import scan
+from mattebridge.clips.configs import (
+    AlphaUpsampleMode,
+    BackendChoice,
+    FgUpsampleMode,
+    ImageFormat,
+    ImageUpsampleMode,
+    InferenceConfig,
+    MultiGPUConfig,
+    PipelineConfig,
+    PostprocessConfig,
+    PreprocessConfig,
+    RefinerMode,
+    WriteConfig,
+)
+from mattebridge.clips.contracts import (
+    Clip,
+    ClipManifest,
+    ScanResult,
+    SkippedPath,
+    VideoMetadata,
+)
+from mattebridge.clips.errors import (
+    ClipFailedError,
+    ClipScanError,
+    ExtractionError,
+    FrameMismatchError,
+    FrameReadError,
+    JobCancelledError,
+    WriteFailureError,
+)
+from mattebridge.clips.events import PipelineEvents
+from mattebridge.clips.frames import (
+    FrameMeta,
+    InferenceResult,
+    PostprocessedFrame,
+    PreprocessedFrame,
+)
+from mattebridge.clips.loading import load, resolve_alpha
+from mattebridge.clips.runner import (
+    ClipRunner,
+    MultiDeviceRunner,
+    MultiGPURunner,
+    PipelineRunner,
+    resolve_devices,
+)
+from mattebridge.clips.scanning import scan
+from mattebridge.clips.stages import (
+    load_model,
+    postprocess_frame,
+    preprocess_frame,
+    run_inference,
+    write_frame,
+)
+from mattebridge.clips.video_meta import load_video_metadata
 
-__all__ = ["Clip", "ScanResult", "SkippedPath", "scan"]
+__all__ = [
+    "AlphaUpsampleMode",
+    "BackendChoice",
+    "Clip",
+    "ClipFailedError",
+    "ClipManifest",
+    "ClipRunner",
+    "ClipScanError",
+    "ExtractionError",
+    "FgUpsampleMode",
+    "FrameMeta",
+    "FrameMismatchError",
+    "FrameReadError",
+    "ImageFormat",
+    "ImageUpsampleMode",
+    "InferenceConfig",
+    "InferenceResult",
+    "JobCancelledError",
+    "MultiDeviceRunner",
+    "MultiGPUConfig",
+    "MultiGPURunner",
+    "PipelineConfig",
+    "PipelineEvents",
+    "PipelineRunner",
+    "PostprocessConfig",
+    "PostprocessedFrame",
+    "PreprocessConfig",
+    "PreprocessedFrame",
+    "RefinerMode",
+    "ScanResult",
+    "SkippedPath",
+    "VideoMetadata",
+    "WriteConfig",
+    "WriteFailureError",
+    "load",
+    "load_model",
+    "load_video_metadata",
+    "postprocess_frame",
+    "preprocess_frame",
+    "resolve_alpha",
+    "resolve_devices",
+    "run_inference",
+    "scan",
+    "write_frame",
+]

@@ -35,25 +35,37 @@ def job_of(clip: Clip, common: MatteJob, *, layout: str, output: Path | None = N
         preset=LAYOUTS[layout],
         formats=common.formats or FORMATS,
         params=params,
-        offsets=_offsets(clip),
+        offsets=_offsets(files_of(clip)),
     )
+
+
+def files_of(clip: Clip) -> dict[str, FrameFiles]:
+    """The pictures of a clip by role, under their own numbers. Raises `SequenceError`."""
+    paths = {
+        "plate": clip.input_path,
+        "alpha_hint": clip.alpha_path,
+        "clean_plate": clip.clean_plate_path,
+    }
+    return {r: find_frames(path, role=r) for r, path in paths.items() if path is not None}
+
+
+def meeting(files: Mapping[str, FrameFiles]) -> dict[str, FrameFiles]:
+    """The same pictures under the numbers of the plate."""
+    offsets = _offsets(files)
+    return {role: given.shifted(offsets.get(role, 0)) for role, given in files.items()}
 
 
 def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def _offsets(clip: Clip) -> dict[str, int]:
+def _offsets(files: Mapping[str, FrameFiles]) -> dict[str, int]:
     """What moves the numbers of hint and clean plate to those of the plate, by input.
 
     The pictures of a video are numbered from 0. Where one of two inputs is a video and the other
     has numbers, their first pictures belong together.
     """
-    plate = find_frames(clip.input_path)
-    offsets = {}
-    for role, path in (("alpha_hint", clip.alpha_path), ("clean_plate", clip.clean_plate_path)):
-        if path is not None:
-            offsets[role] = _offset(plate, find_frames(path, role=role))
+    offsets = {role: _offset(files["plate"], given) for role, given in files.items()}
     return {role: offset for role, offset in offsets.items() if offset}
 
 

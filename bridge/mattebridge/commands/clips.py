@@ -28,8 +28,9 @@ from mattebridge.commands.options import (
 )
 from mattebridge.commands.terminal import print_traceback, wants_traceback
 from mattebridge.errors import Cancelled, MattebridgeError, UsageError, one_line
+from mattebridge.hosts.settings_text import parse_settings
 from mattebridge.shot.progress import make_progress
-from mattebridge.wire.params import DEFAULTS
+from mattebridge.wire.params import CLEAN_UP_NAMES, DEFAULTS
 
 if TYPE_CHECKING:
     from mattebridge.clips import Clip, ScanResult
@@ -44,6 +45,8 @@ CLEAN_UP_OF_CLIPS: Mapping[str, Any] = {
     "auto_despeckle": True,
     "despill_strength": 0.5,
 }
+# What a `corridorkey.toml` may say in place of the defaults.
+IMPORTED = (*CLEAN_UP_NAMES, "outputs", "format")
 # Gravest first: a bug, a cancel, a lost daemon, a failed frame, a wrong clip.
 GRAVITY = (1, 4, 5, 3, 2)
 # These end the run: the next clip would fare no better.
@@ -68,6 +71,16 @@ leaves open what is meant, and where there is no clip.
 """
 
 
+class _Default:
+    """The value of an option that was not given; prints as the value."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
 def add_parser(commands: Any, reached: argparse.ArgumentParser) -> None:
     """The grammar of `mattebridge clips`."""
     command = commands.add_parser(
@@ -90,6 +103,7 @@ def add_parser(commands: Any, reached: argparse.ArgumentParser) -> None:
     add_clean_up(command, CLEAN_UP_OF_CLIPS)
     add_pace(command)
     add_running(command)
+    command.set_defaults(**{name: _Default(command.get_default(name)) for name in IMPORTED})
 
 
 def _add_clips(command: argparse.ArgumentParser) -> None:
@@ -97,6 +111,17 @@ def _add_clips(command: argparse.ArgumentParser) -> None:
     group.add_argument("path", metavar="PATH", type=Path, help="folder of clips, clip, or video")
     group.add_argument(
         "--list", action="store_true", help="say what would be matted and what is skipped; no more"
+    )
+    group.add_argument(
+        "--reorganise",
+        action="store_true",
+        help="move a loose video take.mov to take/Input/take.mov (default: it stays where it is)",
+    )
+    group.add_argument(
+        "--import-config",
+        metavar="FILE",
+        type=Path,
+        help="take settings from a corridorkey.toml; options that are given here win",
     )
     group.add_argument("--frames", metavar="RANGE", help="of every clip: 1001-1100, 1001-1100x2")
     group.add_argument("--within", metavar="RANGE", help="leave out frames that are not in RANGE")
@@ -156,7 +181,8 @@ def run_clips(options: argparse.Namespace) -> int:
     from mattebridge.clips import scan
 
     with cancel_on_signal() as cancelled:
-        found = scan(options.path)
+        options = _settled(options)
+        found = scan(options.path, reorganise=options.reorganise)
         _print_found(options, found)
         if not found.clips:
             raise UsageError(f"{options.path} holds no clip; a clip is a folder with Input/ in it")
@@ -170,6 +196,31 @@ def run_clips(options: argparse.Namespace) -> int:
             statuses = _run_all(chosen, found, cancelled)
     statuses += [2 for path in found.skipped if path.is_clip]
     return next((status for status in GRAVITY if status in statuses), 0)
+
+
+def _settled(options: argparse.Namespace) -> argparse.Namespace:
+    """The options as they count: given, else imported, else the default.
+
+    `wants_sharpen`: whether `--hint-sharpen` was given, and not a default.
+    """
+    settled = argparse.Namespace(**vars(options))
+    settled.wants_sharpen = options.hint_sharpen is True
+    imported: Mapping[str, Any] = {}
+    if options.import_config is not None:
+        from mattebridge.clips.corridorkey_toml import import_config
+
+        file = import_config(options.import_config)
+        imported = file.options
+        given = parse_settings(options.settings, where="--set")
+        settled.settings = [f"{name}={value}" for name, value in {**file.settings, **given}.items()]
+        settled.background = imported.get("background")
+        if file.left_out:
+            _say(f"{options.import_config}: not taken: {', '.join(file.left_out)}")
+    for name in IMPORTED:
+        value = getattr(options, name)
+        if isinstance(value, _Default):
+            setattr(settled, name, imported.get(name, value.value))
+    return settled
 
 
 def _print_found(options: argparse.Namespace, found: ScanResult) -> None:
@@ -215,18 +266,22 @@ def _run_one(
 ) -> tuple[Optional[Summary], int]:
     """The summary of a clip, None for one that was refused, and its exit status."""
     from mattebridge.clips.job import job_of
+    from mattebridge.clips.needs import check_inputs
     from mattebridge.shot.run import run_job
 
     progress = make_progress(options.progress)
     try:
         if cancelled.is_set():
             raise Cancelled("the job was cancelled; run it again with --resume")
+        if options.wants_sharpen and clip.alpha_path is None:
+            progress.note(f"{clip.name} has no hint: --hint-sharpen does nothing for it")
         job = job_of(clip, common, layout=options.layout, output=options.results)
         summary = run_job(
             job,
             lambda: connect(options, name="clips", in_flight=job.in_flight),
             progress=progress,
             cancelled=cancelled,
+            check=check_inputs,
         )
     except MattebridgeError as error:
         progress.refuse(error.exit_status, error.message)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import ntpath
 import os
 import posixpath
 import re
@@ -37,6 +38,7 @@ from mattebridge.commands.options import (
     add_pace,
     make_job,
 )
+from mattebridge.commands.path_map import Rule, is_of_windows, map_path, read_rules
 from mattebridge.errors import FrameError, UsageError, one_line
 from mattebridge.wire.params import INPUT_ROLES
 
@@ -64,6 +66,8 @@ examples:
       --frames 1001-1100x2 --chunk 10 --queue none
   mattebridge farm submit plate.####.exr --clean-plate clean.exr -o mattes --queue openjd
       runs the job here and now, as a farm would
+  mattebridge farm submit 'P:\\sh010\\plate.####.exr' -o 'P:\\sh010\\mattes' --map 'P:\\=/mnt/shots'
+      from Windows, for workers that see drive P: as /mnt/shots
 
 docs/farm.md has a page on each queue, and the exit statuses.
 """
@@ -125,6 +129,14 @@ def _add_farm(command: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--cpu", action="store_true", help="ask for no GPU")
     group.add_argument(
+        "--map",
+        metavar="FROM=TO",
+        action="append",
+        default=[],
+        help="a folder here and where the workers see it: 'P:\\=/mnt/shots'; or a file of path"
+        " mapping rules of Open Job Description; may be given several times",
+    )
+    group.add_argument(
         "--unchecked", action="store_true", help="do not look for the frames on this machine"
     )
 
@@ -181,13 +193,16 @@ def describe(options: argparse.Namespace) -> Submission:
         # A task that is tried again must accept what it made the first time.
         options.existing = "verify"
     _make_absolute(options)
+    folder = str(options.to or options.output / "farm")
+    there = _as_the_workers_see(options, read_rules(options.map))
     frames = _checked_frames(options) if not options.unchecked else _named_frames(options)
+    vars(options).update(there)
     name = options.name or _default_name(options.plate)
     shared = ["--no-spawn", f"--instance={options.instance}"] if options.instance else ["--private"]
     overwrite = ["--existing=overwrite"] if options.existing == "overwrite" else []
     return Submission(
         name=name,
-        folder=Path(_absolute(str(options.to or options.output / "farm"))),
+        folder=Path(_here(folder)),
         values={
             "JobName": name,
             "Frames": _ranges(frames, ":"),
@@ -246,26 +261,50 @@ def _named_frames(options: argparse.Namespace) -> list[int]:
 
 def _make_absolute(options: argparse.Namespace) -> None:
     """Make every path absolute: the tasks run in another folder, or on another machine."""
-    from mattebridge.shot.background import parse_background
-
-    paths = [name for name in (*INPUT_ROLES, "output") if getattr(options, name)]
-    if options.background and parse_background(options.background).pictures:
-        paths.append("background")
-    for name in paths:
+    for name in _paths(options):
         given = getattr(options, name)
         setattr(options, name, type(given)(_absolute(str(given))))
 
 
 def _absolute(path: str) -> str:
-    """A path as the workers find it. Raises `UsageError` for one of Windows, where none run."""
-    if path.startswith("/"):
-        return posixpath.normpath(path)
-    for each in (path, os.path.abspath(path)):
-        if re.match(r"[A-Za-z]:[\\/]|\\\\", each):
+    if is_of_windows(path):
+        return ntpath.normpath(path)
+    return posixpath.normpath(path) if path.startswith("/") else os.path.abspath(path)
+
+
+def _paths(options: argparse.Namespace) -> list[str]:
+    """The options that name files."""
+    from mattebridge.shot.background import parse_background
+
+    names = [name for name in (*INPUT_ROLES, "output") if getattr(options, name)]
+    pictures = options.background and parse_background(options.background).pictures
+    return [*names, "background"] if pictures else names
+
+
+def _as_the_workers_see(options: argparse.Namespace, rules: Sequence[Rule]) -> dict[str, Any]:
+    """The paths as the workers find them, by option.
+
+    Raises `UsageError` for one of Windows for which there is no rule: the workers run Linux.
+    """
+    found: dict[str, Any] = {}
+    for name in _paths(options):
+        given = getattr(options, name)
+        path = map_path(str(given), rules) or str(given)
+        if is_of_windows(path):
             raise UsageError(
-                f"{each} is a Windows path, and the workers of this job run Linux: give the path"
-                " under which they see it, such as /mnt/shots/..."
+                f"{path} is a Windows path, and the workers of this job run Linux: say where they"
+                " see that folder, as --map 'P:\\=/mnt/shots'"
             )
+        found[name] = type(given)(path)
+    return found
+
+
+def _here(path: str) -> str:
+    """The folder of the job's files, which is on this machine. Raises `UsageError`."""
+    if is_of_windows(path) and os.name == "posix":
+        raise UsageError(
+            f"{path} is no folder of this machine: say with --to where the job's files go"
+        )
     return os.path.abspath(path)
 
 

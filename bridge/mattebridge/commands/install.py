@@ -1,8 +1,8 @@
-"""`mattebridge install nuke|resolve|ofx|service`: put what a host or a login reads into its place.
+"""`mattebridge install`: put what a host or a login reads into its place.
 
     <to>/mattebridge/          the node's module, and vendor/cp310/... with what it imports
     <to>/init.py               (Nuke) one marked line more
-    <to>/Scripts/Comp, Tool    (Resolve) the scripts in the host's menu
+    <to>/Scripts/Comp, Tool    (Fusion, Resolve) the scripts in the host's menu
     <to>/...                   (service) the file that starts the daemon at login (service.py)
     <to>/mattebridge-nuke.json what was put there: `--undo` removes exactly that
 
@@ -16,13 +16,13 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Optional
 
+from mattebridge.commands.host_folders import host_folder, quoted
 from mattebridge.commands.install_steps import Steps
 from mattebridge.commands.plugin_builds import BUNDLE, build_for_this_system, copy_bundle
 from mattebridge.commands.service import runs_systemd, service_folder, service_for
@@ -31,15 +31,23 @@ from mattebridge.interpreter import has_daemon_half
 
 PACKAGE = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ("numpy>=1.22", "pyzmq>=25", "msgpack>=1.0.5")
-PYTHONS = {"nuke": ("3.9", "3.10", "3.11"), "resolve": ("3.10", "3.11", "3.12")}
+_OF_FUSION = ("3.10", "3.11", "3.12")
+PYTHONS = {"nuke": ("3.9", "3.10", "3.11"), "fusion": _OF_FUSION, "resolve": _OF_FUSION}
 RESTART_HOST = "restart the host to use it"
 NUKE_LINE = 'nuke.pluginAddPath("./mattebridge")  # mattebridge install nuke\n'
+# The scripts of Fusion and Resolve, and their entries in the host's menu.
+FUSION_SCRIPTS = {
+    "matte_comp.py": "Comp/MatteBridge.py",
+    "matte_tool.py": "Tool/MatteBridge.py",
+    "matte_start.py": "Comp/MatteBridge start daemon.py",
+}
 PIP_LIMIT_S = 900.0
 
 EPILOG = """\
 examples:
   mattebridge install nuke                        into ~/.nuke
   mattebridge install nuke --to /studio/nuke --host-python 3.11
+  mattebridge install fusion                      Fusion Studio; resolve: its Fusion page
   mattebridge install resolve --dry-run           print what would be done
   mattebridge install nuke --wheels wheels/       without a network
   mattebridge install nuke --undo                 remove all of it again
@@ -59,7 +67,7 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=run_install)
-    command.add_argument("host", choices=("nuke", "resolve", "ofx", "service"))
+    command.add_argument("host", choices=("nuke", "fusion", "resolve", "ofx", "service"))
     command.add_argument("--to", metavar="DIR", type=Path, help="another folder than the usual one")
     command.add_argument(
         "--dry-run", action="store_true", help="print what would be done, do nothing"
@@ -113,7 +121,10 @@ def _install(work: Steps, options: argparse.Namespace) -> str:
         return RESTART_HOST
     for version in options.host_python or PYTHONS[options.host]:
         _add_packages(work, version, options.wheels, bare=options.no_packages)
-    {"nuke": _install_nuke, "resolve": _install_resolve}[options.host](work)
+    if options.host == "nuke":
+        _install_nuke(work)
+    else:
+        _install_scripts(work)
     _note_interpreter(work)
     return RESTART_HOST
 
@@ -129,24 +140,8 @@ def _note_interpreter(work: Steps) -> None:
 
 
 def default_folder(host: str) -> Path:
-    """The folder in which a host looks, on this system; that of OFX needs an administrator."""
-    home = Path.home()
-    if host == "nuke":
-        return home / ".nuke"
-    system = sys.platform
-    if host == "service":
-        return service_folder(system)
-    if host == "ofx":
-        return Path(
-            {"darwin": "/Library/OFX/Plugins", "win32": "C:/Program Files/Common Files/OFX/Plugins"}
-            .get(system, "/usr/OFX/Plugins")
-        )  # fmt: skip
-    if system == "darwin":
-        return home / "Library/Application Support/Blackmagic Design/DaVinci Resolve/Fusion"
-    if system == "win32":
-        roaming = Path(os.environ.get("APPDATA", str(home)))
-        return roaming / "Blackmagic Design/DaVinci Resolve/Support/Fusion"
-    return home / ".local/share/DaVinciResolve/Fusion"
+    """The folder in which a host, or a login, looks on this system."""
+    return service_folder() if host == "service" else host_folder(host)
 
 
 # ---------------------------------------------------------------------------------------- the hosts
@@ -159,17 +154,13 @@ def _install_nuke(work: Steps) -> None:
     work.add_line(work.to / "init.py", NUKE_LINE)
 
 
-def _install_resolve(work: Steps) -> None:
+def _install_scripts(work: Steps) -> None:
     source = source_folder("resolve")
     folder = work.to / "mattebridge"
     work.copy(source / "mattebridge_fusion.py", folder / "mattebridge_fusion.py")
-    for kind in ("comp", "tool"):
-        work.write(
-            work.to / "Scripts" / kind.capitalize() / "MatteBridge.py",
-            _filled(source / f"matte_{kind}.py", "@FOLDER@", str(folder)),
-        )
-    quote = '"' if sys.platform == "win32" else "'"
-    command = f"{quote}{sys.executable}{quote} -m mattebridge"
+    for script, place in FUSION_SCRIPTS.items():
+        work.write(work.to / "Scripts" / place, _filled(source / script, "@FOLDER@", str(folder)))
+    command = f"{quoted(sys.executable)} -m mattebridge"
     work.write(
         work.to / "Scripts" / "Comp" / "MatteBridge (free edition).lua",
         _filled(source / "MatteBridge.lua", "@COMMAND@", command),

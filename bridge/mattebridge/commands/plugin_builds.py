@@ -20,6 +20,8 @@ from mattebridge.errors import UsageError
 BUNDLE = "MatteBridge.ofx.bundle"
 # The folder of the package in which a wheel carries the bundle.
 IN_PACKAGE = "plugin"
+# Its icon, without the ending: hosts look for it under the plugin's identifier.
+ICON = "Contents/Resources/org.mattebridge.MatteBridge"
 # What a host reads of a bundle; linkers leave debug files and import libraries beside it.
 CARRIED = (".ofx", ".plist", ".png", ".svg")
 _SYSTEMS = {"linux": "linux", "darwin": "macos", "win32": "windows"}

@@ -11,14 +11,16 @@ takes next to no memory and no processor until one does.
 
 from __future__ import annotations
 
-import os
 import plistlib
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mattebridge.commands.host_folders import host_folder
 from mattebridge.errors import UsageError
+from mattebridge.wire import oslayer
 
 NAME = "mattebridge"
 LABEL = "mattebridge.daemon"
@@ -35,12 +37,11 @@ class Service:
     links: Mapping[str, str] = field(default_factory=dict)
 
 
-def service_folder(system: str) -> Path:
-    """The folder that the files are relative to, of `sys.platform`."""
-    if system == "darwin":
-        return Path.home() / "Library" / "LaunchAgents"
-    named = os.environ.get("XDG_CONFIG_HOME", "")
-    return Path(named) if os.path.isabs(named) else Path.home() / ".config"
+def service_folder() -> Path:
+    """The folder of the user's that the files are relative to on this system."""
+    if sys.platform.startswith("linux"):
+        return oslayer.current().settings_folder().parent
+    return host_folder("login")
 
 
 def service_for(system: str, command: Sequence[str], *, systemd: bool) -> Service:

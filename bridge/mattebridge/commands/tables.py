@@ -7,6 +7,7 @@ from typing import Any
 
 from mattebridge.errors import one_line
 from mattebridge.shot.progress import duration
+from mattebridge.version import other_release
 
 
 def status_table(status: Mapping[str, Any]) -> str:
@@ -27,7 +28,8 @@ def status_table(status: Mapping[str, Any]) -> str:
     if status.get("color"):
         lines.append(f"  {'colour':<9} {_color(status['color'])}")
     lines += ["", *_workers(status.get("workers", []))]
-    lines += [f"  note: {one_line(str(note))}" for note in status.get("notes", [])]
+    notes = [*status.get("notes", []), other_release(str(status.get("version") or ""))]
+    lines += [f"  note: {one_line(str(note))}" for note in notes if note]
     lines += ["", *_sessions(status.get("sessions", []))]
     if status.get("plates"):
         lines += ["", clean_plates_table(status["plates"])]

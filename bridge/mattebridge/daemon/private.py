@@ -40,9 +40,9 @@ def private_instance() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def start(instance: str) -> None:
-    """Start the daemon of a private instance, unless it runs."""
-    control.serve(instance, detach=True, auto=True, parent=os.getpid())
+def start(instance: str, *, devices: str = "auto") -> None:
+    """Start the daemon of a private instance, unless it runs; devices: as of `serve`."""
+    control.serve(instance, detach=True, auto=True, devices=devices, parent=os.getpid())
 
 
 def sweep(root: Path) -> list[Path]:

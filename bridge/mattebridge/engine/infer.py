@@ -62,15 +62,19 @@ def infer(
     card, device = model.card, prepared.plate.pixels.device
     height, width, _ = prepared.plate.pixels.shape
     with clock("inputs"), torch.inference_mode():
-        given = _padded(_model_input(prepared), card)
-        if not model.takes_tensors:
-            given = _in_main_memory(given)
+        given = model_input(prepared, takes_tensors=model.takes_tensors)
     checkpoint("model")
     with clock("model"):
         # Not in inference mode: what a model prepares on first use is not of one frame.
         made = model.matte(given, checkpoint)
         with torch.inference_mode():
-            return _checked(made, card, (height, width), device)
+            return checked_output(made, card, (height, width), device)
+
+
+def model_input(prepared: PreparedFrame, *, takes_tensors: bool) -> ModelInput:
+    """What a model is given of a frame: of a size that it takes, tensors or arrays."""
+    given = _padded(_model_input(prepared), prepared.request.card)
+    return given if takes_tensors else _in_main_memory(given)
 
 
 def _model_input(prepared: PreparedFrame) -> ModelInput:
@@ -127,7 +131,9 @@ def _padded_size(size: Size, card: ModelCard) -> Size:
     return card.size_rule.padded(size[0]), card.size_rule.padded(size[1])
 
 
-def _checked(made: ModelOutput, card: ModelCard, size: Size, device: torch.device) -> InferredFrame:
+def checked_output(
+    made: ModelOutput, card: ModelCard, size: Size, device: torch.device
+) -> InferredFrame:
     """The output on the device and at the size of the frame; all of it is looked at in one wait."""
     padded = _padded_size(size, card)
     if made.alpha.shape != padded or made.foreground.shape != (*padded, 3):

@@ -107,10 +107,17 @@ def matte_by_command(
     return made
 
 
-def status_by_command(instance: Optional[str] = None) -> str:
-    """The first line of `mattebridge status`."""
-    lines = _output_of(["status"], instance).splitlines()
-    return lines[0] if lines else "`mattebridge status` printed nothing"
+def status_by_command(instance: Optional[str] = None) -> dict[str, Any]:
+    """What `mattebridge status` says; the daemon's error where it refuses the command's version."""
+    found: dict[str, Any] = json.loads(_output_of(["status", "--json"], instance))
+    if found.get("refusal"):
+        raise RequestError(str(found["refusal"]))
+    return found
+
+
+def start_by_command(instance: Optional[str] = None) -> None:
+    """Start a daemon as a client does; it ends when it was not used for an hour."""
+    _output_of(["serve", "--detach", "--auto"], instance)
 
 
 def color_names_by_command(instance: Optional[str] = None) -> list[str]:

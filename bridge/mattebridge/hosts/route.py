@@ -21,6 +21,7 @@ from typing import Any, Callable, Optional
 
 from mattebridge.errors import FrameReadError
 from mattebridge.hosts import command
+from mattebridge.hosts.panel_line import line_of
 from mattebridge.hosts.request import MadeFrame, Render, ShotSettings
 from mattebridge.hosts.store import sweep
 
@@ -126,13 +127,25 @@ def color_names(instance: Optional[str]) -> list[str]:
 
 
 def status_line(instance: Optional[str]) -> str:
-    """The state of the daemon, in one line."""
+    """Which daemon there is and what it does, in one line; `ConnectionFailed` where none runs."""
     if why_no_client():
-        return command.status_by_command(instance)
+        return line_of(command.status_by_command(instance))
     from mattebridge.client import MatteClient
 
     with MatteClient.connect(instance, name="status") as client:
-        status = client.status()
-    workers, queue = status.get("workers", []), status.get("queue", {})
-    waiting = queue.get("interactive", 0) + queue.get("batch", 0)
-    return f"daemon {status.get('state')}; {len(workers)} workers; {waiting} frames wait"
+        return line_of(client.status())
+
+
+def start_daemon(instance: Optional[str]) -> str:
+    """Start the configured daemon where none runs; `status_line` of the one there is then.
+
+    It waits until that one accepts connections, so it is not called on a thread that draws. Raises
+    `ConnectionFailed` that says why none was started.
+    """
+    if why_no_client():
+        command.start_by_command(instance)
+    else:
+        from mattebridge.client import MatteClient
+
+        MatteClient.connect(instance, start=True, name="start").close()
+    return status_line(instance)

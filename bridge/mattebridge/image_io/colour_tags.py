@@ -12,6 +12,8 @@ from typing import Any, Optional
 
 import numpy as np
 
+from mattebridge.ocio.primaries import AP0, AP1, D65, REC709
+
 UNKNOWN = "unknown"
 # What files say of an EXR in another space than our own, beside the tag, which has names for few.
 OWN_TAG = "mattebridge:colorspace"
@@ -23,19 +25,17 @@ _LINEAR = (
 _SRGB = ("srgb", "srgb_tx", "srgb_texture", "srgb_rec709_scene", "srgb_rec709_display")
 _DATA = ("data", "raw", "unknown")
 # Scene-linear light by its primaries: x, y of red, green, blue and white as EXR headers have them.
-_D65, _ACES_WHITE = (0.3127, 0.3290), (0.32168, 0.33767)
-_REC709 = (0.640, 0.330, 0.300, 0.600, 0.150, 0.060, *_D65)
 _LIGHT = {
-    "lin_ap1_scene": (0.713, 0.293, 0.165, 0.830, 0.128, 0.044, *_ACES_WHITE),
-    "lin_ap0_scene": (0.7347, 0.2653, 0.0, 1.0, 0.0001, -0.077, *_ACES_WHITE),
-    "lin_p3d65_scene": (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, *_D65),
-    "lin_rec2020_scene": (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, *_D65),
-    "lin_adobergb_scene": (0.640, 0.330, 0.210, 0.710, 0.150, 0.060, *_D65),
-    "Linear ARRI Wide Gamut 3": (0.684, 0.313, 0.221, 0.848, 0.0861, -0.102, *_D65),
-    "Linear ARRI Wide Gamut 4": (0.7347, 0.2653, 0.1424, 0.8576, 0.0991, -0.0308, *_D65),
-    "Linear S-Gamut3": (0.730, 0.280, 0.140, 0.855, 0.100, -0.050, *_D65),
-    "Linear S-Gamut3.Cine": (0.766, 0.275, 0.225, 0.800, 0.089, -0.087, *_D65),
-    "Linear V-Gamut": (0.730, 0.280, 0.165, 0.840, 0.100, -0.030, *_D65),
+    "lin_ap1_scene": AP1,
+    "lin_ap0_scene": AP0,
+    "lin_p3d65_scene": (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, *D65),
+    "lin_rec2020_scene": (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, *D65),
+    "lin_adobergb_scene": (0.640, 0.330, 0.210, 0.710, 0.150, 0.060, *D65),
+    "Linear ARRI Wide Gamut 3": (0.684, 0.313, 0.221, 0.848, 0.0861, -0.102, *D65),
+    "Linear ARRI Wide Gamut 4": (0.7347, 0.2653, 0.1424, 0.8576, 0.0991, -0.0308, *D65),
+    "Linear S-Gamut3": (0.730, 0.280, 0.140, 0.855, 0.100, -0.050, *D65),
+    "Linear S-Gamut3.Cine": (0.766, 0.275, 0.225, 0.800, 0.089, -0.087, *D65),
+    "Linear V-Gamut": (0.730, 0.280, 0.165, 0.840, 0.100, -0.030, *D65),
 }
 # Headers have them with three or four digits.
 _SAME_PLACE = 6e-4
@@ -82,7 +82,7 @@ def _of_profile(description: str, tag: str) -> str:
 
 def _by_primaries(chromaticities: Any) -> tuple[str, str]:
     """Of an EXR without a tag: its light by its primaries, those of Rec. 709 where it has none."""
-    if chromaticities is None or _are_same(chromaticities, _REC709):
+    if chromaticities is None or _are_same(chromaticities, REC709):
         return "linear", ""
     found = next((name for name, p in _LIGHT.items() if _are_same(chromaticities, p)), None)
     if found is not None:

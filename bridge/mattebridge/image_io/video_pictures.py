@@ -22,6 +22,7 @@ import numpy as np
 from mattebridge.color import Pixels
 from mattebridge.image_io import ycbcr
 from mattebridge.image_io.ycbcr import Layout, Siting
+from mattebridge.ocio.primaries import D65, REC709
 
 # Standard definition, which is Rec.601 where the file has no tag.
 _SD_ROWS = 576
@@ -34,18 +35,17 @@ _DISPLAY_TRANSFERS = (1, 2, 6, 7, 13, 14, 15)  # Rec.709 and its kin, unspecifie
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 # Primaries that are those of Rec.709, or of standard definition and close to it.
 _NEAR_709 = (1, 2, 5, 6, 7, 22)
-_REC709, _UNSPECIFIED, _BT2020 = 1, 2, 9
+_REC709, UNSPECIFIED, _BT2020 = 1, 2, 9
 # Of the others: name, and x, y of red, green, blue and white as EXR headers have them.
-_D65, _DCI_WHITE, _C = (0.3127, 0.3290), (0.314, 0.351), (0.310, 0.316)
-_REC709_PLACES = (0.640, 0.330, 0.300, 0.600, 0.150, 0.060, *_D65)
+_DCI_WHITE, _C = (0.314, 0.351), (0.310, 0.316)
 _P3 = (0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
 WIDE_PRIMARIES: dict[int, tuple[str, tuple[float, ...]]] = {
     4: ("NTSC 1953", (0.67, 0.33, 0.21, 0.71, 0.14, 0.08, *_C)),
     8: ("film", (0.681, 0.319, 0.243, 0.692, 0.145, 0.049, *_C)),
-    _BT2020: ("BT.2020", (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, *_D65)),
+    _BT2020: ("BT.2020", (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, *D65)),
     10: ("XYZ", (1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1 / 3, 1 / 3)),
     11: ("DCI-P3", (*_P3, *_DCI_WHITE)),
-    12: ("Display P3", (*_P3, *_D65)),
+    12: ("Display P3", (*_P3, *D65)),
 }
 _LIMITED, _FULL = 1, 2
 _CENTRED_CODECS = ("mpeg1video", "mjpeg", "mjpegb", "ljpeg", "amv")
@@ -153,18 +153,18 @@ def primaries_named(chromaticities: Any) -> int:
     """The number of primaries for a video's tag: Rec.709 for None, 2 where there is no number."""
     if chromaticities is None:
         return _REC709
-    for number, (_, places) in {_REC709: ("", _REC709_PLACES), **WIDE_PRIMARIES}.items():
+    for number, (_, places) in {_REC709: ("", REC709), **WIDE_PRIMARIES}.items():
         if np.allclose(places, chromaticities, atol=5e-4):
             return number
-    return _UNSPECIFIED
+    return UNSPECIFIED
 
 
 def primaries_of(first: Any) -> int:
     """The number of the primaries; where only the matrix is tagged, BT.2020 by that."""
     primaries = int(first.color_primaries)
-    if primaries in (0, _UNSPECIFIED):
+    if primaries in (0, UNSPECIFIED):
         wide = int(first.colorspace) in (_UHD_MATRIX, 10)
-        return _BT2020 if wide and not first.format.is_rgb else _UNSPECIFIED
+        return _BT2020 if wide and not first.format.is_rgb else UNSPECIFIED
     return primaries
 
 

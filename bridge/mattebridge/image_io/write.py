@@ -9,7 +9,6 @@ memory, so that a full disk is found where the bytes are written, which is check
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,13 @@ import OpenImageIO as oiio  # noqa: N813 - the name its own documentation uses
 from mattebridge.color import Pixels, premultiply, srgb_decode, srgb_encode, to_float, unpremultiply
 from mattebridge.errors import FrameWriteError
 from mattebridge.image_io.colour_tags import OWN_TAG
+from mattebridge.image_io.display_tags import (
+    icc_profile,
+    jpeg_segment,
+    places_of,
+    png_chunk,
+    png_chunks,
+)
 from mattebridge.image_io.frame import DTYPES, OIIO_TYPES, PathLike, Window, overlap, shortened
 from mattebridge.image_io.memory_file import memory_file
 from mattebridge.image_io.metadata import as_description, our_texts, set_metadata
@@ -306,6 +312,9 @@ def _describe_exr(spec: Any, target: _Target) -> None:
 
 
 def _describe_tiff(spec: Any, target: _Target) -> None:
+    if target.dtype in CODE_MAX and spec.nchannels > 1:
+        profile = np.frombuffer(icc_profile(places_of(target.encoding.metadata)), np.uint8)
+        spec.attribute("ICCProfile", oiio.TypeDesc(f"uint8[{len(profile)}]"), profile)
     description = as_description(our_texts(target.encoding.metadata))
     if description:
         spec.attribute("ImageDescription", description)
@@ -359,7 +368,8 @@ def _without_scratch_name(encoded: bytes, path: Path) -> bytes:
 
 
 def _encoded_by_opencv(pixels: Pixels, target: _Target) -> bytes:
-    if pixels.shape[2] == 1:
+    has_colours = pixels.shape[2] > 1
+    if not has_colours:
         swapped = pixels[..., 0]
     else:
         swap = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
@@ -373,8 +383,8 @@ def _encoded_by_opencv(pixels: Pixels, target: _Target) -> bytes:
     if not done:
         raise _unwritable(target.path, "the encoder refused it")
     if target.kind is _JPEG:
-        return _jpeg_with_comment(encoded.tobytes(), target.encoding)
-    return _png_with_chunks(encoded.tobytes(), target.encoding)
+        return _jpeg_with_segments(encoded.tobytes(), target.encoding, has_colours)
+    return _png_with_chunks(encoded.tobytes(), target.encoding, has_colours)
 
 
 def _jpeg_options(target: _Target) -> list[int]:
@@ -390,32 +400,30 @@ def _jpeg_options(target: _Target) -> list[int]:
     return [cv2.IMWRITE_JPEG_QUALITY, int(quality), cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factors]
 
 
-def _jpeg_with_comment(encoded: bytes, encoding: Encoding) -> bytes:
-    """The JPEG with the texts of mattebridge as a comment, which OpenCV does not write."""
+def _jpeg_with_segments(encoded: bytes, encoding: Encoding, has_colours: bool) -> bytes:
+    """The JPEG with its colours' profile and mattebridge's comment, which OpenCV does not write."""
     comment = as_description(our_texts(encoding.metadata)).encode()[:_JPEG_COMMENT_BYTES]
     segment = b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment if comment else b""
+    if has_colours:
+        segment = jpeg_segment(icc_profile(places_of(encoding.metadata))) + segment
     # Behind the JFIF marker, which must come first.
     start = 4 + int.from_bytes(encoded[4:6], "big")
     return encoded[:start] + segment + encoded[start:]
 
 
-def _png_with_chunks(encoded: bytes, encoding: Encoding) -> bytes:
-    """The PNG with the texts of mattebridge and the pixel aspect, which OpenCV does not write."""
-    chunks = [
-        _png_chunk(b"tEXt", name.encode() + b"\0" + text.encode("ascii", "backslashreplace"))
+def _png_with_chunks(encoded: bytes, encoding: Encoding, has_colours: bool) -> bytes:
+    """The PNG with colour tags, texts and the pixel aspect, which OpenCV does not write."""
+    chunks = list(png_chunks(places_of(encoding.metadata))) if has_colours else []
+    chunks += [
+        png_chunk(b"tEXt", name.encode() + b"\0" + text.encode("ascii", "backslashreplace"))
         for name, text in our_texts(encoding.metadata).items()
     ]
     if encoding.pixel_aspect != 1.0:
         # Pixels per unit along x and y: where pixels are wide, there are fewer along x.
         density = (round(1000 / encoding.pixel_aspect), 1000)
-        chunks.append(_png_chunk(b"pHYs", b"".join(n.to_bytes(4, "big") for n in density) + b"\0"))
+        chunks.append(png_chunk(b"pHYs", b"".join(n.to_bytes(4, "big") for n in density) + b"\0"))
     # Behind the header, which is always 33 bytes long.
     return encoded[:33] + b"".join(chunks) + encoded[33:]
-
-
-def _png_chunk(kind: bytes, body: bytes) -> bytes:
-    length, check = len(body), zlib.crc32(kind + body)
-    return length.to_bytes(4, "big") + kind + body + check.to_bytes(4, "big")
 
 
 # --- errors ---------------------------------------------------------------------------------------

@@ -18,12 +18,13 @@ from typing import Any, Optional
 
 import numpy as np
 
-from mattebridge.color import FloatImage
+from mattebridge.color import FloatImage, Pixels
 from mattebridge.errors import ColorError, one_line
+from mattebridge.ocio import primaries
 from mattebridge.ocio.where import configured, digest, unloadable
 
 # Scene-linear light with the primaries of Rec. 709, by the names that configs have for it.
-REC709_LIGHT = (
+_REC709_LIGHT = (
     "lin_rec709_scene",
     "lin_rec709_srgb",
     "lin_rec709",
@@ -31,6 +32,11 @@ REC709_LIGHT = (
     "Utility - Linear - sRGB",
     "Utility - Linear - Rec.709",
     "lin_srgb",
+)
+# Other light that is known by its primaries: the role of ACES interchange, and names.
+_OTHER_LIGHT = (
+    (primaries.AP0, ("aces_interchange", "ACES2065-1", "ACES - ACES2065-1", "lin_ap0_scene")),
+    (primaries.AP1, ("ACEScg", "ACES - ACEScg", "lin_ap1_scene")),
 )
 _NEAREST = 3
 
@@ -124,20 +130,36 @@ class Config:
         return [space.name for space in best]
 
     @cached_property
-    def rec709_light(self) -> str:
-        """The config's name for scene-linear light with Rec. 709 primaries.
+    def _light(self) -> tuple[str, Optional[Pixels]]:
+        """A space of scene-linear light, and the matrix from it to Rec. 709 light.
 
-        Raises `ColorError` where it has none.
+        Raises `ColorError` where the config has none whose primaries are known.
         """
-        for name in REC709_LIGHT:
-            if self.knows(name):
-                return self.find(name)
+        for places, names in ((primaries.REC709, _REC709_LIGHT), *_OTHER_LIGHT):
+            found = next((name for name in names if self.knows(name)), None)
+            if found is not None:
+                is_ours = places == primaries.REC709
+                matrix = None if is_ours else primaries.between(places, primaries.REC709)
+                return self.find(found), matrix
         raise ColorError(
-            f"the OpenColorIO config {one_line(self.where, 200)} has no scene-linear space with"
-            f" Rec. 709 primaries ({', '.join(REC709_LIGHT[:3])}), by way of which a model sees"
-            " a plate - add one, or give the name as an alias",
+            f"the OpenColorIO config {one_line(self.where, 200)} has no scene-linear space whose"
+            f" primaries are known, by way of which a model sees a plate: neither one of the names"
+            f" {', '.join(_REC709_LIGHT[:3])} or ACEScg, nor the role aces_interchange - add one,"
+            " or give the name as an alias",
             config=one_line(self.where, 300),
         )
+
+    def light_of(self, pixels: FloatImage, name: str, *, exact: bool = False) -> FloatImage:
+        """Colours of a space as scene-linear light with Rec. 709 primaries; see `convert`."""
+        space, matrix = self._light
+        light = self.convert(pixels, name, space, exact=exact)
+        return light if matrix is None else _mixed(light, matrix)
+
+    def of_light(self, light: FloatImage, name: str, *, exact: bool = False) -> FloatImage:
+        """The inverse of `light_of`."""
+        space, matrix = self._light
+        light = light if matrix is None else _mixed(light, np.linalg.inv(matrix))
+        return self.convert(light, space, name, exact=exact)
 
     def interop_id(self, name: str) -> str:
         """The short name that files carry for a space (`colorInteropID`), empty without one."""
@@ -204,6 +226,12 @@ def _spaces_of(config: Any) -> tuple[NamedSpace, ...]:
         for name in config.getColorSpaceNames()
         if not config.isData(name)
     )
+
+
+def _mixed(light: FloatImage, matrix: Pixels) -> FloatImage:
+    with np.errstate(over="ignore", invalid="ignore"):
+        mixed: FloatImage = (light.astype(np.float64) @ matrix.T).astype(np.float32)
+    return mixed
 
 
 def _library() -> Any:

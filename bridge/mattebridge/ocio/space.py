@@ -2,11 +2,11 @@
 
     code values --curve--> light in the space's own primaries --matrix--> Rec. 709 light
 
-The curve and the matrix are measured: OpenColorIO converts the nodes of a table, the three
-primaries and some thousand colours, and the space is taken for curve and matrix only where these
-give all those colours, too. That holds for scene-linear spaces, camera logs, gammas and PQ. A space
-for which it does not (a 3-D table, HLG's luminance-dependent gain) has no curve and is `whole`:
-OpenColorIO converts its pixels itself, in main memory.
+The curve and the matrix are measured: OpenColorIO converts some thousand colours, the three
+primaries and a range of greys, and the space is taken for curve and matrix only where these give
+all those colours, too. That holds for scene-linear spaces, camera logs (`log_curve`), gammas and PQ
+(`table`), and with one more factor for HLG (`system_gain`). A space for which it does not (a 3-D
+table) has no curve and is `whole`: OpenColorIO converts its pixels itself, in main memory.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from typing import Optional
 
 import numpy as np
 
 from mattebridge import color
 from mattebridge.color import FloatImage, Pixels
-from mattebridge.ocio import table
+from mattebridge.ocio import log_curve, system_gain, table
 from mattebridge.ocio.config import Config
+from mattebridge.ocio.log_curve import LogCurve
+from mattebridge.ocio.system_gain import SystemGain
 
 # The part of its largest channel by which a colour may be off for the space to count as measured.
 TOLERANCE = 5e-5
@@ -36,6 +39,7 @@ class Curve(str, Enum):
 
     NONE = "none"
     SRGB = "srgb"
+    LOG = "log"
     TABLE = "table"
     WHOLE = "whole"
 
@@ -45,8 +49,9 @@ class ColorSpace:
     """One colour space; two are the same where they are the same object.
 
     matrix: from light in its primaries to Rec. 709 light, 3 x 3 float64; None where they are those
-    of Rec. 709. decode, encode: tables (`table`) of a `TABLE`. scene: its light is a scene's, in
-    which mixing is done, not a display's. config: of all but `linear` and `srgb`.
+    of Rec. 709. log: of a `LOG`. decode, encode: tables (`table`) of a `TABLE`, to and from light
+    that `gain`, where there is one, makes into the light of the space. scene: its light is a
+    scene's, in which mixing is done, not a display's. config: of all but `linear` and `srgb`.
     """
 
     name: str
@@ -55,7 +60,14 @@ class ColorSpace:
     matrix: Optional[Pixels] = field(default=None, repr=False)
     decode: Optional[FloatImage] = field(default=None, repr=False)
     encode: Optional[FloatImage] = field(default=None, repr=False)
+    log: Optional[LogCurve] = field(default=None, repr=False)
+    gain: Optional[SystemGain] = field(default=None, repr=False)
     config: Optional[Config] = field(default=None, repr=False)
+
+    @cached_property
+    def matrix_back(self) -> Optional[Pixels]:
+        """From Rec. 709 light to light in its primaries."""
+        return None if self.matrix is None else np.linalg.inv(self.matrix)
 
     @property
     def is_built_in(self) -> bool:
@@ -112,43 +124,110 @@ class Spaces:
             return pixels
         if {space, wanted} <= {LINEAR.name, SRGB.name}:
             return color.converted(pixels, space, wanted)
-        light = color.srgb_decode(pixels) if space == SRGB.name else color.to_float(pixels)
-        found = self.config.convert(light, self._in_config(space), self._in_config(wanted))
-        return color.srgb_encode(found) if wanted == SRGB.name else found
-
-    def _in_config(self, name: str) -> str:
-        """A space by the config's name; of `linear` and `srgb` the light."""
-        ours = name in (LINEAR.name, SRGB.name)
-        return self.config.rec709_light if ours else self.config.find(name)
+        config, ours = self.config, (LINEAR.name, SRGB.name)
+        values = color.srgb_decode(pixels) if space == SRGB.name else color.to_float(pixels)
+        if space in ours:
+            return config.of_light(values, config.find(wanted))
+        if wanted not in ours:
+            return config.convert(values, config.find(space), config.find(wanted))
+        light = config.light_of(values, config.find(space))
+        return color.srgb_encode(light) if wanted == SRGB.name else light
 
 
 def measured(config: Config, name: str) -> ColorSpace:
     """A space of a config, by its own name, as curve and matrix."""
-    colours = _colours()
-    sent = np.concatenate([np.zeros((1, 3)), np.eye(3), colours]).astype(np.float32)
-    seen = config.convert(sent, name, config.rec709_light, exact=True).astype(np.float64)
-    black, primaries, found = seen[0], seen[1:4], seen[4:]
-    matrix = np.ascontiguousarray((primaries - black).T)
-    if _are_equal(found, colours @ matrix.T):
+    seen = _Seen.of(config, name)
+    matrix = np.ascontiguousarray((seen.primaries - seen.black).T)
+    if _are_equal(seen.found, seen.colours @ matrix.T):
         return ColorSpace(name, Curve.NONE, True, _unless_identity(matrix), config=config)
-    return _with_curve(config, name, matrix, colours, found)
+    return (
+        _with_log(config, name, seen)
+        or _with_table(config, name, seen)
+        or ColorSpace(name, Curve.WHOLE, bool(seen.span > _SCENE_WHITE), config=config)
+    )
 
 
-def _with_curve(
-    config: Config, name: str, matrix: Pixels, colours: Pixels, found: Pixels
-) -> ColorSpace:
-    """A space by the curve of its greys; `WHOLE` where that and the matrix do not describe it."""
-    places, light = table.nodes(), config.rec709_light
-    greys = np.repeat(places[:, None], 3, 1)
-    decode = table.usable(np.median(config.convert(greys, name, light, exact=True), axis=1))
-    span = float(table.through(decode, np.ones(1, np.float32))[0] - decode[0])
-    scene = span > _SCENE_WHITE
-    matrix = matrix / (span or 1.0)
-    if not _are_equal(found, table.through(decode, colours).astype(np.float64) @ matrix.T):
-        return ColorSpace(name, Curve.WHOLE, scene, config=config)
-    back = config.convert(greys, light, name, exact=True)
-    encode = table.inverse(decode, table.usable(np.median(back, axis=1)))
-    return ColorSpace(name, Curve.TABLE, scene, _unless_identity(matrix), decode, encode, config)
+@dataclass(frozen=True)
+class _Seen:
+    """What OpenColorIO makes of some code values: Rec. 709 light, float64.
+
+    black, white: (3,). primaries: (3, 3), by channel. colours, found: (N, 3), what was sent and
+    what came back. logs, gains: for the probes of `log_curve` and `system_gain`.
+    """
+
+    black: Pixels
+    white: Pixels
+    primaries: Pixels
+    colours: Pixels
+    found: Pixels
+    logs: Pixels
+    gains: Pixels
+
+    @classmethod
+    def of(cls, config: Config, name: str) -> _Seen:
+        colours, greys = _colours(), _greys(log_curve.PROBES)
+        parts = (np.zeros((1, 3)), np.ones((1, 3)), np.eye(3), colours, greys, system_gain.PROBES)
+        sent = np.concatenate(parts).astype(np.float32)
+        light = config.light_of(sent, name, exact=True).astype(np.float64)
+        ends = np.cumsum([len(part) for part in parts])[:-1]
+        black, white, primaries, found, logs, gains = np.split(light, ends)
+        return cls(black[0], white[0], primaries, colours, found, logs, gains)
+
+    @property
+    def span(self) -> float:
+        """The light from code value 0 to 1, of neutral colours."""
+        return float(np.median(self.white) - np.median(self.black))
+
+    @property
+    def matrix(self) -> Pixels:
+        """From light that a curve gives, where each channel has that curve."""
+        return np.ascontiguousarray((self.primaries - self.black).T) / (self.span or 1.0)
+
+
+def _with_log(config: Config, name: str, seen: _Seen) -> Optional[ColorSpace]:
+    """A space by the closed form of its curve; None where that does not describe it."""
+    curve = log_curve.fitted(_neutral(seen.logs))
+    if curve is None or not _are_equal(seen.found, curve.decoded(seen.colours) @ seen.matrix.T):
+        return None
+    matrix, is_scene = _unless_identity(seen.matrix), seen.span > _SCENE_WHITE
+    return ColorSpace(name, Curve.LOG, is_scene, matrix, log=curve, config=config)
+
+
+def _with_table(config: Config, name: str, seen: _Seen) -> Optional[ColorSpace]:
+    """A space by the curve of its greys, and HLG's gain; None where these do not describe it."""
+    shown = _neutral(config.light_of(_greys(table.nodes()), name, exact=True))
+    candidates: list[tuple[Optional[SystemGain], Pixels]] = [(None, seen.matrix)]
+    with_gain = system_gain.found(seen.primaries, seen.gains)
+    if with_gain is not None:
+        candidates.append(with_gain)
+    for gain, matrix in candidates:
+        decode = table.usable(shown if gain is None else gain.scene(table.usable(shown)))
+        light = table.through(decode, seen.colours).astype(np.float64)
+        light = light if gain is None else gain.shown(light)
+        if _are_equal(seen.found, light @ matrix.T):
+            encode = _encoding(config, name, decode, gain)
+            is_scene, kept = seen.span > _SCENE_WHITE, _unless_identity(matrix)
+            return ColorSpace(
+                name, Curve.TABLE, is_scene, kept, decode, encode, gain=gain, config=config
+            )
+    return None
+
+
+def _encoding(
+    config: Config, name: str, decode: FloatImage, gain: Optional[SystemGain]
+) -> FloatImage:
+    light = table.nodes() if gain is None else table.usable(gain.shown(table.nodes()))
+    codes = _neutral(config.of_light(_greys(light), name, exact=True))
+    return table.inverse(decode, table.usable(codes))
+
+
+def _greys(values: Pixels) -> FloatImage:
+    return np.repeat(values[:, None], 3, 1).astype(np.float32)
+
+
+def _neutral(colours: Pixels) -> Pixels:
+    """The one value of neutral colours: the middle one of three that differ by rounding."""
+    return np.sort(colours, axis=1)[:, 1]
 
 
 def _colours() -> Pixels:

@@ -1,11 +1,12 @@
 """A curve as a table over the floats themselves, from a value to another, in both signs.
 
-    nodes: every float whose mantissa has 11 bits, from 2^-40 to 2^24, and 0, in each sign
+    nodes: every float whose mantissa has 10 bits, from 2^-40 to 2^24, and 0, in each sign
     between two nodes: on the line between their values
 
-The place of a value in the table is its bits, shifted: no search. Nodes are 1/2048 of a value
-apart, so that a camera's log, the steepest curve there is, is met to three parts in a million, and
-black stays exactly what black is. Beyond 2^24 the last value is kept; NaN becomes that as well.
+The place of a value in the table is its bits, shifted: no search. Nodes are 1/1024 of a value
+apart, so that PQ and a camera's log, the steepest curves there are, are met to ten parts in a
+million, and black stays exactly what black is. Beyond 2^24 the last value is kept; NaN becomes that
+as well.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from mattebridge.color import FloatImage, Pixels
 
-MANTISSA_BITS = 11
+MANTISSA_BITS = 10
 SHIFT = 23 - MANTISSA_BITS
 LOWEST_BITS = (127 - 40) << 23
 HIGHEST_BITS = (127 + 24) << 23

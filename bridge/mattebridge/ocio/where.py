@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Optional
 
 from mattebridge.errors import ColorError, one_line
+from mattebridge.ocio.config_files import digest_of
 
 BUILT_IN = "ocio://studio-config-latest"
 _BUILT_INS = "ocio://"
@@ -57,15 +58,16 @@ def described() -> dict[str, str]:
 
 
 def digest(where: str) -> str:
-    """A SHA-256 of the config's file; of a built-in one, of its name and the library's version.
+    """A SHA-256 of the config and its tables.
 
-    Raises `ColorError` for a file that cannot be read.
+    Of a built-in one, of its name and the library's version. Raises `ColorError` for a file that
+    cannot be read.
     """
     if where.startswith(_BUILT_INS):
         version = metadata.version("OpenImageIO")
         return hashlib.sha256(f"{where} OpenImageIO {version}".encode()).hexdigest()
     try:
-        return hashlib.sha256(Path(where).read_bytes()).hexdigest()
+        return digest_of(Path(where))
     except OSError as error:
         raise unloadable(where, str(error.strerror)) from error
 

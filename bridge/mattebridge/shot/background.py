@@ -14,6 +14,8 @@ from mattebridge.errors import UsageError
 CHECKER_PX = 32
 # Two greys of linear light, dark enough to show a light fringe and light enough to show a dark one.
 CHECKER = (0.12, 0.24)
+# `checker:128` is that of CorridorKey's pipeline: tiles of so many pixels, these sRGB values.
+CHECKER_OF_CLIPS = (0.15, 0.55)
 
 
 @dataclass(frozen=True)
@@ -22,31 +24,39 @@ class Background:
 
     text: as it was given. pictures: the file, pattern, folder or video, in place of colours.
     encoded: the comp is mixed in sRGB-encoded values, as the published scripts do, and not in
-    light.
+    light. tile_px: side of a tile of the checker.
     """
 
     text: str
     colours: tuple[tuple[float, float, float], ...] = ()
     pictures: str = ""
     encoded: bool = False
+    tile_px: int = CHECKER_PX
 
     def render(self, height: int, width: int) -> FloatImage:
         """(height, width, 3) float32, linear; for colours only."""
         palette = np.asarray(self.colours, np.float32)
         if len(palette) == 1:
             return np.broadcast_to(palette[0], (height, width, 3))
-        rows = np.arange(height)[:, None] // CHECKER_PX
-        columns = np.arange(width)[None, :] // CHECKER_PX
+        rows = np.arange(height)[:, None] // self.tile_px
+        columns = np.arange(width)[None, :] // self.tile_px
         squares: FloatImage = palette[(rows + columns) % 2]
         return squares
 
 
 def parse_background(text: str) -> Background:
-    """`checker`, `#rrggbb` (sRGB), `0.18,0.18,0.18` (linear), or pictures. Raises `UsageError`."""
+    """`checker`, `checker:128` (see above), `#rrggbb` (sRGB), `0.18,0.18,0.18` (linear), or
+    pictures. Raises `UsageError`."""
     if text.startswith("encoded:"):
         return Background(text, parse_background(text.partition(":")[2]).colours, encoded=True)
     if text == "checker":
         return Background(text, tuple((grey, grey, grey) for grey in CHECKER))
+    tiles = re.fullmatch(r"checker:([1-9]\d{0,4})", text)
+    if tiles:
+        greys = (
+            float(grey) for grey in color.srgb_decode(np.asarray(CHECKER_OF_CLIPS, np.float32))
+        )
+        return Background(text, tuple((g, g, g) for g in greys), tile_px=int(tiles.group(1)))
     hexadecimal = re.fullmatch(r"#([0-9a-fA-F]{6})", text)
     if hexadecimal:
         codes = np.frombuffer(bytes.fromhex(hexadecimal.group(1)), np.uint8)

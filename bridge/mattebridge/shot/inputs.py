@@ -22,11 +22,9 @@ import numpy as np
 from mattebridge import color
 from mattebridge.color import Pixels
 from mattebridge.errors import MattebridgeError, PlateError, QuotaError, TooLargeError
-from mattebridge.image_io import Frame, matte_of
-from mattebridge.image_io.read import is_matte_by_luma
 from mattebridge.image_io.sequences import Source
-from mattebridge.image_io.sources import Pictures, path_of
 from mattebridge.shot.plan import FrameTask, Plan
+from mattebridge.shot.planes import FramePlanes
 from mattebridge.shot.ports import Client
 from mattebridge.wire.labels import MATTE_FROM_LUMA
 from mattebridge.wire.params import MATTE_ROLES
@@ -41,7 +39,7 @@ class ShotInputs:
     def __init__(self, plan: Plan, client: Optional[Client]) -> None:
         self._plan = plan
         self._client = client
-        self._pictures = Pictures(deinterlace=plan.job.deinterlace)
+        self._planes = FramePlanes(plan.job, plan.spaces)
         self._stills: dict[Any, Any] = {}
         self._held: set[str] = set()
         self._backdrop: tuple[Optional[Source], Optional[Pixels]] = (None, None)
@@ -57,7 +55,7 @@ class ShotInputs:
     def read(self, task: FrameTask) -> dict[str, Any]:
         """The planes of one frame by role; the clean plate may be the name of a held one."""
         files = task.inputs.files
-        planes: dict[str, Any] = {"plate": self._plate(task)}
+        planes: dict[str, Any] = {"plate": self._planes.plate(task)}
         if "clean_plate" in files:
             planes["clean_plate"] = self._clean_plate(task)
         for role in MATTE_ROLES:
@@ -75,12 +73,12 @@ class ShotInputs:
         key = _still_key(task)
         with self._lock:
             if self._stills.get(key) == lost:
-                self._stills[key] = self._hold(self._read_clean_plate(task))
+                self._stills[key] = self._hold(self._planes.clean_plate(task))
             return self._stills[key]
 
     def clean_plate_again(self, task: FrameTask, lost: Any) -> Pixels:
         """The same as pixels, for a daemon that drops what it holds."""
-        return self._read_clean_plate(task)
+        return self._planes.clean_plate(task)
 
     def backdrop(self, task: FrameTask) -> Optional[Pixels]:
         """The picture behind the comp, (H, W, 3) float32 in linear light, of its own size."""
@@ -90,7 +88,7 @@ class ShotInputs:
         with self._lock:
             known, _ = self._backdrop
             if known != source:
-                pixels = self._pictures.frame(source).rgb
+                pixels = self._planes.picture(source).rgb
                 space = task.colorspaces["background"]
                 light = color.to_float(self._plan.spaces.converted(pixels, space, "linear"))
                 self._backdrop = (source, light)
@@ -98,28 +96,17 @@ class ShotInputs:
 
     def release(self) -> None:
         """Close the videos and have the daemon drop what it holds; one that is gone holds none."""
-        self._pictures.close()
+        self._planes.close()
         for name in self._held:
             if self._client is not None:
                 with contextlib.suppress(MattebridgeError):
                     self._client.drop_clean_plate(name)
         self._held.clear()
 
-    def _plate(self, task: FrameTask) -> Pixels:
-        frame = self._frame(task, "plate")
-        has_alpha = frame.pixels.shape[2] == 4 and self._plan.job.params.plate_alpha != "opaque"
-        return frame.pixels if has_alpha else frame.rgb
-
     def _clean_plate(self, task: FrameTask) -> Any:
         if "clean_plate" not in self._plan.stills:
-            return self._read_clean_plate(task)
-        return self._once(_still_key(task), lambda: self._hold(self._read_clean_plate(task)))
-
-    def _read_clean_plate(self, task: FrameTask) -> Pixels:
-        """In the colour space of the plate: a request has one for both."""
-        pixels = self._frame(task, "clean_plate").rgb
-        spaces = task.colorspaces
-        return self._plan.spaces.converted(pixels, spaces["clean_plate"], spaces["plate"])
+            return self._planes.clean_plate(task)
+        return self._once(_still_key(task), lambda: self._hold(self._planes.clean_plate(task)))
 
     def _hold(self, pixels: Pixels) -> Any:
         """A name under which the daemon holds the pixels, or the pixels where it cannot."""
@@ -140,15 +127,10 @@ class ShotInputs:
         return pixels
 
     def _read_matte(self, task: FrameTask, role: str, at: Optional[int]) -> Pixels:
-        frame, channel = self._frame(task, role), self._plan.job.hint_channel
-        if channel == "auto" and is_matte_by_luma(frame):
+        pixels, by_luma = self._planes.matte(task, role)
+        if by_luma:
             self._by_luma.add((role, at))
-        return matte_of(frame, path_of(task.inputs.files[role]), channel=channel)
-
-    def _frame(self, task: FrameTask, role: str) -> Frame:
-        layer = self._plan.job.layer_of(role)
-        source = task.inputs.files[role]
-        return self._pictures.frame(source, layer=layer, matte=role in MATTE_ROLES)
+        return pixels
 
     def _once(self, key: Any, make: Callable[[], Any]) -> Any:
         with self._lock:

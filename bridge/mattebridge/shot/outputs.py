@@ -117,7 +117,7 @@ def _of_clips(name: str, folders: str, video_frames: str) -> Preset:
     outputs = ("alpha", "foreground", "premultiplied", "comp", *EXTRA_OUTPUTS)
     named = dict(zip(outputs, (*folders.split(), *EXTRA_OUTPUTS)))
     formats = "exr,comp=png"
-    return Preset(name, named, formats, formats, "checker", False, video_frames)
+    return Preset(name, named, formats, formats, "checker:128", False, video_frames)
 
 
 PRESETS = {
@@ -134,6 +134,23 @@ PRESETS = {
     "stages": _of_clips("stages", "alpha fg processed comp", "frame_{:06d}"),
     "classic": _of_clips("classic", "Matte FG Processed Comp", "{:05d}"),
 }
+
+
+# Ways to pack an EXR beside those above, by the name behind `exr-`, or `exr-float-`.
+EXR_CODECS = ("none", "rle", "zips", "zip", "piz", "pxr24", "dwaa", "dwab")
+LOSSY_CODECS = ("dwaa", "dwab")
+
+
+def find_format(name: str) -> Optional[OutputFormat]:
+    """The format of a name of `FORMATS`, or an EXR by its codec: `exr-piz`, `exr-float-rle`."""
+    name = name.lower()
+    if name in FORMATS:
+        return FORMATS[name]
+    kind, _, codec = name.rpartition("-")
+    dtype = {"exr": "half", "exr-float": "float"}.get(kind)
+    if dtype is None or codec not in EXR_CODECS:
+        return None
+    return OutputFormat(name, ".exr", dtype, codec, f"{dtype}, {codec}")
 
 
 def parse_outputs(text: str) -> tuple[str, ...]:
@@ -154,7 +171,7 @@ def parse_formats(text: str, outputs: Collection[str]) -> dict[str, OutputFormat
     for item in filter(None, (part.strip() for part in text.split(","))):
         output, equals, name = item.rpartition("=")
         output = PUBLISHED.get(output, output)
-        found = FORMATS.get(name.lower())
+        found = find_format(name)
         if found is None:
             raise UsageError(f"no format '{name}'; --format takes {', '.join(FORMATS)}")
         if not equals:
@@ -168,6 +185,8 @@ def parse_formats(text: str, outputs: Collection[str]) -> dict[str, OutputFormat
         if output == "premultiplied" and not found.has_alpha:
             others = "prores4444 or ffv1" if found.video else "exr or png"
             raise UsageError(f"{found.name} holds no alpha; choose {others} for premultiplied")
+        if output == "alpha" and found.compression in LOSSY_CODECS:
+            raise UsageError(f"{found.name} is lossy; choose exr or png for alpha")
         if output == LAYERS and found.suffix != ".exr":
             raise UsageError(f"--layers writes EXR, not {found.name}")
     return formats

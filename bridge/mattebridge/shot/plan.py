@@ -133,7 +133,7 @@ class Plan:
     @property
     def output_dtype(self) -> str:
         """The sample type to ask for."""
-        return _output_dtype(self.formats)
+        return output_dtype(self.formats)
 
     @cached_property
     def space(self) -> str:
@@ -238,12 +238,17 @@ class Plan:
 def _space(job: MatteJob, formats: Mapping[str, OutputFormat]) -> str:
     if job.params.output_colorspace is not None:
         return job.params.output_colorspace
+    return stored_space(formats)
+
+
+def stored_space(formats: Mapping[str, OutputFormat]) -> str:
+    """The colour space of results for these formats where none is asked for: linear or srgb."""
     stored = {formats[name].is_linear for name in (*COLOURS, LAYERS) if name in formats}
     return "srgb" if stored == {False} else "linear"
 
 
-def _output_dtype(formats: Mapping[str, OutputFormat]) -> str:
-    """float16 where every output is half: half the memory on the way."""
+def output_dtype(formats: Mapping[str, OutputFormat]) -> str:
+    """The sample type to ask for: float16, half the memory, where every output is half."""
     only_half = all(form.dtype == "half" for form in formats.values())
     return "float16" if only_half and "comp" not in formats else "float32"
 
@@ -528,6 +533,12 @@ def _tasks(
     return tasks
 
 
+def frame_task(job: MatteJob, entry: FrameInputs, spaces: Spaces) -> FrameTask:
+    """One frame of a job for itself, without outputs; what is wrong with it is its `problem`."""
+    headers = _headers({_look(job, *item) for item in entry.files.items()})
+    return _task(job, entry, {}, headers, 0, None, spaces)
+
+
 class _Look(NamedTuple):
     """A picture as a role sees it: one file may be the plate, and in another layer the hint."""
 
@@ -650,7 +661,7 @@ def _colorspaces(job: MatteJob, found: Mapping[str, FrameHeader], known: Spaces)
 
 
 def _bytes_per_pixel(asked: Sequence[str], formats: Mapping[str, OutputFormat]) -> int:
-    sample = np.dtype(_output_dtype(formats)).itemsize
+    sample = np.dtype(output_dtype(formats)).itemsize
     return sum(OUTPUT_CHANNELS[name][0] for name in asked) * sample
 
 

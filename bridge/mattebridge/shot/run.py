@@ -48,6 +48,8 @@ from mattebridge.version import __version__
 from mattebridge.whole_files import sweep_temporaries
 from mattebridge.wire.params import EXTRA_OUTPUTS, INPUT_ROLES
 
+Check = Callable[[Plan, Mapping[str, Any]], None]
+
 
 def run_job(
     job: MatteJob,
@@ -55,10 +57,12 @@ def run_job(
     *,
     progress: Optional[Progress] = None,
     cancelled: Optional[threading.Event] = None,
+    check: Optional[Check] = None,
 ) -> Summary:
     """Matte every frame of a job; `connect` opens the client once it is known to be needed.
 
-    Setting `cancelled` stops the job: exit status 4, no partial files. Raises the errors of
+    Setting `cancelled` stops the job: exit status 4, no partial files. `check` is called with the
+    plan and the model's card before the first frame, and may raise. Raises the errors of
     `preflight`, and `DaemonError` or `ModelError` before the first frame; later errors are in the
     summary.
     """
@@ -66,10 +70,10 @@ def run_job(
     plan = preflight(job)
     sweep_temporaries([job.output, *plan.folders])
     if all(task.problem is not None for task in plan.tasks):
-        return _Run(plan, None, progress or Progress(), cancelled).run()
+        return _Run(plan, None, progress or Progress(), cancelled, check).run()
     client = connect()
     try:
-        return _Run(plan, client, progress or Progress(), cancelled).run()
+        return _Run(plan, client, progress or Progress(), cancelled, check).run()
     finally:
         client.close()
 
@@ -83,6 +87,7 @@ class _Run:
         client: Optional[Client],
         progress: Progress,
         cancelled: threading.Event,
+        check: Optional[Check] = None,
     ) -> None:
         self.plan = plan
         self.client = client
@@ -90,7 +95,7 @@ class _Run:
         self.gates = Gates(plan.job.in_flight, cancelled)
         self.budget = ByteBudget(plan.job.max_bytes)
         self.summary = Summary(total=len(plan.tasks), output=plan.job.output)
-        self.model = _find_model(client, plan.job) if client is not None else {}
+        self.model = _find_model(client, plan, check) if client is not None else {}
         if client is not None:
             _check_config(client, plan)
         self.settings = plan.settings(str(self.model.get("name", "")))
@@ -328,9 +333,11 @@ def _check_config(client: Client, plan: Plan) -> None:
         )
 
 
-def _find_model(client: Client, job: MatteJob) -> dict[str, Any]:
+def _find_model(client: Client, plan: Plan, check: Optional[Check]) -> dict[str, Any]:
     """The daemon's card of the job's model; refuses a job that lacks what the model needs."""
-    card = find_card(client.models(), job.model)
+    job, card = plan.job, find_card(client.models(), plan.job.model)
+    if check is not None:
+        check(plan, card)
     given = [role for role in INPUT_ROLES if getattr(job, role)]
     check_needs(card, given, how="give one with {option}")
     for name in EXTRA_OUTPUTS:

@@ -23,7 +23,7 @@ from typing import Any
 from mattebridge.errors import ConnectionFailed, DaemonLost, MessageError, UidError
 from mattebridge.wire import oslayer, protocol
 from mattebridge.wire.connection import Connection, Peer, Record
-from mattebridge.wire.folder import DOOR, check_folder, check_path_length
+from mattebridge.wire.folder import DOOR, START_BY_HAND, check_folder, check_path_length
 from mattebridge.wire.transport import endpoint
 
 HELLO_TIMEOUT_S = 5.0
@@ -197,9 +197,7 @@ def close_all(descriptors: Iterable[int]) -> None:
 
 
 def _no_daemon(folder: Path) -> ConnectionFailed:
-    return ConnectionFailed(
-        f"no daemon is running in {folder}: start one with `mattebridge serve --detach`"
-    )
+    return ConnectionFailed(f"no daemon is running in {folder}: {START_BY_HAND}")
 
 
 def _not_a_daemon() -> ConnectionFailed:

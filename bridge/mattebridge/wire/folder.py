@@ -22,6 +22,8 @@ from mattebridge.wire import oslayer
 DEFAULT_INSTANCE = "v1"
 INSTANCE = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 DOOR, CTL, LOCK, STATUS, LOG = "door", "ctl", "lock", "status.json", "log"
+# What to do where no daemon runs. Panels, which have a button for it, say that instead.
+START_BY_HAND = "start one with `mattebridge serve --detach`"
 
 
 def runtime_folder(instance: Optional[str] = None) -> Path:

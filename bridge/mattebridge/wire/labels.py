@@ -15,8 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-# The one label that a host itself gives; all others come from the daemon.
+# The labels that a host itself gives; all others come from the daemon.
 MATTE_FROM_LUMA = "matte_from_luma"
+OTHER_COLOR_CONFIG = "other_color_config"
 
 # What was found, and what to do.
 SENTENCES: Mapping[str, str] = {
@@ -38,6 +39,8 @@ SENTENCES: Mapping[str, str] = {
     "edges, or set its scale to 1 at most",
     MATTE_FROM_LUMA: "the alpha of a hint or matte is the same all over, so its luma was used: "
     "give it an alpha, or choose its channel",
+    OTHER_COLOR_CONFIG: "the host has another OpenColorIO config than the daemon, where names may "
+    "mean other colours: set OCIO alike for both",
 }
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from mattebridge.wire.connection import Peer
+from mattebridge.wire.own_folder import folder_of
 from mattebridge.wire.posix import PosixLayer
 
 # Options of sockets (sys/un.h, sys/socket.h).
@@ -30,6 +31,7 @@ CS_DARWIN_USER_TEMP_DIR = 65537
 # 16 bytes of identity, then 64-bit counters.
 RUSAGE_V0, RUSAGE_WORDS = 0, struct.Struct("=16x10Q")
 RESIDENT, FOOTPRINT = 6, 7  # ri_resident_size, ri_phys_footprint
+APPLICATION_SUPPORT = "~/Library/Application Support"
 
 
 class MacMachine:
@@ -65,11 +67,11 @@ class MacMachine:
 
     def settings_folder(self) -> Path:
         """See `Users`. `$XDG_CONFIG_HOME/mattebridge` where that is set."""
-        return _folder_of("XDG_CONFIG_HOME")
+        return folder_of("XDG_CONFIG_HOME", APPLICATION_SUPPORT)
 
     def data_folder(self) -> Path:
         """See `Users`. `$XDG_DATA_HOME/mattebridge` where that is set."""
-        return _folder_of("XDG_DATA_HOME")
+        return folder_of("XDG_DATA_HOME", APPLICATION_SUPPORT)
 
     # -- figures --------------------------------------------------------------------------------
 
@@ -101,11 +103,6 @@ class MacMachine:
 
 class MacLayer(MacMachine, PosixLayer):
     """macOS's answers; see `OsLayer` for what each method gives."""
-
-
-def _folder_of(variable: str) -> Path:
-    given = os.environ.get(variable)
-    return Path(given or os.path.expanduser("~/Library/Application Support")) / "mattebridge"
 
 
 def _library() -> Any:

@@ -404,9 +404,15 @@ def negotiate(offered: Sequence[int]) -> int:
     low, high = offered
     version = min(high, PROTOCOL_MAX)
     if version < max(low, PROTOCOL_MIN):
+        # Older clients show this sentence as it is.
+        what = (
+            "is older: install it again (`mattebridge install`) and restart the host"
+            if high < PROTOCOL_MIN
+            else "is newer: stop this daemon and start the new one"
+        )
         raise VersionError(
             f"no protocol in common: the client speaks {low}-{high}, this daemon "
-            f"{PROTOCOL_MIN}-{PROTOCOL_MAX}; install the same mattebridge on both sides",
+            f"{PROTOCOL_MIN}-{PROTOCOL_MAX}. The client {what}",
             have=[PROTOCOL_MIN, PROTOCOL_MAX],
             want=list(offered),
         )

@@ -26,6 +26,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mattebridge.errors import QuotaError, UnsafeRuntimeError
+from mattebridge.wire.own_folder import folder_of, look_at, not_yours
 
 # Room for descriptors in one record. The kernel's limit is 253; a session has at most 8 arenas.
 MAX_DESCRIPTORS = 16
@@ -206,31 +207,17 @@ class UnixLayer(ABC):
 
     def settings_folder(self) -> Path:
         """See `Users`. `$XDG_CONFIG_HOME/mattebridge`, else in `~/.config`."""
-        home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-        return Path(home) / "mattebridge"
+        return folder_of("XDG_CONFIG_HOME", "~/.config")
 
     def data_folder(self) -> Path:
         """See `Users`. `$XDG_DATA_HOME/mattebridge`, else in `~/.local/share`."""
-        home = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
-        return Path(home) / "mattebridge"
+        return folder_of("XDG_DATA_HOME", "~/.local/share")
 
     def check_private(self, folder: Path) -> None:
         """See `Users`: a directory, no link, of this user, mode 0700."""
-        try:
-            found = os.lstat(folder)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise UnsafeRuntimeError(f"cannot look at {folder}: {error.strerror}") from error
-        if not stat.S_ISDIR(found.st_mode):
-            raise UnsafeRuntimeError(
-                f"{folder} is not a folder (a link?): remove it and start again"
-            )
+        found = look_at(folder)
         if found.st_uid != self.user_id():
-            raise UnsafeRuntimeError(
-                f"{folder} belongs to user {found.st_uid}: set MATTEBRIDGE_RUNTIME_DIR to a folder "
-                "of your own"
-            )
+            raise not_yours(folder, str(found.st_uid))
         if found.st_mode & 0o077:
             raise UnsafeRuntimeError(
                 f"{folder} is open to other users (mode {stat.S_IMODE(found.st_mode):04o}): "

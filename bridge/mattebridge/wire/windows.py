@@ -14,16 +14,16 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import stat
 import time
 from collections.abc import Generator, Iterable
 from ctypes import wintypes
 from pathlib import Path
 from typing import Any
 
-from mattebridge.errors import GeometryError, UnsafeRuntimeError
+from mattebridge.errors import GeometryError
 from mattebridge.wire import win32, windows_memory
 from mattebridge.wire.connection import Peer
+from mattebridge.wire.own_folder import look_at, not_yours
 from mattebridge.wire.windows_pipes import (
     PipeConnection,
     PipeListener,
@@ -41,7 +41,6 @@ LOCKFILE_FAIL_IMMEDIATELY, LOCKFILE_EXCLUSIVE_LOCK = 1, 2
 LOCKED_BYTE = 0x7FFF0000
 JOB_EXTENDED_LIMITS, JOB_KILL_ON_CLOSE = 9, 0x2000
 SDDL_REVISION = 1
-REPARSE_POINT = 0x400
 # What Windows takes as a path at all.
 LONGEST_PATH = 32_000
 # The pause between two looks where there are more events than one call can wait for.
@@ -193,23 +192,10 @@ class WindowsLayer:
 
     def check_private(self, folder: Path) -> None:
         """See `Users`: a folder, no link, of this user. Whom it is open to, the pipe decides."""
-        try:
-            found = os.lstat(folder)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise UnsafeRuntimeError(f"cannot look at {folder}: {error.strerror}") from error
-        attributes = getattr(found, "st_file_attributes", 0)
-        if not stat.S_ISDIR(found.st_mode) or attributes & REPARSE_POINT:
-            raise UnsafeRuntimeError(
-                f"{folder} is not a folder (a link?): remove it and start again"
-            )
+        look_at(folder)
         owner = win32.owner_of(str(folder))
         if owner != self._user():
-            raise UnsafeRuntimeError(
-                f"{folder} belongs to user {win32.sid_text(owner)}: set MATTEBRIDGE_RUNTIME_DIR "
-                "to a folder of your own"
-            )
+            raise not_yours(folder, win32.sid_text(owner))
 
     def lock(self, descriptor: int, *, wait: bool = False) -> bool:
         """See `Users`."""

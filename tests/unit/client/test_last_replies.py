@@ -11,6 +11,7 @@ import msgpack
 import numpy as np
 import pytest
 
+from fakes.limits import SOON_S
 from fakes.ofx_daemon import FakeDaemon
 from mattebridge.client import MatteClient
 from mattebridge.errors import DaemonLost
@@ -57,4 +58,4 @@ def test_a_door_that_ended_without_a_reply_is_a_lost_daemon() -> None:
         daemon.replies_late = False
         handle = client.submit(PLATE, PLATE, colorspace="linear")
         with pytest.raises(DaemonLost):
-            handle.result(10)
+            handle.result(SOON_S)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mattebridge.clips import ScanResult, scan
+from mattebridge.clips import PipelineEvents, ScanResult, scan
 from mattebridge.errors import UsageError
 
 
@@ -128,3 +128,42 @@ def test_a_path_that_is_missing_or_of_another_type_is_refused(tmp_path: Path) ->
         scan(tmp_path / "none")
     with pytest.raises(UsageError, match="no folder and no video"):
         scan(touch(tmp_path / "a.txt"))
+
+
+def test_a_loose_video_is_moved_only_where_that_is_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path / "one.mov")
+    touch(tmp_path / "two.mov")
+    scan(tmp_path)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "reorganise" in caplog.text
+    found = scan(tmp_path, reorganise=True)
+    assert [clip.input_path for clip in found.clips] == [
+        tmp_path / "one/Input/one.mov",
+        tmp_path / "two/Input/two.mov",
+    ]
+    assert all(clip.input_path.is_file() for clip in found.clips)
+    again = scan(tmp_path, reorganise=True)
+    assert [clip.input_path for clip in again.clips] == [clip.input_path for clip in found.clips]
+
+
+def test_a_loose_video_is_never_moved_into_a_folder_that_is_there(tmp_path: Path) -> None:
+    touch(tmp_path / "take.mov")
+    touch(tmp_path / "take/notes.txt")
+    found = scan(tmp_path, reorganise=True)
+    assert found.clips == ()
+    assert "take/ is there already" in reasons(found)["take.mov"]
+    assert (tmp_path / "take.mov").is_file()
+
+
+def test_a_script_is_told_of_each_clip_and_each_skipped_path(tmp_path: Path) -> None:
+    touch(tmp_path / "a/Input/a.1.exr")
+    touch(tmp_path / "b/notes.txt")
+    told: list[tuple[object, ...]] = []
+    events = PipelineEvents(
+        on_clip_found=lambda name, root: told.append((name, root)),
+        on_clip_skipped=lambda reason, path: told.append((path, "has no Input/" in reason)),
+    )
+    scan(tmp_path, events=events)
+    assert told == [("a", tmp_path / "a"), (tmp_path / "b", True)]

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 
 from fakes.inprocess_client import InProcessClient
+from fakes.limits import SOON_S
 from fakes.places import BRIDGE, TESTS
 from mattebridge import cli
 from mattebridge.clips.job import LAYOUTS
@@ -275,13 +275,19 @@ def test_help_and_the_client_side_load_nothing_heavy():
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_cancels_with_status_four_and_nothing_half_written(shot, client, capsys, number):
-    client.delay_s = 0.5
     before = signal.getsignal(number)
-    timer = threading.Timer(0.7, os.kill, (os.getpid(), number))
-    timer.start()
+
+    def delay_s(frame: int) -> float:
+        if frame == 1001:
+            return 0.0
+        if frame == 1002:
+            os.kill(os.getpid(), number)  # the job runs, so its handler is there
+        return 10 * SOON_S
+
+    client.delay_s = delay_s
     started = time.monotonic()
     assert cli.main([*MATTE, "--in-flight", "1"]) == 4
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 4 * SOON_S
     assert (
         "mattebridge: the job was cancelled; run it again with --resume" in capsys.readouterr().err
     )

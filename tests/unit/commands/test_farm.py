@@ -23,6 +23,7 @@ from fakes.jobs import matte_job
 from mattebridge import cli, errors
 from mattebridge.commands import farm
 from mattebridge.commands.options import make_job
+from mattebridge.commands.path_map import map_path, read_rules
 from mattebridge.commands.tables import status_table
 from mattebridge.errors import FrameWriteError, UsageError
 from mattebridge.image_io import read_frame, write_frame
@@ -422,7 +423,7 @@ def test_every_template_travels_with_the_package():
 @pytest.mark.parametrize(
     "path", ["P:\\shots\\p.####.exr", "\\\\server\\p.####.exr", "P:/p.####.exr"]
 )
-@pytest.mark.parametrize("option", ["plate", "--clean-plate", "-o", "--to", "--background"])
+@pytest.mark.parametrize("option", ["plate", "--clean-plate", "-o", "--background"])
 def test_a_path_of_windows_is_refused_and_never_made_one_of_this_folder(
     option, path, shot, no_tools, capsys
 ):
@@ -431,6 +432,84 @@ def test_a_path_of_windows_is_refused_and_never_made_one_of_this_folder(
     assert cli.main(["farm", "submit", *given]) == 2
     assert "is a Windows path, and the workers of this job run Linux" in capsys.readouterr().err
     assert not (shot / "out").exists()
+
+
+WINDOWS_RULES = {
+    "version": "pathmapping-1.0",
+    "path_mapping_rules": [
+        {"source_path_format": "WINDOWS", "source_path": "P:\\", "destination_path": "/mnt/p"},
+        {"source_path_format": "WINDOWS", "source_path": "\\\\server\\plates",
+         "destination_path": "/mnt/plates/"},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "there"),
+    [
+        ("P:\\sh010\\plate.####.exr", "/mnt/p/sh010/plate.####.exr"),
+        ("p:/sh010/../plate.exr", "/mnt/p/sh010/../plate.exr"),
+        ("\\\\SERVER\\Plates\\Sh010\\a.exr", "/mnt/plates/Sh010/a.exr"),
+        ("P:\\cache\\clean.exr", "/fast/clean.exr"),
+        ("P:\\cache2\\clean.exr", "/mnt/p/cache2/clean.exr"),
+        ("/Volumes/shots/a b.exr", "/mnt/shots/a b.exr"),
+        ("/Volumes/Shots/a.exr", None),
+        ("Q:\\sh010\\plate.exr", None),
+        ("/mnt/elsewhere.exr", None),
+    ],
+)
+def test_a_path_of_another_system_is_mapped_part_by_part_by_the_longest_rule(path, there, tmp_path):
+    (tmp_path / "rules.json").write_text(json.dumps(WINDOWS_RULES))
+    rules = [str(tmp_path / "rules.json"), "P:\\CACHE=/fast", "/Volumes/shots/=/mnt/shots"]
+    assert map_path(path, read_rules(rules)) == there
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        ("P:\\=Q:\\", "an absolute path such as /mnt/shots"),
+        ("shots=/mnt/shots", "shots here is not absolute"),
+        ("no such file.json", "FROM=TO or a file of rules, and no such file.json cannot be read"),
+        ("{shot}/clean.exr", "is no file of path mapping rules of Open Job Description"),
+    ],
+)
+def test_a_rule_that_leads_nowhere_is_refused_before_anything_is_written(
+    rule, why, shot, no_tools, capsys
+):
+    assert submit("--map", rule.format(shot=shot)) == 2
+    assert why in capsys.readouterr().err
+    assert not (shot / "out").exists()
+
+
+def test_frames_are_looked_for_here_and_paths_are_written_as_the_workers_see_them(shot, no_tools):
+    picture = shot / "set.exr"
+    picture.write_bytes((shot / "clean.exr").read_bytes())
+    assert submit("--map", f"{shot}=/mnt/sh010", f"--background={picture}") == 0
+    values = json.loads((shot / "out" / "farm" / "parameters.json").read_text())
+    assert values["Frames"] == "1001-1010"
+    assert values["Plate"] == "/mnt/sh010/plate.####.exr"
+    assert (values["CleanPlate"], values["Output"]) == ("/mnt/sh010/clean.exr", "/mnt/sh010/out")
+    template = (shot / "out" / "farm" / "template.yaml").read_text()
+    assert "--background=/mnt/sh010/set.exr" in template
+    assert str(shot) not in template
+
+
+def test_the_jobs_files_need_a_folder_of_this_machine(shot, no_tools, capsys):
+    given = [
+        "farm",
+        "submit",
+        "P:\\x\\..\\plate.####.exr",
+        "-o",
+        "P:\\mattes",
+        "--map",
+        "P:\\=/mnt/p",
+    ]
+    given += ["--unchecked", "--frames=1-2"]
+    assert cli.main(given) == 2
+    assert "say with --to where the job's files go" in capsys.readouterr().err
+    assert cli.main([*given, "--to", "job"]) == 0
+    values = json.loads((shot / "job" / "parameters.json").read_text())
+    assert (values["Plate"], values["Output"]) == ("/mnt/p/plate.####.exr", "/mnt/p/mattes")
 
 
 @pytest.mark.parametrize(

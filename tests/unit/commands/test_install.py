@@ -10,6 +10,8 @@ import stat
 import struct
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -65,8 +67,10 @@ def test_a_dry_run_says_everything_and_does_nothing(
 def test_resolve_gets_its_scripts_with_the_folder_and_the_command_filled_in(tmp_path: Path) -> None:
     words = ["install", "resolve", "--to", str(tmp_path), "--no-packages", "--host-python=3.11"]
     assert cli.main(words) == 0
-    script = (tmp_path / "Scripts" / "Tool" / "MatteBridge.py").read_text()
-    assert str(tmp_path / "mattebridge") in script
+    for place in ("Tool/MatteBridge.py", "Comp/MatteBridge.py", "Comp/MatteBridge start daemon.py"):
+        script = (tmp_path / "Scripts" / place).read_text()
+        assert str(tmp_path / "mattebridge") in script
+        assert "@FOLDER@" not in script
     lua = (tmp_path / "Scripts" / "Comp" / "MatteBridge (free edition).lua").read_text()
     assert "-m mattebridge" in lua
     assert "@COMMAND@" not in lua
@@ -345,20 +349,77 @@ def test_builds_for_other_systems_alone_are_named(
     assert not (repository / "p").exists()
 
 
+@dataclass(frozen=True)
+class FakeSystem:
+    """A machine of an artist: its folders, and where hosts look there, relative to `home`."""
+
+    name: str
+    variables: Mapping[str, str]
+    nuke: str
+    fusion: str
+    resolve: str
+    quote: str
+
+
+SYSTEMS = (
+    FakeSystem(
+        "linux", {"HOME": "home/ada"}, "home/ada/.nuke", "home/ada/.fusion/BlackmagicDesign/Fusion",
+        "home/ada/.local/share/DaVinciResolve/Fusion", "'",
+    ),
+    FakeSystem(
+        "darwin", {"HOME": "Users/ada"}, "Users/ada/.nuke",
+        "Users/ada/Library/Application Support/Blackmagic Design/Fusion",
+        "Users/ada/Library/Application Support/Blackmagic Design/DaVinci Resolve/Fusion", "'",
+    ),
+    FakeSystem(
+        "win32", {"HOME": "Users/ada", "APPDATA": "D/Profiles/ada/Roaming"}, "Users/ada/.nuke",
+        "D/Profiles/ada/Roaming/Blackmagic Design/Fusion",
+        "D/Profiles/ada/Roaming/Blackmagic Design/DaVinci Resolve/Support/Fusion", '"',
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)
+def test_each_host_of_each_system_gets_its_files_where_it_looks_and_is_as_before_after_the_undo(
+    system: FakeSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, folder in system.variables.items():
+        monkeypatch.setenv(name, str(tmp_path / folder))
+        (tmp_path / folder).mkdir(parents=True)
+    before = everything(tmp_path)
+    # What is written down for the daemon's start has its own place and its own tests.
+    monkeypatch.setattr(install, "has_daemon_half", lambda: False)
+    monkeypatch.setattr(sys, "platform", system.name)
+    given = ["--no-packages", "--host-python=3.11"]
+    for host in ("nuke", "fusion", "resolve"):
+        assert cli.main(["install", host, *given]) == 0
+    module = tmp_path / system.nuke / "mattebridge" / "mattebridge_nuke.py"
+    assert module.is_file()
+    assert "mattebridge install nuke" in (tmp_path / system.nuke / "init.py").read_text()
+    for folder in (system.fusion, system.resolve):
+        scripts = tmp_path / folder / "Scripts"
+        assert (scripts / "Tool" / "MatteBridge.py").is_file()
+        lua = (scripts / "Comp" / "MatteBridge (free edition).lua").read_text()
+        assert f"{system.quote}{sys.executable}{system.quote} -m mattebridge" in lua
+    for host in ("nuke", "fusion", "resolve"):
+        assert cli.main(["install", host, "--undo"]) == 0
+    assert everything(tmp_path) == before
+
+
 @pytest.mark.parametrize(
-    ("system", "host", "ending"),
+    ("system", "folder"),
     [
-        ("linux", "nuke", "/.nuke"),
-        ("linux", "resolve", "/.local/share/DaVinciResolve/Fusion"),
-        ("darwin", "resolve", "Blackmagic Design/DaVinci Resolve/Fusion"),
-        ("win32", "resolve", "Blackmagic Design/DaVinci Resolve/Support/Fusion"),
-        ("linux", "ofx", "/usr/OFX/Plugins"),
-        ("darwin", "ofx", "/Library/OFX/Plugins"),
-        ("win32", "ofx", "C:/Program Files/Common Files/OFX/Plugins"),
+        ("linux", "/usr/OFX/Plugins"),
+        ("darwin", "/Library/OFX/Plugins"),
+        ("win32", "E:/Common Files/OFX/Plugins"),
     ],
 )
-def test_each_system_has_its_own_folders(
-    system: str, host: str, ending: str, monkeypatch: pytest.MonkeyPatch
+def test_plugins_of_openfx_have_a_folder_of_the_machines(
+    system: str, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", system)
-    assert install.default_folder(host).as_posix().endswith(ending)
+    monkeypatch.setenv("CommonProgramW6432", "E:/Common Files")
+    assert install.default_folder("ofx").as_posix() == folder
+    monkeypatch.delenv("CommonProgramW6432")
+    usual = "C:/Program Files/Common Files/OFX/Plugins" if system == "win32" else folder
+    assert install.default_folder("ofx").as_posix() == usual

@@ -187,8 +187,9 @@ def test_the_node_keeps_its_knob_names() -> None:
 
         names = [knob.name() for knob in mattebridge_nuke._knobs()]
     assert names == [
-        "mattebridge", "status", "matte_frame", "matte_range", "cancel", "clear", "open_status",
-        "first", "last", "increment", "set_input_range", "model", "route", "colorspace",
+        "mattebridge", "status", "matte_frame", "matte_range", "cancel", "clear", "start_daemon",
+        "open_status", "daemon_found", "first", "last", "increment", "set_input_range",
+        "model", "route", "colorspace",
         "space", "choose_space", "foreground", "alignment", "match_exposure", "premultiply",
         "plate_alpha", "nonfinite",
         "precision", "hint_channel", "held_clean_plate", "overscan", "settings",

@@ -487,7 +487,8 @@ def test_a_colour_tag_is_believed(tmp_path):
 
 
 def test_a_png_with_a_linear_gamma_chunk_is_linear(tmp_path):
-    write_frame(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
+    # A matte is written without tags.
+    write_frame(tmp_path / "a.png", np.zeros((4, 4, 1), np.uint8))
     raw = (tmp_path / "a.png").read_bytes()
     body = b"gAMA" + struct.pack(">I", 100000)
     chunk = struct.pack(">I", 4) + body + struct.pack(">I", zlib.crc32(body))

@@ -33,13 +33,14 @@ def test_names_of_one_space_are_one_space(spaces):
     [
         ("ACEScg", Curve.NONE, True),
         ("ACES2065-1", Curve.NONE, True),
-        ("ARRI LogC3 (EI800)", Curve.TABLE, True),
-        ("S-Log3 S-Gamut3.Cine", Curve.TABLE, True),
+        ("ARRI LogC3 (EI800)", Curve.LOG, True),
+        ("S-Log3 S-Gamut3.Cine", Curve.LOG, True),
         ("Rec.2100-PQ - Display", Curve.TABLE, True),
         ("Gamma 2.4 Encoded Rec.709", Curve.TABLE, False),
         ("sRGB Encoded P3-D65", Curve.TABLE, False),
-        # Its gain depends on the luminance of all three channels.
-        ("Rec.2100-HLG - Display", Curve.WHOLE, True),
+        # A gain by the luminance of all three channels, and a matrix before the curve.
+        ("Rec.2100-HLG - Display", Curve.TABLE, True),
+        ("ADX10", Curve.WHOLE, True),
     ],
 )
 def test_how_a_space_is_computed(spaces, name, curve, scene):

@@ -124,9 +124,15 @@ def test_a_common_version_is_found(offered: list[int], expected: int) -> None:
     assert protocol.negotiate(offered) == expected
 
 
-@pytest.mark.parametrize("offered", [[2, 2], [2, 9], [0, 0], [1, 0]])
-def test_no_common_version_names_both_ranges(offered: list[int]) -> None:
-    with pytest.raises(errors.VersionError, match=f"{offered[0]}-{offered[1]}") as caught:
+@pytest.mark.parametrize(
+    ("offered", "client"),
+    [([2, 2], "newer"), ([2, 9], "newer"), ([0, 0], "older"), ([1, 0], "older")],
+)
+def test_no_common_version_names_both_ranges_and_the_older_side(
+    offered: list[int], client: str
+) -> None:
+    ranges = f"{offered[0]}-{offered[1]}, this daemon 1-1. The client is {client}: "
+    with pytest.raises(errors.VersionError, match=ranges) as caught:
         protocol.negotiate(offered)
     assert caught.value.details["want"] == offered
 

@@ -84,6 +84,11 @@ SETTINGS = SettingsSchema(
         "how the matte is enlarged to a frame larger than the square",
         choices=("lanczos4", "bicubic", "bilinear"),
     ),
+    alpha_upsample_mode=Setting(
+        "as_result",
+        "the same for alpha alone; as_result: as `result_upsample_mode`",
+        choices=("as_result", "lanczos4", "bicubic", "bilinear"),
+    ),
 )
 
 

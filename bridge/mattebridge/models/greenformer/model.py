@@ -30,11 +30,11 @@ from mattebridge.models.greenformer.fast import (
     Made,
     on_device,
 )
-from mattebridge.models.greenformer.fit import Fit
 from mattebridge.models.greenformer.hints import HintMaker
-from mattebridge.models.greenformer.network import Greenformer, network_input
+from mattebridge.models.greenformer.network import Greenformer
 from mattebridge.models.greenformer.recognise import has_refiner, network_from
-from mattebridge.models.pytorch.frames import array_of, memory_translated, tensor_of
+from mattebridge.models.greenformer.square import Square
+from mattebridge.models.pytorch.frames import array_of, memory_translated
 from mattebridge.models.weights.file import WeightsRecord
 from mattebridge.models.weights.state_dict import parse_state_dict
 
@@ -43,7 +43,6 @@ Weights = Callable[[], Mapping[str, Tensor]]
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 # From this compute capability on, CUDA devices multiply bfloat16 as fast as float16.
 BFLOAT16_CAPABILITY = (8, 0)
-SWAPPED = [0, 2, 1]  # red, blue, green
 _SMALLER = "use a smaller img_size, or refiner tiled"
 # Labels of `degraded`.
 REFINER_TILED = "refiner_tiled"
@@ -126,17 +125,11 @@ class GreenformerModel(MattingModel):
         hint = self._hints.hint_for(given, source, screen, checkpoint)
         swaps = screen not in ("auto", self._screen)
         with memory_translated(self.name, given.plate.shape, _SMALLER), torch.inference_mode():
-            fit = Fit.of(given.plate.shape, size, str(settings["fit"]))
-            plate = tensor_of(given.plate, self._device).permute(2, 0, 1)[None]
-            plate = fit.plate(plate, linear=given.scene_linear, settings=settings)
-            hinted = fit.hint(tensor_of(hint.alpha, self._device)[None, None])
-            x = network_input(plate[:, SWAPPED] if swaps else plate, hinted)
+            square = Square.of(given.plate.shape, size, settings, swaps=swaps)
+            x = square.input(given.plate, hint.alpha, self._device, linear=given.scene_linear)
             done = self._computed(x, settings, refiner, given.exact, checkpoint)
             checkpoint("finish")
-            square = done.made.logits.sigmoid()
-            if swaps:
-                square = square[:, [0, *(1 + channel for channel in SWAPPED)]]
-            frame = fit.back(square, str(settings["result_upsample_mode"]))[0]
+            frame = square.frame(done.made.logits.sigmoid())
             alpha, foreground = array_of(frame[0]), array_of(frame[1:].permute(1, 2, 0))
         notes = {
             "img_size": size,
@@ -150,8 +143,31 @@ class GreenformerModel(MattingModel):
             "exact": given.exact,
         }
         return ModelOutput(
-            alpha, foreground, degraded=(*hint.degraded, *_labels(done, settings)), notes=notes
+            alpha, foreground, degraded=(*hint.degraded, *labels_of(done, settings)), notes=notes
         )
+
+    def on_square(
+        self, x: Tensor, settings: Mapping[str, Any], *, exact: bool, checkpoint: Checkpoint
+    ) -> tuple[Computed, Tensor]:
+        """What `matte` computes of its square: the logits, and what their sigmoid is, 0..1.
+
+        x: (1, 4, S, S) as `Square.input` makes it. settings: all of the card's; those of size, fit
+        and hint are not looked at. Errors as of `matte`.
+        """
+        with memory_translated(self.name, x.shape[-2:], _SMALLER), torch.inference_mode():
+            done = self._computed(x, settings, self._refiner_of(settings), exact, checkpoint)
+            return done, done.made.logits.sigmoid()
+
+    @property
+    def network(self) -> Greenformer:
+        """The loaded network, in evaluation, without gradients."""
+        assert self._network is not None, "load() comes before this"
+        return self._network
+
+    @property
+    def screen(self) -> str:
+        """The screen that the checkpoint was trained on."""
+        return self._screen
 
     def _size_of(self, asked: int) -> int:
         """The side of the square; by memory it is chosen once, so that a shot has one size."""
@@ -241,7 +257,7 @@ def _is_finite(logits: Tensor) -> bool:
     return bool(torch.isfinite(logits).all())
 
 
-def _labels(done: Computed, settings: Mapping[str, Any]) -> list[str]:
+def labels_of(done: Computed, settings: Mapping[str, Any]) -> list[str]:
     """What was not as asked for, or not as trained."""
     found = {
         REFINER_TILED: done.made.way in (BY_LAYERS, BY_PREFIX),

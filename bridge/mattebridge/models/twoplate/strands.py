@@ -9,9 +9,11 @@ mean coverage is better than the keyer's where the keyer is mistaken, but single
 and small departures from the keyer's mean are more often wrong than right. So the keyer's alpha
 stands where both means agree, and is scaled, towards 0 or 1, to the network's where they do not.
 How far apart they may be follows from the colours: of a subject far from the set's colour the keyer
-measures the coverage, of one near it hardly. Nor may they be far apart where hardly anything is
-covered, or nearly all. Where either of them is sure, the network's alpha stands: gaps that it
-opened stay open, and what it made solid stays solid.
+measures the coverage, of one near it hardly; so they may be as far apart as the square of the
+distance of the colours. Where either of them is sure, the network's alpha stands: gaps that it
+opened stay open, and what it made solid stays solid. It counts the more the nearer it is to 1,
+because solid parts of the keyer's matte have specks, and next to 0, where the keyer leaves faint
+residue.
 """
 
 from __future__ import annotations
@@ -24,9 +26,8 @@ from mattebridge.models.twoplate.network import Inputs, NetworkMatte, is_unsure,
 
 # Means nearer to 0 or 1 than this are not divided by.
 _LEAST = 1e-3
-# The difference of means from which on the network's counts alone, as a share of |F - B| and of the
-# keyer's mean or what it lacks to 1: a network that halves a faint patch takes it for set.
-_AGREE = 0.5
+# The network's alpha from which on the keyer's detail counts in full, and what it lacks to 1.
+_FAINT, _SOLID = 0.08, 0.4
 
 
 def with_strands(matte: NetworkMatte, given: Inputs, factor: int) -> NetworkMatte:
@@ -44,9 +45,9 @@ def with_strands(matte: NetworkMatte, given: Inputs, factor: int) -> NetworkMatt
         torch.cat([is_unsure(keyed).float(), keyed, matte.alpha, apart], 1), factor
     )
     unsure, mean, wanted, apart = around.chunk(4, 1)
-    shared = (2 * unsure).clamp_max(1) * is_unsure(matte.alpha)
-    reach = (_AGREE * apart.sqrt().minimum(mean).minimum(1 - mean)).clamp_min(_LEAST)
-    departs = ((wanted - mean).abs() / reach).clamp_max(1)
+    soft = (matte.alpha / _FAINT).clamp_max(1) * ((1 - matte.alpha) / _SOLID).clamp_max(1)
+    shared = (2 * unsure).clamp_max(1) * soft
+    departs = ((wanted - mean).abs() / apart.clamp_min(_LEAST)).clamp_max(1)
     detail = keyed + departs * (_scaled(keyed, mean, wanted) - keyed)
     alpha = matte.alpha + shared * (detail - matte.alpha)
     # What is taken from alpha is added to the colour: the pixel in front of the set stays the same.

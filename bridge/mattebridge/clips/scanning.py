@@ -6,19 +6,24 @@
     take.mov               a clip by itself; its results go to take/Output/
 
 Names of folders count in any case. Only names are read, no picture is opened, and nothing is
-created or moved. What could be meant in two ways is skipped with its reason, never guessed.
+created or moved, unless `reorganise` asks for it. What could be meant in two ways is skipped with
+its reason, never guessed.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from mattebridge.clips.contracts import Clip, ScanResult, SkippedPath
-from mattebridge.errors import UsageError
+from mattebridge.clips.errors import ClipScanError, ReorganiseError, ScanPermissionError
+from mattebridge.clips.events import PipelineEvents, call
 from mattebridge.image_io import EXTENSIONS
 from mattebridge.image_io.sequences import natural_key
 from mattebridge.image_io.video_read import is_video
+
+log = logging.getLogger(__name__)
 
 # Folders beside clips that hold none.
 NO_CLIPS = ("output", "ignoredclips")
@@ -29,19 +34,41 @@ class _Skip(Exception):
     """A clip folder leaves open what is meant; the text is the reason."""
 
 
-def scan(path: str | Path) -> ScanResult:
+def scan(
+    path: str | Path, reorganise: bool = False, events: PipelineEvents | None = None
+) -> ScanResult:
     """The clips of a folder of clips, a clip folder or a video.
 
-    Raises `UsageError` for a path that does not exist, cannot be read or is of another type.
+    reorganise: a loose video take.mov is moved to take/Input/take.mov; a folder that is there
+    already is left alone, and the video skipped. events: `on_clip_found`, `on_clip_skipped`.
+    Raises `ClipScanError` for a path that does not exist or is of another type, the same as a
+    `PermissionError` where the folder cannot be read, `ReorganiseError` where a move failed.
     """
-    path = Path(path)
+    found = _scanned(Path(path))
+    loose = [clip for clip in found.clips if _is_loose(clip)]
+    if reorganise:
+        found = _reorganised(found)
+    elif loose:
+        log.warning(
+            "%s stays where it is and is a clip by itself; with reorganise it is moved to %s",
+            loose[0].input_path.name if len(loose) == 1 else f"each of {len(loose)} loose videos",
+            "NAME/Input/",
+        )
+    for clip in found.clips:
+        call(events.on_clip_found if events else None, clip.name, clip.root)
+    for skipped in found.skipped:
+        call(events.on_clip_skipped if events else None, skipped.reason, skipped.path)
+    return found
+
+
+def _scanned(path: Path) -> ScanResult:
     if path.is_dir():
         entries = _top_entries(path)
         return _of_one(path) if _named(entries, "input") else _of_many(entries)
     if not path.exists():
-        raise UsageError(f"{path} does not exist; give a folder of clips, a clip or a video")
+        raise ClipScanError(f"{path} does not exist; give a folder of clips, a clip or a video")
     if not is_video(path):
-        raise UsageError(f"{path} is no folder and no video; give the folder of the clip")
+        raise ClipScanError(f"{path} is no folder and no video; give the folder of the clip")
     return ScanResult((_loose_video(path),))
 
 
@@ -49,7 +76,7 @@ def _top_entries(folder: Path) -> list[Path]:
     try:
         return _entries(folder)
     except OSError as failure:
-        raise UsageError(f"{folder} cannot be read ({failure.strerror})") from failure
+        raise ScanPermissionError(f"{folder} cannot be read ({failure.strerror})") from failure
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -112,6 +139,36 @@ def _clip_or_reason(path: Path) -> Clip | SkippedPath:
 def _loose_video(path: Path) -> Clip:
     path = path.absolute()
     return Clip(path.stem, path.with_suffix(""), path)
+
+
+def _is_loose(clip: Clip) -> bool:
+    return clip.root == clip.input_path.with_suffix("")
+
+
+def _reorganised(found: ScanResult) -> ScanResult:
+    """The same clips, each loose video in a folder of its own."""
+    clips, skipped = [], list(found.skipped)
+    for clip in found.clips:
+        if _is_loose(clip) and clip.root.exists():
+            why = f"{clip.root.name}/ is there already; rename one of the two"
+            skipped.append(SkippedPath(clip.input_path, why, is_clip=True))
+        else:
+            clips.append(_moved(clip) if _is_loose(clip) else clip)
+    return ScanResult(tuple(clips), tuple(skipped))
+
+
+def _moved(clip: Clip) -> Clip:
+    """A rename within one folder: the video is whole at one of the two places at any time."""
+    target = clip.root / "Input" / clip.input_path.name
+    try:
+        target.parent.mkdir(parents=True)
+        clip.input_path.rename(target)
+    except OSError as failure:
+        raise ReorganiseError(
+            f"{clip.input_path} cannot be moved to {target} ({failure.strerror}); scan without"
+            " reorganise, or make the folder writable"
+        ) from failure
+    return clip.model_copy(update={"input_path": target})
 
 
 def _named(entries: Sequence[Path], stem: str) -> list[Path]:

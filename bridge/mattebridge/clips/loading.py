@@ -1,0 +1,133 @@
+"""From a clip to its manifest: its frames found, matched by number and looked at.
+
+    Clip --load--> ClipManifest --resolve_alpha(folder)--> the same with a hint
+
+Only headers are read. Nothing is created, and a video is read as it is, frame by frame, when it is
+needed: no pictures are extracted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mattebridge.clips.contracts import Clip, ClipManifest
+from mattebridge.clips.errors import ArgumentError, ExtractionError, FrameMismatchError
+from mattebridge.clips.events import PipelineEvents
+from mattebridge.clips.job import OUTPUT, files_of, meeting
+from mattebridge.clips.video_meta import META_NAME
+from mattebridge.errors import FrameReadError, InputsError, SequenceError
+from mattebridge.image_io import FrameHeader
+from mattebridge.image_io.sequences import FrameFiles, FrameInputs, VideoPicture, match_frames
+from mattebridge.image_io.sources import read_header
+from mattebridge.ocio.space import Spaces
+
+HEADER_THREADS = 8
+HIGHEST_COMPRESSION = 9
+
+
+def load(
+    clip: Clip,
+    events: PipelineEvents | None = None,
+    png_compression: int = 1,
+    *,
+    input_space: str = "",
+) -> ClipManifest:
+    """Find and match the frames of a clip; `needs_alpha` where it has no hint.
+
+    png_compression: kept in the manifest, 0 to 9. input_space: the colour space of the plates, by
+    a name of `mattebridge colors`, linear or srgb; "" for what each file says.
+    Raises `FrameMismatchError` for a clip without frames, with missing ones, or whose hints do not
+    fit, naming them; `InputsError` for a plate of another size; `ExtractionError` for a video that
+    cannot be read, and `FrameReadError` for a picture.
+    """
+    if png_compression not in range(HIGHEST_COMPRESSION + 1):
+        raise ArgumentError(f"png_compression must be 0 to 9; got {png_compression!r:.40}")
+    frames = _matched(clip)
+    first = _checked_headers(clip, frames)
+    space = input_space or first.colorspace
+    meta = clip.root / META_NAME
+    return ClipManifest(
+        clip_name=clip.name,
+        clip_root=clip.root,
+        frames_dir=clip.input_path,
+        alpha_frames_dir=clip.alpha_path,
+        output_dir=clip.root / OUTPUT,
+        needs_alpha=clip.alpha_path is None,
+        frame_count=len(frames),
+        frame_range=(0, len(frames)),
+        is_linear=space != "unknown" and Spaces().of(space).scene,
+        video_meta_path=meta if meta.is_file() else None,
+        png_compression=png_compression,
+        clean_plate_dir=clip.clean_plate_path,
+        frames=tuple(frames),
+        width=first.width,
+        height=first.height,
+        dtype=first.dtype,
+        input_space=input_space,
+    )
+
+
+def resolve_alpha(manifest: ClipManifest, alpha_frames_dir: str | Path) -> ClipManifest:
+    """The manifest with a hint that was made meanwhile: a folder, a picture or a video.
+
+    Raises `ArgumentError` (a `ValueError`) for a manifest that has a hint already and for a path
+    that does not exist, `FrameMismatchError` naming the frames that have none.
+    """
+    path = Path(alpha_frames_dir).absolute()
+    if not manifest.needs_alpha:
+        raise ArgumentError(
+            f"clip {manifest.clip_name} has a hint already, {manifest.alpha_frames_dir}: load the"
+            " clip again without it to use another"
+        )
+    if not path.exists():
+        raise ArgumentError(f"there is no {path} to take the hints of {manifest.clip_name} from")
+    given = manifest.model_copy(update={"alpha_frames_dir": path, "needs_alpha": False})
+    return given.model_copy(update={"frames": tuple(_matched(clip_of(given)))})
+
+
+def clip_of(manifest: ClipManifest) -> Clip:
+    """The clip that a manifest was loaded from, with the hint that it has now."""
+    return Clip(
+        manifest.clip_name,
+        manifest.clip_root,
+        manifest.frames_dir,
+        manifest.alpha_frames_dir,
+        manifest.clean_plate_dir,
+    )
+
+
+def _matched(clip: Clip) -> list[FrameInputs]:
+    try:
+        files = _not_empty(files_of(clip))
+        return match_frames(files)
+    except SequenceError as refusal:
+        raise FrameMismatchError(f"clip {clip.name}: {refusal.message}") from refusal
+    except FrameReadError as refusal:
+        raise ExtractionError(refusal.message, clip=clip.name, **refusal.details) from refusal
+
+
+def _not_empty(files: dict[str, FrameFiles]) -> dict[str, FrameFiles]:
+    for role, given in files.items():
+        if not given.files:
+            raise SequenceError(f"the {role.replace('_', ' ')} {given.source} has no pictures")
+    return meeting(files)
+
+
+def _checked_headers(clip: Clip, frames: Sequence[FrameInputs]) -> FrameHeader:
+    """The header of the first plate, once those of all others were found to be of its size."""
+    if isinstance(frames[0].plate, VideoPicture):
+        return read_header(frames[0].plate)
+    with ThreadPoolExecutor(HEADER_THREADS, thread_name_prefix="headers") as pool:
+        headers = list(pool.map(lambda entry: read_header(entry.plate), frames))
+    first = headers[0]
+    for entry, header in zip(frames, headers):
+        if (header.width, header.height) != (first.width, first.height):
+            raise InputsError(
+                f"clip {clip.name}: frame {entry.frame} is {header.width}x{header.height} and the"
+                f" frames before it {first.width}x{first.height}; bring them to one size",
+                field="plate",
+                frame=entry.frame,
+            )
+    return first

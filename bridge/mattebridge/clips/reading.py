@@ -1,0 +1,175 @@
+"""A frame of a clip as the network's input: read, prepared by the engine, put into the square."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mattebridge.clips.configs import AUTO, PreprocessConfig
+from mattebridge.clips.contracts import ClipManifest
+from mattebridge.clips.frames import FrameMeta, PreprocessedFrame
+from mattebridge.clips.requests import settings_of_preprocess
+from mattebridge.color import Pixels
+from mattebridge.engine.clean_plates import CleanPlates
+from mattebridge.engine.device import array_from, settle_arithmetic
+from mattebridge.engine.infer import model_input
+from mattebridge.engine.preprocess import PreparedFrame, preprocess
+from mattebridge.engine.request import FrameLimits, FrameRequest, check_request
+from mattebridge.errors import UsageError
+from mattebridge.image_io import FrameHeader
+from mattebridge.image_io.sequences import FrameInputs, VideoPicture
+from mattebridge.models.base import ModelCard
+from mattebridge.models.greenformer.budget import size_for
+from mattebridge.models.greenformer.card import BY_MEMORY, FAMILY, card_of
+from mattebridge.models.greenformer.square import Square
+from mattebridge.models.weights.file import WeightsRecord
+from mattebridge.ocio.space import Spaces
+from mattebridge.shot.job import OF_THE_FILE, MatteJob
+from mattebridge.shot.outputs import PRESETS
+from mattebridge.shot.plan import FrameTask, frame_task
+from mattebridge.shot.planes import FramePlanes
+from mattebridge.wire.params import RenderParams
+
+# The pictures of a clip are read for results in light; the last step asks for others where needed.
+LINEAR = "linear"
+OPEN_CLIPS = 4
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A frame as the engine has it: before its model, and how it lies in the square.
+
+    header: of the plate, with what is true of its results too.
+    """
+
+    frame: PreparedFrame
+    square: Square
+    header: FrameHeader | None = None
+
+
+def preprocessed(
+    manifest: ClipManifest,
+    i: int,
+    config: PreprocessConfig,
+    image_files: Sequence[Path] | None,
+    alpha_files: Sequence[Path] | None,
+) -> PreprocessedFrame:
+    """The frame of an index that was checked."""
+    device = device_of(config.device)
+    entry = _entry(manifest, i, image_files, alpha_files)
+    task, planes = _read(entry, manifest.input_space)
+    card = card_for_stages()
+    settings = card.settings_schema.validate(settings_of_preprocess(config), model=card.name)
+    params = RenderParams(task.colorspaces["plate"], output_colorspace=LINEAR)
+    check_request(planes, {}, card, params, FrameLimits())
+    request = FrameRequest(card, params, settings, entry.frame, spaces=_spaces())
+    prepared = preprocess(planes, request, device, CleanPlates(0))
+    given = model_input(prepared, takes_tensors=False)
+    size = int(settings["img_size"])
+    size = size_for(device) if size == BY_MEMORY else size
+    square = Square.of(given.plate.shape, size, settings)
+    assert given.alpha_hint is not None
+    with torch.inference_mode():
+        x = square.input(given.plate, given.alpha_hint, device, linear=given.scene_linear)
+    return PreprocessedFrame(x, _meta(i, entry, config, Prepared(prepared, square, _header(task))))
+
+
+def _header(task: FrameTask) -> FrameHeader:
+    return task.header_of_outputs
+
+
+def _meta(i: int, entry: FrameInputs, config: PreprocessConfig, prepared: Prepared) -> FrameMeta:
+    plate, hint = prepared.frame.plate, prepared.frame.mattes["alpha_hint"]
+    height, width = plate.pixels.shape[:2]
+    return FrameMeta(
+        frame_index=i,
+        original_h=height,
+        original_w=width,
+        source_image=array_from(plate.encoded) if config.source_passthrough else None,
+        alpha_hint=array_from(hint[..., None]),
+        frame=entry.frame,
+        stem=_stem(entry),
+        half_precision=config.half_precision,
+        prepared=prepared,
+    )
+
+
+def _stem(entry: FrameInputs) -> str:
+    """The name of a frame's results, as the layout `stages` has it."""
+    if isinstance(entry.plate, VideoPicture):
+        return PRESETS["stages"].video_frames.format(entry.frame)
+    return entry.name
+
+
+def _entry(
+    manifest: ClipManifest,
+    i: int,
+    image_files: Sequence[Path] | None,
+    alpha_files: Sequence[Path] | None,
+) -> FrameInputs:
+    entry = manifest.frames[i]
+    files = dict(entry.files)
+    name = entry.name
+    if image_files is not None:
+        files["plate"] = Path(image_files[i])
+        name = Path(image_files[i]).stem
+    if alpha_files is not None:
+        files["alpha_hint"] = Path(alpha_files[i])
+    return replace(entry, files=files, name=name)
+
+
+def _read(entry: FrameInputs, input_space: str) -> tuple[FrameTask, dict[str, Pixels]]:
+    job = _job(input_space)
+    task = frame_task(job, entry, _spaces())
+    if task.problem is not None:
+        raise task.problem
+    planes = _planes(input_space)
+    read = {"plate": planes.plate(task), "alpha_hint": planes.matte(task, "alpha_hint")[0]}
+    if "clean_plate" in entry.files:
+        read["clean_plate"] = planes.clean_plate(task)
+    return task, read
+
+
+def _job(input_space: str) -> MatteJob:
+    return MatteJob("", Path(), params=RenderParams(input_space or OF_THE_FILE))
+
+
+@lru_cache(maxsize=OPEN_CLIPS)
+def _planes(input_space: str) -> FramePlanes:
+    """Kept, because a video that stays open gives its next picture at once."""
+    return FramePlanes(_job(input_space), _spaces())
+
+
+@lru_cache(maxsize=1)
+def _spaces() -> Spaces:
+    return Spaces()
+
+
+def card_for_stages(name: str = FAMILY, screen: str = "green", digest: str = "") -> ModelCard:
+    """The card of a checkpoint that is in no registry."""
+    settings: dict[str, Any] = {"screen": screen, "refiner": "present"}
+    return card_of(WeightsRecord(name, "", digest, FAMILY, settings))
+
+
+def device_of(name: str) -> torch.device:
+    """A device by its word; auto: the first GPU, else the CPU. Raises `UsageError`."""
+    word = name.strip().lower().replace("rocm", "cuda")
+    if word == AUTO:
+        word = "cuda" if torch.cuda.is_available() else "cpu"
+        if word == "cpu" and torch.backends.mps.is_available():
+            word = "mps"
+    try:
+        device = torch.device(word)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).split("\n", 1)[0]
+        raise UsageError(
+            f"device '{name}' cannot be used ({first}); use 'auto' or 'cpu'"
+        ) from error
+    settle_arithmetic(device)
+    return device

@@ -1,0 +1,74 @@
+"""The pictures of a frame as files, made as `mattebridge matte` makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from mattebridge import color
+from mattebridge.client.matte import Matte
+from mattebridge.clips.configs import PostprocessConfig, WriteConfig
+from mattebridge.clips.errors import WriteFailureError
+from mattebridge.clips.finishing import Results, header_of
+from mattebridge.clips.frames import PostprocessedFrame
+from mattebridge.clips.requests import written_of
+from mattebridge.errors import FrameReadError, FrameWriteError
+from mattebridge.image_io import FrameHeader
+from mattebridge.ocio.space import Curve, Spaces
+from mattebridge.shot.background import parse_background
+from mattebridge.shot.outputs import PRESETS, OutputFormat, needed_from_daemon, parse_formats
+from mattebridge.shot.pictures import PictureStyle, write_output
+from mattebridge.shot.plan import output_dtype, stored_space
+from mattebridge.version import __version__
+
+
+def write(frame: PostprocessedFrame, config: WriteConfig) -> None:
+    """See `stages.write_frame`."""
+    written = written_of(config)
+    formats = parse_formats(written.formats, written.outputs)
+    results = frame.results
+    unchanged = isinstance(results, Results) and results.is_unchanged(frame)
+    matte, space = _as_made(results, formats) if unchanged else _as_shown(frame)
+    size = PostprocessConfig().checkerboard_size
+    style = PictureStyle(
+        space=space,
+        background=results.background if results else parse_background(f"checker:{size}"),
+        spaces=Spaces(),
+        metadata={"mattebridge:version": __version__},
+    )
+    header = results.header if results else header_of(frame.source_w, frame.source_h)
+    for output, form in formats.items():
+        path = config.output_dir / PRESETS["stages"].folders[output] / (frame.stem + form.suffix)
+        _write(path, output, matte, form, style, header)
+
+
+def _as_made(results: Results, formats: Mapping[str, OutputFormat]) -> tuple[Matte, str]:
+    """What the daemon would give for these files, and in which space."""
+    space, request = stored_space(formats), results.prepared.request
+    if space == "linear" and request.space.curve is Curve.NONE:
+        # Light of a named space, such as ACEScg, stays in it.
+        space = request.params.colorspace
+    roles = needed_from_daemon(formats, results.background)
+    return results.matte(space, output_dtype(formats), roles), space
+
+
+def _as_shown(frame: PostprocessedFrame) -> tuple[Matte, str]:
+    """The pictures of a frame that a script has changed, in light."""
+    foreground = color.srgb_decode(np.asarray(frame.fg, np.float32))
+    return Matte(frame.alpha, foreground, frame.processed), "linear"
+
+
+def _write(
+    path: Path,
+    output: str,
+    matte: Matte,
+    form: OutputFormat,
+    style: PictureStyle,
+    header: FrameHeader,
+) -> None:
+    try:
+        write_output(path, output, matte, form=form, style=style, header=header)
+    except (FrameWriteError, FrameReadError) as failure:
+        raise WriteFailureError(failure.message, **failure.details) from failure

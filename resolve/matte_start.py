@@ -1,0 +1,26 @@
+"""Start the daemon, as a Comp script; `mattebridge install resolve` fills in the folder."""
+
+import sys
+from typing import Any
+
+FOLDER = r"@FOLDER@"
+
+
+def _run(given: Any) -> int:
+    if sys.version_info < (3, 9):  # noqa: UP036 - Fusion runs what the user has installed
+        print("mattebridge: needs Python 3.9 or newer; choose one in Fusion's preferences")
+        return 1
+    if FOLDER not in sys.path:
+        sys.path.append(FOLDER)
+    try:
+        import mattebridge_fusion
+    except Exception as error:
+        print(f"mattebridge: not loaded: {error}")
+        return 1
+    mattebridge_fusion.set_up(FOLDER)
+    comp = given.get("comp") or given.get("composition")
+    return mattebridge_fusion.start(given.get("fusion"), comp)
+
+
+if __name__ == "__main__":
+    _run(globals())

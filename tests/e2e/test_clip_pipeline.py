@@ -1,0 +1,163 @@
+"""The clip pipeline with a checkpoint: the script of docs/clips.md, the commands and the stage
+functions make files of equal pixels, through daemons and without one."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fakes.daemon_process import DaemonProcess
+from fakes.places import BRIDGE, ROOT
+from fakes.seeded_keyer import seeded_state
+from mattebridge.image_io import read_frame, write_frame
+
+HEIGHT, WIDTH, SIZE = 48, 64, 64
+FRAMES = (1001, 1002)
+LIMIT_S = 300
+
+# A file of 275 MB is written, hashed, copied and loaded.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * LIMIT_S)]
+
+STAGES = f"""
+from mattebridge.clips import *
+
+(clip,) = scan("shots").clips
+manifest = resolve_alpha(load(clip), clip.root / "RoughMattes")
+inference = InferenceConfig(checkpoint_path="CorridorKey.pth", device="cpu", img_size={SIZE})
+model = load_model(inference)
+for i in range(*manifest.frame_range):
+    frame = preprocess_frame(manifest, i, PreprocessConfig(img_size={SIZE}, device="cpu"))
+    done = postprocess_frame(run_inference(frame, model, inference), PostprocessConfig())
+    write_frame(done, WriteConfig("stages"))
+"""
+
+
+def script_of_the_page() -> str:
+    """The script of docs/clips.md, for a square of a size for tests."""
+    page = (ROOT / "docs/clips.md").read_text("utf-8")
+    (script,) = (s for s in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "Runner" in s)
+    assert 8 <= len([line for line in script.splitlines() if line.strip()]) <= 11
+    return str(script).replace("1024", str(SIZE))
+
+
+class Desk:
+    """A folder with a checkpoint and a clip, and a user whose models are in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(BRIDGE),
+            "MATTEBRIDGE_MODELS": str(folder / "models"),
+            # Other sums of the same numbers round in another way.
+            "OMP_NUM_THREADS": "1",
+        }
+        torch.save(seeded_state(), folder / "CorridorKey.pth")
+        clip = folder / "shots/take"
+        for name in ("Input", "RoughMattes"):
+            (clip / name).mkdir(parents=True)
+        for number in FRAMES:
+            plate, hint = picture(number)
+            write_frame(clip / f"Input/a.{number}.exr", plate)
+            write_frame(clip / f"RoughMattes/h.{number}.png", hint)
+
+    def python(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    def pixels(self, place: str) -> dict[str, np.ndarray]:
+        """All pictures below a folder, by path."""
+        root = self.folder / place
+        return {
+            str(path.relative_to(root)): read_frame(path).pixels
+            for path in sorted(root.rglob("*"))
+            if path.suffix in (".exr", ".png")
+        }
+
+
+def picture(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """A plate (H, W, 3), scene-linear with highlights, and a hint (H, W, 1)."""
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH] / np.array([HEIGHT, WIDTH])[:, None, None]
+    plate = np.stack([0.1 + x, 0.6 - 0.3 * y, 0.2 + 0.1 * np.sin(9 * x + number)], axis=2)
+    plate[5:9, 20:24] = 4.0
+    hint = np.hypot((x - 0.45) / 0.3, (y - 0.5) / 0.35) < 1
+    return plate.astype(np.float16), (hint * 255).astype(np.uint8)[..., None]
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    desk = Desk(tmp_path_factory.mktemp("desk"))
+    desk.python("-c", script_of_the_page())
+    yield desk
+    for path in (desk.folder / "CorridorKey.pth", *(desk.folder / "models/weights").iterdir()):
+        path.unlink()
+
+
+def equal(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> bool:
+    assert sorted(ours) == sorted(theirs)
+    return all(ours[name].tobytes() == theirs[name].tobytes() for name in ours)
+
+
+def test_the_script_of_the_page_makes_the_files_of_its_clip(desk: Desk) -> None:
+    made = desk.pixels("shots/take/Output")
+    forms = {"alpha": "exr", "fg": "exr", "processed": "exr", "comp": "png"}
+    assert set(made) == {f"{n}/a.{f}.{form}" for n, form in forms.items() for f in FRAMES}
+    assert made["alpha/a.1001.exr"].shape == (HEIGHT, WIDTH, 1)
+    assert made["comp/a.1001.png"].dtype == np.uint8
+    known = json.loads((desk.folder / "models/models.json").read_text())["models"]
+    (name,) = known
+    assert name.startswith("greenformer-" + known[name]["digest"].removeprefix("sha256:")[:16])
+
+
+def test_the_stage_functions_make_the_same_pixels_without_a_daemon(desk: Desk) -> None:
+    desk.python("-c", STAGES)
+    assert equal(desk.pixels("stages"), desk.pixels("shots/take/Output"))
+
+
+def test_both_commands_make_the_same_pixels(desk: Desk) -> None:
+    clip = desk.folder / "shots/take"
+    (model,) = json.loads((desk.folder / "models/models.json").read_text())["models"]
+    by_hand = desk.folder / "byhand/take"
+    by_hand.mkdir(parents=True)
+    (by_hand / "Input").symlink_to(clip / "Input")
+    (by_hand / "AlphaHint").symlink_to(clip / "RoughMattes")
+    with DaemonProcess(MATTEBRIDGE_MODELS=desk.environment["MATTEBRIDGE_MODELS"]) as daemon:
+        keyed = ["--instance", str(daemon.folder), "--model", model, "--set", f"img_size={SIZE}"]
+        _by_both_commands(desk, clip, keyed)
+    made = desk.pixels("shots/take/Output")
+    assert equal(desk.pixels("clips/take"), made)
+    names = {"foreground": "fg", "premultiplied": "processed"}
+    matted = {
+        f"{names.get(folder, folder)}/{file}": pixels
+        for path, pixels in desk.pixels("matte").items()
+        for folder, file in [path.split("/")]
+    }
+    assert equal(matted, made)
+
+
+def _by_both_commands(desk: Desk, clip: Path, keyed: list[str]) -> None:
+    desk.python("-m", "mattebridge", "clips", "byhand", "-o", "clips", *keyed)
+    clean_up = ["--hint-sharpen", "--source-passthrough", "--auto-despeckle"]
+    desk.python(
+        "-m", "mattebridge", "matte", str(clip / "Input"), "-o", "matte",
+        "--alpha-hint", str(clip / "RoughMattes"), "--despill-strength", "0.5", *clean_up, *keyed,
+        "--outputs", "alpha,foreground,premultiplied,comp", "--format", "exr,comp=png",
+        "--background", "checker:128",
+    )  # fmt: skip

@@ -1,0 +1,251 @@
+"""The configurations: documented fields and defaults, values that are refused, what they mean."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mattebridge.clips import (
+    FgUpsampleMode,
+    InferenceConfig,
+    MultiGPUConfig,
+    PipelineConfig,
+    PostprocessConfig,
+    PreprocessConfig,
+    WriteConfig,
+)
+from mattebridge.clips.configs import _Config
+from mattebridge.clips.corridorkey_toml import import_config
+from mattebridge.clips.requests import settings_of, written_of
+from mattebridge.clips.runner import resolve_devices
+from mattebridge.errors import ModelError, UsageError
+from mattebridge.models.greenformer.card import SETTINGS
+
+# Of the published page, and where docs/clips.md names another choice.
+DEFAULTS: dict[type[_Config], dict[str, Any]] = {
+    PreprocessConfig: {
+        "img_size": 2048,
+        "image_upsample_mode": "bilinear",
+        "half_precision": False,
+        "source_passthrough": True,
+        "sharpen_strength": 0.0,
+    },
+    InferenceConfig: {
+        "img_size": 2048,
+        "use_refiner": True,
+        "mixed_precision": True,
+        "model_precision": "float32",
+        "refiner_mode": "auto",
+        "refiner_scale": 1.0,
+        "backend": "auto",
+    },
+    PostprocessConfig: {
+        "fg_upsample_mode": "lanczos4",
+        "alpha_upsample_mode": "lanczos4",
+        "despill_strength": 0.5,
+        "auto_despeckle": True,
+        "despeckle_size": 400,
+        "despeckle_dilation": 25,
+        "despeckle_blur": 5,
+        "checkerboard_size": 128,
+        "source_passthrough": True,
+        "edge_erode_px": 3,
+        "edge_blur_px": 7,
+        "hint_sharpen": True,
+        "hint_sharpen_dilation": 3,
+        "debug_dump": False,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", DEFAULTS)
+def test_the_documented_fields_have_their_defaults(kind: type[_Config]) -> None:
+    made = kind()
+    assert {name: getattr(made, name) for name in DEFAULTS[kind]} == DEFAULTS[kind]
+    with pytest.raises(FrozenInstanceError):
+        made.img_size = 1  # type: ignore[attr-defined]
+
+
+def test_queues_outputs_and_devices_have_their_documented_defaults() -> None:
+    config = PipelineConfig()
+    assert (config.input_queue_depth, config.output_queue_depth) == (2, 2)
+    assert (config.write, config.resolved_refiner_mode, config.events) == (None, None, None)
+    assert PipelineConfig(inference=None).inference is None
+    write = WriteConfig(Path("out"))
+    assert written_of(write).outputs == ("alpha", "foreground", "premultiplied", "comp")
+    assert write.comp_format == "png"
+    assert MultiGPUConfig(devices=["cuda:0", "cuda:1"]).devices == ("cuda:0", "cuda:1")
+    assert PostprocessConfig(fg_upsample_mode="bicubic").fg_upsample_mode is FgUpsampleMode.BICUBIC
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: PreprocessConfig(img_size=1000), "img_size must be 512, 1024"),
+        (lambda: InferenceConfig(img_size=-32), "img_size"),
+        (lambda: InferenceConfig(refiner_mode="tiles"), "auto, full_frame, tiled; got 'tiles'"),
+        (lambda: InferenceConfig(model_precision="int8"), "model_precision"),
+        (lambda: InferenceConfig(model_precision=torch.float64), "model_precision"),
+        (lambda: PreprocessConfig(sharpen_strength=2), "sharpen_strength must be a number from"),
+        (lambda: PostprocessConfig(despill_strength=5), "despill_strength"),
+        (lambda: PostprocessConfig(edge_blur_px=-1), "edge_blur_px"),
+        (lambda: PostprocessConfig(spill_method="half"), "spill_method"),
+        (lambda: PostprocessConfig(checkerboard_size=0), "checkerboard_size"),
+        (lambda: WriteConfig(Path(), alpha_format="tif"), "alpha_format"),
+        (lambda: WriteConfig(Path(), exr_compression="zap"), "exr_compression"),
+        (lambda: WriteConfig(Path(), exr_compression="dwaa"), "lossless for alpha"),
+        (
+            lambda: WriteConfig(
+                Path(),
+                alpha_enabled=False,
+                fg_enabled=False,
+                processed_enabled=False,
+                comp_enabled=False,
+            ),
+            "all outputs are off",
+        ),
+        (lambda: PipelineConfig(existing="skip"), "existing"),
+        (lambda: PipelineConfig(model=object()), "model must be None"),
+        (lambda: MultiGPUConfig(), "at least one device"),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_refused_with_what_is(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("given", "precision"),
+    [
+        ({}, "auto"),
+        ({"mixed_precision": False}, "float32"),
+        ({"model_precision": torch.float16}, "float16"),
+        ({"model_precision": torch.bfloat16, "mixed_precision": False}, "bfloat16"),
+        ({"model_precision": "auto"}, "auto"),
+    ],
+)
+def test_the_two_fields_of_precision_are_one(given: dict[str, Any], precision: str) -> None:
+    assert InferenceConfig(**given).precision == precision
+
+
+def test_the_configurations_become_settings_of_the_model() -> None:
+    settings = settings_of(
+        PreprocessConfig(img_size=512, image_upsample_mode="bicubic", sharpen_strength=0.3),
+        InferenceConfig(img_size=512, use_refiner=False, refiner_scale=0.5),
+        PostprocessConfig(fg_upsample_mode="bilinear"),
+    )
+    assert SETTINGS.validate(settings, model="key") == {
+        **{name: setting.default for name, setting in SETTINGS.items()},
+        "img_size": 512,
+        "image_upsample_mode": "bicubic",
+        "sharpen_strength": 0.3,
+        "refiner": "off",
+        "refiner_scale": 0.5,
+        "result_upsample_mode": "bilinear",
+        "alpha_upsample_mode": "lanczos4",
+    }
+    with pytest.raises(ValueError, match=r"img_size 512 and InferenceConfig 2048"):
+        settings_of(PreprocessConfig(img_size=512), InferenceConfig(), PostprocessConfig())
+    with pytest.raises(ModelError, match="mlx"):
+        settings_of(PreprocessConfig(), InferenceConfig(backend="mlx"), PostprocessConfig())
+    half = settings_of(
+        PreprocessConfig(half_precision=True), InferenceConfig(), PostprocessConfig()
+    )
+    assert half["precision"] == "float16"
+
+
+def test_words_for_devices_are_those_of_the_field() -> None:
+    assert resolve_devices("cpu") == ["cpu"]
+    assert resolve_devices("cuda:0, cuda:1,cuda:0") == ["cuda:0", "cuda:1"]
+    assert resolve_devices("rocm:1") == ["cuda:1"]
+    assert resolve_devices("all")
+    assert len(resolve_devices("auto")) == 1
+    with pytest.raises(ValueError, match="name none"):
+        resolve_devices(" ")
+
+
+TOML = """
+device = "cuda"
+theme = "dark"
+
+[logging]
+level = "INFO"
+
+[preprocess]
+img_size = 1024
+image_upsample_mode = "bicubic"
+source_passthrough = false
+
+[inference]
+checkpoint_path = "~/key.pth"
+refiner_mode = "tiled"
+model_precision = "bfloat16"
+flash_attention = "on"
+
+[postprocess]
+edge_blur_px = 0
+despill_strength = 1.0
+checkerboard_size = 64
+
+[writer]
+fg_format = "png"
+processed_format = "png"
+comp_enabled = false
+exr_compression = "piz"
+"""
+
+
+def test_a_corridorkey_toml_is_mapped_and_what_is_not_taken_is_listed(tmp_path: Path) -> None:
+    path = tmp_path / "corridorkey.toml"
+    path.write_text(TOML)
+    imported = import_config(path)
+    assert asdict(imported) == {
+        "options": {
+            "edge_blur_px": 0,
+            "despill_strength": 1.0,
+            "source_passthrough": False,
+            "background": "checker:64",
+            "outputs": "alpha,foreground,premultiplied",
+            "format": "alpha=exr-piz,foreground=png,premultiplied=png16",
+        },
+        "settings": {
+            "img_size": 1024,
+            "image_upsample_mode": "bicubic",
+            "refiner": "tiled",
+            "precision": "bfloat16",
+        },
+        "left_out": (
+            "device (the daemon's: `mattebridge serve --devices`)",
+            "inference.checkpoint_path (add the file with `mattebridge models add`, and name it:"
+            " --model)",
+            "inference.flash_attention",
+            "logging (the daemon's log is in its runtime folder)",
+            "theme",
+        ),
+    }
+    path.write_text("")
+    assert asdict(import_config(path)) == {"options": {}, "settings": {}, "left_out": ()}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[preprocess]\nimg_size = 1000", "img_size must be"),
+        ("[postprocess]\ndespill_strength = 'much'", "despill_strength"),
+        ("[writer]\nalpha_format = 'tga'", "alpha_format"),
+        ("[preprocess", "is not TOML"),
+    ],
+)
+def test_a_corridorkey_toml_with_a_wrong_value_is_refused(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "corridorkey.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        import_config(path)
+    with pytest.raises(UsageError, match="cannot be read"):
+        import_config(tmp_path / "none.toml")
