@@ -313,8 +313,8 @@ class _Region:
 
     for_subject, for_set: nats that speak for them. inside: the cost of a mixture, which is higher
     inside the subject. apart: half the squared distance from the set, in spreads. coverage,
-    variance: that follow from the set's visible detail, which shows at `through`; where it does
-    not a veil costs `unseen`.
+    variance: that follow from the set's visible detail, which shows at `through`. unseen: the
+    cost of a veil where it does not show.
     """
 
     for_subject: Tensor
