@@ -14,6 +14,7 @@ from mattebridge.clean_plate.match import match_clean_plate
 from mattebridge.evaluate.metrics import Figures, mean_figures, measure
 from mattebridge.models.base import ModelInput
 from mattebridge.models.difference.keyer import keyed
+from mattebridge.models.pytorch.frames import Frame
 from mattebridge.models.twoplate.grain import without_grain
 from mattebridge.models.twoplate.model import grain_of
 from mattebridge.models.twoplate.network import (
@@ -163,9 +164,8 @@ def alpha_of(network: TwoPlate, one: Prepared) -> Any:
     _, matte = network(given, factor)
     matte = clamped(NetworkMatte(*(plane.float() for plane in matte)))
     matte = with_strands(matte, given, factor)
-    noise = grain_of(
-        _given(one.frame, one.clean_plate, one.outside), matte.alpha[0, 0].cpu().numpy()
-    )
+    frame = Frame.of(_given(one.frame, one.clean_plate, one.outside))
+    noise = grain_of(frame, matte.alpha[0, 0].cpu())
     return without_grain(matte, given.clean_plate, noise).alpha[0, 0].cpu().numpy()
 
 

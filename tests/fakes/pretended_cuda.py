@@ -211,6 +211,7 @@ METHODS: dict[str, Callable[..., Any]] = {
     "__setitem__": _set,
     "contiguous": _contiguous,
     "nonzero": _nonzero,
+    "__invert__": torch.bitwise_not,
     "copy_": _copy,
     "numpy": _numpy,
     **{name: _value(name) for name in VALUES},

@@ -101,15 +101,16 @@ def match_clean_plate(
     checkpoint = checkpoint or no_checkpoint
     wants = (alignment, match_exposure)
     if min(plate.shape[:2]) < MINIMUM_SIDE or wants == ("off", False):
-        return _unchanged(clean_plate)
+        return unchanged(clean_plate)
     if clean_side is None or clean_side.picture is not clean_plate:
         clean_side = CleanSide(clean_plate)
     pair = Pair(plate, clean_side, subject)
-    solution = _solve(pair, alignment, match_exposure, checkpoint)
+    solution = solve(pair, alignment, match_exposure, checkpoint)
     return _applied(solution, plate, clean_plate, pair.ceiling)
 
 
-def _unchanged(clean_plate: FloatImage) -> CleanPlateMatch:
+def unchanged(clean_plate: FloatImage) -> CleanPlateMatch:
+    """The match of pictures that are too small, or are to stay as they are."""
     return CleanPlateMatch(
         clean_plate=clean_plate,
         outside=None,
@@ -121,9 +122,10 @@ def _unchanged(clean_plate: FloatImage) -> CleanPlateMatch:
     )
 
 
-def _solve(
+def solve(
     pair: Pair, alignment: Alignment, match_exposure: bool, checkpoint: Checkpoint
 ) -> Solution:
+    """Geometry and exposure of the clean plate of a pair, and what was not reached."""
     checkpoint("match_exposure")
     untouched = Solution()
     start = with_exposure(pair, untouched, match_exposure)
@@ -220,20 +222,22 @@ def _applied(
 ) -> CleanPlateMatch:
     height, width = plate.shape[:2]
     matrix, outside, matched = solution.homography, None, clean_plate
-    degraded, share = list(solution.degraded), 0.0
     if matrix is not None:
         matched = warp(clean_plate, matrix, (width, height))
         outside = outside_of(matrix, (clean_plate.shape[1], clean_plate.shape[0]), (width, height))
-        share = float(outside.mean())
-        if share > OUTSIDE_SHARE:
-            degraded.append(PARTLY_OUTSIDE)
-        if share == 0:
-            outside = None
-    matched = solution.exposure.apply(matched, ceiling)
+    return described(solution, solution.exposure.apply(matched, ceiling), outside)
+
+
+def described(solution: Solution, matched: FloatImage, outside: Optional[Mask]) -> CleanPlateMatch:
+    """What was found, with the clean plate as it was laid under the plate."""
+    share = 0.0 if outside is None else float(outside.mean())
+    degraded = list(solution.degraded)
+    if share > OUTSIDE_SHARE:
+        degraded.append(PARTLY_OUTSIDE)
     gain, offset = solution.exposure.gain, solution.exposure.offset
     report = {
         **solution.report,
-        "aligned": matrix is not None,
+        "aligned": solution.homography is not None,
         "outside_share": round(share, 5),
         "gain": [round(float(v), 4) for v in gain],
         "offset": [round(float(v), 4) for v in offset],
@@ -242,8 +246,8 @@ def _applied(
         report["exposure_refused"] = solution.exposure.refused
     return CleanPlateMatch(
         clean_plate=matched,
-        outside=outside,
-        homography=matrix,
+        outside=outside if share else None,
+        homography=solution.homography,
         gain=_triple(gain),
         offset=_triple(offset),
         degraded=tuple(degraded),

@@ -77,11 +77,13 @@ class Solution:
 class CleanSide:
     """What alignment needs of a clean plate, whatever the plate: computed once a shot.
 
-    picture: (H, W, 3) float32 as in `match_clean_plate`; the rest is computed on first use.
+    picture: (H, W, 3) float32 as in `match_clean_plate`, or one at working size and the brightest
+    value of the whole; the rest is computed on first use.
     """
 
-    def __init__(self, picture: FloatImage) -> None:
+    def __init__(self, picture: FloatImage, brightest: Optional[float] = None) -> None:
         self.picture = picture
+        self._brightest = brightest
 
     @cached_property
     def small(self) -> FloatImage:
@@ -91,7 +93,7 @@ class CleanSide:
     @cached_property
     def peak(self) -> float:
         """Its brightest value."""
-        return float(self.picture.max())
+        return float(self.picture.max()) if self._brightest is None else self._brightest
 
     @cached_property
     def corners(self) -> tuple[Any, Any]:
@@ -103,13 +105,21 @@ class Pair:
     """Plate and clean plate at working size, with one way to warp and compare them."""
 
     def __init__(
-        self, plate: FloatImage, clean_side: CleanSide, subject: Optional[FloatImage]
+        self,
+        plate: FloatImage,
+        clean_side: CleanSide,
+        subject: Optional[FloatImage],
+        *,
+        full: Optional[tuple[int, int]] = None,
+        brightest: Optional[float] = None,
     ) -> None:
-        self.full = plate.shape[:2]
+        """full, brightest: of the whole plate, where pictures of working size are given."""
+        self.full = (plate.shape[0], plate.shape[1]) if full is None else full
+        brightest = float(plate.max()) if brightest is None else brightest
         self.plate = shrunk(plate, GEOMETRY_SIDE)
         self.clean_side, self.clean = clean_side, clean_side.small
         # 1 for pictures without light above white.
-        self.ceiling = 1.0 if max(float(plate.max()), clean_side.peak) <= 1.0 else math.inf
+        self.ceiling = 1.0 if max(brightest, clean_side.peak) <= 1.0 else math.inf
         self._seen: dict[int, tuple[Solution, FloatImage, Mask, FloatImage]] = {}
         height, width = self.plate.shape[:2]
         self.free = np.ones((height, width), bool)
@@ -261,12 +271,19 @@ def _grey_bytes(picture: FloatImage) -> NDArray[np.uint8]:
 
 
 def shrunk(picture: FloatImage, side: int) -> FloatImage:
-    height, width = picture.shape[:2]
+    height, width = size_at(picture.shape, side)
+    if (height, width) == picture.shape[:2]:
+        return picture
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def size_at(shape: tuple[int, ...], side: int) -> tuple[int, int]:
+    """Height and width of a picture of this shape whose long side is `side` at most."""
+    height, width = shape[:2]
     scale = side / max(height, width)
     if scale >= 1:
-        return picture
-    size = max(MINIMUM_SIDE, round(width * scale)), max(MINIMUM_SIDE, round(height * scale))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        return height, width
+    return max(MINIMUM_SIDE, round(height * scale)), max(MINIMUM_SIDE, round(width * scale))
 
 
 def warp(picture: FloatImage, matrix: Matrix, size: tuple[int, int]) -> FloatImage:

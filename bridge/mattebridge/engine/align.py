@@ -1,7 +1,7 @@
 """The clean plate of a frame, aligned to its plate and matched in exposure where that is wanted.
 
-The search works on arrays in main memory, which on the CPU are the frame's own. Each frame is
-aligned by itself: equal inputs give equal pixels, whatever was rendered before. What
+The search works on small arrays in main memory; on a GPU the full-size pictures stay there. Each
+frame is aligned by itself: equal inputs give equal pixels, whatever was rendered before. What
 depends on the clean plate alone is kept with it (`KeptCleanPlate.side`). cv2 is imported only where
 something is to be aligned or fitted.
 """
@@ -9,7 +9,7 @@ something is to be aligned or fitted.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
 import torch
@@ -56,10 +56,31 @@ def matched_clean_plate(
     alignment, exposure = _alignment_for(params, card), _fits_exposure(params, card)
     if alignment == "off" and not exposure:
         return MatchedCleanPlate(kept.picture)
+    checkpoint("align")
+    device, picture = plate.pixels.device, kept.picture
+    find = _found_here if device.type == "cpu" else _found_there
+    match = find(plate, kept, subject, alignment, exposure, checkpoint)
+    if match.clean_plate is not kept.picture.display:
+        picture = Picture.of(match.clean_plate, SRGB)
+    outside = None if match.outside is None else torch.from_numpy(match.outside).to(device)
+    return MatchedCleanPlate(picture, outside, match.degraded, {"alignment": _notes_of(match)})
+
+
+def _found_here(
+    plate: Picture,
+    kept: KeptCleanPlate,
+    subject: Optional[Tensor],
+    alignment: str,
+    exposure: bool,
+    checkpoint: Checkpoint,
+) -> Any:
+    """The match of a frame in main memory; its clean plate is a tensor, the kept one if unchanged.
+
+    The arrays are the frame's own memory.
+    """
     from mattebridge.clean_plate.match import match_clean_plate
     from mattebridge.clean_plate.pair import CleanSide
 
-    checkpoint("align")
     kept.side = kept.side or CleanSide(array_from(kept.picture.display))
     match = match_clean_plate(
         array_from(plate.display),
@@ -70,11 +91,33 @@ def matched_clean_plate(
         clean_side=kept.side,
         checkpoint=checkpoint,
     )
-    device, picture = plate.pixels.device, kept.picture
+    found: Any = kept.picture.display
     if match.clean_plate is not kept.side.picture:
-        picture = Picture.of(picture_on(match.clean_plate, device), SRGB)
-    outside = None if match.outside is None else torch.from_numpy(match.outside).to(device)
-    return MatchedCleanPlate(picture, outside, match.degraded, {"alignment": _notes_of(match)})
+        found = picture_on(match.clean_plate, plate.pixels.device)
+    return replace(match, clean_plate=found)
+
+
+def _found_there(
+    plate: Picture,
+    kept: KeptCleanPlate,
+    subject: Optional[Tensor],
+    alignment: str,
+    exposure: bool,
+    checkpoint: Checkpoint,
+) -> Any:
+    """The same for a frame on a GPU, whose full-size pictures stay there."""
+    from mattebridge.clean_plate.on_device import Looked, match_on_device
+
+    kept.side = kept.side or Looked.at(kept.picture.display).side
+    return match_on_device(
+        plate.display,
+        kept.picture.display,
+        alignment=alignment,  # type: ignore[arg-type]
+        match_exposure=exposure,
+        subject=subject,
+        clean_side=kept.side,
+        checkpoint=checkpoint,
+    )
 
 
 def _alignment_for(params: RenderParams, card: ModelCard) -> str:

@@ -1,63 +1,32 @@
 """Colour curves and alpha arithmetic on tensors, for pixels on whatever device they are.
 
-The same curves and rules as `mattebridge.color` has for arrays (described there): encoding and
-decoding follow the piecewise sRGB curve of IEC 61966-2-1, continued above 1 and below 0, and white
-stays exactly 1. Accuracy: within 1e-6 of the curve (absolute below 1, relative above; 2e-6 beyond
-10,000).
-
-A power is taken as `exp(log(x) * p)`: torch computes both with the same bits at any place of an
-array, and in half the time of `pow`. The choice between the curve and its straight foot is a
-minimum, which a CPU does ten times as fast as `where`.
+The same curves and rules as `mattebridge.color` has for arrays (described there); the curves
+themselves, with their accuracy, are those of `models.pytorch.curves`.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mattebridge.color import UNMIX_MIN_ALPHA, UNPREMULTIPLY_MIN_ALPHA
 from mattebridge.engine.blocks import pointwise
-
-FLOAT_MAX = float(np.finfo(np.float32).max)
-
-_ENCODE_CUT = 0.0031308
-_DECODE_CUT = 0.04045
-# As in `color`: the offset is this minus 1 in float32, so that white stays exactly 1.
-_GAIN = float(np.float32(1.055))
-# Above every value of the decoded curve that is compared with it.
-_OUT_OF_THE_WAY = FLOAT_MAX
+from mattebridge.models.pytorch.curves import FLOAT_MAX as FLOAT_MAX
+from mattebridge.models.pytorch.curves import decode, encode
 
 
 def encoded(light: Tensor) -> Tensor:
     """Display-encoded values of scene-linear light, in new memory; float32 of any shape."""
     out = torch.empty_like(light)
-    pointwise(_encode, light, out)
+    pointwise(encode, light, out)
     return out
 
 
 def decoded(display: Tensor) -> Tensor:
     """Scene-linear light of display-encoded values, in new memory; float32 of any shape."""
     out = torch.empty_like(display)
-    pointwise(_decode, display, out)
+    pointwise(decode, display, out)
     return out
-
-
-def _encode(light: Tensor, out: Tensor) -> None:
-    torch.clamp(light, min=_ENCODE_CUT, out=out)
-    out.log_().mul_(1 / 2.4).exp_().mul_(_GAIN).sub_(_GAIN - 1)
-    # Below the cut the foot is under the curve's value there, above the cut it is over the curve.
-    torch.minimum(out, light * 12.92, out=out)
-
-
-def _decode(display: Tensor, out: Tensor) -> None:
-    base = torch.clamp(display, min=_DECODE_CUT).add_(0.055).div_(_GAIN)
-    # base**0.4 * base * base: a smaller power enlarges the rounding of the logarithm less.
-    torch.log(base, out=out).mul_(0.4).exp_().mul_(base).mul_(base)
-    # The foot is under the curve on both sides: above the cut it is lifted over it.
-    foot = functional.threshold(-display, -_DECODE_CUT, -_OUT_OF_THE_WAY, inplace=True)
-    torch.minimum(out, foot.mul_(-1 / 12.92), out=out)
 
 
 def unmix(plate: Tensor, clean_plate: Tensor, alpha: Tensor) -> Tensor:

@@ -16,6 +16,9 @@ from mattebridge.models.background_matting.card import FAMILY, card_of
 from mattebridge.models.background_matting.model import BackgroundMattingModel
 from mattebridge.models.background_matting.networks import MattingRefine
 from mattebridge.models.base import ModelOutput
+from mattebridge.models.difference.card import DIFFERENCE
+from mattebridge.models.difference.keyer import DifferenceModel
+from mattebridge.models.pytorch.known_pair import known_pair
 from mattebridge.models.weights.file import WeightsRecord
 from mattebridge.wire.params import RenderParams
 
@@ -157,6 +160,27 @@ def test_background_matting_runs_on_the_device_alone() -> None:
     assert _copies(counts) == 2
     # Another order of the same sums: see the tests of the network.
     assert np.abs(found[0]["alpha"] - found[1]["alpha"]).max() < 1e-3
+
+
+def test_the_keyer_and_the_alignment_leave_the_pictures_on_the_device() -> None:
+    """Small planes, of which main memory sees all; the tests of both parts use larger ones."""
+    plate, clean_plate = known_pair(HEIGHT, WIDTH)
+    sent = {"plate": plate.numpy(), "clean_plate": clean_plate.numpy()}
+    here, there = outputs(), outputs()
+    matte(Engine("cpu", registry=registry_of(DifferenceModel(DIFFERENCE))), sent, here)
+    with pretended_cuda() as counts:
+        engine = Engine(str(CUDA), registry=registry_of(DifferenceModel(DIFFERENCE)))
+        for _ in range(2):
+            counts.reset()
+            matte(engine, sent, there)
+    assert 0.05 < here["alpha"].mean() < 0.95
+    for role, wanted in here.items():
+        # Rounding alone; measured 1e-5. A threshold that it crosses may change a pixel altogether.
+        assert (np.abs(there[role] - wanted) > 1e-3).mean() <= 1e-3
+    # Counted 380 and 13: of the waits one is the alignment's and seven are the keyer's.
+    assert counts.launches <= 390, counts.launches
+    assert counts.waits <= 13, counts.places
+    assert np.array_equal(sent["plate"], plate.numpy())
 
 
 def test_loading_a_model_changes_nothing_of_how_the_others_compute() -> None:

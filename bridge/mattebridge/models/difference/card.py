@@ -17,6 +17,7 @@ DIFFERENCE = ModelCard(
     default_alignment="auto",
     accepts_hdr=True,
     uses_alpha_hint=True,
+    needs_torch=True,
     # In smaller frames there are too few neighbours.
     size_rule=SizeRule(minimum=16),
     settings_schema=SettingsSchema(

@@ -11,18 +11,21 @@ little, shows about the same. A larger one stays: it may be a ball or a bird.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from mattebridge.models.difference.card import DIFFERENCE
 from mattebridge.models.difference.evidence import length
-from mattebridge.models.difference.working_size import WORK_SIDE, shrunk
+from mattebridge.models.difference.full_size import enlarged_mask, small_arrays
+from mattebridge.models.difference.working_size import WORK_SIDE
+from mattebridge.models.pytorch.frames import arrays_of
 
 if TYPE_CHECKING:
-    from mattebridge.models.base import FloatImage, Mask, ModelInput
+    from mattebridge.models.base import FloatImage
 
 # Alpha of a region; below, it hardly shows.
 LEAST_ALPHA = 0.1
@@ -36,18 +39,16 @@ SHIFT_PX, EXPLAINED = 6, 0.5
 EDGE_PX = 3
 
 
-def without_islands(alpha: FloatImage, given: ModelInput) -> None:
-    """Empty the islands of a matte (H, W) of a frame in place; its setting `specks` counts."""
-    assert given.clean_plate is not None
-    specks = given.settings.get("specks", DIFFERENCE.settings_schema["specks"].default)
-    islands = islands_of(alpha, given.plate, given.clean_plate, float(specks))
+def without_islands(alpha: Tensor, plate: Tensor, clean_plate: Tensor, speck_share: float) -> None:
+    """Empty the islands of a matte (H, W) in place; see `islands_of`."""
+    islands = islands_of(alpha, plate, clean_plate, speck_share)
     if islands is not None:
-        alpha[islands] = 0
+        alpha.masked_fill_(islands, 0)
 
 
 def islands_of(
-    alpha: FloatImage, plate: FloatImage, clean_plate: FloatImage, speck_share: float
-) -> Optional[Mask]:
+    alpha: Tensor, plate: Tensor, clean_plate: Tensor, speck_share: float
+) -> Optional[Tensor]:
     """Where a matte (H, W) shows islands, or None where it has none.
 
     plate, clean_plate: (H, W, 3) display-encoded. speck_share: the area of a speck as a share of
@@ -57,7 +58,7 @@ def islands_of(
         return None
     height, width = alpha.shape
     scale = min(1.0, WORK_SIDE / max(height, width))
-    small = shrunk(alpha)
+    (small,) = small_arrays(alpha)
     over = (small > LEAST_ALPHA).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(over, connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA].astype(np.float64)
@@ -83,7 +84,7 @@ def islands_of(
         return None
     side = 2 * EDGE_PX + 1
     mask = cv2.dilate(np.isin(labels, found).astype(np.uint8), np.ones((side, side), np.uint8))
-    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST) > 0
+    return enlarged_mask(mask > 0, alpha)
 
 
 def _least_by_label(values: FloatImage, labels: NDArray[np.int32], count: int) -> FloatImage:
@@ -94,13 +95,13 @@ def _least_by_label(values: FloatImage, labels: NDArray[np.int32], count: int) -
     return least
 
 
-def _is_like_set(
-    box: NDArray[np.int32], scale: float, plate: FloatImage, clean_plate: FloatImage
-) -> bool:
+def _is_like_set(box: NDArray[np.int32], scale: float, plate: Tensor, clean_plate: Tensor) -> bool:
     """Whether the clean plate, shifted a little, explains most of the difference in a box."""
     left, top, width, height = (int(value) for value in box[:4])
-    seen = _cut(plate, (left, top, width, height), scale, 0)
-    empty = _cut(clean_plate, (left, top, width, height), scale, SHIFT_PX)
+    own = _Cut.of((left, top, width, height), scale, 0, plate)
+    wide = _Cut.of((left, top, width, height), scale, SHIFT_PX, clean_plate)
+    near, around = arrays_of(plate[own.part], clean_plate[wide.part])
+    seen, empty = own.taken(near), wide.taken(around)
     rows, columns = seen.shape[:2]
     apart = [
         float(length(seen - empty[y : y + rows, x : x + columns]).mean())
@@ -111,15 +112,35 @@ def _is_like_set(
     return min(apart) < EXPLAINED * as_it_is
 
 
-def _cut(
-    picture: FloatImage, box: tuple[int, int, int, int], scale: float, margin: int
-) -> FloatImage:
-    """A box of working size out of a full-size picture, with a margin; the edge is repeated."""
-    left, top, width, height = box
-    size = width + 2 * margin, height + 2 * margin
-    matrix = np.array(
-        [[1 / scale, 0, (left - margin + 0.5) / scale - 0.5], [0, 1 / scale, 0]], np.float64
-    )
-    matrix[1, 2] = (top - margin + 0.5) / scale - 0.5
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(picture, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+@dataclass(frozen=True)
+class _Cut:
+    """A box of working size out of a full-size picture, with a margin; the edge is repeated.
+
+    part: the pixels around it, the only ones that come to main memory. size: width and height.
+    matrix: from the box to these pixels.
+    """
+
+    part: tuple[slice, slice]
+    size: tuple[int, int]
+    matrix: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, box: tuple[int, int, int, int], scale: float, margin: int, picture: Tensor) -> _Cut:
+        left, top, width, height = box
+        size = width + 2 * margin, height + 2 * margin
+        x, y = ((first - margin + 0.5) / scale - 0.5 for first in (left, top))
+        rows = _around(y, size[1] / scale, picture.shape[0])
+        columns = _around(x, size[0] / scale, picture.shape[1])
+        matrix = [[1 / scale, 0, x - columns.start], [0, 1 / scale, y - rows.start]]
+        return cls((rows, columns), size, np.array(matrix, np.float64))
+
+    def taken(self, pixels: FloatImage) -> FloatImage:
+        """The box, from the pixels of `part`."""
+        flags, border = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, cv2.BORDER_REPLICATE
+        return cv2.warpAffine(pixels, self.matrix, self.size, flags=flags, borderMode=border)
+
+
+def _around(first: float, length: float, limit: int) -> slice:
+    """The pixels from `first` on for `length`, and two more on each side, within the picture."""
+    begin = min(max(int(first) - 2, 0), limit - 1)
+    return slice(begin, max(begin + 1, min(int(first + length) + 3, limit)))

@@ -2,6 +2,7 @@
 
     evidence --> trimap --> palette --> mixtures --> neighbours --> foreground
     working size (long side at most 960)  |  full size, unknown pixels only
+    arrays in main memory                 |  tensors on the frame's device
 
 1. `evidence`: how far each pixel is from the set, apart from shadows; where the set shows through.
 2. `trimap`: what is subject, set or unknown, by the pixel and its neighbours.
@@ -18,21 +19,29 @@ foreground keeps the plate's own values.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
+import torch
+from torch import Tensor
 
 from mattebridge.checkpoint import Checkpoint
-from mattebridge.color import srgb_decode, srgb_encode
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
 from mattebridge.models.difference.card import DIFFERENCE
 from mattebridge.models.difference.closed_form import closed_form
 from mattebridge.models.difference.evidence import Evidence, gather
+from mattebridge.models.difference.full_size import (
+    copy_where,
+    enlarged,
+    places_of,
+    small_arrays,
+)
 from mattebridge.models.difference.islands import without_islands
 from mattebridge.models.difference.mixture import (
     BRIGHTEST,
+    CHUNK,
     CODING_NOISE,
     LEAST_NOISE,
     Palette,
@@ -42,10 +51,11 @@ from mattebridge.models.difference.mixture import (
 from mattebridge.models.difference.moved import without_moved
 from mattebridge.models.difference.smoothing import smoothed
 from mattebridge.models.difference.trimap import Edges, Trimap, links, make_trimap, new_edges
-from mattebridge.models.difference.working_size import enlarged, shrunk
+from mattebridge.models.pytorch.curves import decoded, encoded
+from mattebridge.models.pytorch.frames import Frame, array_of, given_back, tensor_of
 
 if TYPE_CHECKING:
-    from mattebridge.models.base import FloatImage, Mask
+    from mattebridge.models.base import FloatImage
 
 # A doubtful pixel follows neighbours over about this many pixels squared; a step in the plate of
 # the third number separates neighbours.
@@ -59,6 +69,8 @@ RAMP = 0.15
 UNMIX_FROM, UNMIX_FULL, UNMIX_LEAST = 0.3, 0.8, 0.1
 # Encoded; a larger value has no meaning, and decoding it would exceed float32.
 LARGEST = 1e6
+# A frame can be cancelled after so many unknown pixels.
+REPORTED = 32_768
 # Labels of `degraded`.
 NO_SET = "no_set_visible"
 
@@ -71,17 +83,23 @@ class DifferenceModel(MattingModel):
     there is no subject. A hint that shows no subject is not used.
     """
 
+    takes_tensors = True
+
     def __init__(self, card: ModelCard) -> None:
         self.card = card
 
     def matte(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
-        """Alpha and straight foreground of one frame. See `MattingModel.matte`."""
+        """Alpha and straight foreground of one frame. See `MattingModel.matte`.
+
+        given: tensors of any device, or arrays; the output holds what the input does.
+        """
         return without_moved(self.with_moved(given, checkpoint), given)
 
+    @torch.inference_mode()
     def with_moved(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
         """The same with what was moved on the set since the clean plate was shot."""
-        settings = given.settings
-        small = _Small(given)
+        settings, frame = given.settings, Frame.of(given)
+        small = _Small(frame)
         checkpoint("difference")
         evidence = gather(
             small.plate,
@@ -104,18 +122,20 @@ class DifferenceModel(MattingModel):
             speck_share=float(settings["specks"]),
         )
         degraded = () if trimap.empty.any() else (NO_SET,)
-        if not trimap.subject.any():
-            return _nothing_sure(given, evidence, trimap)
-        checkpoint("alpha")
-        if settings["method"] == "closed_form":
-            masks = _full_masks(trimap, given.plate.shape[:2])
-            alpha, colour = closed_form(given.plate, *masks, checkpoint)
+        notes: Mapping[str, Any] = {}
+        if trimap.subject.any():
+            checkpoint("alpha")
+            if settings["method"] == "closed_form":
+                alpha, colour = _closed_form(frame, trimap, checkpoint)
+            else:
+                alpha, colour = _solved(frame, small, evidence, edges, trimap, checkpoint)
+            checkpoint("foreground")
+            without_islands(alpha, frame.plate, frame.clean_plate, float(settings["specks"]))
+            notes = {"unknown_share": round(float(trimap.unknown.mean()), 4)}
         else:
-            alpha, colour = _solved(given, small, evidence, edges, trimap, checkpoint)
-        checkpoint("foreground")
-        without_islands(alpha, given)
-        foreground = _foreground(given, colour, alpha)
-        notes = {"unknown_share": round(float(trimap.unknown.mean()), 4)}
+            alpha, colour = _nothing_sure(frame, evidence, trimap)
+        foreground = _foreground(frame, colour, alpha)
+        alpha, foreground = given_back(given.plate, alpha, foreground)
         return ModelOutput(alpha, foreground, degraded=degraded, notes=notes)
 
 
@@ -129,108 +149,105 @@ def keyed(given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
 
 
 class _Small:
-    """The inputs at working size, cut at `BRIGHTEST`."""
+    """The inputs at working size in main memory, cut at `BRIGHTEST`."""
 
-    def __init__(self, given: ModelInput) -> None:
-        assert given.clean_plate is not None
-        self.plate = shrunk(np.minimum(given.plate, BRIGHTEST))
-        self.clean_plate = shrunk(np.minimum(given.clean_plate, BRIGHTEST))
-        self.hint = None if given.alpha_hint is None else shrunk(given.alpha_hint)
-        self.outside: Optional[Mask] = None
-        if given.outside is not None and given.outside.any():
-            self.outside = shrunk(given.outside.astype(np.float32)) > 0
+    def __init__(self, frame: Frame) -> None:
+        images = [image.clamp(max=BRIGHTEST) for image in (frame.plate, frame.clean_plate)]
+        others = [frame.hint, None if frame.outside is None else frame.outside.float()]
+        found = small_arrays(*images, *(image for image in others if image is not None))
+        self.plate, self.clean_plate, *rest = found
+        self.hint = None if frame.hint is None else rest[0]
+        outside = None if frame.outside is None else rest[-1] > 0
+        self.outside = outside if outside is not None and outside.any() else None
 
 
-def _nothing_sure(given: ModelInput, evidence: Evidence, trimap: Trimap) -> ModelOutput:
-    """The matte where no pixel is certainly subject: alpha follows the difference, or, where the
-    set shows through, the coverage that follows from its detail."""
+def _closed_form(frame: Frame, trimap: Trimap, checkpoint: Checkpoint) -> tuple[Tensor, Tensor]:
+    subject, unknown = (mask.cpu().numpy() for mask in _full_masks(trimap, frame.plate))
+    found = closed_form(array_of(frame.plate), subject, unknown, checkpoint)
+    alpha, colour = (tensor_of(image, frame.plate.device) for image in found)
+    return alpha, colour
+
+
+def _nothing_sure(frame: Frame, evidence: Evidence, trimap: Trimap) -> tuple[Tensor, Tensor]:
+    """Alpha and colour where no pixel is certainly subject: alpha follows the difference, or, where
+    the set shows through, the coverage that follows from its detail."""
     ramp = np.clip(evidence.distance / np.float32(RAMP), 0, 1)
     ramp = np.where(evidence.through, evidence.covered_by, ramp)
-    alpha = enlarged(np.where(trimap.unknown, ramp, 0), given.plate.shape).copy()
-    degraded = () if trimap.empty.any() else (NO_SET,)
-    return ModelOutput(alpha, _foreground(given, given.plate.copy(), alpha), degraded=degraded)
+    alpha = np.where(trimap.unknown, ramp, 0).astype(np.float32)
+    return enlarged(alpha, frame.plate), frame.plate.clone()
 
 
 # --- alpha ----------------------------------------------------------------------------------------
 
 
 def _solved(
-    given: ModelInput,
+    frame: Frame,
     small: _Small,
     evidence: Evidence,
     edges: Edges,
     trimap: Trimap,
     checkpoint: Checkpoint,
-) -> tuple[FloatImage, FloatImage]:
+) -> tuple[Tensor, Tensor]:
     """Alpha (H, W) and the subject's colour (H, W, 3): known pixels as they are, others solved."""
-    assert given.clean_plate is not None
-    shape = given.plate.shape[:2]
-    subject, unknown = _full_masks(trimap, shape)
+    plate, clean_plate = frame.plate, frame.clean_plate
+    subject, unknown = _full_masks(trimap, plate)
     # The wide band holds colours that nothing else has, such as those of hair.
     palette = make_palette(small.plate, trimap.depth > 1)
-    noise = pixel_noise(given.plate, given.clean_plate, ~(subject | unknown))
-    alpha = subject.astype(np.float32)
-    trust = np.ones(shape, np.float32)
-    colour = _base_colour(given.plate, subject, palette)
-    rows, columns = np.nonzero(unknown)
-    chunks = solve(
-        given.plate,
-        given.clean_plate,
-        unknown,
-        palette,
-        evidence,
-        trimap,
-        noise,
-        given.scene_linear,
-    )
+    noise = pixel_noise(plate, clean_plate, ~(subject | unknown))
+    alpha, trust = subject.float(), torch.ones_like(plate[..., 0])
+    colour = _base_colour(plate, subject, palette)
+    places = places_of(unknown)
+    linear = frame.scene_linear
+    chunks = solve(plate, clean_plate, places, palette, evidence, trimap, noise, linear)
     for part, found in chunks:
-        checkpoint("alpha", part.stop, len(rows))
-        y, x = rows[part], columns[part]
-        alpha[y, x], trust[y, x], colour[y, x] = found.alpha, found.trust, found.colour
-    if given.outside is not None:
-        trust[given.outside & unknown] = 0
-    near = _neighbours(alpha, trust, edges, trimap)
-    own, others = trust[unknown], enlarged(near, shape)[unknown]
-    alpha[unknown] = np.clip(own * alpha[unknown] + (1 - own) * others, 0, 1)
+        if part.stop % REPORTED == 0 or part.stop == len(places):
+            checkpoint("alpha", part.stop, len(places))
+        alpha.view(-1)[places[part]] = found.alpha
+        trust.view(-1)[places[part]] = found.trust
+        colour.view(-1, 3)[places[part]] = found.colour
+    if frame.outside is not None:
+        trust.masked_fill_(frame.outside & unknown, 0)
+    value, weight = small_arrays(alpha, trust)
+    near = enlarged(_neighbours(value, weight, edges, trimap), plate)
+    own, others = trust.view(-1)[places], near.reshape(-1)[places]
+    mixed = own * alpha.view(-1)[places] + (1 - own) * others
+    alpha.view(-1)[places] = mixed.clamp_(0, 1)
     return alpha, colour
 
 
-def _full_masks(trimap: Trimap, shape: tuple[int, int]) -> tuple[Mask, Mask]:
+def _full_masks(trimap: Trimap, like: Tensor) -> tuple[Tensor, Tensor]:
     """Certain subject and unknown at full size; what enlarging leaves undecided is unknown."""
-    if trimap.subject.shape == shape:
-        return trimap.subject, trimap.unknown
-    subject = enlarged(trimap.subject.astype(np.float32), shape) > 0.999
-    empty = enlarged(trimap.empty.astype(np.float32), shape) > 0.999
+    subject = enlarged(trimap.subject.astype(np.float32), like) > 0.999
+    empty = enlarged(trimap.empty.astype(np.float32), like) > 0.999
     return subject, ~(subject | empty)
 
 
-def pixel_noise(plate: FloatImage, clean_plate: FloatImage, empty: Mask) -> float:
+def pixel_noise(plate: Tensor, clean_plate: Tensor, empty: Tensor) -> float:
     """Standard deviation of one channel of one pixel between plate and clean plate, encoded.
 
-    empty: (H, W), where the plate shows only the set.
+    plate, clean_plate: (H, W, 3). empty: (H, W), where the plate shows only the set.
     """
-    rows, columns = np.nonzero(empty)
-    every = max(1, len(rows) // 100_000)
-    rows, columns = rows[::every], columns[::every]
+    places = places_of(empty)
+    places = places[:: max(1, len(places) // 100_000)]
     measured = 0.01
-    if len(rows) >= 100:
-        apart = np.abs(plate[rows, columns] - clean_plate[rows, columns])
-        measured = min(float(np.median(apart)) / 0.6745, 0.2)
+    if len(places) >= 100:
+        apart = plate.reshape(-1, 3)[places] - clean_plate.reshape(-1, 3)[places]
+        measured = min(float(np.median(array_of(apart.abs_()))) / 0.6745, 0.2)
     return float(np.hypot(max(measured, LEAST_NOISE), CODING_NOISE))
 
 
-def _base_colour(plate: FloatImage, subject: Mask, palette: Palette) -> FloatImage:
+def _base_colour(plate: Tensor, subject: Tensor, palette: Palette) -> Tensor:
     """The plate where the subject is certain, elsewhere the colour of the subject nearby."""
-    colour = enlarged(palette.mean, plate.shape)
-    if colour is palette.mean:
-        colour = colour.copy()
-    cv2.copyTo(plate, subject.astype(np.uint8), colour)
+    colour = enlarged(palette.mean, plate).contiguous()
+    if palette.mean.shape == plate.shape:
+        colour = colour.clone()
+    copy_where(subject, plate, colour)
     return colour
 
 
 def _neighbours(alpha: FloatImage, trust: FloatImage, edges: Edges, trimap: Trimap) -> FloatImage:
-    """Alpha at working size that follows from trusted neighbours and the region."""
-    value, weight = shrunk(alpha), np.square(shrunk(trust)) + np.float32(1e-3)
+    """Alpha that follows from trusted neighbours and the region; all at working size."""
+    value, weight = alpha, np.square(trust) + np.float32(1e-3)
     unknown = trimap.unknown
     mixed = value * weight + REGION_TRUST * trimap.likelihood
     value = np.where(unknown, mixed / (weight + REGION_TRUST), value)
@@ -242,25 +259,26 @@ def _neighbours(alpha: FloatImage, trust: FloatImage, edges: Edges, trimap: Trim
 # --- foreground -----------------------------------------------------------------------------------
 
 
-def _foreground(given: ModelInput, colour: FloatImage, alpha: FloatImage) -> FloatImage:
+def _foreground(frame: Frame, colour: Tensor, alpha: Tensor) -> Tensor:
     """Straight colour: the plate where alpha is 1, unmixed where there is enough of it, else
     `colour`, which is written into."""
-    assert given.clean_plate is not None
-    opaque = alpha >= 1
-    cv2.copyTo(given.plate, opaque.astype(np.uint8), colour)
-    soft = ~opaque & (alpha > UNMIX_FROM)
-    if not soft.any():
-        return colour
-    part, near = alpha[soft][:, None], colour[soft]
-    seen: FloatImage = np.minimum(given.plate[soft], np.float32(LARGEST))
-    empty: FloatImage = np.minimum(given.clean_plate[soft], np.float32(LARGEST))
-    ceiling = np.maximum(1, seen.max(axis=1, keepdims=True))
-    if given.scene_linear:
-        seen, empty = srgb_decode(seen), srgb_decode(empty)
-    unmixed: FloatImage = np.maximum(seen - (1 - part) * empty, 0)
-    unmixed /= np.maximum(part, UNMIX_LEAST)
-    if given.scene_linear:
-        unmixed = srgb_encode(unmixed)
-    weight = np.clip((part - UNMIX_FROM) / (UNMIX_FULL - UNMIX_FROM), 0, 1)
-    colour[soft] = weight * np.minimum(unmixed, ceiling) + (1 - weight) * near
+    copy_where(alpha >= 1, frame.plate, colour)
+    soft = places_of((alpha < 1) & (alpha > UNMIX_FROM))
+    at_once = max(1, len(soft)) if colour.device.type != "cpu" else CHUNK
+    for places in torch.split(soft, at_once):
+        part, near = alpha.view(-1)[places][:, None], colour.view(-1, 3)[places]
+        seen = frame.plate.reshape(-1, 3)[places].clamp_(max=LARGEST)
+        empty = frame.clean_plate.reshape(-1, 3)[places].clamp_(max=LARGEST)
+        unmixed = _unmixed(seen, empty, part, frame.scene_linear)
+        weight = ((part - UNMIX_FROM) / (UNMIX_FULL - UNMIX_FROM)).clamp_(0, 1)
+        colour.view(-1, 3)[places] = weight * unmixed + (1 - weight) * near
     return colour
+
+
+def _unmixed(seen: Tensor, empty: Tensor, alpha: Tensor, scene_linear: bool) -> Tensor:
+    """The subject's encoded colour (N, 3), no brighter than white or the pixel itself."""
+    ceiling = seen.amax(1, keepdim=True).clamp_(min=1)
+    if scene_linear:
+        seen, empty = decoded(seen), decoded(empty)
+    own = (seen - (1 - alpha) * empty).clamp_(min=0).div_(alpha.clamp(min=UNMIX_LEAST))
+    return (encoded(own) if scene_linear else own).minimum(ceiling)

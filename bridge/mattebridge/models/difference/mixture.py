@@ -10,27 +10,31 @@ is here, how unlikely it is by the region), and its weight is the larger the low
 Colours are compared display-encoded. Mixtures are computed in the light of the request's colour
 space, with differences scaled back to encoded ones, so that one noise level is right for both.
 
+The palette is found in main memory, at working size. The pixels are explained on the frame's
+device, all colours of a pixel at once.
+
 Method: after Bayesian matting (Chuang et al. 2001) with a known background.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
+from torch.nn import functional
 
-from mattebridge.color import srgb_decode, srgb_encode
 from mattebridge.models.difference.evidence import Evidence
 from mattebridge.models.difference.trimap import Trimap
+from mattebridge.models.pytorch.curves import decoded, encoded
 
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage, Mask
-
-Index = NDArray[np.int64]
 
 # Colours of the subject are spread at a quarter of the working size.
 PALETTE_SHARE = 4
@@ -57,18 +61,22 @@ STEADY = 0.002
 DOUBT = 0.05
 # Encoded values above this are cut: they tell nothing more, and float32 stays finite.
 BRIGHTEST = 4.0
-# Pixels at a time: they fit into one core's cache, and a frame can be cancelled after each part.
-CHUNK = 32_768
+# Where the set shows through somewhere among so many unknown pixels in reading order, a veil may
+# explain each of them that nothing else explains, at this cost.
+VEIL_GROUP, ANY_VEIL_COST = 32_768, 60.0
+# Pixels at a time: on the CPU they fit into one core's cache, on a GPU into a little of its memory
+# (about 1 kB each).
+CHUNK, CHUNK_OF_GPU = 4096, 1 << 19
 
 
 @dataclass(frozen=True)
 class Mixtures:
-    """Of the unknown pixels, in the order of `np.nonzero`: alpha (N,), the subject's straight
-    colour display-encoded (N, 3), and trust 0..1 in that alpha (N,)."""
+    """Of some pixels: alpha (N,), the subject's straight colour display-encoded (N, 3), and trust
+    0..1 in that alpha (N,)."""
 
-    alpha: FloatImage
-    colour: FloatImage
-    trust: FloatImage
+    alpha: Tensor
+    colour: Tensor
+    trust: Tensor
 
 
 @dataclass(frozen=True)
@@ -108,9 +116,9 @@ def make_palette(plate: FloatImage, subject: Mask) -> Palette:
 
 
 def solve(
-    plate: FloatImage,
-    clean_plate: FloatImage,
-    unknown: Mask,
+    plate: Tensor,
+    clean_plate: Tensor,
+    pixels: Tensor,
     palette: Palette,
     evidence: Evidence,
     trimap: Trimap,
@@ -119,42 +127,63 @@ def solve(
 ) -> Iterator[tuple[slice, Mixtures]]:
     """Mixtures of the unknown pixels of full-size pictures, chunk by chunk.
 
-    plate, clean_plate: (H, W, 3) display-encoded. unknown: (H, W). evidence, trimap: at working
-    size. noise: standard deviation of one pixel's difference, encoded.
+    plate, clean_plate: (H, W, 3) display-encoded. pixels: (N,) the places of the unknown ones in
+    reading order. evidence, trimap: at working size. noise: standard deviation of one pixel's
+    difference, encoded.
     """
-    rows, columns = np.nonzero(unknown)
-    lift = _Lift(unknown.shape)
-    for start in range(0, len(rows), CHUNK):
-        part = slice(start, min(start + CHUNK, len(rows)))
-        y, x = rows[part], columns[part]
-        at = lift.places(y, x)
-        pixels = _Pixels(plate[y, x], clean_plate[y, x], scene_linear)
-        yield part, _explained(pixels, at, palette, evidence, trimap, noise)
+    device = plate.device
+    colours = _Map.of([palette.mean, *palette.colours, *palette.shares], device)
+    evident = (evidence.distance, evidence.covered_by, evidence.covered_by_variance)
+    masks = (trimap.likelihood, trimap.depth, evidence.through.astype(np.float32))
+    maps = _Map.of([*evident, *masks], device)
+    seen, empty = plate.reshape(-1, 3), clean_plate.reshape(-1, 3)
+    through = _Map.of([evidence.through.astype(np.float32)], device)
+    unseen = _any_veil_cost(through.at(_shares_of_the_frame(pixels, *plate.shape[:2]))[0] > 0.5)
+    at_once = CHUNK if device.type == "cpu" else CHUNK_OF_GPU
+    for start in range(0, len(pixels), at_once):
+        part = slice(start, min(start + at_once, len(pixels)))
+        places = pixels[part]
+        at = _shares_of_the_frame(places, *plate.shape[:2])
+        chosen = _Pixels(seen[places], empty[places], scene_linear)
+        near = _Near.of(chosen, colours.at(at), len(palette.colours))
+        region = _Region.of(maps.at(at), evidence.noise, unseen[part])
+        yield part, _explained(chosen, near, region, noise)
 
 
-class _Lift:
-    """Bilinear look-up of small maps at full-size pixels, by shares of the frame."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
-
-    def places(self, y: Index, x: Index) -> FloatImage:
-        """(N, 2): x and y of the pixel centres as shares of the frame."""
-        height, width = self.shape
-        return np.stack([(x + 0.5) / width, (y + 0.5) / height], axis=1).astype(np.float32)
+def _any_veil_cost(through: Tensor) -> Tensor:
+    """(N,): what a veil costs a pixel at which the set does not show through."""
+    groups = functional.pad(through, (0, -len(through) % VEIL_GROUP)).view(-1, VEIL_GROUP)
+    costs = torch.where(groups.any(1, keepdim=True), ANY_VEIL_COST, math.inf)
+    return costs.expand(groups.shape).reshape(-1)[: len(through)]
 
 
-def _looked_up(picture: FloatImage, at: FloatImage) -> FloatImage:
-    """Values of a small map at (N, 2) places: (N,) or (3, N)."""
-    height, width = picture.shape[:2]
-    rows = -(-len(at) // 128)  # remap limits a picture's sides: the places are folded
-    grid = np.zeros((rows * 128, 2), np.float32)
-    grid[: len(at)] = at * np.array([width, height], np.float32) - np.float32(0.5)
-    grid = np.asarray(grid.reshape(rows, 128, 2))
-    found = cv2.remap(picture, grid, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    if picture.ndim == 2:
-        return np.asarray(found.reshape(-1)[: len(at)], np.float32)
-    return np.ascontiguousarray(found.reshape(-1, 3)[: len(at)].T)
+def _shares_of_the_frame(places: Tensor, height: int, width: int) -> Tensor:
+    """(N, 2): x and y of the pixel centres as shares of the frame."""
+    y = torch.div(places, width, rounding_mode="floor")
+    x = places - y * width
+    return torch.stack([(x + 0.5) / width, (y + 0.5) / height], dim=1)
+
+
+@dataclass(frozen=True)
+class _Map:
+    """Small images of one size on the device, plane by plane: (1, C, h, w)."""
+
+    planes: Tensor
+
+    @classmethod
+    def of(cls, images: Sequence[FloatImage], device: torch.device) -> _Map:
+        """Of images (h, w) or (h, w, 3), in this order."""
+        planes = [image[None] if image.ndim == 2 else image.transpose(2, 0, 1) for image in images]
+        stacked = np.concatenate(planes).astype(np.float32, copy=False)
+        return cls(torch.from_numpy(stacked)[None].to(device))
+
+    def at(self, shares: Tensor) -> Tensor:
+        """(C, N): bilinear values at (N, 2) places in shares of the frame; the edge is repeated."""
+        grid = (2 * shares - 1)[None, None]
+        found = functional.grid_sample(
+            self.planes, grid, mode="bilinear", padding_mode="border", align_corners=False
+        )
+        return found[0, :, 0]
 
 
 # --- the palette ----------------------------------------------------------------------------------
@@ -245,140 +274,149 @@ class _Group:
 class _Pixels:
     """Some pixels as (3, N) planes, in the light in which they mix, and the scale to encoded."""
 
-    def __init__(self, plate: FloatImage, clean_plate: FloatImage, scene_linear: bool) -> None:
-        seen = np.ascontiguousarray(np.minimum(plate, BRIGHTEST).T)
-        empty = np.ascontiguousarray(np.minimum(clean_plate, BRIGHTEST).T)
+    def __init__(self, plate: Tensor, clean_plate: Tensor, scene_linear: bool) -> None:
+        """plate, clean_plate: (N, 3) display-encoded."""
+        seen = plate.T.clamp(max=BRIGHTEST).contiguous()
+        empty = clean_plate.T.clamp(max=BRIGHTEST).contiguous()
         self.scene_linear = scene_linear
-        self.scale = np.float32(1)
         if scene_linear:
             # 1 / the slope of the decoding curve, midway: from linear to encoded differences.
-            middle = np.maximum((seen + empty) * np.float32(0.5), np.float32(0.04045))
-            slope = np.float32(2.4 / 1.055) * ((middle + np.float32(0.055)) / 1.055) ** 1.4
-            self.scale = 1 / slope
+            middle = (seen + empty).mul_(0.5).clamp_(min=0.04045)
+            slope = middle.add_(0.055).div_(1.055).log_().mul_(1.4).exp_().mul_(2.4 / 1.055)
+            self.scale = slope.reciprocal_()
         self.empty = self.mixing(empty)
         # White, or the pixel's own value where it has light above white.
-        self.ceiling = self.mixing(np.maximum(seen, np.float32(1)))
+        self.ceiling = self.mixing(seen.clamp(min=1))
         self.difference = self.mixing(seen) - self.empty
 
-    def mixing(self, encoded: FloatImage) -> FloatImage:
-        if not self.scene_linear:
-            return encoded
-        return srgb_decode(encoded) * self.scale
+    def mixing(self, display: Tensor) -> Tensor:
+        """Encoded values (..., 3, N) in the light that mixes."""
+        return decoded(display).mul_(self.scale) if self.scene_linear else display
 
-    def encoded(self, mixing: FloatImage) -> FloatImage:
+    def encoded(self, mixing: Tensor) -> Tensor:
         if not self.scene_linear:
             return mixing
-        return srgb_encode(np.maximum(mixing / self.scale, 0))
+        return encoded((mixing / self.scale).clamp_(min=0))
 
 
-class _Costs:
-    """The explanations of some pixels, added one by one."""
+@dataclass(frozen=True)
+class _Near:
+    """The colours of the subject near some pixels, the mean first: (K, 3, N), in the light that
+    mixes, and how common each is there: (K, N), a logarithm."""
 
-    def __init__(self) -> None:
-        self.costs: list[FloatImage] = []
-        self.alphas: list[FloatImage] = []
-        self.colours: list[FloatImage] = []
+    colours: Tensor
+    rarity: Tensor
 
-    def add(self, cost: FloatImage, alpha: FloatImage, colour: FloatImage) -> None:
-        self.costs.append(cost)
-        self.alphas.append(alpha)
-        self.colours.append(colour)
-
-    def weighed(self) -> tuple[FloatImage, FloatImage, FloatImage]:
-        """Mean alpha, its variance, and the mean colour of the subject."""
-        costs, alphas = np.stack(self.costs), np.stack(self.alphas)
-        costs -= costs.min(axis=0)
-        weights = np.exp(-costs)
-        weights /= weights.sum(axis=0)
-        alpha = (weights * alphas).sum(axis=0)
-        variance = np.maximum((weights * alphas * alphas).sum(axis=0) - alpha * alpha, 0)
-        weights *= alphas + np.float32(1e-4)
-        weights /= weights.sum(axis=0)
-        colour = np.zeros_like(self.colours[0])
-        for weight, one in zip(weights, self.colours):
-            colour += weight * one
-        return alpha, variance, colour
+    @classmethod
+    def of(cls, pixels: _Pixels, found: Tensor, count: int) -> _Near:
+        """found: (3 + 4 * count, N) of the palette: mean, colours, shares."""
+        several = 3 * (count + 1)
+        colours = found[:several].reshape(count + 1, 3, -1)
+        # The mean counts like a colour that 0.3 of the subject has.
+        shares = functional.pad(found[several:].clamp_min(0), (0, 0, 1, 0), value=0.3)
+        return cls(pixels.mixing(colours.contiguous()), shares.add_(LEAST_WEIGHT).log_())
 
 
-def _explained(
-    pixels: _Pixels,
-    at: FloatImage,
-    palette: Palette,
-    evidence: Evidence,
-    trimap: Trimap,
-    noise: float,
-) -> Mixtures:
-    likely = np.clip(_looked_up(trimap.likelihood, at), SURE_REGION, 1 - SURE_REGION)
-    weight = np.float32(REGION_WEIGHT)
-    for_subject, for_set = weight * np.log(likely), weight * np.log(1 - likely)
-    detail = _Detail(evidence, at)
-    squared = (pixels.difference * pixels.difference).sum(axis=0)
-    ones, zeros = np.ones_like(squared), np.zeros_like(squared)
-    inside = np.float32(DEPTH_WEIGHT) * np.maximum(
-        _looked_up(trimap.depth, at) - np.float32(DEPTH_FREE), 0
-    )
-    found = _Costs()
-    encoded_mean = _looked_up(palette.mean, at)
-    mean = pixels.mixing(encoded_mean)
-    near = [(mean, np.log(np.float32(0.3 + LEAST_WEIGHT)) * ones)]
-    for colour, share in zip(palette.colours, palette.shares):
-        rarity = np.log(np.maximum(_looked_up(share, at), 0) + np.float32(LEAST_WEIGHT))
-        near.append((pixels.mixing(_looked_up(colour, at)), rarity))
-    for colour, rarity in near:
-        towards = colour - pixels.empty
-        reach = (towards * towards).sum(axis=0)
-        along = (pixels.difference * towards).sum(axis=0)
-        alpha = np.clip(along / (reach + np.float32(STEADY)), 0, 1)
-        left = squared - 2 * alpha * along + alpha * alpha * reach
-        cost = _misfit(left, alpha, noise) - rarity + detail.cost(alpha)
-        found.add(cost + inside, alpha, colour)
-        left = squared - 2 * along + reach
-        cost = _misfit(left, ones, noise) - rarity + detail.cost(ones)
-        found.add(cost - PURE_SUBJECT - for_subject, ones, colour)
-    apart = _looked_up(evidence.distance, at) / np.float32(SET_SPREAD + evidence.noise)
-    cost = np.float32(0.5) * np.square(apart) + detail.cost(zeros)
-    found.add(cost - np.float32(PURE_SET) - for_set, zeros, mean)
-    _add_veil(found, pixels, detail, noise)
-    alpha, variance, colour = found.weighed()
+@dataclass(frozen=True)
+class _Region:
+    """What is known of the region around some pixels, (N,) each.
+
+    for_subject, for_set: nats that speak for them. inside: the cost of a mixture, which is higher
+    inside the subject. apart: half the squared distance from the set, in spreads. coverage,
+    variance: that follow from the set's visible detail, which shows at `through`. unseen: the
+    cost of a veil where it does not show.
+    """
+
+    for_subject: Tensor
+    for_set: Tensor
+    inside: Tensor
+    apart: Tensor
+    coverage: Tensor
+    variance: Tensor
+    through: Tensor
+    unseen: Tensor
+
+    @classmethod
+    def of(cls, found: Tensor, noise: float, unseen: Tensor) -> _Region:
+        """found: (6, N) distance, coverage, variance, likelihood, depth, through."""
+        distance, coverage, variance, likely, depth, through = found
+        likely = likely.clamp(SURE_REGION, 1 - SURE_REGION)
+        return cls(
+            for_subject=REGION_WEIGHT * likely.log(),
+            for_set=REGION_WEIGHT * (1 - likely).log(),
+            inside=DEPTH_WEIGHT * (depth - DEPTH_FREE).clamp_min(0),
+            apart=0.5 * (distance / (SET_SPREAD + noise)).square(),
+            coverage=coverage,
+            variance=variance + 0.01,
+            through=through > 0.5,
+            unseen=unseen,
+        )
+
+    def detail_cost(self, alpha: Tensor | float) -> Tensor:
+        """What it costs an alpha (..., N) to disagree with the visible detail."""
+        off = (self.coverage - alpha).square().div_(2 * self.variance)
+        return off.clamp_max_(DETAIL_CEILING)
+
+
+def _explained(pixels: _Pixels, near: _Near, region: _Region, noise: float) -> Mixtures:
+    squared = _over_channels(pixels.difference, pixels.difference)
+    towards = near.colours - pixels.empty
+    reach = _over_channels(towards, towards)
+    along = _over_channels(towards, pixels.difference)
+    alpha = (along / (reach + STEADY)).clamp_(0, 1)
+    left = squared - 2 * alpha * along + alpha * alpha * reach
+    mixed = _misfit(left, alpha * alpha * VARIATION**2 + noise**2, noise)
+    mixed += region.detail_cost(alpha).sub_(near.rarity).add_(region.inside)
+    pure = _misfit(squared - 2 * along + reach, VARIATION**2 + noise**2, noise)
+    pure += region.detail_cost(1.0) - PURE_SUBJECT - region.for_subject - near.rarity
+    set_alone = region.apart + region.detail_cost(0.0) - PURE_SET - region.for_set
+    veil_cost, veil_alpha, veil = _veil(pixels, region, noise)
+    costs = torch.cat([mixed, pure, set_alone[None], veil_cost[None]])
+    alphas = torch.cat([alpha, torch.ones_like(pure), torch.zeros_like(veil_alpha[None])])
+    alphas = torch.cat([alphas, veil_alpha[None]])
+    weights = (costs.amin(0) - costs).exp_()
+    weights /= weights.sum(0)
+    mean, variance, weights = _weighed(weights, alphas)
+    count = len(alpha)
+    by_colour = weights[:count] + weights[count : 2 * count]
+    by_colour[0] += weights[-2]  # only set: any colour will do, so the mean
+    colour = (by_colour[:, None] * near.colours).sum(0) + weights[-1] * veil
     towards = colour - pixels.empty
-    reach = (towards * towards).sum(axis=0)
-    variance += (noise**2 + alpha * alpha * VARIATION**2) / (reach + np.float32(1e-4))
-    trust = DOUBT / (variance + DOUBT)
-    return Mixtures(
-        alpha.astype(np.float32),
-        np.ascontiguousarray(pixels.encoded(colour).T, np.float32),
-        trust.astype(np.float32),
-    )
+    reach = _over_channels(towards, towards)
+    variance += (noise**2 + mean * mean * VARIATION**2) / (reach + 1e-4)
+    return Mixtures(mean, pixels.encoded(colour).T.contiguous(), DOUBT / (variance + DOUBT))
 
 
-def _misfit(left: FloatImage, alpha: FloatImage, noise: float) -> FloatImage:
+def _over_channels(first: Tensor, second: Tensor) -> Tensor:
+    """The dot product of colours (..., 3, N)."""
+    red, green, blue = (first * second).unbind(-2)
+    return red + green + blue
+
+
+def _weighed(weights: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean alpha (N,), its variance, and the weights (M, N) of the explanations for the colour."""
+    weighed = weights * alphas
+    mean = weighed.sum(0)
+    variance = ((weighed * alphas).sum(0) - mean * mean).clamp_min_(0)
+    weights = weights * (alphas + 1e-4)
+    return mean, variance, weights / weights.sum(0)
+
+
+def _misfit(left: Tensor, variance: Tensor | float, noise: float) -> Tensor:
     """Negative log likelihood of a squared residue; the subject's colour varies with its alpha."""
-    variance = alpha * alpha * np.float32(VARIATION**2) + np.float32(noise**2)
-    return np.maximum(left, 0) / (2 * variance) + 1.5 * np.log(variance / np.float32(noise**2))
+    if isinstance(variance, float):
+        return left.clamp_min(0) / (2 * variance) + 1.5 * math.log(variance / noise**2)
+    return left.clamp_min(0) / (2 * variance) + 1.5 * (variance / noise**2).log_()
 
 
-class _Detail:
-    """The coverage of some pixels that follows from the set's visible detail."""
-
-    def __init__(self, evidence: Evidence, at: FloatImage) -> None:
-        self.coverage = _looked_up(evidence.covered_by, at)
-        self.variance = _looked_up(evidence.covered_by_variance, at) + np.float32(0.01)
-        self.through = _looked_up(evidence.through.astype(np.float32), at) > 0.5
-
-    def cost(self, alpha: FloatImage) -> FloatImage:
-        off = np.square(alpha - self.coverage) / (2 * self.variance)
-        return np.minimum(off, np.float32(DETAIL_CEILING))
-
-
-def _add_veil(found: _Costs, pixels: _Pixels, detail: _Detail, noise: float) -> None:
-    """Add the explanation by a veil of any colour, whose coverage follows from the set's detail."""
-    if not detail.through.any():
-        return
-    alpha = np.maximum(detail.coverage, np.float32(0.05))
-    colour = np.asarray(pixels.empty + pixels.difference / alpha, np.float32)
-    np.clip(colour, 0, pixels.ceiling, out=colour)
+def _veil(pixels: _Pixels, region: _Region, noise: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The explanation by a veil of any colour, whose coverage follows from the set's detail: its
+    cost, alpha (N,) and colour (3, N)."""
+    alpha = region.coverage.clamp_min(0.05)
+    colour = pixels.empty + pixels.difference / alpha
+    colour = colour.clamp_min_(0).minimum(pixels.ceiling)
     # What a colour between black and the ceiling does not explain is left over.
-    left = np.square(pixels.difference - alpha * (colour - pixels.empty)).sum(axis=0)
-    unseen = VEIL_COST + 1.5 * np.log(1 + np.float32((VARIATION / noise) ** 2))
-    cost = unseen + left / np.float32(2 * noise**2)
-    found.add(np.where(detail.through, cost, np.float32(60)), alpha, colour)
+    left = pixels.difference - alpha * (colour - pixels.empty)
+    unseen = VEIL_COST + 1.5 * math.log(1 + (VARIATION / noise) ** 2)
+    cost = unseen + _over_channels(left, left) / (2 * noise**2)
+    return torch.where(region.through, cost, region.unseen), alpha, colour

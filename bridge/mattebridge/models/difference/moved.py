@@ -23,13 +23,16 @@ from typing import TYPE_CHECKING, Optional
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mattebridge.models.difference.card import DIFFERENCE
 from mattebridge.models.difference.evidence import disc
+from mattebridge.models.difference.full_size import enlarged_mask, small_arrays
 from mattebridge.models.difference.islands import LEAST_ALPHA
 from mattebridge.models.difference.mixture import BRIGHTEST
-from mattebridge.models.difference.working_size import shrunk
+from mattebridge.models.pytorch.frames import Frame, tensor_of
 
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage, Mask, ModelInput, ModelOutput
@@ -61,36 +64,39 @@ AROUND_PX = 4
 HINTED = 0.5
 
 
+@torch.inference_mode()
 def without_moved(made: ModelOutput, given: ModelInput) -> ModelOutput:
     """A model's result of a frame without moved things, and with the label if there are any.
 
     Its alpha (H, W) is written into. The setting `specks` of the frame counts. What an alpha hint
     shows as subject stays.
     """
-    assert given.clean_plate is not None
     specks = given.settings.get("specks", DIFFERENCE.settings_schema["specks"].default)
-    moved = moved_of(made.alpha, given.plate, given.clean_plate, float(specks))
-    if moved is not None and given.alpha_hint is not None:
-        moved &= given.alpha_hint < HINTED
+    frame = Frame.of(given)
+    alpha = tensor_of(made.alpha, frame.plate.device)
+    moved = moved_of(alpha, frame.plate, frame.clean_plate, float(specks))
+    if moved is not None and frame.hint is not None:
+        moved &= frame.hint < HINTED
     if moved is None or not moved.any():
         return made
-    made.alpha[moved] = 0
+    alpha.masked_fill_(moved, 0)
     return replace(made, degraded=(*made.degraded, SET_MOVED))
 
 
 def moved_of(
-    alpha: FloatImage, plate: FloatImage, clean_plate: FloatImage, speck_share: float
-) -> Optional[Mask]:
+    alpha: Tensor, plate: Tensor, clean_plate: Tensor, speck_share: float
+) -> Optional[Tensor]:
     """Where a matte (H, W) shows moved things of the set, or None where it shows none.
 
     plate, clean_plate: (H, W, 3) display-encoded. speck_share: the area of a speck as a share of
     the frame.
     """
-    small = shrunk(alpha)
+    (small,) = small_arrays(alpha)
     parts = list(_parts(small, speck_share))
     if not parts:
         return None
-    seen, empty = (_looked_at(picture) for picture in (plate, clean_plate))
+    pictures = small_arrays(*(picture.clamp(max=BRIGHTEST) for picture in (plate, clean_plate)))
+    seen, empty = (_blurred(picture, BLUR_PX) for picture in pictures)
     found = [one.mask for one in parts if _is_both_places(one, seen, empty)]
     for one, other in permutations(parts, 2):
         alike = max(one.area, other.area) < PAIR_SIZES * min(one.area, other.area)
@@ -100,11 +106,7 @@ def moved_of(
         return None
     side = 2 * AROUND_PX + 1
     mask = cv2.dilate(np.any(found, axis=0).astype(np.uint8), np.ones((side, side), np.uint8))
-    return cv2.resize(mask, alpha.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
-
-
-def _looked_at(picture: FloatImage) -> FloatImage:
-    return _blurred(shrunk(np.minimum(picture, BRIGHTEST)), BLUR_PX)
+    return enlarged_mask(mask > 0, alpha)
 
 
 @dataclass(frozen=True)

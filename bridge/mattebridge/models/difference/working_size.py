@@ -13,14 +13,21 @@ if TYPE_CHECKING:
 WORK_SIDE = 960
 
 
-def shrunk(picture: FloatImage) -> FloatImage:
-    """A picture (H, W) or (H, W, C) at working size; a smaller one is returned as it is."""
-    height, width = picture.shape[:2]
+def size_of(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width at working size of an image of this shape."""
+    height, width = shape[:2]
     scale = WORK_SIDE / max(height, width)
     if scale >= 1:
+        return height, width
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def shrunk(picture: FloatImage) -> FloatImage:
+    """A picture (H, W) or (H, W, C) at working size; a smaller one is returned as it is."""
+    height, width = size_of(picture.shape)
+    if (height, width) == picture.shape[:2]:
         return picture
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def enlarged(picture: FloatImage, shape: tuple[int, ...]) -> FloatImage:

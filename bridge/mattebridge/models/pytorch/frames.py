@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Optional
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from mattebridge.color import FloatImage
 from mattebridge.errors import OutOfMemoryError
+from mattebridge.models.base import ModelInput
 
 
 def tensor_of(values: NDArray[np.generic] | Tensor, device: torch.device) -> Tensor:
@@ -50,6 +52,51 @@ def given_back(given: FloatImage | Tensor, *images: Tensor) -> list[Any]:
     if isinstance(given, Tensor):
         return [image.to(torch.float32) for image in images]
     return list(arrays_of(*images))
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The images of a `ModelInput` as tensors of one device, not to be written to.
+
+    plate, clean_plate: (H, W, 3) float32 display-encoded. hint: (H, W) 0..1. outside: (H, W) bool.
+    scene_linear: as in `ModelInput`.
+    """
+
+    plate: Tensor
+    clean_plate: Tensor
+    hint: Optional[Tensor]
+    outside: Optional[Tensor]
+    scene_linear: bool
+
+    @classmethod
+    def of(cls, given: ModelInput, device: Optional[torch.device] = None) -> Frame:
+        """device: where the images are to be; without one they stay where they are."""
+        assert given.clean_plate is not None
+        hint, outside, plate = given.alpha_hint, given.outside, given.plate
+        if device is None:
+            device = plate.device if isinstance(plate, Tensor) else torch.device("cpu")
+        return cls(
+            tensor_of(plate, device),
+            tensor_of(given.clean_plate, device),
+            None if hint is None else tensor_of(hint, device),
+            None if outside is None else _mask_of(outside, device),
+            given.scene_linear,
+        )
+
+    def as_input(self, given: ModelInput) -> ModelInput:
+        """`given` with these images."""
+        images: dict[str, Any] = {
+            "plate": self.plate,
+            "clean_plate": self.clean_plate,
+            "alpha_hint": self.hint,
+            "outside": self.outside,
+        }
+        return replace(given, **images)
+
+
+def _mask_of(mask: NDArray[np.bool_] | Tensor, device: torch.device) -> Tensor:
+    # An array is copied: it may be read-only, which tensors cannot be.
+    return (mask if isinstance(mask, Tensor) else torch.from_numpy(mask.copy())).to(device)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Optional
 
 import cv2
 import numpy as np
+import torch
 
 from mattebridge.checkpoint import Checkpoint
 from mattebridge.color import srgb_decode, srgb_encode
@@ -104,7 +105,7 @@ class _Frame:
         shape = plate.shape
         self.behind = _full_field(self.field, clean, shape)
         certain = enlarged(self.key.empty.astype(np.float32), shape) > 0.999
-        noise = pixel_noise(plate, self.behind, certain)
+        noise = pixel_noise(*map(torch.from_numpy, (plate, self.behind, certain)))
         self.calm = cv2.bilateralFilter(plate, CALM_SIDE, CALM_NOISES * noise, CALM_PX)
         found = (self.weights.first, self.weights.second, self.weights.offset)
         self.full = Weights(*(enlarged(plane, shape) for plane in found))

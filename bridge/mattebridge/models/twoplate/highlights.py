@@ -17,12 +17,13 @@ Rule: where neither plate nor clean plate has a value above 1, nothing is change
 
 from __future__ import annotations
 
-from typing import Any
+import torch
+from torch import Tensor
 
-import numpy as np
-
-from mattebridge.color import FloatImage, Mask, srgb_decode, srgb_encode
-from mattebridge.models.base import ModelInput, ModelOutput
+from mattebridge.models.base import ModelOutput
+from mattebridge.models.difference.full_size import places_of
+from mattebridge.models.pytorch.curves import decoded, encoded
+from mattebridge.models.pytorch.frames import Frame
 
 # Where the set is brighter than white by this much, encoded, the rules apply in full; between white
 # and that they are blended in, so that grain at white does not switch them.
@@ -34,63 +35,54 @@ HALF_AT = 0.002
 LARGEST = 1e6
 
 
-def with_highlights(
-    given: ModelInput, alpha: FloatImage, foreground: FloatImage, keyed: ModelOutput
-) -> None:
+def with_highlights(frame: Frame, alpha: Tensor, foreground: Tensor, keyed: ModelOutput) -> None:
     """Correct the network's alpha (H, W) and straight foreground (H, W, 3) in place.
 
-    foreground: 0..1, as the network gives it. keyed: the matte of `difference` for the same frame.
+    foreground: 0..1, as the network gives it. keyed: the matte of `difference` for the same frame,
+    tensors of the frame's device.
     """
-    assert given.clean_plate is not None
-    plate, clean_plate = (_brightest(image) for image in (given.plate, given.clean_plate))
-    if max(plate.max(), clean_plate.max()) <= 1:
+    plate, clean_plate = (image.amax(2) for image in (frame.plate, frame.clean_plate))
+    brightest, brightest_set = torch.stack([plate.max(), clean_plate.max()]).tolist()
+    if max(brightest, brightest_set) <= 1:
         return
     _take_keyed(clean_plate, alpha, foreground, keyed)
     opaque = (plate > 1) & (alpha >= 1)
-    foreground[opaque] = given.plate[opaque]
+    foreground.copy_(torch.where(opaque[..., None], frame.plate, foreground))
     soft, hot = (alpha > 0) & (alpha < 1), (plate > 1) | (clean_plate > 1)
-    _explain(given, alpha, foreground, soft & hot, 1.0)
-    if given.scene_linear:
-        _explain(given, alpha, foreground, soft & ~hot, float(_share_of(clean_plate.max())))
+    _explain(frame, alpha, foreground, soft & hot, 1.0)
+    if frame.scene_linear:
+        _explain(frame, alpha, foreground, soft & ~hot, _share_of(brightest_set))
 
 
-def _brightest(image: FloatImage) -> FloatImage:
-    return np.maximum(np.maximum(image[..., 0], image[..., 1]), image[..., 2])
-
-
-def _share_of(brightness: Any) -> Any:
+def _share_of(brightness: float) -> float:
     """How far the rules apply before a set of this brightness, encoded; 0 at white, 1 beyond."""
-    return np.clip((brightness - np.float32(1)) / np.float32(BLEND), 0, 1)
+    return min(max((brightness - 1) / BLEND, 0.0), 1.0)
 
 
-def _take_keyed(
-    brightness: FloatImage, alpha: FloatImage, foreground: FloatImage, keyed: ModelOutput
-) -> None:
+def _take_keyed(brightness: Tensor, alpha: Tensor, foreground: Tensor, keyed: ModelOutput) -> None:
     """Blend the keyer's matte in where the set is above white."""
-    hidden = brightness > 1
-    share, near = _share_of(brightness[hidden]), foreground[hidden]
-    alpha[hidden] += share * (keyed.alpha[hidden] - alpha[hidden])
-    foreground[hidden] = near + share[:, None] * (keyed.foreground[hidden] - near)
+    places = places_of(brightness > 1)
+    share = ((brightness.view(-1)[places] - 1) / BLEND).clamp_(0, 1)
+    for image, others in ((alpha, keyed.alpha), (foreground, keyed.foreground)):
+        flat, other = (one.reshape(len(brightness.view(-1)), -1) for one in (image, others))
+        own = flat[places]
+        flat[places] = own + share[:, None] * (other[places] - own)
 
 
-def _explain(
-    given: ModelInput, alpha: FloatImage, foreground: FloatImage, where: Mask, share: float
-) -> None:
+def _explain(frame: Frame, alpha: Tensor, foreground: Tensor, where: Tensor, share: float) -> None:
     """Give the colour what plate = alpha * colour + (1 - alpha) * clean plate lacks, in place.
 
     In the light of the request's colour space. share: of the correction, 0..1.
     """
-    if not share or not where.any():
+    if not share:
         return
-    assert given.clean_plate is not None
-    part, near = alpha[where][:, None], foreground[where]
-    encoded = [
-        np.minimum(image, np.float32(LARGEST))
-        for image in (given.plate[where], given.clean_plate[where], near)
-    ]
-    ceiling = np.maximum(1, encoded[0].max(axis=1, keepdims=True))
-    seen, empty, own = map(srgb_decode, encoded) if given.scene_linear else encoded
+    places = places_of(where)
+    part, near = alpha.view(-1)[places][:, None], foreground.view(-1, 3)[places]
+    images = (frame.plate.reshape(-1, 3)[places], frame.clean_plate.reshape(-1, 3)[places], near)
+    display = [image.clamp(max=LARGEST) for image in images]
+    ceiling = display[0].amax(1, keepdim=True).clamp_(min=1)
+    seen, empty, own = map(decoded, display) if frame.scene_linear else display
     left = seen - part * own - (1 - part) * empty
-    own = np.maximum(own + left * (part / (np.square(part) + np.float32(HALF_AT))), 0)
-    own = np.minimum(srgb_encode(own) if given.scene_linear else own, ceiling)
-    foreground[where] = near + np.float32(share) * (own - near)
+    own = (own + left * (part / (part.square() + HALF_AT))).clamp_(min=0)
+    own = (encoded(own) if frame.scene_linear else own).minimum(ceiling)
+    foreground.view(-1, 3)[places] = near + share * (own - near)

@@ -23,14 +23,12 @@ alpha 17.6 -> 18.8.
 
 from __future__ import annotations
 
-from typing import Any
+import torch
+from torch import Tensor
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
-from mattebridge.color import FloatImage, srgb_decode, srgb_encode
-from mattebridge.models.base import ModelInput
+from mattebridge.models.difference.full_size import near, places_of
+from mattebridge.models.pytorch.curves import decoded, encoded
+from mattebridge.models.pytorch.frames import Frame
 
 # Deviations that the network is taken to have: of an alpha of 0.5, and of an opaque colour in
 # light; less with the power of 1.5 of how soft a pixel is, and of its alpha. Larger ones explain
@@ -43,76 +41,63 @@ OPAQUE, NEAR_PX, NEAR_SHARE = 0.95, 32, 0.03
 # `noise` is that of a difference of two pictures.
 _OF_ONE = 0.7
 _LEAST_NOISE = 0.001
-# Pixels at a time: bounds the memory, some 150 bytes each.
-_AT_ONCE = 1 << 18
+# Pixels at a time: on the CPU they stay in its cache, on a GPU they bound the memory, some 150
+# bytes each.
+_AT_ONCE, _AT_ONCE_OF_GPU = 1 << 13, 1 << 22
 
 
-def explain_in_light(
-    given: ModelInput, alpha: FloatImage, foreground: FloatImage, noise: float
-) -> None:
+def explain_in_light(frame: Frame, alpha: Tensor, foreground: Tensor, noise: float) -> None:
     """Correct alpha (H, W) and straight foreground (H, W, 3), encoded 0..1, in place.
 
     noise: deviation of one channel between plate and clean plate, display-encoded.
     """
-    if not given.scene_linear:
+    if not frame.scene_linear:
         return
     soft = (alpha > 0) & (alpha < 1)
-    if given.outside is not None:
-        soft &= ~given.outside
-    soft &= _near_subject(alpha)
-    grain = np.float32(max(noise * _OF_ONE, _LEAST_NOISE)) ** 2
-    rows, columns = np.nonzero(soft)
-    for start in range(0, len(rows), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
-        _explain((rows[part], columns[part]), given, alpha, foreground, grain)
+    if frame.outside is not None:
+        soft &= ~frame.outside
+    # Where a nearly opaque pixel is near: a subject's edge, no shadow or moved thing.
+    soft &= near(alpha >= OPAQUE, max(NEAR_PX, NEAR_SHARE * max(alpha.shape)))
+    grain = max(noise * _OF_ONE, _LEAST_NOISE) ** 2
+    at_once = _AT_ONCE if alpha.device.type == "cpu" else _AT_ONCE_OF_GPU
+    for places in torch.split(places_of(soft), at_once):
+        _explain(places, frame, alpha.view(-1), foreground.view(-1, 3), grain)
 
 
-def _near_subject(alpha: FloatImage) -> NDArray[np.bool_]:
-    """Where a nearly opaque pixel is near: a subject's edge, no shadow or moved thing."""
-    away = cv2.distanceTransform((alpha < OPAQUE).astype(np.uint8), cv2.DIST_L2, 3)
-    return np.asarray(away < max(NEAR_PX, NEAR_SHARE * max(alpha.shape)))
-
-
-def _explain(
-    where: tuple[Any, Any],
-    given: ModelInput,
-    alpha: FloatImage,
-    foreground: FloatImage,
-    grain: np.float32,
-) -> None:
-    """Correct the pixels at these rows and columns, in place; grain: its variance."""
-    assert given.clean_plate is not None
-    plate, empty = (_channels(image, where) for image in (given.plate, given.clean_plate))
-    inside = np.maximum(plate, empty).max(axis=0) <= 1
-    where = (where[0][inside], where[1][inside])
-    plate, empty = (srgb_decode(image[:, inside]) for image in (plate, empty))
-    own = srgb_decode(_channels(foreground, where))
-    part = _corrected_alpha(alpha[where], plate, empty, own, grain)
+def _explain(places: Tensor, frame: Frame, alpha: Tensor, foreground: Tensor, grain: float) -> None:
+    """Correct the pixels at these places of (N,) and (N, 3), in place; grain: its variance."""
+    plate, empty = (
+        _channels(image.reshape(-1, 3), places) for image in (frame.plate, frame.clean_plate)
+    )
+    inside = torch.maximum(plate, empty).amax(0) <= 1
+    before, colour = alpha[places], _channels(foreground, places)
+    plate, empty, own = (decoded(image.clamp(max=1)) for image in (plate, empty, colour))
+    part = _corrected_alpha(before, plate, empty, own, grain)
     left = plate - part * own - (1 - part) * empty
     may_be_off = _colour_variance(part)
-    own += left * (part * may_be_off / (np.square(part) * may_be_off + grain))
-    alpha[where] = part
-    foreground[where] = np.clip(srgb_encode(np.maximum(own, 0)), 0, 1).T
+    own += left * (part * may_be_off / (part.square() * may_be_off + grain))
+    alpha[places] = torch.where(inside, part, before)
+    found = encoded(own.clamp_(min=0)).clamp_(0, 1)
+    foreground[places] = torch.where(inside, found, colour).T
 
 
-def _channels(image: FloatImage, where: tuple[Any, Any]) -> FloatImage:
+def _channels(image: Tensor, places: Tensor) -> Tensor:
     """The pixels at these places as (3, N): arithmetic on whole channels is much quicker."""
-    return np.ascontiguousarray(image[where].T)
+    return image[places].T.contiguous()
 
 
-def _colour_variance(part: FloatImage) -> FloatImage:
-    return np.float32(COLOUR_OFF**2) * part * part * part
+def _colour_variance(part: Tensor) -> Tensor:
+    return COLOUR_OFF**2 * part * part * part
 
 
 def _corrected_alpha(
-    part: FloatImage, plate: FloatImage, empty: FloatImage, own: FloatImage, grain: np.float32
-) -> FloatImage:
+    part: Tensor, plate: Tensor, empty: Tensor, own: Tensor, grain: float
+) -> Tensor:
     """Alpha (N,) moved along F - B by what the plate lacks there; the images are (3, N)."""
     apart = own - empty
     left = plate - empty - part * apart
     softness = 4 * part * (1 - part)
-    may_be_off = np.float32(ALPHA_OFF**2) * softness * softness * softness
-    doubt = np.square(part) * _colour_variance(part) + grain
-    along, length = (apart * left).sum(axis=0), np.square(apart).sum(axis=0)
-    moved: FloatImage = part + may_be_off * along / (doubt + may_be_off * length)
-    return np.clip(moved, 0, 1)
+    may_be_off = ALPHA_OFF**2 * softness * softness * softness
+    doubt = part.square() * _colour_variance(part) + grain
+    along, length = (apart * left).sum(0), apart.square().sum(0)
+    return (part + may_be_off * along / (doubt + may_be_off * length)).clamp_(0, 1)

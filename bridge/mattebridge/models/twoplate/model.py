@@ -13,22 +13,26 @@ With `exact` the whole frame is refined, as one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Callable, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mattebridge.checkpoint import Checkpoint
-from mattebridge.color import FloatImage
 from mattebridge.errors import ModelError
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
+from mattebridge.models.difference.card import DIFFERENCE
 from mattebridge.models.difference.islands import without_islands
 from mattebridge.models.difference.keyer import keyed, pixel_noise
 from mattebridge.models.difference.moved import without_moved
 from mattebridge.models.pytorch.fold import folded
-from mattebridge.models.pytorch.frames import array_of, arrays_of, memory_translated, tensor_of
+from mattebridge.models.pytorch.frames import (
+    Frame,
+    arrays_of,
+    given_back,
+    memory_translated,
+)
 from mattebridge.models.pytorch.graphs import Graphs
 from mattebridge.models.twoplate.card import WEIGHTS
 from mattebridge.models.twoplate.grain import without_grain, without_grain_at_once
@@ -58,10 +62,10 @@ _LOOKS_LIKE = "They look like those of another network, or of another version of
 
 
 class _Made(NamedTuple):
-    """The network's results in main memory: alpha (H, W), foreground (H, W, 3), and of it all."""
+    """The network's results on the device: alpha (H, W), foreground (H, W, 3), and of it all."""
 
-    alpha: FloatImage
-    foreground: FloatImage
+    alpha: Tensor
+    foreground: Tensor
     share: float
     noise: float
     notes: Mapping[str, str]
@@ -69,6 +73,8 @@ class _Made(NamedTuple):
 
 class TwoPlateModel(MattingModel):
     """The network with one set of weights."""
+
+    takes_tensors = True
 
     def __init__(self, card: ModelCard, weights: Weights) -> None:
         """weights: gives the state dict; called at each load."""
@@ -125,21 +131,25 @@ class TwoPlateModel(MattingModel):
         recorded = 0 if self._whole is None else self._whole.memory_bytes
         return sum(int(tensor.nbytes) for tensor in state.values()) + recorded
 
+    @torch.inference_mode()
     def matte(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
         """Alpha and straight foreground.
 
-        Raises `OutOfMemoryError` where the device cannot hold the frame.
+        given: tensors of any device, or arrays; the output holds what the input does. Raises
+        `OutOfMemoryError` where the device cannot hold the frame.
         """
         assert self._network is not None, "load() comes before matte()"
         height, width = given.plate.shape[:2]
-        first = keyed(given, checkpoint)
-        with memory_translated(self.name, (height, width), _SMALLER), torch.inference_mode():
+        with memory_translated(self.name, (height, width), _SMALLER):
+            frame = Frame.of(given, self._device)
+            first = keyed(frame.as_input(given), checkpoint)
             in_tiles = self._whole is None or self._few_tiles
             compute = self._in_tiles if in_tiles else self._at_once
-            made = compute(given, first, checkpoint)
-        explain_in_light(given, made.alpha, made.foreground, made.noise)
-        with_highlights(given, made.alpha, made.foreground, first)
-        without_islands(made.alpha, given)
+            made = compute(frame, first, given.exact, checkpoint)
+            explain_in_light(frame, made.alpha, made.foreground, made.noise)
+            with_highlights(frame, made.alpha, made.foreground, first)
+            without_islands(made.alpha, frame.plate, frame.clean_plate, specks_of(given))
+            alpha, foreground = given_back(given.plate, made.alpha, made.foreground)
         notes = {
             **first.notes,
             "alpha_hint_used": given.alpha_hint is not None,
@@ -147,19 +157,21 @@ class TwoPlateModel(MattingModel):
             "noise": round(made.noise, 4),
             **made.notes,
         }
-        output = ModelOutput(made.alpha, made.foreground, degraded=first.degraded, notes=notes)
+        output = ModelOutput(alpha, foreground, degraded=first.degraded, notes=notes)
         return without_moved(output, given)
 
-    def _in_tiles(self, given: ModelInput, first: ModelOutput, checkpoint: Checkpoint) -> _Made:
+    def _in_tiles(
+        self, frame: Frame, first: ModelOutput, exact: bool, checkpoint: Checkpoint
+    ) -> _Made:
         """On a CPU, and where memory is short: refined only where something is unsure."""
         network = self._network
         assert network is not None
-        height, width = given.plate.shape[:2]
+        height, width = frame.plate.shape[:2]
         factor = factor_for(height, width)
-        grown = padded(self._inputs(given, first), factor)
+        grown = padded(_inputs(frame, first), factor)
         checkpoint("coarse")
         change = network.coarse(small_inputs_by_rows(grown, factor))
-        if given.exact:
+        if exact:
             made, share = clamped(network.refiner(grown, change, factor)), 1.0
         else:
             made, share = refined_in_tiles(
@@ -168,74 +180,63 @@ class TwoPlateModel(MattingModel):
         made = NetworkMatte(*(plane[:, :, :height, :width] for plane in made))
         checkpoint("finish")
         made = with_strands(made, grown, factor)
-        noise = grain_of(given, array_of(made.alpha[0, 0]))
+        noise = grain_of(frame, made.alpha[0, 0])
         made = without_grain(made, grown.clean_plate, noise)
-        foreground = array_of(made.foreground[0].permute(1, 2, 0))
-        return _Made(array_of(made.alpha[0, 0]), foreground, share, noise, {})
+        foreground = made.foreground[0].permute(1, 2, 0).contiguous()
+        return _Made(made.alpha[0, 0].contiguous(), foreground, share, noise, {})
 
-    def _at_once(self, given: ModelInput, first: ModelOutput, checkpoint: Checkpoint) -> _Made:
-        """On a GPU: everything refined; waits for the sample of alpha, and for the results."""
+    def _at_once(
+        self, frame: Frame, first: ModelOutput, exact: bool, checkpoint: Checkpoint
+    ) -> _Made:
+        """On a GPU: everything refined."""
         assert self._whole is not None
-        planes = self._planes(given, first)
+        outside = None if frame.outside is None else frame.outside.float()
+        alpha: Any = first.alpha
+        foreground: Any = first.foreground
+        pictures = frame.plate, frame.clean_plate, alpha, foreground
+        planes = Planes(*pictures, frame.hint, outside)
         checkpoint("coarse")
-        made = self._whole(planes, scene_linear=given.scene_linear, exact=given.exact)
+        made = self._whole(planes, scene_linear=frame.scene_linear, exact=exact)
         checkpoint("finish")
-        rows = sampled_rows(*given.plate.shape[:2])
-        noise = grain_of_rows(given, array_of(made.alpha[rows].contiguous()), rows)
+        noise = grain_of(frame, made.alpha)
         clean_plate = planes.clean_plate.clamp(0, 1)
         steady = without_grain_at_once(made.alpha, made.foreground, clean_plate, noise)
-        alpha, foreground, share = arrays_of(*steady, made.share)
         notes = {} if made.graph is None else {"graph": made.graph}
-        return _Made(alpha, foreground, float(share[0]), noise, notes)
-
-    def _planes(self, given: ModelInput, first: ModelOutput) -> Planes:
-        assert given.clean_plate is not None
-        pictures = (given.plate, given.clean_plate, first.alpha, first.foreground)
-        others = (given.alpha_hint, given.outside)
-        return Planes(
-            *(tensor_of(picture, self._device) for picture in pictures),
-            *(None if plane is None else tensor_of(plane, self._device) for plane in others),
-        )
-
-    def _inputs(self, given: ModelInput, first: ModelOutput) -> Inputs:
-        assert given.clean_plate is not None
-        alpha = tensor_of(first.alpha, self._device)[None, None]
-        return inputs_of(
-            self._picture(given.plate),
-            self._picture(given.clean_plate),
-            (alpha, self._picture(first.foreground)),
-            self._plane(given.alpha_hint),
-            self._plane(given.outside),
-            scene_linear=given.scene_linear,
-        )
-
-    def _picture(self, image: FloatImage) -> Tensor:
-        """(H, W, 3) as contiguous (1, 3, H, W), clipped to 0..1, as the network was trained."""
-        picture = tensor_of(image, self._device).permute(2, 0, 1)[None]
-        return torch.clamp(picture, 0, 1, out=torch.empty(picture.shape, device=self._device))
-
-    def _plane(self, plane: Optional[np.ndarray]) -> Optional[Tensor]:
-        return None if plane is None else tensor_of(plane, self._device)[None, None]
+        (share,) = arrays_of(made.share)
+        return _Made(*steady, float(share[0]), noise, notes)
 
 
-def grain_of(given: ModelInput, alpha: FloatImage) -> float:
-    """The deviation between plate and clean plate where `alpha` (H, W) has nothing of a subject."""
-    rows = sampled_rows(*alpha.shape)
-    return grain_of_rows(given, alpha[rows], rows)
+def _inputs(frame: Frame, first: ModelOutput) -> Inputs:
+    alpha: Any = first.alpha
+    return inputs_of(
+        _picture(frame.plate),
+        _picture(frame.clean_plate),
+        (alpha[None, None], _picture(first.foreground)),
+        None if frame.hint is None else frame.hint[None, None],
+        None if frame.outside is None else frame.outside.float()[None, None],
+        scene_linear=frame.scene_linear,
+    )
 
 
-def sampled_rows(height: int, width: int) -> slice:
-    """The rows that are enough to measure grain."""
-    return slice(None, None, max(1, height * width // 400_000))
+def _picture(image: Any) -> Tensor:
+    """(H, W, 3) as contiguous (1, 3, H, W), clipped to 0..1, as the network was trained."""
+    picture = image.permute(2, 0, 1)[None]
+    return torch.clamp(picture, 0, 1, out=torch.empty(picture.shape, device=picture.device))
 
 
-def grain_of_rows(given: ModelInput, alpha: FloatImage, rows: slice) -> float:
-    """The same from some rows of alpha, those of the frame that `rows` takes."""
-    assert given.clean_plate is not None
-    empty = alpha < SURE
-    if given.outside is not None:
-        empty &= ~given.outside[rows]
-    return pixel_noise(given.plate[rows], given.clean_plate[rows], empty)
+def specks_of(given: ModelInput) -> float:
+    """The setting `specks` of a frame, or its default."""
+    return float(given.settings.get("specks", DIFFERENCE.settings_schema["specks"].default))
+
+
+def grain_of(frame: Frame, alpha: Tensor) -> float:
+    """The deviation between plate and clean plate where `alpha` (H, W) has nothing of a subject;
+    of as many rows as are enough."""
+    every = max(1, alpha.numel() // 400_000)
+    empty = alpha[::every] < SURE
+    if frame.outside is not None:
+        empty &= ~frame.outside[::every]
+    return pixel_noise(frame.plate[::every], frame.clean_plate[::every], empty)
 
 
 def shipped_model(card: ModelCard) -> TwoPlateModel:

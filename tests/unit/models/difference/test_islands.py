@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from mattebridge.models.difference.islands import islands_of
 
@@ -32,8 +33,8 @@ def with_island(side: int, left: int = 800) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def emptied(alpha: np.ndarray, plate: np.ndarray, clean: np.ndarray, specks: float = SPECKS):
-    mask = islands_of(alpha, plate, clean, specks)
-    return np.zeros(SIZE, bool) if mask is None else mask
+    mask = islands_of(*map(torch.from_numpy, (alpha, plate, clean)), specks)
+    return np.zeros(SIZE, bool) if mask is None else mask.numpy()
 
 
 def test_a_speck_far_from_the_subject_is_emptied() -> None:
@@ -79,7 +80,7 @@ def test_a_frame_above_working_size_loses_the_same_island() -> None:
     big = [
         cv2.resize(p, (1920, 1080), interpolation=cv2.INTER_LINEAR) for p in (alpha, plate, clean)
     ]
-    mask = islands_of(*big, SPECKS)
+    mask = islands_of(*map(torch.from_numpy, big), SPECKS)
     assert mask is not None
     assert mask[500:516, 1600:1616].all()
     assert not mask[:, :1400].any()

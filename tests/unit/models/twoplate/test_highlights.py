@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from mattebridge.models.base import ModelInput, ModelOutput
+from mattebridge.models.pytorch.frames import Frame
 from mattebridge.models.twoplate.highlights import with_highlights
 
 SIZE = (8, 12)
@@ -25,26 +27,30 @@ def matte(alpha: float, colour: float) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("scene_linear", [False, True])
 def test_without_light_above_white_not_a_bit_changes(scene_linear: bool) -> None:
     alpha, colour = matte(0.3, 0.9)
-    with_highlights(given(1.0, scene_linear=scene_linear), alpha, colour, keyed(0.5, 0.5))
+    complete(given(1.0, scene_linear=scene_linear), alpha, colour, matte(0.5, 0.5))
     assert (alpha == np.float32(0.3)).all()
     assert (colour == np.float32(0.9)).all()
 
 
-def keyed(alpha: float, colour: float) -> ModelOutput:
-    return ModelOutput(*matte(alpha, colour))
+def complete(
+    frame: ModelInput, alpha: np.ndarray, colour: np.ndarray, first: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Correct the arrays in place."""
+    matte, other = map(torch.from_numpy, (alpha, colour)), map(torch.from_numpy, first)
+    with_highlights(Frame.of(frame), *matte, ModelOutput(*other))
 
 
 def test_before_a_lamp_of_the_set_the_keyers_matte_counts() -> None:
     frame = given(3.0, scene_linear=False)
     alpha, colour = matte(0.0, 1.0)
-    with_highlights(frame, alpha, colour, keyed(0.5, 0.5))
+    complete(frame, alpha, colour, matte(0.5, 0.5))
     assert np.allclose(alpha, 0.5)
     assert np.allclose(colour, 0.5, atol=1e-6)
 
 
 def test_before_a_set_just_above_white_the_two_are_blended() -> None:
     alpha, colour = matte(0.0, 1.0)
-    with_highlights(given(1.05, scene_linear=False), alpha, colour, keyed(0.5, 0.5))
+    complete(given(1.05, scene_linear=False), alpha, colour, matte(0.5, 0.5))
     assert np.allclose(alpha, 0.25, atol=1e-3)
 
 
@@ -52,7 +58,7 @@ def test_a_highlight_of_an_opaque_subject_is_kept_whole() -> None:
     frame = given(0.2)
     frame.plate[2:4, 2:4] = 3.0
     alpha, colour = matte(1.0, 1.0)
-    with_highlights(frame, alpha, colour, keyed(1.0, 1.0))
+    complete(frame, alpha, colour, matte(1.0, 1.0))
     assert (colour[2:4, 2:4] == 3).all()
     assert (colour[4:] == 1).all()
 
@@ -62,7 +68,7 @@ def test_away_from_the_lamps_a_display_encoded_frame_keeps_the_networks_pixels()
     assert frame.clean_plate is not None
     frame.clean_plate[0, 0] = 4.0
     alpha, colour = matte(0.5, 0.7)
-    with_highlights(frame, alpha, colour, keyed(0.9, 0.1))
+    complete(frame, alpha, colour, matte(0.9, 0.1))
     assert (alpha.ravel()[1:] == np.float32(0.5)).all()
     assert (colour.reshape(-1, 3)[1:] == np.float32(0.7)).all()
 
@@ -72,5 +78,5 @@ def test_beside_lamps_a_linear_frame_is_explained_in_linear_light() -> None:
     assert frame.clean_plate is not None
     frame.clean_plate[0, 0] = 4.0
     alpha, colour = matte(0.5, 0.7)
-    with_highlights(frame, alpha, colour, keyed(0.9, 0.1))
+    complete(frame, alpha, colour, matte(0.9, 0.1))
     assert np.allclose(colour.reshape(-1, 3)[1:], 0.49, atol=0.02)

@@ -6,9 +6,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from mattebridge.color import over, srgb_decode, srgb_encode
 from mattebridge.models.base import ModelInput
+from mattebridge.models.pytorch.frames import Frame
 from mattebridge.models.twoplate import light
 from mattebridge.models.twoplate.light import explain_in_light
 
@@ -46,9 +48,14 @@ def composite_error(given: ModelInput, alpha: np.ndarray, colour: np.ndarray) ->
     return float(np.abs(again - srgb_decode(given.plate)).mean())
 
 
+def explain(given: ModelInput, alpha: np.ndarray, colour: np.ndarray, noise: float) -> None:
+    """Correct the arrays in place."""
+    explain_in_light(Frame.of(given), torch.from_numpy(alpha), torch.from_numpy(colour), noise)
+
+
 def test_a_matte_that_is_right_stays_as_it_is() -> None:
     alpha, colour = ramp(), flat(SUBJECT).copy()
-    explain_in_light(mixed(ramp()), alpha, colour, NOISE)
+    explain(mixed(ramp()), alpha, colour, NOISE)
     # Rounding of the curve, there and back.
     np.testing.assert_allclose(alpha, ramp(), atol=1e-5)
     np.testing.assert_allclose(colour, flat(SUBJECT), atol=1e-5)
@@ -59,7 +66,7 @@ def test_an_alpha_that_is_a_little_off_comes_nearer_and_the_composite_too() -> N
     given = mixed(truth)
     alpha, colour = beside_a_subject(ramp() - np.float32(0.05)), flat(SUBJECT).copy()
     before = composite_error(given, alpha, colour)
-    explain_in_light(given, alpha, colour, NOISE)
+    explain(given, alpha, colour, NOISE)
     # Alpha off by 0.05 everywhere before; arithmetic without feedback, so rounding hardly counts.
     assert np.abs(alpha - truth).mean() < 0.025  # 0.0141
     assert composite_error(given, alpha, colour) < 0.05 * before  # 0.020
@@ -69,7 +76,7 @@ def test_what_grain_explains_is_left_alone() -> None:
     given = mixed(beside_a_subject(ramp()))
     off = beside_a_subject(ramp() - np.float32(0.05))
     alpha, colour = off.copy(), flat(SUBJECT).copy()
-    explain_in_light(given, alpha, colour, 100.0)
+    explain(given, alpha, colour, 100.0)
     np.testing.assert_allclose(alpha, off, atol=1e-5)
     np.testing.assert_allclose(colour, flat(SUBJECT), atol=1e-5)
 
@@ -79,7 +86,7 @@ def test_what_is_far_from_every_opaque_pixel_is_left_alone(monkeypatch: pytest.M
     monkeypatch.setattr(light, "NEAR_PX", 3)
     alpha, colour = np.full(SIZE, 0.3, np.float32), flat(SUBJECT).copy()
     alpha[:2, :2] = 1
-    explain_in_light(mixed(np.full(SIZE, 0.5, np.float32)), alpha, colour, NOISE)
+    explain(mixed(np.full(SIZE, 0.5, np.float32)), alpha, colour, NOISE)
     assert alpha[2, 2] > 0.35  # 0.44
     assert (alpha[-1] == np.float32(0.3)).all()
 
@@ -95,6 +102,6 @@ def test_not_a_bit_changes_where_there_is_nothing_to_explain(why: str) -> None:
         why, ramp() - np.float32(0.05)
     )
     colour, before = flat(SUBJECT).copy(), alpha.copy()
-    explain_in_light(given, alpha, colour, NOISE)
+    explain(given, alpha, colour, NOISE)
     assert np.array_equal(alpha, before)
     assert np.array_equal(colour, flat(SUBJECT))

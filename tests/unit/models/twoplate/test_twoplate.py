@@ -20,6 +20,7 @@ from mattebridge.models.base import ModelInput, ModelOutput
 from mattebridge.models.difference.card import DIFFERENCE
 from mattebridge.models.difference.keyer import keyed
 from mattebridge.models.entry import Entry
+from mattebridge.models.pytorch.frames import Frame
 from mattebridge.models.registry import Registry
 from mattebridge.models.twoplate import card as card_module
 from mattebridge.models.twoplate import tiles as tiles_module
@@ -94,7 +95,7 @@ def plain(frame: ModelInput) -> tuple[NetworkMatte, float]:
         factor = factor_for(*frame.plate.shape[:2])
         made = clamped(network(inputs(frame), factor)[1])
         made = with_strands(made, inputs(frame), factor)
-    return made, grain_of(frame, made.alpha[0, 0].numpy())
+    return made, grain_of(Frame.of(frame), made.alpha[0, 0])
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)

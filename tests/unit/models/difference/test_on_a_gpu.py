@@ -1,0 +1,103 @@
+"""The keyer on a pretended CUDA device: the pixels of the CPU, within a budget."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from fakes.pretended_cuda import CUDA, Counts, pretended_cuda
+from mattebridge.checkpoint import no_checkpoint
+from mattebridge.models.base import ModelInput, ModelOutput
+from mattebridge.models.difference import full_size, working_size
+from mattebridge.models.difference.keyer import keyed
+
+# Above working size, and not a whole multiple of it.
+HEIGHT, WIDTH = 150, 1300
+# Of alpha and colour: torch sums the same areas and weights in another order than OpenCV. Measured
+# 3e-5. A threshold that rounding crosses may change single pixels altogether.
+APART, MOST_CHANGED = 1e-3, 1e-4
+# Counted 426 and 7 for a linear frame: a wait each for the pictures, the noise (two), the unknown
+# pixels, alpha for the neighbours, the pixels to unmix, and alpha for the islands.
+LAUNCHES, WAITS = 440, 7
+
+
+def frame(*, scene_linear: bool = True, high: float = 1.0) -> ModelInput:
+    """A red disc with a soft edge before a set with detail and grain."""
+    rng = np.random.default_rng(5)
+    clean = cv2.GaussianBlur(rng.random((HEIGHT, WIDTH, 3), np.float32), (0, 0), 3)
+    y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
+    away = np.hypot((x - 600) / 4, y - 80)
+    alpha = np.clip((50 - away) / 12 + 0.5, 0, 1)[..., None]
+    plate = alpha * np.float32([0.8 * high, 0.1, 0.1]) + (1 - alpha) * clean
+    plate += rng.normal(0, 0.004, plate.shape).astype(np.float32)
+    hint = (alpha[..., 0] > 0.5).astype(np.float32)
+    outside = np.zeros((HEIGHT, WIDTH), bool)
+    outside[:, :20] = True
+    plate = np.maximum(plate, 0).astype(np.float32)
+    return ModelInput(plate, clean, hint, outside, scene_linear, {})
+
+
+def on_the_device(given: ModelInput) -> tuple[ModelOutput, Counts]:
+    names = ("plate", "clean_plate", "alpha_hint", "outside")
+    with pretended_cuda() as counts:
+        there: dict[str, Any] = {
+            name: torch.from_numpy(getattr(given, name)).to(CUDA) for name in names
+        }
+        counts.reset()
+        made = keyed(dataclasses.replace(given, **there), no_checkpoint)
+        found = Counts(counts.launches, counts.waits, counts.to_bytes, counts.from_bytes)
+        images: list[Any] = [made.alpha.cpu().numpy(), made.foreground.cpu().numpy()]  # type: ignore[attr-defined]
+    return ModelOutput(*images, degraded=made.degraded, notes=made.notes), found
+
+
+@pytest.mark.parametrize(("scene_linear", "high"), [(True, 1.0), (True, 3.0), (False, 1.0)])
+def test_a_gpu_gives_the_matte_of_the_cpu(scene_linear: bool, high: float) -> None:
+    given = frame(scene_linear=scene_linear, high=high)
+    wanted, (found, counts) = keyed(given, no_checkpoint), on_the_device(given)
+    assert 0.05 < wanted.alpha.mean() < 0.5
+    assert ((wanted.alpha > 0.1) & (wanted.alpha < 0.9)).mean() > 0.01
+    for one, other in ((found.alpha, wanted.alpha), (found.foreground, wanted.foreground)):
+        assert (np.abs(one - other) > APART).mean() <= MOST_CHANGED
+    assert found.notes == wanted.notes
+    assert counts.launches <= LAUNCHES, counts.launches
+    assert counts.waits <= WAITS, counts.waits
+
+
+def test_only_pictures_of_working_size_come_to_main_memory() -> None:
+    given = frame()
+    _, counts = on_the_device(given)
+    height, width = working_size.size_of((HEIGHT, WIDTH))
+    # Plate, clean plate, hint, border; alpha, trust; alpha again for the islands. And the noise of
+    # fewer than 200,000 pixels of the set.
+    assert counts.from_bytes <= 4 * ((3 + 3 + 1 + 1) + (1 + 1) + 1) * height * width + 2_400_000
+
+
+@pytest.mark.parametrize("size", [(540, 960), (540, 1920), (151, 1301), (1301, 151), (50, 60)])
+def test_torch_shrinks_and_enlarges_as_opencv_does(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(1)
+    picture, mask = rng.random((*size, 3), np.float32), rng.random((*size, 1), np.float32)[..., 0]
+    wanted = [working_size.shrunk(image) for image in (picture, mask)]
+    small = working_size.size_of(size)
+    found = full_size.shrunk(small, torch.from_numpy(picture), torch.from_numpy(mask))
+    for one, other in zip(found, wanted):
+        assert one.shape == other.shape
+        # Sums of the same shares in another order; measured 4e-7.
+        np.testing.assert_allclose(one.numpy(), other, atol=1e-5)
+        again = full_size.enlarged_by_torch(one, size)
+        # Positions between pixels are rounded in another way; measured 6e-6.
+        np.testing.assert_allclose(again, working_size.enlarged(other, size), atol=1e-4)
+
+
+def test_a_mask_is_enlarged_by_the_same_pixels_everywhere() -> None:
+    small = np.random.default_rng(2).random((107, 960)) > 0.5
+    with pretended_cuda():
+        like = torch.zeros(HEIGHT, WIDTH)
+        there = full_size.enlarged_mask(small, like.to(CUDA)).cpu()
+    here = full_size.enlarged_mask(small, like)
+    # A position that falls between two pixels may be given to either.
+    assert (here != there).float().mean() < 0.01
