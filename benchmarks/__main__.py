@@ -24,6 +24,7 @@ NAMES = (
     "models",
     "colour",
     "shot",
+    "clips",
     "loader",
     "background_matting",
     "greenformer",

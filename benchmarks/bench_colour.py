@@ -4,7 +4,7 @@ Method: one plate pair of light goes through the engine in each colour space, co
 before, with the published MobileNetV2 network (generated weights, clean plate held, foreground
 `model`, results in the plate's space), in turns, in one process. Compared is the median of the
 process's CPU time over the rounds, with one thread, so that other load on the machine has little
-effect. The goal: `ACEScg` at most 1.05 of `linear`.
+effect. The goals: `ACEScg` at most 1.05 of `linear`, HLG at most 1.2.
 """
 
 from __future__ import annotations

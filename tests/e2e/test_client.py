@@ -590,6 +590,7 @@ with MatteClient.connect(sys.argv[1], start=True) as client:
 """
 
 
+@pytest.mark.slow
 def test_eight_clients_that_start_at_once_meet_at_one_daemon(empty_folder: Path) -> None:
     environment = {
         **os.environ,

@@ -114,7 +114,7 @@ def test_a_shot_of_a_windows_drive_is_matted_where_the_workers_see_it(tmp_path):
     rules = [{**rule, "destination_path": str(tmp_path / "mount")}]
     listed = {"version": "pathmapping-1.0", "path_mapping_rules": rules}
     (tmp_path / "rules.json").write_text(json.dumps(listed))
-    farm = Farm(folder)
+    farm = Farm(folder, light=True)
     try:
         job = ["mattebridge", "farm", "submit", "P:\\shots\\sh010\\plate.####.exr", "--cpu"]
         job += ["--clean-plate", "P:/Shots/sh010/clean.exr", "-o", "P:\\Shots\\sh010\\mattes"]
@@ -172,6 +172,7 @@ def test_every_chunk_text_of_the_queue_means_the_frames_it_was_cut_from(farm, fr
 # ------------------------------------------------------------------ failures, and running again
 
 
+@pytest.mark.slow
 def test_a_failing_frame_ends_its_chunk_with_three_and_only_it_is_made_again(farm):
     """J2: and in the end all is byte for byte what one clean run makes."""
     plate = farm.folder / "plate.1003.exr"
@@ -200,6 +201,7 @@ def test_a_failing_frame_ends_its_chunk_with_three_and_only_it_is_made_again(far
     assert os.listdir(farm.home / "run" / "mattebridge") == [farm.instance]
 
 
+@pytest.mark.slow
 def test_a_task_over_its_time_is_cancelled_with_four_and_the_daemon_serves_on(farm):
     """J3, J13: nothing half-written, and the next task on the same daemon does real work."""
     gate = farm.home / "gate"
@@ -360,6 +362,7 @@ def test_a_daemon_that_is_killed_between_chunks_is_missed_and_a_zombie_is_not_ta
 # --------------------------------------------------------------------------- sessions of one host
 
 
+@pytest.mark.slow
 def test_the_first_session_to_end_leaves_the_daemon_to_one_that_is_between_its_tasks(farm):
     """J5: nobody is connected at that moment, and yet the daemon is in use."""
     other = {"OPENJD_SESSION_WORKING_DIR": "/sessions/other"}
@@ -460,6 +463,7 @@ def test_a_start_that_fails_says_why_and_ends_the_session(farm):
     assert "is open to other users" in run["enter"].words
 
 
+@pytest.mark.slow
 def test_a_long_session_folder_and_no_runtime_variable_are_no_obstacle(farm):
     """J12: sockets never lie in the session's folder."""
     long = farm.home / ("session-" * 12)

@@ -244,6 +244,7 @@ def gate(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_a_cancelled_job_is_status_four_and_is_resumed_to_the_same_bytes(command, shot, gate):
     assert command.run(*MATTE).returncode == 0
     clean_run = outputs(shot)
@@ -353,6 +354,7 @@ def test_a_video_becomes_videos(real_command, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.slow
 def test_a_job_that_is_ended_leaves_no_video_under_a_final_name(command, tmp_path, gate, number):
     film(tmp_path)
     process = command.start(*VIDEO, MATTEBRIDGE_TEST_HOOKS=f"model#3=gate:{gate}")
@@ -474,6 +476,7 @@ def stop_under(command: Command, gate: Path) -> None:
     assert (stopping.returncode, "has stopped" in out) == (0, True)
 
 
+@pytest.mark.slow
 def test_a_daemon_that_is_stopped_under_a_running_job_is_followed_by_the_next(command, shot, gate):
     hooks = {"MATTEBRIDGE_TEST_HOOKS": f"model#1003=deaf:{gate}"}
     process = command.start(*MATTE, "--in-flight", "3", **hooks)
@@ -486,6 +489,7 @@ def test_a_daemon_that_is_stopped_under_a_running_job_is_followed_by_the_next(co
     assert command.status()["pid"] != first
 
 
+@pytest.mark.slow
 def test_a_job_that_may_start_no_daemon_says_how_to_go_on_after_a_stop(command, shot, gate):
     hooks = {"MATTEBRIDGE_TEST_HOOKS": f"model#1003=deaf:{gate}"}
     assert command.run("serve", "--detach", "--devices", "cpu", **hooks).returncode == 0

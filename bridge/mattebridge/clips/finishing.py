@@ -124,7 +124,6 @@ def _results(result: InferenceResult, config: PostprocessConfig) -> Results:
     known = meta.prepared or _prepared(meta, result)
     _check(meta, known, config)
     card = known.frame.request.card
-    card = replace(card, name=str(result.notes.get("model", card.name)))
     settings = {**known.square.settings, **settings_of_result(config)}
     square = replace(known.square, settings=settings)
     with torch.inference_mode():

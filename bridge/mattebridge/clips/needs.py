@@ -21,6 +21,8 @@ from mattebridge.shot.plan import FrameTask, Plan
 from mattebridge.shot.planes import FramePlanes
 
 FOLDERS = {"clean_plate": "CleanPlate/", "alpha_hint": "AlphaHint/"}
+# Makers of a hint that need a clean plate.
+BY_CLEAN_PLATE = ("difference", "twoplate")
 # Families that find a screen where they are given nothing else, and their setting for it.
 BY_SCREEN = {"greenformer": "hint_source", "screen": ""}
 
@@ -36,6 +38,13 @@ def check_inputs(plan: Plan, card: Mapping[str, Any]) -> None:
                 f" add {FOLDERS[role]} to its folder, or choose another model",
                 field=role,
             )
+    source = str(job.params.settings.get("hint_source", ""))
+    if source in BY_CLEAN_PLATE and not job.clean_plate:
+        raise InputsError(
+            f"hint_source '{source}' makes the hint from a clean plate, and the clip has none: add"
+            " CleanPlate/ to its folder, or use hint_source 'auto'",
+            field="clean_plate",
+        )
     if _depends_on_screen(plan, card):
         looked = _looked_at(plan.tasks)
         if looked and not any(_shows_screen(plan, task) for task in looked):

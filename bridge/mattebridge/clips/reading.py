@@ -30,6 +30,7 @@ from mattebridge.models.greenformer.square import Square
 from mattebridge.models.weights.file import WeightsRecord
 from mattebridge.ocio.space import Spaces
 from mattebridge.shot.job import OF_THE_FILE, MatteJob
+from mattebridge.shot.ledger import identity
 from mattebridge.shot.outputs import PRESETS
 from mattebridge.shot.plan import FrameTask, frame_task
 from mattebridge.shot.planes import FramePlanes
@@ -128,7 +129,7 @@ def _read(entry: FrameInputs, input_space: str) -> tuple[FrameTask, dict[str, Pi
     task = frame_task(job, entry, _spaces())
     if task.problem is not None:
         raise task.problem
-    planes = _planes(input_space)
+    planes = _planes(input_space, _videos(entry))
     read = {"plate": planes.plate(task), "alpha_hint": planes.matte(task, "alpha_hint")[0]}
     if "clean_plate" in entry.files:
         read["clean_plate"] = planes.clean_plate(task)
@@ -136,13 +137,21 @@ def _read(entry: FrameInputs, input_space: str) -> tuple[FrameTask, dict[str, Pi
 
 
 def _job(input_space: str) -> MatteJob:
-    return MatteJob("", Path(), params=RenderParams(input_space or OF_THE_FILE))
+    return MatteJob("", Path(), fit_hint=True, params=RenderParams(input_space or OF_THE_FILE))
 
 
 @lru_cache(maxsize=OPEN_CLIPS)
-def _planes(input_space: str) -> FramePlanes:
-    """Kept, because a video that stays open gives its next picture at once."""
+def _planes(input_space: str, videos: tuple[object, ...]) -> FramePlanes:
+    """Kept, because a video that stays open gives its next picture at once.
+
+    videos: what changes when one of them is replaced, so that no picture of an old one is read.
+    """
     return FramePlanes(_job(input_space), _spaces())
+
+
+def _videos(entry: FrameInputs) -> tuple[object, ...]:
+    paths = [each.path for each in entry.files.values() if isinstance(each, VideoPicture)]
+    return tuple((path, *identity(path)) for path in paths if path.exists())
 
 
 @lru_cache(maxsize=1)

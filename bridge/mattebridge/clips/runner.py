@@ -29,7 +29,7 @@ from mattebridge.clips.configs import (
     WriteConfig,
 )
 from mattebridge.clips.contracts import ClipManifest
-from mattebridge.clips.errors import ArgumentError, ClipFailedError
+from mattebridge.clips.errors import ArgumentError, ClipFailedError, WriteFailureError
 from mattebridge.clips.events import Teller
 from mattebridge.clips.job import job_of
 from mattebridge.clips.loading import clip_of
@@ -37,7 +37,7 @@ from mattebridge.clips.needs import check_inputs
 from mattebridge.clips.requests import clean_up_of, settings_of, written_of
 from mattebridge.clips.telling import PREPROCESS, Narrator, ToldClient
 from mattebridge.daemon import private
-from mattebridge.errors import Cancelled, FrameError, InputsError, ModelError
+from mattebridge.errors import Cancelled, FrameError, FrameWriteError, InputsError, ModelError
 from mattebridge.image_io.sequences import frame_ranges
 from mattebridge.models.greenformer.card import FAMILY
 from mattebridge.models.registry import Registry
@@ -240,6 +240,8 @@ def _daemon_for(
 
 
 def _all_good(manifest: ClipManifest, summary: Summary) -> Summary:
+    if isinstance(summary.cause, FrameWriteError):
+        raise WriteFailureError(summary.cause.message, **summary.cause.details) from summary.cause
     if summary.cause is not None:
         raise summary.cause
     if summary.exit_status:
@@ -249,7 +251,8 @@ def _all_good(manifest: ClipManifest, summary: Summary) -> Summary:
 
 def _checked(manifest: ClipManifest, tell: Teller, cancelled: threading.Event) -> Summary:
     """Read every frame and check it; nothing is computed or written."""
-    job = MatteJob("", Path(), params=RenderParams(manifest.input_space or OF_THE_FILE))
+    params = RenderParams(manifest.input_space or OF_THE_FILE)
+    job = MatteJob("", Path(), fit_hint=True, params=params)
     spaces = Spaces()
     planes = FramePlanes(job, spaces)
     indices = range(*manifest.frame_range)

@@ -21,6 +21,10 @@ log = logging.getLogger(__name__)
 # that may come to it quickly.
 GROWTH_BYTES = 128 << 20
 HARD_LIMIT_BYTES = 1 << 30
+# ZeroMQ frees what it collected some time after the connection was closed: this many looks later
+# at most, and then it goes back to the system.
+LOOKS_AFTER_CLOSING = 100
+KEPT_BYTES = 16 << 20
 # Memory that has grown while this often nobody was sending is what the front needs now.
 LOOKS_IN_VAIN = 8
 
@@ -32,16 +36,12 @@ class FloodGuard:
         self._path = control_socket
         self._layer = oslayer.current()
         self._normal_bytes = self._layer.private_bytes()
-        self._closed = False
+        self._looks_for_freed = 0
         self._looks_in_vain = 0
 
     def tick(self) -> int:
         """To be called a few times a second; how many connections were closed."""
-        used = self._layer.private_bytes()
-        if self._closed:
-            self._closed = False
-            self._layer.release_memory()
-            used = self._layer.private_bytes()
+        used = self._private_bytes()
         self._normal_bytes = min(self._normal_bytes, used)
         if used <= self._normal_bytes + GROWTH_BYTES:
             self._looks_in_vain = 0
@@ -50,7 +50,7 @@ class FloodGuard:
         if not ended and used > HARD_LIMIT_BYTES:
             ended = self._layer.end_connections(self._path, only_sending=False)
         if ended:
-            self._closed = True
+            self._looks_for_freed = LOOKS_AFTER_CLOSING
             log.warning(
                 "the front's memory grew to %d MiB: %d connections that fill it were closed",
                 used >> 20,
@@ -61,3 +61,15 @@ class FloodGuard:
         else:
             self._normal_bytes = used
         return ended
+
+    def _private_bytes(self) -> int:
+        """What this process uses, without what was freed since connections were closed."""
+        used = self._layer.private_bytes()
+        if not self._looks_for_freed:
+            return used
+        if used <= self._normal_bytes + KEPT_BYTES:
+            self._looks_for_freed = 0
+            return used
+        self._looks_for_freed -= 1
+        self._layer.release_memory()
+        return self._layer.private_bytes()

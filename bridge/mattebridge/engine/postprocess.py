@@ -5,9 +5,10 @@
 
 Rule: each result is computed from those before it, as they were rounded. So `premultiplied` is the
 product of the foreground and alpha that the host receives, in half as in float, and the unmix is
-exact for the alpha that the host receives. All steps but the clean-up of alpha (clean_up.py) are
-pointwise: on the CPU the frame is done in blocks of rows (see `blocks`), so that this takes a few
-megabytes whatever the size of the frame.
+exact for the alpha that the host receives. (Where a float foreground was encoded into a space of
+the config, its light is known, and is not found again from the code values.) All steps but the
+clean-up of alpha (clean_up.py) are pointwise: on the CPU the frame is done in blocks of rows (see
+`blocks`), so that this takes a few megabytes whatever the size of the frame.
 """
 
 from __future__ import annotations
@@ -99,6 +100,14 @@ def _fill_maps(made: InferredFrame, prepared: PreparedFrame, targets: Mapping[st
         targets[role][..., 0].copy_(whole)
 
 
+@dataclass(frozen=True)
+class _Colour:
+    """The straight colours of a block in the output's space; light: theirs, where it is known."""
+
+    colour: Tensor
+    light: Optional[Tensor] = None
+
+
 @dataclass
 class _Finish:
     """The results of one frame, block by block of rows."""
@@ -141,11 +150,13 @@ class _Finish:
         results = {"alpha": alpha}
         if "foreground" in self.targets or "premultiplied" in self.targets:
             dtype = self._type_of("foreground")
-            colour = self._clamped("foreground", self._colour(rows, alpha), dtype)
-            results["foreground"] = colour = _rounded(colour, dtype)
+            made = self._colour(rows, alpha)
+            colour = _rounded(self._clamped("foreground", made.colour, dtype), dtype)
+            results["foreground"] = colour
         if "premultiplied" in self.targets:
             dtype = self.targets["premultiplied"].dtype
-            product = self._clamped("premultiplied", self._product(colour, alpha), dtype)
+            product = self._product(made, colour, alpha)
+            product = self._clamped("premultiplied", product, dtype)
             results["premultiplied"] = torch.cat([product, alpha], 2)
         return {role: values for role, values in results.items() if role in self.targets}
 
@@ -168,12 +179,14 @@ class _Finish:
 
     # --- colour -----------------------------------------------------------------------------------
 
-    def _colour(self, rows: slice, alpha: Tensor) -> Tensor:
+    def _colour(self, rows: slice, alpha: Tensor) -> _Colour:
         """The straight foreground of a block in the output's colour space, not yet rounded."""
-        colour = self._colour_of_source(rows, alpha)
-        if self.despill is None:
-            return colour
+        made = self._colour_of_source(rows, alpha)
+        return made if self.despill is None else _Colour(self._despilled(made.colour))
+
+    def _despilled(self, colour: Tensor) -> Tensor:
         space = self._space
+        assert self.despill is not None
         if space is SRGB:
             return despilled(colour, self.despill)
         display = encoded(in_rec709(light_of(colour, space), space))
@@ -182,20 +195,20 @@ class _Finish:
         # A curve there and back would change the last bits of colours without spill.
         return torch.where((less == display).all(2, keepdim=True), colour, result)
 
-    def _colour_of_source(self, rows: slice, alpha: Tensor) -> Tensor:
+    def _colour_of_source(self, rows: slice, alpha: Tensor) -> _Colour:
         """The foreground with its spill."""
         space, source = self._space, self.prepared.request.params.foreground
         plate, clean_plate = self.prepared.plate, self.prepared.clean_plate
         if source == "plate":
-            return plate.in_space(space)[rows]
+            return _Colour(plate.in_space(space)[rows])
         if source == "unmix":
             assert clean_plate is not None
             light = unmix(plate.light_in(space)[rows], clean_plate.light_in(space)[rows], alpha)
-            return code_of(unpremultiply(light, alpha), space)
+            return _in_space(unpremultiply(light, alpha), space)
         display = self._model_colour(rows, alpha)
         if space is SRGB:
-            return display
-        return code_of(of_rec709(decoded(display), space), space)
+            return _Colour(display)
+        return _in_space(of_rec709(decoded(display), space), space)
 
     @property
     def _space(self) -> ColorSpace:
@@ -256,16 +269,19 @@ class _Finish:
             light = torch.maximum(own, light * (1 + _HIGHLIGHT_SLOPE * alpha))
         return colour + encoded(light).clamp_(max=0) * outside
 
-    def _product(self, colour: Tensor, alpha: Tensor) -> Tensor:
+    def _product(self, made: _Colour, colour: Tensor, alpha: Tensor) -> Tensor:
         """Foreground x alpha in linear light, then encoded where the output is.
 
-        With `premultiply` display, colours are multiplied as they are encoded.
+        colour: as it is returned; where that is `made` unchanged, its light need not be found
+        again. With `premultiply` display, colours are multiplied as they are encoded.
         """
         space, display = self._space, self.prepared.request.params.premultiply == "display"
         if space.curve is Curve.NONE or display:
             return colour * alpha
+        known = made.light if colour is made.colour else None
+        light = light_of(colour, space) if known is None else known
         # Finite, so that it is 0 and not NaN where alpha is 0.
-        return code_of(light_of(colour, space).clamp_(max=FLOAT_MAX).mul_(alpha), space)
+        return code_of(light.clamp_(max=FLOAT_MAX).mul_(alpha), space)
 
     # --- types ------------------------------------------------------------------------------------
 
@@ -281,6 +297,11 @@ class _Finish:
             return values
         self.beyond.setdefault(role, []).append(torch.count_nonzero(values.abs() > limit))
         return values.clamp(-limit, limit)
+
+
+def _in_space(light: Tensor, space: ColorSpace) -> _Colour:
+    # The curve of sRGB there and back is not bit for bit the same, and `srgb` is to stay so.
+    return _Colour(code_of(light, space), None if space.is_built_in else light)
 
 
 def _rounded(values: Tensor, dtype: torch.dtype) -> Tensor:

@@ -15,6 +15,7 @@ others behind them, so that every pixel has the same bits wherever it lies.
 from __future__ import annotations
 
 import weakref
+from typing import Callable
 
 import numpy as np
 import torch
@@ -25,8 +26,8 @@ from mattebridge.engine.light import FLOAT_MAX, decoded, encoded
 from mattebridge.ocio import system_gain, table
 from mattebridge.ocio.space import ColorSpace, Curve
 
-# What no light is below in a log, whose foot would leave float32.
-_DARKEST = 1e30
+# Light of a log is within this in both signs: its curve stays within float32.
+_MOST_LIGHT = 1e30
 # OpenCV's instructions take no more pixels at once.
 _LAST_PIXELS = 64
 # The tables of spaces that are in use, by device and direction.
@@ -41,14 +42,14 @@ def light_of(pixels: Tensor, space: ColorSpace) -> Tensor:
         return pixels
     if space.curve is Curve.SRGB:
         return decoded(pixels)
-    if space.curve is Curve.LOG:
-        return _of_log(pixels, space)
     if space.curve is Curve.WHOLE:
         return _by_config(pixels, space, to_light=True)
-    light = _through_table(pixels, space, to_light=True)
-    if space.gain is None:
-        return light
-    return _times_power(light, space.gain.exponent, space.gain.darkest)
+    if space.curve is Curve.LOG:
+        return _in_steps(pixels, _of_log(space))
+    step, gain = _through_table(_table_on(pixels.device, space, to_light=True)), space.gain
+    if gain is None:
+        return _in_steps(pixels, step)
+    return _in_steps(pixels, step, _times_power(gain.exponent, gain.darkest))
 
 
 def code_of(light: Tensor, space: ColorSpace) -> Tensor:
@@ -57,13 +58,14 @@ def code_of(light: Tensor, space: ColorSpace) -> Tensor:
         return light
     if space.curve is Curve.SRGB:
         return encoded(light)
-    if space.curve is Curve.LOG:
-        return _to_log(light, space)
     if space.curve is Curve.WHOLE:
         return _by_config(light, space, to_light=False)
-    if space.gain is not None:
-        light = _times_power(light, space.gain.exponent_back, space.gain.darkest_back)
-    return _through_table(light, space, to_light=False)
+    if space.curve is Curve.LOG:
+        return _in_steps(light, _to_log(space))
+    step, gain = _through_table(_table_on(light.device, space, to_light=False)), space.gain
+    if gain is None:
+        return _in_steps(light, step)
+    return _in_steps(light, _times_power(gain.exponent_back, gain.darkest_back), step)
 
 
 def in_rec709(light: Tensor, space: ColorSpace) -> Tensor:
@@ -111,36 +113,57 @@ def _mix_in_memory(source: Tensor, target: Tensor, matrix: np.ndarray) -> None:
     mixed[:, -_LAST_PIXELS:] = cv2.transform(last, weights)[:, :-_LAST_PIXELS]
 
 
-def _of_log(codes: Tensor, space: ColorSpace) -> Tensor:
-    log, out = space.log, torch.empty_like(codes)
+# One step of a curve, from values into `target`, which may be the same tensor.
+_Step = Callable[[Tensor, Tensor], None]
+
+
+def _in_steps(values: Tensor, *steps: _Step) -> Tensor:
+    """Values through some steps, in new memory; each block of rows through all of them."""
+    out = torch.empty_like(values)
+
+    def all_steps(source: Tensor, target: Tensor) -> None:
+        for step in steps:
+            step(source, target)
+            source = target
+
+    pointwise(all_steps, values, out)
+    return out
+
+
+def _of_log(space: ColorSpace) -> _Step:
+    log = space.log
     assert log is not None
-    intercept = float(np.log(log.gain))
+    # A scalar and a multiple of a tensor are added in one pass.
+    intercept = torch.tensor(float(np.log(log.gain)))
+    constant = torch.tensor(log.offset - log.slope * log.cut)
 
     def step(source: Tensor, target: Tensor) -> None:
+        foot = torch.add(constant, source.clamp(max=log.cut), alpha=log.slope)
         torch.clamp(source, log.cut, log.highest, out=target)
-        target.mul_(log.rate).add_(intercept).exp_().add_(log.offset)
-        target.add_(source.clamp(max=log.cut).sub_(log.cut), alpha=log.slope)
+        torch.add(intercept, target, alpha=log.rate, out=target).exp_().add_(foot)
 
-    pointwise(step, codes, out)
-    return out
+    return step
 
 
-def _to_log(light: Tensor, space: ColorSpace) -> Tensor:
-    log, out = space.log, torch.empty_like(light)
+def _to_log(space: ColorSpace) -> _Step:
+    log = space.log
     assert log is not None
-    cut, intercept = log.light_at_cut, float(np.log(log.gain)) / log.rate
+    cut = log.light_at_cut
+    # What is added to a logarithm is a factor inside it; of both constants at once.
+    constant = -np.log(log.gain) / log.rate - cut / log.slope
+    factor = float(np.exp(constant * log.rate))
+    offset = torch.tensor(-log.offset * factor)
 
     def step(source: Tensor, target: Tensor) -> None:
-        torch.clamp(source, min=cut, out=target)
-        target.sub_(log.offset).log_().mul_(1 / log.rate).sub_(intercept)
-        target.add_(source.clamp(-_DARKEST, cut).sub_(cut), alpha=1 / log.slope)
+        foot = source.clamp(-_MOST_LIGHT, cut)
+        torch.clamp(source, cut, _MOST_LIGHT, out=target)
+        torch.add(offset, target, alpha=factor, out=target).log_().mul_(1 / log.rate)
+        target.add_(foot, alpha=1 / log.slope)
 
-    pointwise(step, light, out)
-    return out
+    return step
 
 
-def _times_power(light: Tensor, exponent: float, darkest: float) -> Tensor:
-    out = torch.empty_like(light)
+def _times_power(exponent: float, darkest: float) -> _Step:
     of_red, of_green, of_blue = system_gain.WEIGHTS
 
     def step(source: Tensor, target: Tensor) -> None:
@@ -150,14 +173,10 @@ def _times_power(light: Tensor, exponent: float, darkest: float) -> Tensor:
         torch.mul(source, luminance.unsqueeze(-1), out=target)
         target.clamp_(-table.LARGEST, table.LARGEST)
 
-    pointwise(step, light, out)
-    return out
+    return step
 
 
-def _through_table(values: Tensor, space: ColorSpace, *, to_light: bool) -> Tensor:
-    at = _table_on(values.device, space, to_light)
-    out = torch.empty_like(values)
-
+def _through_table(at: Tensor) -> _Step:
     def step(source: Tensor, target: Tensor) -> None:
         bits = source.contiguous().view(torch.int32)
         size = (bits & 0x7FFFFFFF).clamp_(table.LOWEST_BITS, table.HIGHEST_BITS - 1)
@@ -169,8 +188,7 @@ def _through_table(values: Tensor, space: ColorSpace, *, to_light: bool) -> Tens
         high = at.index_select(0, place + 1).view(source.shape)
         torch.addcmul(low, high.sub_(low), part, out=target)
 
-    pointwise(step, values, out)
-    return out
+    return step
 
 
 def _table_on(device: torch.device, space: ColorSpace, to_light: bool) -> Tensor:

@@ -15,7 +15,7 @@ values that differ. A picture that was cut exactly between two rows cannot be to
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, BinaryIO, Optional
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from mattebridge.image_io import tiff
 # More zeros than the end of a compressed chunk has: two blocks of b44.
 _TAIL_BYTES = 28
 _ZERO_TAILS = ("piz", "b44", "b44a")
+# Rows of a chunk, of piz as of b44.
+_PIZ_ROWS = 32
 # A row that ends in fewer zeros than this may do so by chance.
 _SHORTEST = 8
 # Formats and compressions without any check of their own.
@@ -62,9 +64,22 @@ def _ends_in_zeros(path: Path, spec: Any, kind: str) -> bool:
     if kind != "openexr" or name not in _ZERO_TAILS or not (half or name == "piz"):
         return False
     with open(path, "rb") as stored:
-        stored.seek(0, 2)
-        stored.seek(max(0, stored.tell() - _TAIL_BYTES))
-        return not any(stored.read())
+        size = stored.seek(0, 2)
+        stored.seek(max(0, size - _TAIL_BYTES))
+        return not any(stored.read()) and not _last_chunk_is_raw(stored, size, spec)
+
+
+def _last_chunk_is_raw(stored: BinaryIO, size: int, spec: Any) -> bool:
+    """Whether an EXR's last chunk holds its samples as they are: where packing made it no smaller.
+
+    A chunk is a line number, the number of its bytes and these; `size`: of the file, in bytes.
+    """
+    rows = (spec.height - 1) % _PIZ_ROWS + 1
+    raw = rows * spec.width * spec.pixel_bytes(True)
+    if size < raw + 4:
+        return False
+    stored.seek(size - raw - 4)
+    return int.from_bytes(stored.read(4), "little") == raw
 
 
 def row_broken_off(pixels: Pixels) -> Optional[int]:

@@ -189,6 +189,11 @@ def _with_log(config: Config, name: str, seen: _Seen) -> Optional[ColorSpace]:
     curve = log_curve.fitted(_neutral(seen.logs))
     if curve is None or not _are_equal(seen.found, curve.decoded(seen.colours) @ seen.matrix.T):
         return None
+    # A config may have another way back than the inverse.
+    light = curve.decoded(log_curve.PROBES)
+    codes = _neutral(config.of_light(_greys(light), name, exact=True))
+    if np.abs(codes - log_curve.PROBES).max() > TOLERANCE:
+        return None
     matrix, is_scene = _unless_identity(seen.matrix), seen.span > _SCENE_WHITE
     return ColorSpace(name, Curve.LOG, is_scene, matrix, log=curve, config=config)
 

@@ -123,7 +123,10 @@ class ShotInputs:
     def _matte(self, task: FrameTask, role: str) -> Pixels:
         if role not in self._plan.stills:
             return self._read_matte(task, role, task.frame)
-        pixels: Pixels = self._once((role,), lambda: self._read_matte(task, role, None))
+        # A still that is resized is another one for a plate of another size.
+        size = () if task.header is None else (task.header.width, task.header.height)
+        key = (role, *size) if role in task.resized else (role,)
+        pixels: Pixels = self._once(key, lambda: self._read_matte(task, role, None))
         return pixels
 
     def _read_matte(self, task: FrameTask, role: str, at: Optional[int]) -> Pixels:

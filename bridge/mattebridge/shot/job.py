@@ -29,7 +29,8 @@ class MatteJob:
 
     Inputs are files, folders, patterns or videos; `output` is a folder. `params` mean what they do
     in a request; their `colorspace` may be `OF_THE_FILE`, and no `output_colorspace` leaves that to
-    the formats. `report` is a file for the records, or None. None elsewhere leaves the choice to
+    the formats. `fit_hint`: hints of another size are resized to that of their plates, instead of
+    refused. `report` is a file for the records, or None. None elsewhere leaves the choice to
     the file or the preset.
     """
 
@@ -43,6 +44,7 @@ class MatteJob:
     layer: Optional[str] = None
     clean_plate_layer: Optional[str] = None
     hint_layer: Optional[str] = None
+    fit_hint: bool = False
     deinterlace: bool = False
     frames: Optional[str] = None
     within: Optional[str] = None

@@ -9,6 +9,7 @@ is unreadable or of another size is noted in its task, and the others go on.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -74,7 +75,8 @@ class FrameTask:
     outputs: the files of this frame alone, by output; videos are in the plan. backdrop: the picture
     behind its comp. header: of the plate. colorspaces: of plate, clean plate and background.
     identity: size and time of every input. size_bytes: memory that the frame takes at most on its
-    way. problem: why it will fail.
+    way. resized: roles whose picture is brought to the size of the plate. problem: why it will
+    fail.
     """
 
     inputs: FrameInputs
@@ -84,6 +86,7 @@ class FrameTask:
     colorspaces: Mapping[str, str] = field(default_factory=dict)
     identity: Mapping[str, Any] = field(default_factory=dict)
     size_bytes: int = 0
+    resized: tuple[str, ...] = ()
     problem: Optional[MattebridgeError] = None
 
     @property
@@ -304,6 +307,7 @@ def preflight(job: MatteJob) -> Plan:
         notes=[
             *(note for files in inputs.values() for note in _notes(job, files)),
             *_notes_on_colour(job, tasks),
+            *_notes_on_sizes(tasks),
         ],
     )
 
@@ -317,6 +321,16 @@ def _notes_on_colour(job: MatteJob, tasks: Sequence[FrameTask]) -> list[str]:
         if space not in (*COLORSPACES, job.params.colorspace)
     }
     return [f"the {role.replace('_', ' ')} is in {space}" for role, space in sorted(found)]
+
+
+def _notes_on_sizes(tasks: Sequence[FrameTask]) -> list[str]:
+    """Once for each role: of how many frames its picture is resized."""
+    counts = Counter(role for task in tasks for role in task.resized)
+    return [
+        f"the {role.replace('_', ' ')} of {count} {'frame is' if count == 1 else 'frames is'}"
+        " resized to the size of the plate"
+        for role, count in counts.items()
+    ]
 
 
 def _notes(job: MatteJob, files: FrameFiles) -> list[str]:
@@ -580,7 +594,7 @@ def _task(
         return FrameTask(entry, outputs, problem=problem)
     plate = found["plate"]
     try:
-        _check_sizes(entry, found)
+        resized = _check_sizes(job, entry, found)
         _check_window(job, entry, plate)
         colorspaces = _colorspaces(job, {**found, **behind}, spaces)
     except MattebridgeError as mismatch:
@@ -594,6 +608,7 @@ def _task(
         colorspaces=colorspaces,
         identity={role: _identity(source) for role, source in sources.items()},
         size_bytes=_size_bytes(found, results_bytes),
+        resized=resized,
     )
 
 
@@ -602,16 +617,24 @@ def _identity(source: Source) -> list[int]:
     return [*identity(path_of(source)), *index]
 
 
-def _check_sizes(entry: FrameInputs, found: Mapping[str, FrameHeader]) -> None:
-    plate = found["plate"]
+def _check_sizes(
+    job: MatteJob, entry: FrameInputs, found: Mapping[str, FrameHeader]
+) -> tuple[str, ...]:
+    """The roles of another size than the plate that may be. Raises `InputsError` for any other."""
+    plate, resized = found["plate"], []
     for role, header in found.items():
-        if (header.width, header.height) != (plate.width, plate.height):
+        if (header.width, header.height) == (plate.width, plate.height):
+            continue
+        if role == "alpha_hint" and job.fit_hint:
+            resized.append(role)
+        else:
             raise InputsError(
                 f"{role.replace('_', ' ')} {header.path} is {header.width}x{header.height} and"
                 f" plate {plate.path.name} {plate.width}x{plate.height}; bring both to one size",
                 field=role,
                 frame=entry.frame,
             )
+    return tuple(resized)
 
 
 def _check_window(job: MatteJob, entry: FrameInputs, plate: FrameHeader) -> None:

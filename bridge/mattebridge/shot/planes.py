@@ -8,6 +8,9 @@ way it goes.
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
+
 from mattebridge.color import Pixels
 from mattebridge.image_io import Frame, matte_of
 from mattebridge.image_io.read import is_matte_by_luma
@@ -43,7 +46,11 @@ class FramePlanes:
         """A hint or matte, (H, W, 1), and whether it is the luma of a picture in colour."""
         frame, channel = self._frame(task, role), self._job.hint_channel
         by_luma = channel == "auto" and is_matte_by_luma(frame)
-        return matte_of(frame, path_of(task.inputs.files[role]), channel=channel), by_luma
+        matte = matte_of(frame, path_of(task.inputs.files[role]), channel=channel)
+        if role in task.resized:
+            assert task.header is not None
+            matte = _resized(matte, task.header.width, task.header.height)
+        return matte, by_luma
 
     def picture(self, source: Source) -> Frame:
         """Any other picture of the job, such as that behind a comp."""
@@ -57,3 +64,12 @@ class FramePlanes:
         layer = self._job.layer_of(role)
         source = task.inputs.files[role]
         return self._pictures.frame(source, layer=layer, matte=role in MATTE_ROLES)
+
+
+def _resized(matte: Pixels, width: int, height: int) -> Pixels:
+    """(height, width, 1): bilinear, where it shrinks the mean of what falls into a pixel."""
+    if matte.dtype == np.float16:
+        matte = matte.astype(np.float32)
+    shrinks = width < matte.shape[1] and height < matte.shape[0]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(matte, (width, height), interpolation=method))[..., None]

@@ -31,6 +31,8 @@ SENTENCES: Mapping[str, str] = {
     "grade the clean plate, or turn the match off",
     "clean_plate_is_the_plate": "the clean plate is the same picture as the plate: give a picture "
     "of the set without the subject",
+    "set_moved": "something on the set stands elsewhere in the clean plate and was left out of the "
+    "matte: check it, or paint it in with a core matte if it belongs to the subject",
     "refiner_tiled": "the refiner worked in tiles for want of memory or because it was asked to: "
     "the pixels are the same and the frame took longer, so free memory if it is too slow",
     "half_precision_overflow": "the frame has values that half precision cannot hold and was "

@@ -15,6 +15,7 @@ from mattebridge.image_io import write_frame
 from mattebridge.image_io.video_write import VIDEO_FORMATS, VideoTimes, open_video
 from mattebridge.shot.job import MatteJob
 from mattebridge.shot.plan import Plan, preflight
+from mattebridge.shot.planes import FramePlanes
 from mattebridge.wire.params import RenderParams
 
 GREY = np.full((16, 32, 3), 120, np.uint8)
@@ -87,3 +88,23 @@ def test_hint_sharpen_is_only_asked_for_where_there_is_a_hint(tmp_path: Path) ->
     given = Clip("a", tmp_path, tmp_path / "Input", tmp_path / "Input")
     asked = [job_of(clip, common, layout="stages").params for clip in (without, given)]
     assert [params.hint_sharpen for params in asked] == [False, True]
+
+
+def test_hints_of_another_size_are_fitted_and_that_is_said_once(tmp_path: Path) -> None:
+    pictures(tmp_path / "Input", 1, 2, 3)
+    pictures(tmp_path / "AlphaHint", 1, 2)
+    write_frame(tmp_path / "AlphaHint/a.0003.png", GREY)
+    for number in (1, 2):
+        write_frame(tmp_path / f"AlphaHint/a.{number:04d}.png", GREY[::2, ::2])
+    plan = planned(tmp_path)
+    assert [task.resized for task in plan.tasks] == [("alpha_hint",), ("alpha_hint",), ()]
+    assert "the alpha hint of 2 frames is resized to the size of the plate" in plan.notes
+    planes = FramePlanes(plan.job, plan.spaces)
+    hints = [planes.matte(task, "alpha_hint")[0] for task in plan.tasks]
+    assert {hint.shape for hint in hints} == {(16, 32, 1)}
+    assert all((hint == 120).all() for hint in hints)
+    pictures(tmp_path / "CleanPlate", 1, 2)
+    write_frame(tmp_path / "CleanPlate/a.0003.png", GREY[::2, ::2])
+    problems = [task.problem for task in planned(tmp_path).tasks]
+    assert problems[:2] == [None, None]
+    assert "bring both to one size" in str(problems[2])

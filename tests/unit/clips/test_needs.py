@@ -75,3 +75,5 @@ def test_a_hint_or_a_clean_plate_is_enough(tmp_path: Path, folder: str) -> None:
     if folder == "AlphaHint":
         with pytest.raises(InputsError, match="no green or blue screen"):
             check(tmp_path, KEY, hint_source="screen")
+        with pytest.raises(InputsError, match="from a clean plate, and the clip has none"):
+            check(tmp_path, KEY, hint_source="difference")

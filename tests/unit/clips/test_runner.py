@@ -27,8 +27,14 @@ from mattebridge.clips import (
     runner,
     scan,
 )
-from mattebridge.errors import FrameReadError, OutOfMemoryError, OutputExistsError
+from mattebridge.errors import (
+    FrameReadError,
+    FrameWriteError,
+    OutOfMemoryError,
+    OutputExistsError,
+)
 from mattebridge.image_io import write_frame
+from mattebridge.shot import one_frame
 
 NUMBERS = range(1001, 1007)
 CARD = {"name": "difference", "family": "difference", "needs": ["plate", "clean_plate"]}
@@ -179,6 +185,20 @@ def test_results_that_exist_are_refused_kept_or_made_again(
     assert ClipRunner(manifest, config(existing="overwrite")).run().count("done") == 6
 
 
+def test_a_write_that_fails_ends_the_run_as_an_os_error(
+    manifest: ClipManifest, use: Uses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(InProcessClient(card=CARD))
+
+    def full(*_: Any, **__: Any) -> int:
+        raise FrameWriteError("no space left on the disk")
+
+    monkeypatch.setattr(one_frame, "write_output", full)
+    with pytest.raises(OSError, match="no space left") as caught:
+        ClipRunner(manifest, config()).run()
+    assert isinstance(caught.value, FrameWriteError)
+
+
 def test_without_inference_every_frame_is_read_and_nothing_is_made(manifest: ClipManifest) -> None:
     told = Told()
     check = PipelineConfig(inference=None, events=told.events())
@@ -220,3 +240,28 @@ def test_several_devices_have_stages_of_their_own(manifest: ClipManifest, use: U
     assert ("inference[cpu:1]", 6) in told.of("on_stage_start")
     assert len(list((manifest.clip_root / "mine/processed").iterdir())) == 6
     assert not manifest.output_dir.exists()
+
+
+@pytest.mark.slow  # two thousand frames are read, matted and written
+@pytest.mark.timeout(1200)
+def test_memory_is_flat_over_two_thousand_frames(tmp_path: Path, use: Uses) -> None:
+    rng = np.random.default_rng(3)
+    root = tmp_path / "long"
+    for folder in ("Input", "CleanPlate"):
+        (root / folder).mkdir(parents=True)
+    plate = rng.integers(0, 255, (144, 256, 3), dtype=np.uint8)
+    write_frame(tmp_path / "plate.png", plate)
+    for number in range(2000):
+        (root / f"Input/a.{number:05d}.png").symlink_to(tmp_path / "plate.png")
+    write_frame(root / "CleanPlate/clean.png", np.full_like(plate, 90))
+    use(InProcessClient(card=CARD))
+    write = WriteConfig(
+        tmp_path / "out", alpha_format="png", fg_enabled=False, processed_enabled=False
+    )
+    (clip,) = scan(root).clips
+    report = ClipRunner(load(clip), config(write=write)).run()
+    held = [record.memory for record in report.records]
+    assert len(held) == 2000
+    # Measured 18 MiB: the records, and what the allocator keeps. Plates that were kept would be
+    # 200 MiB, results more.
+    assert max(held[-200:]) - max(held[:200]) < 100 << 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -167,3 +168,34 @@ def test_a_script_is_told_of_each_clip_and_each_skipped_path(tmp_path: Path) -> 
     )
     scan(tmp_path, events=events)
     assert told == [("a", tmp_path / "a"), (tmp_path / "b", True)]
+
+
+def test_a_folder_that_cannot_be_read_is_one_skipped_path_and_the_top_one_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path / "good/Input/a.1.exr")
+    touch(tmp_path / "locked/Input/a.1.exr")
+    listed = Path.iterdir
+
+    def iterdir(self: Path) -> Iterator[Path]:
+        if self.name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return listed(self)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    found = scan(tmp_path)
+    assert names(found) == ["good"]
+    assert reasons(found) == {"locked": "cannot be read (Permission denied)"}
+    with pytest.raises(PermissionError, match="cannot be read"):
+        scan(tmp_path / "locked")
+
+
+def test_only_documented_names_are_read_and_others_are_said_or_left(tmp_path: Path) -> None:
+    touch(tmp_path / "a/Input/a.1.exr")
+    touch(tmp_path / "a/VideoMamaMaskHint/h.1.png")
+    touch(tmp_path / "a/inner/Input/b.1.exr")
+    (tmp_path / "empty").mkdir()
+    (clip,) = scan(tmp_path).clips
+    assert clip.notes == ("VideoMamaMaskHint/ is not read",)
+    assert clip.alpha_path is None
+    assert scan(tmp_path / "empty") == ScanResult()

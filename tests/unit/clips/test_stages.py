@@ -3,6 +3,8 @@ shapes, what is refused."""
 
 from __future__ import annotations
 
+import os
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
@@ -34,9 +36,10 @@ from mattebridge.clips.reading import card_for_stages
 from mattebridge.clips.requests import clean_up_of, settings_of
 from mattebridge.color import srgb_encode
 from mattebridge.engine.engine import Engine
-from mattebridge.errors import ModelError
-from mattebridge.image_io import read_frame
+from mattebridge.errors import FrameReadError, ModelError
+from mattebridge.image_io import Encoding, read_frame, read_header
 from mattebridge.image_io import write_frame as write_picture
+from mattebridge.image_io.video_write import VIDEO_FORMATS, VideoTimes, open_video
 from mattebridge.models.entry import Entry
 from mattebridge.models.greenformer.model import GreenformerModel
 from mattebridge.models.registry import Registry
@@ -44,7 +47,8 @@ from mattebridge.wire.params import RenderParams
 
 HEIGHT, WIDTH, SIZE = 40, 52, 64
 PREPROCESS = PreprocessConfig(img_size=SIZE, device="cpu")
-INFERENCE = InferenceConfig(img_size=SIZE, device="cpu")
+# Not auto, which chooses by the memory that is free at the moment.
+INFERENCE = InferenceConfig(img_size=SIZE, device="cpu", refiner_mode="full_frame")
 POSTPROCESS = PostprocessConfig(despeckle_size=5, despeckle_dilation=3, despeckle_threshold=0.004)
 
 
@@ -261,3 +265,51 @@ def test_alpha_and_colours_are_enlarged_each_in_its_own_way() -> None:
     other = postprocess_frame(made, bare.model_copy(update=smooth))
     assert np.array_equal(one.fg, other.fg)
     assert not np.array_equal(one.alpha, other.alpha)
+
+
+def test_a_hint_of_another_size_is_fitted_and_any_type_of_plate_is_read(tmp_path: Path) -> None:
+    manifest = clip(tmp_path, 1, 2)
+    write_picture(tmp_path / "AlphaHint/h.0001.png", hint_of(1)[::2, ::2])
+    frame = preprocess_frame(manifest, 0, PREPROCESS)
+    assert frame.meta.alpha_hint.shape == (HEIGHT, WIDTH, 1)
+    grey = np.full((HEIGHT, WIDTH, 1), 0.25, np.float32)
+    write_picture(tmp_path / "Input/a.0002.exr", grey)
+    frame = preprocess_frame(manifest, 1, PREPROCESS)
+    assert np.ptp(frame.meta.source_image, axis=2).max() == 0
+    (tmp_path / "Input/a.0002.exr").write_bytes(b"damaged")
+    with pytest.raises(FrameReadError, match=r"a\.0002\.exr"):
+        preprocess_frame(manifest, 1, PREPROCESS)
+
+
+def test_what_the_plate_says_of_itself_is_in_the_files(tmp_path: Path) -> None:
+    manifest = clip(tmp_path, 1)
+    about = Encoding(metadata={"camera": "B"}, pixel_aspect=2.0)
+    write_picture(tmp_path / "Input/a.0001.exr", plate_of(1), about)
+    write_frame(finished(manifest), WriteConfig(tmp_path / "out"))
+    made = read_header(tmp_path / "out/processed/a.0001.exr")
+    assert (made.pixel_aspect, made.metadata["camera"]) == (2.0, "B")
+
+
+def test_a_replaced_video_of_equal_length_gives_its_own_pictures(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    (tmp_path / "AlphaHint").mkdir()
+    write_picture(tmp_path / "AlphaHint/h.png", hint_of(1))
+    seen = []
+    for number, level in enumerate((40, 200)):
+        video(tmp_path / "Input/take.mov", level)
+        os.utime(tmp_path / "Input/take.mov", (number + 1, number + 1))
+        (found,) = scan(tmp_path).clips
+        frame = preprocess_frame(load(found), 1, PREPROCESS)
+        assert frame.meta.stem == "frame_000001"
+        seen.append(float(frame.meta.source_image.mean()))
+    assert np.allclose(seen, [40 / 255, 200 / 255], atol=0.01)
+
+
+def video(path: Path, level: int) -> None:
+    """Two pictures of one grey."""
+    path.parent.mkdir(exist_ok=True)
+    form = VIDEO_FORMATS["qtrle"]
+    writer = open_video(path, form, width=WIDTH, height=HEIGHT, times=VideoTimes(Fraction(24)))
+    for _ in range(2):
+        writer.add(np.full((HEIGHT, WIDTH, 3), level, np.uint8))
+    writer.close()

@@ -19,20 +19,29 @@ CALM = 40 << 20
 
 
 class FakeLayer:
-    """A system with this much memory in use and so many connections that are sending."""
+    """A system with this much memory in use and so many connections that are sending.
+
+    freed: of the memory in use, what was freed and not yet given back to the system.
+    """
 
     def __init__(self) -> None:
-        self.used, self.sending, self.everyone = CALM, 0, 9
+        self.used, self.freed, self.sending, self.everyone = CALM, 0, 0, 9
+        self.frees_at_once = True
         self.ended: list[bool] = []
 
     def private_bytes(self) -> int:
         return self.used
 
     def release_memory(self) -> None:
-        self.used = CALM
+        self.used, self.freed = self.used - self.freed, 0
+
+    def free(self) -> None:
+        self.freed = self.used - CALM
 
     def end_connections(self, _address: Path, *, only_sending: bool) -> int:
         self.ended.append(only_sending)
+        if self.frees_at_once:
+            self.free()
         return self.sending if only_sending else self.everyone
 
 
@@ -57,6 +66,20 @@ def test_those_that_send_are_closed_again_and_again(layer: FakeLayer) -> None:
         assert guard.tick() == 1
         assert guard.tick() == 0
     assert layer.ended == [True] * 5
+
+
+def test_memory_that_is_freed_long_after_the_connections_were_closed_is_given_back(
+    layer: FakeLayer,
+) -> None:
+    guard = FloodGuard(Path("/ctl"))
+    layer.used, layer.sending, layer.frees_at_once = CALM + GROWTH_BYTES + 1, 1, False
+    assert guard.tick() == 1
+    layer.sending = 0
+    for _look in range(5):
+        assert guard.tick() == 0
+    layer.free()
+    assert guard.tick() == 0
+    assert layer.used == CALM
 
 
 def test_a_flood_that_pauses_at_one_look_is_closed_at_the_next(layer: FakeLayer) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from mattebridge.errors import FrameReadError
 from mattebridge.image_batch import load_image_batch
-from mattebridge.image_io import check_frame, read_frame, read_header
+from mattebridge.image_io import Encoding, check_frame, read_frame, read_header, write_frame
 
 
 def plate(height: int = 120, width: int = 200) -> np.ndarray:
@@ -255,3 +255,12 @@ def test_a_data_window_beyond_the_size_limit_is_refused(tmp_path):
     (tmp_path / "a.exr").write_bytes(data)
     with pytest.raises(FrameReadError):
         read_frame(tmp_path / "a.exr")
+
+
+def test_a_piz_that_packing_made_no_smaller_may_end_in_black(tmp_path: Path) -> None:
+    matte = np.zeros((40, 52, 1), np.float32)
+    matte[30:38] = np.random.default_rng(1).random((8, 52, 1), dtype=np.float32)
+    path = tmp_path / "a.exr"
+    write_frame(path, matte, Encoding(dtype="float", compression="piz"))
+    assert not any(path.read_bytes()[-28:])
+    check_frame(path)

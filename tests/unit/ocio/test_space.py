@@ -6,6 +6,7 @@ import pytest
 from fakes.colour import studio_spaces
 from mattebridge.color import srgb_decode, srgb_encode
 from mattebridge.ocio import table
+from mattebridge.ocio.config import Config
 from mattebridge.ocio.space import LINEAR, SRGB, Curve, Spaces
 
 
@@ -73,3 +74,27 @@ def test_the_inverse_of_a_table_is_exact_for_that_table():
     there = table.through(curve, table.through(back, values))
     # Measured 3e-7, of float32 rounding; the rough inverse alone gives 7e-5.
     assert (np.abs(there - values) / np.abs(values)).max() < 3e-6
+
+
+@pytest.mark.parametrize("name", ["ACEScct", "ARRI LogC4", "Log3G10 REDWideGamutRGB"])
+def test_a_camera_log_is_in_closed_form(spaces, name):
+    assert spaces.of(name).curve is Curve.LOG
+
+
+def test_a_log_with_another_way_back_is_no_closed_form(tmp_path):
+    log = (
+        "!<LogCameraTransform> {base: 10, log_side_slope: 0.256663, log_side_offset: 0.584555,"
+        " lin_side_slope: 0.9892, lin_side_offset: 0.0108, lin_side_break: 0.0104}"
+    )
+    path = tmp_path / "odd.ocio"
+    path.write_text(
+        "ocio_profile_version: 2\nroles: {default: log}\ncolorspaces:\n"
+        "  - !<ColorSpace> {name: lin_rec709}\n"
+        f"  - !<ColorSpace>\n    name: log\n    from_scene_reference: {log}\n"
+        f"  - !<ColorSpace>\n    name: odd\n    from_scene_reference: {log}\n"
+        "    to_scene_reference: !<ExponentTransform> {value: [2, 2, 2, 1]}\n"
+    )
+    found = Spaces(Config(str(path)))
+    assert found.of("log").curve is Curve.LOG
+    assert found.of("log").log.rate == pytest.approx(np.log(10) / 0.256663, rel=1e-5)
+    assert found.of("odd").curve is not Curve.LOG

@@ -138,6 +138,7 @@ def test_bright_light_has_more_grain_than_the_dark_and_blue_more_than_green():
     assert in_bright[..., 2].std() > 1.15 * in_bright[..., 1].std()
 
 
+@pytest.mark.slow
 def test_a_drifting_clean_plate_moves_and_changes_its_exposure(drifting):
     still = next(render_frames(frames=1, **SMALL))
     grey = [frame.clean_plate.mean(-1).clip(0, 1) for frame in drifting]
@@ -180,6 +181,7 @@ def test_a_shot_on_disk_is_half_exr_with_the_frame_numbers_asked_for(tmp_path):
     assert described["complete"] is True
 
 
+@pytest.mark.slow
 def test_a_drifting_shot_has_a_clean_plate_for_every_frame_and_replaces_an_older_shot(tmp_path):
     render_shot(tmp_path, frames=3, **SMALL)
     shot = render_shot(tmp_path, frames=2, drift=True, **SMALL)

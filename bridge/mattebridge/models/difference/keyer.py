@@ -8,6 +8,7 @@
 3. `mixture`: unknown pixels as mixtures of the set with colours of the subject nearby.
 4. Here: doubtful pixels follow their neighbours (`smoothing`), islands are emptied (`islands`),
    then the foreground is unmixed.
+5. `moved`: things of the set that stand elsewhere in the clean plate are emptied.
 
 With `method="closed_form"` steps 3 and 4 are closed-form matting instead: slow, for stills.
 
@@ -38,6 +39,7 @@ from mattebridge.models.difference.mixture import (
     make_palette,
     solve,
 )
+from mattebridge.models.difference.moved import without_moved
 from mattebridge.models.difference.smoothing import smoothed
 from mattebridge.models.difference.trimap import Edges, Trimap, links, make_trimap, new_edges
 from mattebridge.models.difference.working_size import enlarged, shrunk
@@ -74,6 +76,10 @@ class DifferenceModel(MattingModel):
 
     def matte(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
         """Alpha and straight foreground of one frame. See `MattingModel.matte`."""
+        return without_moved(self.with_moved(given, checkpoint), given)
+
+    def with_moved(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
+        """The same with what was moved on the set since the clean plate was shot."""
         settings = given.settings
         small = _Small(given)
         checkpoint("difference")
@@ -115,11 +121,11 @@ class DifferenceModel(MattingModel):
 
 def keyed(given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
     """The model's matte of a frame, for models that start from it: with those settings of the frame
-    that it has too, and its defaults."""
+    that it has too, and its defaults. What was moved on the set is still in it."""
     schema = DIFFERENCE.settings_schema
     shared = {name: value for name, value in given.settings.items() if name in schema}
     settings = schema.validate(shared, model=DIFFERENCE.name)
-    return DifferenceModel(DIFFERENCE).matte(replace(given, settings=settings), checkpoint)
+    return DifferenceModel(DIFFERENCE).with_moved(replace(given, settings=settings), checkpoint)
 
 
 class _Small:

@@ -5,7 +5,7 @@ model       the engine's model
 recognise   whether a file is for this network, and a sentence for each that is not
 network     the network as published; encoder, decoder, refiner: its parts
 fast        the same results in less time and memory; tiles: the refiner in parts
-fit         the frame as the network's square, and back
+fit         how the frame lies in the network's square; square: there, and back
 hints       a hint where none is sent
 budget      which size and which way of refining fit the free memory
 """

@@ -17,6 +17,7 @@ from mattebridge.color import FloatImage
 from mattebridge.errors import InputsError, ModelError
 from mattebridge.models.base import MattingModel, ModelInput, ModelOutput
 from mattebridge.models.difference.keyer import keyed
+from mattebridge.models.difference.moved import without_moved
 from mattebridge.models.entry import place
 from mattebridge.models.screen.card import SCREEN as SCREEN_CARD
 from mattebridge.models.screen.model import ScreenModel
@@ -71,7 +72,7 @@ class HintMaker:
         elif source == TWOPLATE:
             made = self._loaded_twoplate().matte(replace(given, settings={}), checkpoint)
         else:
-            made = keyed(given, checkpoint)
+            made = without_moved(keyed(given, checkpoint), given)
         return Hint(made.alpha, source, made.degraded)
 
     def _nothing(self, given: ModelInput) -> InputsError:

@@ -1,6 +1,6 @@
 """A frame on its way into the network's square, and the square's matte on its way back.
 
-    plate, hint --input--> (1, 4, S, S) --network--> (1, 4, S, S) --frame--> alpha, foreground
+plate, hint --input--> (1, 4, S, S) --network--> (1, 4, S, S) --frame--> alpha, foreground
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
                                                   (`tiles`; on a GPU everywhere: `whole`)
                  --> strands that the keyer resolves --> alpha without the plate's grain
                  --> a linear plate explained in light --> light above white, which the network
-                     does not see --> without islands far from the subject
+                     does not see --> without islands far from the subject, and things of the set
+                     that were moved
 
 With `exact` the whole frame is refined, as one.
 """
@@ -25,6 +26,7 @@ from mattebridge.errors import ModelError
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
 from mattebridge.models.difference.islands import without_islands
 from mattebridge.models.difference.keyer import keyed, pixel_noise
+from mattebridge.models.difference.moved import without_moved
 from mattebridge.models.pytorch.fold import folded
 from mattebridge.models.pytorch.frames import array_of, arrays_of, memory_translated, tensor_of
 from mattebridge.models.pytorch.graphs import Graphs
@@ -145,7 +147,8 @@ class TwoPlateModel(MattingModel):
             "noise": round(made.noise, 4),
             **made.notes,
         }
-        return ModelOutput(made.alpha, made.foreground, degraded=first.degraded, notes=notes)
+        output = ModelOutput(made.alpha, made.foreground, degraded=first.degraded, notes=notes)
+        return without_moved(output, given)
 
     def _in_tiles(self, given: ModelInput, first: ModelOutput, checkpoint: Checkpoint) -> _Made:
         """On a CPU, and where memory is short: refined only where something is unsure."""

@@ -326,7 +326,9 @@ def test_weights_that_are_not_those_described_are_refused(shipped: Path) -> None
         Registry().make("twoplate").load("cpu")
 
 
-@pytest.mark.parametrize(("height", "width"), [(61, 47), (40, 1010)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(61, 47), pytest.param(40, 1010, marks=pytest.mark.slow)]
+)
 def test_the_onnx_file_gives_the_same_matte(tmp_path: Path, height: int, width: int) -> None:
     import onnxruntime
 

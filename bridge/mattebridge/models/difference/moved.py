@@ -1,0 +1,234 @@
+"""Things of the set that stand elsewhere in the clean plate: a matte shows them at both places.
+
+    clean plate   . . O . .      O: a thing at its old place
+    plate         . . . P .      P: at the new one, the same pixels shifted
+    matte         . . # # .      both differ, and are solid
+
+A chair was moved after the clean plate was shot. Plate and clean plate differ where it stands now
+and where it stood, and no colour tells that neither is the subject. But what the plate shows at the
+one place, the clean plate shows at the other, and both places together are all that differs there.
+A part of the matte, or a pair of parts, that is explained by one shift in this way is emptied, and
+the reply says `set_moved`: what stands there now belongs to the set, but may be wanted.
+
+Rule: the largest part of the matte, and one of more than half its size, is never emptied. Where the
+subject covers or touches one of the places, nothing is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import permutations
+from typing import TYPE_CHECKING, Optional
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mattebridge.models.difference.card import DIFFERENCE
+from mattebridge.models.difference.evidence import disc
+from mattebridge.models.difference.islands import LEAST_ALPHA
+from mattebridge.models.difference.mixture import BRIGHTEST
+from mattebridge.models.difference.working_size import shrunk
+
+if TYPE_CHECKING:
+    from mattebridge.models.base import FloatImage, Mask, ModelInput, ModelOutput
+
+Shift = tuple[int, int]
+Index = NDArray[np.int64]
+
+# The label of `degraded`.
+SET_MOVED = "set_moved"
+# Parts have at least so many specks and pixels at working size, fewer of which may agree by chance;
+# at most this share of the largest one; and are the largest few.
+LEAST_SPECKS, LEAST_AREA, LARGEST_SHARE, MOST_PARTS = 2.0, 100, 0.5, 8
+# The pixels of both pictures are the same when they differ by less than the first number, or this
+# share of what plate and clean plate differ by in place. Both are blurred by so much before.
+SAME, SAME_SHARE, BLUR_PX = 0.05, 0.35, 0.8
+# A smaller shift is misalignment, at working size.
+LEAST_SHIFT_PX = 3.0
+# The side of a part, in steps, when shifts are tried first; the pixels compared; the shifts tried
+# again, in steps so many times finer.
+COARSE_SIDE, SAMPLE, TRIED_AGAIN, FINER = 12, 200, 3, 4
+# How much of a part must be explained: a single one by both places, and by the new one alone; each
+# of a pair. The rest is its outline.
+BOTH_SHARE, NEW_SHARE, PAIR_SHARE, EDGE_PX = 0.85, 0.4, 0.75, 2
+# Two parts of such different size are not the places of one thing.
+PAIR_SIZES = 1.6
+# What is emptied around a part: its faint edge.
+AROUND_PX = 4
+# An alpha hint from here on shows a subject.
+HINTED = 0.5
+
+
+def without_moved(made: ModelOutput, given: ModelInput) -> ModelOutput:
+    """A model's result of a frame without moved things, and with the label if there are any.
+
+    Its alpha (H, W) is written into. The setting `specks` of the frame counts. What an alpha hint
+    shows as subject stays.
+    """
+    assert given.clean_plate is not None
+    specks = given.settings.get("specks", DIFFERENCE.settings_schema["specks"].default)
+    moved = moved_of(made.alpha, given.plate, given.clean_plate, float(specks))
+    if moved is not None and given.alpha_hint is not None:
+        moved &= given.alpha_hint < HINTED
+    if moved is None or not moved.any():
+        return made
+    made.alpha[moved] = 0
+    return replace(made, degraded=(*made.degraded, SET_MOVED))
+
+
+def moved_of(
+    alpha: FloatImage, plate: FloatImage, clean_plate: FloatImage, speck_share: float
+) -> Optional[Mask]:
+    """Where a matte (H, W) shows moved things of the set, or None where it shows none.
+
+    plate, clean_plate: (H, W, 3) display-encoded. speck_share: the area of a speck as a share of
+    the frame.
+    """
+    small = shrunk(alpha)
+    parts = list(_parts(small, speck_share))
+    if not parts:
+        return None
+    seen, empty = (_looked_at(picture) for picture in (plate, clean_plate))
+    found = [one.mask for one in parts if _is_both_places(one, seen, empty)]
+    for one, other in permutations(parts, 2):
+        alike = max(one.area, other.area) < PAIR_SIZES * min(one.area, other.area)
+        if alike and _is_new_place(one, other, seen, empty):
+            found += [one.mask, other.mask]
+    if not found:
+        return None
+    side = 2 * AROUND_PX + 1
+    mask = cv2.dilate(np.any(found, axis=0).astype(np.uint8), np.ones((side, side), np.uint8))
+    return cv2.resize(mask, alpha.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+
+
+def _looked_at(picture: FloatImage) -> FloatImage:
+    return _blurred(shrunk(np.minimum(picture, BRIGHTEST)), BLUR_PX)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part of the matte at working size: mask (h, w), its area, and its box, ends left out."""
+
+    mask: Mask
+    area: int
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def side(self) -> int:
+        return max(self.bottom - self.top, self.right - self.left)
+
+    def places(self) -> tuple[Index, Index]:
+        """Rows and columns of its pixels."""
+        rows, columns = np.nonzero(self.mask[self.top : self.bottom, self.left : self.right])
+        return rows + self.top, columns + self.left
+
+
+def _parts(small: FloatImage, speck_share: float) -> Iterator[_Part]:
+    """The parts that may be something moved, the largest few."""
+    over = (small > LEAST_ALPHA).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(over, connectivity=8)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    order = sorted(range(1, count), key=lambda index: -int(areas[index]))
+    least = max(LEAST_SPECKS * speck_share * small.size, LEAST_AREA)
+    for index in order[1 : MOST_PARTS + 1]:
+        if least < areas[index] < LARGEST_SHARE * areas[order[0]]:
+            left, top, width, height = (int(value) for value in stats[index, :4])
+            yield _Part(labels == index, int(areas[index]), top, left, top + height, left + width)
+
+
+def _is_both_places(part: _Part, seen: FloatImage, empty: FloatImage) -> bool:
+    """Whether a part is something at its new place and its old one, which overlap or touch."""
+    shift = _best_shift(part, part, seen, empty, (0, 0), part.side)
+    if shift is None:
+        return False
+    new, old = _explained(part, part, seen, empty, shift)
+    shares = (new & part.mask).sum() / part.area, ((new | old) & part.mask).sum() / part.area
+    return bool(shares[0] > NEW_SHARE and shares[1] > BOTH_SHARE)
+
+
+def _is_new_place(one: _Part, other: _Part, seen: FloatImage, empty: FloatImage) -> bool:
+    """Whether the plate shows at `one` what the clean plate shows at `other`."""
+    middle = one.top - other.top, one.left - other.left
+    shift = _best_shift(one, other, seen, empty, middle, max(4, one.side // 4))
+    if shift is None:
+        return False
+    new, old = _explained(one, other, seen, empty, shift)
+    shares = (new & one.mask).sum() / one.area, (old & other.mask).sum() / other.area
+    return bool(min(shares) > PAIR_SHARE)
+
+
+def _best_shift(
+    new: _Part, old: _Part, seen: FloatImage, empty: FloatImage, middle: Shift, reach: int
+) -> Optional[Shift]:
+    """The shift from the old place to the new one that explains most of a sample of `new`."""
+    step = max(1, -(-new.side // COARSE_SIDE))
+    rows, columns = new.places()
+    every = max(1, len(rows) // SAMPLE)
+    sample = rows[::every], columns[::every]
+    tried = _tried(middle, reach, step)
+    while step > 1:
+        # In steps first, on pictures that hardly vary from one step to the next.
+        soft, soft_empty = (_blurred(picture, 0.5 * step) for picture in (seen, empty))
+        counts = _same(sample, old, soft, soft_empty, tried).sum(axis=1)
+        best = tried[np.argsort(-counts, kind="stable")[:TRIED_AGAIN]]
+        finer = max(1, step // FINER)
+        tried = np.concatenate([_tried((int(y), int(x)), step, finer) for y, x in best])
+        step = finer
+    counts = _same(sample, old, seen, empty, tried).sum(axis=1)
+    if not counts.any():
+        return None
+    down, right = tried[int(np.argmax(counts))]
+    return int(down), int(right)
+
+
+def _blurred(picture: FloatImage, sigma: float) -> FloatImage:
+    return cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+
+
+def _tried(middle: Shift, reach: int, step: int) -> Index:
+    """The shifts (N, 2) in steps around one, those of misalignment left out."""
+    steps = np.arange(-reach, reach + 1, step)
+    down, right = np.meshgrid(middle[0] + steps, middle[1] + steps, indexing="ij")
+    shifts = np.stack([down.ravel(), right.ravel()], axis=1)
+    return shifts[np.square(shifts).sum(axis=1) >= LEAST_SHIFT_PX**2]
+
+
+def _same(
+    places: tuple[Index, Index], old: _Part, seen: FloatImage, empty: FloatImage, shifts: Index
+) -> Mask:
+    """Which pixels of the plate are those of the clean plate in `old`, by shifts (S, 2): (S, N).
+
+    places: rows and columns of the N pixels.
+    """
+    height, width = old.mask.shape
+    rows, columns = (at - shift for at, shift in zip(places, np.hsplit(shifts, 2)))
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    rows, columns = rows.clip(0, height - 1), columns.clip(0, width - 1)
+    here = seen[places]
+    apart = _squared(here - empty[rows, columns])
+    in_place = _squared(here - empty[places])
+    alike = apart < np.maximum(SAME**2, SAME_SHARE**2 * in_place)
+    return np.asarray(inside & old.mask[rows, columns] & alike & (in_place > SAME**2))
+
+
+def _squared(difference: FloatImage) -> FloatImage:
+    return np.asarray(np.einsum("...c,...c->...", difference, difference))
+
+
+def _explained(
+    new: _Part, old: _Part, seen: FloatImage, empty: FloatImage, shift: Shift
+) -> tuple[Mask, Mask]:
+    """The pixels of the new place that are the same, and where they are at the old place; their
+    outlines, which are mixed with what is behind them, included."""
+    rows, columns = new.places()
+    same = _same((rows, columns), old, seen, empty, np.array([shift]))[0]
+    masks = np.zeros((2, *new.mask.shape), np.uint8)
+    masks[0, rows[same], columns[same]] = 1
+    masks[1, rows[same] - shift[0], columns[same] - shift[1]] = 1
+    at_new, at_old = (cv2.dilate(mask, disc(EDGE_PX)) > 0 for mask in masks)
+    return at_new, at_old
