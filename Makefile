@@ -25,8 +25,7 @@ PLUGIN_TARGET ?= x86_64-linux-gnu.2.17
 PLUGIN_BUILD := build/plugin/$(PLUGIN_TARGET)
 PLUGIN_TOOLS := build/plugin/tools
 # The systems that a wheel is made for; builds of the plugin for others are left out.
-DIST_TARGETS ?= x86_64-linux-gnu.2.17 aarch64-linux-gnu.2.17 x86_64-windows-gnu \
-    aarch64-macos.11.0 x86_64-macos.11.0
+DIST_TARGETS ?= x86_64-linux-gnu.2.17 x86_64-windows-gnu aarch64-macos.11.0 x86_64-macos.11.0
 DIST_TOOLS := build/dist/tools
 
 .DEFAULT_GOAL := help
