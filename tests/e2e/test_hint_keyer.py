@@ -161,7 +161,8 @@ def test_the_matte_command_reads_plate_and_hint(served: Served, tmp_path: Path) 
 
 
 def test_a_frame_that_is_asked_for_again_has_the_pixels_of_a_fresh_one(served: Served) -> None:
-    plate, clean, hint = pictures()
+    # Mirrored: the daemon may have kept the frame of another test.
+    plate, clean, hint = (np.ascontiguousarray(image[:, ::-1]) for image in pictures())
     asked = {"model": "key", "colorspace": "srgb", "settings": SETTINGS}
     check_reuse(served.daemon.client(), {"plate": plate, "alpha_hint": hint}, **asked)
     images = {"plate": plate, "clean_plate": clean, "alpha_hint": hint}
