@@ -450,7 +450,7 @@ def connected(handle: int, ask: Any, *, takes_handles: bool, waits: bool = False
     """The connection of a pipe's end, with the process at the other end as the system names it.
 
     The process is opened and kept open, so that its number stays its own; what cannot be opened
-    has the user -1, which is nobody's.
+    has the user -1, which is no account.
     """
     pid = wintypes.ULONG()
     process, user = None, -1
