@@ -46,6 +46,7 @@ def test_a_held_clean_plate_that_is_replaced_is_another_one(shared_daemon: Daemo
     assert again.notes["reused"] == "matte"
     client.hold_clean_plate("wall", SHOT.clean_plate[::-1].copy(), replace=True)
     other = client.matte(SHOT.plate, "wall", **asked)
+    client.drop_clean_plate("wall")
     assert "reused" not in other.notes
     assert not np.array_equal(other.alpha, again.alpha)
 
