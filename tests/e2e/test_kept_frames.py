@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from fakes.daemon_process import DaemonProcess, StartDaemon, wait_for
+from fakes.limits import SOON_S
 from fakes.pictures import PLAIN, shot
 from fakes.reuse import check_reuse
 from mattebridge.errors import Cancelled, InternalError
 
-LIMIT_S = 60.0
 SHOT = shot(seed=21)
 PAIR = {"plate": SHOT.plate, "clean_plate": SHOT.clean_plate}
 
@@ -98,7 +98,7 @@ def test_a_frame_that_fails_is_not_kept_and_a_kept_one_can_still_be_cancelled(
     gate.touch()
     hooks.write_text(f"model=gate:{gate}")
     handle = client.submit(**asked, despill_strength=0.5)
-    wait_for(lambda: (tmp_path / "gate.reached").exists(), LIMIT_S)
+    wait_for(lambda: (tmp_path / "gate.reached").exists(), SOON_S)
     handle.cancel()
     with pytest.raises(Cancelled):
         handle.result()

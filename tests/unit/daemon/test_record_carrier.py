@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from fakes.limits import SOON_S
 from mattebridge.daemon.incoming import Incoming
 from mattebridge.daemon.loop import Loop
 from mattebridge.daemon.record_carrier import RecordCarrier
 from mattebridge.errors import ConnectionFailed
 from mattebridge.wire import oslayer, protocol
 from mattebridge.wire.transport import MAX_RECORD_BYTES, RecordChannel
-
-LIMIT_S = 60.0
 
 
 class Front:
@@ -38,7 +37,7 @@ class Front:
         self.accepted += 1
 
     def turn_until(self, condition: Callable[[], bool]) -> None:
-        until = time.monotonic() + LIMIT_S
+        until = time.monotonic() + SOON_S
         while not condition():
             assert time.monotonic() < until
             self.loop.turn(0.01)

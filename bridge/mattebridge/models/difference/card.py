@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from mattebridge.models.base import ModelCard, Setting, SettingsSchema, SizeRule
 from mattebridge.models.entry import Entry
@@ -60,6 +61,11 @@ DIFFERENCE = ModelCard(
 )
 
 _FACTORY = "mattebridge.models.difference.keyer:DifferenceModel"
+
+
+def specks_of(settings: Mapping[str, Any]) -> float:
+    """The setting `specks` of a frame of any model; the default where the model has none."""
+    return float(settings.get("specks", DIFFERENCE.settings_schema["specks"].default))
 
 
 def shipped() -> Mapping[str, Entry]:

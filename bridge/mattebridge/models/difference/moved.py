@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mattebridge.models.difference.card import DIFFERENCE
+from mattebridge.models.difference.card import specks_of
 from mattebridge.models.difference.evidence import disc
 from mattebridge.models.difference.full_size import enlarged_mask, small_arrays
 from mattebridge.models.difference.islands import LEAST_ALPHA
@@ -71,10 +71,9 @@ def without_moved(made: ModelOutput, given: ModelInput) -> ModelOutput:
     Its alpha (H, W) is written into. The setting `specks` of the frame counts. What an alpha hint
     shows as subject stays.
     """
-    specks = given.settings.get("specks", DIFFERENCE.settings_schema["specks"].default)
     frame = Frame.of(given)
     alpha = tensor_of(made.alpha, frame.plate.device)
-    moved = moved_of(alpha, frame.plate, frame.clean_plate, float(specks))
+    moved = moved_of(alpha, frame.plate, frame.clean_plate, specks_of(given.settings))
     if moved is not None and frame.hint is not None:
         moved &= frame.hint < HINTED
     if moved is None or not moved.any():

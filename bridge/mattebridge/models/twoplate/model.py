@@ -22,7 +22,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from mattebridge.checkpoint import Checkpoint
 from mattebridge.errors import ModelError
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
-from mattebridge.models.difference.card import DIFFERENCE
+from mattebridge.models.difference.card import specks_of
 from mattebridge.models.difference.islands import without_islands
 from mattebridge.models.difference.keyer import keyed, pixel_noise
 from mattebridge.models.difference.moved import without_moved
@@ -148,7 +148,7 @@ class TwoPlateModel(MattingModel):
             made = compute(frame, first, given.exact, checkpoint)
             explain_in_light(frame, made.alpha, made.foreground, made.noise)
             with_highlights(frame, made.alpha, made.foreground, first)
-            without_islands(made.alpha, frame.plate, frame.clean_plate, specks_of(given))
+            without_islands(made.alpha, frame.plate, frame.clean_plate, specks_of(given.settings))
             alpha, foreground = given_back(given.plate, made.alpha, made.foreground)
         notes = {
             **first.notes,
@@ -222,11 +222,6 @@ def _picture(image: Any) -> Tensor:
     """(H, W, 3) as contiguous (1, 3, H, W), clipped to 0..1, as the network was trained."""
     picture = image.permute(2, 0, 1)[None]
     return torch.clamp(picture, 0, 1, out=torch.empty(picture.shape, device=picture.device))
-
-
-def specks_of(given: ModelInput) -> float:
-    """The setting `specks` of a frame, or its default."""
-    return float(given.settings.get("specks", DIFFERENCE.settings_schema["specks"].default))
 
 
 def grain_of(frame: Frame, alpha: Tensor) -> float:
