@@ -28,6 +28,12 @@ def _make_importable(name: str) -> None:
     spec.loader.exec_module(sys.modules[name])
 
 
+# Tests start Python thousands of times: what it compiled is kept even where the environment says
+# otherwise, as that of many containers does. Without it every start compiles the package again, and
+# every run the tests.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 _make_importable("training")
 _make_importable("benchmarks")
 
