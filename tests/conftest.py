@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import sys
@@ -106,6 +107,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     rank = {TESTS / name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from what lasts as long as the run.
+
+    The tests and their modules are hundreds of thousands of objects. A full collection, which tests
+    and the engine ask for, looked at all of them each time.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Bindings look for leaks at the end."""
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
