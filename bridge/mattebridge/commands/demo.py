@@ -3,8 +3,8 @@
     render the sample shot -> start a private daemon -> matte every frame through it (shot/run.py)
     -> check the files -> measure against the true alpha -> contact sheet -> stop the daemon
 
-It runs the same code as a user's commands, with the daemon of `matte --private`: one that is already
-running is neither used nor stopped, and a demo that is killed leaves none.
+It runs the same code as a user's commands, with a daemon as of `matte --private`: one that is
+already running is neither used nor stopped, and a demo that is killed leaves none.
 """
 
 from __future__ import annotations
