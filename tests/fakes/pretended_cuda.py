@@ -15,14 +15,16 @@ devices fails, and so does `.numpy()`. What costs time there is counted:
         model.matte(given, no_checkpoint)
     assert counts.launches < 200, counts.places.most_common(20)
 
-One operation of torch is one launch here; a card may take several kernels for it. There is one
-stream, which never runs behind, and a memory that is never used up; graphs and other streams fail
-as without a card, except that `recorder` stands in for CUDA graphs, and `Driver` for the
-registration of host memory.
+One operation of torch is one launch here; a card may take several kernels for it. Streams never
+run behind, and the memory is never used up. What was asked of streams is listed in `counts.order`:
+copies in and out, and who waits for whom, with the stream's name; an event says that it is over
+when it was asked `counts.late` times before. Graphs fail as without a card, except that `recorder`
+stands in for them, and `Driver` for the registration of host memory.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -65,11 +67,19 @@ class Counts:
     from_bytes: int = 0
     places: Counter[str] = field(default_factory=Counter)
     driver: Driver | None = None
+    order: list[tuple[str, str]] = field(default_factory=list)
+    late: int = 0
+    streams: list[Stream] = field(default_factory=list)  # the last is the current one
 
     def reset(self) -> None:
         """Begin again."""
         self.launches = self.waits = self.to_bytes = self.from_bytes = 0
         self.places.clear()
+        self.order.clear()
+
+    def note(self, what: str) -> None:
+        """Something that the current stream was asked for."""
+        self.order.append((self.streams[-1].name, what))
 
     def launch(self, what: str) -> None:
         self.launches += 1
@@ -82,6 +92,7 @@ class Counts:
         self.places[f"{_place()} waits: {what}"] += 1
 
     def copy(self, moved: Tensor, *, back: bool, asynchronous: bool) -> None:
+        self.note("copy out" if back else "copy in")
         if back:
             self.from_bytes += moved.nbytes
             if not asynchronous:
@@ -125,6 +136,9 @@ class _Pretended(Tensor):
 
     def __repr__(self) -> str:  # type: ignore[override]
         return f"pretended({tuple(self.shape)}, {self.dtype})"
+
+    def record_stream(self, stream: Stream) -> None:  # type: ignore[override]
+        self.counts.order.append((stream.name, "uses memory of another stream"))
 
     @classmethod
     def __torch_dispatch__(
@@ -204,18 +218,6 @@ def _contiguous(
         return image
     image.counts.launch("contiguous")
     return _Pretended(image.held.contiguous(memory_format=memory_format), image.counts)
-
-
-METHODS: dict[str, Callable[..., Any]] = {
-    "__getitem__": _get,
-    "__setitem__": _set,
-    "contiguous": _contiguous,
-    "nonzero": _nonzero,
-    "__invert__": torch.bitwise_not,
-    "copy_": _copy,
-    "numpy": _numpy,
-    **{name: _value(name) for name in VALUES},
-}
 
 
 def _check_devices(
@@ -327,12 +329,60 @@ class _Factories(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-class _Stream:
-    def __init__(self, counts: Counts) -> None:
-        self._counts = counts
+class Stream:
+    """A queue of the card: what it is asked for is done at once, and noted."""
+
+    def __init__(self, counts: Counts, name: str) -> None:
+        self._counts, self.name = counts, name
 
     def synchronize(self) -> None:
         self._counts.wait("synchronize")
+
+    def record_event(self) -> Event:
+        return Event(self._counts, self.name)
+
+    def wait_event(self, event: Event) -> None:
+        self._counts.order.append((self.name, f"waits for {event.stream}"))
+
+    def wait_stream(self, stream: Stream) -> None:
+        self._counts.order.append((self.name, f"waits for {stream.name}"))
+
+
+class Event:
+    """A place in a stream."""
+
+    def __init__(self, counts: Counts, stream: str) -> None:
+        self._counts, self.stream, self._asked = counts, stream, 0
+
+    def query(self) -> bool:
+        self._asked += 1
+        return self._asked > self._counts.late
+
+    def synchronize(self) -> None:
+        self._counts.order.append((self.stream, "host waits"))
+        self._counts.wait("synchronize")
+
+
+@contextmanager
+def _on(counts: Counts, stream: Stream) -> Iterator[None]:
+    counts.streams.append(stream)
+    try:
+        yield
+    finally:
+        counts.streams.pop()
+
+
+METHODS: dict[str, Callable[..., Any]] = {
+    "__getitem__": _get,
+    "__setitem__": _set,
+    "contiguous": _contiguous,
+    "nonzero": _nonzero,
+    "__invert__": torch.bitwise_not,
+    "copy_": _copy,
+    "numpy": _numpy,
+    "untyped_storage": lambda image: image.held.untyped_storage(),
+    **{name: _value(name) for name in VALUES},
+}
 
 
 class _Selected(nullcontext[None]):
@@ -376,7 +426,8 @@ def pretended_cuda(driver: Driver | None = None) -> Iterator[Counts]:
     """`cuda:0` exists within; gives what is counted."""
     driver = driver or Driver()
     counts = Counts(driver=driver)
-    stream = _Stream(counts)
+    counts.streams = [Stream(counts, "steps")]
+    names = itertools.count(1)
     stubs: dict[str, Callable[..., Any]] = {
         "_lazy_init": lambda: None,
         "cudart": lambda: driver,
@@ -384,8 +435,10 @@ def pretended_cuda(driver: Driver | None = None) -> Iterator[Counts]:
         "mem_get_info": lambda device=None: (CARD_BYTES, CARD_BYTES),
         "memory_allocated": lambda device=None: 0,
         "memory_reserved": lambda device=None: 0,
-        "current_stream": lambda device=None: stream,
-        "synchronize": lambda device=None: stream.synchronize(),
+        "Stream": lambda device=None: Stream(counts, f"stream {next(names)}"),
+        "stream": lambda stream: _on(counts, stream),
+        "current_stream": lambda device=None: counts.streams[-1],
+        "synchronize": lambda device=None: counts.wait("synchronize"),
     }
     overwriting = torch.__future__.get_overwrite_module_params_on_conversion()
     with ExitStack() as stack:
