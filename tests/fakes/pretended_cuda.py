@@ -20,6 +20,8 @@ run behind, and the memory is never used up. What was asked of streams is listed
 copies in and out, and who waits for whom, with the stream's name; an event says that it is over
 when it was asked `counts.late` times before. Graphs fail as without a card, except that `recorder`
 stands in for them, and `Driver` for the registration of host memory.
+
+`pretended_mps` is an Apple GPU in the same way: it has no float64, and no streams.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from mattebridge.models.pytorch.graphs import Compute, Record, Recording, Tensors
 
 CARD_BYTES = 8 << 30
-CUDA, CPU = torch.device("cuda:0"), torch.device("cpu")
+CUDA, CPU, MPS = torch.device("cuda:0"), torch.device("cpu"), torch.device("mps:0")
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 # Operations that read data to know their own result's size, or give a value to Python.
 WAITING = {
@@ -69,6 +71,7 @@ class Counts:
     driver: Driver | None = None
     order: list[tuple[str, str]] = field(default_factory=list)
     late: int = 0
+    card: torch.device = CUDA
     streams: list[Stream] = field(default_factory=list)  # the last is the current one
 
     def reset(self) -> None:
@@ -129,7 +132,7 @@ class _Pretended(Tensor):
                 strides=real.stride(),
                 storage_offset=real.storage_offset(),
                 dtype=real.dtype,
-                device=CUDA,
+                device=counts.card,
             )
         made.held, made.counts = real, counts
         return made
@@ -244,6 +247,8 @@ def _computed(counts: Counts, function: Any, args: Any, kwargs: Mapping[str, Any
         with _ToTheDevice(counts):
             return function._op_dk(COMPOSITE, *args, **kwargs)
     name = function._schema.name.partition("::")[2]
+    if counts.card == MPS and kwargs.get("dtype") == torch.float64:
+        raise TypeError(f"the MPS framework doesn't support float64: {name} at {_place()}")
     if name == "_to_copy":
         return _moved(counts, function, args, kwargs)
     if name == "copy_":
@@ -312,7 +317,7 @@ class _ToTheDevice(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         device = kwargs.get("device")
-        if device is not None and torch.device(device).type == "cuda":
+        if device is not None and torch.device(device).type == self._counts.card.type:
             return _computed(self._counts, function, args, kwargs)
         if any(isinstance(x, _Pretended) for x in tree_flatten((args, kwargs))[0]):
             return _computed(self._counts, function, args, kwargs)
@@ -422,6 +427,17 @@ class Driver:
 
 
 @contextmanager
+def _new_parameters() -> Iterator[None]:
+    """`Module.to` makes new parameters, of the device, instead of changing what the old ones hold."""
+    before = torch.__future__.get_overwrite_module_params_on_conversion()
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    try:
+        yield
+    finally:
+        torch.__future__.set_overwrite_module_params_on_conversion(before)
+
+
+@contextmanager
 def pretended_cuda(driver: Driver | None = None) -> Iterator[Counts]:
     """`cuda:0` exists within; gives what is counted."""
     driver = driver or Driver()
@@ -440,14 +456,21 @@ def pretended_cuda(driver: Driver | None = None) -> Iterator[Counts]:
         "current_stream": lambda device=None: counts.streams[-1],
         "synchronize": lambda device=None: counts.wait("synchronize"),
     }
-    overwriting = torch.__future__.get_overwrite_module_params_on_conversion()
     with ExitStack() as stack:
         for name, stub in stubs.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, stub))
-        stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, overwriting)
-        torch.__future__.set_overwrite_module_params_on_conversion(True)
+        stack.enter_context(_new_parameters())
         stack.enter_context(_Factories())
         stack.enter_context(_ToTheDevice(counts))
+        yield counts
+
+
+@contextmanager
+def pretended_mps() -> Iterator[Counts]:
+    """`mps:0` exists within."""
+    counts = Counts(card=MPS)
+    counts.streams = [Stream(counts, "steps")]
+    with _new_parameters(), _Factories(), _ToTheDevice(counts):
         yield counts
 
 
