@@ -428,7 +428,7 @@ class Driver:
 
 @contextmanager
 def _new_parameters() -> Iterator[None]:
-    """`Module.to` makes new parameters, of the device, instead of changing what the old ones hold."""
+    """`Module.to` makes new parameters instead of changing what the old ones hold."""
     before = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     try:

@@ -45,7 +45,8 @@ def with_exposure(pair: Pair, solution: Solution, wanted: bool) -> Solution:
 def _fit_exposure(y: FloatImage, clean: FloatImage, covered: Mask) -> Exposure:
     """Gain and offset per channel by trimmed least squares on what did not change.
 
-    y: the plate at `EXPOSURE_SIDE`. Assumes that a fifth of the frame is set that stands still. Clipped pixels take no part.
+    y: the plate at `EXPOSURE_SIDE`. Assumes that a fifth of the frame is set that stands still.
+    Clipped pixels take no part.
     """
     x = shrunk(clean, EXPOSURE_SIDE)
     weight = shrunk(covered.astype(np.float32), EXPOSURE_SIDE)
