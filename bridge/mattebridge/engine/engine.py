@@ -289,11 +289,13 @@ class Engine:
                 self._crossing.let_copies_end()
             finished = postprocess(made, prepared, targets, checkpoint=checkpoint)
         clock.move(finished.write_s, "finish", "write")
-        with clock("write"):
-            delivery = self._crossing.deliver(targets, out)
         if kept is not None:
             self.kept_frames.keep_result(kept, prepared, targets, finished)
-        return StartedFrame(_report(prepared, made, finished, clock), delivery, clock)
+        report = _report(prepared, made, finished, clock)
+        # Last: a frame that fails leaves no copy behind that still writes into its arena.
+        with clock("write"):
+            delivery = self._crossing.deliver(targets, out)
+        return StartedFrame(report, delivery, clock)
 
     # --- models -----------------------------------------------------------------------------------
 
