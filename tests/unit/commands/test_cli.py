@@ -347,6 +347,7 @@ STATUS = {
             "restarts": 1,
             "frames": 40,
             "frame": 1003,
+            "in_flight": 3,
             "memory": {"resident_bytes": 3_100_000_000},
         }
     ],
@@ -367,7 +368,7 @@ def test_the_status_table_reads_like_a_page():
     )
     for words in (
         "cuda:0  busy",
-        "frame 1003",
+        "frame 1003 +2",
         "3.1 GB",
         "40 done, 1 error",
         "1920x1080",
