@@ -158,6 +158,11 @@ def job_for(manifest: ClipManifest, config: Config) -> MatteJob:
     written = written_of(write)
     if config.postprocess.debug_dump:
         raise ArgumentError("debug_dump is for postprocess_frame: a runner has no such pictures")
+    if config.preprocess.model not in (None, inference.model):
+        raise ArgumentError(
+            f"PreprocessConfig has model '{config.preprocess.model}' and InferenceConfig"
+            f" '{inference.model}': give both the same"
+        )
     start, end = manifest.frame_range
     if not 0 <= start < end <= manifest.frame_count:
         raise ArgumentError(
