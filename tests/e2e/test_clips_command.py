@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ import pytest
 from fakes.daemon_process import DaemonProcess
 from mattebridge.clips import ClipRunner, InferenceConfig, PipelineConfig, WriteConfig, load, scan
 from mattebridge.image_io import read_frame, write_frame
+from mattebridge.image_io.video_write import VIDEO_FORMATS, VideoTimes, open_video
+from mattebridge.image_io.write import display_codes
 from mattebridge_sample import SampleShot, render_shot
 
 PASSES = {"alpha": "alpha", "fg": "foreground", "processed": "premultiplied"}
@@ -111,9 +114,54 @@ def test_listing_makes_nothing(shared_daemon: DaemonProcess, clips: Path) -> Non
     before = tree(clips)
     done = run(shared_daemon, "clips", clips, "--list")
     assert done.returncode == 0
-    assert done.stdout.startswith("first: ")
-    assert "hint" in done.stdout
+    first, second = done.stdout.splitlines()
+    assert first.startswith("first: ready, 0 of 3 frames done: plate ")
+    assert "hint" in first
+    assert second.startswith("second: raw, 0 of 3 frames done: ")
     assert tree(clips) == before
+    assert (
+        run(shared_daemon, "clips", clips, "--outputs", "alpha", "--frames", "1002").returncode == 0
+    )
+    (clips / "second/Input/plate.1001.exr").unlink()
+    (clips / "second/Input/plate.1004.exr").write_bytes(b"damaged")
+    done = run(shared_daemon, "clips", clips, "--list")
+    first, second = done.stdout.splitlines()
+    assert first.startswith("first: ready, 1 of 3 frames done: ")
+    assert second.startswith("second: error, 1 of 3 frames done (frame 1004: ")
+    more = ["--outputs", "alpha", "--resume"]
+    assert run(shared_daemon, "clips", clips / "first", *more).returncode == 0
+    done = run(shared_daemon, "clips", clips / "first", "--list")
+    assert done.stdout.startswith("first: complete, 3 of 3 frames done: ")
+
+
+def test_a_video_is_extracted_where_that_is_asked_for_and_gives_the_same_pixels(
+    shared_daemon: DaemonProcess, clips: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("av")
+    plates = [read_frame(path).pixels for path in sorted((clips / "first/Input").iterdir())]
+    (tmp_path / "take/Input").mkdir(parents=True)
+    form = VIDEO_FORMATS["prores4444"]
+    times = VideoTimes(Fraction(24))
+    writer = open_video(tmp_path / "take/Input/t.mov", form, width=160, height=90, times=times)
+    for plate in plates:
+        writer.add(display_codes(plate, dtype=form.dtype, colorspace="linear"))
+    writer.close()
+    direct = run(shared_daemon, "clips", tmp_path / "take", "-o", tmp_path / "direct")
+    assert direct.returncode == 0, direct.stderr
+    assert tree(tmp_path / "take") == {"Input/t.mov"}
+    done = run(shared_daemon, "clips", tmp_path / "take", "-o", tmp_path / "out", "--extract")
+    assert done.returncode == 0, done.stderr
+    names = {f"Frames/frame_{index:06d}.png" for index in range(3)}
+    assert tree(tmp_path / "take") - {"Frames/.video.json"} == {
+        "Input/t.mov",
+        "video_meta.json",
+        *names,
+    }
+    for name in {name for name in tree(tmp_path / "out") if not name.endswith("jsonl")}:
+        one, other = read_frame(tmp_path / "out" / name), read_frame(tmp_path / "direct" / name)
+        assert one.pixels.tobytes() == other.pixels.tobytes()
+    listed = run(shared_daemon, "clips", tmp_path / "take", "-o", tmp_path / "out", "--list")
+    assert listed.stdout.startswith("take: complete, 3 of 3 frames done: ")
 
 
 def test_a_folder_without_a_clip_is_refused(shared_daemon: DaemonProcess, tmp_path: Path) -> None:

@@ -221,6 +221,10 @@ class PostprocessConfig(_Config):
     The fields up to debug_dump are those of CorridorKey's pipeline, with its defaults; those of
     the same name in `mattebridge matte` mean the same. checkerboard_size: tiles of the comp's
     background, in pixels. debug_dump: `postprocess_frame` writes the network's own pictures.
+    Beyond them: hint_blur_px, a soft edge of the hint's mask; despeckle_threshold, the alpha from
+    which a region counts; despeckle_hysteresis, which keeps soft alpha that is connected to the
+    subject; spill_method (average, double_limit, screen_only); screen, the spill's colour, None for
+    that of the model.
     """
 
     fg_upsample_mode: FgUpsampleMode = FgUpsampleMode.LANCZOS4
@@ -327,7 +331,8 @@ class PipelineConfig(_Config):
 class MultiGPUConfig(_Config):
     """What a `MultiDeviceRunner` does with a clip: as `PipelineConfig`, on several devices.
 
-    devices: at least one, such as ["cuda:0", "cuda:1"]; see `resolve_devices`.
+    devices: at least one, such as ["cuda:0", "cuda:1"]; see `resolve_devices`. Of the same meaning
+    as there are also resolved_refiner_mode, existing, deadline_s and timeout_s.
     """
 
     devices: Sequence[str] = ()

@@ -68,6 +68,7 @@ class ClipManifest(Contract):
     frame_range: the frames to process as indices, half-open: index 5 of (5, 10) is the sixth
     picture. is_linear: the plates are scene-linear. video_meta_path: `video_meta.json`, where the
     clip has one. png_compression: of pictures that are extracted, 0 to 9.
+    clean_plate_dir: of the clean plate, as frames_dir; None without one.
     frames: every frame in order, with its number, its files by role and the name of its results.
     width, height, dtype: of the plates. input_space: their colour space; "" for that of each file.
     """

@@ -3,7 +3,7 @@
     Clip --load--> ClipManifest --resolve_alpha(folder)--> the same with a hint
 
 Only headers are read. Nothing is created, and a video is read as it is, frame by frame, when it is
-needed: no pictures are extracted.
+needed, unless its pictures are asked for (`extract`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from pathlib import Path
 
 from mattebridge.clips.contracts import Clip, ClipManifest
 from mattebridge.clips.errors import ArgumentError, ExtractionError, FrameMismatchError
-from mattebridge.clips.events import PipelineEvents
-from mattebridge.clips.job import OUTPUT, files_of, meeting
+from mattebridge.clips.events import PipelineEvents, Teller
+from mattebridge.clips.extraction import extracted
+from mattebridge.clips.job import OUTPUT, files_of, meeting, space_of
 from mattebridge.clips.video_meta import META_NAME
 from mattebridge.errors import FrameReadError, InputsError, SequenceError
 from mattebridge.image_io import FrameHeader
@@ -33,17 +34,24 @@ def load(
     png_compression: int = 1,
     *,
     input_space: str = "",
+    extract: bool = False,
 ) -> ClipManifest:
     """Find and match the frames of a clip; `needs_alpha` where it has no hint.
 
-    png_compression: kept in the manifest, 0 to 9. input_space: the colour space of the plates, by
+    extract: write the pictures of its videos to Frames/ and AlphaFrames/ (extraction.py), unless
+    they are there already. png_compression: of these, 0 to 9. events: of the extraction.
+    input_space: the colour space of the plates, by
     a name of `mattebridge colors`, linear or srgb; "" for what each file says.
     Raises `FrameMismatchError` for a clip without frames, with missing ones, or whose hints do not
     fit, naming them; `InputsError` for a plate of another size; `ExtractionError` for a video that
-    cannot be read, and `FrameReadError` for a picture.
+    cannot be read, and `FrameReadError` for a picture; with `extract` what `extracted` raises.
     """
     if png_compression not in range(HIGHEST_COMPRESSION + 1):
         raise ArgumentError(f"png_compression must be 0 to 9; got {png_compression!r:.40}")
+    if extract:
+        with Teller(events) as tell:
+            clip = extracted(clip, tell, png_compression=png_compression)
+        input_space = input_space or space_of(clip.input_path)
     frames = _matched(clip)
     first = _checked_headers(clip, frames)
     space = input_space or first.colorspace

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mattebridge.clips.configs import AUTO, PreprocessConfig
 from mattebridge.clips.contracts import ClipManifest
-from mattebridge.clips.errors import ArgumentError
+from mattebridge.clips.errors import ArgumentError, DeviceError
 from mattebridge.clips.frames import FrameMeta, PreprocessedFrame
 from mattebridge.clips.requests import settings_of_preprocess
 from mattebridge.color import Pixels
@@ -26,7 +26,6 @@ from mattebridge.engine.device import array_from, settle_arithmetic
 from mattebridge.engine.infer import model_input
 from mattebridge.engine.preprocess import PreparedFrame, preprocess
 from mattebridge.engine.request import FrameLimits, FrameRequest, check_request
-from mattebridge.errors import UsageError
 from mattebridge.image_io import FrameHeader
 from mattebridge.image_io.sequences import FrameInputs, VideoPicture
 from mattebridge.models.base import ModelCard
@@ -198,7 +197,7 @@ def card_for_stages(name: str = FAMILY, screen: str = "green", digest: str = "")
 
 
 def device_of(name: str) -> torch.device:
-    """A device by its word; auto: the first GPU, else the CPU. Raises `UsageError`."""
+    """A device by its word; auto: the first GPU, else the CPU. Raises `DeviceError`."""
     word = name.strip().lower().replace("rocm", "cuda")
     if word == AUTO:
         word = "cuda" if torch.cuda.is_available() else "cpu"
@@ -209,8 +208,8 @@ def device_of(name: str) -> torch.device:
         device = torch.empty(0, device=torch.device(word)).device
     except (RuntimeError, AssertionError) as error:
         first = str(error).split("\n", 1)[0]
-        raise UsageError(
-            f"device '{name}' cannot be used ({first}); use 'auto' or 'cpu'"
+        raise DeviceError(
+            f"device '{name}' cannot be used ({first}); use 'auto' or 'cpu'", reason="device"
         ) from error
     settle_arithmetic(device)
     return device
