@@ -48,7 +48,7 @@ FACE = {
         BatchFailure CudaImageBatch DeviceConfig ImageBatch ImageInfo async_load_image_batch
         load_image_batch""",
     "clips": """
-        AlphaUpsampleMode BackendChoice Clip ClipFailedError ClipManifest ClipRunner
+        AlphaUpsampleMode BackendChoice Clip ClipFailedError ClipLayers ClipManifest ClipRunner
         ClipScanError ClipState ClipStatus DeviceError ExrType ExtractionError
         FgUpsampleMode FrameMeta FrameMismatchError FrameReadError ImageFormat
         ImageUpsampleMode InOutRange InferenceConfig InferenceResult
@@ -101,7 +101,7 @@ CALLED_WITH = {
     "hosts.store.take_up": "store current settings source writer",
     "hosts.store.update_set": "store current made settings source writer",
     "clips.scan": "path reorganise events",
-    "clips.load": "clip events png_compression input_space extract",
+    "clips.load": "clip events png_compression input_space extract layers plate_alpha",
     "clips.resolve_alpha": "manifest alpha_frames_dir",
     "clips.preprocess_frame": "manifest i config image_files alpha_files",
     "clips.load_model": "config resolved_refiner_mode",

@@ -37,6 +37,7 @@ from mattebridge.clips.configs import (
 )
 from mattebridge.clips.contracts import (
     Clip,
+    ClipLayers,
     ClipManifest,
     ScanResult,
     SkippedPath,
@@ -87,6 +88,7 @@ __all__ = [
     "BackendChoice",
     "Clip",
     "ClipFailedError",
+    "ClipLayers",
     "ClipManifest",
     "ClipRunner",
     "ClipScanError",

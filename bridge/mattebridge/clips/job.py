@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from mattebridge.clips.contracts import Clip
+from mattebridge.clips.contracts import Clip, ClipManifest
 from mattebridge.clips.extraction import source_of
 from mattebridge.image_io.sequences import FrameFiles, find_frames
+from mattebridge.image_io.video_read import is_video
 from mattebridge.shot.job import OF_THE_FILE, MatteJob
+from mattebridge.wire.params import RenderParams
 
 # By the name of a layout, the preset of `shot/outputs.py` that has its folders and names.
 LAYOUTS: Mapping[str, str | None] = {"stages": "stages", "classic": "classic", "matte": None}
@@ -44,6 +46,28 @@ def job_of(clip: Clip, common: MatteJob, *, layout: str, output: Path | None = N
         params=params,
         offsets=_offsets(files_of(clip)),
     )
+
+
+def job_of_pictures(manifest: ClipManifest) -> MatteJob:
+    """How the pictures of a manifest are read, as a job without results."""
+    layers = manifest.layers
+    params = RenderParams(manifest.input_space or OF_THE_FILE, plate_alpha=manifest.plate_alpha)
+    return MatteJob(
+        "",
+        Path(),
+        fit_hint=True,
+        params=params,
+        layer=layers.plate,
+        hint_layer=layers.alpha_hint,
+        clean_plate_layer=layers.clean_plate,
+    )
+
+
+def with_hint_of_plate(clip: Clip, hint_layer: str | None) -> Clip:
+    """The clip with its plates' own layer as its hint, where it has no other and one is named."""
+    if not hint_layer or clip.alpha_path is not None or is_video(clip.input_path):
+        return clip
+    return clip.model_copy(update={"alpha_path": clip.input_path})
 
 
 def space_of(path: Path) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from mattebridge.clips.configs import AUTO, PreprocessConfig
 from mattebridge.clips.contracts import ClipManifest
 from mattebridge.clips.errors import ArgumentError, DeviceError
 from mattebridge.clips.frames import FrameMeta, PreprocessedFrame
+from mattebridge.clips.job import job_of_pictures
 from mattebridge.clips.requests import settings_of_preprocess
 from mattebridge.color import Pixels
 from mattebridge.engine.clean_plates import CleanPlates
@@ -35,7 +36,7 @@ from mattebridge.models.greenformer.square import Square
 from mattebridge.models.registry import Registry
 from mattebridge.models.weights.file import WeightsRecord
 from mattebridge.ocio.space import Spaces
-from mattebridge.shot.job import OF_THE_FILE, MatteJob
+from mattebridge.shot.job import MatteJob
 from mattebridge.shot.ledger import identity
 from mattebridge.shot.outputs import PRESETS
 from mattebridge.shot.plan import FrameTask, frame_task
@@ -76,10 +77,12 @@ def preprocessed(
             f"clip {manifest.clip_name} has no hint: call resolve_alpha with a folder of hints"
         )
     entry = _entry(manifest, i, image_files, alpha_files)
-    task, planes = _read(entry, manifest.input_space)
+    task, planes = _read(entry, job_of_pictures(manifest))
     asked = settings_of_preprocess(config) if card.family == FAMILY else {}
     settings = card.settings_schema.validate(asked, model=card.name)
-    params = RenderParams(task.colorspaces["plate"], output_colorspace=LINEAR)
+    params = RenderParams(
+        task.colorspaces["plate"], output_colorspace=LINEAR, plate_alpha=manifest.plate_alpha
+    )
     check_request(planes, {}, card, params, FrameLimits())
     request = FrameRequest(card, params, settings, entry.frame, spaces=_spaces())
     frame = preprocess(planes, request, device, CleanPlates(0))
@@ -153,12 +156,11 @@ def _entry(
     return replace(entry, files=files, name=name)
 
 
-def _read(entry: FrameInputs, input_space: str) -> tuple[FrameTask, dict[str, Pixels]]:
-    job = _job(input_space)
+def _read(entry: FrameInputs, job: MatteJob) -> tuple[FrameTask, dict[str, Pixels]]:
     task = frame_task(job, entry, _spaces())
     if task.problem is not None:
         raise task.problem
-    planes = _planes(input_space, _videos(entry))
+    planes = _planes(_Reading(job), _videos(entry))
     read = {"plate": planes.plate(task)}
     if "alpha_hint" in entry.files:
         read["alpha_hint"] = planes.matte(task, "alpha_hint")[0]
@@ -167,17 +169,22 @@ def _read(entry: FrameInputs, input_space: str) -> tuple[FrameTask, dict[str, Pi
     return task, read
 
 
-def _job(input_space: str) -> MatteJob:
-    return MatteJob("", Path(), fit_hint=True, params=RenderParams(input_space or OF_THE_FILE))
+class _Reading(NamedTuple):
+    """A job by which pictures are read; two that read alike are one key."""
+
+    job: MatteJob
+
+    def __hash__(self) -> int:
+        return hash(repr(self.job))
 
 
 @lru_cache(maxsize=OPEN_CLIPS)
-def _planes(input_space: str, videos: tuple[object, ...]) -> FramePlanes:
+def _planes(reading: _Reading, videos: tuple[object, ...]) -> FramePlanes:
     """Kept, because a video that stays open gives its next picture at once.
 
     videos: what changes when one of them is replaced, so that no picture of an old one is read.
     """
-    return FramePlanes(_job(input_space), _spaces())
+    return FramePlanes(reading.job, _spaces())
 
 
 def _videos(entry: FrameInputs) -> tuple[object, ...]:

@@ -24,7 +24,9 @@ from mattebridge.commands.options import (
     add_clean_up,
     add_existing,
     add_keying,
+    add_layers,
     add_pace,
+    add_plate_alpha,
     make_job,
 )
 from mattebridge.commands.terminal import print_traceback, wants_traceback
@@ -148,6 +150,8 @@ def _add_clips(command: argparse.ArgumentParser) -> None:
         default="auto",
         help="which channel of hints (auto: the only one, else alpha, else grey)",
     )
+    add_layers(group)
+    add_plate_alpha(group)
     group.add_argument("--deinterlace", action="store_true", help=DEINTERLACE)
     group.add_argument(
         "--input-space",
@@ -287,7 +291,7 @@ def _run_one(
     options: argparse.Namespace, clip: Clip, common: MatteJob, cancelled: threading.Event
 ) -> tuple[Optional[Summary], int]:
     """The summary of a clip, None for one that was refused, and its exit status."""
-    from mattebridge.clips.job import job_of
+    from mattebridge.clips.job import job_of, with_hint_of_plate
     from mattebridge.clips.needs import check_inputs
     from mattebridge.shot.run import run_job
 
@@ -295,6 +299,7 @@ def _run_one(
     try:
         if cancelled.is_set():
             raise Cancelled("the job was cancelled; run it again with --resume")
+        clip = with_hint_of_plate(clip, options.hint_layer)
         if options.wants_sharpen and clip.alpha_path is None:
             progress.note(f"{clip.name} has no hint: --hint-sharpen does nothing for it")
         if options.extract:
