@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from fractions import Fraction
@@ -235,3 +236,41 @@ def test_a_runner_makes_the_files_of_the_command(
             ours = read_frame(tmp_path / clip.name / name).pixels
             theirs = read_frame(clips / clip.name / "Output" / name).pixels
             assert ours.tobytes() == theirs.tobytes()
+
+
+def test_a_clip_that_is_stopped_leaves_nothing_partial_and_is_made_whole_by_a_resume(
+    shared_daemon: DaemonProcess, clips: Path
+) -> None:
+    line = [sys.executable, "-m", "mattebridge", "clips", str(clips), "--model", "screen"]
+    line += ["--instance", str(shared_daemon.folder), "--progress", "plain"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
+        assert job.stdout is not None
+        for said in job.stdout:
+            if "frame 1001 done" in said:
+                break
+        job.send_signal(signal.SIGTERM)
+        job.communicate(timeout=60)
+    # The job may have been quicker than the signal.
+    assert job.returncode in (0, 4)
+    assert not [name for name in tree(clips) if name.endswith(".tmp")]
+    for name in tree(clips / "first/Output"):
+        if not name.endswith("jsonl"):
+            read_frame(clips / "first/Output" / name)
+    assert run(shared_daemon, "clips", clips, "--resume").returncode == 0
+    listed = run(shared_daemon, "clips", clips, "--list").stdout.splitlines()
+    assert all("complete, 3 of 3 frames done" in each for each in listed)
+
+
+def test_a_clip_in_chunks_has_the_bytes_of_the_whole_one(
+    shared_daemon: DaemonProcess, clips: Path, tmp_path: Path
+) -> None:
+    first = clips / "first"
+    assert run(shared_daemon, "clips", first, "-o", tmp_path / "whole").returncode == 0
+    for frame in (1003, 1001, 1002):
+        given = [first, "-o", tmp_path / "chunks", "--frames", str(frame)]
+        assert run(shared_daemon, "clips", *given).returncode == 0
+    names = {name for name in tree(tmp_path / "whole") if not name.endswith("jsonl")}
+    assert {name for name in tree(tmp_path / "chunks") if not name.endswith("jsonl")} == names
+    for name in names:
+        one, other = tmp_path / "whole" / name, tmp_path / "chunks" / name
+        assert one.read_bytes() == other.read_bytes()
