@@ -14,15 +14,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
-from mattebridge.clips.contracts import Clip, ClipManifest, Contract
+from mattebridge.clips.contracts import Clip, ClipLayers, ClipManifest, Contract
 from mattebridge.clips.errors import ArgumentError, InvalidStateTransitionError
 from mattebridge.clips.extraction import as_extracted, is_extracting
-from mattebridge.clips.job import job_of
+from mattebridge.clips.job import job_of, with_hint_of_plate
 from mattebridge.errors import MattebridgeError
 from mattebridge.image_io.sequences import format_frames
-from mattebridge.shot.job import MatteJob
+from mattebridge.shot.job import OF_THE_FILE, MatteJob
 from mattebridge.shot.plan import FrameTask, Plan, preflight
+from mattebridge.wire.params import RenderParams
 
 
 class ClipState(str, Enum):
@@ -112,26 +114,49 @@ def state_of(
     *,
     layout: str = "stages",
     in_out: InOutRange | None = None,
+    layers: ClipLayers | None = None,
+    input_space: str = "",
 ) -> ClipStatus:
     """The state of a clip. Reads headers and the ledger; creates nothing and needs no daemon.
 
     output, layout: where its results are, as of `mattebridge clips`; by default in Output/ of the
-    clip. in_out: only these frames count. Never raises for a clip: what is wrong is its state.
+    clip. in_out: only these frames count. layers, input_space: as of `load`. Never raises for a
+    clip: what is wrong is its state.
     """
     if is_extracting(clip.root):
         return ClipStatus(clip.name, ClipState.EXTRACTING)
-    status = _status(clip, output, layout, in_out)
+    layers = layers or ClipLayers()
+    clip = with_hint_of_plate(clip, layers.alpha_hint)
+    job = MatteJob(
+        "",
+        Path(),
+        existing="verify",
+        layer=layers.plate,
+        hint_layer=layers.alpha_hint,
+        clean_plate_layer=layers.clean_plate,
+        params=RenderParams(input_space or OF_THE_FILE),
+    )
+    place = _Place(job, output, layout)
+    status = _status(clip, place, in_out)
     pictures = as_extracted(clip)
     if status.state is ClipState.COMPLETE or pictures == clip:
         return status
     # Its results may have been made from the pictures of its videos.
-    other = _status(pictures, output, layout, in_out)
+    other = _status(pictures, place, in_out)
     return other if other.done > status.done else status
 
 
-def _status(clip: Clip, output: Path | None, layout: str, in_out: InOutRange | None) -> ClipStatus:
+class _Place(NamedTuple):
+    """How a clip is read, and where its results are."""
+
+    job: MatteJob
+    output: Path | None
+    layout: str
+
+
+def _status(clip: Clip, place: _Place, in_out: InOutRange | None) -> ClipStatus:
     try:
-        plan = _plan(clip, output, layout)
+        plan = _plan(clip, place)
     except MattebridgeError as problem:
         return ClipStatus(clip.name, ClipState.ERROR, detail=problem.message)
     tasks = [task for task in plan.tasks if in_out is None or in_out.contains(task.frame)]
@@ -152,20 +177,19 @@ def _fresh(clip: Clip) -> ClipState:
     return ClipState.READY if has_more else ClipState.RAW
 
 
-def _plan(clip: Clip, output: Path | None, layout: str) -> Plan:
+def _plan(clip: Clip, place: _Place) -> Plan:
     """The frames of the clip with their files in the formats in which they were made."""
-    common = MatteJob("", Path(), existing="verify")
-    plan = _planned(clip, common, output, layout)
+    plan = _planned(clip, place, place.job)
     made = {name: form for task in plan.tasks for name, form in _made(plan, task).items()}
     if not made:
         return plan
     formats = ",".join(f"{name}={form}" for name, form in made.items())
-    return _planned(clip, replace(common, outputs=tuple(made), formats=formats), output, layout)
+    return _planned(clip, place, replace(place.job, outputs=tuple(made), formats=formats))
 
 
-def _planned(clip: Clip, common: MatteJob, output: Path | None, layout: str) -> Plan:
-    job = job_of(clip, common, layout=layout)
-    return preflight(job if output is None else replace(job, output=output))
+def _planned(clip: Clip, place: _Place, common: MatteJob) -> Plan:
+    job = job_of(clip, common, layout=place.layout)
+    return preflight(job if place.output is None else replace(job, output=place.output))
 
 
 def _made(plan: Plan, task: FrameTask) -> dict[str, str]:

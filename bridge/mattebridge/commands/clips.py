@@ -250,10 +250,16 @@ def _print_found(options: argparse.Namespace, found: ScanResult) -> None:
 
 def _line_of(options: argparse.Namespace, clip: Clip) -> str:
     """`take: ready, 12 of 100 frames done: plate PATH, hint PATH`."""
-    from mattebridge.clips import state_of
+    from mattebridge.clips import ClipLayers, state_of
 
     output = None if options.results is None else options.results / clip.name
-    status = state_of(clip, output, layout=options.layout)
+    status = state_of(
+        clip,
+        output,
+        layout=options.layout,
+        layers=ClipLayers(options.layer, options.hint_layer, options.clean_plate_layer),
+        input_space=options.colorspace or "",
+    )
     given = [("plate", clip.input_path), ("hint", clip.alpha_path)]
     given.append(("clean plate", clip.clean_plate_path))
     paths = ", ".join(f"{what} {path}" for what, path in given if path is not None)

@@ -11,6 +11,7 @@ import pytest
 from mattebridge.clips import (
     Clip,
     ClipLayers,
+    ClipState,
     PostprocessConfig,
     PreprocessConfig,
     load,
@@ -18,6 +19,7 @@ from mattebridge.clips import (
     preprocess_frame,
     resolve_alpha,
     scan,
+    state_of,
 )
 from mattebridge.clips.job import job_of, job_of_pictures, with_hint_of_plate
 from mattebridge.clips.loading import clip_of
@@ -101,6 +103,9 @@ def test_a_hint_of_its_own_wins_over_a_layer_of_the_plate_and_a_wrong_layer_is_n
 ) -> None:
     layered(tmp_path / "Input/a.0001.exr", 1)
     clip = clip_in(tmp_path)
+    assert state_of(clip).state is ClipState.RAW
+    assert state_of(clip, layers=LAYERS).state is ClipState.READY
+    assert state_of(clip, layers=ClipLayers(plate="other")).state is ClipState.ERROR
     assert with_hint_of_plate(clip, None).alpha_path is None
     assert with_hint_of_plate(clip, "matte").alpha_path == clip.input_path
     with pytest.raises(FrameReadError, match="no layer 'other'; it holds: beauty, empty, matte"):

@@ -111,6 +111,16 @@ def test_a_clip_that_cannot_be_loaded_is_an_error_with_its_reason(clip: Clip) ->
     assert status.detail.startswith("frame 1002: clean plate")
 
 
+def test_the_colour_space_of_a_plate_that_names_none_can_be_said(clip: Clip) -> None:
+    (clip.root / "Input").rename(clip.root / "png")
+    (clip.root / "Input").mkdir()
+    for number in NUMBERS:
+        write_frame(clip.root / f"Input/a.{number}.dpx", np.full((16, 32, 3), 9000, np.uint16))
+    assert state_of(clip).state is ClipState.ERROR
+    assert "--input-space" in state_of(clip).detail
+    assert state_of(clip, input_space="srgb").state is ClipState.READY
+
+
 def test_results_elsewhere_are_found_where_they_are(clip: Clip, tmp_path: Path) -> None:
     manifest = load(clip).model_copy(update={"output_dir": tmp_path / "out/shot"})
     matted(manifest)
