@@ -6,8 +6,8 @@ VENV is a virtual environment with the wheels `cmake`, `ninja` and `ziglang`; `m
 it. The target is zig's: architecture, system, C library and its version (x86_64-linux-gnu.2.17);
 or `universal-macos`, one bundle for Apple silicon and Intel, for macOS since 11. A binary is
 checked before it is installed. Linux: exactly two exported functions, no newer glibc than asked
-for, no function that would start a process or load a library. macOS: the two functions, for both
-processors, and no function that would start a process. Standard library only.
+for, no function that would start a process or load a library. Windows: the same. macOS: the two
+functions, for both processors, and no function that would start a process. Standard library only.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple, Optional
 
+import portable
 import universal
 
 HERE = Path(__file__).resolve().parent
@@ -32,6 +33,11 @@ FORBIDDEN = {
 }  # fmt: skip
 # The C++ library of macOS builds calls dlopen, and a hook for forks is registered there.
 ALLOWED_ON_MACOS = {"dlopen", "pthread_atfork"}
+# Of Windows, with all their variants.
+FORBIDDEN_ON_WINDOWS = re.compile(
+    "CreateProcess|WinExec|ShellExecute|LoadLibrary|CreateThread|_?w?(system|popen)$"
+    "|_w?(spawn|exec)[lv]"
+)
 UNIVERSAL = "universal-macos"
 PARTS = ("aarch64-macos.11.0", "x86_64-macos.11.0")
 SYSTEMS = {"linux": "Linux", "macos": "Darwin", "windows": "Windows"}
@@ -113,11 +119,11 @@ def _wrapper(folder: Path, tools: Path, target: str, tool: str) -> Path:
 
 
 def check(binary: Path, target: str) -> Optional[str]:
-    """What is wrong with a binary, or None. Windows binaries are not checked."""
+    """What is wrong with a binary, or None."""
     if "macos" in target:
         return check_macos(binary)
-    if "linux" not in target:
-        return None
+    if "windows" in target:
+        return check_windows(binary)
     found = symbols(binary)
     if found.exported != EXPORTS:
         return f"it exports {', '.join(sorted(found.exported))}"
@@ -138,6 +144,17 @@ def check_macos(binary: Path) -> Optional[str]:
             return f"it does not export {', '.join(sorted(missing))}"
         if forbidden:
             return f"it uses {', '.join(sorted(forbidden))}"
+    return None
+
+
+def check_windows(binary: Path) -> Optional[str]:
+    """What is wrong with a binary for Windows."""
+    exported, imported = portable.symbols(binary.read_bytes())
+    forbidden = {name for name in imported if FORBIDDEN_ON_WINDOWS.match(name)}
+    if exported != EXPORTS:
+        return f"it exports {', '.join(sorted(exported))}"
+    if forbidden:
+        return f"it uses {', '.join(sorted(forbidden))}"
     return None
 
 

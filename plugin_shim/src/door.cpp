@@ -11,7 +11,7 @@ constexpr double kConnect = 2.0, kAnswer = 5.0;
 // Allocating the arena dominates the time of an answer: about 1 s per GiB on a busy machine.
 constexpr double kAnswerPerGiB = 5.0;
 
-os::Fd connect_to_door(const std::string &folder, const Watch &watch) {
+os::Connection connect_to_door(const std::string &folder, const Watch &watch) {
   os::check_folder(folder);
   const Watch own(std::min(kConnect, watch.left_s()), [&] { return watch.check(), false; });
   try {
@@ -34,10 +34,10 @@ Failure refusal(const mpack::Value &answer) {
 
 Door::Door(const std::string &folder, const Watch &watch)
     : folder_(folder), connection_(connect_to_door(folder, watch)) {
-  os::close_after_fork(connection_.number());
+  os::close_after_fork(connection_);
 }
 
-Door::~Door() { os::forget_after_fork(connection_.number()); }
+Door::~Door() { os::forget_after_fork(connection_); }
 
 mpack::Value Door::hello(const std::string &host, int64_t bytes, Arena &arena, const Watch &watch) {
   using mpack::Array;

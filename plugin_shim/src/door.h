@@ -26,13 +26,13 @@ class Door {
   void resize(int64_t bytes, Arena &arena, const Watch &watch);
 
   bool lost() const { return os::hung_up(connection_); }
-  const os::Fd &connection() const { return connection_; }
+  const os::Connection &connection() const { return connection_; }
 
  private:
   mpack::Value ask(const mpack::Value &message, int64_t bytes, Arena &arena, const Watch &watch);
 
   std::string folder_;
-  os::Fd connection_;
+  os::Connection connection_;
 };
 
 }  // namespace mb

@@ -22,6 +22,11 @@ std::string seconds(double value) {
 
 }  // namespace
 
+Failure no_daemon(const std::string &folder) {
+  return Failure("E_NO_DAEMON", "no daemon is running in " + folder +
+                                    ": start one with `mattebridge serve --detach`");
+}
+
 Watch::Watch(double timeout_s, std::function<bool()> aborted)
     : timeout_s_(timeout_s), until_(now() + timeout_s), aborted_(std::move(aborted)) {}
 

@@ -17,6 +17,9 @@ struct Failure : std::runtime_error {
   double retry_after_s = 0.1;  // for E_BUSY
 };
 
+// No daemon listens in this folder.
+Failure no_daemon(const std::string &folder);
+
 // The connection was lost or what arrived is not the protocol: try once more on a new session.
 struct DaemonLost : Failure {
   explicit DaemonLost(const std::string &sentence) : Failure("E_DAEMON_LOST", sentence, true) {}

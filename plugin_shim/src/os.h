@@ -1,9 +1,10 @@
-// What differs between operating systems: os_linux.cpp or os_posix.cpp (macOS) with os_unix.cpp; in
-// os_other.cpp every function fails with an error message (docs/protocol.md, "Other systems").
+// What differs between operating systems: os_windows.cpp; os_linux.cpp or os_posix.cpp (macOS), both
+// with os_unix.cpp. docs/protocol.md describes each of them. Text is UTF-8 on all.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -11,19 +12,33 @@
 
 namespace mb::os {
 
-// An owned descriptor; the destructor closes it.
+// An owned descriptor, on Windows a handle; the destructor closes it.
 class Fd {
  public:
-  explicit Fd(int number = -1) : number_(number) {}
+  explicit Fd(std::intptr_t number = -1) : number_(number) {}
   Fd(Fd &&other) noexcept : number_(other.release()) {}
   Fd &operator=(Fd &&other) noexcept;
   Fd(const Fd &) = delete;
   ~Fd();
-  int number() const { return number_; }
-  int release();
+  std::intptr_t number() const { return number_; }
+  std::intptr_t release();
 
  private:
-  int number_;
+  std::intptr_t number_;
+};
+
+// An open connection to the daemon, which never blocks; the destructor closes it.
+class Connection {
+ public:
+  struct State;  // of each system
+  explicit Connection(std::unique_ptr<State> state);
+  Connection(Connection &&other) noexcept;
+  Connection(const Connection &) = delete;
+  ~Connection();
+  State &state() const { return *state_; }
+
+ private:
+  std::unique_ptr<State> state_;
 };
 
 // Shared memory of the daemon, mapped into this process.
@@ -54,30 +69,36 @@ int process_id();
 std::string random_bytes(size_t count);
 std::string environment(const char *name);
 
-// The runtime folder of an instance, by the rule of wire/folder.py. `endpoint` is a name, an
-// absolute path, or "".
-std::string runtime_folder(const std::string &endpoint);
+// -- the runtime folder ---------------------------------------------------------------------------
+
+extern const size_t kLongestPath;  // bytes of the door's path
+// The folder that holds the runtime folders of all instances, unless the user names another one.
+std::string runtime_root();
+bool is_absolute(const std::string &path);
+// The path as the daemon writes it: without doubled separators, or one at its end.
+std::string tidy(const std::string &path);
 // Throws Failure unless the folder is owned by the user and closed to others.
 void check_folder(const std::string &folder);
-// Whether the file at `path` lies directly in this folder.
-bool lies_in(const std::string &path, const std::string &folder);
+// The path of the control channel in this folder; "" if its address in the welcome is another one.
+std::string control_path(const std::string &address, const std::string &folder);
 
-// A non-blocking connection; throws Failure if the peer's user is not the user of this process.
-Fd connect_to(const std::string &path, const std::string &folder, bool records, const Watch &watch);
-// One record with its descriptors. False: nothing has arrived yet. Empty record: the peer closed.
-bool receive_record(const Fd &door, size_t limit, Record &record);
-bool send_record(const Fd &door, const std::string &data);
-// Bytes read or written, 0 if it would block; throws HungUp when the peer has closed.
-size_t read_some(const Fd &stream, char *buffer, size_t size);
-size_t write_some(const Fd &stream, const char *data, size_t size);
+// -- connections ----------------------------------------------------------------------------------
+
+// Throws Failure if the peer's user is not the user of this process.
+Connection connect_to(const std::string &path, const std::string &folder, bool records,
+                      const Watch &watch);
+// One record with its memory. False: nothing has arrived yet. Empty record: the peer closed.
+bool receive_record(const Connection &connection, size_t limit, Record &record);
+// False: it is not sent yet; call again with the same data.
+bool send_record(const Connection &connection, const std::string &data);
 // Whether the peer closed the connection (or sent something unexpected).
-bool hung_up(const Fd &door);
+bool hung_up(const Connection &door);
 // Waits until one of them can be read (or `a` written), at most `timeout_ms`.
-void wait_for(const Fd *a, const Fd *b, bool a_write, int timeout_ms);
+void wait_for(const Connection *a, const Connection *b, bool a_write, int timeout_ms);
 
 // From now on a forked child closes its copy of this door at once, as it would keep the lease open.
-void close_after_fork(int door);
-void forget_after_fork(int door);
+void close_after_fork(const Connection &door);
+void forget_after_fork(const Connection &door);
 // Called in a forked child after its doors were closed.
 void on_fork(void (*child)());
 

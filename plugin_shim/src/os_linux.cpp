@@ -20,7 +20,7 @@ constexpr unsigned kSocketFlags = SOCK_CLOEXEC | SOCK_NONBLOCK;
 
 }  // namespace
 
-const size_t kLongestPath = 107;  // sockaddr_un holds 108
+const size_t kLongestPath = 107;  // sockaddr_un holds 108, with a final zero
 const int kRefusals = 1;
 
 std::string runtime_root() { return xdg_root(); }
@@ -43,7 +43,7 @@ bool cannot_shrink(const Fd &memory) {
          (seals & kSeals) == kSeals;
 }
 
-bool receive_record(const Fd &door, size_t limit, Record &record) {
+bool receive_record(const Connection &door, size_t limit, Record &record) {
   std::string buffer(limit + 1, '\0');
   iovec place{&buffer[0], buffer.size()};
   alignas(cmsghdr) char control[CMSG_SPACE(kMaxMemory * sizeof(int))];
@@ -52,7 +52,7 @@ bool receive_record(const Fd &door, size_t limit, Record &record) {
   message.msg_iovlen = 1;
   message.msg_control = control;
   message.msg_controllen = sizeof control;
-  const ssize_t size = recvmsg(door.number(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  const ssize_t size = recvmsg(socket_of(door), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
   if (size < 0) {
     if (errno == EAGAIN || errno == EINTR) return false;
     throw HungUp("the daemon closed the door");
@@ -72,8 +72,8 @@ bool receive_record(const Fd &door, size_t limit, Record &record) {
   return true;
 }
 
-bool send_record(const Fd &door, const std::string &data) {
-  if (send(door.number(), data.data(), data.size(), kNoSignal) >= 0) return true;
+bool send_record(const Connection &door, const std::string &data) {
+  if (send(socket_of(door), data.data(), data.size(), kNoSignal) >= 0) return true;
   if (errno == EAGAIN || errno == EINTR) return false;
   throw HungUp("the daemon closed the door");
 }

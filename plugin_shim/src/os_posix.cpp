@@ -20,14 +20,14 @@ namespace {
 constexpr size_t kLength = 4;  // bytes before each record, little-endian
 
 // Whether the peer has closed and what is there to read is all that will come.
-bool ended(const Fd &door) {
-  pollfd watched{door.number(), POLLIN, 0};
+bool ended(const Connection &door) {
+  pollfd watched{socket_of(door), POLLIN, 0};
   return poll(&watched, 1, 0) > 0 && (watched.revents & (POLLHUP | POLLERR | POLLNVAL));
 }
 
 // Looks at the next bytes without taking them. False: they have not all arrived.
-bool peek(const Fd &door, char *bytes, size_t count) {
-  const ssize_t seen = recv(door.number(), bytes, count, MSG_PEEK | MSG_DONTWAIT);
+bool peek(const Connection &door, char *bytes, size_t count) {
+  const ssize_t seen = recv(socket_of(door), bytes, count, MSG_PEEK | MSG_DONTWAIT);
   if (seen == static_cast<ssize_t>(count)) return true;
   if (seen < 0 && (errno == EAGAIN || errno == EINTR)) return false;
   if (seen <= 0 || ended(door)) throw HungUp("the daemon closed the door");
@@ -56,7 +56,7 @@ void take_memory(msghdr *message, Record &record) {
 
 }  // namespace
 
-const size_t kLongestPath = 103;  // sockaddr_un of macOS holds 104
+const size_t kLongestPath = 103;  // sockaddr_un of macOS holds 104, with a final zero
 // macOS refuses a connection also where too many wait to be accepted.
 const int kRefusals = 5;
 
@@ -101,9 +101,9 @@ int64_t peer_user(const Fd &connection) {
 // macOS refuses to change the size of such memory; there is nothing to ask it.
 bool cannot_shrink(const Fd &) { return true; }
 
-bool receive_record(const Fd &door, size_t limit, Record &record) {
+bool receive_record(const Connection &door, size_t limit, Record &record) {
   char head[kLength];
-  const ssize_t seen = recv(door.number(), head, 1, MSG_PEEK | MSG_DONTWAIT);
+  const ssize_t seen = recv(socket_of(door), head, 1, MSG_PEEK | MSG_DONTWAIT);
   if (seen == 0) return true;  // closed: an empty record
   if (!peek(door, head, kLength)) return false;
   const size_t length = length_of(head);
@@ -121,7 +121,7 @@ bool receive_record(const Fd &door, size_t limit, Record &record) {
   message.msg_iovlen = 1;
   message.msg_control = control;
   message.msg_controllen = sizeof control;
-  const ssize_t size = recvmsg(door.number(), &message, MSG_DONTWAIT);
+  const ssize_t size = recvmsg(socket_of(door), &message, MSG_DONTWAIT);
   if (size != static_cast<ssize_t>(buffer.size())) throw HungUp("the daemon closed the door");
   take_memory(&message, record);
   record.cut = message.msg_flags & MSG_CTRUNC;
@@ -129,12 +129,12 @@ bool receive_record(const Fd &door, size_t limit, Record &record) {
   return true;
 }
 
-bool send_record(const Fd &door, const std::string &data) {
+bool send_record(const Connection &door, const std::string &data) {
   std::string record;
   for (size_t index = 0; index < kLength; ++index)
     record += static_cast<char>(data.size() >> (8 * index) & 0xff);
   record += data;
-  const ssize_t sent = send(door.number(), record.data(), record.size(), kNoSignal);
+  const ssize_t sent = send(socket_of(door), record.data(), record.size(), kNoSignal);
   if (sent == static_cast<ssize_t>(record.size())) return true;
   if (sent < 0 && (errno == EAGAIN || errno == EINTR)) return false;
   throw HungUp("the daemon closed the door");

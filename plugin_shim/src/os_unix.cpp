@@ -15,8 +15,6 @@
 #include <atomic>
 #include <utility>
 
-#include "sha256.h"
-
 #ifdef __APPLE__
 #include <dlfcn.h>
 #include <mach/vm_inherit.h>
@@ -62,35 +60,6 @@ void keep_from_children(void *data, size_t bytes) {
 #endif
 }
 
-bool is_instance(const std::string &name) {
-  const auto small = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
-  if (name.empty() || name.size() > 64 || !small(name[0])) return false;
-  for (const char c : name)
-    if (!small(c) && c != '.' && c != '_' && c != '-') return false;
-  return true;
-}
-
-std::string instance_name(const std::string &name) {
-  if (name.find('/') != std::string::npos || name.find("..") != std::string::npos)
-    throw Failure("E_UNSAFE_RUNTIME",
-                  "the instance name '" + name +
-                      "' would leave the runtime folder: use letters, digits, dots, dashes");
-  return is_instance(name) ? name : "job-" + sha256_hex(name).substr(0, 24);
-}
-
-std::string tidy(const std::string &path) {
-  std::string clean;
-  for (const char c : path)
-    if (c != '/' || clean.empty() || clean.back() != '/') clean += c;
-  while (clean.size() > 1 && clean.back() == '/') clean.pop_back();
-  return clean;
-}
-
-Failure no_daemon(const std::string &folder) {
-  return Failure("E_NO_DAEMON", "no daemon is running in " + folder +
-                                    ": start one with `mattebridge serve --detach`");
-}
-
 void check_peer(const Fd &connection, const std::string &folder) {
   const int64_t user = peer_user(connection);
   if (user != static_cast<int64_t>(geteuid()))
@@ -125,10 +94,10 @@ Fd &Fd::operator=(Fd &&other) noexcept {
 }
 
 Fd::~Fd() {
-  if (number_ >= 0) close(number_);
+  if (number_ >= 0) close(static_cast<int>(number_));
 }
 
-int Fd::release() { return std::exchange(number_, -1); }
+std::intptr_t Fd::release() { return std::exchange(number_, -1); }
 
 Map::Map(const Fd &memory, int64_t bytes) {
   struct stat found{};
@@ -176,27 +145,14 @@ std::string environment(const char *name) {
   return value ? value : "";
 }
 
-std::string runtime_folder(const std::string &endpoint) {
-  std::string folder = !endpoint.empty() && endpoint[0] == '/' ? endpoint : std::string();
-  if (endpoint.empty()) {
-    folder = environment("MATTEBRIDGE_RUNTIME_DIR");
-    if (!folder.empty() && folder[0] != '/')
-      throw Failure("E_UNSAFE_RUNTIME",
-                    "MATTEBRIDGE_RUNTIME_DIR must be an absolute path; it is '" + folder + "'");
-  }
-  if (folder.empty()) {
-    std::string name = endpoint.empty() ? environment("MATTEBRIDGE_INSTANCE") : endpoint;
-    if (name.empty()) name = "v1";
-    folder = name[0] == '/' ? name : runtime_root() + "/" + instance_name(name);
-  }
-  folder = tidy(folder);
-  if (folder.size() + strlen("/door") > kLongestPath)
-    throw Failure("E_UNSAFE_RUNTIME",
-                  "the folder of the daemon's sockets has too long a path (" +
-                      std::to_string(folder.size() + 5) +
-                      " bytes, " + std::to_string(kLongestPath) +
-                      " fit): set MATTEBRIDGE_RUNTIME_DIR to a shorter one");
-  return folder;
+bool is_absolute(const std::string &path) { return !path.empty() && path[0] == '/'; }
+
+std::string tidy(const std::string &path) {
+  std::string clean;
+  for (const char c : path)
+    if (c != '/' || clean.empty() || clean.back() != '/') clean += c;
+  while (clean.size() > 1 && clean.back() == '/') clean.pop_back();
+  return clean;
 }
 
 void check_folder(const std::string &folder) {
@@ -215,16 +171,25 @@ void check_folder(const std::string &folder) {
     throw Failure("E_UNSAFE_RUNTIME", folder + " is open to other users: run chmod 700 on it");
 }
 
-bool lies_in(const std::string &path, const std::string &folder) {
+std::string control_path(const std::string &address, const std::string &folder) {
+  constexpr size_t kScheme = 6;
+  if (address.compare(0, kScheme, "ipc://") != 0) return "";
+  const std::string path = address.substr(kScheme);
   const size_t slash = path.rfind('/');
   struct stat theirs{}, ours{};
-  return path.size() <= kLongestPath && slash != std::string::npos && slash > 0 &&
-         stat(path.substr(0, slash).c_str(), &theirs) == 0 && stat(folder.c_str(), &ours) == 0 &&
-         theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino;
+  const bool inside = path.size() <= kLongestPath && slash != std::string::npos && slash > 0 &&
+                      stat(path.substr(0, slash).c_str(), &theirs) == 0 &&
+                      stat(folder.c_str(), &ours) == 0 && theirs.st_dev == ours.st_dev &&
+                      theirs.st_ino == ours.st_ino;
+  return inside ? path : "";
 }
 
-Fd connect_to(const std::string &path, const std::string &folder, bool records,
-              const Watch &watch) {
+Connection::Connection(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Connection::Connection(Connection &&other) noexcept = default;
+Connection::~Connection() = default;
+
+Connection connect_to(const std::string &path, const std::string &folder, bool records,
+                      const Watch &watch) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   memcpy(address.sun_path, path.c_str(), path.size());
@@ -243,46 +208,46 @@ Fd connect_to(const std::string &path, const std::string &folder, bool records,
     watch.pause(0.01);  // the daemon's backlog is full
   }
   check_peer(connection, folder);
-  return connection;
+  return Connection(std::make_unique<Connection::State>(Connection::State{std::move(connection)}));
 }
 
-size_t read_some(const Fd &stream, char *buffer, size_t size) {
-  const ssize_t got = recv(stream.number(), buffer, size, MSG_DONTWAIT);
+size_t read_some(const Connection &stream, char *buffer, size_t size) {
+  const ssize_t got = recv(socket_of(stream), buffer, size, MSG_DONTWAIT);
   if (got > 0) return static_cast<size_t>(got);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
   throw HungUp("the daemon closed the control connection");
 }
 
-size_t write_some(const Fd &stream, const char *data, size_t size) {
-  const ssize_t put = send(stream.number(), data, size, kNoSignal | MSG_DONTWAIT);
+size_t write_some(const Connection &stream, const char *data, size_t size) {
+  const ssize_t put = send(socket_of(stream), data, size, kNoSignal | MSG_DONTWAIT);
   if (put >= 0) return static_cast<size_t>(put);
   if (errno == EAGAIN || errno == EINTR) return 0;
   throw HungUp("the daemon closed the control connection");
 }
 
-bool hung_up(const Fd &door) {
+bool hung_up(const Connection &door) {
   char byte;
-  const ssize_t got = recv(door.number(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  const ssize_t got = recv(socket_of(door), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
   return got >= 0 || (errno != EAGAIN && errno != EINTR);
 }
 
-void wait_for(const Fd *a, const Fd *b, bool a_write, int timeout_ms) {
+void wait_for(const Connection *a, const Connection *b, bool a_write, int timeout_ms) {
   pollfd watched[2] = {
-      {a ? a->number() : -1, static_cast<short>(POLLIN | (a_write ? POLLOUT : 0)), 0},
-      {b ? b->number() : -1, POLLIN, 0}};
+      {a ? socket_of(*a) : -1, static_cast<short>(POLLIN | (a_write ? POLLOUT : 0)), 0},
+      {b ? socket_of(*b) : -1, POLLIN, 0}};
   poll(watched, 2, timeout_ms);
 }
 
-void close_after_fork(int door) {
+void close_after_fork(const Connection &door) {
   for (auto &place : doors) {
     int empty = 0;
-    if (place.compare_exchange_strong(empty, door + 1)) return;
+    if (place.compare_exchange_strong(empty, socket_of(door) + 1)) return;
   }
 }
 
-void forget_after_fork(int door) {
+void forget_after_fork(const Connection &door) {
   for (auto &place : doors) {
-    int held = door + 1;
+    int held = socket_of(door) + 1;
     if (place.compare_exchange_strong(held, 0)) return;
   }
 }

@@ -15,7 +15,18 @@ constexpr int kNoSignal = 0;  // an option of the socket instead
 #endif
 constexpr size_t kMaxMemory = 16;  // descriptors in one answer; the protocol has at most 8
 
+struct Connection::State {
+  Fd fd;
+};
+
 // -- shared ---------------------------------------------------------------------------------------
+
+inline int socket_of(const Connection &connection) {
+  return static_cast<int>(connection.state().fd.number());
+}
+// Bytes read or written, 0 if it would block; throws HungUp when the peer has closed.
+size_t read_some(const Connection &stream, char *buffer, size_t size);
+size_t write_some(const Connection &stream, const char *data, size_t size);
 
 // Whether this process may make files in a folder.
 bool usable(const std::string &folder);
@@ -25,9 +36,7 @@ std::string xdg_root();
 
 // -- of each system -------------------------------------------------------------------------------
 
-extern const size_t kLongestPath;  // bytes of a socket's path, without its final zero
-extern const int kRefusals;        // so many refused connections mean that nobody listens
-std::string runtime_root();
+extern const int kRefusals;  // so many refused connections mean that nobody listens
 // A socket that never blocks and that no child inherits; of records for the door.
 Fd new_socket(bool records);
 // The user of the process at the other end; -1 where the system does not say.

@@ -8,8 +8,8 @@
 #include "colour.h"
 #include "describe.h"
 #include "failure.h"
+#include "folder.h"
 #include "labels.h"
-#include "os.h"
 #include "pixels.h"
 #include "session.h"
 
@@ -330,7 +330,7 @@ std::vector<std::string> matte(const Ask &ask, const Knobs &knobs, const Inputs 
   const OfxRectI rectangle = inputs.source.image.bounds;
   const AbortCheck check = [&] { watch.check(); };
   Frame frame;
-  frame.folder = os::runtime_folder(knobs.endpoint);
+  frame.folder = runtime_folder(knobs.endpoint);
   frame.host = host.name;
   frame.color_config = knobs.colours.config;
   frame.width = rectangle.x2 - rectangle.x1;

@@ -7,9 +7,9 @@
 #include <memory>
 #include <mutex>
 
+#include "channel.h"
 #include "door.h"
 #include "labels.h"
-#include "zmtp.h"
 
 #ifndef MATTEBRIDGE_IDLE_S
 #define MATTEBRIDGE_IDLE_S 60
@@ -38,13 +38,14 @@ size_t session_limit() {
   return wanted ? static_cast<size_t>(std::clamp(wanted, 1, 8)) : 2;
 }
 
-std::string control_path(const mpack::Value &welcome, const std::string &folder) {
-  const std::string address = welcome.text("ctl");
-  if (address.compare(0, 6, "ipc://") != 0 || !os::lies_in(address.substr(6), folder))
+std::unique_ptr<Channel> control_channel(const mpack::Value &welcome, const std::string &folder,
+                                         const Watch &watch) {
+  const std::string path = os::control_path(welcome.text("ctl"), folder);
+  if (path.empty())
     throw Failure("E_CONNECTION", "the daemon in " + folder +
                                       " names a control socket outside its folder: "
                                       "stop and start it");
-  return address.substr(6);
+  return open_channel(path, folder, watch);
 }
 
 class Session {
@@ -53,7 +54,7 @@ class Session {
       : folder_(folder),
         door_(folder, watch),
         welcome_(door_.hello(host, bytes, arena_, watch)),
-        dealer_(control_path(welcome_, folder), folder, watch),
+        channel_(control_channel(welcome_, folder, watch)),
         sid_(welcome_.binary_at("sid")) {
     const mpack::Value *server = welcome_.find("server");
     if (server && server->find("epoch")) epoch_ = *server->find("epoch");
@@ -93,7 +94,7 @@ class Session {
     fields.emplace_back("slot", arena_.number);
     fields.emplace_back("gen", generation_);
     broken = true;  // a partly sent request makes the connection unusable
-    dealer_.send(enveloped("render", id, std::move(fields)), watch);
+    channel_->send(enveloped("render", id, std::move(fields)), watch);
     broken = false;
     lent = true;
   }
@@ -106,18 +107,18 @@ class Session {
       if (next(found)) return found;
       if (lost()) {
         // The last reply and the closing of the door arrive on two connections.
-        os::wait_for(&dealer_.socket(), nullptr, false, kLastReplyMs);
+        os::wait_for(&channel_->connection(), nullptr, false, kLastReplyMs);
         if (next(found)) return found;
         throw DaemonLost("the connection to the daemon was lost while it computed a frame");
       }
-      os::wait_for(&dealer_.socket(), &door_.connection(), false, watch.slice_ms());
+      os::wait_for(&channel_->connection(), &door_.connection(), false, watch.slice_ms());
     }
   }
 
   void cancel() {
     const Watch brief(kCancelLimit, [] { return false; });
     mpack::Map fields{{"target", mpack::Value::binary(id_)}};
-    dealer_.send(enveloped("cancel", os::random_bytes(16), std::move(fields)), brief);
+    channel_->send(enveloped("cancel", os::random_bytes(16), std::move(fields)), brief);
   }
 
   // Reads the replies that have arrived for a parked session; true when its arena was returned.
@@ -144,7 +145,7 @@ class Session {
   // The next final reply to the outstanding request; others are dropped.
   bool next(mpack::Value &found) {
     std::string message;
-    while (dealer_.receive(message)) {
+    while (channel_->receive(message)) {
       try {
         found = mpack::unpack(message);
       } catch (const Failure &failure) {
@@ -177,7 +178,7 @@ class Session {
   Arena arena_;
   Door door_;
   mpack::Value welcome_;
-  Dealer dealer_;
+  std::unique_ptr<Channel> channel_;
   std::string sid_, id_;
   mpack::Value epoch_;
   uint64_t generation_ = 0;

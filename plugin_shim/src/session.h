@@ -3,7 +3,7 @@
 //     idle --take--> filled --render--> lent --done--> idle
 //                                         \--abort, time-out--> parked --returned--> idle
 //
-// A *session* is a lease (door), one arena and one DEALER. It belongs to exactly one render at a
+// A *session* is a lease (door), one arena and one control channel. It belongs to exactly one render at a
 // time, so nothing in it is locked and no thread waits for another. The rule that must not be
 // broken: an arena that is lent to the daemon is never written; a render that stops waiting parks
 // its session until the daemon has returned the arena.

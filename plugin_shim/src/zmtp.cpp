@@ -1,10 +1,14 @@
-#include "zmtp.h"
+// A ZeroMQ DEALER on a plain socket: ZMTP 3.0 with the NULL mechanism (rfc.zeromq.org, 23/ZMTP).
+#include <vector>
+
+#include "channel.h"
+#include "os_unix.h"
 
 namespace mb {
 namespace {
 
 constexpr int kMore = 1, kLong = 2, kCommand = 4;
-constexpr size_t kMaxBody = 65536, kMaxParts = 4, kGreeting = 64;
+constexpr size_t kMaxParts = 4, kGreeting = 64;
 constexpr double kHandshake = 2.0;
 
 std::string greeting() {
@@ -38,12 +42,30 @@ std::string ready() {
   throw DaemonLost("the daemon's control socket does not speak the expected protocol");
 }
 
-}  // namespace
+class Dealer : public Channel {
+ public:
+  // Connects and completes the handshake, within the watch's limit and 2 s.
+  Dealer(const std::string &path, const std::string &folder, const Watch &watch)
+      : socket_(os::connect_to(path, folder, false, watch)) {
+    shake_hands(watch);
+  }
 
-Dealer::Dealer(const std::string &path, const std::string &folder, const Watch &watch)
-    : socket_(os::connect_to(path, folder, false, watch)) {
-  shake_hands(watch);
-}
+  void send(const std::string &message, const Watch &watch) override;
+  bool receive(std::string &message) override;
+  const os::Connection &connection() const override { return socket_; }
+
+ private:
+  void shake_hands(const Watch &watch);
+  void write(const std::string &data, const Watch &watch);
+  bool frame(int &flags, std::string &body);
+  void command(const std::string &body);
+  bool pump();
+
+  os::Connection socket_;
+  std::string incoming_;  // keeps a partial frame between two calls
+  std::string outgoing_;  // answers to pings, where the socket was full
+  std::vector<std::string> parts_;
+};
 
 void Dealer::shake_hands(const Watch &whole) {
   // A handshake on one machine takes microseconds; a slow one is an error.
@@ -84,7 +106,7 @@ void Dealer::shake_hands(const Watch &whole) {
 void Dealer::send(const std::string &message, const Watch &watch) {
   if (message.size() > kMaxBody)
     throw Failure("E_MESSAGE_TOO_LARGE", "the request is too long: shorten names and texts");
-  write(framed(kMore, "MTB1") + framed(0, message), watch);
+  write(framed(kMore, kTag) + framed(0, message), watch);
 }
 
 void Dealer::write(const std::string &data, const Watch &watch) {
@@ -110,7 +132,7 @@ bool Dealer::receive(std::string &message) {
     parts_.push_back(std::move(body));
     if (parts_.size() > kMaxParts) not_zmtp();
     if (flags & kMore) continue;
-    if (parts_.size() != 2 || parts_[0] != "MTB1") not_zmtp();
+    if (parts_.size() != 2 || parts_[0] != kTag) not_zmtp();
     message = std::move(parts_[1]);
     parts_.clear();
     return true;
@@ -158,6 +180,13 @@ void Dealer::command(const std::string &body) {
   outgoing_ += framed(kCommand, "\x04PONG" + body.substr(7, 16));
   if (outgoing_.size() > kMaxBody) not_zmtp();
   outgoing_.erase(0, os::write_some(socket_, outgoing_.data(), outgoing_.size()));
+}
+
+}  // namespace
+
+std::unique_ptr<Channel> open_channel(const std::string &path, const std::string &folder,
+                                      const Watch &watch) {
+  return std::make_unique<Dealer>(path, folder, watch);
 }
 
 }  // namespace mb

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,40 @@ def test_the_look_at_a_binary_sees_what_it_is_there_for(tmp_path: Path) -> None:
     assert module.check(binary, "x86_64-linux-gnu.2.17") == "it uses system"
     module.FORBIDDEN = set()
     assert module.check(binary, "x86_64-linux-gnu.2.2") == "it needs glibc 2.2.5"
+
+
+def windows_library(exported: str, imported: str) -> bytes:
+    """A library for Windows with one section, which has its two tables and no code."""
+    at, size = 0x1000, 0x200
+    names = b"\0".join([exported.encode(), b"a.dll", b"\0\0" + imported.encode()]) + b"\0"
+    first = at + 200
+    second = first + len(exported) + 1
+    third = second + len("a.dll") + 1
+    exports = bytes(24) + struct.pack("<3I", 1, 0, at + 40) + bytes(4) + struct.pack("<I", first)
+    imports = struct.pack("<5I", at + 100, 0, 0, second, at + 100) + bytes(20)
+    section = exports.ljust(48, b"\0") + imports.ljust(52, b"\0") + struct.pack("<2Q", third, 0)
+    section = (section.ljust(200, b"\0") + names).ljust(size, b"\0")
+    optional = struct.pack("<H", 0x20B) + bytes(110) + struct.pack("<4I", at, 40, at + 48, 40)
+    header = b"PE\0\0" + struct.pack("<HH12xHH", 0x8664, 1, len(optional), 0x2022) + optional
+    place = struct.pack("<8s4I16x", b".rdata", size, at, size, 0x200)
+    start = b"MZ".ljust(0x3C, b"\0") + struct.pack("<I", 0x40)
+    return (start + header + place).ljust(0x200, b"\0") + section
+
+
+def test_the_look_at_a_binary_of_windows_sees_the_same(tmp_path: Path) -> None:
+    module = build_module()
+    binary = tmp_path / "other.ofx"
+    binary.write_bytes(windows_library("OfxGetPlugin", "CreateProcessW"))
+    target = "x86_64-windows-gnu"
+    assert module.check(binary, target) == "it exports OfxGetPlugin"
+    module.EXPORTS = {"OfxGetPlugin"}
+    assert module.check(binary, target) == "it uses CreateProcessW"
+    for good in ("_execute_onexit_table", "CreateFileW", "strerror_s"):
+        binary.write_bytes(windows_library("OfxGetPlugin", good))
+        assert module.check(binary, target) is None
+    for bad in ("_wspawnv", "_execl", "_popen", "system", "_wsystem", "LoadLibraryExW"):
+        binary.write_bytes(windows_library("OfxGetPlugin", bad))
+        assert module.check(binary, target) == f"it uses {bad}"
 
 
 def test_an_installed_bundle_replaces_the_older_one_whole(tmp_path: Path) -> None:

@@ -41,6 +41,9 @@ pytestmark = [
 ]
 
 
+PLUGIN_TARGET = "x86_64-windows-gnu"
+
+
 def _prefix() -> ModuleType:
     spec = importlib.util.spec_from_file_location("make_prefix", TESTS / "windows/make_prefix.py")
     assert spec is not None
@@ -97,4 +100,31 @@ def test_a_daemon_and_its_clients_exchange_frames_there() -> None:
     expected = ",".join(digests.expected(number) for number in range(FRAMES))
     _run_tests(
         INSIDE / "test_daemon.py", folders=(WITHOUT_TORCH,), MATTEBRIDGE_TEST_DIGESTS=expected
+    )
+
+
+def _plugin() -> Path:
+    """The plugin for Windows, built by the compiler that `make plugin` brings."""
+    done = subprocess.run(
+        ["make", "plugin", f"PLUGIN_TARGET={PLUGIN_TARGET}"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    (binary,) = (ROOT / "build" / "plugin" / PLUGIN_TARGET).glob("*.bundle/Contents/Win64/*.ofx")
+    return binary
+
+
+def test_the_plugin_renders_frames_in_a_host_there() -> None:
+    """As the daemon's; the host is the one that tests the plugin on Linux."""
+    expected = ",".join(digests.expected(number) for number in range(FRAMES))
+    _run_tests(
+        INSIDE / "test_plugin.py",
+        folders=(WITHOUT_TORCH,),
+        MATTEBRIDGE_TEST_DIGESTS=expected,
+        MATTEBRIDGE_TEST_PLUGIN=f"Z:{_plugin()}",
     )

@@ -39,6 +39,7 @@ GENERIC_READ, GENERIC_WRITE, OPEN_EXISTING = 0x80000000, 0x40000000, 3
 FILE_FLAG_OVERLAPPED, FILE_FLAG_FIRST_PIPE_INSTANCE = 0x40000000, 0x80000
 SECURITY_SQOS_PRESENT = 0x100000  # with no level beside it: the other end may not act as this user
 FILE_WRITE_ATTRIBUTES = 0x100
+LOCALE_INVARIANT, LCMAP_LOWERCASE = 0x7F, 0x100
 
 
 class Overlapped(ctypes.Structure):
@@ -163,6 +164,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "GetProcessHandleCount": (_B, (_H, _P)),
     "GlobalMemoryStatusEx": (_B, (_P,)),
     "K32GetProcessMemoryInfo": (_B, (_H, _P, _D)),
+    "LCMapStringW": (ctypes.c_int, (_D, _D, _W, ctypes.c_int, _P, ctypes.c_int)),
     "LocalFree": (_P, (_P,)),
     "LockFileEx": (_B, (_H, _D, _D, _D, _D, _P)),
     "MapViewOfFile": (_P, (_H, _D, _D, _D, _S)),
@@ -228,6 +230,17 @@ def close(handle: int) -> None:
 def event() -> int:
     """A new event that stays set until it is reset."""
     return check(kernel32.CreateEventW(None, True, False, None))
+
+
+def small_letters(text: str) -> str:
+    """A path in small letters as file systems compare them: letter by letter, in no language.
+
+    `str.lower` makes two letters of some, and another one of a sigma at the end of a word.
+    """
+    size = len(text.encode("utf-16-le")) // 2
+    made = ctypes.create_unicode_buffer(size + 1)
+    check(kernel32.LCMapStringW(LOCALE_INVARIANT, LCMAP_LOWERCASE, text, size, made, size))
+    return made.value
 
 
 def user_of(process: int) -> bytes:

@@ -43,6 +43,8 @@ LOCKFILE_FAIL_IMMEDIATELY, LOCKFILE_EXCLUSIVE_LOCK = 1, 2
 # The lock is on one byte far behind the end: the file itself stays readable.
 LOCKED_BYTE = 0x7FFF0000
 SDDL_REVISION = 1
+# The group that owns what an administrator makes with all rights. Its members could take anything.
+ADMINISTRATORS = "S-1-5-32-544"
 # What Windows takes as a path at all.
 LONGEST_PATH = 32_000
 # The pause between two looks where there are more events than one call can wait for.
@@ -210,10 +212,13 @@ class WindowsLayer:
         return _known_folder("LOCALAPPDATA", "Local") / "mattebridge"
 
     def check_private(self, folder: Path) -> None:
-        """See `Users`: a folder, no link, of this user. Whom it is open to, the pipe decides."""
+        """See `Users`: a folder, no link, of this user. Whom it is open to, the pipe decides.
+
+        Or of the administrators, to whom a user's folder belongs that was made with all rights.
+        """
         look_at(folder)
         owner = win32.owner_of(str(folder))
-        if owner != self._user():
+        if owner != self._user() and win32.sid_text(owner) != ADMINISTRATORS:
             raise not_yours(folder, win32.sid_text(owner))
 
     def check_parent(self, folder: Path) -> None:

@@ -52,7 +52,8 @@ Buffer = Any
 
 def pipe_name(path: Path, user: str) -> str:
     """The pipe of an address: of the user, and of the path as Windows compares paths."""
-    digest = hashlib.sha256(str(path).replace("/", "\\").lower().encode()).hexdigest()[:32]
+    address = win32.small_letters(str(path).replace("/", "\\"))
+    digest = hashlib.sha256(address.encode()).hexdigest()[:32]
     return rf"\\.\pipe\mattebridge-{user}-{digest}"
 
 

@@ -13,10 +13,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +26,7 @@ from mattebridge.wire import oslayer
 from mattebridge.wire.windows_children import real_python
 from windows import digests
 from windows.patience import LIMIT_S, connect
+from windows.running import Daemon, wait_for
 
 # Renders frame after frame until it is killed; says when the first one is there.
 ANOTHER_CLIENT = """
@@ -38,50 +37,6 @@ with patience.connect(sys.argv[1]) as client:
         client.matte(*digests.frame(1), model="difference", timeout_s=patience.LIMIT_S)
         print("rendered", flush=True)
 """
-
-
-def wait_for(condition: Callable[[], Any], what: str) -> None:
-    until = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < until, what
-        time.sleep(0.05)
-
-
-def accepts(folder: Path) -> bool:
-    try:
-        MatteClient.connect(str(folder)).close()
-    except ConnectionFailed:
-        return False
-    return True
-
-
-class Daemon:
-    """`python -m mattebridge.daemon`, and what it printed."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "mattebridge.daemon", f"--folder={folder}", "--devices=cpu",
-             "--foreground"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        self.said: list[str] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-        wait_for(lambda: accepts(folder) or self.process.poll() is not None, "it does not accept")
-        assert self.process.poll() is None, self.said
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.said.append(line.decode("utf-8", "replace"))
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(LIMIT_S)
-        self._reader.join(LIMIT_S)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
 
 
 @pytest.fixture(scope="module")
