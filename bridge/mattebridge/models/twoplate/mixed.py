@@ -40,15 +40,13 @@ def with_mixtures(alpha: Tensor, plate: Tensor, given: Inputs) -> Tensor:
     height, width = alpha.shape[2:]
     clean_plate = given.clean_plate[:, :, :height, :width]
     colour, spread, near = _solid_around(plate, alpha)
-    # Squares are close enough to linear light.
-    seen, empty, aim = (
-        torch.lerp(planes, planes.square(), given.scene_linear)
-        for planes in (plate, clean_plate, colour)
-    )
-    towards, away = aim - empty, seen - empty
+    set_light = _light(clean_plate, given)
+    towards, away = _light(colour, given) - set_light, _light(plate, given) - set_light
+    del colour, set_light  # each is three planes of the frame
     reach = towards.square().sum(1, keepdim=True)
     found = ((away * towards).sum(1, keepdim=True) / (reach + _STEADY)).clamp(0, 1)
-    left = (away - found * towards).square().sum(1, keepdim=True)
+    left = torch.addcmul(away, found, towards, value=-1).square().sum(1, keepdim=True)
+    del away, towards
     reliable = (reach / (reach + _OWN * spread + _APART)).square()
     share = reliable * torch.exp(left / -_OFF_THE_LINE) * (near / _ENOUGH).clamp_max(1)
     # What is sure stays, and what is nearly sure changes little.
@@ -56,28 +54,37 @@ def with_mixtures(alpha: Tensor, plate: Tensor, given: Inputs) -> Tensor:
     return alpha + share * (found - alpha)
 
 
+def _light(encoded: Tensor, given: Inputs) -> Tensor:
+    """Scene-linear where the request is; squares are close enough to it. Display-encoded else."""
+    return torch.lerp(encoded, encoded.square(), given.scene_linear)
+
+
 def _solid_around(plate: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Of the solid parts near each pixel: mean colour (N, 3, H, W), its variance, and their share.
 
-    The nearest that there are: as few halvings as find any.
+    The nearest that there are: as few halvings as find any. The first is of half the size.
     """
     height, width = alpha.shape[2:]
     cell = 2**_LEVELS
     solid = ((alpha - _SOLID_FROM) / (_SOLID_FULL - _SOLID_FROM)).clamp(0, 1)
-    weighed = torch.cat([plate, plate.square().sum(1, keepdim=True), torch.ones_like(alpha)], 1)
-    levels = [functional.pad(weighed * solid, (0, -width % cell, 0, -height % cell))]
-    for _ in range(_LEVELS):
-        levels.append(functional.avg_pool2d(levels[-1], 2))
+    squared = plate.square().sum(1, keepdim=True)
+    weighed = torch.cat([_half(part * solid) for part in (plate, squared)] + [_half(solid)], 1)
+    spare = -height % cell // 2, -width % cell // 2
+    levels = [functional.pad(weighed, (0, spare[1], 0, spare[0]))]
+    for _ in range(_LEVELS - 1):
+        levels.append(_half(levels[-1]))
     found = _of_one(levels[-1] + levels[-1].mean((2, 3), keepdim=True))
     for level in reversed(levels[:-1]):
-        found = _of_one(level + _COARSER * _twice(found))
-    found = found[:, :, :height, :width]
-    near = functional.interpolate(
-        levels[_NEAR][:, 4:], scale_factor=2.0**_NEAR, mode="bilinear", align_corners=False
-    )
+        found = _of_one(level + _COARSER * _larger(found, 2))
     colour = found[:, :3]
     spread = (found[:, 3:4] - colour.square().sum(1, keepdim=True)).clamp_min(0)
-    return colour, spread, near[:, :, :height, :width]
+    near = _larger(levels[_NEAR - 1][:, 4:], 2**_NEAR)
+    both = _larger(torch.cat([colour, spread], 1), 2)[:, :, :height, :width]
+    return both[:, :3], both[:, 3:], near[:, :, :height, :width]
+
+
+def _half(planes: Tensor) -> Tensor:
+    return functional.avg_pool2d(planes, 2, ceil_mode=True)
 
 
 def _of_one(weighed: Tensor) -> Tensor:
@@ -85,5 +92,6 @@ def _of_one(weighed: Tensor) -> Tensor:
     return weighed / weighed[:, 4:].clamp_min(1e-6)
 
 
-def _twice(planes: Tensor) -> Tensor:
-    return functional.interpolate(planes, scale_factor=2.0, mode="bilinear", align_corners=False)
+def _larger(planes: Tensor, times: int) -> Tensor:
+    size = [side * times for side in planes.shape[2:]]
+    return functional.interpolate(planes, size=size, mode="bilinear", align_corners=False)
