@@ -181,11 +181,19 @@ class Soak:
         """Of all clients so far."""
         return sum(client.frames for client in self.everyone)
 
+    @property
+    def _enough(self) -> bool:
+        """Whether what was asked for with `--enough` has been reached."""
+        if self._options.enough is None:
+            return False
+        frames, kills = self._options.enough
+        return self.frames >= frames and sum(self.kills.values()) >= kills
+
     def run(self) -> None:
-        """Until the time is up; raises `RuntimeError` for a client that stands still."""
+        """Until the time is up, or enough; raises `RuntimeError` for a client that stands still."""
         until = time.monotonic() + self._options.seconds
         next_kill = time.monotonic() + self._options.kill_every
-        while time.monotonic() < until:
+        while time.monotonic() < until and not self._enough:
             time.sleep(SAMPLE_S)
             self._read()
             if time.monotonic() > next_kill:
@@ -310,6 +318,13 @@ def main(arguments: Sequence[str]) -> int:
     """Run a soak; 1 for a frame that was wrong or a client that stood still."""
     parser = argparse.ArgumentParser("python -m benchmarks.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument(
+        "--enough",
+        type=int,
+        nargs=2,
+        metavar=("FRAMES", "KILLS"),
+        help="end sooner, after so many frames and kills",
+    )
     parser.add_argument("--clients", type=int, default=3)
     parser.add_argument("--models", nargs="+", default=["difference", "twoplate"])
     parser.add_argument("--kill-every", type=float, default=60.0, metavar="SECONDS")

@@ -129,7 +129,7 @@ def main(fusion: Any, comp: Any, tool: Any = None) -> int:
     return 0
 
 
-def start(fusion: Any, comp: Any) -> int:
+def start(fusion: Any, comp: Any, tool: Any = None) -> int:
     """Start the daemon where none runs, and show which one runs, or why none; an exit status."""
     status = 0
     try:
@@ -140,6 +140,10 @@ def start(fusion: Any, comp: Any) -> int:
     if comp is not None:
         comp.AskUser("MatteBridge", {1: _daemon_field(text)})
     return status
+
+
+# What an entry of the menu can do (menu_entry.py).
+ACTIONS: Mapping[str, Callable[[Any, Any, Any], int]] = {"main": main, "start": start}
 
 
 def _print(text: str) -> None:

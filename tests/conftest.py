@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import sys
@@ -28,6 +29,12 @@ def _make_importable(name: str) -> None:
     spec.loader.exec_module(sys.modules[name])
 
 
+# Tests start Python thousands of times: what it compiled is kept even where the environment says
+# otherwise, as that of many containers does. Without it every start compiles the package again, and
+# every run the tests.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 _make_importable("training")
 _make_importable("benchmarks")
 
@@ -45,6 +52,9 @@ LONGEST = (
     "faults/test_soak.py",
     "faults/test_posix_layer.py",
     "e2e/test_farm.py",
+    "e2e/test_matte_command.py",
+    "unit/clips/test_runner.py",
+    "unit/sample/test_sample.py",
     "unit/models/greenformer/test_model.py",
     "faults/test_process_death.py",
     "quality/test_sample_shot.py",
@@ -58,10 +68,11 @@ LONGEST = (
     "e2e/test_ofx_release.py",
     "e2e/test_under_wine.py",
     "e2e/test_devices.py",
-    "e2e/test_matte_command.py",
     "e2e/test_client.py",
+    "e2e/test_clip_pipeline.py",
+    "e2e/test_clips_command.py",
+    "unit/models/background_matting/test_gpu.py",
     "quality/test_difference_quality.py",
-    "unit/sample/test_sample.py",
     "e2e/test_ofx_life.py",
     "faults/test_real_systems.py",
     "faults/test_slots_and_geometry.py",
@@ -100,6 +111,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     rank = {TESTS / name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from what lasts as long as the run.
+
+    The tests and their modules are hundreds of thousands of objects. A full collection, which tests
+    and the engine ask for, looked at all of them each time.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Bindings look for leaks at the end."""
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

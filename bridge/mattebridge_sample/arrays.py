@@ -15,6 +15,14 @@ def vec(values: Any) -> Array:
     return np.asarray(values, np.float32)
 
 
+def dot(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+    """Sums (...) of the products of two arrays (..., 3): to the bit `(a * b).sum(-1)`.
+
+    Written out: numpy takes five times as long where it adds only three values at a time.
+    """
+    return np.asarray(a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 2])
+
+
 def turned(points: Array, matrix: Array) -> Array:
     """Points (..., 3) multiplied by a 3x3 matrix.
 

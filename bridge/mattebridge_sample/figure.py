@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from mattebridge_sample.arrays import Array, vec
+from mattebridge_sample.arrays import Array, dot, vec
 from mattebridge_sample.motion import Arm
 from mattebridge_sample.textures import look_up, noise_tile, smoothstep
 
@@ -25,8 +25,8 @@ BROW = np.array([0.060, 0.036, 0.022], np.float32)
 
 def _ellipsoid(p: Array, centre: tuple[float, ...], radii: tuple[float, ...]) -> Array:
     q = p - vec(centre)
-    a = np.sqrt(((q / vec(radii)) ** 2).sum(-1))
-    b = np.sqrt(((q / vec(radii) ** 2) ** 2).sum(-1))
+    near, far = q / vec(radii), q / vec(radii) ** 2
+    a, b = np.sqrt(dot(near, near)), np.sqrt(dot(far, far))
     return np.asarray(a * (a - 1) / np.maximum(b, 1e-6), np.float32)
 
 
@@ -35,7 +35,7 @@ def _capsule(p: Array, a: tuple[float, ...], b: tuple[float, ...], ra: float, rb
     q = p - vec(a)
     h = np.clip((q @ axis) / float(axis @ axis), 0, 1)
     d = q - h[..., None] * axis
-    return np.asarray(np.sqrt((d * d).sum(-1)) - (ra + (rb - ra) * h), np.float32)
+    return np.asarray(np.sqrt(dot(d, d)) - (ra + (rb - ra) * h), np.float32)
 
 
 def _join(a: Array, b: Array, soft: float) -> Array:
@@ -110,7 +110,7 @@ def normals(points: Array, closed: bool = True) -> Array:
     else:
         across = np.gradient(points, axis=1)
     n = np.cross(across, np.gradient(points, axis=0))
-    return np.asarray(n / np.maximum(np.sqrt((n * n).sum(-1, keepdims=True)), 1e-9), np.float32)
+    return np.asarray(n / np.maximum(np.sqrt(dot(n, n))[..., None], 1e-9), np.float32)
 
 
 def _rings(rows: int, columns: int, y0: float, y1: float) -> tuple[Array, Array, Array]:

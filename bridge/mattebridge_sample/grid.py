@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mattebridge_sample.arrays import Array
+from mattebridge_sample.arrays import Array, dot
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,10 @@ def smooth(values: Array, p: Array, n: Array, shape: tuple[int, int], passes: in
             for dx in (-2, -1, 0, 1, 2):
                 move = (dy * step, dx * step)
                 there = np.roll(place, move, (0, 1))
-                plane = np.abs(((there - place) * facing).sum(-1))
-                alike = np.maximum((np.roll(facing, move, (0, 1)) * facing).sum(-1), 0) ** 8
-                near = np.exp(-(((there - place) ** 2).sum(-1)) / 0.12)
+                away = there - place
+                plane = np.abs(dot(away, facing))
+                alike = np.maximum(dot(np.roll(facing, move, (0, 1)), facing), 0) ** 8
+                near = np.exp(-dot(away, away) / 0.12)
                 weight = (alike * near * np.exp(-plane / 0.02))[..., None] + 1e-6
                 total += np.roll(image, move, (0, 1)) * weight
                 weights += weight

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mattebridge_sample.arrays import Array, turned, vec
+from mattebridge_sample.arrays import Array, dot, turned, vec
 from mattebridge_sample.motion import base, chest_yaw, gesture, head_to_world, sway, yaw
 
 KNOTS = 22
@@ -49,9 +49,8 @@ def _push_out(
 ) -> Array:
     for centre, radii in solids:
         q = p - vec(centre)
-        size = np.sqrt(
-            ((q / (vec(radii) + np.asarray(gap)[..., None])) ** 2).sum(-1, keepdims=True)
-        )
+        part = q / (vec(radii) + np.asarray(gap)[..., None])
+        size = np.sqrt(dot(part, part))[..., None]
         p = np.where(size < 1, vec(centre) + q / np.maximum(size, 1e-4), p)
     return np.asarray(p, np.float32)
 
@@ -81,7 +80,8 @@ def grow(count: int, seed: int) -> Strands:
     guide_roots = _roots(420, rng)
     guides = _walk(guide_roots, rng)
     roots = _roots(count, rng)
-    away = ((roots[:, None] - guide_roots[None]) ** 2).sum(-1)
+    apart = roots[:, None] - guide_roots[None]
+    away = dot(apart, apart)
     # Strands from both sides of the parting must not mix.
     side = np.sign(roots[:, 0] - PART_AT)[:, None] != np.sign(guide_roots[:, 0] - PART_AT)[None]
     away = away + np.where(side & (roots[:, 2] > -0.05)[:, None], 0.01, 0)
@@ -101,7 +101,8 @@ def grow(count: int, seed: int) -> Strands:
     path = path + _flyaways(count, s, rng)
     path = _push_out(vec(path), HEAD_SOLIDS, vec(rng.uniform(0.000, 0.010, (count, 1))))
     path[:, 0] = roots
-    step = np.sqrt((np.diff(path, axis=1) ** 2).sum(-1))
+    steps = np.diff(path, axis=1)
+    step = np.sqrt(dot(steps, steps))
     along = np.concatenate([np.zeros((count, 1)), np.cumsum(step, 1)], 1)
     tone = 0.35 * rng.normal(size=count) + 0.30 * np.sin(roots[:, 0] * 190 + roots[:, 2] * 140)
     return Strands(
@@ -128,7 +129,7 @@ def _walk(roots: Array, rng: np.random.Generator) -> Array:
     comb -= (comb * normal).sum(1, keepdims=True) * normal
     comb /= np.maximum(np.sqrt((comb * comb).sum(1, keepdims=True)), 0.15)
     direction = 0.30 * normal + comb
-    direction /= np.sqrt((direction * direction).sum(1, keepdims=True))
+    direction /= np.sqrt(dot(direction, direction))[:, None]
     # From the crown it has the longest way; the ends are cut in steps.
     total = 0.40 + 0.035 * rng.normal(size=count) - 0.05 * front
     total = total + 0.11 * np.clip((roots[:, 1] - 1.58) / 0.14, 0, 1)
@@ -144,12 +145,12 @@ def _walk(roots: Array, rng: np.random.Generator) -> Array:
         turn = wave + 15 * s
         curl = np.stack([np.cos(turn), 0 * wave, np.sin(turn)], -1) * (0.17 * min(1.0, 2.2 * s))
         direction = direction + pull + curl
-        direction /= np.sqrt((direction * direction).sum(1, keepdims=True))
+        direction /= np.sqrt(dot(direction, direction))[:, None]
         p = points[-1] + direction * step
         p = _push_out(p.astype(np.float32), HEAD_SOLIDS, lift + 0.004)
         p = _push_out(p, CHEST_SOLIDS, lift)
         direction = (p - points[-1]) / step
-        direction /= np.maximum(np.sqrt((direction * direction).sum(1, keepdims=True)), 1e-6)
+        direction /= np.maximum(np.sqrt(dot(direction, direction))[:, None], 1e-6)
         points.append(p)
     return np.stack(points, 1)
 
@@ -210,7 +211,7 @@ def _off_the_shoulders(p: Array, strands: Strands, t: float) -> Array:
 def tangents(points: Array) -> Array:
     """Unit directions along strands, root to tip."""
     d = np.gradient(points, axis=1)
-    return np.asarray(d / np.maximum(np.sqrt((d * d).sum(-1, keepdims=True)), 1e-9), np.float32)
+    return np.asarray(d / np.maximum(np.sqrt(dot(d, d))[..., None], 1e-9), np.float32)
 
 
 def spread_matrix(count: int) -> Array:

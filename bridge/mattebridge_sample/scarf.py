@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mattebridge_sample.arrays import Array, turned, vec
+from mattebridge_sample.arrays import Array, dot, turned, vec
 from mattebridge_sample.figure import Part, normals
 from mattebridge_sample.motion import chest_yaw, gesture, torso_to_world, yaw
 from mattebridge_sample.shade import EYE, Lighting, sources
@@ -54,9 +54,9 @@ def tail(t: float) -> Array:
     spine = np.cumsum(step, 0)
     # Across: mostly upright, turning over along the tail; gathered at the neck.
     twist = 0.35 + 0.55 * np.sin(2 * np.pi * (0.9 * a - 0.9 * t) + 0.8) + 0.35 * a
-    along = step / np.sqrt((step * step).sum(-1, keepdims=True))
+    along = step / np.sqrt(dot(step, step))[..., None]
     up = vec([0, 1, 0]) - along * along[..., 1:2]
-    up /= np.sqrt((up * up).sum(-1, keepdims=True))
+    up /= np.sqrt(dot(up, up))[..., None]
     side = np.cross(along, up)
     across = np.cos(twist)[..., None] * up + np.sin(twist)[..., None] * side
     normal = np.cos(twist)[..., None] * side - np.sin(twist)[..., None] * up
@@ -75,13 +75,13 @@ def light_tail(points: Array, light: Lighting) -> tuple[Array, Array]:
     """Radiance (A, B, 3) of the thin cloth and its optical depth seen from the camera (A, B)."""
     n = normals(points, closed=False)
     view = EYE - points
-    view = view / np.sqrt((view * view).sum(-1, keepdims=True))
-    facing = (view * n).sum(-1)
+    view = view / np.sqrt(dot(view, view))[..., None]
+    facing = dot(view, n)
     n = n * np.sign(facing)[..., None]
     total = CLOTH / np.pi * (0.5 * light.ambient(n) + 0.35 * light.ambient(-n))
     own = 0.35 + 0.65 * light.sun.lit(points, bias=0.06)
     for toward, power, soft in sources(points, light, own):
-        cosine = (toward * n).sum(-1)
+        cosine = dot(toward, n)
         front = np.clip((cosine + soft) / (1 + soft), 0, 1)
         through = np.clip((-cosine + soft) / (1 + soft), 0, 1)
         sheen = 0.03 * (1 - np.abs(facing)) ** 2 * np.abs(cosine)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from mattebridge_sample import lights, walls
-from mattebridge_sample.arrays import Array, turned, vec
+from mattebridge_sample.arrays import Array, dot, turned, vec
 
 W_BESIDE = vec([walls.LEFT, 1.8, 0.5])
 W_SEEN = vec([walls.LEFT, 1.7, 5.25])
@@ -182,8 +182,8 @@ class Lighting:
         shut, wide = np.zeros(p.shape[:-1], np.float32), np.zeros(p.shape[:-1], np.float32)
         for blob in self.blobs:
             away = blob[:3] - p
-            square = (away * away).sum(-1)
-            cosine = (away * n).sum(-1) / np.sqrt(np.maximum(square, 1e-8))
+            square = dot(away, away)
+            cosine = dot(away, n) / np.sqrt(np.maximum(square, 1e-8))
             share = blob[3] ** 2 / np.maximum(square, blob[3] ** 2)
             shut += np.maximum(cosine, 0) * share
             wide += np.maximum(cosine + 0.35, 0) * share
@@ -192,7 +192,7 @@ class Lighting:
 
 def _toward(p: Array, place: Array) -> tuple[Array, Array]:
     away = place - p
-    square = (away * away).sum(-1)
+    square = dot(away, away)
     return np.asarray(away / np.sqrt(square)[..., None], np.float32), np.asarray(square, np.float32)
 
 
@@ -223,13 +223,13 @@ def sources(p: Array, light: Lighting, own: Array | None) -> list[tuple[Array, A
 def light_part(material: str, colour: Array, points: Array, n: Array, light: Lighting) -> Array:
     """Radiance toward the camera (R, C, 3) of a part of the body with these normals."""
     view = EYE - points
-    view = view / np.sqrt((view * view).sum(-1, keepdims=True))
-    facing = np.clip((view * n).sum(-1), 0, 1)
+    view = view / np.sqrt(dot(view, view))[..., None]
+    facing = np.clip(dot(view, n), 0, 1)
     open_, wide = light.openness(points, n)
     skin = material == "skin"
     total = light.ambient(n) * open_[..., None] * colour / np.pi
     for toward, power, soft in sources(points, light, None):
-        cosine = (toward * n).sum(-1)
+        cosine = dot(toward, n)
         reach = power * (1 if soft == 0 else wide[..., None])
         if skin:
             # Light wanders in skin: the edge of a shadow is soft, and red.
@@ -239,9 +239,9 @@ def light_part(material: str, colour: Array, points: Array, n: Array, light: Lig
             lambert = np.clip((cosine[..., None] + soft + 0.05) / (1.05 + soft), 0, 1)
         total = total + colour / np.pi * reach * lambert
         half = toward + view
-        half = half / np.sqrt((half * half).sum(-1, keepdims=True))
+        half = half / np.sqrt(dot(half, half))[..., None]
         if skin:
-            lobe = np.clip((half * n).sum(-1), 0, 1)
+            lobe = np.clip(dot(half, n), 0, 1)
             gleam = 0.020 * lobe**14 * 2.2 + 0.012 * lobe**55 * 5
             total = total + reach * (gleam * np.clip(cosine + 0.1, 0, 1))[..., None]
         else:
@@ -258,7 +258,7 @@ def light_hair(
 ) -> Array:
     """Radiance (N, K, 3) of strands: two highlights along the hair, and light through it."""
     view = hair - EYE
-    view = view / np.sqrt((view * view).sum(-1, keepdims=True))
+    view = view / np.sqrt(dot(view, view))[..., None]
     colour = MELANIN * np.exp(vec([0.30, 0.42, 0.5]) * tone[:, None])[:, None]
     colour = colour * np.exp(vec([0.05, -0.04, -0.12]) * warmth[:, None])[:, None]
     tips = np.clip((along - 0.15) / 0.35, 0, 1)[..., None]
@@ -268,15 +268,15 @@ def light_hair(
     total = colour * (0.30 * light.probe.mean(0) / np.pi) * (0.25 + 0.75 * deep)[..., None]
     own = light.sun.lit(hair, bias=0.05)
     for toward, power, _ in sources(hair, light, own):
-        across = (toward * tangent).sum(-1)
+        across = dot(toward, tangent)
         sine = np.sqrt(np.maximum(1 - across * across, 0))
-        look = (view * tangent).sum(-1)
+        look = dot(view, tangent)
         look_sine = np.sqrt(np.maximum(1 - look * look, 0))
         # Angle between the light and its mirror direction along the hair.
         mirror = sine * look_sine + across * look
         first = np.clip(mirror - shift, 0, 1) ** 42
         second = np.clip(mirror + 0.05 + 0.5 * shift, 0, 1) ** 9
-        behind = np.clip((toward * view).sum(-1), 0, 1) ** 5
+        behind = np.clip(dot(toward, view), 0, 1) ** 5
         lobe = (
             colour * (0.22 * sine)[..., None]
             + np.float32(0.050) * first[..., None]

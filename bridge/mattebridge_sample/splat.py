@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mattebridge_sample.arrays import Array, vec
+from mattebridge_sample.arrays import Array, dot, vec
 from mattebridge_sample.optics import Camera, shrink
 
 FAR = np.float32(1e6)
@@ -121,7 +121,7 @@ def _sampled(
     """Place, speed, bend (x and y each), depth and colour of points, band by band of the rows."""
     (x0, y0, _), (x1, y1, z), (x2, y2, _) = (camera.project(points) for points in surface.points)
     view = vec(camera.eye) - surface.points[1]
-    facing = (view * surface.normal).sum(-1) / np.sqrt((view * view).sum(-1))
+    facing = dot(view, surface.normal) / np.sqrt(dot(view, view))
     bend = () if straight else (2 * (x0 + x2) - 4 * x1, 2 * (y0 + y2) - 4 * y1)
     fields = (x1, y1, x2 - x0, y2 - y0, *bend, z)
     rows = len(z)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mattebridge_sample import figure, hair, lights, motion, room, scarf, shade
-from mattebridge_sample.arrays import Array, vec
+from mattebridge_sample.arrays import Array, dot, vec
 from mattebridge_sample.optics import Camera, disc_blur
 from mattebridge_sample.shade import Lighting
 from mattebridge_sample.splat import (
@@ -193,7 +193,7 @@ class _Skin:
 def _light_skin(part: figure.Part, points: Array, light: Lighting) -> _Skin:
     normal = figure.normals(points)
     view = shade.EYE - points
-    facing = (view * normal).sum(-1) / np.sqrt((view * view).sum(-1))
+    facing = dot(view, normal) / np.sqrt(dot(view, view))
     columns = seen_columns(facing)
     colour = shade.light_part(
         part.material, part.colour[:, columns], points[:, columns], normal[:, columns], light

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +20,7 @@ from fakes.daemon_process import DaemonProcess
 from fakes.generated_weights import generated_state, plate_pair
 from fakes.places import BRIDGE
 from fakes.reuse import check_reuse
+from mattebridge import cli
 from mattebridge.errors import MessageError, ModelError
 from mattebridge.models.background_matting.networks import MattingRefine
 from mattebridge.models.weights.installed import InstalledModels
@@ -32,19 +36,33 @@ class Shelf:
         self.models = InstalledModels(folder / "models")
         self.daemon = DaemonProcess(MATTEBRIDGE_MODELS=str(self.models.folder))
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment that leads the command to this daemon and this folder."""
+        return {
+            "MATTEBRIDGE_MODELS": str(self.models.folder),
+            "MATTEBRIDGE_RUNTIME_DIR": str(self.daemon.folder),
+        }
+
     def command(self, *arguments: str, status: int = 0) -> str:
+        """What `mattebridge models` says, in this process, which has loaded torch already."""
+        said = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+            for name, value in self.variables.items():
+                patch.setenv(name, value)
+            assert cli.main(["models", *arguments]) == status
+        return said.getvalue()
+
+    def process(self, *arguments: str) -> str:
+        """The same in a process of its own."""
         done = subprocess.run(
             [sys.executable, "-m", "mattebridge", "models", *arguments],
-            env={
-                **self.daemon.environment,
-                "PYTHONPATH": str(BRIDGE),
-                "MATTEBRIDGE_RUNTIME_DIR": str(self.daemon.folder),
-            },
+            env={**self.daemon.environment, "PYTHONPATH": str(BRIDGE), **self.variables},
             capture_output=True,
             text=True,
             timeout=LIMIT_S,
         )
-        assert done.returncode == status, done.stderr
+        assert done.returncode == 0, done.stderr
         return done.stdout
 
     def stored(self, name: str) -> Path:
@@ -102,9 +120,9 @@ def test_an_added_checkpoint_gives_the_matte_of_the_plain_network(shelf, tmp_pat
     client = shelf.daemon.client()
     with pytest.raises(ModelError, match=f"there is no model '{name}'"):
         client.matte(*pictures(), colorspace="srgb", model=name)
-    said = shelf.command("add", save(made, tmp_path / f"a{suffix}"), "--name", name)
+    said = shelf.process("add", save(made, tmp_path / f"a{suffix}"), "--name", name)
     assert "another MATTEBRIDGE_MODELS" not in said
-    assert name in shelf.command("list")
+    assert name in shelf.process("list")
     matte = client.matte(*pictures(), colorspace="srgb", model=name, exact=True)
     assert matte.model == name
     assert matte.digest == shelf.models.records()[name].digest
@@ -198,8 +216,6 @@ class Trap:
 
 
 def hostile(canary: Path) -> bytes:
-    import io
-
     file = io.BytesIO()
     torch.save({"a": Trap(canary)}, file)
     return file.getvalue()
@@ -239,8 +255,6 @@ def test_sixty_checkpoints_still_fit_into_the_list(shelf, tmp_path):
     names = [f"{'m' * 60}{index}" for index in range(60)]
     shelf.models.add(path, names[0], licence="x" * 200)
     text = (shelf.models.folder / "models.json").read_text()
-    import json
-
     found = json.loads(text)
     for name in names:
         found["models"][name] = found["models"][names[0]]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ import pytest
 from fakes.daemon_process import DaemonProcess
 from mattebridge.clips import ClipRunner, InferenceConfig, PipelineConfig, WriteConfig, load, scan
 from mattebridge.image_io import read_frame, write_frame
+from mattebridge.image_io.video_write import VIDEO_FORMATS, VideoTimes, open_video
+from mattebridge.image_io.write import display_codes
 from mattebridge_sample import SampleShot, render_shot
 
 PASSES = {"alpha": "alpha", "fg": "foreground", "processed": "premultiplied"}
@@ -111,9 +115,54 @@ def test_listing_makes_nothing(shared_daemon: DaemonProcess, clips: Path) -> Non
     before = tree(clips)
     done = run(shared_daemon, "clips", clips, "--list")
     assert done.returncode == 0
-    assert done.stdout.startswith("first: ")
-    assert "hint" in done.stdout
+    first, second = done.stdout.splitlines()
+    assert first.startswith("first: ready, 0 of 3 frames done: plate ")
+    assert "hint" in first
+    assert second.startswith("second: raw, 0 of 3 frames done: ")
     assert tree(clips) == before
+    assert (
+        run(shared_daemon, "clips", clips, "--outputs", "alpha", "--frames", "1002").returncode == 0
+    )
+    (clips / "second/Input/plate.1001.exr").unlink()
+    (clips / "second/Input/plate.1004.exr").write_bytes(b"damaged")
+    done = run(shared_daemon, "clips", clips, "--list")
+    first, second = done.stdout.splitlines()
+    assert first.startswith("first: ready, 1 of 3 frames done: ")
+    assert second.startswith("second: error, 1 of 3 frames done (frame 1004: ")
+    more = ["--outputs", "alpha", "--resume"]
+    assert run(shared_daemon, "clips", clips / "first", *more).returncode == 0
+    done = run(shared_daemon, "clips", clips / "first", "--list")
+    assert done.stdout.startswith("first: complete, 3 of 3 frames done: ")
+
+
+def test_a_video_is_extracted_where_that_is_asked_for_and_gives_the_same_pixels(
+    shared_daemon: DaemonProcess, clips: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("av")
+    plates = [read_frame(path).pixels for path in sorted((clips / "first/Input").iterdir())]
+    (tmp_path / "take/Input").mkdir(parents=True)
+    form = VIDEO_FORMATS["prores4444"]
+    times = VideoTimes(Fraction(24))
+    writer = open_video(tmp_path / "take/Input/t.mov", form, width=160, height=90, times=times)
+    for plate in plates:
+        writer.add(display_codes(plate, dtype=form.dtype, colorspace="linear"))
+    writer.close()
+    direct = run(shared_daemon, "clips", tmp_path / "take", "-o", tmp_path / "direct")
+    assert direct.returncode == 0, direct.stderr
+    assert tree(tmp_path / "take") == {"Input/t.mov"}
+    done = run(shared_daemon, "clips", tmp_path / "take", "-o", tmp_path / "out", "--extract")
+    assert done.returncode == 0, done.stderr
+    names = {f"Frames/frame_{index:06d}.png" for index in range(3)}
+    assert tree(tmp_path / "take") - {"Frames/.video.json"} == {
+        "Input/t.mov",
+        "video_meta.json",
+        *names,
+    }
+    for name in {name for name in tree(tmp_path / "out") if not name.endswith("jsonl")}:
+        one, other = read_frame(tmp_path / "out" / name), read_frame(tmp_path / "direct" / name)
+        assert one.pixels.tobytes() == other.pixels.tobytes()
+    listed = run(shared_daemon, "clips", tmp_path / "take", "-o", tmp_path / "out", "--list")
+    assert listed.stdout.startswith("take: complete, 3 of 3 frames done: ")
 
 
 def test_a_folder_without_a_clip_is_refused(shared_daemon: DaemonProcess, tmp_path: Path) -> None:
@@ -187,3 +236,41 @@ def test_a_runner_makes_the_files_of_the_command(
             ours = read_frame(tmp_path / clip.name / name).pixels
             theirs = read_frame(clips / clip.name / "Output" / name).pixels
             assert ours.tobytes() == theirs.tobytes()
+
+
+def test_a_clip_that_is_stopped_leaves_nothing_partial_and_is_made_whole_by_a_resume(
+    shared_daemon: DaemonProcess, clips: Path
+) -> None:
+    line = [sys.executable, "-m", "mattebridge", "clips", str(clips), "--model", "screen"]
+    line += ["--instance", str(shared_daemon.folder), "--progress", "plain"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
+        assert job.stdout is not None
+        for said in job.stdout:
+            if "frame 1001 done" in said:
+                break
+        job.send_signal(signal.SIGTERM)
+        job.communicate(timeout=60)
+    # The job may have been quicker than the signal.
+    assert job.returncode in (0, 4)
+    assert not [name for name in tree(clips) if name.endswith(".tmp")]
+    for name in tree(clips / "first/Output"):
+        if not name.endswith("jsonl"):
+            read_frame(clips / "first/Output" / name)
+    assert run(shared_daemon, "clips", clips, "--resume").returncode == 0
+    listed = run(shared_daemon, "clips", clips, "--list").stdout.splitlines()
+    assert all("complete, 3 of 3 frames done" in each for each in listed)
+
+
+def test_a_clip_in_chunks_has_the_bytes_of_the_whole_one(
+    shared_daemon: DaemonProcess, clips: Path, tmp_path: Path
+) -> None:
+    first = clips / "first"
+    assert run(shared_daemon, "clips", first, "-o", tmp_path / "whole").returncode == 0
+    for frame in (1003, 1001, 1002):
+        given = [first, "-o", tmp_path / "chunks", "--frames", str(frame)]
+        assert run(shared_daemon, "clips", *given).returncode == 0
+    names = {name for name in tree(tmp_path / "whole") if not name.endswith("jsonl")}
+    assert {name for name in tree(tmp_path / "chunks") if not name.endswith("jsonl")} == names
+    for name in names:
+        one, other = tmp_path / "whole" / name, tmp_path / "chunks" / name
+        assert one.read_bytes() == other.read_bytes()

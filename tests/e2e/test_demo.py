@@ -26,16 +26,16 @@ def run(tmp_path_factory):
     out = io.StringIO()
     seen = set()
 
-    # The demo's daemon serves a folder in the temporary one: here its own, with a short path.
+    # The demo's daemon serves a folder in the system's runtime folder: here one with a short path.
     with tempfile.TemporaryDirectory(prefix="mb-") as home, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tempfile, "tempdir", home)
-        stop = demo.control.stop
+        patch.setenv("XDG_RUNTIME_DIR", home)
+        stop = demo.private.control.stop
 
         def stop_and_look(instance):
             seen.update(_processes_of(home))
             return stop(instance)
 
-        patch.setattr(demo.control, "stop", stop_and_look)
+        patch.setattr(demo.private.control, "stop", stop_and_look)
         status = demo.run_demo(folder, frames=3, width=256, height=144, out=out)
         left = _processes_of(home)
     assert seen, "the daemon of the demo was not seen while it ran"

@@ -423,7 +423,8 @@ def test_the_menu_entry_starts_the_configured_daemon_and_never_the_hosts_own_bin
     comp = Comp()
     shown: list[str] = []
     comp.answer = lambda defaults: shown.append(defaults["daemon"])
-    installed = (FOLDER / "matte_start.py").read_text().replace("@FOLDER@", str(FOLDER))
+    template = (FOLDER / "menu_entry.py").read_text()
+    installed = template.replace("@FOLDER@", str(FOLDER)).replace("@ACTION@", "start")
     none = f"no daemon is running in {folder}: Start daemon starts one, and so does matting"
     assert script._daemon_found() == none
     try:
@@ -519,12 +520,11 @@ def test_the_fake_and_the_script_use_no_name_that_is_not_in_the_table(script: An
     assert set(re.findall(r":([A-Z]\w+)\(", lua)) <= known
 
 
-@pytest.mark.parametrize("kind", ["comp", "tool"])
-def test_the_launcher_says_what_is_missing_and_never_raises(
-    kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_the_menu_entry_says_what_is_missing_and_never_raises(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "mattebridge_fusion", None)
-    source = (FOLDER / f"matte_{kind}.py").read_text()
+    source = (FOLDER / "menu_entry.py").read_text()
     monkeypatch.setattr(sys, "path", list(sys.path))
     exec(compile(source, "launcher", "exec"), {"__name__": "__main__"})
     assert "mattebridge: not loaded:" in capsys.readouterr().out

@@ -4,10 +4,14 @@ It takes the place of `mattebridge.engine.engine` and of `mattebridge.engine.reg
 the processes of `light_python`: front, link, worker, arenas and hooks are the real ones. It checks
 a request as the real one does, passes the stages in their order, and each of its pixels comes from
 the pixels of the same place, so that a wrong, late or mixed up frame is seen.
+
+With `MATTEBRIDGE_LIGHT_IN_FLIGHT=3` its worker takes so many frames at a time, as that of a GPU:
+their planes are read ahead, and results are in the arena some time after they were computed.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +27,9 @@ from mattebridge.wire.params import RenderParams
 
 # How different plate and clean plate are where alpha is one.
 FULL_DIFFERENCE = 0.25
+IN_FLIGHT = "MATTEBRIDGE_LIGHT_IN_FLIGHT"
+# How long results are on their way where frames overlap.
+COPY_OUT_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,25 @@ class RenderReport:
     degraded: tuple[str, ...]
     notes: Mapping[str, Any]
     timings_ms: Mapping[str, float]
+
+
+class StartedFrame:
+    """A frame whose results are written when it is finished."""
+
+    def __init__(
+        self, report: RenderReport, made: Mapping[str, Any], out: Mapping[str, Any]
+    ) -> None:
+        self._report, self._made, self._out = report, made, out
+        self.over_at = time.monotonic()
+
+    def is_over(self) -> bool:
+        return time.monotonic() >= self.over_at
+
+    def finished(self) -> RenderReport:
+        time.sleep(max(0.0, self.over_at - time.monotonic()))
+        for role, image in self._out.items():
+            image[...] = self._made[role]
+        return self._report
 
 
 class Engine:
@@ -52,9 +78,20 @@ class Engine:
         self.registry = Registry()
         self.spaces = spaces or Spaces()
         self.limits = limits or FrameLimits()
+        self.frames_in_flight = int(os.environ.get(IN_FLIGHT, "1"))
         self._loaded: set[str] = set()
 
-    def matte(
+    def matte(self, planes: Mapping[str, Any], params: RenderParams, **how: Any) -> RenderReport:
+        """As `start`, to the end."""
+        return self.start(planes, params, **how).finished()
+
+    def send_ahead(self, planes: Mapping[str, Any]) -> Optional[dict[str, Any]]:
+        """Copies of the planes, where frames overlap."""
+        if self.frames_in_flight == 1:
+            return None
+        return {role: plane.copy() for role, plane in planes.items() if role != "clean_plate"}
+
+    def start(
         self,
         planes: Mapping[str, Any],
         params: RenderParams,
@@ -66,7 +103,8 @@ class Engine:
         held_clean_plate: bool = False,
         keep: bool = False,
         checkpoint: Optional[Checkpoint] = None,
-    ) -> RenderReport:
+        sent: Optional[Mapping[str, Any]] = None,
+    ) -> StartedFrame:
         """Planes in, alpha, foreground and premultiplied out; no colour space is converted, and no
         frame is kept."""
         checkpoint = checkpoint or no_checkpoint
@@ -75,6 +113,7 @@ class Engine:
         check_request(planes, out, card, params, self.limits, held=held_clean_plate)
         request = FrameRequest(card, params, settings, frame, clean_plate_key, self.spaces)
         _ = request.space, request.output_space
+        planes = {**planes, **(sent or {})}
         plate, clean_plate = _floats(planes["plate"]), _floats(planes["clean_plate"])
         checkpoint("inputs")
         self._loaded.add(card.name)
@@ -89,9 +128,11 @@ class Engine:
             "foreground": plate,
             "premultiplied": np.concatenate([plate * alpha, alpha], axis=-1),
         }
-        for role, image in out.items():
-            image[...] = made[role]
-        return RenderReport(card.name, card.digest, (), {}, {"model": model_ms})
+        report = RenderReport(card.name, card.digest, (), {}, {"model": model_ms})
+        started = StartedFrame(report, made, out)
+        if self.frames_in_flight > 1:
+            started.over_at += COPY_OUT_S
+        return started
 
     def load_model(self, name: str) -> None:
         """Remember a model as loaded; raises `ModelError` for no such model."""

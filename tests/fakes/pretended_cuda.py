@@ -15,14 +15,18 @@ devices fails, and so does `.numpy()`. What costs time there is counted:
         model.matte(given, no_checkpoint)
     assert counts.launches < 200, counts.places.most_common(20)
 
-One operation of torch is one launch here; a card may take several kernels for it. There is one
-stream, which never runs behind, and a memory that is never used up; graphs and other streams fail
-as without a card, except that `recorder` stands in for CUDA graphs, and `Driver` for the
-registration of host memory.
+One operation of torch is one launch here; a card may take several kernels for it. Streams never
+run behind, and the memory is never used up. What was asked of streams is listed in `counts.order`:
+copies in and out, and who waits for whom, with the stream's name; an event says that it is over
+when it was asked `counts.late` times before. Graphs fail as without a card, except that `recorder`
+stands in for them, and `Driver` for the registration of host memory.
+
+`pretended_mps` is an Apple GPU in the same way: it has no float64, and no streams.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -40,7 +44,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from mattebridge.models.pytorch.graphs import Compute, Record, Recording, Tensors
 
 CARD_BYTES = 8 << 30
-CUDA, CPU = torch.device("cuda:0"), torch.device("cpu")
+CUDA, CPU, MPS = torch.device("cuda:0"), torch.device("cpu"), torch.device("mps:0")
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 # Operations that read data to know their own result's size, or give a value to Python.
 WAITING = {
@@ -65,11 +69,20 @@ class Counts:
     from_bytes: int = 0
     places: Counter[str] = field(default_factory=Counter)
     driver: Driver | None = None
+    order: list[tuple[str, str]] = field(default_factory=list)
+    late: int = 0
+    card: torch.device = CUDA
+    streams: list[Stream] = field(default_factory=list)  # the last is the current one
 
     def reset(self) -> None:
         """Begin again."""
         self.launches = self.waits = self.to_bytes = self.from_bytes = 0
         self.places.clear()
+        self.order.clear()
+
+    def note(self, what: str) -> None:
+        """Something that the current stream was asked for."""
+        self.order.append((self.streams[-1].name, what))
 
     def launch(self, what: str) -> None:
         self.launches += 1
@@ -82,6 +95,7 @@ class Counts:
         self.places[f"{_place()} waits: {what}"] += 1
 
     def copy(self, moved: Tensor, *, back: bool, asynchronous: bool) -> None:
+        self.note("copy out" if back else "copy in")
         if back:
             self.from_bytes += moved.nbytes
             if not asynchronous:
@@ -118,13 +132,16 @@ class _Pretended(Tensor):
                 strides=real.stride(),
                 storage_offset=real.storage_offset(),
                 dtype=real.dtype,
-                device=CUDA,
+                device=counts.card,
             )
         made.held, made.counts = real, counts
         return made
 
     def __repr__(self) -> str:  # type: ignore[override]
         return f"pretended({tuple(self.shape)}, {self.dtype})"
+
+    def record_stream(self, stream: Stream) -> None:  # type: ignore[override]
+        self.counts.order.append((stream.name, "uses memory of another stream"))
 
     @classmethod
     def __torch_dispatch__(
@@ -206,18 +223,6 @@ def _contiguous(
     return _Pretended(image.held.contiguous(memory_format=memory_format), image.counts)
 
 
-METHODS: dict[str, Callable[..., Any]] = {
-    "__getitem__": _get,
-    "__setitem__": _set,
-    "contiguous": _contiguous,
-    "nonzero": _nonzero,
-    "__invert__": torch.bitwise_not,
-    "copy_": _copy,
-    "numpy": _numpy,
-    **{name: _value(name) for name in VALUES},
-}
-
-
 def _check_devices(
     counts: Counts, what: str, values: list[Any], indices: list[Tensor] | None = None
 ) -> None:
@@ -242,6 +247,8 @@ def _computed(counts: Counts, function: Any, args: Any, kwargs: Mapping[str, Any
         with _ToTheDevice(counts):
             return function._op_dk(COMPOSITE, *args, **kwargs)
     name = function._schema.name.partition("::")[2]
+    if counts.card == MPS and kwargs.get("dtype") == torch.float64:
+        raise TypeError(f"the MPS framework doesn't support float64: {name} at {_place()}")
     if name == "_to_copy":
         return _moved(counts, function, args, kwargs)
     if name == "copy_":
@@ -310,7 +317,7 @@ class _ToTheDevice(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         device = kwargs.get("device")
-        if device is not None and torch.device(device).type == "cuda":
+        if device is not None and torch.device(device).type == self._counts.card.type:
             return _computed(self._counts, function, args, kwargs)
         if any(isinstance(x, _Pretended) for x in tree_flatten((args, kwargs))[0]):
             return _computed(self._counts, function, args, kwargs)
@@ -327,12 +334,60 @@ class _Factories(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-class _Stream:
-    def __init__(self, counts: Counts) -> None:
-        self._counts = counts
+class Stream:
+    """A queue of the card: what it is asked for is done at once, and noted."""
+
+    def __init__(self, counts: Counts, name: str) -> None:
+        self._counts, self.name = counts, name
 
     def synchronize(self) -> None:
         self._counts.wait("synchronize")
+
+    def record_event(self) -> Event:
+        return Event(self._counts, self.name)
+
+    def wait_event(self, event: Event) -> None:
+        self._counts.order.append((self.name, f"waits for {event.stream}"))
+
+    def wait_stream(self, stream: Stream) -> None:
+        self._counts.order.append((self.name, f"waits for {stream.name}"))
+
+
+class Event:
+    """A place in a stream."""
+
+    def __init__(self, counts: Counts, stream: str) -> None:
+        self._counts, self.stream, self._asked = counts, stream, 0
+
+    def query(self) -> bool:
+        self._asked += 1
+        return self._asked > self._counts.late
+
+    def synchronize(self) -> None:
+        self._counts.order.append((self.stream, "host waits"))
+        self._counts.wait("synchronize")
+
+
+@contextmanager
+def _on(counts: Counts, stream: Stream) -> Iterator[None]:
+    counts.streams.append(stream)
+    try:
+        yield
+    finally:
+        counts.streams.pop()
+
+
+METHODS: dict[str, Callable[..., Any]] = {
+    "__getitem__": _get,
+    "__setitem__": _set,
+    "contiguous": _contiguous,
+    "nonzero": _nonzero,
+    "__invert__": torch.bitwise_not,
+    "copy_": _copy,
+    "numpy": _numpy,
+    "untyped_storage": lambda image: image.held.untyped_storage(),
+    **{name: _value(name) for name in VALUES},
+}
 
 
 class _Selected(nullcontext[None]):
@@ -372,11 +427,23 @@ class Driver:
 
 
 @contextmanager
+def _new_parameters() -> Iterator[None]:
+    """`Module.to` makes new parameters instead of changing what the old ones hold."""
+    before = torch.__future__.get_overwrite_module_params_on_conversion()
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    try:
+        yield
+    finally:
+        torch.__future__.set_overwrite_module_params_on_conversion(before)
+
+
+@contextmanager
 def pretended_cuda(driver: Driver | None = None) -> Iterator[Counts]:
     """`cuda:0` exists within; gives what is counted."""
     driver = driver or Driver()
     counts = Counts(driver=driver)
-    stream = _Stream(counts)
+    counts.streams = [Stream(counts, "steps")]
+    names = itertools.count(1)
     stubs: dict[str, Callable[..., Any]] = {
         "_lazy_init": lambda: None,
         "cudart": lambda: driver,
@@ -384,17 +451,26 @@ def pretended_cuda(driver: Driver | None = None) -> Iterator[Counts]:
         "mem_get_info": lambda device=None: (CARD_BYTES, CARD_BYTES),
         "memory_allocated": lambda device=None: 0,
         "memory_reserved": lambda device=None: 0,
-        "current_stream": lambda device=None: stream,
-        "synchronize": lambda device=None: stream.synchronize(),
+        "Stream": lambda device=None: Stream(counts, f"stream {next(names)}"),
+        "stream": lambda stream: _on(counts, stream),
+        "current_stream": lambda device=None: counts.streams[-1],
+        "synchronize": lambda device=None: counts.wait("synchronize"),
     }
-    overwriting = torch.__future__.get_overwrite_module_params_on_conversion()
     with ExitStack() as stack:
         for name, stub in stubs.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, stub))
-        stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, overwriting)
-        torch.__future__.set_overwrite_module_params_on_conversion(True)
+        stack.enter_context(_new_parameters())
         stack.enter_context(_Factories())
         stack.enter_context(_ToTheDevice(counts))
+        yield counts
+
+
+@contextmanager
+def pretended_mps() -> Iterator[Counts]:
+    """`mps:0` exists within."""
+    counts = Counts(card=MPS)
+    counts.streams = [Stream(counts, "steps")]
+    with _new_parameters(), _Factories(), _ToTheDevice(counts):
         yield counts
 
 

@@ -934,11 +934,12 @@ def test_f36_replies_may_come_in_another_order_than_requests(
     daemon: AbusedDaemon, raw: Raw
 ) -> None:
     client = raw(daemon, slots=4)
-    with daemon.gate() as gate:
+    with daemon.connect() as other, daemon.gate() as gate:
         first = client.send(client.render(frame=13, slot=0))
         gate.wait_reached()
         batch = client.send(client.render(slot=1, priority="batch"))
         quick = client.send(client.render(slot=2))
+        wait_for(lambda: other.ping()["queue"] >= 2, SOON_S, "both wait")
         gate.open()
         order = [client.next_reply()["id"] for _ in range(3)]
     assert order == [first, quick, batch]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mattebridge.checkpoint import no_checkpoint
-from mattebridge.clean_plate.match import match_clean_plate
+from mattebridge.clean_plate.match import CleanPlateMatch, match_clean_plate
 from mattebridge.evaluate import metrics
 from mattebridge.models.base import MattingModel, ModelInput
 from mattebridge_sample.composites import Composite, composite
@@ -30,14 +30,18 @@ class Result(NamedTuple):
     key_soft: float
 
 
-def judged_set(model: MattingModel) -> list[Result]:
-    """The errors of a loaded model on the set: two frames of each kind in each blend."""
-    return [
-        judged(model, composite(kind, number, blend=blend, long_side=LONG_SIDE))
+def judged_set(models: Sequence[MattingModel]) -> list[list[Result]]:
+    """The errors of each loaded model on the set: two frames of each kind in each blend.
+
+    Every frame is drawn once, and its clean plate matched once, for all of them.
+    """
+    frames = (
+        composite(kind, number, blend=blend, long_side=LONG_SIDE)
         for kind in KINDS
         for number in range(PER_KIND)
         for blend in BLENDS
-    ]
+    )
+    return [list(of_one) for of_one in zip(*(judged(models, frame) for frame in frames))]
 
 
 def change_of_a_still(model: MattingModel, blend: str) -> float:
@@ -47,12 +51,20 @@ def change_of_a_still(model: MattingModel, blend: str) -> float:
     for seed in (1, 2):
         grain = np.random.default_rng(seed).normal(0, GRAIN_SIGMA, frame.plate.shape)
         plate = np.clip(frame.plate + grain, 0, 1).astype(np.float32)
-        alphas.append(model.matte(matched_input(model, plate, frame), no_checkpoint).alpha)
+        given = model_input(model, frame, plate, matched(plate, frame))
+        alphas.append(model.matte(given, no_checkpoint).alpha)
     return float(np.abs(alphas[0] - alphas[1]).mean() * 1e3)
 
 
-def matched_input(model: MattingModel, plate: np.ndarray, frame: Composite) -> ModelInput:
-    match = match_clean_plate(plate, frame.clean_plate, alignment="auto")
+def matched(plate: np.ndarray, frame: Composite) -> CleanPlateMatch:
+    """The clean plate of a frame, fitted to a plate of it."""
+    return match_clean_plate(plate, frame.clean_plate, alignment="auto")
+
+
+def model_input(
+    model: MattingModel, frame: Composite, plate: np.ndarray, match: CleanPlateMatch
+) -> ModelInput:
+    """What a model is given of a frame, with its own default settings."""
     return ModelInput(
         plate=plate,
         clean_plate=match.clean_plate,
@@ -63,19 +75,25 @@ def matched_input(model: MattingModel, plate: np.ndarray, frame: Composite) -> M
     )
 
 
-def judged(model: MattingModel, frame: Composite) -> Result:
-    given = matched_input(model, frame.plate, frame)
-    made = model.matte(given, no_checkpoint)
-    key = metrics.difference_key(frame.plate, given.clean_plate)
-    return Result(
-        frame.kind,
-        frame.blend,
-        metrics.mad(made.alpha, frame.alpha),
-        metrics.band_error(made.alpha, frame.alpha),
-        metrics.foreground_mse(made.foreground, frame.foreground, frame.alpha),
-        metrics.mad(key, frame.alpha),
-        metrics.band_error(key, frame.alpha),
-    )
+def judged(models: Sequence[MattingModel], frame: Composite) -> list[Result]:
+    """The errors of each model on one frame."""
+    match = matched(frame.plate, frame)
+    key = metrics.difference_key(frame.plate, match.clean_plate)
+    results = []
+    for model in models:
+        made = model.matte(model_input(model, frame, frame.plate, match), no_checkpoint)
+        results.append(
+            Result(
+                frame.kind,
+                frame.blend,
+                metrics.mad(made.alpha, frame.alpha),
+                metrics.band_error(made.alpha, frame.alpha),
+                metrics.foreground_mse(made.foreground, frame.foreground, frame.alpha),
+                metrics.mad(key, frame.alpha),
+                metrics.band_error(key, frame.alpha),
+            )
+        )
+    return results
 
 
 def mean(results: Sequence[Result], field: str, **chosen: str) -> float:

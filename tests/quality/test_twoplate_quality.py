@@ -14,7 +14,7 @@ import pytest
 from mattebridge.models.registry import DEFAULT_MODEL, Registry
 from mattebridge.models.twoplate.card import WEIGHTS
 from mattebridge_sample.composites.shoot import BLENDS, KINDS
-from quality.judging import Result, change_of_a_still, judged_set, mean
+from quality.judging import Result, change_of_a_still, mean
 
 # Other weights need other bounds, and a line in docs/model_card.md.
 DIGEST = "sha256:6b5937ef51261b1d1155528a1b068f60ea3ebf474c38f6f04c3100991fa9a605"
@@ -42,8 +42,8 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def results(model) -> list[Result]:
-    return judged_set(model)
+def results(network_results) -> list[Result]:
+    return network_results
 
 
 def test_the_weights_are_those_that_were_judged() -> None:

@@ -48,14 +48,17 @@ FACE = {
         BatchFailure CudaImageBatch DeviceConfig ImageBatch ImageInfo async_load_image_batch
         load_image_batch""",
     "clips": """
-        AlphaUpsampleMode BackendChoice Clip ClipFailedError ClipManifest ClipRunner ClipScanError
-        ExtractionError FgUpsampleMode FrameMeta FrameMismatchError FrameReadError ImageFormat
-        ImageUpsampleMode InferenceConfig InferenceResult JobCancelledError MultiDeviceRunner
+        AlphaUpsampleMode BackendChoice Clip ClipFailedError ClipLayers ClipManifest ClipRunner
+        ClipScanError ClipState ClipStatus DeviceError ExrType ExtractionError
+        FgUpsampleMode FrameMeta FrameMismatchError FrameReadError ImageFormat
+        ImageUpsampleMode InOutRange InferenceConfig InferenceResult
+        InvalidStateTransitionError JobCancelledError ModelError MultiDeviceRunner
         MultiGPUConfig MultiGPURunner PipelineConfig PipelineEvents PipelineRunner
-        PostprocessConfig PostprocessedFrame PreprocessConfig PreprocessedFrame RefinerMode
-        ScanResult SkippedPath VideoMetadata WriteConfig WriteFailureError load load_model
-        load_video_metadata postprocess_frame preprocess_frame resolve_alpha resolve_devices
-        run_inference scan write_frame""",
+        PostprocessConfig PostprocessedFrame PreprocessConfig PreprocessedFrame
+        RefinerMode ScanResult SkippedPath VRAMInsufficientError VideoMetadata WriteConfig
+        WriteFailureError load load_model load_video_metadata postprocess_frame
+        preprocess_frame resolve_alpha resolve_devices run_inference scan state_of
+        to_inference_config to_pipeline_config write_frame""",
 }
 
 # Of the classes that programs use by more than their name: methods and fields.
@@ -98,7 +101,7 @@ CALLED_WITH = {
     "hosts.store.take_up": "store current settings source writer",
     "hosts.store.update_set": "store current made settings source writer",
     "clips.scan": "path reorganise events",
-    "clips.load": "clip events png_compression",
+    "clips.load": "clip events png_compression input_space extract layers plate_alpha",
     "clips.resolve_alpha": "manifest alpha_frames_dir",
     "clips.preprocess_frame": "manifest i config image_files alpha_files",
     "clips.load_model": "config resolved_refiner_mode",

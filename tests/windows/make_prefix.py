@@ -49,7 +49,8 @@ def environment(place: Path, *folders: Path) -> dict[str, str]:
         "WINEDEBUG": "-all",
         "WINEDLLOVERRIDES": "mscoree,mshtml=",
         "PYTHONPATH": ";".join(f"Z:{folder}" for folder in (*folders, place / "packages")),
-        "PYTHONDONTWRITEBYTECODE": "1",
+        # Compiled files stay out of the checkout: they name its files as Wine does.
+        "PYTHONPYCACHEPREFIX": f"Z:{place / 'pycache'}",
     }
 
 

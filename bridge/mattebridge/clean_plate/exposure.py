@@ -33,7 +33,7 @@ def with_exposure(pair: Pair, solution: Solution, wanted: bool) -> Solution:
         return solution
     bare = solution if solution.exposure.is_identity else Solution(solution.homography)
     clean, covered, _ = pair.seen(bare)
-    exposure = _fit_exposure(pair.plate, clean, covered)
+    exposure = _fit_exposure(pair.smaller(EXPOSURE_SIDE), clean, covered)
     fitted = Solution(solution.homography, exposure)
     if not exposure.refused and improves(pair, bare, fitted):
         return fitted
@@ -42,12 +42,13 @@ def with_exposure(pair: Pair, solution: Solution, wanted: bool) -> Solution:
     return Solution(solution.homography, replace(NO_EXPOSURE, refused=exposure.refused))
 
 
-def _fit_exposure(plate: FloatImage, clean: FloatImage, covered: Mask) -> Exposure:
+def _fit_exposure(y: FloatImage, clean: FloatImage, covered: Mask) -> Exposure:
     """Gain and offset per channel by trimmed least squares on what did not change.
 
-    Assumes that a fifth of the frame is set that stands still. Clipped pixels take no part.
+    y: the plate at `EXPOSURE_SIDE`. Assumes that a fifth of the frame is set that stands still.
+    Clipped pixels take no part.
     """
-    y, x = shrunk(plate, EXPOSURE_SIDE), shrunk(clean, EXPOSURE_SIDE)
+    x = shrunk(clean, EXPOSURE_SIDE)
     weight = shrunk(covered.astype(np.float32), EXPOSURE_SIDE)
     usable = (weight > 0.99) & (largest(cv2.max(x, y)) < 0.99)
     if usable.sum() < 50:
@@ -65,9 +66,9 @@ def _fit_exposure(plate: FloatImage, clean: FloatImage, covered: Mask) -> Exposu
             break
         residual = np.abs(xs * gain + offset - ys).max(axis=0)
         limit = max(2.0 * float(np.quantile(residual, 0.2)), 0.015)
-        inliers = residual < limit
-        if inliers.sum() < 50:
-            break
+        before, inliers = inliers, residual < limit
+        if inliers.sum() < 50 or np.array_equal(before, inliers):
+            break  # from the same pixels every further round gives the same
         gain, offset = _least_squares(xs[:, inliers], ys[:, inliers])
     if inliers.sum() < 50 or limit > 2 * CHANGED:
         return Exposure(NO_EXPOSURE.gain, NO_EXPOSURE.offset, "too little unchanged set")

@@ -59,12 +59,10 @@ def _matched_corners(pair: Pair) -> tuple[Optional[tuple[Matrix, Matrix]], dict[
     """Corners of the clean plate and of the plate, (N, 2) each at working size, best match first;
     None with the reason where there are too few."""
     points_b, words_b = pair.clean_side.corners
-    points_p, words_p = pair.corners()
+    points_p, words_p = pair.corners
     if words_b is None or words_p is None or min(len(words_b), len(words_p)) < FEWEST_INLIERS:
         return None, {"alignment_refused": "too few features"}
-    matches = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(words_b, words_p)
-    matches = sorted(matches, key=lambda m: (m.distance, m.queryIdx))
-    matches = matches[: max(30, int(len(matches) * 0.3))]
+    matches = pair.matches[: max(30, int(len(pair.matches) * 0.3))]
     if len(matches) < FEWEST_INLIERS:
         return None, {"alignment_refused": "too few matches", "matches": len(matches)}
     source = np.array([points_b[m.queryIdx].pt for m in matches], np.float64)
@@ -121,7 +119,7 @@ def refine(pair: Pair, start: Solution) -> Optional[Solution]:
     clean, covered, _ = pair.seen(start)
     step = np.eye(3)
     for sigma, scale, rounds in REFINEMENT:
-        step = _improved_step(pair.plate, clean, covered, step, sigma, scale, rounds)
+        step = _improved_step(pair.blurred(sigma), clean, covered, step, sigma, scale, rounds)
     matrix = pair.enlarged(step @ pair.small(start.homography))
     moved = shift_px(pair.enlarged(step), pair.full)
     if (
@@ -133,7 +131,7 @@ def refine(pair: Pair, start: Solution) -> Optional[Solution]:
 
 
 def _improved_step(
-    plate: FloatImage,
+    target: FloatImage,
     clean: FloatImage,
     covered: Mask,
     step: Matrix,
@@ -141,8 +139,10 @@ def _improved_step(
     scale: float,
     rounds: int,
 ) -> Matrix:
-    """`step` (clean plate to plate, working pixels) after some rounds at one blur and one scale."""
-    target = cv2.GaussianBlur(grey_of(plate), (0, 0), sigma)
+    """`step` (clean plate to plate, working pixels) after some rounds at one blur and one scale.
+
+    target: the grey plate with that blur.
+    """
     source = cv2.GaussianBlur(grey_of(clean), (0, 0), sigma)
     slope_x = cv2.Sobel(source, cv2.CV_32F, 1, 0, scale=1 / 8)
     slope_y = cv2.Sobel(source, cv2.CV_32F, 0, 1, scale=1 / 8)

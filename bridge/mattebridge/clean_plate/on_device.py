@@ -32,6 +32,7 @@ from mattebridge.clean_plate.pair import (
 )
 from mattebridge.color import FloatImage
 from mattebridge.models.difference.full_size import shrunk
+from mattebridge.models.pytorch.double import double_of
 from mattebridge.models.pytorch.frames import arrays_of
 
 
@@ -93,8 +94,7 @@ def match_on_device(
 def _warped(picture: Tensor, matrix: Matrix) -> Tensor:
     """The picture (H, W, 3) seen under a homography; its edge is repeated."""
     (height, width), device = picture.shape[:2], picture.device
-    # Apple's devices have no double precision.
-    kind = torch.float32 if device.type == "mps" else torch.float64
+    kind = double_of(device)
     back = np.linalg.inv(matrix)
     x = torch.arange(width, device=device, dtype=kind)[None]
     y = torch.arange(height, device=device, dtype=kind)[:, None]

@@ -121,6 +121,9 @@ class Pair:
         # 1 for pictures without light above white.
         self.ceiling = 1.0 if max(brightest, clean_side.peak) <= 1.0 else math.inf
         self._seen: dict[int, tuple[Solution, FloatImage, Mask, FloatImage]] = {}
+        self._slopes: dict[int, FloatImage] = {}
+        self._blurred: dict[float, FloatImage] = {}
+        self._small: dict[int, FloatImage] = {}
         height, width = self.plate.shape[:2]
         self.free = np.ones((height, width), bool)
         if subject is not None:
@@ -149,9 +152,30 @@ class Pair:
         matrix = np.linalg.inv(self.to_small) @ small @ self.to_small
         return np.asarray(matrix / matrix[2, 2], np.float64)
 
+    @cached_property
     def corners(self) -> tuple[Any, Any]:
         """Corners of the plate and their descriptors, where the subject is not known to be."""
         return corners_of(self.plate, self.free)
+
+    @cached_property
+    def matches(self) -> list[Any]:
+        """Corners of the clean plate that are like one of the plate, the most alike first."""
+        _, words_b = self.clean_side.corners
+        _, words_p = self.corners
+        found = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(words_b, words_p)
+        return sorted(found, key=lambda m: (m.distance, m.queryIdx))
+
+    def blurred(self, sigma: float) -> FloatImage:
+        """The grey plate after a blur; not to be written into."""
+        if sigma not in self._blurred:
+            self._blurred[sigma] = cv2.GaussianBlur(grey_of(self.plate), (0, 0), sigma)
+        return self._blurred[sigma]
+
+    def smaller(self, side: int) -> FloatImage:
+        """The plate at a long side; not to be written into."""
+        if side not in self._small:
+            self._small[side] = shrunk(self.plate, side)
+        return self._small[side]
 
     def seen(self, solution: Solution) -> tuple[FloatImage, Mask, FloatImage]:
         """The small clean plate under a solution, where it covers the plate, and how it differs."""
@@ -161,6 +185,16 @@ class Pair:
             # The solution is kept with it: no other object can then have its id.
             self._seen[id(solution)] = made
         return self._seen[id(solution)][1:]
+
+    def slope(self, solution: Solution) -> FloatImage:
+        """How steep the small clean plate is under a solution, in grey; not to be written into."""
+        clean, *_ = self.seen(solution)  # which keeps the solution, so that its id stays its own
+        if id(solution) not in self._slopes:
+            grey = grey_of(clean)
+            self._slopes[id(solution)] = np.abs(cv2.Sobel(grey, cv2.CV_32F, 1, 0)) + np.abs(
+                cv2.Sobel(grey, cv2.CV_32F, 0, 1)
+            )
+        return self._slopes[id(solution)]
 
     def _warped(self, solution: Solution) -> tuple[FloatImage, Mask]:
         if solution.homography is None:
@@ -188,14 +222,13 @@ def compared(pair: Pair, before: Solution, after: Solution) -> tuple[FloatImage,
     under any alignment.
     """
     _, covered_old, first = pair.seen(before)
-    new, covered_new, second = pair.seen(after)
+    _, covered_new, second = pair.seen(after)
     covered = covered_old & covered_new
     same = (first < CHANGED) | (second < CHANGED)
-    grey = grey_of(new)
-    slope = np.abs(cv2.Sobel(grey, cv2.CV_32F, 1, 0)) + np.abs(cv2.Sobel(grey, cv2.CV_32F, 0, 1))
     same &= covered
     if not same.any():
         return first[same], second[same]
+    slope = pair.slope(after)
     look = same & (slope >= np.median(slope[same][::3]))
     return first[look], second[look]
 

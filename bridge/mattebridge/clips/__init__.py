@@ -14,14 +14,16 @@ this imports no torch: the stage functions do, when they are called.
     errors, events      what is raised, and told   network     a checkpoint in this process
     scanning, loading   which frames there are     finishing   the network's result as pictures
     video_meta          video_meta.json            writing     pictures as files
-    requests            what configurations mean   job         a clip as a job of `shot/`
-    runner, telling     a clip through a daemon    needs       what a clip lacks for its model
-    checkpoints         a file as a model of the daemon
+    extraction          videos as pictures         job         a clip as a job of `shot/`
+    states              how far a clip is          needs       what a clip lacks for its model
+    requests            what configurations mean   resolving   sizes by the memory of the moment
+    runner, telling     a clip through a daemon    checkpoints a file as a model of the daemon
 """
 
 from mattebridge.clips.configs import (
     AlphaUpsampleMode,
     BackendChoice,
+    ExrType,
     FgUpsampleMode,
     ImageFormat,
     ImageUpsampleMode,
@@ -35,6 +37,7 @@ from mattebridge.clips.configs import (
 )
 from mattebridge.clips.contracts import (
     Clip,
+    ClipLayers,
     ClipManifest,
     ScanResult,
     SkippedPath,
@@ -43,10 +46,14 @@ from mattebridge.clips.contracts import (
 from mattebridge.clips.errors import (
     ClipFailedError,
     ClipScanError,
+    DeviceError,
     ExtractionError,
     FrameMismatchError,
     FrameReadError,
+    InvalidStateTransitionError,
     JobCancelledError,
+    ModelError,
+    VRAMInsufficientError,
     WriteFailureError,
 )
 from mattebridge.clips.events import PipelineEvents
@@ -57,6 +64,7 @@ from mattebridge.clips.frames import (
     PreprocessedFrame,
 )
 from mattebridge.clips.loading import load, resolve_alpha
+from mattebridge.clips.resolving import to_inference_config, to_pipeline_config
 from mattebridge.clips.runner import (
     ClipRunner,
     MultiDeviceRunner,
@@ -72,6 +80,7 @@ from mattebridge.clips.stages import (
     run_inference,
     write_frame,
 )
+from mattebridge.clips.states import ClipState, ClipStatus, InOutRange, state_of
 from mattebridge.clips.video_meta import load_video_metadata
 
 __all__ = [
@@ -79,9 +88,14 @@ __all__ = [
     "BackendChoice",
     "Clip",
     "ClipFailedError",
+    "ClipLayers",
     "ClipManifest",
     "ClipRunner",
     "ClipScanError",
+    "ClipState",
+    "ClipStatus",
+    "DeviceError",
+    "ExrType",
     "ExtractionError",
     "FgUpsampleMode",
     "FrameMeta",
@@ -89,9 +103,12 @@ __all__ = [
     "FrameReadError",
     "ImageFormat",
     "ImageUpsampleMode",
+    "InOutRange",
     "InferenceConfig",
     "InferenceResult",
+    "InvalidStateTransitionError",
     "JobCancelledError",
+    "ModelError",
     "MultiDeviceRunner",
     "MultiGPUConfig",
     "MultiGPURunner",
@@ -105,6 +122,7 @@ __all__ = [
     "RefinerMode",
     "ScanResult",
     "SkippedPath",
+    "VRAMInsufficientError",
     "VideoMetadata",
     "WriteConfig",
     "WriteFailureError",
@@ -117,5 +135,8 @@ __all__ = [
     "resolve_devices",
     "run_inference",
     "scan",
+    "state_of",
+    "to_inference_config",
+    "to_pipeline_config",
     "write_frame",
 ]

@@ -129,6 +129,8 @@ class PreprocessConfig(_Config):
     the defaults are what the network was trained with. half_precision: the network's encoder
     computes in float16; the input stays float32, because the refiner sees the plate in it.
     source_passthrough: the plate goes with the frame as `FrameMeta.source_image`.
+    model: None for the plate + hint network of a checkpoint; else the model that the frame is for,
+    by its name, as in `InferenceConfig.model`.
     """
 
     img_size: int = 2048
@@ -137,6 +139,7 @@ class PreprocessConfig(_Config):
     half_precision: bool = False
     source_passthrough: bool = True
     sharpen_strength: float = 0.0
+    model: str | None = None
 
     def __post_init__(self) -> None:
         self._check_size("img_size")
@@ -148,7 +151,7 @@ class PreprocessConfig(_Config):
 class InferenceConfig(_Config):
     """Which network, and how it computes.
 
-    checkpoint_path: the file of the network; None for a `model` of the daemon by its name.
+    checkpoint_path: the file of the network; None for a `model` by its name (`mattebridge models`).
     device: as of `PreprocessConfig`. img_size: as of `PreprocessConfig`, which it must agree with
     in a runner. use_refiner, refiner_mode, refiner_scale: the refiner; at 0, and without it, the
     matte is coarse. mixed_precision: half precision where the device is quick at it, never on a
@@ -218,6 +221,10 @@ class PostprocessConfig(_Config):
     The fields up to debug_dump are those of CorridorKey's pipeline, with its defaults; those of
     the same name in `mattebridge matte` mean the same. checkerboard_size: tiles of the comp's
     background, in pixels. debug_dump: `postprocess_frame` writes the network's own pictures.
+    Beyond them: hint_blur_px, a soft edge of the hint's mask; despeckle_threshold, the alpha from
+    which a region counts; despeckle_hysteresis, which keeps soft alpha that is connected to the
+    subject; spill_method (average, double_limit, screen_only); screen, the spill's colour, None for
+    that of the model.
     """
 
     fg_upsample_mode: FgUpsampleMode = FgUpsampleMode.LANCZOS4
@@ -324,7 +331,8 @@ class PipelineConfig(_Config):
 class MultiGPUConfig(_Config):
     """What a `MultiDeviceRunner` does with a clip: as `PipelineConfig`, on several devices.
 
-    devices: at least one, such as ["cuda:0", "cuda:1"]; see `resolve_devices`.
+    devices: at least one, such as ["cuda:0", "cuda:1"]; see `resolve_devices`. Of the same meaning
+    as there are also resolved_refiner_mode, existing, deadline_s and timeout_s.
     """
 
     devices: Sequence[str] = ()

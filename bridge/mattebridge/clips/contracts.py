@@ -60,6 +60,16 @@ class ScanResult(Contract):
 
 
 @dataclass(frozen=True)
+class ClipLayers(Contract):
+    """Which layer or part of its EXRs each input of a clip is; None: the unnamed one, or the only
+    one. A hint that has no files of its own is this layer of the plate's."""
+
+    plate: str | None = None
+    alpha_hint: str | None = None
+    clean_plate: str | None = None
+
+
+@dataclass(frozen=True)
 class ClipManifest(Contract):
     """A clip whose frames were found and matched.
 
@@ -68,8 +78,11 @@ class ClipManifest(Contract):
     frame_range: the frames to process as indices, half-open: index 5 of (5, 10) is the sixth
     picture. is_linear: the plates are scene-linear. video_meta_path: `video_meta.json`, where the
     clip has one. png_compression: of pictures that are extracted, 0 to 9.
+    clean_plate_dir: of the clean plate, as frames_dir; None without one.
     frames: every frame in order, with its number, its files by role and the name of its results.
     width, height, dtype: of the plates. input_space: their colour space; "" for that of each file.
+    layers: of their EXRs. plate_alpha: what the alpha of RGBA plates means: opaque (it is not
+    used), straight or premultiplied.
     """
 
     clip_name: str
@@ -89,6 +102,8 @@ class ClipManifest(Contract):
     height: int = 0
     dtype: str = ""
     input_space: str = ""
+    layers: ClipLayers = ClipLayers()
+    plate_alpha: str = "opaque"
 
     @property
     def frame_numbers(self) -> tuple[int, ...]:

@@ -14,7 +14,9 @@ from mattebridge.errors import (
     FrameError,
     FrameReadError,
     FrameWriteError,
+    InternalError,
     ModelError,
+    OutOfMemoryError,
     SequenceError,
     UsageError,
 )
@@ -25,17 +27,22 @@ __all__ = [
     "CheckpointNotFoundError",
     "ClipFailedError",
     "ClipScanError",
+    "DeviceError",
     "ExtractionError",
     "FrameMismatchError",
     "FrameReadError",
+    "InvalidStateTransitionError",
     "JobCancelledError",
+    "ModelError",
     "ReorganiseError",
     "ScanPermissionError",
+    "VRAMInsufficientError",
     "WriteFailureError",
 ]
 
-# What a cancelled run raises.
+# What a cancelled run raises, and what a frame that the device cannot hold.
 JobCancelledError = Cancelled
+VRAMInsufficientError = OutOfMemoryError
 
 
 class ClipScanError(UsageError):
@@ -56,6 +63,14 @@ class FrameMismatchError(SequenceError):
 
 class ExtractionError(FrameReadError):
     """A video cannot be read; names the file."""
+
+
+class DeviceError(ModelError):
+    """There is no such device here, or it cannot be used."""
+
+
+class InvalidStateTransitionError(InternalError):
+    """A program has moved a clip from one state to another that cannot follow it."""
 
 
 class CheckpointNotFoundError(ModelError, FileNotFoundError):

@@ -22,6 +22,7 @@ from mattebridge.clips.frames import FrameMeta, InferenceResult, PostprocessedFr
 from mattebridge.clips.reading import Prepared, card_for_stages
 from mattebridge.clips.requests import clean_up_of, settings_of_result
 from mattebridge.color import FloatImage, Pixels
+from mattebridge.engine.blocks import extremes
 from mattebridge.engine.clean_up import clean_alpha
 from mattebridge.engine.device import array_from, deliver, picture_on, targets_for
 from mattebridge.engine.infer import InferredFrame, checked_output
@@ -29,6 +30,7 @@ from mattebridge.engine.picture import Picture
 from mattebridge.engine.postprocess import postprocess
 from mattebridge.engine.preprocess import PreparedFrame
 from mattebridge.engine.request import FrameRequest
+from mattebridge.engine.samples import is_finite
 from mattebridge.image_io import Encoding, FrameHeader, write_frame
 from mattebridge.models.base import ModelOutput
 from mattebridge.models.greenformer.square import Square
@@ -122,24 +124,55 @@ def _comp(light: Matte, background: Background) -> FloatImage:
 def _results(result: InferenceResult, config: PostprocessConfig) -> Results:
     meta = result.meta
     known = meta.prepared or _prepared(meta, result)
+    if known.square is None and "alpha_hint" not in known.frame.mattes:
+        config = replace(config, hint_sharpen=False)  # as for a job
     _check(meta, known, config)
-    card = known.frame.request.card
-    settings = {**known.square.settings, **settings_of_result(config)}
-    square = replace(known.square, settings=settings)
+    given = known.frame.request
     with torch.inference_mode():
-        frame = square.frame(torch.cat([result.alpha, result.fg], dim=1).to(torch.float32))
-        output = ModelOutput(
-            array_from(frame[0]), array_from(frame[1:].permute(1, 2, 0)), notes=dict(result.notes)
-        )
-        size = meta.original_h, meta.original_w
-        made = checked_output(output, card, size, known.frame.plate.pixels.device)
-    params = replace(known.frame.request.params, **clean_up_of(config))
-    request = replace(known.frame.request, card=card, params=params, settings=settings)
+        if known.square is None:
+            settings, made = given.settings, _of_the_frame(result)
+        else:
+            settings = {**known.square.settings, **settings_of_result(config)}
+            made = _of_the_square(result, known, settings)
+    params = replace(given.params, **clean_up_of(config))
+    request = replace(given, params=params, settings=settings)
     background = parse_background(f"checker:{config.checkerboard_size}")
     prepared = replace(known.frame, request=request)
     return Results(
         made, prepared, known.header or header_of(meta.original_w, meta.original_h), background
     )
+
+
+def _of_the_square(
+    result: InferenceResult, known: Prepared, settings: dict[str, object]
+) -> InferredFrame:
+    """The network's result at the size of its plate."""
+    assert known.square is not None
+    square = replace(known.square, settings=settings)
+    frame = square.frame(torch.cat([result.alpha, result.fg], dim=1).to(torch.float32))
+    output = ModelOutput(
+        array_from(frame[0]), array_from(frame[1:].permute(1, 2, 0)), notes=dict(result.notes)
+    )
+    size = result.meta.original_h, result.meta.original_w
+    card = known.frame.request.card
+    return checked_output(output, card, size, known.frame.plate.pixels.device)
+
+
+def _of_the_frame(result: InferenceResult) -> InferredFrame:
+    """The result of a model that works at the size of the plate."""
+    meta = result.meta
+    size = meta.original_h, meta.original_w
+    shapes = tuple(result.alpha.shape), tuple(result.fg.shape)
+    if shapes != ((1, 1, *size), (1, 3, *size)):
+        raise ArgumentError(
+            f"a result for a plate of {size[1]}x{size[0]} is alpha (1, 1, {size[0]}, {size[1]}) and"
+            f" fg (1, 3, {size[0]}, {size[1]}); got {shapes[0]} and {shapes[1]}"
+        )
+    alpha, foreground = result.alpha[0, 0].float(), result.fg[0].permute(1, 2, 0).float()
+    (of_alpha, of_foreground) = extremes(alpha, foreground)
+    if not (is_finite(of_alpha) and is_finite(of_foreground)):
+        raise ArgumentError("the result holds NaN or infinite values; repair them first")
+    return InferredFrame(alpha, foreground, of_foreground, size, {}, (), dict(result.notes))
 
 
 def _check(meta: FrameMeta, known: Prepared, config: PostprocessConfig) -> None:

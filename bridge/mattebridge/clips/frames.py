@@ -46,10 +46,12 @@ class FrameMeta(Contract):
 
 @dataclass(frozen=True)
 class PreprocessedFrame(Contract):
-    """The input of the network: tensor (1, 4, S, S) float32 on the device.
+    """The input of the plate + hint network: tensor (1, 4, S, S) float32 on the device.
 
     Channels: red, green and blue of the plate, display-encoded and normalised with the statistics
-    of ImageNet, and the hint, 0..1.
+    of ImageNet, and the hint, 0..1. Where `PreprocessConfig.model` names another model, the tensor
+    shows the frame at its own size, (1, 3, H, W) or with a hint (1, 4, H, W), the plate
+    display-encoded and not normalised; the model takes it from `meta.prepared`.
     """
 
     tensor: Tensor
@@ -60,6 +62,7 @@ class PreprocessedFrame(Contract):
 class InferenceResult(Contract):
     """What the network made: alpha (1, 1, S, S), fg (1, 3, S, S), float32 0..1 on the device.
 
+    Of any other model both are at the size of the plate, H x W.
     fg: straight, display-encoded sRGB. degraded: labels of what is less than was asked for. notes:
     what was computed how.
     """

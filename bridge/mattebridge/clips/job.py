@@ -6,14 +6,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from mattebridge.clips.contracts import Clip
+from mattebridge.clips.contracts import Clip, ClipManifest
+from mattebridge.clips.extraction import source_of
 from mattebridge.image_io.sequences import FrameFiles, find_frames
-from mattebridge.shot.job import MatteJob
+from mattebridge.image_io.video_read import is_video
+from mattebridge.shot.job import OF_THE_FILE, MatteJob
+from mattebridge.wire.params import RenderParams
 
 # By the name of a layout, the preset of `shot/outputs.py` that has its folders and names.
 LAYOUTS: Mapping[str, str | None] = {"stages": "stages", "classic": "classic", "matte": None}
 OUTPUT = "Output"
 FORMATS = "exr,comp=png"
+# What a PNG says of itself.
+SRGB = "srgb"
 
 
 def job_of(clip: Clip, common: MatteJob, *, layout: str, output: Path | None = None) -> MatteJob:
@@ -26,6 +31,9 @@ def job_of(clip: Clip, common: MatteJob, *, layout: str, output: Path | None = N
     if clip.alpha_path is None:
         # It needs a hint, and is on for the clips that have one.
         params = replace(params, hint_sharpen=False)
+    space = space_of(clip.input_path)
+    if space and params.colorspace == OF_THE_FILE:
+        params = replace(params, colorspace=space)
     return replace(
         common,
         plate=str(clip.input_path),
@@ -38,6 +46,34 @@ def job_of(clip: Clip, common: MatteJob, *, layout: str, output: Path | None = N
         params=params,
         offsets=_offsets(files_of(clip)),
     )
+
+
+def job_of_pictures(manifest: ClipManifest) -> MatteJob:
+    """How the pictures of a manifest are read, as a job without results."""
+    layers = manifest.layers
+    params = RenderParams(manifest.input_space or OF_THE_FILE, plate_alpha=manifest.plate_alpha)
+    return MatteJob(
+        "",
+        Path(),
+        fit_hint=True,
+        params=params,
+        layer=layers.plate,
+        hint_layer=layers.alpha_hint,
+        clean_plate_layer=layers.clean_plate,
+    )
+
+
+def with_hint_of_plate(clip: Clip, hint_layer: str | None) -> Clip:
+    """The clip with its plates' own layer as its hint, where it has no other and one is named."""
+    if not hint_layer or clip.alpha_path is not None or is_video(clip.input_path):
+        return clip
+    return clip.model_copy(update={"alpha_path": clip.input_path})
+
+
+def space_of(path: Path) -> str:
+    """The colour space of pictures that were extracted, where their files do not say it."""
+    space = str(source_of(path).get("colorspace", SRGB))
+    return "" if space == SRGB else space
 
 
 def files_of(clip: Clip) -> dict[str, FrameFiles]:
@@ -71,7 +107,12 @@ def _offsets(files: Mapping[str, FrameFiles]) -> dict[str, int]:
 
 
 def _offset(plate: FrameFiles, given: FrameFiles) -> int:
-    is_one_video = (plate.video is None) != (given.video is None)
+    is_one_video = _is_of_a_video(plate) != _is_of_a_video(given)
     if not is_one_video or given.still or not (plate.numbered and given.numbered):
         return 0
     return min(plate.files) - min(given.files)
+
+
+def _is_of_a_video(given: FrameFiles) -> bool:
+    """Whether the pictures are in a video or were extracted from one."""
+    return given.video is not None or bool(source_of(Path(given.source)))

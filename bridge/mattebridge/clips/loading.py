@@ -3,7 +3,7 @@
     Clip --load--> ClipManifest --resolve_alpha(folder)--> the same with a hint
 
 Only headers are read. Nothing is created, and a video is read as it is, frame by frame, when it is
-needed: no pictures are extracted.
+needed, unless its pictures are asked for (`extract`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mattebridge.clips.contracts import Clip, ClipManifest
+from mattebridge.clips.contracts import Clip, ClipLayers, ClipManifest
 from mattebridge.clips.errors import ArgumentError, ExtractionError, FrameMismatchError
-from mattebridge.clips.events import PipelineEvents
-from mattebridge.clips.job import OUTPUT, files_of, meeting
+from mattebridge.clips.events import PipelineEvents, Teller
+from mattebridge.clips.extraction import extracted
+from mattebridge.clips.job import OUTPUT, files_of, meeting, space_of, with_hint_of_plate
 from mattebridge.clips.video_meta import META_NAME
 from mattebridge.errors import FrameReadError, InputsError, SequenceError
 from mattebridge.image_io import FrameHeader
@@ -33,19 +34,31 @@ def load(
     png_compression: int = 1,
     *,
     input_space: str = "",
+    extract: bool = False,
+    layers: ClipLayers | None = None,
+    plate_alpha: str = "opaque",
 ) -> ClipManifest:
     """Find and match the frames of a clip; `needs_alpha` where it has no hint.
 
-    png_compression: kept in the manifest, 0 to 9. input_space: the colour space of the plates, by
-    a name of `mattebridge colors`, linear or srgb; "" for what each file says.
+    extract: write the pictures of its videos to Frames/ and AlphaFrames/ (extraction.py), unless
+    they are there already. png_compression: of these, 0 to 9. events: of the extraction.
+    input_space: the colour space of the plates, by
+    a name of `mattebridge colors`, linear or srgb; "" for what each file says. layers: of its EXRs.
+    plate_alpha: opaque, straight or premultiplied.
     Raises `FrameMismatchError` for a clip without frames, with missing ones, or whose hints do not
     fit, naming them; `InputsError` for a plate of another size; `ExtractionError` for a video that
-    cannot be read, and `FrameReadError` for a picture.
+    cannot be read, and `FrameReadError` for a picture; with `extract` what `extracted` raises.
     """
     if png_compression not in range(HIGHEST_COMPRESSION + 1):
         raise ArgumentError(f"png_compression must be 0 to 9; got {png_compression!r:.40}")
+    layers = layers or ClipLayers()
+    clip = with_hint_of_plate(clip, layers.alpha_hint)
+    if extract:
+        with Teller(events) as tell:
+            clip = extracted(clip, tell, png_compression=png_compression)
+        input_space = input_space or space_of(clip.input_path)
     frames = _matched(clip)
-    first = _checked_headers(clip, frames)
+    first = _checked_headers(clip, frames, layers.plate)
     space = input_space or first.colorspace
     meta = clip.root / META_NAME
     return ClipManifest(
@@ -66,6 +79,8 @@ def load(
         height=first.height,
         dtype=first.dtype,
         input_space=input_space,
+        layers=layers,
+        plate_alpha=plate_alpha,
     )
 
 
@@ -115,12 +130,12 @@ def _not_empty(files: dict[str, FrameFiles]) -> dict[str, FrameFiles]:
     return meeting(files)
 
 
-def _checked_headers(clip: Clip, frames: Sequence[FrameInputs]) -> FrameHeader:
+def _checked_headers(clip: Clip, frames: Sequence[FrameInputs], layer: str | None) -> FrameHeader:
     """The header of the first plate, once those of all others were found to be of its size."""
     if isinstance(frames[0].plate, VideoPicture):
-        return read_header(frames[0].plate)
+        return read_header(frames[0].plate, layer=layer)
     with ThreadPoolExecutor(HEADER_THREADS, thread_name_prefix="headers") as pool:
-        headers = list(pool.map(lambda entry: read_header(entry.plate), frames))
+        headers = list(pool.map(lambda entry: read_header(entry.plate, layer=layer), frames))
     first = headers[0]
     for entry, header in zip(frames, headers):
         if (header.width, header.height) != (first.width, first.height):

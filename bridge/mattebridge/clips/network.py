@@ -1,8 +1,14 @@
-"""A checkpoint in the process of the caller: the daemon's model of it, as a torch module."""
+"""A model in the process of the caller: the daemon's own, as a torch module.
+
+a checkpoint, or a model of its family --> LoadedNetwork: works in a square of its own size
+any other model by its name ------------> NamedModel: works on the frame as the engine has it
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Union
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +16,15 @@ from torch import Tensor, nn
 from mattebridge.checkpoint import no_checkpoint
 from mattebridge.clips.configs import InferenceConfig
 from mattebridge.clips.errors import ArgumentError, CheckpointError, CheckpointNotFoundError
-from mattebridge.clips.frames import InferenceResult, PreprocessedFrame
+from mattebridge.clips.frames import FrameMeta, InferenceResult, PreprocessedFrame
 from mattebridge.clips.reading import card_for_stages, device_of
 from mattebridge.clips.requests import settings_of_inference
+from mattebridge.engine.infer import infer
 from mattebridge.errors import ModelError
+from mattebridge.models.base import MattingModel
 from mattebridge.models.greenformer.model import GreenformerModel, labels_of
+from mattebridge.models.memory import memory_errors
+from mattebridge.models.registry import Registry
 from mattebridge.models.weights.file import digest_of, read_whole
 from mattebridge.models.weights.state_dict import parse_state_dict
 
@@ -39,6 +49,7 @@ class LoadedNetwork(nn.Module):
     ) -> InferenceResult:
         """See `stages.run_inference`."""
         meta = frame.meta
+        _refuse_other(meta, self.model.name, has_square=True)
         done, made = self._on_square(frame.tensor, config, resolved, half=meta.half_precision)
         computed, settings = done
         notes = {
@@ -64,21 +75,99 @@ class LoadedNetwork(nn.Module):
         return (computed, settings), made
 
 
-def loaded(config: InferenceConfig, resolved_refiner_mode: str | None) -> LoadedNetwork:
+class NamedModel(nn.Module):
+    """A loaded model of the registry that is no plate + hint network; `model` is the daemon's."""
+
+    def __init__(self, model: MattingModel, device: torch.device) -> None:
+        super().__init__()
+        self.model = model
+        self.device = device
+        self.eval()
+
+    def forward(self, frame: PreprocessedFrame) -> dict[str, Tensor]:
+        """alpha (1, 1, H, W) and fg (1, 3, H, W) of a frame, with the model's own settings."""
+        made = self.inferred(frame, InferenceConfig(model=self.model.name), None)
+        return {"alpha": made.alpha, "fg": made.fg}
+
+    def inferred(
+        self, frame: PreprocessedFrame, config: InferenceConfig, resolved: str | None
+    ) -> InferenceResult:
+        """See `stages.run_inference`; `resolved` is for a network that has a refiner."""
+        meta = frame.meta
+        _refuse_other(meta, self.model.name, has_square=False)
+        known = meta.prepared
+        if frame.tensor is not known.tensor:
+            raise ArgumentError(
+                f"model '{self.model.name}' works on the frame as preprocess_frame has read it, and"
+                " its tensor was changed; change the pictures, and read them again"
+            )
+        if known.frame.plate.pixels.device != self.device:
+            raise ArgumentError(
+                f"the frame is on {known.frame.plate.pixels.device} and the model on {self.device}:"
+                " give PreprocessConfig and InferenceConfig one device"
+            )
+        card = self.model.card
+        settings = card.settings_schema.validate(config.settings, model=card.name)
+        prepared = replace(known.frame, request=replace(known.frame.request, settings=settings))
+        with memory_errors(f"a frame with model '{card.name}'", "use a smaller proxy or crop"):
+            made = infer(self.model, prepared)
+        return InferenceResult(
+            made.alpha[None, None],
+            made.foreground.permute(2, 0, 1)[None],
+            meta.model_copy(update={"prepared": replace(known, frame=prepared)}),
+            made.degraded,
+            dict(made.notes),
+        )
+
+
+LoadedModel = Union[LoadedNetwork, NamedModel]
+
+
+def _refuse_other(meta: FrameMeta, name: str, *, has_square: bool) -> None:
+    """Raise `ArgumentError` for a frame that was prepared for another model."""
+    if meta.prepared is None and has_square:
+        return  # of a script: its tensor says what it is
+    if meta.prepared is None:
+        raise ArgumentError(
+            f"model '{name}' needs a frame of preprocess_frame with PreprocessConfig.model '{name}'"
+        )
+    theirs = meta.prepared.frame.request.card
+    if has_square and meta.prepared.square is None:
+        raise ArgumentError(
+            f"the frame was prepared for model '{theirs.name}', which PreprocessConfig.model names,"
+            " and this is the plate + hint network: leave PreprocessConfig.model None"
+        )
+    if not has_square and theirs.name != name:
+        raise ArgumentError(
+            f"the frame was prepared for model '{theirs.name}' and this is '{name}': set"
+            f" PreprocessConfig.model to '{name}'"
+        )
+
+
+def loaded(config: InferenceConfig, resolved_refiner_mode: str | None) -> LoadedModel:
     """See `stages.load_model`."""
-    path = config.checkpoint_path
-    if path is None:
-        raise ArgumentError("load_model needs InferenceConfig.checkpoint_path, the network's file")
+    device = device_of(config.device)
+    if config.checkpoint_path is not None:
+        model = _of_file(config.checkpoint_path, config.screen, device)
+        return LoadedNetwork(model, resolved_refiner_mode)
+    named = Registry().make(config.model)
+    with memory_errors(f"the weights of model '{config.model}'", "close other programs"):
+        named.load(str(device))
+    if isinstance(named, GreenformerModel):
+        return LoadedNetwork(named, resolved_refiner_mode)
+    return NamedModel(named, device)
+
+
+def _of_file(path: Path, screen: str, device: torch.device) -> GreenformerModel:
     if not path.exists():
         raise CheckpointNotFoundError(f"there is no checkpoint {path}", reason="missing")
-    device = device_of(config.device)
     label = f"checkpoint {path}"
     try:
         data = read_whole(path, label)
         state = parse_state_dict(data, label, file_name=path.name)
-        card = card_for_stages(path.stem, config.screen, digest_of(data))
-        model = GreenformerModel(card, lambda: state, config.screen)
+        card = card_for_stages(path.stem, screen, digest_of(data))
+        model = GreenformerModel(card, lambda: state, screen)
         model.load(str(device))
     except ModelError as error:
         raise CheckpointError(error.message, **error.details) from error
-    return LoadedNetwork(model, resolved_refiner_mode)
+    return model

@@ -1,4 +1,8 @@
-"""A frame of a clip as the network's input: read, prepared by the engine, put into the square."""
+"""A frame of a clip as its model's input: read and prepared by the engine.
+
+plate + hint network: put into its square, (1, 4, S, S)
+any other model:      as it is, (1, 3 | 4, H, W), with all that the engine knows of the frame
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from mattebridge.clips.configs import AUTO, PreprocessConfig
 from mattebridge.clips.contracts import ClipManifest
+from mattebridge.clips.errors import ArgumentError, DeviceError
 from mattebridge.clips.frames import FrameMeta, PreprocessedFrame
+from mattebridge.clips.job import job_of_pictures
 from mattebridge.clips.requests import settings_of_preprocess
 from mattebridge.color import Pixels
 from mattebridge.engine.clean_plates import CleanPlates
@@ -20,16 +27,16 @@ from mattebridge.engine.device import array_from, settle_arithmetic
 from mattebridge.engine.infer import model_input
 from mattebridge.engine.preprocess import PreparedFrame, preprocess
 from mattebridge.engine.request import FrameLimits, FrameRequest, check_request
-from mattebridge.errors import UsageError
 from mattebridge.image_io import FrameHeader
 from mattebridge.image_io.sequences import FrameInputs, VideoPicture
 from mattebridge.models.base import ModelCard
 from mattebridge.models.greenformer.budget import size_for
 from mattebridge.models.greenformer.card import BY_MEMORY, FAMILY, card_of
 from mattebridge.models.greenformer.square import Square
+from mattebridge.models.registry import Registry
 from mattebridge.models.weights.file import WeightsRecord
 from mattebridge.ocio.space import Spaces
-from mattebridge.shot.job import OF_THE_FILE, MatteJob
+from mattebridge.shot.job import MatteJob
 from mattebridge.shot.ledger import identity
 from mattebridge.shot.outputs import PRESETS
 from mattebridge.shot.plan import FrameTask, frame_task
@@ -45,12 +52,14 @@ OPEN_CLIPS = 4
 class Prepared:
     """A frame as the engine has it: before its model, and how it lies in the square.
 
-    header: of the plate, with what is true of its results too.
+    square: None where the model is not the plate + hint network. header: of the plate, with what is
+    true of its results too. tensor: what a script was shown of a frame without a square.
     """
 
     frame: PreparedFrame
-    square: Square
+    square: Square | None = None
     header: FrameHeader | None = None
+    tensor: Tensor | None = None
 
 
 def preprocessed(
@@ -62,37 +71,60 @@ def preprocessed(
 ) -> PreprocessedFrame:
     """The frame of an index that was checked."""
     device = device_of(config.device)
+    card = card_for_stages() if config.model is None else Registry().card(config.model)
+    if card.family == FAMILY and manifest.needs_alpha and alpha_files is None:
+        raise ArgumentError(
+            f"clip {manifest.clip_name} has no hint: call resolve_alpha with a folder of hints"
+        )
     entry = _entry(manifest, i, image_files, alpha_files)
-    task, planes = _read(entry, manifest.input_space)
-    card = card_for_stages()
-    settings = card.settings_schema.validate(settings_of_preprocess(config), model=card.name)
-    params = RenderParams(task.colorspaces["plate"], output_colorspace=LINEAR)
+    task, planes = _read(entry, job_of_pictures(manifest))
+    asked = settings_of_preprocess(config) if card.family == FAMILY else {}
+    settings = card.settings_schema.validate(asked, model=card.name)
+    params = RenderParams(
+        task.colorspaces["plate"], output_colorspace=LINEAR, plate_alpha=manifest.plate_alpha
+    )
     check_request(planes, {}, card, params, FrameLimits())
     request = FrameRequest(card, params, settings, entry.frame, spaces=_spaces())
-    prepared = preprocess(planes, request, device, CleanPlates(0))
-    given = model_input(prepared, takes_tensors=False)
+    frame = preprocess(planes, request, device, CleanPlates(0))
+    if card.family == FAMILY:
+        x, square = _in_square(frame, device)
+        prepared = Prepared(frame, square, task.header_of_outputs)
+    else:
+        x = _as_it_is(frame)
+        prepared = Prepared(frame, None, task.header_of_outputs, x)
+    return PreprocessedFrame(x, _meta(i, entry, config, prepared))
+
+
+@torch.inference_mode()
+def _in_square(frame: PreparedFrame, device: torch.device) -> tuple[Tensor, Square]:
+    """The input of the plate + hint network, and where the frame lies in it."""
+    settings = frame.request.settings
+    given = model_input(frame, takes_tensors=False)
     size = int(settings["img_size"])
     size = size_for(device) if size == BY_MEMORY else size
     square = Square.of(given.plate.shape, size, settings)
     assert given.alpha_hint is not None
-    with torch.inference_mode():
-        x = square.input(given.plate, given.alpha_hint, device, linear=given.scene_linear)
-    return PreprocessedFrame(x, _meta(i, entry, config, Prepared(prepared, square, _header(task))))
+    x = square.input(given.plate, given.alpha_hint, device, linear=given.scene_linear)
+    return x, square
 
 
-def _header(task: FrameTask) -> FrameHeader:
-    return task.header_of_outputs
+@torch.inference_mode()
+def _as_it_is(frame: PreparedFrame) -> Tensor:
+    """The plate, display-encoded, and the hint where there is one: (1, 3 | 4, H, W)."""
+    hint = frame.mattes.get("alpha_hint")
+    planes = [frame.plate.encoded, *([] if hint is None else [hint[..., None]])]
+    return torch.cat(planes, dim=2).permute(2, 0, 1)[None].contiguous()
 
 
 def _meta(i: int, entry: FrameInputs, config: PreprocessConfig, prepared: Prepared) -> FrameMeta:
-    plate, hint = prepared.frame.plate, prepared.frame.mattes["alpha_hint"]
+    plate, hint = prepared.frame.plate, prepared.frame.mattes.get("alpha_hint")
     height, width = plate.pixels.shape[:2]
     return FrameMeta(
         frame_index=i,
         original_h=height,
         original_w=width,
         source_image=array_from(plate.encoded) if config.source_passthrough else None,
-        alpha_hint=array_from(hint[..., None]),
+        alpha_hint=None if hint is None else array_from(hint[..., None]),
         frame=entry.frame,
         stem=_stem(entry),
         half_precision=config.half_precision,
@@ -124,29 +156,35 @@ def _entry(
     return replace(entry, files=files, name=name)
 
 
-def _read(entry: FrameInputs, input_space: str) -> tuple[FrameTask, dict[str, Pixels]]:
-    job = _job(input_space)
+def _read(entry: FrameInputs, job: MatteJob) -> tuple[FrameTask, dict[str, Pixels]]:
     task = frame_task(job, entry, _spaces())
     if task.problem is not None:
         raise task.problem
-    planes = _planes(input_space, _videos(entry))
-    read = {"plate": planes.plate(task), "alpha_hint": planes.matte(task, "alpha_hint")[0]}
+    planes = _planes(_Reading(job), _videos(entry))
+    read = {"plate": planes.plate(task)}
+    if "alpha_hint" in entry.files:
+        read["alpha_hint"] = planes.matte(task, "alpha_hint")[0]
     if "clean_plate" in entry.files:
         read["clean_plate"] = planes.clean_plate(task)
     return task, read
 
 
-def _job(input_space: str) -> MatteJob:
-    return MatteJob("", Path(), fit_hint=True, params=RenderParams(input_space or OF_THE_FILE))
+class _Reading(NamedTuple):
+    """A job by which pictures are read; two that read alike are one key."""
+
+    job: MatteJob
+
+    def __hash__(self) -> int:
+        return hash(repr(self.job))
 
 
 @lru_cache(maxsize=OPEN_CLIPS)
-def _planes(input_space: str, videos: tuple[object, ...]) -> FramePlanes:
+def _planes(reading: _Reading, videos: tuple[object, ...]) -> FramePlanes:
     """Kept, because a video that stays open gives its next picture at once.
 
     videos: what changes when one of them is replaced, so that no picture of an old one is read.
     """
-    return FramePlanes(_job(input_space), _spaces())
+    return FramePlanes(reading.job, _spaces())
 
 
 def _videos(entry: FrameInputs) -> tuple[object, ...]:
@@ -166,19 +204,19 @@ def card_for_stages(name: str = FAMILY, screen: str = "green", digest: str = "")
 
 
 def device_of(name: str) -> torch.device:
-    """A device by its word; auto: the first GPU, else the CPU. Raises `UsageError`."""
+    """A device by its word; auto: the first GPU, else the CPU. Raises `DeviceError`."""
     word = name.strip().lower().replace("rocm", "cuda")
     if word == AUTO:
         word = "cuda" if torch.cuda.is_available() else "cpu"
         if word == "cpu" and torch.backends.mps.is_available():
             word = "mps"
     try:
-        device = torch.device(word)
-        torch.empty(0, device=device)
+        # "cuda" becomes the device that tensors on it have: cuda:0.
+        device = torch.empty(0, device=torch.device(word)).device
     except (RuntimeError, AssertionError) as error:
         first = str(error).split("\n", 1)[0]
-        raise UsageError(
-            f"device '{name}' cannot be used ({first}); use 'auto' or 'cpu'"
+        raise DeviceError(
+            f"device '{name}' cannot be used ({first}); use 'auto' or 'cpu'", reason="device"
         ) from error
     settle_arithmetic(device)
     return device

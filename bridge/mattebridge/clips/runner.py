@@ -16,7 +16,6 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 from mattebridge.client import MatteClient
@@ -31,7 +30,7 @@ from mattebridge.clips.configs import (
 from mattebridge.clips.contracts import ClipManifest
 from mattebridge.clips.errors import ArgumentError, ClipFailedError, WriteFailureError
 from mattebridge.clips.events import Teller
-from mattebridge.clips.job import job_of
+from mattebridge.clips.job import job_of, job_of_pictures
 from mattebridge.clips.loading import clip_of
 from mattebridge.clips.needs import check_inputs
 from mattebridge.clips.requests import clean_up_of, settings_of, written_of
@@ -42,14 +41,13 @@ from mattebridge.image_io.sequences import frame_ranges
 from mattebridge.models.greenformer.card import FAMILY
 from mattebridge.models.registry import Registry
 from mattebridge.ocio.space import Spaces
-from mattebridge.shot.job import OF_THE_FILE, MatteJob
+from mattebridge.shot.job import MatteJob
 from mattebridge.shot.plan import frame_task
 from mattebridge.shot.planes import FramePlanes
 from mattebridge.shot.ports import Client
 from mattebridge.shot.progress import FrameRecord
 from mattebridge.shot.run import run_job
 from mattebridge.shot.summary import Summary
-from mattebridge.wire.params import RenderParams
 from mattebridge.wire.protocol import MAX_SLOTS
 
 Config = PipelineConfig | MultiGPUConfig
@@ -158,22 +156,28 @@ def job_for(manifest: ClipManifest, config: Config) -> MatteJob:
     written = written_of(write)
     if config.postprocess.debug_dump:
         raise ArgumentError("debug_dump is for postprocess_frame: a runner has no such pictures")
+    if config.preprocess.model not in (None, inference.model):
+        raise ArgumentError(
+            f"PreprocessConfig has model '{config.preprocess.model}' and InferenceConfig"
+            f" '{inference.model}': give both the same"
+        )
     start, end = manifest.frame_range
     if not 0 <= start < end <= manifest.frame_count:
         raise ArgumentError(
             f"clip {manifest.clip_name}: frame_range ({start}, {end}) holds no frame of"
             f" {manifest.frame_count}"
         )
-    common = MatteJob(
-        plate="",
+    reading = job_of_pictures(manifest)
+    common = replace(
+        reading,
         output=write.output_dir,
         frames=frame_ranges(manifest.frame_numbers[start:end]),
         outputs=written.outputs,
         formats=written.formats,
         background=f"checker:{config.postprocess.checkerboard_size}",
         model=_model_of(inference),
-        params=RenderParams(
-            manifest.input_space or OF_THE_FILE,
+        params=replace(
+            reading.params,
             settings=_settings(config, inference),
             **clean_up_of(config.postprocess),
         ),
@@ -251,8 +255,7 @@ def _all_good(manifest: ClipManifest, summary: Summary) -> Summary:
 
 def _checked(manifest: ClipManifest, tell: Teller, cancelled: threading.Event) -> Summary:
     """Read every frame and check it; nothing is computed or written."""
-    params = RenderParams(manifest.input_space or OF_THE_FILE)
-    job = MatteJob("", Path(), fit_hint=True, params=params)
+    job = job_of_pictures(manifest)
     spaces = Spaces()
     planes = FramePlanes(job, spaces)
     indices = range(*manifest.frame_range)

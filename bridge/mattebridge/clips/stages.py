@@ -25,7 +25,7 @@ from mattebridge.clips.errors import ArgumentError
 from mattebridge.clips.frames import InferenceResult, PostprocessedFrame, PreprocessedFrame
 
 if TYPE_CHECKING:
-    from mattebridge.clips.network import LoadedNetwork
+    from mattebridge.clips.network import LoadedModel
 
 
 def preprocess_frame(
@@ -35,17 +35,14 @@ def preprocess_frame(
     image_files: Sequence[Path] | None = None,
     alpha_files: Sequence[Path] | None = None,
 ) -> PreprocessedFrame:
-    """Read a frame and its hint, and make the network's input of them.
+    """Read a frame with its hint and clean plate, and make the model's input of them.
 
     i: the index of the frame among all of the clip; it must be within `manifest.frame_range`.
     image_files, alpha_files: files to read in place of the manifest's, by the same index.
-    Raises `ArgumentError` (a `ValueError`) for a manifest without a hint and for another index,
-    `FrameReadError` for a file that cannot be read, `InputsError` for a hint of another size.
+    Raises `ArgumentError` (a `ValueError`) for a manifest without a hint where the model needs one
+    and for another index, `FrameReadError` for a file that cannot be read, `InputsError` for a
+    clean plate that is missing or of another size, `ModelError` for a model that is not known.
     """
-    if manifest.needs_alpha and alpha_files is None:
-        raise ArgumentError(
-            f"clip {manifest.clip_name} has no hint: call resolve_alpha with a folder of hints"
-        )
     start, end = manifest.frame_range
     if not 0 <= start <= i < end <= manifest.frame_count:
         raise ArgumentError(
@@ -57,12 +54,13 @@ def preprocess_frame(
     return reading.preprocessed(manifest, i, config, image_files, alpha_files)
 
 
-def load_model(config: InferenceConfig, resolved_refiner_mode: str | None = None) -> LoadedNetwork:
-    """The network of `config.checkpoint_path` on `config.device`, in evaluation.
+def load_model(config: InferenceConfig, resolved_refiner_mode: str | None = None) -> LoadedModel:
+    """The network of `config.checkpoint_path`, or `config.model` by its name, on `config.device`.
 
-    The result is a `torch.nn.Module`; its `network` has the checkpoint's own layers. Raises
-    `FileNotFoundError` where there is no such file, `RuntimeError` (both also `ModelError`) for one
-    that is not a whole checkpoint of this network.
+    The result is a `torch.nn.Module` in evaluation; that of a checkpoint has its own layers as
+    `network`. Raises `FileNotFoundError` where there is no such file, `RuntimeError` (both also
+    `ModelError`) for one that is not a whole checkpoint of this network, `ModelError` for a name
+    that no model has.
     """
     from mattebridge.clips import network
 
@@ -71,13 +69,14 @@ def load_model(config: InferenceConfig, resolved_refiner_mode: str | None = None
 
 def run_inference(
     frame: PreprocessedFrame,
-    model: LoadedNetwork,
+    model: LoadedModel,
     config: InferenceConfig,
     resolved_refiner_mode: str | None = None,
 ) -> InferenceResult:
-    """Alpha and foreground of the network, in its square.
+    """Alpha and foreground of the network in its square, of any other model at the plate's size.
 
-    Raises `ModelError` for a checkpoint without the refiner that is asked for, and for NaN,
+    Raises `ArgumentError` for a frame that was prepared for another model or changed since,
+    `ModelError` for a checkpoint without the refiner that is asked for, and for NaN,
     `OutOfMemoryError` where the device cannot hold the frame.
     """
     return model.inferred(frame, config, resolved_refiner_mode)
@@ -92,8 +91,10 @@ def postprocess_frame(
     """The four pictures of a frame at the size of its plate.
 
     stem: the name of the files; by default that of the plate, frame_000000 and on for a video.
-    output_dir: needed for `config.debug_dump`, whose pictures go to debug/ in it. Raises
-    `ArgumentError` for a hint or a plate that the clean-up needs and `result.meta` does not have.
+    output_dir: needed for `config.debug_dump`, whose pictures go to debug/ in it. A frame that
+    was prepared for a model by its name and has no hint gets no hint sharpen, as by a runner.
+    Raises `ArgumentError` for a hint or a plate that the clean-up needs and `result.meta` does not
+    have.
     """
     if config.debug_dump and output_dir is None:
         raise ArgumentError("debug_dump needs output_dir, the folder of its pictures")

@@ -12,6 +12,7 @@ import json
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -23,7 +24,9 @@ from mattebridge.commands.options import (
     add_clean_up,
     add_existing,
     add_keying,
+    add_layers,
     add_pace,
+    add_plate_alpha,
     make_job,
 )
 from mattebridge.commands.terminal import print_traceback, wants_traceback
@@ -64,7 +67,8 @@ examples:
   mattebridge clips shots/ --model key --resume
       after an interruption: makes only what is missing or damaged
   mattebridge clips shots/ --list
-      what would be matted and what is skipped, and why
+      what would be matted, how far each clip is (raw, ready, complete, error, extracting), and
+      what is skipped and why
 
 exit status: that of `mattebridge matte`, the gravest of all clips; 2 also for a clip folder that
 leaves open what is meant, and where there is no clip.
@@ -110,7 +114,15 @@ def _add_clips(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("clips")
     group.add_argument("path", metavar="PATH", type=Path, help="folder of clips, clip, or video")
     group.add_argument(
-        "--list", action="store_true", help="say what would be matted and what is skipped; no more"
+        "--list",
+        action="store_true",
+        help="say what would be matted, how far each clip is, and what is skipped; no more",
+    )
+    group.add_argument(
+        "--extract",
+        action="store_true",
+        help="write the pictures of videos to Frames/ and AlphaFrames/ of their clip, and matte"
+        " those (default: videos are read as they are)",
     )
     group.add_argument(
         "--reorganise",
@@ -138,6 +150,8 @@ def _add_clips(command: argparse.ArgumentParser) -> None:
         default="auto",
         help="which channel of hints (auto: the only one, else alpha, else grey)",
     )
+    add_layers(group)
+    add_plate_alpha(group)
     group.add_argument("--deinterlace", action="store_true", help=DEINTERLACE)
     group.add_argument(
         "--input-space",
@@ -226,14 +240,32 @@ def _settled(options: argparse.Namespace) -> argparse.Namespace:
 def _print_found(options: argparse.Namespace, found: ScanResult) -> None:
     """The clips on standard output where they are asked for, what is skipped always."""
     for clip in found.clips:
-        given = [("hint", clip.alpha_path), ("clean plate", clip.clean_plate_path)]
-        more = "".join(f", {what} {path}" for what, path in given if path is not None)
         if options.list:
-            print(f"{clip.name}: {clip.input_path}{more}")
+            print(_line_of(options, clip), flush=True)
         for note in clip.notes:
             _say(f"{clip.name}: {note}")
     for path in found.skipped:
         _say(f"skipped {path.path}: {path.reason}")
+
+
+def _line_of(options: argparse.Namespace, clip: Clip) -> str:
+    """`take: ready, 12 of 100 frames done: plate PATH, hint PATH`."""
+    from mattebridge.clips import ClipLayers, state_of
+
+    output = None if options.results is None else options.results / clip.name
+    status = state_of(
+        clip,
+        output,
+        layout=options.layout,
+        layers=ClipLayers(options.layer, options.hint_layer, options.clean_plate_layer),
+        input_space=options.colorspace or "",
+    )
+    given = [("plate", clip.input_path), ("hint", clip.alpha_path)]
+    given.append(("clean plate", clip.clean_plate_path))
+    paths = ", ".join(f"{what} {path}" for what, path in given if path is not None)
+    frames = f", {status.done} of {status.total} frames done" if status.total else ""
+    detail = f" ({one_line(status.detail)})" if status.detail else ""
+    return f"{clip.name}: {status.state}{frames}{detail}: {paths}"
 
 
 def _say(text: str) -> None:
@@ -265,7 +297,7 @@ def _run_one(
     options: argparse.Namespace, clip: Clip, common: MatteJob, cancelled: threading.Event
 ) -> tuple[Optional[Summary], int]:
     """The summary of a clip, None for one that was refused, and its exit status."""
-    from mattebridge.clips.job import job_of
+    from mattebridge.clips.job import job_of, with_hint_of_plate
     from mattebridge.clips.needs import check_inputs
     from mattebridge.shot.run import run_job
 
@@ -273,8 +305,11 @@ def _run_one(
     try:
         if cancelled.is_set():
             raise Cancelled("the job was cancelled; run it again with --resume")
+        clip = with_hint_of_plate(clip, options.hint_layer)
         if options.wants_sharpen and clip.alpha_path is None:
             progress.note(f"{clip.name} has no hint: --hint-sharpen does nothing for it")
+        if options.extract:
+            clip, common = _extracted(clip, common, cancelled)
         job = job_of(clip, common, layout=options.layout, output=options.results)
         summary = run_job(
             job,
@@ -292,3 +327,13 @@ def _run_one(
     if summary.exit_status:
         _say(f"{clip.name}: {summary.first_failure}")
     return summary, summary.exit_status
+
+
+def _extracted(clip: Clip, common: MatteJob, cancelled: threading.Event) -> tuple[Clip, MatteJob]:
+    """The clip with the pictures of its videos, and the job for these."""
+    from mattebridge.clips.events import Teller
+    from mattebridge.clips.extraction import extracted
+
+    made = extracted(clip, Teller(None), deinterlace=common.deinterlace, cancelled=cancelled)
+    # Pictures that were extracted are whole; a clip without videos is refused as ever.
+    return made, replace(common, deinterlace=common.deinterlace and made == clip)

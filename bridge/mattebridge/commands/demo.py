@@ -3,15 +3,14 @@
     render the sample shot -> start a private daemon -> matte every frame through it (shot/run.py)
     -> check the files -> measure against the true alpha -> contact sheet -> stop the daemon
 
-It runs the same code as a user's commands; only the daemon's runtime folder is private, so that a
-daemon that is already running is neither used nor stopped.
+It runs the same code as a user's commands, with a daemon as of `matte --private`: one that is
+already running is neither used nor stopped, and a demo that is killed leaves none.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 from mattebridge.client import MatteClient
 from mattebridge.color import srgb_encode
-from mattebridge.daemon import control
+from mattebridge.daemon import private
 from mattebridge.errors import FrameWriteError, MattebridgeError
 from mattebridge.evaluate import metrics
 from mattebridge.evaluate.metrics import Figures
@@ -127,23 +126,14 @@ def _counter(out: TextIO) -> Callable[[int, int], None]:
 
 
 def _matte(job: MatteJob, progress: Progress) -> tuple[int, str] | None:
-    """Run the job with a private daemon; its exit status and a sentence where it failed.
-
-    The runtime folder is in the system's temporary directory, since socket paths must be short, and
-    is removed with the daemon.
-    """
-    with tempfile.TemporaryDirectory(prefix="mattebridge-demo-") as runtime:
-        instance = os.path.join(runtime, "daemon")
+    """Run the job with a private daemon; its exit status and a sentence where it failed."""
+    with private.private_instance() as instance:
 
         def connect() -> MatteClient:
-            return MatteClient.connect(
-                instance, start=True, daemon_python=sys.executable, in_flight=2, name="demo"
-            )
+            private.start(instance)
+            return MatteClient.connect(instance, in_flight=2, name="demo")
 
-        try:
-            summary = run_job(job, connect, progress=progress)
-        finally:
-            control.stop(instance)
+        summary = run_job(job, connect, progress=progress)
     return (summary.exit_status, summary.text) if summary.exit_status else None
 
 

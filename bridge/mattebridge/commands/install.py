@@ -35,11 +35,11 @@ _OF_FUSION = ("3.10", "3.11", "3.12")
 PYTHONS = {"nuke": ("3.9", "3.10", "3.11"), "fusion": _OF_FUSION, "resolve": _OF_FUSION}
 RESTART_HOST = "restart the host to use it"
 NUKE_LINE = 'nuke.pluginAddPath("./mattebridge")  # mattebridge install nuke\n'
-# The scripts of Fusion and Resolve, and their entries in the host's menu.
-FUSION_SCRIPTS = {
-    "matte_comp.py": "Comp/MatteBridge.py",
-    "matte_tool.py": "Tool/MatteBridge.py",
-    "matte_start.py": "Comp/MatteBridge start daemon.py",
+# The entries in the menu of Fusion and Resolve, and what each does (resolve/menu_entry.py).
+FUSION_MENU = {
+    "Comp/MatteBridge.py": "main",
+    "Tool/MatteBridge.py": "main",
+    "Comp/MatteBridge start daemon.py": "start",
 }
 PIP_LIMIT_S = 900.0
 
@@ -158,17 +158,21 @@ def _install_scripts(work: Steps) -> None:
     source = source_folder("resolve")
     folder = work.to / "mattebridge"
     work.copy(source / "mattebridge_fusion.py", folder / "mattebridge_fusion.py")
-    for script, place in FUSION_SCRIPTS.items():
-        work.write(work.to / "Scripts" / place, _filled(source / script, "@FOLDER@", str(folder)))
+    for place, action in FUSION_MENU.items():
+        entry = _filled(source / "menu_entry.py", FOLDER=str(folder), ACTION=action)
+        work.write(work.to / "Scripts" / place, entry)
     command = f"{quoted(sys.executable)} -m mattebridge"
     work.write(
         work.to / "Scripts" / "Comp" / "MatteBridge (free edition).lua",
-        _filled(source / "MatteBridge.lua", "@COMMAND@", command),
+        _filled(source / "MatteBridge.lua", COMMAND=command),
     )
 
 
-def _filled(source: Path, mark: str, value: str) -> bytes:
-    return source.read_text("utf-8").replace(mark, value).encode("utf-8", "surrogateescape")
+def _filled(source: Path, **values: str) -> bytes:
+    text = source.read_text("utf-8")
+    for name, value in values.items():
+        text = text.replace(f"@{name}@", value)
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _install_ofx(work: Steps) -> None:

@@ -62,9 +62,7 @@ def add_inputs(command: argparse.ArgumentParser) -> None:
         help="which channel of hints and mattes (auto: the only one, else alpha, else grey; "
         "luma: of the colours)",
     )
-    add_layer(group, "the plate's EXRs")
-    group.add_argument("--clean-plate-layer", metavar="NAME", help="the same for the clean plate")
-    group.add_argument("--hint-layer", metavar="NAME", help="the same for hints and mattes")
+    add_layers(group)
     group.add_argument("--deinterlace", action="store_true", help=DEINTERLACE)
     group.add_argument(
         "--frames",
@@ -93,6 +91,18 @@ def add_inputs(command: argparse.ArgumentParser) -> None:
         help="read a folder with all folders in it, matched by name; OUT has the same folders",
     )
     _add_params(group, INPUT_PARAMS)
+
+
+def add_layers(group: Any) -> None:
+    """`--layer`, `--clean-plate-layer` and `--hint-layer`, for the inputs of a job."""
+    add_layer(group, "the plate's EXRs")
+    group.add_argument("--clean-plate-layer", metavar="NAME", help="the same for the clean plate")
+    group.add_argument("--hint-layer", metavar="NAME", help="the same for hints and mattes")
+
+
+def add_plate_alpha(group: Any) -> None:
+    """`--plate-alpha` alone, for a command that has its own way to say the colour space."""
+    _add_params(group, ("plate_alpha",))
 
 
 def add_layer(group: Any, of: str) -> None:

@@ -145,14 +145,13 @@ def _memory(memory: Mapping[str, Any]) -> str:
 def _workers(workers: Sequence[Mapping[str, Any]]) -> list[str]:
     rows = [["WORKER", "STATE", "PID", "FRAMES", "NOW", "MEMORY", "RESTARTS"]]
     for worker in workers:
-        frame = worker.get("frame")
         rows.append(
             [
                 str(worker.get("device", "?")),
                 str(worker.get("state", "?")),
                 str(worker.get("pid") or "-"),
                 str(worker.get("frames", 0)),
-                "-" if frame is None else f"frame {frame}",
+                _now(worker),
                 megabytes(worker.get("memory", {}).get("resident_bytes")),
                 str(worker.get("restarts", 0)),
             ]
@@ -167,6 +166,13 @@ def _workers(workers: Sequence[Mapping[str, Any]]) -> list[str]:
             for worker in failed
         ),
     ]
+
+
+def _now(worker: Mapping[str, Any]) -> str:
+    """What a worker is computing, and how many requests it has beside that."""
+    frame, others = worker.get("frame"), worker.get("in_flight", 1) - 1
+    text = "-" if frame is None else f"frame {frame}"
+    return f"{text} +{others}" if others > 0 else text
 
 
 def _held(memory: Mapping[str, Any]) -> str:

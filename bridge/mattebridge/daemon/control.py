@@ -14,6 +14,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -111,6 +112,7 @@ def _start_detached(folder: Path, arguments: list[str], joined: Callable[[], boo
     until = time.monotonic() + LAUNCH_LIMIT_S
     while time.monotonic() < until:
         if joined():
+            _reap_once_ended(process)
             return _when_configured(process, folder)
         status = process.poll()
         if status not in (None, autostart.ANOTHER_INSTANCE):
@@ -143,6 +145,11 @@ def _when_configured(process: subprocess.Popen[bytes], folder: Path) -> int:
             break
         time.sleep(CONFIG_POLL_S)
     return 0
+
+
+def _reap_once_ended(process: subprocess.Popen[bytes]) -> None:
+    """Leave no zombie in a process that goes on, such as a notebook, after its daemon has ended."""
+    threading.Thread(target=process.wait, name="mattebridge-reaper", daemon=True).start()
 
 
 def _has_its_colors(folder: Path) -> bool:

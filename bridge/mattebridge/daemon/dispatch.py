@@ -2,12 +2,15 @@
 
     submit --> queue --> idle worker --stage, done, failed, cancelled--> Replies.finish
 
-The front never waits for a worker. A worker that dies or is too slow is replaced, and the request
-it had gets an error; a request whose deadline passes is answered at once, wherever it is.
+The front never waits for a worker. A worker that dies or is too slow is replaced, and the requests
+it had get an error; a request whose deadline passes is answered at once, wherever it is.
 
 The first worker starts with the daemon, so that the first frame need not wait for it; each further
 one when a frame waits that no other is about to take. An idle worker takes the next frame at once,
-the first in the list before the others, so that those that are not needed stay idle and end.
+the first in the list before the others, so that those that are not needed stay idle and end. Where
+none is idle, a frame goes to a busy worker that takes more than one, the one with the fewest first:
+its planes are copied to the device meanwhile. Such a frame still counts as one that waits when
+workers are started.
 """
 
 from __future__ import annotations
@@ -109,8 +112,8 @@ class Dispatcher:
     @property
     def computes(self) -> bool:
         """Whether a worker has a request that is not answered: one whose lease has ended is."""
-        requests = [worker.request for worker in self.workers]
-        return any(request is not None and not request.answered for request in requests)
+        requests = [request for worker in self.workers for request in worker.requests]
+        return any(not request.answered for request in requests)
 
     @property
     def failed(self) -> bool:
@@ -158,15 +161,16 @@ class Dispatcher:
         self._releases.add(request, self.workers)
 
     def drop(self, lease: Lease) -> None:
-        """A lease has ended: drop its waiting requests, stop its running one."""
+        """A lease has ended: drop its waiting requests, stop its running ones."""
         self._releases.drop(lease)
         for request in self.queue.take_if(lambda request: request.lease is lease):
             request.answered = True
             self._replies.finish(request, "cancelled", {})
         for worker in self.workers:
-            if worker.request is not None and worker.request.lease is lease:
-                worker.request.answered = True
-                worker.cancel(worker.request)
+            for request in worker.requests:
+                if request.lease is lease:
+                    request.answered = True
+                    worker.cancel(request)
 
     def fail_waiting(self, error: MattebridgeError) -> None:
         """Finish all requests that wait with this error."""
@@ -186,9 +190,9 @@ class Dispatcher:
         for worker in self.workers:
             if worker.state in ("dying", "retiring"):
                 due = min(due, now + REAP_S)
-            running = worker.request
-            if running is not None and running.deadline is not None and not running.answered:
-                due = min(due, running.deadline)
+            for running in worker.requests:
+                if running.deadline is not None and not running.answered:
+                    due = min(due, running.deadline)
         return min([due, *(r.deadline for r in self.queue if r.deadline is not None)])
 
     def tick(self, now: float) -> None:
@@ -204,10 +208,11 @@ class Dispatcher:
         for request in self.queue.take_if(lambda request: request.expired(now)):
             self._replies.fail(request, _deadline_error(request, started=False))
         for worker in self.workers:
-            running = worker.request
-            if running is not None and running.expired(now) and not running.answered:
-                worker.cancel(running)
-                self._replies.answer_early(running, _deadline_error(running, started=True))
+            for running in worker.requests:
+                if running.expired(now) and not running.answered:
+                    worker.cancel(running)
+                    error = _deadline_error(running, started=running is worker.request)
+                    self._replies.answer_early(running, error)
 
     def _retire_idle_workers(self, now: float) -> None:
         for worker in self.workers:
@@ -217,18 +222,19 @@ class Dispatcher:
     # -- to a worker --------------------------------------------------------------------------
 
     def _dispatch(self, now: float) -> None:
-        """Send waiting requests to idle workers; start workers for those that no one takes."""
-        for worker in self.workers:
-            while worker.state == "idle":
-                request = self.queue.pop(now, worker.name)
-                if request is None:
-                    break
-                if request.expired(now):
-                    self._replies.fail(request, _deadline_error(request, started=False))
-                    continue
-                request.started = now
-                worker.send_request(request, *_job(request))
-
+        """Send waiting requests to workers; start workers for those that no idle one takes."""
+        depths = range(max((worker.depth for worker in self.workers), default=0))
+        for taken in depths:
+            for worker in self.workers:
+                while worker.takes_more and len(worker.requests) == taken:
+                    request = self.queue.pop(now, worker.name)
+                    if request is None:
+                        break
+                    if request.expired(now):
+                        self._replies.fail(request, _deadline_error(request, started=False))
+                        continue
+                    request.started = now
+                    worker.send_request(request, *_job(request))
         self._start_workers(now)
 
     def _start_workers(self, now: float) -> None:
@@ -237,6 +243,7 @@ class Dispatcher:
         # One that ends for `release` starts again as soon as it has ended.
         starting = sum(worker.state in ("starting", "retiring") for worker in self.workers)
         waiting = Counter(request.device for request in self.queue)
+        waiting.update(r.device for worker in self.workers for r in worker.requests[1:])
         missing = waiting[None] - starting
         if not self._one_was_ready:
             missing = max(missing, 1 - starting)
@@ -251,7 +258,7 @@ class Dispatcher:
         op, now = message["op"], time.monotonic()
         if op == "ready":
             self._one_was_ready = True
-            worker.ready(message["models"], message["memory"])
+            worker.ready(message["models"], message["memory"], message.get("in_flight", 1))
             log.info("worker %s ready: warm_up_ms=%d", worker.name, message["warm_up_ms"])
         elif op == "unusable":
             worker.give_up(message["reason"])
@@ -259,17 +266,27 @@ class Dispatcher:
             self._note_colors(worker, message["color"])
         elif op == "misconfigured":
             self._misconfigured(protocol.error_of(message["error"]))
-        elif worker.request is None or message.get("job") != worker.request.job:
-            return  # about a request that has ended
-        elif op == "stage":
-            self._replies.progress(worker.request, message, now)
         else:
-            request = worker.request
-            worker.memory = message.get("memory", worker.memory)
-            reused = "reused" in message.get("report", {}).get("notes", {})
-            worker.finished(now, good=op == "done", usual=not reused)
-            self._finished(request, op, message, now)
+            self._receive_about(worker, worker.of_job(message.get("job")), message, now)
         self._dispatch(now)
+
+    def _receive_about(
+        self,
+        worker: WorkerProcess,
+        request: Optional[Request],
+        message: dict[str, Any],
+        now: float,
+    ) -> None:
+        if request is None:
+            return  # it has ended
+        op = message["op"]
+        if op == "stage":
+            self._replies.progress(request, message, now)
+            return
+        worker.memory = message.get("memory", worker.memory)
+        reused = "reused" in message.get("report", {}).get("notes", {})
+        worker.finished(request, now, good=op == "done", usual=not reused)
+        self._finished(request, op, message, now)
 
     def _note_colors(self, worker: WorkerProcess, color: dict[str, str]) -> None:
         """Keep which config a worker has loaded, and note one that changed since another did."""
@@ -305,8 +322,8 @@ class Dispatcher:
         timings.update(queue_ms=queue_ms, render_ms=render_ms, total_ms=total_ms)
         report["timings"] = {name: round(value, 3) for name, value in timings.items()}
 
-    def _worker_died(self, worker: WorkerProcess, request: Optional[Request]) -> None:
-        if request is not None:
+    def _worker_died(self, worker: WorkerProcess, requests: list[Request]) -> None:
+        for request in requests:
             error = _lost(given_up=self.failed and not worker.unusable)
             if request.group is not None:
                 self._replies.finish_part(request, failure=protocol.error_fields(error))

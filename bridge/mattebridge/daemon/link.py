@@ -41,8 +41,8 @@ class Link:
     """The worker's end of the socket to the front; used by the main thread only.
 
     While a frame is computed, messages are read at its checkpoints only, which are the only places
-    where a cancel can take effect. The end of the front need not be noticed: the kernel then kills
-    the worker.
+    where a cancel can take effect and later jobs are looked at. The end of the front need not be
+    noticed: the kernel then kills the worker.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -57,10 +57,15 @@ class Link:
             self._receive()
         return self._waiting.popleft()
 
+    def arrived(self) -> list[tuple[dict[str, Any], list[int]]]:
+        """The messages that have come, with their descriptors; never waits."""
+        self._receive_all()
+        arrived, self._waiting = list(self._waiting), deque()
+        return arrived
+
     def is_cancelled(self, job: int) -> bool:
         """Whether the front has cancelled this job; never waits."""
-        while self._layer.wait([self._connection.fileno()], 0.0):
-            self._receive()
+        self._receive_all()
         return job in self._cancelled
 
     def finished(self, job: int) -> None:
@@ -75,6 +80,10 @@ class Link:
         """Send one record to the front as it is."""
         with contextlib.suppress(OSError):
             self._connection.send(data)
+
+    def _receive_all(self) -> None:
+        while self._layer.wait([self._connection.fileno()], 0.0):
+            self._receive()
 
     def _receive(self) -> None:
         try:

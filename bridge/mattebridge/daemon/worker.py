@@ -1,4 +1,4 @@
-"""The worker: one device, the models, and frames one after the other.
+"""The worker: one device, the models, and frames one after the other, which may overlap.
 
     front --link: jobs, memfds---------------------> worker --> engine --> arenas
           <--link: ready, stage, done, failed, cancelled--+
@@ -7,6 +7,15 @@ It maps the arenas that a job names, computes into them, and reports. It knows n
 lease. It may be killed at any moment: what must survive is kept by the front. At every stage it
 reports that stage, which is the heartbeat for the front's watchdog, and checks whether its job was
 cancelled. It trusts the link (link.py).
+
+A worker of a device with streams (engine/crossing.py) has more than one job at a time, and says in
+`ready` how many it wants. One is computed at a time, by this one thread. At the stages of that one
+the planes of those that wait are sent ahead, and those whose results have arrived are reported:
+
+    wait: planes copied in --> computed, stage by stage --> deliver: results copied out --> done
+
+So a frame's pixels do not depend on the others. A frame that an artist waits for is computed before
+those of a job; else they are computed in the order of the front.
 """
 
 from __future__ import annotations
@@ -20,7 +29,10 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
 import msgpack
@@ -46,7 +58,8 @@ from mattebridge.wire.slots import SlotMap
 
 if TYPE_CHECKING:
     from mattebridge.checkpoint import Checkpoint
-    from mattebridge.engine.engine import RenderReport
+    from mattebridge.engine.crossing import SentPlanes
+    from mattebridge.engine.engine import RenderReport, StartedFrame
     from mattebridge.ocio.space import Spaces
 
 log = logging.getLogger(__name__)
@@ -62,8 +75,34 @@ MAX_NOTE_TEXT = 500
 MAX_NOTE_DEPTH = 5
 
 
+@dataclass
+class _Job:
+    """A message that waits for its turn. sent: its planes, on their way to the device."""
+
+    message: dict[str, Any]
+    was_looked_at: bool = False
+    sent: Optional[SentPlanes] = None
+
+    @property
+    def number(self) -> int:
+        return int(self.message["job"])
+
+    @property
+    def is_of_a_batch(self) -> bool:
+        return self.message["op"] == "render" and not self.message.get("keep", False)
+
+
+@dataclass
+class _Delivered:
+    """A frame that was computed, and whose results are on their way into its arena."""
+
+    message: dict[str, Any]
+    frame: StartedFrame
+    registered: bool
+
+
 class Worker:
-    """One device: its engine, the mapped memory, and one message at a time."""
+    """One device: its engine, the mapped memory, and the jobs in hand."""
 
     def __init__(
         self, link: Link, device: str, workers: int = 1, spaces: Optional[Spaces] = None
@@ -83,6 +122,8 @@ class Worker:
         )
         self._hooks = Hooks.from_environment()
         self._memories: dict[int, SlotMap] = {}
+        self._waiting: deque[_Job] = deque()
+        self._delivered: deque[_Delivered] = deque()
 
     def warm_up(self) -> None:
         """Render one small frame with the default model, then report `ready`.
@@ -101,6 +142,7 @@ class Worker:
             op="ready",
             models=self._model_names(),
             memory=self._memory(),
+            in_flight=self._engine.frames_in_flight,
             warm_up_ms=int((time.monotonic() - started) * 1000),
         )
 
@@ -121,7 +163,19 @@ class Worker:
         )
 
     def handle(self, message: dict[str, Any], fds: list[int]) -> None:
-        """Carry out one message from the front."""
+        """Carry out one message from the front, and what comes meanwhile."""
+        self._accept(message, fds)
+        while True:
+            self._look_around()
+            if self._waiting:
+                self._begin(self._waiting.popleft())
+            elif self._delivered:
+                self._end_first()
+            else:
+                return
+
+    def _accept(self, message: dict[str, Any], fds: list[int]) -> None:
+        """Map the memory that comes with a message; what it asks for is done now, or waits."""
         sizes = dict(message.get("bytes", []))
         for key, fd in zip(message.get("keys", []), fds):
             self._memories[key] = SlotMap(fd, sizes[key])
@@ -131,23 +185,70 @@ class Worker:
                 self._registered.remove(memory.address)
                 memory.close()
             return
-        job = message["job"]
+        job, place = _Job(message), len(self._waiting)
+        if message["op"] == "render" and not job.is_of_a_batch:
+            while place and self._waiting[place - 1].is_of_a_batch:
+                place -= 1
+        self._waiting.insert(place, job)
+
+    def _look_around(self) -> None:
+        """Between two stages: what has come, what was cancelled, and what has been delivered."""
+        for message, fds in self.link.arrived():
+            self._accept(message, fds)
+        for job in tuple(self._waiting):
+            if self.link.is_cancelled(job.number):
+                self._waiting.remove(job)
+                self._end(job.number, "cancelled")
+            elif not job.was_looked_at:
+                job.was_looked_at = True
+                self._send_ahead(job)
+        while self._delivered and self._delivered[0].frame.is_over():
+            self._end_first()
+
+    def _send_ahead(self, job: _Job) -> None:
+        """Begin to copy the planes of a job that waits."""
+        if job.message["op"] != "render" or self._is_probe(job.message):
+            return
+        arena = self._memories[job.message["arena"]]
+        with suppress(Exception):  # its own turn meets the same error, and reports it
+            self._registered.add(arena.address, arena.size_bytes)
+            job.sent = self._engine.send_ahead(_arrays(arena, job.message["in"]))
+
+    def _begin(self, job: _Job) -> None:
+        """Carry out a job; a frame is reported when its results are in its arena."""
+        with self._ends_with_its_error(job.number):
+            if job.message["op"] == "render" and not self._is_probe(job.message):
+                self._delivered.append(self._computed(job))
+            else:
+                self._end(job.number, "done", report=self._carry_out(job.message))
+
+    def _end_first(self) -> None:
+        """Report the frame that was computed first, once its results are in its arena."""
+        delivered = self._delivered.popleft()
+        message = delivered.message
+        with self._ends_with_its_error(message["job"]):
+            report = delivered.frame.finished()
+            if delivered.registered:  # its copies may have run later than the stage that checks it
+                self._memories[message["arena"]].check_generation(message["gen"])
+            self._check_cancelled(message["job"])
+            self._end(message["job"], "done", report=self._frame_report(report))
+
+    @contextmanager
+    def _ends_with_its_error(self, job: int) -> Iterator[None]:
+        """A job that is cancelled or fails within is reported as such."""
         try:
-            report = self._carry_out(message)
+            yield
         except Cancelled:
             self._end(job, "cancelled")
         except MattebridgeError as error:
             self._end(job, "failed", error=protocol.error_fields(error))
         except Exception as error:
             self._failed(job, error)
-        else:
-            self._end(job, "done", report=report)
-        finally:
-            self.link.finished(job)
 
     def _end(self, job: int, op: str, **fields: Any) -> None:
         """Report the end of a job, and what the device holds now."""
         self.link.send(op=op, job=job, memory=self._memory(), **fields)
+        self.link.finished(job)
 
     def _failed(self, job: int, error: Exception) -> None:
         if is_exhausted(error):
@@ -179,7 +280,7 @@ class Worker:
     def _carry_out(self, message: dict[str, Any]) -> dict[str, Any]:
         operation = message["op"]
         if operation == "render":
-            return self._render(message)
+            return self._probed(message)
         if operation == "colors":
             return color_page(self._engine.spaces.config, message["first"])
         if operation == "models_load":
@@ -190,14 +291,21 @@ class Worker:
 
     # -- a frame ----------------------------------------------------------------------------------
 
-    def _render(self, message: dict[str, Any]) -> dict[str, Any]:
-        from mattebridge.wire.params import RenderParams
+    def _is_probe(self, message: dict[str, Any]) -> bool:
+        return self._hooks.bridge_probe and message.get("model") == PROBE_MODEL
 
+    def _probed(self, message: dict[str, Any]) -> dict[str, Any]:
         arena = self._memories[message["arena"]]
         arena.check_generation(message["gen"])
-        if self._hooks.bridge_probe and message["model"] == PROBE_MODEL:
-            self._checkpoint(message, arena)("probe")
-            return {**_probe_report(), "device": self._engine.device}
+        self._checkpoint(message, arena)("probe")
+        return {**_probe_report(), "device": self._engine.device}
+
+    def _computed(self, job: _Job) -> _Delivered:
+        from mattebridge.wire.params import RenderParams
+
+        message, sent = job.message, job.sent
+        arena = self._memories[message["arena"]]
+        arena.check_generation(message["gen"])
         registered = self._registered.add(arena.address, arena.size_bytes)
         planes = _arrays(arena, message["in"])
         key: Optional[str] = message.get("clean_plate_key")
@@ -205,7 +313,7 @@ class Worker:
             key = f"held-{message['held_clean_plate']}"
             held = self._memories[message["held_clean_plate"]]
             planes["clean_plate"] = held.array(Plane(**message["held_clean_plate_plane"]))
-        report = self._engine.matte(
+        frame = self._engine.start(
             planes,
             RenderParams(**message["params"]),
             model=message["model"],
@@ -215,11 +323,9 @@ class Worker:
             held_clean_plate="held_clean_plate" in message,
             keep=message.get("keep", False),
             checkpoint=self._checkpoint(message, arena),
+            sent=sent,
         )
-        if registered:  # its copies may have run later than the stage that checks it
-            arena.check_generation(message["gen"])
-        self._check_cancelled(message["job"])
-        return self._frame_report(report)
+        return _Delivered(message, frame, registered)
 
     def _checkpoint(self, message: dict[str, Any], arena: SlotMap) -> Checkpoint:
         """What the engine calls at each stage: report it, stop if the job was cancelled."""
@@ -229,6 +335,7 @@ class Worker:
             self._check_cancelled(job)
 
         def checkpoint(stage: str, done: int = 0, total: int = 0) -> None:
+            self._look_around()
             check_cancelled()
             self.link.send(op="stage", job=job, stage=stage, done=done, total=total)
             self._hooks.at(stage, frame, check_cancelled, self.link.send_record)

@@ -9,8 +9,10 @@ Several on one machine share its processors: each computes with its share of the
 
 A worker that dies takes nothing with it: sessions and arenas belong to the front. After `restarts`
 failures in a row, with no finished request between them, the device is `failed` and is not started
-again. Workers are started by exec from the front's main thread, with one socket of the front open
-and nothing else; the system kills them when the front dies.
+again. A worker whose device copies beside what it computes asks for more than one request at a time
+(`depth`): it carries them out one after the other, and when it dies each of them is answered.
+Workers are started by exec from the front's main thread, with one socket of the front open and
+nothing else; the system kills them when the front dies.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREA
 
 
 class WorkerProcess:
-    """The worker of one device: its process, restarted when it dies, and its current request."""
+    """The worker of one device: its process, restarted when it dies, and its requests."""
 
     def __init__(
         self,
@@ -70,13 +72,14 @@ class WorkerProcess:
         name: str,
         workers: int,
         on_message: Callable[[WorkerProcess, dict[str, Any]], None],
-        on_death: Callable[[WorkerProcess, Optional[Request]], None],
+        on_death: Callable[[WorkerProcess, list[Request]], None],
     ) -> None:
         self.device = device
         self.name = name  # of the worker: the device, and a number where it is not its only one
         self.unusable = False  # whether its device cannot compute
         self.state = "absent"
-        self.request: Optional[Request] = None
+        self.requests: list[Request] = []  # in the order in which they were sent
+        self.depth = 1  # how many it takes at a time
         self.failures = 0
         self.reason = ""  # why the device is failed
         self.restarts = -1
@@ -102,6 +105,21 @@ class WorkerProcess:
     def pid(self) -> int:
         """The process id; 0 when there is no process."""
         return self._process.pid if self._process is not None else 0
+
+    @property
+    def request(self) -> Optional[Request]:
+        """The one that it has had for the longest time; None when it has nothing to do."""
+        return self.requests[0] if self.requests else None
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether it takes a further request, beside those that it has.
+
+        After a failure one at a time, until one is good: what made the worker fail may come again,
+        and is not to take other requests with it.
+        """
+        ready = self.state in ("idle", "busy") and not self._releasing
+        return ready and len(self.requests) < (1 if self.failures else self.depth)
 
     # -- the process --------------------------------------------------------------------------
 
@@ -162,12 +180,12 @@ class WorkerProcess:
             self.kill(f"no progress for {now - self.last_progress:.0f} s ({self.state})")
 
     def _reaped(self, now: float) -> None:
-        process, request = self._process, self.request
+        process, requests = self._process, self.requests
         assert process is not None
         self._read_output()
         self._close_link()
         retired = self.state == "retiring"
-        self._process, self.request, self.state = None, None, "absent"
+        self._process, self.requests, self.state, self.depth = None, [], "absent", 1
         self._releasing, self.held, self.memory = False, self.memory, {}
         if retired:
             log.info("worker %s ended: its memory is free", self.name)
@@ -181,7 +199,7 @@ class WorkerProcess:
         if self.reason:
             self.state = "failed"
             log.error("worker %s stays down: %s", self.name, self.reason)
-        self._on_death(self, request)
+        self._on_death(self, requests)
 
     def give_up(self, reason: str) -> None:
         """The device cannot be used: end the process and start no other one."""
@@ -195,7 +213,7 @@ class WorkerProcess:
             self.send({"op": "exit"})
 
     def release(self) -> None:
-        """`retire` now, or as soon as the process has started up or its request has ended."""
+        """`retire` now, or as soon as the process has started up or its requests have ended."""
         self._releasing = True
         self.retire()
 
@@ -224,9 +242,9 @@ class WorkerProcess:
 
     # -- requests -----------------------------------------------------------------------------
 
-    def ready(self, models: list[dict[str, Any]], memory: dict[str, Any]) -> None:
-        """The process has started up: it takes requests."""
-        self.models, self.memory = models, memory
+    def ready(self, models: list[dict[str, Any]], memory: dict[str, Any], depth: int) -> None:
+        """The process has started up: it takes so many requests at a time."""
+        self.models, self.memory, self.depth = models, memory, depth
         if self.state == "starting":
             self._idle()
 
@@ -236,42 +254,57 @@ class WorkerProcess:
         """Send a request. `memories` are (key, descriptor) of the memory that it uses."""
         new = [(key, fd) for key, fd in memories if key not in self._known]
         self._known.update(key for key, _fd in new)
-        self.request, self.state = request, "busy"
-        self.last_progress = time.monotonic()
+        if not self.requests:
+            self.last_progress = time.monotonic()
+        self.requests.append(request)
+        self.state = "busy"
         self.send({**message, "keys": [key for key, _fd in new]}, tuple(fd for _key, fd in new))
 
-    def finished(self, now: float, *, good: bool, usual: bool = True) -> None:
-        """The request has ended, and the worker no longer uses its arena.
+    def finished(self, request: Request, now: float, *, good: bool, usual: bool = True) -> None:
+        """A request has ended, and the worker no longer uses its arena.
 
         usual: its time says how long such a request takes.
         """
-        if self.request is not None and self.request.started is not None and good:
+        if request.started is not None and good:
             if usual:
-                kind = self._kind(self.request)
+                kind = self._kind(request)
                 times = self._times.setdefault(kind, deque(maxlen=REMEMBERED_TIMES))
-                times.append(now - self.request.started)
-            if self.request.op == "render":
+                times.append(now - request.started)
+            if request.op == "render":
                 self.frames += 1
             self.failures = 0
-        self.request = None
-        self._idle()
-        self.forget([])
+        place = self.requests.index(request)
+        del self.requests[place]
+        for waited in self.requests[place:]:
+            waited.started = now  # until now it waited for this one
+        if not self.requests:
+            self._idle()
+        self._send_what_to_forget()
+
+    def of_job(self, job: Optional[int]) -> Optional[Request]:
+        """Its request of this number; None for one that has ended."""
+        return next((request for request in self.requests if request.job == job), None)
 
     def cancel(self, request: Request) -> None:
-        """Ask the worker to stop this request at its next stage, if it runs here; sent once."""
-        if self.request is request and not request.cancel_sent:
+        """Ask the worker to stop this request at its next stage, if it has it; sent once."""
+        if request in self.requests and not request.cancel_sent:
             request.cancel_sent = True
             self.send({"op": "cancel", "job": request.job})
 
     def forget(self, keys: list[int]) -> None:
         """Let the worker unmap memory that no later request uses.
 
-        A busy worker does not read its link, so this is sent when it is idle.
+        A busy worker does not always read its link, so this is sent when it is idle or has reported
+        a request.
         """
         known = [key for key in keys if key in self._known]
         self._known.difference_update(known)
         self._to_forget += known
-        if self._to_forget and self.state == "idle":
+        if self.state == "idle":
+            self._send_what_to_forget()
+
+    def _send_what_to_forget(self) -> None:
+        if self._to_forget and self.state in ("idle", "busy"):
             self.send({"op": "forget", "keys": self._to_forget})
             self._to_forget = []
 
@@ -369,6 +402,8 @@ class WorkerProcess:
             "reason": self.reason,
             "frames": self.frames,
             "frame": self.request.frame if self.request is not None else None,
+            "in_flight": len(self.requests),
+            "in_flight_limit": self.depth,
             "memory": self.memory,
         }
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from mattebridge.engine.mask import connected_to, dilated, eroded, islands, softened
+from mattebridge.models.pytorch.double import double_of
 from mattebridge.wire.params import RenderParams
 
 HINT_LEVEL = 0.5
@@ -85,7 +86,7 @@ def _near_islands(alpha: Tensor, params: RenderParams) -> tuple[Tensor, int]:
 def _kept(alpha: Tensor, mask: Tensor, name: str, notes: dict[str, Any]) -> Tensor:
     """Alpha times a mask; the note says how much alpha is gone, in pixels to one decimal."""
     result = alpha * mask
-    gone = (alpha - result).sum(dtype=torch.float64).item()
+    gone = (alpha - result).sum(dtype=double_of(alpha.device)).item()
     notes[name] = round(gone, 1)
     return result
 

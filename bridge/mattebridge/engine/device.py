@@ -5,7 +5,8 @@
 
 On the CPU both ends are the arena's own memory: the step that reads the raw plane is the only copy,
 and results are written where the client reads them. On another device the bytes cross once in each
-direction, as they are: samples are converted there.
+direction, as they are: samples are converted there, and where the rows of a plane have gaps between
+them, the gaps cross with the rows. (What lies in the gaps of an output is nobody's: it becomes 0.)
 
 Rule: raw planes are shared memory that the host may write to at any time. They are converted into
 private memory at once, and not looked at again.
@@ -54,10 +55,17 @@ def targets_for(out: Mapping[str, Pixels], device: torch.device) -> dict[str, Te
     """Where the results of the planes of `out` are to be written on the device."""
     if device.type == "cpu":
         return {role: _shared(plane) for role, plane in out.items()}
-    return {
-        role: torch.empty(plane.shape, dtype=dtype, device=device)
-        for (role, plane), dtype in zip(out.items(), dtypes_of(out).values())
-    }
+    return {role: _target_for(plane, device) for role, plane in out.items()}
+
+
+def _target_for(plane: Pixels, device: torch.device) -> Tensor:
+    """Memory on the device for a result, laid out as its plane where that is packed."""
+    dtype = _shared(plane[:1, :1, :1]).dtype
+    if not _has_gaps(plane):
+        return torch.empty(plane.shape, dtype=dtype, device=device)
+    strides = [step // plane.itemsize for step in plane.strides]
+    whole = torch.zeros(_bytes_of(plane).size // plane.itemsize, dtype=dtype, device=device)
+    return whole.as_strided(plane.shape, strides)
 
 
 def dtypes_of(out: Mapping[str, Pixels]) -> dict[str, torch.dtype]:
@@ -70,12 +78,22 @@ def deliver(targets: Mapping[str, Tensor], out: Mapping[str, Pixels]) -> None:
 
     Waits for all of them once: the planes are whole afterwards.
     """
+    for device in start_copies(targets, out):
+        torch.cuda.current_stream(device).synchronize()
+
+
+def start_copies(targets: Mapping[str, Tensor], out: Mapping[str, Pixels]) -> set[torch.device]:
+    """As `deliver`, but does not wait: the CUDA devices on whose current stream copies may run."""
     away = {role: target for role, target in targets.items() if not _is_in(target, out[role])}
     for role, target in away.items():
-        _shared(out[role]).copy_(target, non_blocking=True)
-    for device in {target.device for target in away.values()}:
-        if device.type == "cuda":
-            torch.cuda.current_stream(device).synchronize()
+        plane, asynchronous = out[role], target.device.type == "cuda"
+        if _has_gaps(plane) and _strides_of(target) == plane.strides:
+            whole = target.as_strided((_bytes_of(plane).size // plane.itemsize,), (1,))
+            source, kept = whole.view(torch.uint8), _shared(_bytes_of(plane, writeable=True))
+        else:
+            source, kept = target, _shared(plane)
+        kept.copy_(source, non_blocking=asynchronous)
+    return {target.device for target in away.values() if target.device.type == "cuda"}
 
 
 def _is_in(target: Tensor, plane: Pixels) -> bool:
@@ -112,8 +130,20 @@ def _is_packed(plane: Pixels) -> bool:
     return dense and row_bytes <= plane.strides[0] <= 2 * row_bytes
 
 
-def _bytes_of(plane: Pixels) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _has_gaps(plane: Pixels) -> bool:
+    """Whether something lies between the rows of a packed plane."""
+    return _is_packed(plane) and not plane.flags.c_contiguous
+
+
+def _strides_of(image: Tensor) -> tuple[int, ...]:
+    """The steps of an image along its axes, in bytes."""
+    return tuple(step * image.itemsize for step in image.stride())
+
+
+def _bytes_of(
+    plane: Pixels, *, writeable: bool = False
+) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """The memory of a packed plane from its first to its last sample."""
     first = plane[:1].reshape(-1).view(np.uint8)
     length = plane.strides[0] * (plane.shape[0] - 1) + first.size
-    return np.lib.stride_tricks.as_strided(first, (length,), (1,), writeable=False)
+    return np.lib.stride_tricks.as_strided(first, (length,), (1,), writeable=writeable)

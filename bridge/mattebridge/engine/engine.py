@@ -10,6 +10,9 @@ that others write to: it reads them once, and writes the results into arrays tha
 engine serves one thread; between frames it keeps the loaded models, the last clean plates and,
 where it is told to, the last frames, and nothing else. cv2 is imported only when a model or an
 alignment needs it.
+
+On a device with streams (crossing.py) frames overlap: `start` returns while the results of a frame
+are still on their way, and `send_ahead` begins with the planes of the next one.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ from mattebridge.checkpoint import Checkpoint, no_checkpoint
 from mattebridge.color import Pixels
 from mattebridge.engine.clean_plates import CleanPlates
 from mattebridge.engine.clock import Clock
-from mattebridge.engine.device import deliver, dtypes_of, settle_arithmetic, targets_for
+from mattebridge.engine.crossing import Crossing, Delivery, SentPlanes
+from mattebridge.engine.device import dtypes_of, settle_arithmetic, targets_for
 from mattebridge.engine.device_memory import device_memory, free_bytes, give_back
 from mattebridge.engine.infer import InferredFrame, infer
 from mattebridge.engine.kept_frames import KeptFrame, KeptFrames
@@ -64,6 +68,28 @@ class RenderReport:
     timings_ms: Mapping[str, float]
 
 
+class StartedFrame:
+    """A frame that has been computed, and whose results are on their way into its planes."""
+
+    def __init__(self, report: RenderReport, delivery: Delivery, clock: Clock) -> None:
+        self._report, self._delivery, self._clock = report, delivery, clock
+
+    def is_over(self) -> bool:
+        """Whether `finished` need not wait."""
+        return self._delivery.is_over()
+
+    def finished(self) -> RenderReport:
+        """Wait until the planes are whole; raises what the device reports."""
+        with self._clock("write"):
+            self._delivery.wait()
+        return replace(self._report, timings_ms=self._clock.timings_ms)
+
+    def with_notes(self, **notes: Any) -> StartedFrame:
+        """The same with more notes in its report."""
+        report = replace(self._report, notes={**self._report.notes, **notes})
+        return StartedFrame(report, self._delivery, self._clock)
+
+
 class Engine:
     """Renders frames on one device with the models that it was asked to load."""
 
@@ -89,6 +115,12 @@ class Engine:
         self.clean_plates = CleanPlates(clean_plate_budget_bytes)
         self.kept_frames = KeptFrames(frame_budget_bytes)
         self._models = LoadedModels(lambda: self.registry, device, model_budget_bytes)
+        self._crossing = Crossing(torch.device(device))
+
+    @property
+    def frames_in_flight(self) -> int:
+        """How many frames are worth giving to the engine's worker at a time."""
+        return self._crossing.frames
 
     def matte(
         self,
@@ -119,6 +151,43 @@ class Engine:
         unknown colour space, `NonFiniteError`, `ModelError`, `OutOfMemoryError`, and whatever the
         checkpoint raises.
         """
+        return self.start(
+            planes,
+            params,
+            model=model,
+            out=out,
+            frame=frame,
+            clean_plate_key=clean_plate_key,
+            held_clean_plate=held_clean_plate,
+            keep=keep,
+            checkpoint=checkpoint,
+        ).finished()
+
+    def send_ahead(self, planes: Mapping[str, Pixels]) -> Optional[SentPlanes]:
+        """Begin to copy planes of a later frame to the device; None where that saves nothing.
+
+        Give it to `start`. The clean plate is not among them: the engine may have it already.
+        """
+        return self._crossing.send({r: p for r, p in planes.items() if r != "clean_plate"})
+
+    def start(
+        self,
+        planes: Mapping[str, Pixels],
+        params: RenderParams,
+        *,
+        model: str,
+        out: Mapping[str, Pixels],
+        frame: Optional[int] = None,
+        clean_plate_key: Optional[str] = None,
+        held_clean_plate: bool = False,
+        keep: bool = False,
+        checkpoint: Optional[Checkpoint] = None,
+        sent: Optional[SentPlanes] = None,
+    ) -> StartedFrame:
+        """As `matte`, but the planes of `out` are whole only when the returned frame is finished.
+
+        sent: planes that are on the device, or on their way there.
+        """
         checkpoint = checkpoint or no_checkpoint
         card = self.registry.card(model)
         settings = card.settings_schema.validate(params.settings, model=card.name)
@@ -127,21 +196,21 @@ class Engine:
         _ = request.space, request.output_space  # unknown names end here, before any pixel is read
         frame_text = f"a frame of {size_text(planes['plate'])} with model '{card.name}'"
 
-        def attempt() -> RenderReport:
+        def attempt() -> StartedFrame:
             with memory_errors(frame_text, "use a smaller proxy or crop"):
-                return self._matted(planes, request, out, checkpoint, keep)
+                return self._matted(planes, request, out, checkpoint, keep, sent)
 
         needed = needed_bytes(planes["plate"], card)
         if self.kept_frames.make_room(needed, self._free_bytes):
             give_back(self.device)
         try:
-            report, steps = first_that_fits(
+            started, steps = first_that_fits(
                 attempt, self._room_for(card), needed_bytes=needed, free_bytes=self._free_bytes
             )
         finally:
             self.clean_plates.trim()
             self.kept_frames.trim()
-        return replace(report, notes={**report.notes, "memory": list(steps)}) if steps else report
+        return started.with_notes(memory=list(steps)) if steps else started
 
     def _matted(
         self,
@@ -150,10 +219,13 @@ class Engine:
         out: Mapping[str, Pixels],
         checkpoint: Checkpoint,
         keep: bool,
-    ) -> RenderReport:
+        sent: Optional[SentPlanes],
+    ) -> StartedFrame:
         clock, device = Clock(), torch.device(self.device)
         with clock("inputs"):
-            frame, clean_plate = read_frame(planes, request, device, self.clean_plates, checkpoint)
+            frame, clean_plate = read_frame(
+                planes, request, device, self.clean_plates, checkpoint, sent
+            )
             kept = self.kept_frames.find(frame, clean_plate) if keep else None
         if kept is not None:
             return self._finished_again(kept, frame, out, checkpoint, clock)
@@ -182,7 +254,7 @@ class Engine:
         out: Mapping[str, Pixels],
         checkpoint: Checkpoint,
         clock: Clock,
-    ) -> RenderReport:
+    ) -> StartedFrame:
         """The frame with the matte that is kept of it, or with its planes where these serve."""
         prepared = kept.prepared(frame)
         if "alignment" in kept.matched.notes:
@@ -190,13 +262,13 @@ class Engine:
         checkpoint("model")
         result = self.kept_frames.result_of(kept, prepared, dtypes_of(out))
         if result is None:
-            report = self._finished(kept, prepared, kept.made, out, checkpoint, clock)
-            return _with_note(report, reused="matte")
+            started = self._finished(kept, prepared, kept.made, out, checkpoint, clock)
+            return started.with_notes(reused="matte")
         checkpoint("finish")
         with clock("write"):
-            deliver(result.targets, out)
+            delivery = self._crossing.deliver(result.targets, out)
         report = _report(prepared, kept.made, result.finished, clock)
-        return _with_note(report, reused="result")
+        return StartedFrame(report, delivery, clock).with_notes(reused="result")
 
     def _finished(
         self,
@@ -206,7 +278,7 @@ class Engine:
         out: Mapping[str, Pixels],
         checkpoint: Checkpoint,
         clock: Clock,
-    ) -> RenderReport:
+    ) -> StartedFrame:
         """Finish a matte into the planes, and keep these with the frame if that is kept."""
         checkpoint("finish")
         with clock("finish"):
@@ -214,13 +286,16 @@ class Engine:
                 targets = targets_for(out, torch.device(self.device))
             else:
                 targets = self.kept_frames.memory_for(kept, dtypes_of(out))
+                self._crossing.let_copies_end()
             finished = postprocess(made, prepared, targets, checkpoint=checkpoint)
         clock.move(finished.write_s, "finish", "write")
-        with clock("write"):
-            deliver(targets, out)
         if kept is not None:
             self.kept_frames.keep_result(kept, prepared, targets, finished)
-        return _report(prepared, made, finished, clock)
+        report = _report(prepared, made, finished, clock)
+        # Last: a frame that fails leaves no copy behind that still writes into its arena.
+        with clock("write"):
+            delivery = self._crossing.deliver(targets, out)
+        return StartedFrame(report, delivery, clock)
 
     # --- models -----------------------------------------------------------------------------------
 
@@ -269,6 +344,7 @@ class Engine:
         """Make room for a frame of a model, step by step (less_memory.py)."""
         self.clean_plates.clear()
         self.kept_frames.clear()
+        self._crossing.drop_sent()
         give_back(self.device)
         yield "caches freed"
         while (dropped := self._models.forget_least_used(keep=card.name)) is not None:
@@ -283,10 +359,6 @@ def memory_of_one_frame(engines: int = 1) -> Optional[int]:
     """What one frame may take while so many engines work; None where the memory is not known."""
     layer = oslayer.find()
     return None if layer is None else int(layer.total_memory_bytes() * MEMORY_SHARE / engines)
-
-
-def _with_note(report: RenderReport, **notes: Any) -> RenderReport:
-    return replace(report, notes={**report.notes, **notes})
 
 
 def _report(

@@ -78,7 +78,7 @@ class Picture:
     @cached_property
     def clipped(self) -> Tensor:
         """`display` cut at 1, as most networks need it."""
-        return self.display.clamp(max=1) if self.has_highlights else self.display
+        return self.encoded.clamp(0, 1) if self.has_highlights else self.display
 
     @property
     def has_highlights(self) -> bool:

@@ -127,8 +127,8 @@ class _Finish:
                 checkpoint("finish", rows.start, height)
             results = self._results(rows)
             start = time.perf_counter()
-            for role, values in results.items():
-                self.targets[role][rows].copy_(values)
+            for role, parts in results.items():
+                _write(self.targets[role][rows], parts)
             self.write_s += time.perf_counter() - start
 
     def _blocks(self) -> Iterator[slice]:
@@ -144,20 +144,21 @@ class _Finish:
         sums = torch.stack([torch.stack(counts).sum() for counts in self.beyond.values()])
         return {role: count for role, count in zip(self.beyond, sums.tolist()) if count}
 
-    def _results(self, rows: slice) -> dict[str, Tensor]:
-        """The results of a block that have a target, each within the range of its type."""
+    def _results(self, rows: slice) -> dict[str, tuple[Tensor, ...]]:
+        """The results of a block that have a target, each within the range of its type, as images
+        whose channels follow each other."""
         alpha = _rounded(self._alpha(rows)[..., None], self._type_of("alpha"))
-        results = {"alpha": alpha}
+        results: dict[str, tuple[Tensor, ...]] = {"alpha": (alpha,)}
         if "foreground" in self.targets or "premultiplied" in self.targets:
             dtype = self._type_of("foreground")
             made = self._colour(rows, alpha)
             colour = _rounded(self._clamped("foreground", made.colour, dtype), dtype)
-            results["foreground"] = colour
+            results["foreground"] = (colour,)
         if "premultiplied" in self.targets:
             dtype = self.targets["premultiplied"].dtype
             product = self._product(made, colour, alpha)
             product = self._clamped("premultiplied", product, dtype)
-            results["premultiplied"] = torch.cat([product, alpha], 2)
+            results["premultiplied"] = (product, alpha)
         return {role: values for role, values in results.items() if role in self.targets}
 
     # --- alpha ------------------------------------------------------------------------------------
@@ -244,17 +245,22 @@ class _Finish:
     def _with_highlights(self, colour: Tensor, rows: slice, alpha: Tensor) -> Tensor:
         """Add back what the clipped plate lacked, as far as the clean plate does not explain it."""
         plate, clean_plate = self.prepared.plate, self.prepared.clean_plate
-        if not plate.has_highlights or is_surely_within(plate.display[rows], 0, 1):
+        if not plate.has_highlights:
             return colour
-        bright = (plate.display[rows] > 1).any(2, keepdim=True)
-        light = plate.linear[rows]
-        if clean_plate is not None:
-            own = light - (1 - alpha) * clean_plate.linear[rows]
-            own /= alpha.clamp(min=_HIGHLIGHT_MIN_ALPHA)
-            light = torch.minimum(own, light * (1 + _HIGHLIGHT_SLOPE * alpha))
-            light.clamp_(max=FLOAT_MAX)
-        excess = encoded(light).sub_(1).clamp_(min=0)
-        return colour + excess * bright
+        over = plate.encoded[rows] > 1
+        behind = None if clean_plate is None else clean_plate.linear[rows]
+        if over.device.type != "cpu":
+            excess = _excess(plate.linear[rows], behind, alpha)
+            return colour + excess * over.any(2, keepdim=True)
+        # They are few: on the CPU nothing is computed for the other pixels.
+        places = (over[..., 0] | over[..., 1] | over[..., 2]).view(-1).nonzero().view(-1)
+        if not len(places):
+            return colour
+        light, part = plate.linear[rows].reshape(-1, 3)[places], alpha.reshape(-1, 1)[places]
+        behind = None if behind is None else behind.reshape(-1, 3)[places]
+        brighter = colour.reshape(-1, 3).clone()
+        brighter[places] += _excess(light, behind, part)
+        return brighter.view(colour.shape)
 
     def _with_wide_gamut(self, colour: Tensor, rows: slice, alpha: Tensor) -> Tensor:
         """Add back what a wider gamut has below 0 in Rec. 709, where the clean plate explains none.
@@ -301,6 +307,24 @@ class _Finish:
             return values
         self.beyond.setdefault(role, []).append(torch.count_nonzero(values.abs() > limit))
         return values.clamp(-limit, limit)
+
+
+def _excess(light: Tensor, behind: Optional[Tensor], alpha: Tensor) -> Tensor:
+    """How far the subject's own light (..., 3) is above white, encoded; behind: the clean plate."""
+    if behind is not None:
+        own = light - (1 - alpha) * behind
+        own /= alpha.clamp(min=_HIGHLIGHT_MIN_ALPHA)
+        light = torch.minimum(own, light * (1 + _HIGHLIGHT_SLOPE * alpha))
+        light.clamp_(max=FLOAT_MAX)
+    return encoded(light).sub_(1).clamp_(min=0)
+
+
+def _write(target: Tensor, parts: tuple[Tensor, ...]) -> None:
+    """Write images into the channels of a target, one behind the other."""
+    first = 0
+    for part in parts:
+        target[..., first : first + part.shape[2]].copy_(part)
+        first += part.shape[2]
 
 
 def _in_space(light: Tensor, space: ColorSpace) -> _Colour:

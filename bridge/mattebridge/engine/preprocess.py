@@ -24,6 +24,7 @@ from mattebridge.engine.align import MatchedCleanPlate, matched_clean_plate
 from mattebridge.engine.blocks import extremes
 from mattebridge.engine.clean_plates import CleanPlates, KeptCleanPlate
 from mattebridge.engine.clock import Clock
+from mattebridge.engine.crossing import SentPlanes
 from mattebridge.engine.device import raw_of
 from mattebridge.engine.picture import Picture, same_picture
 from mattebridge.engine.request import FrameRequest
@@ -88,10 +89,11 @@ def read_frame(
     device: torch.device,
     clean_plates: CleanPlates,
     checkpoint: Checkpoint = no_checkpoint,
+    sent: Optional[SentPlanes] = None,
 ) -> tuple[PreparedFrame, Optional[KeptCleanPlate]]:
     """The first half of `preprocess`: the frame without its clean plate, and that one, not fitted
-    yet."""
-    read = _read(planes, request, device, clean_plates)
+    yet. sent: planes that are on the device, or on their way there."""
+    read = _read(planes, request, device, clean_plates, sent)
     checkpoint("inputs")
     if read.clean_plate is not None:
         clean_plates.keep(read.clean_plate)
@@ -138,21 +140,27 @@ def _read(
     request: FrameRequest,
     device: torch.device,
     clean_plates: CleanPlates,
+    sent: Optional[SentPlanes],
 ) -> _Read:
     """Read every plane once; integers become fractions of their maximum."""
+
+    def raw_plane(role: str) -> Tensor:
+        raw = None if sent is None else sent.take(role)
+        return raw_of(planes[role], device) if raw is None else raw
+
     params, kept = request.params, None
     if "clean_plate" in planes:
         size = planes["plate"].shape[:2]
         kept = clean_plates.find_or_read(
             planes["clean_plate"], params, request.clean_plate_key, size, device, request.space
         )
-    raw = raw_of(planes["plate"], device)
+    raw = raw_plane("plate")
     images = {"plate": picture_of(raw)}
     if raw.shape[2] == 4 and params.plate_alpha != "opaque":
         images["plate_alpha"] = plane_of(raw, 3)
     for role in MATTE_ROLES:
         if role in planes:
-            images[role] = plane_of(raw_of(planes[role], device), 0)
+            images[role] = plane_of(raw_plane(role), 0)
     # Waits for the device: behind it, everything has been read.
     ranges = dict(zip(images, extremes(*images.values())))
     return _Read(images, kept, ranges)

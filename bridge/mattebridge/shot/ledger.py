@@ -7,12 +7,12 @@
     {"stale": [1001, 1002]}
     {"record": {"frame": 1001, "status": "done", "ms": 412.0, ...}}
 
-Records are for `mattebridge report` and decide nothing. A frame on disk is good when its last line
-has this job's digest, its inputs are unchanged (size and time), every output has its recorded size,
-and the quick check of image_io passes. Several chunks of a farm append to one ledger: each line is
-written in one piece under a lock and begins with a newline, so that a line that a killed process
-left unfinished makes no other one unreadable. The rule that must not be broken: a frame whose line
-is missing or different is never taken for good.
+Records are for people (`mattebridge report`, `clips --list`) and decide nothing. A frame on disk is
+good when its last line has this job's digest, its inputs are unchanged (size and time), every
+output has its recorded size, and the quick check of image_io passes. Several chunks of a farm
+append to one ledger: each line is written in one piece under a lock and begins with a newline, so
+that a line that a killed process left unfinished makes no other one unreadable. The rule that must
+not be broken: a frame whose line is missing or different is never taken for good.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ class Ledger:
     job: str = ""
     known: bool = False
     _lines: dict[int, _Line] = field(default_factory=dict)
+    _failures: dict[int, str] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: Path) -> Ledger:
@@ -99,13 +100,20 @@ class Ledger:
         if "settings" in line:
             self.known, self.job, self.settings = True, str(line["job"]), dict(line["settings"])
         elif "record" in line:
-            return
+            self._take_record(line["record"])
         elif "stale" in line:
             for frame in line["stale"]:
                 self._lines.pop(int(frame), None)
         else:
             entry = _Line(str(line["job"]), dict(line["inputs"]), dict(line["outputs"]))
             self._lines[int(line["frame"])] = entry
+
+    def _take_record(self, record: Mapping[str, Any]) -> None:
+        frame = int(record["frame"])
+        if record["status"] == "failed":
+            self._failures[frame] = str(record.get("message", ""))
+        else:
+            self._failures.pop(frame, None)
 
     def is_good(
         self,
@@ -127,6 +135,17 @@ class Ledger:
             if not _is_whole(path, int(recorded[1]), size_px):
                 return False
         return True
+
+    def made_as(self, frame: int) -> dict[str, str]:
+        """The formats by output in which the last job made a frame; empty where it did not."""
+        line = self._lines.get(frame)
+        if line is None or line.job != self.job:
+            return {}
+        return {output: str(recorded[0]) for output, recorded in line.outputs.items()}
+
+    def failure_of(self, frame: int) -> str:
+        """Why a frame failed the last time it was tried; "" where it did not."""
+        return self._failures.get(frame, "")
 
     def refuse_mixture(
         self,

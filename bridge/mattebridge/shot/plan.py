@@ -308,6 +308,7 @@ def preflight(job: MatteJob) -> Plan:
             *(note for files in inputs.values() for note in _notes(job, files)),
             *_notes_on_colour(job, tasks),
             *_notes_on_sizes(tasks),
+            *_notes_on_alpha(job, tasks),
         ],
     )
 
@@ -331,6 +332,15 @@ def _notes_on_sizes(tasks: Sequence[FrameTask]) -> list[str]:
         " resized to the size of the plate"
         for role, count in counts.items()
     ]
+
+
+def _notes_on_alpha(job: MatteJob, tasks: Sequence[FrameTask]) -> list[str]:
+    """Once: that the plates have alpha, where nothing says what it means."""
+    headers = [task.header for task in tasks if task.header is not None]
+    has_alpha = any("A" in header.channels and len(header.channels) > 1 for header in headers)
+    if not has_alpha or job.params.plate_alpha != "opaque":
+        return []
+    return ["the alpha of the plate is not used; --plate-alpha says what it means, if it counts"]
 
 
 def _notes(job: MatteJob, files: FrameFiles) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mattebridge.clips import (
+    DeviceError,
     FgUpsampleMode,
     InferenceConfig,
     MultiGPUConfig,
@@ -17,12 +18,15 @@ from mattebridge.clips import (
     PostprocessConfig,
     PreprocessConfig,
     WriteConfig,
+    to_inference_config,
+    to_pipeline_config,
 )
 from mattebridge.clips.configs import _Config
 from mattebridge.clips.corridorkey_toml import import_config
 from mattebridge.clips.requests import settings_of, written_of
 from mattebridge.clips.runner import resolve_devices
 from mattebridge.errors import ModelError, UsageError
+from mattebridge.models.greenformer import budget
 from mattebridge.models.greenformer.card import SETTINGS
 
 # Of the published page, and where docs/clips.md names another choice.
@@ -156,6 +160,33 @@ def test_the_configurations_become_settings_of_the_model() -> None:
         PreprocessConfig(half_precision=True), InferenceConfig(), PostprocessConfig()
     )
     assert half["precision"] == "float16"
+
+
+def test_a_size_by_memory_is_settled_once_for_both_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert to_inference_config(InferenceConfig(img_size=0, device="cpu")).img_size == 512
+    given = InferenceConfig(img_size=1024)
+    assert to_inference_config(given) is given
+    both = PipelineConfig(
+        preprocess=PreprocessConfig(img_size=0, device="cpu"),
+        inference=InferenceConfig(img_size=0, device="cpu"),
+    )
+    gib = 1 << 30
+    for free, mode in ((64 * gib, "full_frame"), (gib // 4, "tiled")):
+        monkeypatch.setattr(budget, "free_bytes", lambda _, free=free: free)
+        settled = to_pipeline_config(both)
+        assert settled.inference is not None
+        assert (settled.preprocess.img_size, settled.inference.img_size) == (512, 512)
+        assert settled.resolved_refiner_mode == mode
+    named = both.model_copy(update={"inference": InferenceConfig(img_size=1024, device="cpu")})
+    assert to_pipeline_config(named).preprocess.img_size == 1024
+    kept = both.model_copy(update={"resolved_refiner_mode": "full_frame"})
+    assert to_pipeline_config(kept).resolved_refiner_mode == "full_frame"
+    check = PipelineConfig(inference=None)
+    assert to_pipeline_config(check) is check
+    with pytest.raises(ValueError, match="img_size 2048 and InferenceConfig 1024"):
+        to_pipeline_config(PipelineConfig(inference=InferenceConfig(img_size=1024)))
+    with pytest.raises(DeviceError, match="'cuda:77' cannot be used"):
+        to_inference_config(InferenceConfig(img_size=0, device="cuda:77"))
 
 
 def test_words_for_devices_are_those_of_the_field() -> None:

@@ -347,6 +347,7 @@ STATUS = {
             "restarts": 1,
             "frames": 40,
             "frame": 1003,
+            "in_flight": 3,
             "memory": {"resident_bytes": 3_100_000_000},
         }
     ],
@@ -367,7 +368,7 @@ def test_the_status_table_reads_like_a_page():
     )
     for words in (
         "cuda:0  busy",
-        "frame 1003",
+        "frame 1003 +2",
         "3.1 GB",
         "40 done, 1 error",
         "1920x1080",
@@ -509,20 +510,31 @@ CLOSED_STREAMS = """
 import os, sys
 from mattebridge import cli
 from mattebridge.clips.job import LAYOUTS
-shot, ended = sys.argv[1:]
-status = cli.main(["sample", shot, "--frames", "1", "--size", "64x36"])
+ended, *command = sys.argv[1:]
+status = cli.main(command)
 streams = [os.readlink(f"/proc/self/fd/{number}") for number in (0, 1, 2)]
 open(ended, "w").write("\\n".join([str(status), *streams]))
 """
 
 
-@pytest.mark.parametrize("closed", [(1,), (2,), (0,), (0, 1, 2)])
-def test_closed_standard_streams_are_no_bug_and_their_numbers_no_files(tmp_path, closed):
+@pytest.mark.parametrize(
+    ("closed", "arguments"),
+    [
+        ((1,), ["models"]),
+        ((2,), ["models"]),
+        ((0,), ["models"]),
+        # Files are opened and written while all three numbers would be free.
+        ((0, 1, 2), ["sample", "shot", "--frames", "1", "--size", "64x36"]),
+    ],
+)
+def test_closed_standard_streams_are_no_bug_and_their_numbers_no_files(tmp_path, closed, arguments):
     """As in `mattebridge sample shot >&-`."""
     ended = tmp_path / "ended"
-    command = [sys.executable, "-c", CLOSED_STREAMS, str(tmp_path / "shot"), str(ended)]
+    command = [sys.executable, "-c", CLOSED_STREAMS, str(ended), *arguments]
     closing = " ".join(f"{number}>&-" for number in closed)
-    subprocess.run(["sh", "-c", f'exec "$@" {closing}', "sh", *command], check=True, timeout=120)
+    subprocess.run(
+        ["sh", "-c", f'exec "$@" {closing}', "sh", *command], check=True, timeout=120, cwd=tmp_path
+    )
     status, *streams = ended.read_text().split("\n")
     assert status == "0"
     assert [streams[number] for number in closed] == ["/dev/null"] * len(closed)

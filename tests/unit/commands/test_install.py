@@ -67,10 +67,15 @@ def test_a_dry_run_says_everything_and_does_nothing(
 def test_resolve_gets_its_scripts_with_the_folder_and_the_command_filled_in(tmp_path: Path) -> None:
     words = ["install", "resolve", "--to", str(tmp_path), "--no-packages", "--host-python=3.11"]
     assert cli.main(words) == 0
-    for place in ("Tool/MatteBridge.py", "Comp/MatteBridge.py", "Comp/MatteBridge start daemon.py"):
+    for place, action in (
+        ("Tool/MatteBridge.py", "main"),
+        ("Comp/MatteBridge.py", "main"),
+        ("Comp/MatteBridge start daemon.py", "start"),
+    ):
         script = (tmp_path / "Scripts" / place).read_text()
         assert str(tmp_path / "mattebridge") in script
-        assert "@FOLDER@" not in script
+        assert f'ACTION = "{action}"' in script
+        assert "@" not in script
     lua = (tmp_path / "Scripts" / "Comp" / "MatteBridge (free edition).lua").read_text()
     assert "-m mattebridge" in lua
     assert "@COMMAND@" not in lua

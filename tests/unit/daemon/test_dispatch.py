@@ -347,3 +347,178 @@ def test_a_killed_worker_that_its_driver_holds_does_not_keep_the_front_from_endi
     bench.dispatcher.stop()
     assert bench.states() == ["absent"]
     assert "worker cuda:0 was killed and does not end" in caplog.text
+
+
+# -- workers that take more than one request ------------------------------------------------------
+
+
+def deep(bench: Bench, devices: list[str], depth: int = 3) -> list[ScriptedWorker]:
+    """Workers of devices with streams, idle."""
+    workers = all_ready(bench, devices)
+    for process in bench.dispatcher.workers:
+        process.depth = depth
+    return workers
+
+
+def jobs_of(worker: ScriptedWorker) -> list[dict[str, Any]]:
+    jobs = []
+    while (job := worker.hears()) is not None:
+        jobs.append(job)
+    return jobs
+
+
+def all_replies(bench: Bench) -> list[dict[str, Any]]:
+    return [protocol.unpack(data) for _when, data in bench.lease.outbox]
+
+
+def test_a_worker_says_how_many_requests_it_takes_and_gets_no_more(bench: Bench) -> None:
+    bench.dispatcher.serve_from(["cuda:0"], [], chosen=False)
+    (worker,) = bench.started
+    for _frame in range(5):
+        bench.submit()
+    worker.says("ready", warm_up_ms=1, in_flight=3)
+    bench.turn()
+    jobs = jobs_of(worker)
+    assert [job["frame"] for job in jobs] == [1, 2, 3]
+    status = bench.dispatcher.workers[0].describe(time.monotonic())
+    assert (status["in_flight"], status["in_flight_limit"], status["frame"]) == (3, 3, 1)
+    worker.says("done", job=jobs[0]["job"], report=REPORT)
+    bench.turn()
+    assert [job["frame"] for job in jobs_of(worker)] == [4]
+
+
+def test_an_idle_worker_has_a_frame_before_a_busy_one_that_takes_more(bench: Bench) -> None:
+    workers = deep(bench, ["cuda:0", "cuda:1"])
+    for _frame in range(4):
+        bench.submit()
+    assert [len(jobs_of(worker)) for worker in workers] == [2, 2]
+
+
+def test_frames_that_wait_in_a_busy_worker_make_the_next_one_start(bench: Bench) -> None:
+    bench.dispatcher.serve_from(["cuda:0", "cuda:1"], [], chosen=False)
+    bench.submit()
+    bench.started[0].says("ready", warm_up_ms=1, in_flight=3)
+    bench.turn()
+    assert bench.states() == ["busy", "absent"]
+    bench.submit()
+    assert bench.states() == ["busy", "starting"]
+    assert len(jobs_of(bench.started[0])) == 2
+
+
+def test_a_worker_that_dies_answers_each_of_its_requests_and_then_takes_one_at_a_time(
+    bench: Bench,
+) -> None:
+    (worker,) = deep(bench, ["cuda:0"])
+    before = len(all_replies(bench))
+    for _frame in range(4):
+        bench.submit()
+    worker.ended = True
+    bench.dispatcher.tick(time.monotonic())
+    bench.dispatcher.tick(time.monotonic())
+    errors = all_replies(bench)[before:]
+    assert [(error["code"], error["retry"]) for error in errors] == [("E_WORKER_LOST", True)] * 3
+    assert len({error["id"] for error in errors}) == 3
+    fresh = bench.started[-1]
+    fresh.says("ready", warm_up_ms=1, in_flight=3)
+    bench.turn()
+    for _frame in range(2):
+        bench.submit()
+    (job,) = jobs_of(fresh)  # the one that waited: what it does to the worker it does alone
+    fresh.says("done", job=job["job"], report=REPORT)
+    bench.turn()
+    assert len(jobs_of(fresh)) == 2
+
+
+def test_each_request_of_a_worker_can_be_cancelled_and_ends_once(bench: Bench) -> None:
+    (worker,) = deep(bench, ["cuda:0"])
+    before = len(all_replies(bench))
+    for _frame in range(3):
+        bench.submit()
+    jobs = jobs_of(worker)
+    second = next(r for r in bench.lease.active.values() if r.job == jobs[1]["job"])
+    assert bench.dispatcher.cancel(second) == "running"
+    assert jobs_of(worker) == [{"op": "cancel", "job": second.job}]
+    worker.says("cancelled", job=second.job)
+    for job in (jobs[0], jobs[2], jobs[1]):  # the last has ended before
+        worker.says("done", job=job["job"], report=REPORT)
+    for _message in range(4):
+        bench.turn()
+    assert [reply["op"] for reply in all_replies(bench)[before:]] == ["cancelled", "done", "done"]
+    assert bench.states() == ["idle"]
+    assert bench.lease.active == {}
+
+
+def test_a_lease_that_ends_stops_all_its_requests_in_a_worker(bench: Bench) -> None:
+    (worker,) = deep(bench, ["cuda:0"])
+    for _frame in range(3):
+        bench.submit()
+    jobs = [job["job"] for job in jobs_of(worker)]
+    bench.dispatcher.drop(bench.lease)
+    assert [message["job"] for message in jobs_of(worker)] == jobs
+    assert not bench.dispatcher.computes
+
+
+def test_the_deadline_of_a_request_that_waits_in_a_worker_is_kept(bench: Bench) -> None:
+    (worker,) = deep(bench, ["cuda:0"])
+    before = len(all_replies(bench))
+    for _frame in range(2):
+        bench.submit()
+    jobs = jobs_of(worker)
+    waiting = bench.dispatcher.workers[0].requests[1]
+    waiting.deadline, waiting.message = time.monotonic(), {**waiting.message, "deadline_ms": 1}
+    bench.dispatcher.tick(time.monotonic())
+    (late,) = all_replies(bench)[before:]
+    assert (late["code"], late["started"], late["held"]) == ("E_DEADLINE", False, True)
+    assert jobs_of(worker) == [{"op": "cancel", "job": jobs[1]["job"]}]
+    worker.says("cancelled", job=jobs[1]["job"])
+    bench.turn()
+    assert all_replies(bench)[-1]["op"] == "released"
+
+
+def test_a_release_waits_for_all_requests_of_a_worker_and_sends_it_no_more(bench: Bench) -> None:
+    (worker,) = deep(bench, ["cuda:0"])
+    for _frame in range(2):
+        bench.submit()
+    jobs = jobs_of(worker)
+    request = Request(bench.lease, {"op": "release", "id": os.urandom(16)}, time.monotonic())
+    bench.lease.active[request.id] = request
+    bench.dispatcher.release(request)
+    bench.submit()
+    for job in jobs:
+        assert bench.states() == ["busy"]
+        worker.says("done", job=job["job"], report=REPORT)
+        bench.turn()
+    assert bench.states() == ["retiring"]
+    assert [message["op"] for message in jobs_of(worker)] == ["exit"]
+
+
+def test_memory_is_forgotten_by_a_worker_that_is_never_idle(bench: Bench) -> None:
+    (worker,) = deep(bench, ["cuda:0"])
+    for _frame in range(3):
+        bench.submit()
+    jobs = jobs_of(worker)
+    key = next(iter(jobs[0]["keys"]))
+    worker.says("done", job=jobs[0]["job"], report=REPORT)
+    bench.turn()
+    bench.dispatcher.forget([key])
+    assert jobs_of(worker) == []
+    worker.says("done", job=jobs[1]["job"], report=REPORT)
+    bench.turn()
+    assert bench.states() == ["busy"]
+    assert jobs_of(worker) == [{"op": "forget", "keys": [key]}]
+
+
+def test_the_time_of_a_request_begins_when_the_worker_is_done_with_the_one_before(
+    bench: Bench,
+) -> None:
+    (worker,) = deep(bench, ["cuda:0"])
+    for _frame in range(2):
+        bench.submit()
+    first, second = bench.dispatcher.workers[0].requests
+    assert first.started is not None
+    assert second.started is not None
+    first.started -= 50
+    second.started -= 50
+    worker.says("done", job=first.job, report=REPORT)
+    bench.turn()
+    assert time.monotonic() - second.started < 50

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fakes.pretended_cuda import CUDA, Driver, pretended_cuda
+from fakes.pretended_cuda import CUDA, Counts, Driver, pretended_cuda
+from mattebridge.daemon.hooks import Hooks
 from mattebridge.daemon.worker import Worker
 from mattebridge.wire import oslayer
 from mattebridge.wire.slots import PlaneSpec, SlotMap, place
@@ -27,6 +28,8 @@ class Front:
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
         self.at: Any = lambda stage: None
+        self.coming: list[tuple[dict[str, Any], list[int]]] = []
+        self.cancelled: set[int] = set()
 
     def send(self, **message: Any) -> None:
         self.sent.append(message)
@@ -36,51 +39,82 @@ class Front:
     def send_record(self, data: bytes) -> None:
         raise AssertionError("no test hook is set")
 
+    def arrived(self) -> list[tuple[dict[str, Any], list[int]]]:
+        arrived, self.coming = self.coming, []
+        return arrived
+
     def is_cancelled(self, job: int) -> bool:
-        return False
+        return job in self.cancelled
 
     def finished(self, job: int) -> None:
         pass
 
 
 class Bench:
-    """A worker, its driver, and an arena as the client has mapped it."""
+    """A worker, its driver, and arenas as their client has mapped them, one for each frame."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver | None, device: str = str(CUDA)) -> None:
         self.driver, self.front = driver, Front()
-        self.worker = Worker(self.front, str(CUDA))  # type: ignore[arg-type]
-        layer = oslayer.current()
-        self._fd = layer.create_memory(ARENA_BYTES)
-        self.arena = SlotMap(os.dup(self._fd), ARENA_BYTES)
-        self._known = False
+        self.worker = Worker(self.front, device)  # type: ignore[arg-type]
+        self.arenas: dict[int, tuple[int, SlotMap]] = {}
 
-    def render(self, generation: int) -> dict[str, Any]:
-        """Send a frame; its terminal message."""
+    @property
+    def arena(self) -> SlotMap:
+        return self.arenas[7][1]
+
+    def message(
+        self, generation: int, *, arena: int = 7, model: str = "difference", keep: bool = False
+    ) -> tuple[dict[str, Any], list[int]]:
+        """A frame in an arena, as the front sends it: other pixels for each generation."""
+        new = arena not in self.arenas
+        if new:
+            fd = oslayer.current().create_memory(ARENA_BYTES)
+            self.arenas[arena] = fd, SlotMap(os.dup(fd), ARENA_BYTES)
+        fd, memory = self.arenas[arena]
         planes = place(SIZE, SIZE, [*GIVEN, *WANTED])
-        self.arena.write_begin(generation)
-        pixels = np.random.default_rng(2).random((2, SIZE, SIZE, 3), np.float32)
+        memory.write_begin(generation)
+        pixels = np.random.default_rng(generation).random((2, SIZE, SIZE, 3), np.float32)
         for plane, image in zip(planes, pixels):
-            self.arena.array(plane)[:] = image
-        self.arena.write_end(generation)
+            memory.array(plane)[:] = image
+        memory.write_end(generation)
         roles = [asdict(plane) for plane in planes]
         message = {
             "op": "render",
             "job": generation,
-            "arena": 7,
-            "bytes": [[7, ARENA_BYTES]],
+            "arena": arena,
+            "bytes": [[arena, ARENA_BYTES]],
+            "keys": [arena] if new else [],
             "in": roles[:2],
             "out": roles[2:],
-            "model": "difference",
+            "model": model,
             "params": {"colorspace": "srgb"},
             "frame": generation,
             "gen": generation,
+            "keep": keep,
         }
-        if not self._known:
-            message["keys"], self._known = [7], True
-            self.worker.handle(message, [self._fd])
-        else:
-            self.worker.handle(message, [])
+        return message, [fd] if new else []
+
+    def render(self, generation: int) -> dict[str, Any]:
+        """Send a frame; its terminal message."""
+        self.worker.handle(*self.message(generation))
         return self.front.sent[-1]
+
+    def render_together(self, *frames: tuple[dict[str, Any], list[int]]) -> list[tuple[str, int]]:
+        """Send frames, all but the first while that one is read; their ends, in order."""
+        self.front.at = lambda stage: self.front.coming.extend(later) or later.clear()
+        later = list(frames[1:])
+        self.worker.handle(*frames[0])
+        return self.ends()
+
+    def ends(self) -> list[tuple[str, int]]:
+        return [(said["op"], said["job"]) for said in self.front.sent if said["op"] != "stage"]
+
+    def alpha(self, arena: int) -> np.ndarray:
+        return self.arenas[arena][1].array(place(SIZE, SIZE, [*GIVEN, *WANTED])[2]).copy()
+
+    def close(self) -> None:
+        for _fd, memory in self.arenas.values():
+            memory.close()
 
 
 @pytest.fixture
@@ -89,7 +123,7 @@ def bench() -> Iterator[Bench]:
     with pretended_cuda(driver):
         made = Bench(driver)
         yield made
-        made.arena.close()
+        made.close()
 
 
 def test_an_arena_is_registered_by_its_first_frame_until_the_front_forgets_it(bench: Bench) -> None:
@@ -116,3 +150,114 @@ def test_a_registered_arena_that_was_written_during_the_frame_is_torn(bench: Ben
     bench.front.at = lambda stage: bench.arena.write_begin(9) if stage == "finish" else None
     failed = bench.render(1)
     assert (failed["op"], failed["error"]["code"]) == ("failed", "E_TORN")
+
+
+# -- frames that overlap --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def counted() -> Iterator[tuple[Bench, Counts]]:
+    with pretended_cuda() as counts:
+        made = Bench(None)
+        yield made, counts
+        made.close()
+
+
+def test_the_next_frame_is_copied_in_before_the_host_waits_for_a_copy_out(
+    counted: tuple[Bench, Counts],
+) -> None:
+    bench, counts = counted
+    counts.late = 10**6  # no copy is over unless it is waited for
+    frames = [bench.message(number, arena=number) for number in (1, 2, 3)]
+    counts.reset()
+    assert bench.render_together(*frames) == [("done", 1), ("done", 2), ("done", 3)]
+    copies_in = [i for i, (stream, what) in enumerate(counts.order) if what == "copy in"]
+    waits = [i for i, (_stream, what) in enumerate(counts.order) if what == "host waits"]
+    ahead = [i for i in copies_in if counts.order[i][0] == "stream 1"]
+    assert len(ahead) == 3  # the plates; clean plates are looked up when it is their turn
+    assert len(waits) == 3
+    assert max(ahead) < min(waits)
+    # The steps wait for the planes on the device, and the copy out for the steps.
+    assert counts.order.count(("steps", "waits for stream 1")) == 3
+    assert counts.order.count(("stream 2", "waits for steps")) == 3
+    assert counts.order.count(("steps", "uses memory of another stream")) == 3
+    outs = [stream for stream, what in counts.order if what == "copy out"]
+    assert outs.count("stream 2") == 3
+
+
+def test_a_frame_is_reported_at_the_next_stage_of_another_once_its_results_have_arrived(
+    counted: tuple[Bench, Counts],
+) -> None:
+    bench, counts = counted
+    counts.late = 2
+    bench.render_together(bench.message(1, arena=1), bench.message(2, arena=2))
+    said = [(message["op"], message["job"]) for message in bench.front.sent]
+    assert said.index(("stage", 2)) < said.index(("done", 1)) < said.index(("done", 2))
+    assert not [message for message in bench.front.sent[said.index(("done", 1)) + 1 :]
+                if message["job"] == 1]  # fmt: skip
+
+
+def test_pixels_do_not_depend_on_the_frames_in_flight(counted: tuple[Bench, Counts]) -> None:
+    bench, counts = counted
+    counts.late = 3
+    bench.render_together(*(bench.message(number, arena=number) for number in (1, 2, 3)))
+    together = [bench.alpha(number) for number in (1, 2, 3)]
+    for number in (1, 2, 3):
+        bench.worker.handle(*bench.message(number, arena=9))
+        assert np.array_equal(bench.alpha(9), together[number - 1])
+    assert not np.array_equal(together[0], together[1])
+
+
+def test_a_frame_that_waits_in_the_worker_and_is_cancelled_ends_before_the_one_it_waits_for(
+    counted: tuple[Bench, Counts],
+) -> None:
+    bench, _counts = counted
+    first, second = (bench.message(number, arena=number) for number in (1, 2))
+
+    def at(stage: str) -> None:
+        if stage == "inputs" and not bench.front.cancelled:
+            bench.front.coming.append(second)
+            bench.front.cancelled.add(2)
+
+    bench.front.at = at
+    before = bench.arenas[2][1].array(place(SIZE, SIZE, [*GIVEN, *WANTED])[2]).copy()
+    bench.worker.handle(*first)
+    assert bench.ends() == [("cancelled", 2), ("done", 1)]
+    assert np.array_equal(bench.alpha(2), before)
+
+
+def test_a_frame_that_fails_costs_those_beside_it_nothing(counted: tuple[Bench, Counts]) -> None:
+    bench, _counts = counted
+    frames = [bench.message(number, arena=number) for number in (1, 2, 3)]
+    frames[1][0]["model"] = "no such model"
+    ends = bench.render_together(*frames)
+    assert sorted(ends, key=lambda end: end[1]) == [("done", 1), ("failed", 2), ("done", 3)]
+
+
+def test_a_frame_that_an_artist_waits_for_is_computed_before_those_of_a_job(
+    counted: tuple[Bench, Counts],
+) -> None:
+    bench, _counts = counted
+    batch = [bench.message(number, arena=number) for number in (1, 2, 3)]
+    asked = [bench.message(number, arena=number, keep=True) for number in (4, 5)]
+    ends = bench.render_together(*batch, *asked)
+    assert ends == [("done", number) for number in (1, 4, 5, 2, 3)]
+
+
+def test_memory_that_was_sent_ahead_is_given_back_when_it_is_exhausted(
+    counted: tuple[Bench, Counts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, counts = counted
+    hooks = Hooks("model#1=oom:1")
+    monkeypatch.setattr(bench.worker, "_hooks", hooks)
+    monkeypatch.setattr("mattebridge.engine.engine.give_back", lambda device: None)
+    counts.reset()
+    ends = bench.render_together(bench.message(1, arena=1), bench.message(2, arena=2))
+    assert ends == [("done", 1), ("done", 2)]
+    # The second frame was sent ahead, dropped, and read in its turn on the stream of the steps.
+    plates = [stream for stream, what in counts.order if what == "copy in"]
+    assert plates.count("stream 1") == 2
+    alone = Bench(None)
+    alone.worker.handle(*alone.message(2, arena=2))
+    assert np.array_equal(alone.alpha(2), bench.alpha(2))
+    alone.close()

@@ -13,9 +13,8 @@ from fakes.places import ROOT
 RESOLVE = ROOT / "resolve"
 
 
-@pytest.mark.parametrize("kind", ["comp", "tool"])
-def test_under_a_python_too_old_the_launcher_says_so_in_one_line(kind: str) -> None:
-    launcher = str(RESOLVE / f"matte_{kind}.py")
+def test_under_a_python_too_old_the_menu_entry_says_so_in_one_line() -> None:
+    launcher = str(RESOLVE / "menu_entry.py")
     code = (
         "import contextlib, io, json\nwords = io.StringIO()\n"
         "with contextlib.redirect_stdout(words):\n"
@@ -40,7 +39,7 @@ comp.ActiveTool = comp.make("Loader", "Plate")
 before = comp.snapshot()
 words = io.StringIO()
 with contextlib.redirect_stdout(words):
-    text = open({launcher!r}).read().replace("@FOLDER@", {resolve!r})
+    text = open({launcher!r}).read().replace("@FOLDER@", {resolve!r}).replace("@ACTION@", "main")
     exec(text, dict(__name__="__main__", comp=comp))
 print(json.dumps([words.getvalue(), comp.snapshot() == before, threading.active_count()]))
 """
@@ -49,7 +48,7 @@ print(json.dumps([words.getvalue(), comp.snapshot() == before, threading.active_
 @pytest.mark.parametrize("version", SUPPORTED)
 def test_with_no_package_at_all_the_script_loads_and_names_what_is_missing(version: str) -> None:
     code = EMPTY.format(
-        tests=str(ROOT / "tests"), launcher=str(RESOLVE / "matte_comp.py"), resolve=str(RESOLVE)
+        tests=str(ROOT / "tests"), launcher=str(RESOLVE / "menu_entry.py"), resolve=str(RESOLVE)
     )
     words, unchanged, threads = run(version, code)
     assert words.startswith(f"mattebridge: mattebridge cannot be loaded here (Python {version}): ")

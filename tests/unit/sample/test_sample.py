@@ -15,6 +15,8 @@ from mattebridge_sample.optics import add_grain
 
 WIDTH, HEIGHT = 192, 108
 SMALL = {"width": 96, "height": 54}
+# Drawing the shot takes ten seconds; the default run has single small frames.
+of_the_shot = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +35,7 @@ def _same(a, b):
     return all(np.array_equal(getattr(a, role), getattr(b, role)) for role in roles)
 
 
+@of_the_shot
 def test_a_shot_has_the_same_pixels_every_time(shot):
     again = list(render_frames(frames=2, width=WIDTH, height=HEIGHT))
     assert [frame.frame for frame in again] == [1001, 1002]
@@ -40,12 +43,14 @@ def test_a_shot_has_the_same_pixels_every_time(shot):
     assert _same(again[1], shot[1])
 
 
+@of_the_shot
 def test_another_seed_gives_another_shot(shot):
     other = next(render_frames(frames=1, width=WIDTH, height=HEIGHT, seed=2))
     assert not np.array_equal(other.alpha, shot[0].alpha)
     assert not np.array_equal(other.plate, shot[0].plate)
 
 
+@of_the_shot
 def test_pixels_are_finite_float32_of_the_asked_size(shot):
     for frame in shot:
         for role, channels in (("plate", 3), ("clean_plate", 3), ("foreground", 3), ("alpha", 1)):
@@ -55,12 +60,14 @@ def test_pixels_are_finite_float32_of_the_asked_size(shot):
             assert np.isfinite(pixels).all()
 
 
+@of_the_shot
 def test_there_is_light_far_above_one_on_the_set_and_on_the_subject(shot):
     assert shot[0].clean_plate.max() > 5
     bright = [(frame.foreground * (frame.alpha > 0.5)).max() for frame in shot]
     assert max(bright) > 1
 
 
+@of_the_shot
 def test_the_truth_explains_the_plate_within_its_grain(shot):
     for frame in shot[::7]:
         mixed = frame.foreground * frame.alpha + (1 - frame.alpha) * frame.behind
@@ -71,6 +78,7 @@ def test_the_truth_explains_the_plate_within_its_grain(shot):
         assert np.abs(grain / sigma).max() < 8
 
 
+@of_the_shot
 def test_alpha_has_set_subject_and_much_in_between(shot):
     alpha = shot[8].alpha
     assert alpha.min() == 0
@@ -80,11 +88,13 @@ def test_alpha_has_set_subject_and_much_in_between(shot):
     assert 0.02 < ((alpha > 0.01) & (alpha < 0.99)).mean() < 0.4
 
 
+@of_the_shot
 def test_where_nothing_is_covered_the_foreground_is_black(shot):
     frame = shot[3]
     assert frame.foreground[frame.alpha[..., 0] == 0].max() == 0
 
 
+@of_the_shot
 def test_the_scarf_lets_the_set_through_over_a_wide_area(shot):
     sheer = (shot[0].alpha[..., 0] > 0.2) & (shot[0].alpha[..., 0] < 0.9)
     # An edge is a line: three pixels of erosion leave nothing of it.
@@ -92,17 +102,20 @@ def test_the_scarf_lets_the_set_through_over_a_wide_area(shot):
     assert inside.mean() > 0.005
 
 
+@of_the_shot
 def test_the_fast_arm_is_blurred_where_the_still_one_is_not(shot):
     left = np.s_[:, : WIDTH // 4]
     soft = [((f.alpha[left] > 0.02) & (f.alpha[left] < 0.98)).mean() for f in (shot[0], shot[12])]
     assert soft[1] > soft[0] + 0.01
 
 
+@of_the_shot
 def test_the_subject_moves_from_frame_to_frame(shot):
     for one, next_one in zip(shot, shot[1:]):
         assert np.abs(one.alpha - next_one.alpha).mean() > 1e-3
 
 
+@of_the_shot
 def test_the_subject_takes_light_from_the_set_beside_it(shot):
     frame = shot[8]
     clean = next(iter(shot)).clean_plate
@@ -113,6 +126,7 @@ def test_the_subject_takes_light_from_the_set_beside_it(shot):
     assert left.max() < 1.5
 
 
+@of_the_shot
 def test_grain_is_new_in_every_frame_and_has_no_mean(shot):
     still = (shot[0].alpha == 0) & (shot[1].alpha == 0)
     still &= np.abs(shot[0].behind - shot[1].behind).max(-1, keepdims=True) < 1e-4
@@ -122,6 +136,7 @@ def test_grain_is_new_in_every_frame_and_has_no_mean(shot):
     assert abs(change.mean()) < 0.1 * change.std()
 
 
+@of_the_shot
 def test_the_still_clean_plate_is_one_plate_with_little_grain(shot):
     assert np.array_equal(shot[0].clean_plate, shot[5].clean_plate)
     far = np.s_[: HEIGHT // 10, WIDTH // 4 : WIDTH // 2]

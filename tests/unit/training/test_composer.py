@@ -91,6 +91,7 @@ def test_every_name_in_a_recipe_can_be_drawn(recipe: Recipe) -> None:
     assert set(recipe.things) <= set(things._THINGS)
 
 
+@pytest.mark.slow
 def test_processes_draw_the_same_groups_in_the_same_order_as_none(tmp_path: object) -> None:
     script = f"{tmp_path}/draw.py"
     with open(script, "w", encoding="utf-8") as file:

@@ -47,14 +47,32 @@ class Registry:
         return [{"name": MODEL, "settings": {}}]
 
 
+class StartedFrame:
+    def __init__(self, report: RenderReport) -> None:
+        self._report = report
+
+    def is_over(self) -> bool:
+        return True
+
+    def finished(self) -> RenderReport:
+        return self._report
+
+
 class Engine:
     registry = Registry()
+    frames_in_flight = 1
 
     def __init__(self, device: str, **_given: Any) -> None:
         self.device = device
         self.spaces = _given["spaces"]
 
-    def matte(
+    def matte(self, planes: Mapping[str, Any], params: Any, **given: Any) -> RenderReport:
+        return self.start(planes, params, **given).finished()
+
+    def send_ahead(self, _planes: Mapping[str, Any]) -> None:
+        return None
+
+    def start(
         self,
         planes: Mapping[str, Any],
         params: Any,
@@ -62,13 +80,14 @@ class Engine:
         out: Mapping[str, Any],
         checkpoint: Checkpoint = no_checkpoint,
         **_given: Any,
-    ) -> RenderReport:
+    ) -> StartedFrame:
         started = time.perf_counter()
         for stage in ("inputs", "model", "finish"):
             checkpoint(stage)
             if stage == "model":
                 matte(planes, out)
-        return RenderReport(timings_ms={"infer": (time.perf_counter() - started) * 1000})
+        timings_ms = {"infer": (time.perf_counter() - started) * 1000}
+        return StartedFrame(RenderReport(timings_ms=timings_ms))
 
     def loaded_models(self) -> list[dict[str, Any]]:
         return [{"name": MODEL}]

@@ -13,6 +13,8 @@ from typing import NamedTuple, Optional
 import torch
 from torch import Tensor
 
+from mattebridge.models.pytorch.double import double_of
+
 # Rows made at a time: few enough that a band of an 8K frame stays in the processor's cache.
 BAND_ROWS = 32
 
@@ -30,7 +32,8 @@ def taps(positions: Tensor, size: int, length: int) -> Taps:
     # The ratio in single precision, and one rounding after it, as in torch's kernels with their
     # fused multiply-add: so that both have the same shares.
     ratio = float(torch.tensor(length / size, dtype=torch.float32))
-    place = ((positions.to(torch.float64) + 0.5) * ratio - 0.5).to(torch.float32).clamp_(min=0)
+    exact = positions.to(double_of(positions.device))
+    place = ((exact + 0.5) * ratio - 0.5).to(torch.float32).clamp_(min=0)
     before = place.floor().to(torch.int64).clamp_(max=length - 1)
     behind = (before + 1).clamp_(max=length - 1)
     return Taps(before, behind, place - before)

@@ -11,6 +11,7 @@ little, shows about the same. A larger one stays: it may be a ball or a bird.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional
 
@@ -74,12 +75,11 @@ def islands_of(
     away = cv2.distanceTransform((~major).astype(np.uint8), cv2.DIST_L2, 5)
     nearest = _least_by_label(away, labels, count)
     far = FAR_SIZES * np.sqrt(areas) + FAR_SHARE * max(small.shape)
-    found = [
-        index
-        for index in minor
-        if nearest[index] > far[index]
-        and (areas[index] < speck or _is_like_set(stats[index], scale, plate, clean_plate))
-    ]
+    away_from_all = [index for index in minor if nearest[index] > far[index]]
+    larger = [index for index in away_from_all if areas[index] >= speck]
+    like_set = _are_like_set([stats[index] for index in larger], scale, plate, clean_plate)
+    unlike = {index for index, is_like in zip(larger, like_set) if not is_like}
+    found = [index for index in away_from_all if index not in unlike]
     if not found:
         return None
     side = 2 * EDGE_PX + 1
@@ -95,13 +95,29 @@ def _least_by_label(values: FloatImage, labels: NDArray[np.int32], count: int) -
     return least
 
 
-def _is_like_set(box: NDArray[np.int32], scale: float, plate: Tensor, clean_plate: Tensor) -> bool:
-    """Whether the clean plate, shifted a little, explains most of the difference in a box."""
-    left, top, width, height = (int(value) for value in box[:4])
-    own = _Cut.of((left, top, width, height), scale, 0, plate)
-    wide = _Cut.of((left, top, width, height), scale, SHIFT_PX, clean_plate)
-    near, around = arrays_of(plate[own.part], clean_plate[wide.part])
-    seen, empty = own.taken(near), wide.taken(around)
+def _are_like_set(
+    boxes: Sequence[NDArray[np.int32]], scale: float, plate: Tensor, clean_plate: Tensor
+) -> list[bool]:
+    """Whether the clean plate, shifted a little, explains most of the difference in each box.
+
+    The pixels of all boxes come to main memory together.
+    """
+    if not boxes:
+        return []
+    inner, outer = [], []
+    for box in boxes:
+        left, top, width, height = (int(value) for value in box[:4])
+        inner.append(_Cut.of((left, top, width, height), scale, 0, plate))
+        outer.append(_Cut.of((left, top, width, height), scale, SHIFT_PX, clean_plate))
+    pixels = arrays_of(
+        *(plate[cut.part] for cut in inner), *(clean_plate[cut.part] for cut in outer)
+    )
+    taken = [cut.taken(array) for cut, array in zip([*inner, *outer], pixels)]
+    return [_is_like_set(*pair) for pair in zip(taken[: len(boxes)], taken[len(boxes) :])]
+
+
+def _is_like_set(seen: FloatImage, empty: FloatImage) -> bool:
+    """Whether a box of the plate is like some box of the clean plate, which is cut out wider."""
     rows, columns = seen.shape[:2]
     apart = [
         float(length(seen - empty[y : y + rows, x : x + columns]).mean())

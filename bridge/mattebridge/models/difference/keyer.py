@@ -51,7 +51,7 @@ from mattebridge.models.difference.mixture import (
 from mattebridge.models.difference.moved import without_moved
 from mattebridge.models.difference.smoothing import smoothed
 from mattebridge.models.difference.trimap import Edges, Trimap, links, make_trimap, new_edges
-from mattebridge.models.pytorch.curves import decoded, encoded
+from mattebridge.models.pytorch.curves import all_decoded, encoded
 from mattebridge.models.pytorch.frames import Frame, array_of, given_back, tensor_of
 
 if TYPE_CHECKING:
@@ -279,6 +279,6 @@ def _unmixed(seen: Tensor, empty: Tensor, alpha: Tensor, scene_linear: bool) -> 
     """The subject's encoded colour (N, 3), no brighter than white or the pixel itself."""
     ceiling = seen.amax(1, keepdim=True).clamp_(min=1)
     if scene_linear:
-        seen, empty = decoded(seen), decoded(empty)
+        seen, empty = all_decoded(seen, empty)
     own = (seen - (1 - alpha) * empty).clamp_(min=0).div_(alpha.clamp(min=UNMIX_LEAST))
     return (encoded(own) if scene_linear else own).minimum(ceiling)

@@ -284,10 +284,10 @@ class _Pixels:
             middle = (seen + empty).mul_(0.5).clamp_(min=0.04045)
             slope = middle.add_(0.055).div_(1.055).log_().mul_(1.4).exp_().mul_(2.4 / 1.055)
             self.scale = slope.reciprocal_()
-        self.empty = self.mixing(empty)
-        # White, or the pixel's own value where it has light above white.
-        self.ceiling = self.mixing(seen.clamp(min=1))
-        self.difference = self.mixing(seen) - self.empty
+        # The ceiling is white, or the pixel's own value where it has light above white.
+        three = self.mixing(torch.stack([empty, seen.clamp(min=1), seen]))
+        self.empty, self.ceiling, light = three.unbind()
+        self.difference = light - self.empty
 
     def mixing(self, display: Tensor) -> Tensor:
         """Encoded values (..., 3, N) in the light that mixes."""

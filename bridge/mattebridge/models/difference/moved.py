@@ -95,17 +95,31 @@ def moved_of(
     if not parts:
         return None
     pictures = small_arrays(*(picture.clamp(max=BRIGHTEST) for picture in (plate, clean_plate)))
-    seen, empty = (_blurred(picture, BLUR_PX) for picture in pictures)
-    found = [one.mask for one in parts if _is_both_places(one, seen, empty)]
+    pair = _Pair(*(_blurred(picture, BLUR_PX) for picture in pictures))
+    found = [one.mask for one in parts if _is_both_places(one, pair)]
     for one, other in permutations(parts, 2):
         alike = max(one.area, other.area) < PAIR_SIZES * min(one.area, other.area)
-        if alike and _is_new_place(one, other, seen, empty):
+        if alike and _is_new_place(one, other, pair):
             found += [one.mask, other.mask]
     if not found:
         return None
     side = 2 * AROUND_PX + 1
     mask = cv2.dilate(np.any(found, axis=0).astype(np.uint8), np.ones((side, side), np.uint8))
     return enlarged_mask(mask > 0, alpha)
+
+
+class _Pair:
+    """Plate and clean plate at working size, and blurred further, each blur computed once."""
+
+    def __init__(self, seen: FloatImage, empty: FloatImage) -> None:
+        self.pictures = seen, empty
+        self._blurred: dict[float, tuple[FloatImage, FloatImage]] = {}
+
+    def at(self, sigma: float) -> tuple[FloatImage, FloatImage]:
+        if sigma not in self._blurred:
+            seen, empty = self.pictures
+            self._blurred[sigma] = _blurred(seen, sigma), _blurred(empty, sigma)
+        return self._blurred[sigma]
 
 
 @dataclass(frozen=True)
@@ -142,30 +156,28 @@ def _parts(small: FloatImage, speck_share: float) -> Iterator[_Part]:
             yield _Part(labels == index, int(areas[index]), top, left, top + height, left + width)
 
 
-def _is_both_places(part: _Part, seen: FloatImage, empty: FloatImage) -> bool:
+def _is_both_places(part: _Part, pair: _Pair) -> bool:
     """Whether a part is something at its new place and its old one, which overlap or touch."""
-    shift = _best_shift(part, part, seen, empty, (0, 0), part.side)
+    shift = _best_shift(part, part, pair, (0, 0), part.side)
     if shift is None:
         return False
-    new, old = _explained(part, part, seen, empty, shift)
+    new, old = _explained(part, part, *pair.pictures, shift)
     shares = (new & part.mask).sum() / part.area, ((new | old) & part.mask).sum() / part.area
     return bool(shares[0] > NEW_SHARE and shares[1] > BOTH_SHARE)
 
 
-def _is_new_place(one: _Part, other: _Part, seen: FloatImage, empty: FloatImage) -> bool:
+def _is_new_place(one: _Part, other: _Part, pair: _Pair) -> bool:
     """Whether the plate shows at `one` what the clean plate shows at `other`."""
     middle = one.top - other.top, one.left - other.left
-    shift = _best_shift(one, other, seen, empty, middle, max(4, one.side // 4))
+    shift = _best_shift(one, other, pair, middle, max(4, one.side // 4))
     if shift is None:
         return False
-    new, old = _explained(one, other, seen, empty, shift)
+    new, old = _explained(one, other, *pair.pictures, shift)
     shares = (new & one.mask).sum() / one.area, (old & other.mask).sum() / other.area
     return bool(min(shares) > PAIR_SHARE)
 
 
-def _best_shift(
-    new: _Part, old: _Part, seen: FloatImage, empty: FloatImage, middle: Shift, reach: int
-) -> Optional[Shift]:
+def _best_shift(new: _Part, old: _Part, pair: _Pair, middle: Shift, reach: int) -> Optional[Shift]:
     """The shift from the old place to the new one that explains most of a sample of `new`."""
     step = max(1, -(-new.side // COARSE_SIDE))
     rows, columns = new.places()
@@ -174,13 +186,12 @@ def _best_shift(
     tried = _tried(middle, reach, step)
     while step > 1:
         # In steps first, on pictures that hardly vary from one step to the next.
-        soft, soft_empty = (_blurred(picture, 0.5 * step) for picture in (seen, empty))
-        counts = _same(sample, old, soft, soft_empty, tried).sum(axis=1)
+        counts = _same(sample, old, *pair.at(0.5 * step), tried).sum(axis=1)
         best = tried[np.argsort(-counts, kind="stable")[:TRIED_AGAIN]]
         finer = max(1, step // FINER)
         tried = np.concatenate([_tried((int(y), int(x)), step, finer) for y, x in best])
         step = finer
-    counts = _same(sample, old, seen, empty, tried).sum(axis=1)
+    counts = _same(sample, old, *pair.pictures, tried).sum(axis=1)
     if not counts.any():
         return None
     down, right = tried[int(np.argmax(counts))]

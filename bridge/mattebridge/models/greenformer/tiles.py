@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from mattebridge.checkpoint import Checkpoint
 from mattebridge.models.greenformer.refiner import GAIN, GROUPS, Layer, Refiner
+from mattebridge.models.pytorch.double import double_of
 
 CORE = 512
 # Pixels whose moments are taken at once: the copy that this needs stays small.
@@ -53,12 +54,12 @@ class Affine(NamedTuple):
 
 
 class Moments:
-    """Count, mean and squared deviations by group, merged from parts in float64."""
+    """Count, mean and squared deviations by group, merged from parts in double precision."""
 
     def __init__(self, device: torch.device) -> None:
         # On the device, so that merging does not wait for it.
         self.count = 0
-        self.mean = self.squares = torch.zeros(GROUPS, dtype=torch.float64, device=device)
+        self.mean = self.squares = torch.zeros(GROUPS, dtype=double_of(device), device=device)
 
     def add(self, x: Tensor) -> None:
         """Count in a part of the frame, (1, C, h, w) float32, a band of rows at a time."""
@@ -83,13 +84,14 @@ class Moments:
         deviation = (self.squares / self.count + norm.eps).sqrt()
         per_group = norm.num_channels // GROUPS
         mean, deviation = (each.repeat_interleave(per_group) for each in (self.mean, deviation))
-        factor = norm.weight.double() / deviation
-        offset = norm.bias.double() - mean * factor
+        kind = double_of(mean.device)
+        factor = norm.weight.to(kind) / deviation
+        offset = norm.bias.to(kind) - mean * factor
         return Affine(*(each.float().view(1, -1, 1, 1) for each in (factor, offset)))
 
 
 def _by_group(sums: Tensor) -> Tensor:
-    return sums.double().view(GROUPS, -1).sum(dim=1)
+    return sums.to(double_of(sums.device)).view(GROUPS, -1).sum(dim=1)
 
 
 def tiles_of(x: Tensor, core: int, halo: int) -> list[Tile]:

@@ -23,7 +23,7 @@ DATA = Path(__file__).with_name("data")
 WEIGHTS = DATA / f"{NAME}.safetensors"
 DESCRIPTION = DATA / f"{NAME}.json"
 # Measured peak of one frame beyond its planes, rounded up.
-BYTES_PER_PIXEL = 160
+BYTES_PER_PIXEL = 180
 # Of the keyer that it starts from; the slow method would be no start.
 SETTINGS = SettingsSchema(
     **{name: one for name, one in DIFFERENCE.settings_schema.items() if name != "method"}

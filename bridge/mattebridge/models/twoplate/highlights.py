@@ -17,6 +17,8 @@ Rule: where neither plate nor clean plate has a value above 1, nothing is change
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -49,9 +51,8 @@ def with_highlights(frame: Frame, alpha: Tensor, foreground: Tensor, keyed: Mode
     opaque = (plate > 1) & (alpha >= 1)
     foreground.copy_(torch.where(opaque[..., None], frame.plate, foreground))
     soft, hot = (alpha > 0) & (alpha < 1), (plate > 1) | (clean_plate > 1)
-    _explain(frame, alpha, foreground, soft & hot, 1.0)
-    if frame.scene_linear:
-        _explain(frame, alpha, foreground, soft & ~hot, _share_of(brightest_set))
+    elsewhere = _share_of(brightest_set) if frame.scene_linear else 0.0
+    _explain(frame, alpha, foreground, soft, torch.where(hot, 1.0, elsewhere))
 
 
 def _share_of(brightness: float) -> float:
@@ -61,7 +62,8 @@ def _share_of(brightness: float) -> float:
 
 def _take_keyed(brightness: Tensor, alpha: Tensor, foreground: Tensor, keyed: ModelOutput) -> None:
     """Blend the keyer's matte in where the set is above white."""
-    places = places_of(brightness > 1)
+    # A GPU does all of the frame before it has told where that is.
+    places: Any = places_of(brightness > 1) if alpha.device.type == "cpu" else slice(None)
     share = ((brightness.view(-1)[places] - 1) / BLEND).clamp_(0, 1)
     for image, others in ((alpha, keyed.alpha), (foreground, keyed.foreground)):
         flat, other = (one.reshape(len(brightness.view(-1)), -1) for one in (image, others))
@@ -69,19 +71,19 @@ def _take_keyed(brightness: Tensor, alpha: Tensor, foreground: Tensor, keyed: Mo
         flat[places] = own + share[:, None] * (other[places] - own)
 
 
-def _explain(frame: Frame, alpha: Tensor, foreground: Tensor, where: Tensor, share: float) -> None:
+def _explain(frame: Frame, alpha: Tensor, foreground: Tensor, soft: Tensor, share: Tensor) -> None:
     """Give the colour what plate = alpha * colour + (1 - alpha) * clean plate lacks, in place.
 
-    In the light of the request's colour space. share: of the correction, 0..1.
+    In the light of the request's colour space. soft, share: (H, W), which pixels, and how much of
+    the correction, 0..1.
     """
-    if not share:
-        return
-    places = places_of(where)
+    places = places_of(soft & (share > 0))
+    share = share.view(-1)[places][:, None]
     part, near = alpha.view(-1)[places][:, None], foreground.view(-1, 3)[places]
     images = (frame.plate.reshape(-1, 3)[places], frame.clean_plate.reshape(-1, 3)[places], near)
-    display = [image.clamp(max=LARGEST) for image in images]
+    display = torch.stack(images).clamp_(max=LARGEST)
     ceiling = display[0].amax(1, keepdim=True).clamp_(min=1)
-    seen, empty, own = map(decoded, display) if frame.scene_linear else display
+    seen, empty, own = (decoded(display) if frame.scene_linear else display).unbind()
     left = seen - part * own - (1 - part) * empty
     own = (own + left * (part / (part.square() + HALF_AT))).clamp_(min=0)
     own = (encoded(own) if frame.scene_linear else own).minimum(ceiling)

@@ -71,7 +71,8 @@ def _explain(places: Tensor, frame: Frame, alpha: Tensor, foreground: Tensor, gr
     )
     inside = torch.maximum(plate, empty).amax(0) <= 1
     before, colour = alpha[places], _channels(foreground, places)
-    plate, empty, own = (decoded(image.clamp(max=1)) for image in (plate, empty, colour))
+    # Values above 1 are not used: `inside` leaves these pixels out.
+    plate, empty, own = decoded(torch.stack([plate, empty, colour]).clamp_(max=1)).unbind()
     part = _corrected_alpha(before, plate, empty, own, grain)
     left = plate - part * own - (1 - part) * empty
     may_be_off = _colour_variance(part)

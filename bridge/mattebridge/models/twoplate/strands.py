@@ -13,7 +13,7 @@ measures the coverage, of one near it hardly; so they may be as far apart as the
 distance of the colours. Where either of them is sure, the network's alpha stands: gaps that it
 opened stay open, and what it made solid stays solid. It counts the more the nearer it is to 1,
 because solid parts of the keyer's matte have specks, and next to 0, where the keyer leaves faint
-residue.
+residue. At last soft pixels are measured against the solid parts near them (`mixed`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mattebridge.models.twoplate.mixed import with_mixtures
 from mattebridge.models.twoplate.network import Inputs, NetworkMatte, is_unsure, pull
 
 # Means nearer to 0 or 1 than this are not divided by.
@@ -40,6 +41,15 @@ def with_strands(matte: NetworkMatte, given: Inputs, factor: int) -> NetworkMatt
         plane[:, :, :height, :width]
         for plane in (given.keyed_alpha, given.clean_plate, given.plate)
     )
+    alpha = with_mixtures(_with_detail(matte, keyed, clean_plate, factor), plate, given)
+    # What is taken from alpha is added to the colour: the pixel in front of the set stays the same.
+    lacking = pull(alpha) * (matte.alpha - alpha)
+    foreground = (matte.foreground + lacking * (matte.foreground - clean_plate)).clamp(0, 1)
+    became_opaque = (alpha >= 1) & (matte.alpha < 1)
+    return NetworkMatte(matte.logit, alpha, plate.where(became_opaque, foreground))
+
+
+def _with_detail(matte: NetworkMatte, keyed: Tensor, clean_plate: Tensor, factor: int) -> Tensor:
     apart = (matte.foreground - clean_plate).square().sum(1, keepdim=True)
     around = _mean_around(
         torch.cat([is_unsure(keyed).float(), keyed, matte.alpha, apart], 1), factor
@@ -49,12 +59,7 @@ def with_strands(matte: NetworkMatte, given: Inputs, factor: int) -> NetworkMatt
     shared = (2 * unsure).clamp_max(1) * soft
     departs = ((wanted - mean).abs() / apart.clamp_min(_LEAST)).clamp_max(1)
     detail = keyed + departs * (_scaled(keyed, mean, wanted) - keyed)
-    alpha = matte.alpha + shared * (detail - matte.alpha)
-    # What is taken from alpha is added to the colour: the pixel in front of the set stays the same.
-    lacking = pull(alpha) * (matte.alpha - alpha)
-    foreground = (matte.foreground + lacking * (matte.foreground - clean_plate)).clamp(0, 1)
-    became_opaque = (alpha >= 1) & (matte.alpha < 1)
-    return NetworkMatte(matte.logit, alpha, plate.where(became_opaque, foreground))
+    return matte.alpha + shared * (detail - matte.alpha)
 
 
 def _scaled(alpha: Tensor, mean: Tensor, wanted: Tensor) -> Tensor:

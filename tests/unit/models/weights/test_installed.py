@@ -229,6 +229,7 @@ def test_what_a_killed_command_left_is_swept_by_the_next(
     assert other.exists()
 
 
+@pytest.mark.slow  # killed at every step, each in a process that loads torch
 def test_a_killed_command_leaves_the_model_whole_or_absent(
     models: InstalledModels, file: Path
 ) -> None:

@@ -1,9 +1,11 @@
-"""MatteBridge as a Tool script; `mattebridge install resolve` fills in the folder."""
+"""An entry of Fusion's menu; `mattebridge install resolve` fills in the folder and what it does."""
 
 import sys
 from typing import Any
 
 FOLDER = r"@FOLDER@"
+# `main` mattes, `start` starts the daemon.
+ACTION = "@ACTION@"
 
 
 def _run(given: Any) -> int:
@@ -19,7 +21,7 @@ def _run(given: Any) -> int:
         return 1
     mattebridge_fusion.set_up(FOLDER)
     comp = given.get("comp") or given.get("composition")
-    return mattebridge_fusion.main(given.get("fusion"), comp, given.get("tool"))
+    return mattebridge_fusion.ACTIONS[ACTION](given.get("fusion"), comp, given.get("tool"))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,75 @@
+"""Soft pixels measured against the colour of the solid parts near them."""
+
+from __future__ import annotations
+
+import torch
+
+from mattebridge.models.twoplate.mixed import with_mixtures
+from mattebridge.models.twoplate.network import Inputs, inputs_of
+
+SUBJECT, SET = (0.1, 0.15, 0.2), (0.8, 0.7, 0.9)
+
+
+def colour(values: tuple[float, ...], size: int = 64) -> torch.Tensor:
+    return torch.tensor(values)[None, :, None, None].expand(1, 3, size, size).clone()
+
+
+def shot(truth: torch.Tensor, *, subject=SUBJECT, linear: bool = False) -> Inputs:
+    """A plate of one colour over another, blended in display values or in (about) light."""
+    over, under = colour(subject), colour(SET)
+    plate = truth * over + (1 - truth) * under
+    if linear:
+        plate = (truth * over.square() + (1 - truth) * under.square()).sqrt()
+    return inputs_of(plate, under, (truth, over), scene_linear=linear)
+
+
+def edge() -> torch.Tensor:
+    """Solid on the left, set on the right, 16 columns of a ramp between."""
+    return ((40 - torch.arange(64.0)) / 16).clamp(0, 1).expand(1, 1, 64, 64).clone()
+
+
+def too_solid(truth: torch.Tensor) -> torch.Tensor:
+    return truth.sqrt()
+
+
+def error(alpha: torch.Tensor, truth: torch.Tensor) -> float:
+    return float((alpha - truth).abs().mean())
+
+
+def test_a_soft_edge_that_is_too_solid_becomes_the_mixture_that_the_plate_shows() -> None:
+    truth = edge()
+    for linear in (False, True):
+        given = shot(truth, linear=linear)
+        made = with_mixtures(too_solid(truth), given.plate, given)
+        assert error(made, truth) < 0.5 * error(too_solid(truth), truth)
+
+
+def test_what_is_sure_stays() -> None:
+    truth = edge()
+    alpha = (truth > 0.5).float()
+    given = shot(truth)
+    assert torch.equal(with_mixtures(alpha, given.plate, given), alpha)
+
+
+def test_a_subject_of_nearly_the_sets_colour_is_not_measured() -> None:
+    truth = edge()
+    given = shot(truth, subject=(0.78, 0.7, 0.88))
+    made = with_mixtures(too_solid(truth), given.plate, given)
+    assert error(made, too_solid(truth)) < 1e-3
+
+
+def test_without_solid_parts_nothing_changes() -> None:
+    alpha = 0.5 * edge()
+    given = shot(alpha)
+    assert torch.equal(with_mixtures(alpha, given.plate, given), alpha)
+
+
+def test_a_pixel_off_the_line_between_both_colours_keeps_its_alpha() -> None:
+    truth = edge()
+    given = shot(truth)
+    odd = given.plate.clone()
+    odd[:, 0] = 1 - odd[:, 0]
+    made = with_mixtures(too_solid(truth), odd, given)
+    soft = (truth > 0.3) & (truth < 0.7)
+    # Measured against the same pixels on the line, which move by 0.1 and more.
+    assert float((made - too_solid(truth)).abs()[soft].mean()) < 0.05
