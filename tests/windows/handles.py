@@ -1,4 +1,4 @@
-"""How many handles a process has. `GetProcessHandleCount` is always 0 under Wine; the list is right.
+"""How many handles a process has: under Wine `GetProcessHandleCount` is 0, and the list is right.
 
 `SYSTEM_HANDLE_INFORMATION_EX` of `NtQuerySystemInformation`: a count, then 40 bytes for each
 handle, its object and its process in front.
