@@ -8,10 +8,10 @@
 (`mattebridge.ocio.chain`) leads to Rec. 709 light in one go. So does a space that is neither, which
 goes through OpenColorIO in main memory, wherever the pixels are.
 
-On the CPU a matrix is OpenCV's, which takes a sixth of the time of torch. It may treat the last
-pixels that it is given by other instructions, which round otherwise: those are done again, with
-others behind them, so that every pixel has the same bits wherever it lies. A cube is OpenColorIO's
-there, which takes a third of the time of torch.
+On the CPU a matrix is OpenCV's, which takes a sixth of the time of torch, and a cube is
+OpenColorIO's, which takes a third. Both may treat the last pixels that they are given by other
+instructions, which round otherwise: those are done again, with others behind them, so that every
+pixel has the same bits wherever it lies.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mattebridge.color import FloatImage, Pixels
+from mattebridge.color import FloatImage
 from mattebridge.engine.blocks import is_surely_within, pointwise
 from mattebridge.engine.light import FLOAT_MAX, decoded, encoded
 from mattebridge.ocio import system_gain, table
@@ -34,7 +34,7 @@ from mattebridge.ocio.space import ColorSpace, Curve
 
 # Light of a log is within this in both signs: its curve stays within float32.
 _MOST_LIGHT = 1e30
-# OpenCV's instructions take no more pixels at once.
+# The instructions of OpenCV and OpenColorIO take no more pixels at once.
 _LAST_PIXELS = 64
 # The tables and cubes that are in use, by device and, of a space, by direction.
 _Owner = Union[ColorSpace, Tables, Cube]
@@ -79,35 +79,37 @@ def code_of(light: Tensor, space: ColorSpace) -> Tensor:
     return _in_steps(light, _times_power(gain.exponent_back, gain.darkest_back), step)
 
 
-def in_rec709(light: Tensor, space: ColorSpace) -> Tensor:
-    """Light of the space's primaries as Rec. 709 light, negative where the gamut ends."""
-    return light if space.matrix is None else mixed(light, _only(space.matrix))
+def in_rec709(light: Tensor, space: ColorSpace, *, is_moderate: bool = False) -> Tensor:
+    """Light of the space's primaries as Rec. 709 light, negative where the gamut ends.
+
+    is_moderate: whether it is known to be far below what float32 can hold. The light itself, where
+    the primaries are those of Rec. 709.
+    """
+    mix = space.to_rec709
+    return light if mix is None else mixed(light, mix, is_moderate=is_moderate)
 
 
-def of_rec709(light: Tensor, space: ColorSpace) -> Tensor:
-    """Rec. 709 light as light of the space's primaries."""
-    return light if space.matrix_back is None else mixed(light, _only(space.matrix_back))
+def of_rec709(light: Tensor, space: ColorSpace, *, is_moderate: bool = False) -> Tensor:
+    """Rec. 709 light as light of the space's primaries; see `in_rec709`."""
+    mix = space.of_rec709
+    return light if mix is None else mixed(light, mix, is_moderate=is_moderate)
 
 
 # One step, from values into `target`, which may be the same tensor.
 _Step = Callable[[Tensor, Tensor], None]
 
 
-def _only(matrix: Pixels) -> Mix:
-    return Mix(matrix, np.zeros(3))
-
-
-def mixed(light: Tensor, mix: Mix) -> Tensor:
-    """Colours (..., 3) times a matrix, in new memory."""
+def mixed(light: Tensor, mix: Mix, *, is_moderate: bool = False) -> Tensor:
+    """Colours (..., 3) times a matrix, in new memory; see `in_rec709`."""
     out = torch.empty_like(light, memory_format=torch.contiguous_format)
-    pointwise(_mixing(mix), light, out)
+    pointwise(_mixing(mix, is_moderate), light, out)
     return out
 
 
-def _mixing(mix: Mix) -> _Step:
+def _mixing(mix: Mix, is_moderate: bool = False) -> _Step:
     def step(source: Tensor, target: Tensor) -> None:
         # Products beyond float32 would give infinity less infinity.
-        if not is_surely_within(source, -table.LARGEST, table.LARGEST):
+        if not (is_moderate or is_surely_within(source, -table.LARGEST, table.LARGEST)):
             source = source.clamp(-table.LARGEST, table.LARGEST)
         run = _mix_in_memory if source.device.type == "cpu" else mix_on_device
         run(source, target, mix)
@@ -130,14 +132,17 @@ def mix_on_device(source: Tensor, target: Tensor, mix: Mix) -> None:
 def _mix_in_memory(source: Tensor, target: Tensor, mix: Mix) -> None:
     import cv2
 
-    weights = np.column_stack([mix.matrix, mix.offset]).astype(np.float32)
-    weights = weights if mix.offset.any() else np.ascontiguousarray(weights[:, :3])
+    weights = mix.weights
     pixels = np.ascontiguousarray(source.numpy()).reshape(1, -1, 3)
     mixed = target.view(1, -1, 3).numpy()
-    spare = np.zeros((1, _LAST_PIXELS, 3), np.float32)
-    last = np.concatenate([pixels[:, -_LAST_PIXELS:], spare], 1)
+    last = _last_of(pixels[0])[None]
     cv2.transform(pixels, weights, dst=mixed)
     mixed[:, -_LAST_PIXELS:] = cv2.transform(last, weights)[:, :-_LAST_PIXELS]
+
+
+def _last_of(pixels: FloatImage) -> FloatImage:
+    """The last ones of pixels (N, 3), with as many others behind them."""
+    return np.concatenate([pixels[-_LAST_PIXELS:], np.zeros((_LAST_PIXELS, 3), np.float32)])
 
 
 def _chain(steps: Sequence[ChainStep], device: torch.device) -> list[_Step]:
@@ -167,8 +172,11 @@ def _through_tables(tables: Tables, device: torch.device) -> _Step:
 
 def _cube_in_memory(cube: Cube) -> _Step:
     def step(source: Tensor, target: Tensor) -> None:
-        target.copy_(source)
-        cube.run(target.view(-1, 3).numpy())
+        pixels = target.copy_(source).view(-1, 3).numpy()
+        last = _last_of(pixels)
+        cube.run(pixels)
+        cube.run(last)
+        pixels[-_LAST_PIXELS:] = last[:-_LAST_PIXELS]
 
     return step
 

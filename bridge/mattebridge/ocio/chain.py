@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Callable, Optional, Union
 
 import numpy as np
@@ -45,6 +46,17 @@ class Mix:
 
     matrix: Pixels = field(repr=False)
     offset: Pixels = field(repr=False)
+
+    @classmethod
+    def of(cls, matrix: Pixels) -> Mix:
+        """A matrix alone."""
+        return cls(matrix, np.zeros(3))
+
+    @cached_property
+    def weights(self) -> FloatImage:
+        """Matrix and offset, 3 x 4 float32; 3 x 3 without an offset."""
+        columns = np.column_stack([self.matrix, self.offset]).astype(np.float32)
+        return columns if self.offset.any() else np.ascontiguousarray(columns[:, :3])
 
     @property
     def is_nothing(self) -> bool:
@@ -129,8 +141,8 @@ def read(where: str, name: str, light: str, matrix: Optional[Pixels]) -> Chain:
     reader = _Reader(where)
     matrix = np.eye(3) if matrix is None else matrix
     there, back = reader.steps(name, light), reader.steps(light, name)
-    to_light = _joined([*there, Mix(matrix, np.zeros(3))])
-    to_code = _joined([Mix(np.linalg.inv(matrix), np.zeros(3)), *back])
+    to_light = _joined([*there, Mix.of(matrix)])
+    to_code = _joined([Mix.of(np.linalg.inv(matrix)), *back])
     return Chain(to_light, _inverse_of(to_light, to_code))
 
 

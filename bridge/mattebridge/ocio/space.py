@@ -24,7 +24,7 @@ import numpy as np
 from mattebridge import color
 from mattebridge.color import FloatImage, Pixels
 from mattebridge.ocio import chain, log_curve, system_gain, table
-from mattebridge.ocio.chain import Chain, NoChain
+from mattebridge.ocio.chain import Chain, Mix, NoChain
 from mattebridge.ocio.config import Config
 from mattebridge.ocio.log_curve import LogCurve
 from mattebridge.ocio.system_gain import SystemGain
@@ -76,9 +76,14 @@ class ColorSpace:
     config: Optional[Config] = field(default=None, repr=False)
 
     @cached_property
-    def matrix_back(self) -> Optional[Pixels]:
+    def to_rec709(self) -> Optional[Mix]:
+        """`matrix` as a step."""
+        return None if self.matrix is None else Mix.of(self.matrix)
+
+    @cached_property
+    def of_rec709(self) -> Optional[Mix]:
         """From Rec. 709 light to light in its primaries."""
-        return None if self.matrix is None else np.linalg.inv(self.matrix)
+        return None if self.matrix is None else Mix.of(np.linalg.inv(self.matrix))
 
     @property
     def is_built_in(self) -> bool:
