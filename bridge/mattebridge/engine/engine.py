@@ -365,9 +365,12 @@ def _report(
     prepared: PreparedFrame, made: InferredFrame, finished: FinishedFrame, clock: Clock
 ) -> RenderReport:
     card, notes = prepared.request.card, dict(prepared.notes)
-    for space in (prepared.request.space, prepared.request.output_space):
-        if space.config is not None:
-            notes["color"] = space.config.described()
+    spaces = (prepared.request.space, prepared.request.output_space)
+    for config in {space.config for space in spaces if space.config is not None}:
+        notes["color"] = config.described()
+    in_main_memory = {space.name: space.reason for space in spaces if space.reason}
+    if in_main_memory:
+        notes["color"]["in_main_memory"] = in_main_memory
     if made.notes:
         notes["model"] = dict(made.notes)
     if finished.clean_up:

@@ -12,7 +12,8 @@ from torch import Tensor
 from mattebridge.color import UNMIX_MIN_ALPHA, UNPREMULTIPLY_MIN_ALPHA
 from mattebridge.engine.blocks import pointwise
 from mattebridge.models.pytorch.curves import FLOAT_MAX as FLOAT_MAX
-from mattebridge.models.pytorch.curves import decode, encode
+from mattebridge.models.pytorch.curves import decode
+from mattebridge.models.pytorch.curves import encode as encode
 
 
 def encoded(light: Tensor) -> Tensor:

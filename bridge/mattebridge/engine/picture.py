@@ -9,11 +9,15 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from mattebridge.engine.blocks import extremes
-from mattebridge.engine.light import FLOAT_MAX, encoded
+from mattebridge.engine.blocks import extremes, pointwise, row_blocks
+from mattebridge.engine.light import FLOAT_MAX, encode, encoded
 from mattebridge.engine.space import code_of, in_rec709, light_of, of_rec709
-from mattebridge.ocio.space import LINEAR, SRGB, ColorSpace
+from mattebridge.ocio.space import LINEAR, SRGB, ColorSpace, Curve
 
+# Light of a wider gamut is below this somewhere; nearer to 0 it is the rounding of a matrix.
+_BELOW_ZERO = -1e-6
+# Where light is within this in both signs, sums of products of it are far from float32's limits.
+_MODERATE = 1e30
 # Rows (or columns) at which two images are compared before they are compared whole.
 LOOKED_AT = 32
 
@@ -67,12 +71,24 @@ class Picture:
     def linear(self) -> Tensor:
         return in_rec709(self._own_light, self.space)
 
+    def linear_rows(self, rows: slice) -> Tensor:
+        """`linear` of some rows alone."""
+        if "linear" in vars(self) or self.space.curve is Curve.WHOLE:
+            return self.linear[rows]
+        return in_rec709(light_of(self.pixels[rows], self.space), self.space)
+
     @cached_property
     def encoded(self) -> Tensor:
-        return self.pixels if self.space is SRGB else encoded(self.linear)
+        if self.space is SRGB:
+            return self.pixels
+        if self._is_built_in or self._light_range[0] < 0:
+            return encoded(self.linear)
+        return self.display
 
     @cached_property
     def display(self) -> Tensor:
+        if not self._is_built_in:
+            return self._shown[0]
         return self.encoded if self._light_range[0] >= 0 else self.encoded.clamp(min=0)
 
     @cached_property
@@ -81,21 +97,70 @@ class Picture:
         return self.encoded.clamp(0, 1) if self.has_highlights else self.display
 
     @property
+    def _is_built_in(self) -> bool:
+        """Whether Rec. 709 light is the pixels, or their curve."""
+        return self.space in (LINEAR, SRGB)
+
+    @property
     def has_highlights(self) -> bool:
         """Whether Rec. 709 light is above 1 somewhere, encoded or not."""
         return self._light_range[1] > 1
 
     @property
-    def has_negatives(self) -> bool:
-        """Whether Rec. 709 light is below 0 somewhere, encoded or not."""
-        return self._light_range[0] < 0
+    def is_moderate(self) -> bool:
+        """Whether no light is near what float32 can hold."""
+        lowest, highest = self._light_range
+        return lowest > -_MODERATE and highest < _MODERATE
+
+    def is_wide(self, rows: slice) -> bool:
+        """Whether some of these rows may have colours outside of Rec. 709; no built-in space has.
+
+        What is below 0 in those is noise, not a colour.
+        """
+        if self._is_built_in:
+            return False
+        parts = zip(row_blocks(self.pixels), self._shown[1])
+        return any(
+            lowest < _BELOW_ZERO
+            for part, (lowest, _) in parts
+            if part.start < rows.stop and rows.start < part.stop
+        )
 
     @cached_property
     def _light_range(self) -> tuple[float, float]:
         """Least and greatest value of the light; encoded they are on the same side of 0 and 1."""
-        if self.space in (LINEAR, SRGB):
+        if self._is_built_in:
             return self.lowest, self.highest
-        return extremes(self.linear)[0]
+        lowest, highest = zip(*self._shown[1])
+        return min(lowest), max(highest)
+
+    @cached_property
+    def _shown(self) -> tuple[Tensor, list[tuple[float, float]]]:
+        """`display` of a space of the config, and the range of the light of each row block.
+
+        In one pass: what is in between stays in the processor's cache.
+        """
+        display = torch.empty_like(self.pixels)
+        ranges: list[Tensor] = []
+        is_moderate = self.space.curve is Curve.NONE and self._has_moderate_pixels
+
+        def step(pixels: Tensor, target: Tensor) -> None:
+            own = light_of(pixels, self.space)
+            light = in_rec709(own, self.space, is_moderate=is_moderate)
+            ranges.append(torch.stack(light.aminmax()))
+            encode(light, target)
+            target.clamp_(min=0)
+
+        if self.space.curve is Curve.WHOLE:
+            step(self.pixels, display)
+            whole = [ranges[0]] * len(list(row_blocks(self.pixels)))
+            return display, torch.stack(whole).tolist()
+        pointwise(step, self.pixels, display)
+        return display, torch.stack(ranges).tolist()
+
+    @property
+    def _has_moderate_pixels(self) -> bool:
+        return self.lowest > -_MODERATE and self.highest < _MODERATE
 
     def tensors(self) -> Iterator[Tensor]:
         """What was computed of it so far; some of them share their memory."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Optional
 
 import torch
@@ -46,6 +47,8 @@ from mattebridge.wire.params import EXTRA_OUTPUTS
 # alpha 0.1. Without it a lamp beside the subject would sparkle through noise in the alpha.
 _HIGHLIGHT_SLOPE = 90.0
 _HIGHLIGHT_MIN_ALPHA = 1e-6
+# Encoded colours within this in both signs are light that is far from float32's limits.
+_MODERATE_DISPLAY = 1e6
 # A cancelled frame is noticed after so many blocks of rows.
 _BLOCKS_BETWEEN_CHECKPOINTS = 16
 
@@ -100,12 +103,25 @@ def _fill_maps(made: InferredFrame, prepared: PreparedFrame, targets: Mapping[st
         targets[role][..., 0].copy_(whole)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Colour:
-    """The straight colours of a block in the output's space; light: theirs, where it is known."""
+    """The straight colours of a block in the output's space; one of both is known at first.
 
-    colour: Tensor
+    code: their code values, made of the light when they are asked for. light: theirs, in the
+    primaries of the space, as long as it is known.
+    """
+
+    space: ColorSpace
+    code: Optional[Tensor] = None
     light: Optional[Tensor] = None
+
+    @property
+    def colour(self) -> Tensor:
+        """The code values."""
+        if self.code is None:
+            assert self.light is not None
+            self.code = code_of(self.light, self.space)
+        return self.code
 
 
 @dataclass
@@ -150,10 +166,10 @@ class _Finish:
         alpha = _rounded(self._alpha(rows)[..., None], self._type_of("alpha"))
         results: dict[str, tuple[Tensor, ...]] = {"alpha": (alpha,)}
         if "foreground" in self.targets or "premultiplied" in self.targets:
-            dtype = self._type_of("foreground")
             made = self._colour(rows, alpha)
-            colour = _rounded(self._clamped("foreground", made.colour, dtype), dtype)
-            results["foreground"] = (colour,)
+            colour = self._returned(made)
+            if colour is not None:
+                results["foreground"] = (colour,)
         if "premultiplied" in self.targets:
             dtype = self.targets["premultiplied"].dtype
             product = self._product(made, colour, alpha)
@@ -188,12 +204,12 @@ class _Finish:
         if self.despill is None:
             return made
         if space is SRGB:
-            return _Colour(self._less_spill(made.colour))
+            return _Colour(space, self._less_spill(made.colour))
         display = encoded(in_rec709(light_of(made.colour, space), space))
         less = self._less_spill(display)
         # A curve there and back would change the last bits of colours without spill.
         is_same = (less == display).all(2, keepdim=True)
-        return _Colour(torch.where(is_same, made.colour, self._of_display(less).colour))
+        return _Colour(space, torch.where(is_same, made.colour, self._of_display(less).colour))
 
     def _less_spill(self, display: Tensor) -> Tensor:
         return display if self.despill is None else despilled(display, self.despill)
@@ -202,18 +218,26 @@ class _Finish:
         """Display-encoded colours in the output's colour space."""
         space = self._space
         if space is SRGB:
-            return _Colour(display)
-        return _in_space(of_rec709(decoded(display), space), space)
+            return _Colour(space, display)
+        light = of_rec709(decoded(display), space, is_moderate=self._is_moderate)
+        return _of_light(light, space)
+
+    @cached_property
+    def _is_moderate(self) -> bool:
+        """Whether no colour of the model can be near what float32 can hold, as light."""
+        pictures = (self.prepared.plate, self.prepared.clean_plate)
+        plates = all(picture is None or picture.is_moderate for picture in pictures)
+        return plates and max(map(abs, self.made.foreground_range)) <= _MODERATE_DISPLAY
 
     def _colour_of_plates(self, rows: slice, alpha: Tensor) -> _Colour:
         """The foreground with its spill, from the plate itself or unmixed from both plates."""
         space, plate = self._space, self.prepared.plate
         if self.prepared.request.params.foreground == "plate":
-            return _Colour(plate.in_space(space)[rows])
+            return _Colour(space, plate.in_space(space)[rows])
         clean_plate = self.prepared.clean_plate
         assert clean_plate is not None
         light = unmix(plate.light_in(space)[rows], clean_plate.light_in(space)[rows], alpha)
-        return _in_space(unpremultiply(light, alpha), space)
+        return _of_light(unpremultiply(light, alpha), space)
 
     @property
     def _space(self) -> ColorSpace:
@@ -247,19 +271,19 @@ class _Finish:
         plate, clean_plate = self.prepared.plate, self.prepared.clean_plate
         if not plate.has_highlights:
             return colour
-        over = plate.encoded[rows] > 1
+        over = plate.display[rows] > 1
         behind = None if clean_plate is None else clean_plate.linear[rows]
         if over.device.type != "cpu":
-            excess = _excess(plate.linear[rows], behind, alpha)
+            excess = _excess(plate.linear_rows(rows), behind, alpha)
             return colour + excess * over.any(2, keepdim=True)
         # They are few: on the CPU nothing is computed for the other pixels.
         places = (over[..., 0] | over[..., 1] | over[..., 2]).view(-1).nonzero().view(-1)
         if not len(places):
             return colour
-        light, part = plate.linear[rows].reshape(-1, 3)[places], alpha.reshape(-1, 1)[places]
+        light = plate.linear_rows(rows).reshape(-1, 3)[places]
         behind = None if behind is None else behind.reshape(-1, 3)[places]
         brighter = colour.reshape(-1, 3).clone()
-        brighter[places] += _excess(light, behind, part)
+        brighter[places] += _excess(light, behind, alpha.reshape(-1, 1)[places])
         return brighter.view(colour.shape)
 
     def _with_wide_gamut(self, colour: Tensor, rows: slice, alpha: Tensor) -> Tensor:
@@ -269,9 +293,9 @@ class _Finish:
         below 0 is noise, not a colour, and no model returns it.
         """
         plate, clean_plate = self.prepared.plate, self.prepared.clean_plate
-        if plate.space.is_built_in or not plate.has_negatives:
+        if not plate.is_wide(rows):
             return colour
-        light = plate.linear[rows]
+        light = plate.linear_rows(rows)
         outside = light < 0
         if clean_plate is not None:
             own = light - (1 - alpha) * clean_plate.linear[rows]
@@ -279,19 +303,37 @@ class _Finish:
             light = torch.maximum(own, light * (1 + _HIGHLIGHT_SLOPE * alpha))
         return colour + encoded(light).clamp_(max=0) * outside
 
-    def _product(self, made: _Colour, colour: Tensor, alpha: Tensor) -> Tensor:
+    def _returned(self, made: _Colour) -> Optional[Tensor]:
+        """The foreground as its plane stores it; None where it is not asked for nor needed."""
+        dtype = self._type_of("foreground")
+        is_exact = made.light is not None and dtype == torch.float32 and not self._is_display
+        if is_exact and "foreground" not in self.targets and self._space.curve is not Curve.NONE:
+            return None
+        return _rounded(self._clamped("foreground", made.colour, dtype), dtype)
+
+    @property
+    def _is_display(self) -> bool:
+        return self.prepared.request.params.premultiply == "display"
+
+    def _product(self, made: _Colour, colour: Optional[Tensor], alpha: Tensor) -> Tensor:
         """Foreground x alpha in linear light, then encoded where the output is.
 
         colour: as it is returned; where that is `made` unchanged, its light need not be found
         again. With `premultiply` display, colours are multiplied as they are encoded.
         """
-        space, display = self._space, self.prepared.request.params.premultiply == "display"
-        if space.curve is Curve.NONE or display:
+        space = self._space
+        if colour is None:
+            assert made.light is not None
+            return _coded_product(made.light, None, alpha, space)
+        if space.curve is Curve.NONE or self._is_display:
             return colour * alpha
-        known = made.light if colour is made.colour else None
+        known = made.light if colour is made.code else None
         light = light_of(colour, space) if known is None else known
         # Finite, so that it is 0 and not NaN where alpha is 0.
-        return code_of(light.clamp_(max=FLOAT_MAX).mul_(alpha), space)
+        light = light.clamp_(max=FLOAT_MAX)
+        if space.is_built_in:
+            return code_of(light.mul_(alpha), space)
+        return _coded_product(light, colour, alpha, space)
 
     # --- types ------------------------------------------------------------------------------------
 
@@ -327,9 +369,33 @@ def _write(target: Tensor, parts: tuple[Tensor, ...]) -> None:
         first += part.shape[2]
 
 
-def _in_space(light: Tensor, space: ColorSpace) -> _Colour:
+def _of_light(light: Tensor, space: ColorSpace) -> _Colour:
     # The curve of sRGB there and back is not bit for bit the same, and `srgb` is to stay so.
-    return _Colour(code_of(light, space), None if space.is_built_in else light)
+    return (
+        _Colour(space, code_of(light, space)) if space.is_built_in else _Colour(space, None, light)
+    )
+
+
+def _coded_product(
+    light: Tensor, colour: Optional[Tensor], alpha: Tensor, space: ColorSpace
+) -> Tensor:
+    """Light times alpha as code values of a space.
+
+    colour: the code values of `light`, where they are known. Most pixels of a matte are solid or
+    empty: on a CPU, which has no wait for their number, the curve is taken of the others alone.
+    """
+    if light.device.type != "cpu":
+        return code_of(light * alpha, space)
+    wanted = alpha > 0 if colour is None else (alpha > 0) & (alpha < 1)
+    if 2 * int(torch.count_nonzero(wanted)) > wanted.numel():
+        return code_of(light * alpha, space)
+    black = code_of(torch.zeros(1, 1, 3), space)
+    product = black.expand_as(light).clone()
+    if colour is not None:
+        product = torch.where(alpha > 0, colour, product)
+    soft = wanted[..., 0]
+    product[soft] = code_of(light[soft] * alpha[soft], space)
+    return product
 
 
 def _rounded(values: Tensor, dtype: torch.dtype) -> Tensor:

@@ -4,34 +4,41 @@
     light in the space's primaries <--in_rec709, of_rec709--> Rec. 709 light
 
 `linear` and `srgb` are the curves of `light`; a space of the config is a curve and a matrix
-(`mattebridge.ocio.space`). Results are finite for every finite input. A space that is neither goes
-through OpenColorIO in main memory, wherever the pixels are, and its light is Rec. 709 light.
+(`mattebridge.ocio.space`). Results are finite for every finite input. A chain
+(`mattebridge.ocio.chain`) leads to Rec. 709 light in one go. So does a space that is neither, which
+goes through OpenColorIO in main memory, wherever the pixels are.
 
-On the CPU a matrix is OpenCV's, which takes a sixth of the time of torch. It may treat the last
-pixels that it is given by other instructions, which round otherwise: those are done again, with
-others behind them, so that every pixel has the same bits wherever it lies.
+On the CPU a matrix is OpenCV's, which takes a sixth of the time of torch, and a cube is
+OpenColorIO's, which takes a third. Both may treat the last pixels that they are given by other
+instructions, which round otherwise: those are done again, with others behind them, so that every
+pixel has the same bits wherever it lies.
 """
 
 from __future__ import annotations
 
 import weakref
-from typing import Callable
+from collections.abc import Sequence
+from typing import Callable, Optional, Union
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mattebridge.color import FloatImage
 from mattebridge.engine.blocks import is_surely_within, pointwise
 from mattebridge.engine.light import FLOAT_MAX, decoded, encoded
 from mattebridge.ocio import system_gain, table
+from mattebridge.ocio.chain import Cube, Mix, Tables
+from mattebridge.ocio.chain import Step as ChainStep
 from mattebridge.ocio.space import ColorSpace, Curve
 
 # Light of a log is within this in both signs: its curve stays within float32.
 _MOST_LIGHT = 1e30
-# OpenCV's instructions take no more pixels at once.
+# The instructions of OpenCV and OpenColorIO take no more pixels at once.
 _LAST_PIXELS = 64
-# The tables of spaces that are in use, by device and direction.
-_ON_DEVICE: weakref.WeakKeyDictionary[ColorSpace, dict[tuple[torch.device, bool], Tensor]]
+# The tables and cubes that are in use, by device and, of a space, by direction.
+_Owner = Union[ColorSpace, Tables, Cube]
+_ON_DEVICE: weakref.WeakKeyDictionary[_Owner, dict[tuple[torch.device, bool], Tensor]]
 _ON_DEVICE = weakref.WeakKeyDictionary()
 _FRACTION = 1.0 / (1 << table.SHIFT)
 
@@ -44,6 +51,8 @@ def light_of(pixels: Tensor, space: ColorSpace) -> Tensor:
         return decoded(pixels)
     if space.curve is Curve.WHOLE:
         return _by_config(pixels, space, to_light=True)
+    if space.chain is not None:
+        return _in_steps(pixels, *_chain(space.chain.to_light, pixels.device))
     if space.curve is Curve.LOG:
         return _in_steps(pixels, _of_log(space))
     step, gain = _through_table(_table_on(pixels.device, space, to_light=True)), space.gain
@@ -60,6 +69,8 @@ def code_of(light: Tensor, space: ColorSpace) -> Tensor:
         return encoded(light)
     if space.curve is Curve.WHOLE:
         return _by_config(light, space, to_light=False)
+    if space.chain is not None:
+        return _in_steps(light, *_chain(space.chain.to_code, light.device))
     if space.curve is Curve.LOG:
         return _in_steps(light, _to_log(space))
     step, gain = _through_table(_table_on(light.device, space, to_light=False)), space.gain
@@ -68,53 +79,152 @@ def code_of(light: Tensor, space: ColorSpace) -> Tensor:
     return _in_steps(light, _times_power(gain.exponent_back, gain.darkest_back), step)
 
 
-def in_rec709(light: Tensor, space: ColorSpace) -> Tensor:
-    """Light of the space's primaries as Rec. 709 light, negative where the gamut ends."""
-    return light if space.matrix is None else _mixed(light, space.matrix)
+def in_rec709(light: Tensor, space: ColorSpace, *, is_moderate: bool = False) -> Tensor:
+    """Light of the space's primaries as Rec. 709 light, negative where the gamut ends.
+
+    is_moderate: whether it is known to be far below what float32 can hold. The light itself, where
+    the primaries are those of Rec. 709.
+    """
+    mix = space.to_rec709
+    return light if mix is None else mixed(light, mix, is_moderate=is_moderate)
 
 
-def of_rec709(light: Tensor, space: ColorSpace) -> Tensor:
-    """Rec. 709 light as light of the space's primaries."""
-    return light if space.matrix_back is None else _mixed(light, space.matrix_back)
+def of_rec709(light: Tensor, space: ColorSpace, *, is_moderate: bool = False) -> Tensor:
+    """Rec. 709 light as light of the space's primaries; see `in_rec709`."""
+    mix = space.of_rec709
+    return light if mix is None else mixed(light, mix, is_moderate=is_moderate)
 
 
-def _mixed(light: Tensor, matrix: np.ndarray) -> Tensor:
+# One step, from values into `target`, which may be the same tensor.
+_Step = Callable[[Tensor, Tensor], None]
+
+
+def mixed(light: Tensor, mix: Mix, *, is_moderate: bool = False) -> Tensor:
+    """Colours (..., 3) times a matrix, in new memory; see `in_rec709`."""
     out = torch.empty_like(light, memory_format=torch.contiguous_format)
-
-    def step(source: Tensor, target: Tensor) -> None:
-        # Products beyond float32 would give infinity less infinity.
-        if not is_surely_within(source, -table.LARGEST, table.LARGEST):
-            source = source.clamp(-table.LARGEST, table.LARGEST)
-        mix = _mix_in_memory if source.device.type == "cpu" else _mix_on_device
-        mix(source, target, matrix)
-
-    pointwise(step, light, out)
+    pointwise(_mixing(mix, is_moderate), light, out)
     return out
 
 
-def _mix_on_device(source: Tensor, target: Tensor, matrix: np.ndarray) -> None:
+def _mixing(mix: Mix, is_moderate: bool = False) -> _Step:
+    def step(source: Tensor, target: Tensor) -> None:
+        # Products beyond float32 would give infinity less infinity.
+        if not (is_moderate or is_surely_within(source, -table.LARGEST, table.LARGEST)):
+            source = source.clamp(-table.LARGEST, table.LARGEST)
+        run = _mix_in_memory if source.device.type == "cpu" else mix_on_device
+        run(source, target, mix)
+
+    return step
+
+
+def mix_on_device(source: Tensor, target: Tensor, mix: Mix) -> None:
+    """A matrix on tensors, (..., 3); `target` may be the same tensor."""
     # One channel after the other: a product of matrices rounds by where a pixel lies.
     red, green, blue = source.unbind(-1)
-    for channel, row in enumerate(matrix):
+    channels = []
+    for row, offset in zip(mix.matrix, mix.offset):
         of_red, of_green, of_blue = (float(value) for value in row)
-        mixed = torch.mul(red, of_red, out=target[..., channel])
-        mixed.add_(green, alpha=of_green).add_(blue, alpha=of_blue)
+        mixed = torch.mul(red, of_red).add_(green, alpha=of_green).add_(blue, alpha=of_blue)
+        channels.append(mixed.add_(float(offset)) if offset else mixed)
+    torch.stack(channels, -1, out=target)
 
 
-def _mix_in_memory(source: Tensor, target: Tensor, matrix: np.ndarray) -> None:
+def _mix_in_memory(source: Tensor, target: Tensor, mix: Mix) -> None:
     import cv2
 
-    weights = matrix.astype(np.float32)
+    weights = mix.weights
     pixels = np.ascontiguousarray(source.numpy()).reshape(1, -1, 3)
     mixed = target.view(1, -1, 3).numpy()
+    last = _last_of(pixels[0])[None]
     cv2.transform(pixels, weights, dst=mixed)
-    spare = np.zeros((1, _LAST_PIXELS, 3), np.float32)
-    last = np.concatenate([pixels[:, -_LAST_PIXELS:], spare], 1)
     mixed[:, -_LAST_PIXELS:] = cv2.transform(last, weights)[:, :-_LAST_PIXELS]
 
 
-# One step of a curve, from values into `target`, which may be the same tensor.
-_Step = Callable[[Tensor, Tensor], None]
+def _last_of(pixels: FloatImage) -> FloatImage:
+    """The last ones of pixels (N, 3), with as many others behind them."""
+    return np.concatenate([pixels[-_LAST_PIXELS:], np.zeros((_LAST_PIXELS, 3), np.float32)])
+
+
+def _chain(steps: Sequence[ChainStep], device: torch.device) -> list[_Step]:
+    return [_step_of(step, device) for step in steps]
+
+
+def _step_of(step: ChainStep, device: torch.device) -> _Step:
+    if isinstance(step, Mix):
+        return _mixing(step)
+    if isinstance(step, Tables):
+        return _through_tables(step, device)
+    return _cube_in_memory(step) if device.type == "cpu" else cube_on_device(step, device)
+
+
+def _through_tables(tables: Tables, device: torch.device) -> _Step:
+    if tables.is_one:
+        return _through_table(_kept_on(device, tables, True, lambda: tables.channels[0]))
+    by_channel = _kept_on(device, tables, True, lambda: np.stack(tables.channels))
+    steps = [_through_table(values) for values in by_channel]
+
+    def step(source: Tensor, target: Tensor) -> None:
+        for each, values, found in zip(steps, source.unbind(-1), target.unbind(-1)):
+            each(values, found)
+
+    return step
+
+
+def _cube_in_memory(cube: Cube) -> _Step:
+    def step(source: Tensor, target: Tensor) -> None:
+        pixels = target.copy_(source).view(-1, 3).numpy()
+        last = _last_of(pixels)
+        cube.run(pixels)
+        cube.run(last)
+        pixels[-_LAST_PIXELS:] = last[:-_LAST_PIXELS]
+
+    return step
+
+
+def cube_on_device(cube: Cube, device: torch.device) -> _Step:
+    """A cube on tensors (..., 3), whose target may be the same tensor."""
+    nodes = _kept_on(device, cube, True, lambda: cube.nodes.reshape(-1, 3))
+    last = len(cube.nodes) - 1
+    # How many nodes one step along red, green and blue is.
+    strides = ((last + 1) ** 2, last + 1, 1)
+    between = _tetrahedron if cube.tetrahedral else _corners
+
+    def step(source: Tensor, target: Tensor) -> None:
+        place = source.reshape(-1, 3).clamp(0, 1).mul_(last)
+        low = place.to(torch.int64).clamp_(max=last - 1)
+        red, green, blue = low.unbind(1)
+        first = (red * strides[0]).add_(green, alpha=strides[1]).add_(blue)
+        target.copy_(between(nodes, first, place - low, strides).view(source.shape))
+
+    return step
+
+
+_Strides = tuple[int, int, int]
+
+
+def _corners(nodes: Tensor, first: Tensor, part: Tensor, strides: _Strides) -> Tensor:
+    """Between the eight corners of a cell."""
+
+    def between(at: Tensor, axis: int) -> Tensor:
+        if axis == 3:
+            return nodes.index_select(0, at)
+        low, high = between(at, axis + 1), between(at + strides[axis], axis + 1)
+        return low.add_(high.sub_(low).mul_(part[:, axis : axis + 1]))
+
+    return between(first, 0)
+
+
+def _tetrahedron(nodes: Tensor, first: Tensor, part: Tensor, strides: _Strides) -> Tensor:
+    """From the lowest corner of a cell to the highest one, along the longest part first."""
+    falling, order = part.sort(dim=1, descending=True, stable=True)
+    steps = torch.tensor(strides, device=part.device)[order]
+    found = nodes.index_select(0, first) * (1 - falling[:, :1])
+    at = first
+    for i in range(3):
+        at = at + steps[:, i]
+        weight = falling[:, i : i + 1] - (falling[:, i + 1 : i + 2] if i < 2 else 0)
+        found.add_(nodes.index_select(0, at).mul_(weight))
+    return found
 
 
 def _in_steps(values: Tensor, *steps: _Step) -> Tensor:
@@ -192,11 +302,18 @@ def _through_table(at: Tensor) -> _Step:
 
 
 def _table_on(device: torch.device, space: ColorSpace, to_light: bool) -> Tensor:
-    """The table on this device, copied there once."""
-    known = _ON_DEVICE.setdefault(space, {})
+    return _kept_on(device, space, to_light, lambda: space.decode if to_light else space.encode)
+
+
+def _kept_on(
+    device: torch.device, owner: _Owner, to_light: bool, values: Callable[[], Optional[FloatImage]]
+) -> Tensor:
+    """Values of a table or cube on this device, copied there once."""
+    known = _ON_DEVICE.setdefault(owner, {})
     if (device, to_light) not in known:
-        values = space.decode if to_light else space.encode
-        known[device, to_light] = torch.from_numpy(values).to(device)
+        found = values()
+        assert found is not None
+        known[device, to_light] = torch.from_numpy(found).to(device)
     return known[device, to_light]
 
 

@@ -130,8 +130,8 @@ class Config:
         return [space.name for space in best]
 
     @cached_property
-    def _light(self) -> tuple[str, Optional[Pixels]]:
-        """A space of scene-linear light, and the matrix from it to Rec. 709 light.
+    def light(self) -> tuple[str, Optional[Pixels]]:
+        """A space of scene-linear light, and the matrix from it to Rec. 709 light, if any.
 
         Raises `ColorError` where the config has none whose primaries are known.
         """
@@ -151,13 +151,13 @@ class Config:
 
     def light_of(self, pixels: FloatImage, name: str, *, exact: bool = False) -> FloatImage:
         """Colours of a space as scene-linear light with Rec. 709 primaries; see `convert`."""
-        space, matrix = self._light
+        space, matrix = self.light
         light = self.convert(pixels, name, space, exact=exact)
         return light if matrix is None else _mixed(light, matrix)
 
     def of_light(self, light: FloatImage, name: str, *, exact: bool = False) -> FloatImage:
         """The inverse of `light_of`."""
-        space, matrix = self._light
+        space, matrix = self.light
         light = light if matrix is None else _mixed(light, np.linalg.inv(matrix))
         return self.convert(light, space, name, exact=exact)
 

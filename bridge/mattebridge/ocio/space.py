@@ -5,12 +5,14 @@
 The curve and the matrix are measured: OpenColorIO converts some thousand colours, the three
 primaries and a range of greys, and the space is taken for curve and matrix only where these give
 all those colours, too. That holds for scene-linear spaces, camera logs (`log_curve`), gammas and PQ
-(`table`), and with one more factor for HLG (`system_gain`). A space for which it does not (a 3-D
-table) has no curve and is `whole`: OpenColorIO converts its pixels itself, in main memory.
+(`table`), and with one more factor for HLG (`system_gain`). Others (a 3-D table, ADX, ACEScc) are a
+chain of such steps and cubes (`chain`), which is measured as well. A space for which none of this
+holds is `whole`: OpenColorIO converts its pixels itself, in main memory, and the reply says so.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass, field
 from enum import Enum
@@ -21,7 +23,8 @@ import numpy as np
 
 from mattebridge import color
 from mattebridge.color import FloatImage, Pixels
-from mattebridge.ocio import log_curve, system_gain, table
+from mattebridge.ocio import chain, log_curve, system_gain, table
+from mattebridge.ocio.chain import Chain, Mix, NoChain
 from mattebridge.ocio.config import Config
 from mattebridge.ocio.log_curve import LogCurve
 from mattebridge.ocio.system_gain import SystemGain
@@ -32,6 +35,10 @@ _SAME_MATRIX = 2e-6
 # A display's white is 1; light of more than this at code value 1 is a scene's.
 _SCENE_WHITE = 1.5
 _COLOURS = 4096
+# Light that a space is asked to hold.
+_LEAST_LIGHT, _MOST_LIGHT = -0.5, 64.0
+
+_log = logging.getLogger(__name__)
 
 
 class Curve(str, Enum):
@@ -41,6 +48,7 @@ class Curve(str, Enum):
     SRGB = "srgb"
     LOG = "log"
     TABLE = "table"
+    CHAIN = "chain"
     WHOLE = "whole"
 
 
@@ -50,8 +58,9 @@ class ColorSpace:
 
     matrix: from light in its primaries to Rec. 709 light, 3 x 3 float64; None where they are those
     of Rec. 709. log: of a `LOG`. decode, encode: tables (`table`) of a `TABLE`, to and from light
-    that `gain`, where there is one, makes into the light of the space. scene: its light is a
-    scene's, in which mixing is done, not a display's. config: of all but `linear` and `srgb`.
+    that `gain`, where there is one, makes into the light of the space. chain: of a `CHAIN`, whose
+    light is Rec. 709 light, as that of a `WHOLE` is. scene: its light is a scene's, in which mixing
+    is done, not a display's. config: of all but `linear` and `srgb`. reason: why a `WHOLE` is one.
     """
 
     name: str
@@ -62,12 +71,19 @@ class ColorSpace:
     encode: Optional[FloatImage] = field(default=None, repr=False)
     log: Optional[LogCurve] = field(default=None, repr=False)
     gain: Optional[SystemGain] = field(default=None, repr=False)
+    chain: Optional[Chain] = field(default=None, repr=False)
+    reason: str = ""
     config: Optional[Config] = field(default=None, repr=False)
 
     @cached_property
-    def matrix_back(self) -> Optional[Pixels]:
+    def to_rec709(self) -> Optional[Mix]:
+        """`matrix` as a step."""
+        return None if self.matrix is None else Mix.of(self.matrix)
+
+    @cached_property
+    def of_rec709(self) -> Optional[Mix]:
         """From Rec. 709 light to light in its primaries."""
-        return None if self.matrix is None else np.linalg.inv(self.matrix)
+        return None if self.matrix is None else Mix.of(np.linalg.inv(self.matrix))
 
     @property
     def is_built_in(self) -> bool:
@@ -135,7 +151,7 @@ class Spaces:
 
 
 def measured(config: Config, name: str) -> ColorSpace:
-    """A space of a config, by its own name, as curve and matrix."""
+    """A space of a config, by its own name, as curve and matrix, or as a chain."""
     seen = _Seen.of(config, name)
     matrix = np.ascontiguousarray((seen.primaries - seen.black).T)
     if _are_equal(seen.found, seen.colours @ matrix.T):
@@ -143,7 +159,7 @@ def measured(config: Config, name: str) -> ColorSpace:
     return (
         _with_log(config, name, seen)
         or _with_table(config, name, seen)
-        or ColorSpace(name, Curve.WHOLE, bool(seen.span > _SCENE_WHITE), config=config)
+        or _with_chain(config, name, seen)
     )
 
 
@@ -216,6 +232,35 @@ def _with_table(config: Config, name: str, seen: _Seen) -> Optional[ColorSpace]:
                 name, Curve.TABLE, is_scene, kept, decode, encode, gain=gain, config=config
             )
     return None
+
+
+def _with_chain(config: Config, name: str, seen: _Seen) -> ColorSpace:
+    """A space by OpenColorIO's list of operations; `whole`, with the reason, where that fails."""
+    is_scene = seen.span > _SCENE_WHITE
+    try:
+        found = chain.read(config.where, name, *config.light)
+        off = _most_off(config, name, seen, found)
+        if off > TOLERANCE:
+            raise NoChain(f"its operations are off by {off:.0e} of OpenColorIO's own result")
+    except NoChain as error:
+        _log.warning("'%s' is converted by OpenColorIO in main memory: %s", name, error)
+        return ColorSpace(name, Curve.WHOLE, is_scene, config=config, reason=str(error))
+    return ColorSpace(name, Curve.CHAIN, is_scene, chain=found, config=config)
+
+
+def _most_off(config: Config, name: str, seen: _Seen, found: Chain) -> float:
+    """The largest difference to OpenColorIO, of code values and of light; see `TOLERANCE`."""
+    light = chain.through(found.to_light, seen.colours)
+    largest = np.abs(seen.found).max(axis=1, keepdims=True) + 1e-2
+    asked = np.random.default_rng(64).uniform(_LEAST_LIGHT, _MOST_LIGHT, (_COLOURS, 3))
+    asked[::2] *= 0.02
+    # OpenColorIO's exact inverse of a cube takes minutes for a picture: no program uses that.
+    expected = config.of_light(asked.astype(np.float32), name, exact=not found.has_cube)
+    codes = chain.through(found.to_code, asked)
+    if not (np.isfinite(light).all() and np.isfinite(codes).all()):
+        return float("inf")
+    of_codes = np.abs(codes - expected) / np.maximum(1, np.abs(expected))
+    return float(max((np.abs(light - seen.found) / largest).max(), of_codes.max()))
 
 
 def _encoding(

@@ -2,12 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 
+from fakes import cube_config
 from fakes.colour import studio_spaces
 from fakes.matting_models import Keyer, registry_of
 from mattebridge.color import over, srgb_decode, srgb_encode
 from mattebridge.engine.engine import Engine
+from mattebridge.engine.space import light_of
 from mattebridge.errors import ColorError
+from mattebridge.ocio.config import Config
+from mattebridge.ocio.space import Spaces
 from mattebridge.wire.params import RenderParams
 
 LOGC, HLG = "ARRI LogC3 (EI800)", "Rec.2100-HLG - Display"
@@ -166,3 +171,41 @@ def test_an_unknown_space_is_refused_before_a_pixel_is_read(spaces, light):
         matte(spaces, *light, colorspace="LogC 3")
     with pytest.raises(ColorError, match="ACECg"):
         matte(spaces, *light, colorspace="linear", output_colorspace="ACECg")
+
+
+@pytest.mark.parametrize("name", [LOGC, HLG, "ADX10"])
+@pytest.mark.parametrize("solid", [0.1, 0.9])
+def test_solid_pixels_and_outputs_not_asked_for_change_no_bits(spaces, light, name, solid):
+    plate, clean_plate = in_space(spaces.config, light, name)
+    random = np.random.default_rng(7)
+    alpha = random.random(SIZE, np.float32)
+    # Few soft pixels are done by themselves, many all together.
+    alpha = np.where(random.random(SIZE) < solid, np.round(alpha), alpha).astype(np.float32)
+    planes, params = {"plate": plate, "clean_plate": clean_plate}, RenderParams(colorspace=name)
+    model = Keyer(alpha=alpha)
+    engine = Engine(registry=registry_of(model), spaces=spaces)
+    both = {"foreground": np.empty((*SIZE, 3), np.float32)}
+    both["premultiplied"] = np.empty((*SIZE, 4), np.float32)
+    alone = {"premultiplied": np.empty((*SIZE, 4), np.float32)}
+    for out in (both, alone):
+        engine.matte(planes, params, model=model.card.name, out=out)
+    assert np.array_equal(both["premultiplied"], alone["premultiplied"])
+    colours, product = both["foreground"], both["premultiplied"][..., :3]
+    assert np.array_equal(product[alpha == 1], colours[alpha == 1])
+    black = spaces.config.of_light(np.zeros((1, 3), np.float32), spaces.config.find(name))
+    assert np.abs(product[alpha == 0] - black).max() < 1e-5
+    space = spaces.of(name)
+    own = light_of(torch.from_numpy(colours), space) * torch.from_numpy(alpha)[..., None]
+    # The product of the colours as they are returned; a table is met again to 1e-5 of its light.
+    off = (light_of(torch.from_numpy(product.copy()), space) - own).abs()
+    assert (off <= 2e-5 * (own.abs().amax(-1, keepdim=True) + 1e-3)).all()
+
+
+def test_what_stays_with_opencolorio_is_said_in_the_reply(tmp_path):
+    config = Spaces(Config(cube_config.cube_config(tmp_path)))
+    pair = [np.full((*SIZE, 3), value, np.float32) for value in (0.4, 0.3)]
+    _, report = matte(config, *pair, colorspace=cube_config.TONE)
+    said = report.notes["color"]["in_main_memory"]
+    assert "FixedFunctionTransform" in said[cube_config.TONE]
+    _, report = matte(config, *pair, colorspace=cube_config.LINEAR)
+    assert "in_main_memory" not in report.notes["color"]

@@ -41,7 +41,7 @@ def test_names_of_one_space_are_one_space(spaces):
         ("sRGB Encoded P3-D65", Curve.TABLE, False),
         # A gain by the luminance of all three channels, and a matrix before the curve.
         ("Rec.2100-HLG - Display", Curve.TABLE, True),
-        ("ADX10", Curve.WHOLE, True),
+        ("ADX10", Curve.CHAIN, True),
     ],
 )
 def test_how_a_space_is_computed(spaces, name, curve, scene):
