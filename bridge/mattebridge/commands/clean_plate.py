@@ -313,8 +313,7 @@ def _ends_on_sigterm() -> Iterator[None]:
     """Exit status 4 and no half-written file when a render queue or a closed terminal ends it."""
 
     def end(number: int, frame: Any) -> None:
-        if number != signal.SIGTERM:
-            drop_lost_terminal()
+        drop_lost_terminal(number)
         raise Cancelled("the command was ended")
 
     try:

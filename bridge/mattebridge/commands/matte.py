@@ -124,12 +124,11 @@ def add_running(command: argparse.ArgumentParser) -> None:
 
 @contextlib.contextmanager
 def cancel_on_signal() -> Iterator[threading.Event]:
-    """An event that SIGINT, SIGTERM and SIGHUP set; further signals change nothing."""
+    """An event that SIGINT and the `ending_signals` set; further signals change nothing."""
     cancelled, ended = threading.Event(), threading.Event()
 
     def on_signal(number: int, frame: Any) -> None:
-        if number not in (signal.SIGINT, signal.SIGTERM):
-            drop_lost_terminal()
+        drop_lost_terminal(number)
         if not cancelled.is_set():
             cancelled.set()
             threading.Thread(target=_exit_when_overdue, args=(ended,), daemon=True).start()

@@ -17,16 +17,20 @@ from mattebridge.errors import one_line
 def ending_signals() -> list[int]:
     """SIGTERM, which a render queue sends, and SIGHUP, which the end of a terminal sends.
 
-    Without SIGHUP where this command was told to ignore it, as by `nohup`.
+    On Windows SIGBREAK, which Ctrl-Break and the closing of a console send. Without those that this
+    command was told to ignore, as by `nohup`.
     """
-    hangup = getattr(signal, "SIGHUP", None)
-    if hangup is None or signal.getsignal(hangup) == signal.SIG_IGN:
-        return [signal.SIGTERM]
-    return [signal.SIGTERM, hangup]
+    others = [getattr(signal, name) for name in ("SIGHUP", "SIGBREAK") if hasattr(signal, name)]
+    return [signal.SIGTERM, *(one for one in others if signal.getsignal(one) != signal.SIG_IGN)]
 
 
-def drop_lost_terminal() -> None:
-    """After SIGHUP the terminal is gone: what is printed from now on must not be an error."""
+def drop_lost_terminal(number: int) -> None:
+    """After SIGHUP the terminal is gone: what is printed from now on must not be an error.
+
+    number: the signal that came; after others the terminal is still there.
+    """
+    if number != getattr(signal, "SIGHUP", None):
+        return
     for descriptor in (1, 2):
         with contextlib.suppress(OSError):
             # Not by `isatty`: it is False once the terminal is gone.

@@ -8,8 +8,8 @@
 
 The steps are those of OpenColorIO's own list of operations, so that a cube is met at its own nodes
 and a cut where it is made; sampled anew, neither could be. OpenImageIO does not show that list:
-`opencolorio` does. What both channels and tables cannot describe (a tone scale of ACES, say) gives
-no chain. Whether a chain holds is measured against the OpenColorIO inside OpenImageIO, which
+`opencolorio` does. A step of another kind (a tone scale of ACES, say) gives no chain. Whether a
+chain holds is measured against the OpenColorIO inside OpenImageIO, which
 computes every other conversion here: their versions may differ.
 """
 

@@ -273,8 +273,12 @@ def test_help_and_the_client_side_load_nothing_heavy():
 # ---------------------------------------------------------------------------------------- signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_cancels_with_status_four_and_nothing_half_written(shot, client, capsys, number):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_cancels_with_status_four_and_nothing_half_written(
+    shot, client, capsys, monkeypatch, number
+):
+    # Windows has this one, from Ctrl-Break and the closing of a console.
+    monkeypatch.setattr(signal, "SIGBREAK", signal.SIGUSR1, raising=False)
     before = signal.getsignal(number)
 
     def delay_s(frame: int) -> float:
