@@ -25,6 +25,8 @@ from mattebridge.errors import MessageError, ModelError
 from mattebridge.models.background_matting.networks import MattingRefine
 from mattebridge.models.weights.installed import InstalledModels
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH = 96, 128
 LIMIT_S = 60
 

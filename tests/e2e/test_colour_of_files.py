@@ -18,6 +18,8 @@ from fakes.places import BRIDGE
 from mattebridge.color import srgb_decode
 from mattebridge.image_io import Encoding, read_frame, read_header, write_frame
 
+pytestmark = pytest.mark.slow
+
 LOGC = "ARRI LogC3 (EI800)"
 AP1 = (0.713, 0.293, 0.165, 0.830, 0.128, 0.044, 0.32168, 0.33767)
 COMMAND = (sys.executable, "-m", "mattebridge", "matte")

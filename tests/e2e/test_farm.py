@@ -26,6 +26,8 @@ from mattebridge.daemon import private
 from mattebridge.image_io import read_frame
 from mattebridge.image_io.sequences import parse_frames
 
+pytestmark = pytest.mark.slow
+
 FRAMES = range(1001, 1007)
 OUTPUTS = ("alpha", "foreground", "premultiplied")
 
@@ -172,7 +174,6 @@ def test_every_chunk_text_of_the_queue_means_the_frames_it_was_cut_from(farm, fr
 # ------------------------------------------------------------------ failures, and running again
 
 
-@pytest.mark.slow
 def test_a_failing_frame_ends_its_chunk_with_three_and_only_it_is_made_again(farm):
     """J2: and in the end all is byte for byte what one clean run makes."""
     plate = farm.folder / "plate.1003.exr"
@@ -201,7 +202,6 @@ def test_a_failing_frame_ends_its_chunk_with_three_and_only_it_is_made_again(far
     assert os.listdir(farm.home / "run" / "mattebridge") == [farm.instance]
 
 
-@pytest.mark.slow
 def test_a_task_over_its_time_is_cancelled_with_four_and_the_daemon_serves_on(farm):
     """J3, J13: nothing half-written, and the next task on the same daemon does real work."""
     gate = farm.home / "gate"
@@ -362,7 +362,6 @@ def test_a_daemon_that_is_killed_between_chunks_is_missed_and_a_zombie_is_not_ta
 # --------------------------------------------------------------------------- sessions of one host
 
 
-@pytest.mark.slow
 def test_the_first_session_to_end_leaves_the_daemon_to_one_that_is_between_its_tasks(farm):
     """J5: nobody is connected at that moment, and yet the daemon is in use."""
     other = {"OPENJD_SESSION_WORKING_DIR": "/sessions/other"}
@@ -402,7 +401,6 @@ def test_sessions_that_never_end_are_forgotten_one_by_one(start_daemon):
     assert users == [f"openjd-{number}" for number in range(6, 70)]
 
 
-@pytest.mark.slow
 def test_two_jobs_at_once_share_a_daemon_and_both_end_well(farm):
     """J5."""
     slow = {"MATTEBRIDGE_TEST_HOOKS": "model=sleep:0.1"}
@@ -463,7 +461,6 @@ def test_a_start_that_fails_says_why_and_ends_the_session(farm):
     assert "is open to other users" in run["enter"].words
 
 
-@pytest.mark.slow
 def test_a_long_session_folder_and_no_runtime_variable_are_no_obstacle(farm):
     """J12: sockets never lie in the session's folder."""
     long = farm.home / ("session-" * 12)
@@ -499,7 +496,6 @@ def test_a_long_session_folder_and_no_runtime_variable_are_no_obstacle(farm):
 # -------------------------------------------------------------------------------------------- soak
 
 
-@pytest.mark.slow
 def test_whatever_is_killed_all_frames_are_made_in_the_end_and_nothing_is_left(farm):
     """J15: chunks at random, with their daemon or themselves killed at random moments."""
     frames = range(1, 25)

@@ -14,6 +14,8 @@ from mattebridge.image_io import write_frame
 from mattebridge.shot.job import MatteJob
 from mattebridge.shot.run import run_job
 
+pytestmark = pytest.mark.slow
+
 WIDTH, HEIGHT = 320, 208
 FRAMES = range(1, 7)
 

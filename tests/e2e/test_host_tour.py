@@ -11,6 +11,8 @@ from fakes import host_tour
 from fakes.interpreters import SUPPORTED, packages, run
 from fakes.places import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("version", SUPPORTED)
 def test_what_must_hold_holds_under_every_interpreter(

@@ -11,6 +11,8 @@ from fakes.pictures import PLAIN, shot
 from fakes.reuse import check_reuse
 from mattebridge.errors import Cancelled, InternalError
 
+pytestmark = pytest.mark.slow
+
 SHOT = shot(seed=21)
 PAIR = {"plate": SHOT.plate, "clean_plate": SHOT.clean_plate}
 

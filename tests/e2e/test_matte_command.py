@@ -133,7 +133,11 @@ def leftovers(shot: Path) -> list[Path]:
 
 
 def wait_for_a_frame(process: subprocess.Popen[str]) -> None:
-    """Returns after the line of the first frame that is done."""
+    """Returns after the line of the first frame that is done.
+
+    A frame that a gate holds back is the last one, since frames are taken in any order: held first,
+    an earlier one would hold back all others until the watchdog.
+    """
     for line in process.stdout:
         if re.match(r"frame \d+ done", line):
             return
@@ -250,7 +254,7 @@ def test_a_cancelled_job_is_status_four_and_is_resumed_to_the_same_bytes(command
     clean_run = outputs(shot)
     shutil.rmtree(shot / "out")
     command.run("stop")
-    process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS=f"model#1003=gate:{gate}")
+    process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS=f"model#1006=gate:{gate}")
     wait_for_a_frame(process)
     process.terminate()
     _, errors = process.communicate(timeout=LIMIT_S)
@@ -267,7 +271,7 @@ def test_a_cancelled_job_is_status_four_and_is_resumed_to_the_same_bytes(command
 
 
 def test_a_job_killed_at_once_leaves_whole_frames_and_is_resumed(command, shot, gate):
-    process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS=f"model#1003=gate:{gate}")
+    process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS=f"model#1006=gate:{gate}")
     wait_for_a_frame(process)
     process.kill()
     process.communicate(timeout=LIMIT_S)
@@ -281,7 +285,7 @@ def test_a_job_killed_at_once_leaves_whole_frames_and_is_resumed(command, shot, 
 
 
 def test_a_daemon_killed_in_the_middle_is_replaced_and_no_frame_is_missing(command, shot, gate):
-    process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS=f"model#1003=gate:{gate}")
+    process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS=f"model#1006=gate:{gate}")
     wait_for_a_frame(process)
     os.kill(command.status()["pid"], signal.SIGKILL)
     gate.unlink()
@@ -293,7 +297,7 @@ def test_a_daemon_killed_in_the_middle_is_replaced_and_no_frame_is_missing(comma
 
 
 def test_without_permission_to_start_one_a_lost_daemon_is_status_five(command, shot, gate):
-    hooks = {"MATTEBRIDGE_TEST_HOOKS": f"model#1003=gate:{gate}"}
+    hooks = {"MATTEBRIDGE_TEST_HOOKS": f"model#1006=gate:{gate}"}
     assert command.run("serve", "--detach", "--devices", "cpu", **hooks).returncode == 0
     process = command.start(*MATTE, "--no-spawn")
     wait_for_a_frame(process)
@@ -357,7 +361,7 @@ def test_a_video_becomes_videos(real_command, tmp_path):
 @pytest.mark.slow
 def test_a_job_that_is_ended_leaves_no_video_under_a_final_name(command, tmp_path, gate, number):
     film(tmp_path)
-    process = command.start(*VIDEO, MATTEBRIDGE_TEST_HOOKS=f"model#3=gate:{gate}")
+    process = command.start(*VIDEO, MATTEBRIDGE_TEST_HOOKS=f"model#5=gate:{gate}")
     wait_for_a_frame(process)
     process.send_signal(number)
     process.communicate(timeout=LIMIT_S)
@@ -383,7 +387,7 @@ def hangup_ends() -> Iterator[None]:
 
 
 def test_the_end_of_the_terminal_cancels_as_a_queue_does(command, shot, gate, hangup_ends):
-    process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS=f"model#1003=gate:{gate}")
+    process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS=f"model#1006=gate:{gate}")
     wait_for_a_frame(process)
     process.send_signal(signal.SIGHUP)
     process.communicate(timeout=LIMIT_S)
@@ -402,7 +406,7 @@ def test_a_terminal_that_is_gone_cannot_be_printed_to_and_is_no_bug(
     process = subprocess.Popen(
         [command.python, "-m", "mattebridge", *MATTE, "--progress", "plain"],
         cwd=command.folder,
-        env={**command.environment, "MATTEBRIDGE_TEST_HOOKS": f"model#1003=gate:{gate}"},
+        env={**command.environment, "MATTEBRIDGE_TEST_HOOKS": f"model#1006=gate:{gate}"},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -425,7 +429,7 @@ def test_a_terminal_that_is_gone_cannot_be_printed_to_and_is_no_bug(
 def test_under_nohup_the_end_of_the_terminal_changes_nothing(command, shot, gate):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS=f"model#1003=gate:{gate}")
+        process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS=f"model#1006=gate:{gate}")
     finally:
         signal.signal(signal.SIGHUP, before)
     wait_for_a_frame(process)
@@ -478,7 +482,7 @@ def stop_under(command: Command, gate: Path) -> None:
 
 @pytest.mark.slow
 def test_a_daemon_that_is_stopped_under_a_running_job_is_followed_by_the_next(command, shot, gate):
-    hooks = {"MATTEBRIDGE_TEST_HOOKS": f"model#1003=deaf:{gate}"}
+    hooks = {"MATTEBRIDGE_TEST_HOOKS": f"model#1006=deaf:{gate}"}
     process = command.start(*MATTE, "--in-flight", "3", **hooks)
     wait_for_a_frame(process)
     first = command.status()["pid"]
@@ -491,7 +495,7 @@ def test_a_daemon_that_is_stopped_under_a_running_job_is_followed_by_the_next(co
 
 @pytest.mark.slow
 def test_a_job_that_may_start_no_daemon_says_how_to_go_on_after_a_stop(command, shot, gate):
-    hooks = {"MATTEBRIDGE_TEST_HOOKS": f"model#1003=deaf:{gate}"}
+    hooks = {"MATTEBRIDGE_TEST_HOOKS": f"model#1006=deaf:{gate}"}
     assert command.run("serve", "--detach", "--devices", "cpu", **hooks).returncode == 0
     process = command.start(*MATTE, "--no-spawn")
     stop_under(command, gate)

@@ -15,6 +15,8 @@ from fakes.interpreters import run
 from fakes.nuke_comp import Comp, assert_same, offline
 from fakes.places import ROOT
 
+pytestmark = pytest.mark.slow
+
 SRGB = ("--colorspace", "srgb", "--output-colorspace", "srgb")
 
 

@@ -13,6 +13,8 @@ from fakes.daemon_process import DaemonProcess, StartDaemon
 from mattebridge.image_io import read_frame, write_frame
 from mattebridge_sample import SampleShot, render_shot
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def daemon(start_daemon: StartDaemon) -> DaemonProcess:

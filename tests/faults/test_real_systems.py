@@ -24,6 +24,8 @@ from fakes.light_python import light_python
 from fakes.limits import SOON_S
 from fakes.pictures import PLAIN, same, shot
 
+pytestmark = pytest.mark.slow
+
 SHOT = shot(seed=7)
 HOUR_S = 3600
 # Into another month, whatever the day and the month.

@@ -19,6 +19,8 @@ from mattebridge.errors import InternalError, MessageError, ModelError, OutOfMem
 from mattebridge.models.memory import is_exhausted
 from mattebridge.wire import protocol
 
+pytestmark = pytest.mark.slow
+
 SHOT = shot(seed=7)
 
 

@@ -187,6 +187,7 @@ def every_space():
     return [(where, space.name) for where, config in configs for space in config.spaces]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("where", "name"), every_space())
 def test_every_space_of_the_built_in_configs_is_computed_on_the_device(where, name):
     space = spaces_of(where).of(name)
