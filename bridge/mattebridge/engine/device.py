@@ -6,7 +6,7 @@
 On the CPU both ends are the arena's own memory: the step that reads the raw plane is the only copy,
 and results are written where the client reads them. On another device the bytes cross once in each
 direction, as they are: samples are converted there, and where the rows of a plane have gaps between
-them, the gaps cross with the rows. (What lies in the gaps of an output is nobody's: it becomes 0.)
+them, the gaps cross with the rows. The gaps of an output become 0.
 
 Rule: raw planes are shared memory that the host may write to at any time. They are converted into
 private memory at once, and not looked at again.
