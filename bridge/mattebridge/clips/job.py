@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from mattebridge.clips.contracts import Clip, ClipManifest
+from mattebridge.clips.contracts import Clip, ClipLayers, ClipManifest
 from mattebridge.clips.extraction import source_of
 from mattebridge.image_io.sequences import FrameFiles, find_frames
 from mattebridge.image_io.video_read import is_video
@@ -50,13 +50,17 @@ def job_of(clip: Clip, common: MatteJob, *, layout: str, output: Path | None = N
 
 def job_of_pictures(manifest: ClipManifest) -> MatteJob:
     """How the pictures of a manifest are read, as a job without results."""
-    layers = manifest.layers
-    params = RenderParams(manifest.input_space or OF_THE_FILE, plate_alpha=manifest.plate_alpha)
+    job = job_of_layers(manifest.layers, manifest.input_space)
+    params = replace(job.params, plate_alpha=manifest.plate_alpha)
+    return replace(job, fit_hint=True, params=params)
+
+
+def job_of_layers(layers: ClipLayers, input_space: str) -> MatteJob:
+    """A job without pictures: of which layers they will be, and in which space; see `load`."""
     return MatteJob(
         "",
         Path(),
-        fit_hint=True,
-        params=params,
+        params=RenderParams(input_space or OF_THE_FILE),
         layer=layers.plate,
         hint_layer=layers.alpha_hint,
         clean_plate_layer=layers.clean_plate,

@@ -12,8 +12,6 @@ from __future__ import annotations
 from mattebridge.clips.configs import InferenceConfig, PipelineConfig, RefinerMode
 from mattebridge.clips.errors import ArgumentError
 
-FULL_FRAME, TILED = "full_frame", "tiled"
-
 
 def to_inference_config(config: InferenceConfig) -> InferenceConfig:
     """The configuration with a size in place of `img_size` 0: the largest of 512, 1024, 1536 and
@@ -57,7 +55,7 @@ def _refiner_mode(config: InferenceConfig) -> str:
         return str(config.refiner_mode)
     from mattebridge.clips.reading import device_of
     from mattebridge.models.greenformer.budget import ways_for
-    from mattebridge.models.greenformer.fast import FULL_FRAME as WHOLE
+    from mattebridge.models.greenformer.fast import FULL_FRAME
 
     ways = ways_for(str(RefinerMode.AUTO), config.img_size, device_of(config.device))
-    return FULL_FRAME if ways[0] == WHOLE else TILED
+    return str(RefinerMode.FULL_FRAME if ways[0] == FULL_FRAME else RefinerMode.TILED)

@@ -19,12 +19,11 @@ from typing import NamedTuple
 from mattebridge.clips.contracts import Clip, ClipLayers, ClipManifest, Contract
 from mattebridge.clips.errors import ArgumentError, InvalidStateTransitionError
 from mattebridge.clips.extraction import as_extracted, is_extracting
-from mattebridge.clips.job import job_of, with_hint_of_plate
+from mattebridge.clips.job import job_of, job_of_layers, with_hint_of_plate
 from mattebridge.errors import MattebridgeError
 from mattebridge.image_io.sequences import format_frames
-from mattebridge.shot.job import OF_THE_FILE, MatteJob
+from mattebridge.shot.job import MatteJob
 from mattebridge.shot.plan import FrameTask, Plan, preflight
-from mattebridge.wire.params import RenderParams
 
 
 class ClipState(str, Enum):
@@ -127,16 +126,8 @@ def state_of(
         return ClipStatus(clip.name, ClipState.EXTRACTING)
     layers = layers or ClipLayers()
     clip = with_hint_of_plate(clip, layers.alpha_hint)
-    job = MatteJob(
-        "",
-        Path(),
-        existing="verify",
-        layer=layers.plate,
-        hint_layer=layers.alpha_hint,
-        clean_plate_layer=layers.clean_plate,
-        params=RenderParams(input_space or OF_THE_FILE),
-    )
-    place = _Place(job, output, layout)
+    job = job_of_layers(layers, input_space)
+    place = _Place(replace(job, existing="verify"), output, layout)
     status = _status(clip, place, in_out)
     pictures = as_extracted(clip)
     if status.state is ClipState.COMPLETE or pictures == clip:

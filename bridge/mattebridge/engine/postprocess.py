@@ -298,8 +298,7 @@ class _Finish:
         light = plate.linear_rows(rows)
         outside = light < 0
         if clean_plate is not None:
-            own = light - (1 - alpha) * clean_plate.linear[rows]
-            own /= alpha.clamp(min=_HIGHLIGHT_MIN_ALPHA)
+            own = _own_light(light, clean_plate.linear[rows], alpha)
             light = torch.maximum(own, light * (1 + _HIGHLIGHT_SLOPE * alpha))
         return colour + encoded(light).clamp_(max=0) * outside
 
@@ -354,11 +353,17 @@ class _Finish:
 def _excess(light: Tensor, behind: Optional[Tensor], alpha: Tensor) -> Tensor:
     """How far the subject's own light (..., 3) is above white, encoded; behind: the clean plate."""
     if behind is not None:
-        own = light - (1 - alpha) * behind
-        own /= alpha.clamp(min=_HIGHLIGHT_MIN_ALPHA)
+        own = _own_light(light, behind, alpha)
         light = torch.minimum(own, light * (1 + _HIGHLIGHT_SLOPE * alpha))
         light.clamp_(max=FLOAT_MAX)
     return encoded(light).sub_(1).clamp_(min=0)
+
+
+def _own_light(light: Tensor, behind: Tensor, alpha: Tensor) -> Tensor:
+    """The subject's own part of light (..., 3) in front of a clean plate."""
+    own = light - (1 - alpha) * behind
+    own /= alpha.clamp(min=_HIGHLIGHT_MIN_ALPHA)
+    return own
 
 
 def _write(target: Tensor, parts: tuple[Tensor, ...]) -> None:
@@ -371,9 +376,9 @@ def _write(target: Tensor, parts: tuple[Tensor, ...]) -> None:
 
 def _of_light(light: Tensor, space: ColorSpace) -> _Colour:
     # The curve of sRGB there and back is not bit for bit the same, and `srgb` is to stay so.
-    return (
-        _Colour(space, code_of(light, space)) if space.is_built_in else _Colour(space, None, light)
-    )
+    if space.is_built_in:
+        return _Colour(space, code_of(light, space))
+    return _Colour(space, light=light)
 
 
 def _coded_product(
