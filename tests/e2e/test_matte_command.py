@@ -80,7 +80,15 @@ class Command:
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def status(self) -> dict:
-        return json.loads(self.run("status", "--json").stdout)
+        """What a daemon says about itself; there must be one."""
+        asked = self.run("status", "--json")
+        assert asked.returncode == 0, asked.stderr
+        return json.loads(asked.stdout)
+
+    def takes_work(self) -> bool:
+        """Whether a daemon is there that is neither stopping nor gone."""
+        said = json.loads(self.run("status", "--json").stdout)
+        return said["state"] not in ("draining", "not running")
 
     def close(self) -> None:
         """Nothing stays behind, however the test ended."""
@@ -464,17 +472,10 @@ def test_a_backdrop_in_the_output_folder_is_not_overwritten(command, shot):
 
 
 def stop_under(command: Command, gate: Path) -> None:
-    """Stop the daemon while it computes the frame that the gate holds back, and lets it finish.
-
-    It does not finish the frame of a job that has left.
-    """
-    wait_for(Path(f"{gate}.reached").exists, LIMIT_S, "the frame is being computed")
+    """Stop the daemon while the gate holds back the first frame and the others wait for it."""
+    wait_for(Path(f"{gate}.reached").exists, LIMIT_S, "the first frame is being computed")
     stopping = command.start("stop")
-    wait_for(
-        lambda: stopping.poll() is not None or command.status().get("state") == "draining",
-        LIMIT_S,
-        "the daemon drains",
-    )
+    wait_for(lambda: not command.takes_work(), LIMIT_S, "the daemon drains or has ended")
     gate.unlink()
     out, _ = stopping.communicate(timeout=LIMIT_S)
     assert (stopping.returncode, "has stopped" in out) == (0, True)
@@ -482,9 +483,9 @@ def stop_under(command: Command, gate: Path) -> None:
 
 @pytest.mark.slow
 def test_a_daemon_that_is_stopped_under_a_running_job_is_followed_by_the_next(command, shot, gate):
-    hooks = {"MATTEBRIDGE_TEST_HOOKS": f"model#1006=deaf:{gate}"}
+    hooks = {"MATTEBRIDGE_TEST_HOOKS": f"model=deaf:{gate}"}
     process = command.start(*MATTE, "--in-flight", "3", **hooks)
-    wait_for_a_frame(process)
+    wait_for(Path(f"{gate}.reached").exists, LIMIT_S, "the first frame is being computed")
     first = command.status()["pid"]
     stop_under(command, gate)
     out, err = process.communicate(timeout=LIMIT_S)
@@ -495,7 +496,7 @@ def test_a_daemon_that_is_stopped_under_a_running_job_is_followed_by_the_next(co
 
 @pytest.mark.slow
 def test_a_job_that_may_start_no_daemon_says_how_to_go_on_after_a_stop(command, shot, gate):
-    hooks = {"MATTEBRIDGE_TEST_HOOKS": f"model#1006=deaf:{gate}"}
+    hooks = {"MATTEBRIDGE_TEST_HOOKS": f"model=deaf:{gate}"}
     assert command.run("serve", "--detach", "--devices", "cpu", **hooks).returncode == 0
     process = command.start(*MATTE, "--no-spawn")
     stop_under(command, gate)

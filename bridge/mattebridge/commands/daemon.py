@@ -10,6 +10,7 @@ from mattebridge.commands.options import seconds
 from mattebridge.commands.terminal import print_json
 from mattebridge.errors import (
     ConnectionFailed,
+    DaemonLost,
     MattebridgeError,
     MessageError,
     VersionError,
@@ -64,7 +65,7 @@ def run_status(options: argparse.Namespace) -> int:
             status = client.status()
     except (VersionError, MessageError) as refusal:
         return _print_other_version(options, refusal)
-    except ConnectionFailed:
+    except (ConnectionFailed, DaemonLost):
         if options.json:
             print_json({"state": "not running"})
         raise
