@@ -30,7 +30,10 @@ SCREEN = ModelCard(
             "the screen's colour as #rrggbb, display-encoded, where it is not found by itself",
         ),
         black=Setting(
-            0.03, "screen with less alpha than this is made empty", minimum=0.0, maximum=0.5
+            0.01,
+            "screen with less alpha than this, or than its grain, is made empty",
+            minimum=0.0,
+            maximum=0.5,
         ),
         white=Setting(
             0.97, "subject with more alpha than this is made opaque", minimum=0.5, maximum=1.0

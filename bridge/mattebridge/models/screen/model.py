@@ -206,10 +206,11 @@ def _full_field(
     if clean_plate is None:
         return enlarged(field.picture, shape)
     smooth = enlarged(field.picture - field.rest, shape)
-    detail = cv2.blur(clean_plate - smooth, (3, 3))
+    detail = clean_plate - smooth
+    calm = cv2.blur(detail, (3, 3))
     rows, columns = (slice(None, None, max(1, side // 256)) for side in shape[:2])
-    grain = CLEAN_NOISES * float(np.median(np.abs(detail[rows, columns]))) / 0.6745 + 1e-6
-    seen = np.clip(np.abs(detail).max(axis=2, keepdims=True) / np.float32(grain) - 1, 0, 1)
+    grain = CLEAN_NOISES * float(np.median(np.abs(calm[rows, columns]))) / 0.6745 + 1e-6
+    seen = np.clip(np.abs(calm).max(axis=2, keepdims=True) / np.float32(grain) - 1, 0, 1)
     return np.maximum(smooth + seen * detail + enlarged(field.rest, shape), np.float32(0))
 
 
