@@ -109,8 +109,12 @@ class Picture:
     @property
     def is_moderate(self) -> bool:
         """Whether no light is near what float32 can hold."""
+        return self.is_within(_MODERATE)
+
+    def is_within(self, limit: float) -> bool:
+        """Whether all light is nearer to 0 than this."""
         lowest, highest = self._light_range
-        return lowest > -_MODERATE and highest < _MODERATE
+        return lowest > -limit and highest < limit
 
     def is_wide(self, rows: slice) -> bool:
         """Whether some of these rows may have colours outside of Rec. 709; no built-in space has.

@@ -49,6 +49,10 @@ _HIGHLIGHT_SLOPE = 90.0
 _HIGHLIGHT_MIN_ALPHA = 1e-6
 # Encoded colours within this in both signs are light that is far from float32's limits.
 _MODERATE_DISPLAY = 1e6
+# Of a plate whose light and a model whose colours are nearer to 0 than this, no result in `linear`
+# or `srgb` is beyond its type: highlights add at most light * (1 + slope), and despill moves a
+# channel by no more than the distance of two others (half: 28 encoded, 3,000 as light).
+_SMALL = {torch.float32: 1e6, torch.float16: 2.0}
 # A cancelled frame is noticed after so many blocks of rows.
 _BLOCKS_BETWEEN_CHECKPOINTS = 16
 
@@ -72,19 +76,24 @@ def postprocess(
     prepared: PreparedFrame,
     targets: Mapping[str, Tensor],
     *,
+    copies: Optional[Mapping[str, Tensor]] = None,
     checkpoint: Checkpoint = no_checkpoint,
 ) -> FinishedFrame:
     """Fill the targets: alpha, foreground, premultiplied and the model's maps, as asked for.
 
     targets: (H, W, C) half or float32 on the frame's device, rows may be strided (see
-    `device.targets_for`). Raises `ModelError` for a map that the model did not give.
+    `device.targets_for`). copies: as many more, of the same types, that get the same; then the
+    targets are private memory. Raises `ModelError` for a map that the model did not give.
     """
     request = prepared.request
     clean = clean_alpha(made.alpha, prepared.mattes.get("alpha_hint"), request.params)
     despill = despill_of(request.params, request.settings, made.notes)
-    finish = _Finish(made, prepared, targets, clean, despill)
+    finish = _Finish(made, prepared, targets, copies or {}, clean, despill)
     finish.fill(checkpoint)
     _fill_maps(made, prepared, targets)
+    for role in EXTRA_OUTPUTS:
+        if copies is not None and role in copies:
+            copies[role].copy_(targets[role])
     return FinishedFrame(finish.counts(), clean.notes, finish.write_s)
 
 
@@ -131,6 +140,7 @@ class _Finish:
     made: InferredFrame
     prepared: PreparedFrame
     targets: Mapping[str, Tensor]
+    copies: Mapping[str, Tensor]
     clean: CleanAlpha
     despill: Optional[Despill]
     write_s: float = 0.0
@@ -144,7 +154,11 @@ class _Finish:
             results = self._results(rows)
             start = time.perf_counter()
             for role, parts in results.items():
-                _write(self.targets[role][rows], parts)
+                target = self.targets[role][rows]
+                for first, part in parts:
+                    target[..., first : first + part.shape[2]].copy_(part)
+                if role in self.copies:
+                    self.copies[role][rows].copy_(target)
             self.write_s += time.perf_counter() - start
 
     def _blocks(self) -> Iterator[slice]:
@@ -160,22 +174,38 @@ class _Finish:
         sums = torch.stack([torch.stack(counts).sum() for counts in self.beyond.values()])
         return {role: count for role, count in zip(self.beyond, sums.tolist()) if count}
 
-    def _results(self, rows: slice) -> dict[str, tuple[Tensor, ...]]:
-        """The results of a block that have a target, each within the range of its type, as images
-        whose channels follow each other."""
+    def _results(self, rows: slice) -> dict[str, tuple[tuple[int, Tensor], ...]]:
+        """The results of a block that have a target, each within the range of its type: images,
+        and the first channel of each. What was computed into its target is not among them."""
         alpha = _rounded(self._alpha(rows)[..., None], self._type_of("alpha"))
-        results: dict[str, tuple[Tensor, ...]] = {"alpha": (alpha,)}
+        results: dict[str, tuple[tuple[int, Tensor], ...]] = {"alpha": ((0, alpha),)}
         if "foreground" in self.targets or "premultiplied" in self.targets:
-            made = self._colour(rows, alpha)
+            room = self._room(rows)
+            made = self._colour(rows, alpha, room)
             colour = self._returned(made)
-            if colour is not None:
-                results["foreground"] = (colour,)
+            if colour is not None and colour is not room:
+                results["foreground"] = ((0, colour),)
+            elif colour is not None:
+                results["foreground"] = ()
         if "premultiplied" in self.targets:
-            dtype = self.targets["premultiplied"].dtype
-            product = self._product(made, colour, alpha)
-            product = self._clamped("premultiplied", product, dtype)
-            results["premultiplied"] = (product, alpha)
+            results["premultiplied"] = (*self._premultiplied(rows, made, colour, alpha), (3, alpha))
         return {role: values for role, values in results.items() if role in self.targets}
+
+    def _premultiplied(
+        self, rows: slice, made: _Colour, colour: Optional[Tensor], alpha: Tensor
+    ) -> tuple[tuple[int, Tensor], ...]:
+        """The product as an image from channel 0 on, or nothing where it is in its target."""
+        target = self.targets["premultiplied"][rows]
+        if (
+            self._is_plain_product
+            and self._is_small(target.dtype)
+            and target.dtype == torch.float32
+        ):
+            assert colour is not None
+            torch.mul(colour, alpha, out=target[..., :3])
+            return ()
+        product = self._product(made, colour, alpha)
+        return ((0, self._clamped("premultiplied", product, target.dtype)),)
 
     # --- alpha ------------------------------------------------------------------------------------
 
@@ -196,10 +226,19 @@ class _Finish:
 
     # --- colour -----------------------------------------------------------------------------------
 
-    def _colour(self, rows: slice, alpha: Tensor) -> _Colour:
-        """The straight foreground of a block in the output's colour space, not yet rounded."""
+    def _room(self, rows: slice) -> Optional[Tensor]:
+        """Where the foreground of a block may be computed at once: its target, where that is
+        private memory and holds what is computed as it is."""
+        target = self.targets.get("foreground")
+        if not self.copies or target is None or target.dtype != torch.float32:
+            return None
+        return target[rows] if self._is_small(target.dtype) else None
+
+    def _colour(self, rows: slice, alpha: Tensor, room: Optional[Tensor]) -> _Colour:
+        """The straight foreground of a block in the output's colour space, not yet rounded; in
+        `room` where that can be."""
         if self.prepared.request.params.foreground == "model":
-            return self._of_display(self._less_spill(self._model_colour(rows, alpha)))
+            return self._of_display(self._less_spill(self._model_colour(rows, alpha)), room)
         made, space = self._colour_of_plates(rows, alpha), self._space
         if self.despill is None:
             return made
@@ -214,12 +253,12 @@ class _Finish:
     def _less_spill(self, display: Tensor) -> Tensor:
         return display if self.despill is None else despilled(display, self.despill)
 
-    def _of_display(self, display: Tensor) -> _Colour:
+    def _of_display(self, display: Tensor, room: Optional[Tensor] = None) -> _Colour:
         """Display-encoded colours in the output's colour space."""
         space = self._space
         if space is SRGB:
             return _Colour(space, display)
-        light = of_rec709(decoded(display), space, is_moderate=self._is_moderate)
+        light = of_rec709(decoded(display, room), space, is_moderate=self._is_moderate)
         return _of_light(light, space)
 
     @cached_property
@@ -324,7 +363,7 @@ class _Finish:
         if colour is None:
             assert made.light is not None
             return _coded_product(made.light, None, alpha, space)
-        if space.curve is Curve.NONE or self._is_display:
+        if self._is_plain_product:
             return colour * alpha
         known = made.light if colour is made.code else None
         light = light_of(colour, space) if known is None else known
@@ -333,6 +372,11 @@ class _Finish:
         if space.is_built_in:
             return code_of(light.mul_(alpha), space)
         return _coded_product(light, colour, alpha, space)
+
+    @property
+    def _is_plain_product(self) -> bool:
+        """Whether the foreground is multiplied as it is returned."""
+        return self._space.curve is Curve.NONE or self._is_display
 
     # --- types ------------------------------------------------------------------------------------
 
@@ -344,10 +388,20 @@ class _Finish:
     def _clamped(self, role: str, values: Tensor, dtype: torch.dtype) -> Tensor:
         """Values within what `dtype` can hold; those that were beyond it are counted."""
         limit = HALF_MAX if dtype == torch.float16 else FLOAT_MAX
-        if is_surely_within(values, -limit, limit):
+        if self._is_small(dtype) or is_surely_within(values, -limit, limit):
             return values
         self.beyond.setdefault(role, []).append(torch.count_nonzero(values.abs() > limit))
         return values.clamp(-limit, limit)
+
+    def _is_small(self, dtype: torch.dtype) -> bool:
+        """Whether no colour can be beyond a type, as far as is known without looking at them."""
+        request, limit = self.prepared.request, _SMALL[dtype]
+        return (
+            request.params.foreground == "model"
+            and self._space.is_built_in
+            and self.prepared.plate.is_within(limit)
+            and max(map(abs, self.made.foreground_range)) < limit
+        )
 
 
 def _excess(light: Tensor, behind: Optional[Tensor], alpha: Tensor) -> Tensor:
@@ -364,14 +418,6 @@ def _own_light(light: Tensor, behind: Tensor, alpha: Tensor) -> Tensor:
     own = light - (1 - alpha) * behind
     own /= alpha.clamp(min=_HIGHLIGHT_MIN_ALPHA)
     return own
-
-
-def _write(target: Tensor, parts: tuple[Tensor, ...]) -> None:
-    """Write images into the channels of a target, one behind the other."""
-    first = 0
-    for part in parts:
-        target[..., first : first + part.shape[2]].copy_(part)
-        first += part.shape[2]
 
 
 def _of_light(light: Tensor, space: ColorSpace) -> _Colour:
