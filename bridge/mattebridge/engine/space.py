@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from typing import Callable, Optional, Union
+from typing import Callable, Union
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from mattebridge.color import FloatImage
 from mattebridge.engine.blocks import is_surely_within, pointwise
-from mattebridge.engine.light import FLOAT_MAX, decoded, encoded
+from mattebridge.engine.light import FLOAT_MAX, decode_quick, decoded, encoded
 from mattebridge.ocio import system_gain, table
 from mattebridge.ocio.chain import Cube, Mix, Tables
 from mattebridge.ocio.chain import Step as ChainStep
@@ -34,13 +34,13 @@ from mattebridge.ocio.space import ColorSpace, Curve
 
 # Light of a log is within this in both signs: its curve stays within float32.
 _MOST_LIGHT = 1e30
+_LUMINANCE = Mix.of(np.tile(np.array(system_gain.WEIGHTS), (3, 1)))
 # The instructions of OpenCV and OpenColorIO take no more pixels at once.
 _LAST_PIXELS = 64
 # The tables and cubes that are in use, by device and, of a space, by direction.
 _Owner = Union[ColorSpace, Tables, Cube]
 _ON_DEVICE: weakref.WeakKeyDictionary[_Owner, dict[tuple[torch.device, bool], Tensor]]
 _ON_DEVICE = weakref.WeakKeyDictionary()
-_FRACTION = 1.0 / (1 << table.SHIFT)
 
 
 def light_of(pixels: Tensor, space: ColorSpace) -> Tensor:
@@ -51,14 +51,7 @@ def light_of(pixels: Tensor, space: ColorSpace) -> Tensor:
         return decoded(pixels)
     if space.curve is Curve.WHOLE:
         return _by_config(pixels, space, to_light=True)
-    if space.chain is not None:
-        return _in_steps(pixels, *_chain(space.chain.to_light, pixels.device))
-    if space.curve is Curve.LOG:
-        return _in_steps(pixels, _of_log(space))
-    step, gain = _through_table(_table_on(pixels.device, space, to_light=True)), space.gain
-    if gain is None:
-        return _in_steps(pixels, step)
-    return _in_steps(pixels, step, _times_power(gain.exponent, gain.darkest))
+    return _in_steps(pixels, *_to_light(space, pixels.device))
 
 
 def code_of(light: Tensor, space: ColorSpace) -> Tensor:
@@ -95,8 +88,44 @@ def of_rec709(light: Tensor, space: ColorSpace, *, is_moderate: bool = False) ->
     return light if mix is None else mixed(light, mix, is_moderate=is_moderate)
 
 
+def light_of_display(display: Tensor, space: ColorSpace, *, is_moderate: bool = False) -> Tensor:
+    """Light in the space's own primaries of display-encoded colours; see `in_rec709`."""
+    mix = space.of_rec709
+    if mix is None:
+        return decoded(display)
+    out = torch.empty_like(display, memory_format=torch.contiguous_format)
+    steps = [decode_quick, _mixing(mix, is_moderate)]
+    pointwise(lambda source, target: in_turn(steps, source, target), display, out)
+    return out
+
+
 # One step, from values into `target`, which may be the same tensor.
 _Step = Callable[[Tensor, Tensor], None]
+
+
+def to_rec709(space: ColorSpace, device: torch.device, *, is_moderate: bool = False) -> list[_Step]:
+    """The steps from code values to Rec. 709 light; none where these are the same."""
+    assert space.curve not in (Curve.SRGB, Curve.WHOLE)
+    mix = space.to_rec709
+    return _to_light(space, device) + ([] if mix is None else [_mixing(mix, is_moderate)])
+
+
+def in_turn(steps: Sequence[_Step], source: Tensor, target: Tensor) -> None:
+    """All steps, one behind the other, of a block of rows."""
+    for step in steps:
+        step(source, target)
+        source = target
+
+
+def _to_light(space: ColorSpace, device: torch.device) -> list[_Step]:
+    if space.curve is Curve.NONE:
+        return []
+    if space.chain is not None:
+        return _chain(space.chain.to_light, device)
+    if space.curve is Curve.LOG:
+        return [_of_log(space)]
+    step, gain = _through_table(_table_on(device, space, to_light=True)), space.gain
+    return [step] if gain is None else [step, _times_power(gain.exponent, gain.darkest)]
 
 
 def mixed(light: Tensor, mix: Mix, *, is_moderate: bool = False) -> Tensor:
@@ -159,8 +188,10 @@ def _step_of(step: ChainStep, device: torch.device) -> _Step:
 
 def _through_tables(tables: Tables, device: torch.device) -> _Step:
     if tables.is_one:
-        return _through_table(_kept_on(device, tables, True, lambda: tables.channels[0]))
-    by_channel = _kept_on(device, tables, True, lambda: np.stack(tables.channels))
+        first = tables.channels[0]
+        return _through_table(_kept_on(device, tables, True, lambda: table.by_key(first)))
+    keyed = (table.by_key(each) for each in tables.channels)
+    by_channel = _kept_on(device, tables, True, lambda: np.stack(list(keyed)))
     steps = [_through_table(values) for values in by_channel]
 
     def step(source: Tensor, target: Tensor) -> None:
@@ -231,12 +262,7 @@ def _in_steps(values: Tensor, *steps: _Step) -> Tensor:
     """Values through some steps, in new memory; each block of rows through all of them."""
     out = torch.empty_like(values)
 
-    def all_steps(source: Tensor, target: Tensor) -> None:
-        for step in steps:
-            step(source, target)
-            source = target
-
-    pointwise(all_steps, values, out)
+    pointwise(lambda source, target: in_turn(steps, source, target), values, out)
     return out
 
 
@@ -274,46 +300,46 @@ def _to_log(space: ColorSpace) -> _Step:
 
 
 def _times_power(exponent: float, darkest: float) -> _Step:
-    of_red, of_green, of_blue = system_gain.WEIGHTS
+    luminance_of = _mixing(_LUMINANCE)
 
     def step(source: Tensor, target: Tensor) -> None:
-        red, green, blue = source.unbind(-1)
-        luminance = (red * of_red).add_(green, alpha=of_green).add_(blue, alpha=of_blue)
-        luminance.abs_().clamp_(darkest, table.LARGEST).log_().mul_(exponent).exp_()
-        torch.mul(source, luminance.unsqueeze(-1), out=target)
+        # The luminance in all channels, which takes less than to repeat it behind the power.
+        factor = torch.empty_like(target)
+        luminance_of(source, factor)
+        factor.abs_().clamp_(darkest, table.LARGEST).log_().mul_(exponent).exp_()
+        torch.mul(source, factor, out=target)
         target.clamp_(-table.LARGEST, table.LARGEST)
 
     return step
 
 
 def _through_table(at: Tensor) -> _Step:
+    # A value and its slope, found together.
+    pairs, last = at.view(torch.int64).flatten(), (1 << table.SHIFT) - 1
+
     def step(source: Tensor, target: Tensor) -> None:
         bits = source.contiguous().view(torch.int32)
-        size = (bits & 0x7FFFFFFF).clamp_(table.LOWEST_BITS, table.HIGHEST_BITS - 1)
-        size -= table.LOWEST_BITS
-        part = (size & ((1 << table.SHIFT) - 1)).to(torch.float32).mul_(_FRACTION)
-        # The sign bit, shifted down, is -1.
-        place = (size >> table.SHIFT).sub_(bits >> 31, alpha=table.COUNT).flatten()
-        low = at.index_select(0, place).view(source.shape)
-        high = at.index_select(0, place + 1).view(source.shape)
-        torch.addcmul(low, high.sub_(low), part, out=target)
+        keys = (bits >> table.SHIFT).bitwise_and_(len(pairs) - 1).flatten()
+        found = pairs.index_select(0, keys).view(torch.float32).view(*source.shape, 2)
+        beyond = bits.bitwise_and(last).to(torch.float32)
+        torch.addcmul(found[..., 0], found[..., 1], beyond, out=target)
 
     return step
 
 
 def _table_on(device: torch.device, space: ColorSpace, to_light: bool) -> Tensor:
-    return _kept_on(device, space, to_light, lambda: space.decode if to_light else space.encode)
+    values = space.decode if to_light else space.encode
+    assert values is not None
+    return _kept_on(device, space, to_light, lambda: table.by_key(values))
 
 
 def _kept_on(
-    device: torch.device, owner: _Owner, to_light: bool, values: Callable[[], Optional[FloatImage]]
+    device: torch.device, owner: _Owner, to_light: bool, values: Callable[[], FloatImage]
 ) -> Tensor:
     """Values of a table or cube on this device, copied there once."""
     known = _ON_DEVICE.setdefault(owner, {})
     if (device, to_light) not in known:
-        found = values()
-        assert found is not None
-        known[device, to_light] = torch.from_numpy(found).to(device)
+        known[device, to_light] = torch.from_numpy(values()).to(device)
     return known[device, to_light]
 
 
