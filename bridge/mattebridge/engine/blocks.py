@@ -30,7 +30,7 @@ def row_blocks(image: Tensor) -> Iterator[slice]:
     rows = height
     if image.device.type == "cpu":
         values = _BLOCK_VALUES * torch.get_num_threads()
-        rows = max(1, values // max(1, image[0].numel()))
+        rows = max(1, values // max(1, image.numel() // max(1, height)))
     for top in range(0, height, rows):
         yield slice(top, min(top + rows, height))
 

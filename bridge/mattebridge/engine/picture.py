@@ -27,8 +27,9 @@ class Picture:
     """One straight RGB image, (H, W, 3) float32 on its device, in whichever space is asked for.
 
     pixels: in `space`, finite; lowest, highest: their least and greatest value. `linear` and
-    `encoded` are the whole signal with Rec. 709 primaries, negatives (of a wider gamut, too) and
-    values above 1 included; `display` is what is compared and shown: encoded, never below 0.
+    `encoded` are the whole signal with Rec. 709 primaries and white at 1, negatives (of a wider
+    gamut, too) and values above 1 included; `display` is what is compared and shown: encoded,
+    never below 0.
     """
 
     pixels: Tensor
@@ -49,7 +50,7 @@ class Picture:
 
     def light_in(self, space: ColorSpace) -> Tensor:
         """The whole signal as light in the primaries of a space, computed once for each."""
-        if space.matrix is None:
+        if space.to_rec709 is None:
             return self.linear
         if space is self.space:
             return self._own_light

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Callable, Union
 
 import numpy as np
@@ -28,8 +30,9 @@ from mattebridge.color import FloatImage
 from mattebridge.engine.blocks import is_surely_within, pointwise
 from mattebridge.engine.light import FLOAT_MAX, decode_quick, decoded, encoded
 from mattebridge.ocio import system_gain, table
-from mattebridge.ocio.chain import Cube, Mix, Tables
+from mattebridge.ocio.chain import Cube, Log, Mix, Tables
 from mattebridge.ocio.chain import Step as ChainStep
+from mattebridge.ocio.log_curve import LogCurve
 from mattebridge.ocio.space import ColorSpace, Curve
 
 # Light of a log is within this in both signs: its curve stays within float32.
@@ -37,6 +40,8 @@ _MOST_LIGHT = 1e30
 _LUMINANCE = Mix.of(np.tile(np.array(system_gain.WEIGHTS), (3, 1)))
 # The instructions of OpenCV and OpenColorIO take no more pixels at once.
 _LAST_PIXELS = 64
+# To give fewer to another thread takes longer than to convert them.
+_LEAST_PIXELS = 8192
 # The tables and cubes that are in use, by device and, of a space, by direction.
 _Owner = Union[ColorSpace, Tables, Cube]
 _ON_DEVICE: weakref.WeakKeyDictionary[_Owner, dict[tuple[torch.device, bool], Tensor]]
@@ -65,7 +70,7 @@ def code_of(light: Tensor, space: ColorSpace) -> Tensor:
     if space.chain is not None:
         return _in_steps(light, *_chain(space.chain.to_code, light.device))
     if space.curve is Curve.LOG:
-        return _in_steps(light, _to_log(space))
+        return _in_steps(light, _to_log(_log_of(space)))
     step, gain = _through_table(_table_on(light.device, space, to_light=False)), space.gain
     if gain is None:
         return _in_steps(light, step)
@@ -73,10 +78,10 @@ def code_of(light: Tensor, space: ColorSpace) -> Tensor:
 
 
 def in_rec709(light: Tensor, space: ColorSpace, *, is_moderate: bool = False) -> Tensor:
-    """Light of the space's primaries as Rec. 709 light, negative where the gamut ends.
+    """Light of the space's primaries as Rec. 709 light, white at 1, negative where the gamut ends.
 
-    is_moderate: whether it is known to be far below what float32 can hold. The light itself, where
-    the primaries are those of Rec. 709.
+    is_moderate: whether it is known to be far below what float32 can hold. The light
+    itself, where it is that already.
     """
     mix = space.to_rec709
     return light if mix is None else mixed(light, mix, is_moderate=is_moderate)
@@ -123,7 +128,7 @@ def _to_light(space: ColorSpace, device: torch.device) -> list[_Step]:
     if space.chain is not None:
         return _chain(space.chain.to_light, device)
     if space.curve is Curve.LOG:
-        return [_of_log(space)]
+        return [_of_log(_log_of(space))]
     step, gain = _through_table(_table_on(device, space, to_light=True)), space.gain
     return [step] if gain is None else [step, _times_power(gain.exponent, gain.darkest)]
 
@@ -183,6 +188,8 @@ def _step_of(step: ChainStep, device: torch.device) -> _Step:
         return _mixing(step)
     if isinstance(step, Tables):
         return _through_tables(step, device)
+    if isinstance(step, Log):
+        return _of_log(step.curve) if step.to_light else _to_log(step.curve)
     return _cube_in_memory(step) if device.type == "cpu" else cube_on_device(step, device)
 
 
@@ -205,11 +212,31 @@ def _cube_in_memory(cube: Cube) -> _Step:
     def step(source: Tensor, target: Tensor) -> None:
         pixels = target.copy_(source).view(-1, 3).numpy()
         last = _last_of(pixels)
-        cube.run(pixels)
+        _by_threads(cube.run, pixels)
         cube.run(last)
         pixels[-_LAST_PIXELS:] = last[:-_LAST_PIXELS]
 
     return step
+
+
+def _by_threads(run: Callable[[FloatImage], None], pixels: FloatImage) -> None:
+    """Change pixels in place, a part in each of torch's threads; `run` has only one."""
+    count = torch.get_num_threads()
+    # Parts end where the widest instructions do, so that each pixel has its bits.
+    size = -(-len(pixels) // (count * _LAST_PIXELS)) * _LAST_PIXELS
+    if count == 1 or size < _LEAST_PIXELS:
+        run(pixels)
+        return
+    others = [pixels[first : first + size] for first in range(size, len(pixels), size)]
+    waiting = [_helpers(count - 1).submit(run, part) for part in others]
+    run(pixels[:size])
+    for each in waiting:
+        each.result()
+
+
+@lru_cache(maxsize=4)
+def _helpers(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, thread_name_prefix="cube")
 
 
 def cube_on_device(cube: Cube, device: torch.device) -> _Step:
@@ -266,9 +293,12 @@ def _in_steps(values: Tensor, *steps: _Step) -> Tensor:
     return out
 
 
-def _of_log(space: ColorSpace) -> _Step:
-    log = space.log
-    assert log is not None
+def _log_of(space: ColorSpace) -> LogCurve:
+    assert space.log is not None
+    return space.log
+
+
+def _of_log(log: LogCurve) -> _Step:
     # A scalar and a multiple of a tensor are added in one pass.
     intercept = torch.tensor(float(np.log(log.gain)))
     constant = torch.tensor(log.offset - log.slope * log.cut)
@@ -281,9 +311,7 @@ def _of_log(space: ColorSpace) -> _Step:
     return step
 
 
-def _to_log(space: ColorSpace) -> _Step:
-    log = space.log
-    assert log is not None
+def _to_log(log: LogCurve) -> _Step:
     cut = log.light_at_cut
     # What is added to a logarithm is a factor inside it; of both constants at once.
     constant = -np.log(log.gain) / log.rate - cut / log.slope
