@@ -31,6 +31,8 @@ from mattebridge.ocio.log_curve import LogCurve
 
 # Larger grids than any that is in use; one of this takes 100 MB.
 _LARGEST_GRID = 200
+# What the way back of a log may be off by, in code values, to be the inverse of the way there.
+_SAME_CODE = 5e-5
 _BUILT_IN_FAMILIES = {
     "ocio://default": "cg-config",
     "ocio://cg-config-latest": "cg-config",
@@ -297,9 +299,9 @@ def _paired(forward: Step, back: Step) -> tuple[Step, Step]:
     if not (isinstance(forward, Tables) and isinstance(back, Tables)):
         return forward, back
     is_one = forward.is_one and back.is_one
-    if is_one and (curve := _log_of(forward)) is not None:
+    if is_one and (curve := _log_of(forward, back)) is not None:
         return Log(curve, True), Log(curve, False)
-    if is_one and (curve := _log_of(back)) is not None:
+    if is_one and (curve := _log_of(back, forward)) is not None:
         return Log(curve, False), Log(curve, True)
     channels = [table.inverse(*each) for each in zip(forward.channels, back.channels)]
     if is_one:
@@ -307,8 +309,13 @@ def _paired(forward: Step, back: Step) -> tuple[Step, Step]:
     return forward, Tables((channels[0], channels[1], channels[2]))
 
 
-def _log_of(tables: Tables) -> Optional[LogCurve]:
-    return log_curve.fitted(table.through(tables.channels[0], log_curve.PROBES))
+def _log_of(to_light: Tables, to_code: Tables) -> Optional[LogCurve]:
+    curve = log_curve.fitted(table.through(to_light.channels[0], log_curve.PROBES))
+    if curve is None:
+        return None
+    light = curve.decoded(log_curve.PROBES).astype(np.float32)
+    off = np.abs(table.through(to_code.channels[0], light) - log_curve.PROBES).max()
+    return curve if off <= _SAME_CODE else None
 
 
 def _unmixing(forward: Mix) -> Mix:
