@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Optional
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,10 +35,10 @@ from mattebridge.engine.clean_up import (
     passed_through,
 )
 from mattebridge.engine.infer import InferredFrame
-from mattebridge.engine.light import FLOAT_MAX, decoded, encoded, unmix, unpremultiply
+from mattebridge.engine.light import FLOAT_MAX, encoded, unmix, unpremultiply
 from mattebridge.engine.maps import spread
 from mattebridge.engine.preprocess import PreparedFrame
-from mattebridge.engine.space import code_of, in_rec709, light_of, of_rec709
+from mattebridge.engine.space import code_of, in_rec709, light_of, light_of_display
 from mattebridge.errors import ModelError
 from mattebridge.ocio.space import SRGB, ColorSpace, Curve
 from mattebridge.wire.params import EXTRA_OUTPUTS
@@ -219,7 +220,7 @@ class _Finish:
         space = self._space
         if space is SRGB:
             return _Colour(space, display)
-        light = of_rec709(decoded(display), space, is_moderate=self._is_moderate)
+        light = light_of_display(display, space, is_moderate=self._is_moderate)
         return _of_light(light, space)
 
     @cached_property
@@ -387,20 +388,26 @@ def _coded_product(
     """Light times alpha as code values of a space.
 
     colour: the code values of `light`, where they are known. Most pixels of a matte are solid or
-    empty: on a CPU, which has no wait for their number, the curve is taken of the others alone.
+    empty: on a CPU, which has no wait for their number, the curve is taken of the others alone. (Of
+    a log it is taken of all, which takes less than to find them, where no plane was rounded.)
     """
-    if light.device.type != "cpu":
+    if light.device.type != "cpu" or (space.curve is Curve.LOG and colour is None):
         return code_of(light * alpha, space)
-    wanted = alpha > 0 if colour is None else (alpha > 0) & (alpha < 1)
-    if 2 * int(torch.count_nonzero(wanted)) > wanted.numel():
+    flat, pixels = alpha.reshape(-1).numpy(), light.reshape(-1, 3)
+    is_soft = flat > 0 if colour is None else (flat > 0) & (flat < 1)
+    soft = torch.from_numpy(np.flatnonzero(is_soft))
+    if 2 * len(soft) > len(flat):
         return code_of(light * alpha, space)
-    black = code_of(torch.zeros(1, 1, 3), space)
-    product = black.expand_as(light).clone()
-    if colour is not None:
-        product = torch.where(alpha > 0, colour, product)
-    soft = wanted[..., 0]
-    product[soft] = code_of(light[soft] * alpha[soft], space)
-    return product
+    black = code_of(torch.zeros(1, 3), space)
+    if colour is None:
+        product = black.expand_as(pixels).clone()
+    else:
+        product = colour.reshape(-1, 3).clone()
+        empty = torch.from_numpy(np.flatnonzero(flat == 0))
+        product.index_copy_(0, empty, black.expand(len(empty), 3))
+    of_soft = pixels.index_select(0, soft).mul_(alpha.reshape(-1, 1).index_select(0, soft))
+    product.index_copy_(0, soft, code_of(of_soft, space))
+    return product.view(light.shape)
 
 
 def _rounded(values: Tensor, dtype: torch.dtype) -> Tensor:

@@ -16,6 +16,7 @@ from mattebridge.ocio.space import Spaces
 from mattebridge.wire.params import RenderParams
 
 LOGC, HLG = "ARRI LogC3 (EI800)", "Rec.2100-HLG - Display"
+PQ = "Rec.2100-PQ - Display"
 REC709 = "Linear Rec.709 (sRGB)"
 SIZE = (24, 31)
 
@@ -63,6 +64,37 @@ def test_the_model_sees_display_encoded_rec709(spaces, light, name):
     # OpenColorIO's quick powers, and the steep foot of the curve beside a colour of 40.
     assert np.abs(model.given[-1].plate - expected).max() < 1e-3
     assert np.median(np.abs(model.given[-1].plate - expected)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "white"),
+    # 58 % of PQ and 75 % of HLG are the reference white of ITU-R BT.2408: 203 cd/m2.
+    [(PQ, 0.58069), ("ST2084-P3-D65 - Display", 0.58069), (HLG, 0.75), ("Display P3 - Display", 1)],
+)
+def test_white_is_white_to_the_model_and_light_is_what_the_config_has(spaces, name, white):
+    plate = np.full((*SIZE, 3), white, np.float32)
+    plate[: SIZE[0] // 2] = white / 2
+    model, config = Keyer(alpha=np.ones(SIZE, np.float32)), spaces.config
+    for foreground in ("plate", "model", "unmix"):
+        out, _ = matte(
+            spaces,
+            plate,
+            plate,
+            model=model,
+            colorspace=name,
+            output_colorspace="ACEScg",
+            foreground=foreground,
+        )
+        expected = config.convert(plate, name, "ACEScg", exact=True)
+        seen = model.given[-1].plate
+        assert np.abs(seen[-1] - 1).max() < 1e-4
+        in_units_of_white = config.light_of(plate, name) / (2.03 if white < 1 else 1)
+        assert np.abs(seen - srgb_encode(in_units_of_white)).max() < 1e-3
+        assert np.abs(out["foreground"] - expected).max() < 1e-3, foreground
+    shown, _ = matte(spaces, plate, plate, model=model, colorspace=name, output_colorspace="srgb")
+    assert np.abs(shown["foreground"] - seen).max() < 1e-4
+    back, _ = matte(spaces, plate, plate, model=model, colorspace=name)
+    assert np.abs(back["foreground"] - plate).max() < 1e-4
 
 
 @pytest.mark.parametrize("name", ["ACEScg", LOGC, "srgb", HLG])
@@ -201,6 +233,28 @@ def test_solid_pixels_and_outputs_not_asked_for_change_no_bits(spaces, light, na
     # The product of the colours as they are returned; a table is met again to 1e-5 of its light.
     off = (light_of(torch.from_numpy(product.copy()), space) - own).abs()
     assert (off <= 2e-5 * (own.abs().amax(-1, keepdim=True) + 1e-3)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("name", [LOGC, HLG, "ADX10"])
+def test_rows_that_are_all_empty_or_all_solid_are_whole(spaces, name, dtype):
+    # So tall that such rows are blocks of their own, in which no pixel is soft.
+    height, width = 400, 640
+    ramp = np.linspace(0.2, 0.6, width, dtype=np.float32)
+    plate = np.tile(ramp[None, :, None], (height, 1, 3)).astype(np.float32)
+    alpha = np.zeros((height, width), np.float32)
+    alpha[height // 3 :] = 1
+    alpha[height // 3] = ramp
+    model = Keyer(alpha=alpha)
+    engine = Engine(registry=registry_of(model), spaces=spaces)
+    out = {"foreground": np.empty((height, width, 3), dtype)}
+    out["premultiplied"] = np.empty((height, width, 4), dtype)
+    planes, params = {"plate": plate, "clean_plate": plate}, RenderParams(colorspace=name)
+    engine.matte(planes, params, model=model.card.name, out=out)
+    black = spaces.config.of_light(np.zeros((1, 3), np.float32), spaces.config.find(name))
+    product = out["premultiplied"][..., :3]
+    assert np.abs(product[alpha == 0] - black).max() < 1e-3
+    assert np.array_equal(product[alpha == 1], out["foreground"][alpha == 1])
 
 
 @pytest.mark.slow
