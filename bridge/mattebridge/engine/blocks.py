@@ -48,8 +48,8 @@ def is_surely_within(values: Tensor, low: float, high: float) -> bool:
     """
     if values.device.type != "cpu" or not values.numel():
         return False
-    lowest, highest = values.aminmax()
-    return bool(lowest >= low) and bool(highest <= high)
+    array = values.numpy()  # whose two passes take half the time of torch's one
+    return bool(array.min() >= low) and bool(array.max() <= high)
 
 
 def extremes(*images: Tensor) -> list[tuple[float, float]]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Optional
 
 import torch
 from torch import Tensor
 
 from mattebridge.engine.blocks import extremes, pointwise, row_blocks
+from mattebridge.engine.channels import places_above
 from mattebridge.engine.light import FLOAT_MAX, encode, encoded
 from mattebridge.engine.space import code_of, in_rec709, light_of, of_rec709
 from mattebridge.ocio.space import LINEAR, SRGB, ColorSpace, Curve
@@ -18,6 +20,8 @@ from mattebridge.ocio.space import LINEAR, SRGB, ColorSpace, Curve
 _BELOW_ZERO = -1e-6
 # Where light is within this in both signs, sums of products of it are far from float32's limits.
 _MODERATE = 1e30
+# Light from here on is above 1 when it is encoded, however the curve rounds.
+_SURELY_ABOVE_WHITE = 1.0001
 # Rows (or columns) at which two images are compared before they are compared whole.
 LOOKED_AT = 32
 
@@ -63,7 +67,10 @@ class Picture:
 
     @cached_property
     def _own_light(self) -> Tensor:
-        light = light_of(self.pixels, self.space)
+        return self._light_of(self.pixels)
+
+    def _light_of(self, pixels: Tensor) -> Tensor:
+        light = light_of(pixels, self.space)
         # Display values beyond 1e15 have no light that float32 can hold.
         return light.clamp_(max=FLOAT_MAX) if self.space is SRGB and self.highest > 1e15 else light
 
@@ -77,6 +84,27 @@ class Picture:
             return self.linear[rows]
         return in_rec709(light_of(self.pixels[rows], self.space), self.space)
 
+    def linear_at(self, rows: slice, places: Tensor) -> Tensor:
+        """`linear` of some pixels (N,) of some rows alone: (N, 3)."""
+        if "linear" in vars(self) or not self._is_built_in:
+            return self.linear_rows(rows).reshape(-1, 3)[places]
+        return self._light_of(self.pixels[rows].reshape(-1, 3)[places])
+
+    def above_white(self, rows: slice) -> Tensor:
+        """(N,) the pixels of some rows whose `display` is above 1 somewhere; on the CPU only."""
+        if self.space is not LINEAR or "display" in vars(self):
+            return places_above(self.display[rows], 1)
+        light = self.pixels[rows]
+        places = places_above(light, 1)
+        # Light that is above white by a rounding may be white when it is encoded.
+        surely = light.reshape(-1, 3)[places] > _SURELY_ABOVE_WHITE
+        doubtful = (~surely.any(1)).nonzero()[:, 0]
+        if not len(doubtful):
+            return places
+        is_above = torch.ones_like(places, dtype=torch.bool)
+        is_above[doubtful] = (encoded(light.reshape(-1, 3)[places[doubtful]]) > 1).any(1)
+        return places[is_above]
+
     @cached_property
     def encoded(self) -> Tensor:
         if self.space is SRGB:
@@ -89,12 +117,26 @@ class Picture:
     def display(self) -> Tensor:
         if not self._is_built_in:
             return self._shown[0]
-        return self.encoded if self._light_range[0] >= 0 else self.encoded.clamp(min=0)
+        return self.encoded if self._light_range[0] >= 0 else self._cut()
 
     @cached_property
     def clipped(self) -> Tensor:
         """`display` cut at 1, as most networks need it."""
-        return self.encoded.clamp(0, 1) if self.has_highlights else self.display
+        return self._cut(1) if self.has_highlights else self.display
+
+    def _cut(self, highest: Optional[float] = None) -> Tensor:
+        """`encoded` without what is below 0, and above `highest`."""
+        if self.space is not LINEAR or self.pixels.device.type != "cpu" or "encoded" in vars(self):
+            return self.encoded.clamp(0, highest)
+        # On the CPU another pass over the whole picture takes as long as encoding it anew.
+        display = torch.empty_like(self.pixels)
+
+        def step(light: Tensor, out: Tensor) -> None:
+            encode(light, out)
+            out.clamp_(0, highest)
+
+        pointwise(step, self.pixels, display)
+        return display
 
     @property
     def _is_built_in(self) -> bool:
