@@ -20,8 +20,6 @@ from mattebridge.ocio.space import LINEAR, SRGB, ColorSpace, Curve
 _BELOW_ZERO = -1e-6
 # Where light is within this in both signs, sums of products of it are far from float32's limits.
 _MODERATE = 1e30
-# Light from here on is above 1 when it is encoded, however the curve rounds.
-_SURELY_ABOVE_WHITE = 1.0001
 # Rows (or columns) at which two images are compared before they are compared whole.
 LOOKED_AT = 32
 
@@ -92,18 +90,11 @@ class Picture:
 
     def above_white(self, rows: slice) -> Tensor:
         """(N,) the pixels of some rows whose `display` is above 1 somewhere; on the CPU only."""
-        if self.space is not LINEAR or "display" in vars(self):
+        if "_cut_at_white" not in vars(self):
             return places_above(self.display[rows], 1)
-        light = self.pixels[rows]
-        places = places_above(light, 1)
-        # Light that is above white by a rounding may be white when it is encoded.
-        surely = light.reshape(-1, 3)[places] > _SURELY_ABOVE_WHITE
-        doubtful = (~surely.any(1)).nonzero()[:, 0]
-        if not len(doubtful):
-            return places
-        is_above = torch.ones_like(places, dtype=torch.bool)
-        is_above[doubtful] = (encoded(light.reshape(-1, 3)[places[doubtful]]) > 1).any(1)
-        return places[is_above]
+        places, width = self._cut_at_white[1], self.pixels.shape[1]
+        first, end = torch.searchsorted(places, torch.tensor([rows.start, rows.stop]) * width)
+        return places[first:end] - rows.start * width
 
     @cached_property
     def encoded(self) -> Tensor:
@@ -117,25 +108,40 @@ class Picture:
     def display(self) -> Tensor:
         if not self._is_built_in:
             return self._shown[0]
-        return self.encoded if self._light_range[0] >= 0 else self._cut()
+        if self._light_range[0] >= 0:
+            return self.encoded
+        return self._cut(None) if self._is_quickly_encoded else self.encoded.clamp(min=0)
 
     @cached_property
     def clipped(self) -> Tensor:
         """`display` cut at 1, as most networks need it."""
-        return self._cut(1) if self.has_highlights else self.display
+        if not self.has_highlights:
+            return self.display
+        return self._cut_at_white[0] if self._is_quickly_encoded else self.encoded.clamp(0, 1)
 
-    def _cut(self, highest: Optional[float] = None) -> Tensor:
-        """`encoded` without what is below 0, and above `highest`."""
-        if self.space is not LINEAR or self.pixels.device.type != "cpu" or "encoded" in vars(self):
-            return self.encoded.clamp(0, highest)
-        # On the CPU another pass over the whole picture takes as long as encoding it anew.
-        display = torch.empty_like(self.pixels)
+    @property
+    def _is_quickly_encoded(self) -> bool:
+        """Whether encoding the pixels takes no longer than a pass over the encoded picture."""
+        quick = self.space is LINEAR and self.pixels.device.type == "cpu"
+        return quick and "encoded" not in vars(self)
 
-        def step(light: Tensor, out: Tensor) -> None:
-            encode(light, out)
-            out.clamp_(0, highest)
+    @cached_property
+    def _cut_at_white(self) -> tuple[Tensor, Tensor]:
+        """`clipped`, and the pixels (N,) that were above 1 somewhere, in reading order."""
+        above: list[Tensor] = []
+        return self._cut(1, above), torch.cat(above)
 
-        pointwise(step, self.pixels, display)
+    def _cut(self, highest: Optional[float], above: Optional[list[Tensor]] = None) -> Tensor:
+        """`encoded` without what is below 0 or above `highest`, in one pass on the CPU.
+
+        above: is given the pixels of each block of rows that were above 1 somewhere.
+        """
+        display, width = torch.empty_like(self.pixels), self.pixels.shape[1]
+        for rows in row_blocks(self.pixels):
+            encode(self.pixels[rows], display[rows])
+            if above is not None:
+                above.append(places_above(display[rows], 1) + rows.start * width)
+            display[rows].clamp_(0, highest)
         return display
 
     @property
@@ -207,9 +213,12 @@ class Picture:
     def tensors(self) -> Iterator[Tensor]:
         """What was computed of it so far; some of them share their memory."""
         for value in vars(self).values():
-            if isinstance(value, Tensor):
-                yield value
+            yield from (one for one in _as_tuple(value) if isinstance(one, Tensor))
         yield from self._lights.values()
+
+
+def _as_tuple(value: object) -> tuple[object, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def same_picture(one: Picture, other: Picture) -> bool:

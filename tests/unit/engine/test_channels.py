@@ -62,12 +62,14 @@ def test_light_is_above_white_where_it_is_so_when_it_is_encoded() -> None:
     near = torch.tensor(1.0).view(torch.int32) + torch.arange(-300, 1200, dtype=torch.int32)
     light = near.view(torch.float32).view(10, 150, 1).repeat(1, 1, 3)
     light[0, 0] = 2.0
-    picture = Picture.of(light, LINEAR)
     wanted = (encoded(light) > 1).any(2).view(-1).nonzero().view(-1)
     assert 0 < len(wanted) < int((light > 1).any(2).sum())
-    assert torch.equal(picture.above_white(slice(0, 10)), wanted)
-    _ = picture.display
-    assert torch.equal(picture.above_white(slice(0, 10)), wanted)
+    for name in ("display", "clipped"):  # what is found on the way to either
+        picture = Picture.of(light, LINEAR)
+        _ = getattr(picture, name)
+        assert torch.equal(picture.above_white(slice(0, 10)), wanted)
+        some = wanted[(wanted >= 3 * 150) & (wanted < 7 * 150)] - 3 * 150
+        assert torch.equal(picture.above_white(slice(3, 7)), some)
 
 
 def test_a_picture_that_is_cut_is_its_encoded_picture_cut() -> None:
