@@ -217,6 +217,14 @@ class Picture:
         yield from self._lights.values()
 
 
+def display_of(pixels: Tensor, space: ColorSpace) -> Tensor:
+    """`Picture.display` of finite pixels (H, W, 3), without a look at their values, which a GPU
+    would be waited for; of any space but those of `Curve.WHOLE`."""
+    if space is SRGB:
+        return pixels.clamp(min=0)
+    return encoded(in_rec709(light_of(pixels, space), space)).clamp_(min=0)
+
+
 def _as_tuple(value: object) -> tuple[object, ...]:
     return value if isinstance(value, tuple) else (value,)
 
