@@ -19,6 +19,7 @@ from mattebridge.clean_plate.pair import (
     Pair,
     Solution,
     corners_of,
+    matched,
     unexplained,
     worsens_somewhere,
 )
@@ -224,6 +225,18 @@ def test_the_clean_plates_corners_are_looked_for_once_a_shot(monkeypatch):
         match_clean_plate(grain(picture, 4 + seed), clean_plate, alignment="auto", clean_side=side)
     assert looked.count(True) == 1
     assert looked.count(False) == 3
+
+
+@pytest.mark.parametrize("values", [2, 6, 256])
+def test_corners_belong_together_that_are_the_most_alike_to_each_other(values):
+    random = np.random.default_rng(values)
+    one, other = (random.integers(0, values, (n, 32)).astype(np.uint8) for n in (300, 257))
+    other[::2] = one[random.integers(0, 300, 129)]  # some twice, so that several are as much alike
+    apart = np.unpackbits(one[:, None] ^ other[None], axis=2).sum(axis=2)
+    there, back = apart.argmin(axis=1), apart.argmin(axis=0)
+    wanted = [(i, j) for i, j in enumerate(there.tolist()) if back[j] == i]
+    wanted.sort(key=lambda pair: (apart[pair], pair[0]))
+    assert matched(one, other).tolist() == [list(pair) for pair in wanted]
 
 
 def test_what_was_prepared_of_another_clean_plate_is_not_used():
