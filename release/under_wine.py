@@ -87,7 +87,10 @@ def try_wheel(wheel: Path, folder: Path, *, prefix: Path, packages: Path, tools:
     finally:
         # All that is left of this prefix, a daemon of a failed step included.
         subprocess.run(["wineserver", "-k"], env=environment, timeout=60, check=False)
-    return "under Wine: installed by pip, its command, plugin, Nuke node, and a demo of two frames"
+    return (
+        "under Wine: installed by pip, its command, plugin, Nuke node, service, and a demo of two"
+        " frames"
+    )
 
 
 def _use(wheel: Path, folder: Path, wine: object) -> None:
@@ -109,8 +112,11 @@ def _use(wheel: Path, folder: Path, wine: object) -> None:
     wine(command, *nuke, "--no-packages", "--host-python", "3.11")
     if not (folder / "nuke" / "mattebridge" / "mattebridge_nuke.py").exists():
         raise Refused(f"`mattebridge install nuke` of {wheel.name} installed no node")
-    # The note of the interpreter is in the prefix, which others use too.
+    wine(command, "install", "service")
+    # What is in the prefix, which others use too: the note of the interpreter, the logon entry.
+    wine(command, "install", "service", "--undo")
     wine(command, *nuke, "--undo")
+    wine(command, "install", "ofx", "--to", "plugins", "--undo")
     wine(python, "-c", DEMO)
     if not (folder / "demo" / "contact_sheet.png").exists():
         raise Refused(f"the demo of {wheel.name} wrote no contact sheet under Wine")

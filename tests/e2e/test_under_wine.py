@@ -136,3 +136,7 @@ def test_the_plugins_button_starts_a_daemon_there() -> None:
         folders=(WITHOUT_TORCH,),
         MATTEBRIDGE_TEST_PLUGIN=f"Z:{_plugin()}",
     )
+
+
+def test_the_service_is_a_daemon_at_logon_there() -> None:
+    _run_tests(INSIDE / "test_service.py", folders=(WITHOUT_TORCH,))

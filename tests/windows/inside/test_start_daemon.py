@@ -1,14 +1,12 @@
 """The button *Start daemon* of the OpenFX plugin on Windows: CreateProcess, and what comes of it.
 
-The program is a Python of its own that finds mattebridge without PYTHONPATH, as after an
-installation: the plugin takes PYTHONPATH away, which is the host's.
+The program is an installed Python (`windows/installed.py`).
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ from mattebridge.client import MatteClient
 from mattebridge.daemon import control
 from mattebridge.hosts.panel_line import line_of
 from windows import digests, handles
+from windows.installed import installed_python
 from windows.patience import LIMIT_S
 from windows.running import wait_for
 
@@ -35,15 +34,7 @@ def host() -> Iterator[OfxHost]:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Python in a folder with a name that has to be quoted."""
-    folder = tmp_path_factory.mktemp("installed") / "of Élodie"
-    # Not by copy2: Wine 8 lacks the function of Windows that it calls.
-    shutil.copytree(Path(sys.executable).parent, folder, copy_function=shutil.copyfile)
-    site = folder / "Lib" / "site-packages"
-    site.mkdir(parents=True, exist_ok=True)
-    given = os.environ["PYTHONPATH"].split(os.pathsep)
-    (site / "others.pth").write_text("\n".join(given) + "\n", "utf-8")
-    return folder / "python.exe"
+    return installed_python(tmp_path_factory.mktemp("installed"))
 
 
 def node_for(host: OfxHost, folder: Path) -> Instance:
