@@ -296,6 +296,8 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(install, "PACKAGE", tmp_path / "bridge" / "mattebridge")
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    # It is made by the layer of the real system.
+    monkeypatch.setattr(install, "_note_interpreter", lambda work: None)
     return tmp_path
 
 
