@@ -217,7 +217,7 @@ def test_the_size_by_memory_is_chosen_once_and_named(monkeypatch) -> None:
     sizes = []
     for free in (2 * 2**30, 2**37):
         monkeypatch.setattr(budget, "free_bytes", lambda device, free=free: free)
-        sizes.append(model._size_of(0))
+        sizes.append(model.size_of(0))
     assert sizes == [1024, 1024]
 
 
