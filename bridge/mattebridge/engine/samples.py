@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mattebridge.engine.blocks import pointwise, row_blocks
+from mattebridge.engine.channels import copy_channels, count_below
 from mattebridge.engine.light import FLOAT_MAX, divisor, is_partial
 from mattebridge.engine.space import code_of, light_of
 from mattebridge.ocio.space import ColorSpace, Curve
@@ -58,10 +59,10 @@ def _read_colours(source: Tensor, target: Tensor) -> None:
     if source.device.type == "cpu" and source.dtype == torch.float32 and source.shape[2] == 4:
         import cv2
 
-        # It leaves out a channel in half the time of torch.
+        # It leaves out a channel in less time than numpy.
         cv2.cvtColor(source.numpy(), cv2.COLOR_BGRA2BGR, dst=target.numpy())
     else:
-        target.copy_(_floats(source)[..., :3])
+        copy_channels(_floats(source)[..., :3], target)
 
 
 def plane_of(raw: Tensor, channel: int) -> Tensor:
@@ -92,7 +93,7 @@ def made_finite(values: Tensor) -> int:
 
 def negatives(values: Tensor, lowest: float) -> int:
     """How many values are below 0."""
-    return int(torch.count_nonzero(values < 0)) if lowest < 0 else 0
+    return count_below(values, 0) if lowest < 0 else 0
 
 
 def straight(rgb: Tensor, alpha: Optional[Tensor], plate_alpha: str, space: ColorSpace) -> Tensor:

@@ -142,6 +142,7 @@ def test_a_frame_of_any_size_is_matted_and_the_reply_says_how(engine: Engine) ->
     assert difference(made, exact) <= 5e-5
 
 
+@pytest.mark.slow
 def test_the_hint_decides_and_so_does_each_setting(engine: Engine) -> None:
     usual = Matted(engine, planes("alpha_hint"))
     other = planes("alpha_hint")
