@@ -138,6 +138,32 @@ def test_listing_makes_nothing(shared_daemon: DaemonProcess, clips: Path) -> Non
 
 
 @pytest.mark.slow
+def test_a_check_reads_every_frame_and_makes_nothing(clips: Path, tmp_path: Path) -> None:
+    before = tree(clips)
+    line = [sys.executable, "-m", "mattebridge", "clips", str(clips), "--check", "--no-spawn"]
+    # There is no daemon in this folder, and none is needed.
+    line += ["--instance", str(tmp_path / "none"), "--progress", "plain"]
+
+    def check() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(line, timeout=120, capture_output=True, text=True, check=False)
+
+    done = check()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("3 of 3 frames can be read") == 2
+    damaged = sorted((clips / "first/AlphaHint").iterdir())[1]
+    damaged.write_bytes(damaged.read_bytes()[:-400])
+    done = check()
+    assert done.returncode == 3
+    assert "first: frame 1002" in done.stderr
+    assert str(damaged) in done.stderr
+    assert "second" not in done.stderr
+    damaged.unlink()
+    done = check()
+    assert done.returncode == 2
+    assert "first: " in done.stderr
+    assert tree(clips) == before - {str(damaged.relative_to(clips))}
+
+
 def test_a_video_is_extracted_where_that_is_asked_for_and_gives_the_same_pixels(
     shared_daemon: DaemonProcess, clips: Path, tmp_path: Path
 ) -> None:

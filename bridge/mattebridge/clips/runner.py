@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from mattebridge.client import MatteClient
+from mattebridge.clips.checking import checked, record_of_check
 from mattebridge.clips.checkpoints import registered
 from mattebridge.clips.configs import (
     AUTO,
@@ -37,7 +38,7 @@ from mattebridge.clips.needs import check_inputs
 from mattebridge.clips.requests import clean_up_of, makes_hints, settings_of, written_of
 from mattebridge.clips.telling import PREPROCESS, Narrator, ToldClient
 from mattebridge.daemon import private
-from mattebridge.errors import Cancelled, FrameError, FrameWriteError, InputsError, ModelError
+from mattebridge.errors import FrameWriteError, ModelError
 from mattebridge.image_io.sequences import frame_ranges
 from mattebridge.models.greenformer.card import FAMILY
 from mattebridge.models.registry import Registry
@@ -46,7 +47,6 @@ from mattebridge.shot.job import MatteJob
 from mattebridge.shot.plan import frame_task
 from mattebridge.shot.planes import FramePlanes
 from mattebridge.shot.ports import Client
-from mattebridge.shot.progress import FrameRecord
 from mattebridge.shot.run import run_job
 from mattebridge.shot.summary import Summary
 from mattebridge.wire.protocol import MAX_SLOTS
@@ -259,30 +259,18 @@ def _all_good(manifest: ClipManifest, summary: Summary) -> Summary:
 
 def _checked(manifest: ClipManifest, tell: Teller, cancelled: threading.Event) -> Summary:
     """Read every frame and check it; nothing is computed or written."""
-    job = job_of_pictures(manifest)
-    spaces = Spaces()
+    job, spaces = job_of_pictures(manifest), Spaces()
     planes = FramePlanes(job, spaces)
     indices = range(*manifest.frame_range)
     summary = Summary(total=len(indices), output=manifest.output_dir)
     tell("on_stage_start", PREPROCESS, len(indices))
-    for i in indices:
-        if cancelled.is_set():
-            raise Cancelled("the check was cancelled")
-        entry = manifest.frames[i]
-        try:
-            task = frame_task(job, entry, spaces)
-            if task.problem is not None:
-                raise task.problem
-            planes.plate(task)
-            for role in set(entry.files) - {"plate"}:
-                _ = planes.clean_plate(task) if role == "clean_plate" else planes.matte(task, role)
-        except (FrameError, InputsError) as error:
-            record = FrameRecord(entry.frame, "failed", code=error.code, message=error.message)
-            tell("on_frame_error", PREPROCESS, i, error, frame=entry.frame)
+    tasks = (frame_task(job, manifest.frames[i], spaces) for i in indices)
+    for i, (task, error) in zip(indices, checked(tasks, planes, cancelled)):
+        if error is None:
+            tell("on_preprocess_queued", i, frame=task.frame)
         else:
-            record = FrameRecord(entry.frame, "found")
-            tell("on_preprocess_queued", i, frame=entry.frame)
-        summary.records.append(record)
+            tell("on_frame_error", PREPROCESS, i, error, frame=task.frame)
+        summary.records.append(record_of_check(task, error))
     planes.close()
     tell("on_stage_done", PREPROCESS)
     return _all_good(manifest, summary)

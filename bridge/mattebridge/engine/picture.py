@@ -158,8 +158,12 @@ class Picture:
     @property
     def is_moderate(self) -> bool:
         """Whether no light is near what float32 can hold."""
+        return self.is_within(_MODERATE)
+
+    def is_within(self, limit: float) -> bool:
+        """Whether all light is nearer to 0 than this."""
         lowest, highest = self._light_range
-        return lowest > -_MODERATE and highest < _MODERATE
+        return lowest > -limit and highest < limit
 
     def is_wide(self, rows: slice) -> bool:
         """Whether some of these rows may have colours outside of Rec. 709; no built-in space has.
@@ -230,7 +234,18 @@ def display_of(pixels: Tensor, space: ColorSpace) -> Tensor:
     would be waited for; of any space but those of `Curve.WHOLE`."""
     if space is SRGB:
         return pixels.clamp(min=0)
-    return encoded(in_rec709(light_of(pixels, space), space)).clamp_(min=0)
+    steps = to_rec709(space, pixels.device)
+    if not steps:
+        return encoded(pixels).clamp_(min=0)
+    display = torch.empty_like(pixels)
+
+    def step(source: Tensor, target: Tensor) -> None:
+        light = torch.empty_like(source)
+        in_turn(steps, source, light)
+        encode_spent(light, target)
+
+    pointwise(step, pixels, display)
+    return display.clamp_(min=0)
 
 
 def _as_tuple(value: object) -> tuple[object, ...]:

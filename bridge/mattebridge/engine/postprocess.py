@@ -36,12 +36,12 @@ from mattebridge.engine.clean_up import (
     passed_through,
 )
 from mattebridge.engine.infer import InferredFrame
-from mattebridge.engine.light import FLOAT_MAX, encoded, unmix, unpremultiply
+from mattebridge.engine.light import FLOAT_MAX, decoded, encoded, unmix, unpremultiply
 from mattebridge.engine.maps import spread
 from mattebridge.engine.preprocess import PreparedFrame
 from mattebridge.engine.space import code_of, in_rec709, light_of, light_of_display
 from mattebridge.errors import ModelError
-from mattebridge.ocio.space import SRGB, ColorSpace, Curve
+from mattebridge.ocio.space import LINEAR, SRGB, ColorSpace, Curve
 from mattebridge.wire.params import EXTRA_OUTPUTS
 
 # A highlight behind almost no alpha is mostly the set's: at alpha 0 the foreground may be as bright
@@ -51,6 +51,10 @@ _HIGHLIGHT_SLOPE = 90.0
 _HIGHLIGHT_MIN_ALPHA = 1e-6
 # Encoded colours within this in both signs are light that is far from float32's limits.
 _MODERATE_DISPLAY = 1e6
+# Of a plate whose light and a model whose colours are nearer to 0 than this, no result in `linear`
+# or `srgb` is beyond its type: highlights add at most light * (1 + slope), and despill moves a
+# channel by no more than the distance of two others (half: 28 encoded, 3,000 as light).
+_SMALL = {torch.float32: 1e6, torch.float16: 2.0}
 # A cancelled frame is noticed after so many blocks of rows.
 _BLOCKS_BETWEEN_CHECKPOINTS = 16
 
@@ -77,19 +81,24 @@ def postprocess(
     prepared: PreparedFrame,
     targets: Mapping[str, Tensor],
     *,
+    copies: Optional[Mapping[str, Tensor]] = None,
     checkpoint: Checkpoint = no_checkpoint,
 ) -> FinishedFrame:
     """Fill the targets: alpha, foreground, premultiplied and the model's maps, as asked for.
 
     targets: (H, W, C) half or float32 on the frame's device, rows may be strided (see
-    `device.targets_for`). Raises `ModelError` for a map that the model did not give.
+    `device.targets_for`). copies: as many more, of the same types, that get the same; the targets
+    are private memory then. Raises `ModelError` for a map that the model did not give.
     """
     request = prepared.request
     clean = clean_alpha(made.alpha, prepared.mattes.get("alpha_hint"), request.params)
     despill = despill_of(request.params, request.settings, made.notes)
-    finish = _Finish(made, prepared, targets, clean, despill)
+    finish = _Finish(made, prepared, targets, copies or {}, clean, despill)
     finish.fill(checkpoint)
     _fill_maps(made, prepared, targets)
+    for role in EXTRA_OUTPUTS:
+        if copies is not None and role in copies:
+            copies[role].copy_(targets[role])
     return FinishedFrame(finish.counts(), clean.notes, finish.write_s)
 
 
@@ -136,6 +145,7 @@ class _Finish:
     made: InferredFrame
     prepared: PreparedFrame
     targets: Mapping[str, Tensor]
+    copies: Mapping[str, Tensor]
     clean: CleanAlpha
     despill: Optional[Despill]
     write_s: float = 0.0
@@ -149,7 +159,10 @@ class _Finish:
             results = self._results(rows)
             start = time.perf_counter()
             for role, write in results.items():
-                write(self.targets[role][rows])
+                target = self.targets[role][rows]
+                write(target)
+                if role in self.copies:
+                    self.copies[role][rows].copy_(target)
             self.write_s += time.perf_counter() - start
 
     def _blocks(self) -> Iterator[slice]:
@@ -171,9 +184,12 @@ class _Finish:
         alpha = _rounded(self._alpha(rows)[..., None], self._type_of("alpha"))
         results: dict[str, _Writer] = {"alpha": partial(copy_channels, alpha)}
         if "foreground" in self.targets or "premultiplied" in self.targets:
-            made = self._colour(rows, alpha)
+            room = self._room(rows)
+            made = self._colour(rows, alpha, room)
             colour = self._returned(made)
-            if colour is not None:
+            if colour is not None and colour is room:
+                results["foreground"] = _leave
+            elif colour is not None:
                 results["foreground"] = partial(copy_channels, colour)
         if "premultiplied" in self.targets:
             results["premultiplied"] = self._premultiplied(made, colour, alpha)
@@ -198,10 +214,19 @@ class _Finish:
 
     # --- colour -----------------------------------------------------------------------------------
 
-    def _colour(self, rows: slice, alpha: Tensor) -> _Colour:
-        """The straight foreground of a block in the output's colour space, not yet rounded."""
+    def _room(self, rows: slice) -> Optional[Tensor]:
+        """Where the foreground of a block may be computed at once: its target, where that is
+        private memory and holds what is computed as it is."""
+        target = self.targets.get("foreground")
+        if not self.copies or target is None or target.dtype != torch.float32:
+            return None
+        return target[rows] if self._is_small(target.dtype) else None
+
+    def _colour(self, rows: slice, alpha: Tensor, room: Optional[Tensor]) -> _Colour:
+        """The straight foreground of a block in the output's colour space, not yet rounded; in
+        `room` where that can be."""
         if self.prepared.request.params.foreground == "model":
-            return self._of_display(self._less_spill(self._model_colour(rows, alpha)))
+            return self._of_display(self._less_spill(self._model_colour(rows, alpha)), room)
         made, space = self._colour_of_plates(rows, alpha), self._space
         if self.despill is None:
             return made
@@ -216,11 +241,13 @@ class _Finish:
     def _less_spill(self, display: Tensor) -> Tensor:
         return display if self.despill is None else despilled(display, self.despill)
 
-    def _of_display(self, display: Tensor) -> _Colour:
+    def _of_display(self, display: Tensor, room: Optional[Tensor] = None) -> _Colour:
         """Display-encoded colours in the output's colour space."""
         space = self._space
         if space is SRGB:
             return _Colour(space, display)
+        if room is not None and space is LINEAR:
+            return _Colour(space, decoded(display, room))
         light = light_of_display(display, space, is_moderate=self._is_moderate)
         return _of_light(light, space)
 
@@ -362,10 +389,20 @@ class _Finish:
     def _clamped(self, role: str, values: Tensor, dtype: torch.dtype) -> Tensor:
         """Values within what `dtype` can hold; those that were beyond it are counted."""
         limit = _limit(dtype)
-        if is_surely_within(values, -limit, limit):
+        if self._is_small(dtype) or is_surely_within(values, -limit, limit):
             return values
         self.beyond.setdefault(role, []).append(torch.count_nonzero(values.abs() > limit))
         return values.clamp(-limit, limit)
+
+    def _is_small(self, dtype: torch.dtype) -> bool:
+        """Whether no colour can be beyond a type, as far as is known without looking at them."""
+        request, limit = self.prepared.request, _SMALL[dtype]
+        return (
+            request.params.foreground == "model"
+            and self._space.is_built_in
+            and self.prepared.plate.is_within(limit)
+            and max(map(abs, self.made.foreground_range)) < limit
+        )
 
 
 def _limit(dtype: torch.dtype) -> float:
@@ -387,6 +424,10 @@ def _own_light(light: Tensor, behind: Tensor, alpha: Tensor) -> Tensor:
     own = light - (1 - alpha) * behind
     own /= alpha.clamp(min=_HIGHLIGHT_MIN_ALPHA)
     return own
+
+
+def _leave(target: Tensor) -> None:
+    """Writes nothing: the target has its result already."""
 
 
 def _write_rgba(write_colour: _Writer, alpha: Tensor, target: Tensor) -> None:

@@ -113,6 +113,7 @@ class _Run:
             self.client,
             self.gates,
             digest=self.digest,
+            card=self.model,
             style=self.style,
             videos=videos,
             note=self.progress.note,
