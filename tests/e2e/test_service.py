@@ -267,6 +267,7 @@ def runtime() -> Iterator[Path]:
         yield Path(folder) / "run"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("systemd", [True, False])
 def test_the_command_of_the_file_is_a_daemon_that_clients_find_and_that_a_signal_stops(
     systemd: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: Path

@@ -13,7 +13,9 @@ from mattebridge.color import UNMIX_MIN_ALPHA, UNPREMULTIPLY_MIN_ALPHA
 from mattebridge.engine.blocks import pointwise
 from mattebridge.models.pytorch.curves import FLOAT_MAX as FLOAT_MAX
 from mattebridge.models.pytorch.curves import decode
+from mattebridge.models.pytorch.curves import decode_quick as decode_quick
 from mattebridge.models.pytorch.curves import encode as encode
+from mattebridge.models.pytorch.curves import encode_spent as encode_spent
 
 
 def encoded(light: Tensor) -> Tensor:

@@ -151,6 +151,12 @@ class Plan:
         return own if self.spaces.of(own).curve is Curve.NONE else space
 
     @property
+    def white(self) -> float:
+        """The light that is white in the results; see `PictureStyle`. 1 where the plates differ."""
+        whites = {self.spaces.of(name).white for name in self.plate_spaces}
+        return whites.pop() if len(whites) == 1 and self.space != "srgb" else 1.0
+
+    @property
     def plate_spaces(self) -> set[str]:
         """The colour spaces of the plates."""
         return {task.colorspaces["plate"] for task in self.tasks if task.colorspaces}
