@@ -30,7 +30,7 @@ DIST_TARGETS ?= x86_64-linux-gnu.2.17 aarch64-linux-gnu.2.17 x86_64-windows-gnu 
 DIST_TOOLS := build/dist/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-windows windows check host-packages bench plugin dist clean
+.PHONY: help demo test test-fast test-windows windows arm check host-packages bench plugin dist clean
 
 help:
 	@sed -n '3,9p' $(MAKEFILE_LIST) | sed 's/^# *//'
@@ -61,6 +61,10 @@ test-fast: $(VENV)/.test
 # A Windows Python with its packages, in a disk of Wine's under build/wine.
 windows: $(VENV)/bin/python
 	@$(BIN)/python tests/windows/make_prefix.py build/wine
+
+# A Python for Linux on ARM, to run the plugin for it in under qemu: tests/e2e/test_under_qemu.py.
+arm: $(VENV)/bin/python
+	@$(BIN)/python tests/arm/make_root.py build/arm
 
 test-windows: $(VENV)/.test windows
 	$(BIN)/pytest -m slow tests/e2e/test_under_wine.py $(ARGS)

@@ -96,6 +96,7 @@ def build_universal(tools: Path, _target: str, folder: Path) -> Path:
 def build(tools: Path, target: str, folder: Path) -> Path:
     """Configure and build; returns the bundle."""
     folder.mkdir(parents=True, exist_ok=True)
+    forget_moved(folder)
     system = SYSTEMS[target.split("-")[1].split(".")[0]]
     cxx, c = _wrapper(folder, tools, target, "c++"), _wrapper(folder, tools, target, "cc")
     environment = {
@@ -116,6 +117,15 @@ def build(tools: Path, target: str, folder: Path) -> Path:
     make = [program / "cmake", "--build", folder, "--target", "MatteBridge", "-j", PARALLEL]
     subprocess.run(make, check=True, env=environment)
     return folder / "MatteBridge.ofx.bundle"
+
+
+def forget_moved(folder: Path) -> None:
+    """Remove what CMake keeps of a build where the repository lay elsewhere: it would refuse it."""
+    cache = folder / "CMakeCache.txt"
+    if not cache.exists() or f"CMAKE_HOME_DIRECTORY:INTERNAL={HERE}\n" in cache.read_text("utf-8"):
+        return
+    cache.unlink()
+    shutil.rmtree(folder / "CMakeFiles", ignore_errors=True)
 
 
 def _wrapper(folder: Path, tools: Path, target: str, tool: str) -> Path:

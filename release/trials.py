@@ -104,12 +104,15 @@ def _try_here(wheel: Path, folder: Path) -> str:
     )  # fmt: skip
     if not (folder / "nuke" / "mattebridge" / "mattebridge_nuke.py").exists():
         raise Refused(f"`mattebridge install nuke` of {wheel.name} installed no node")
+    _mattebridge(python, folder, "install", "service", "--to", "login")
+    if not (folder / "login" / "mattebridge-service.json").exists():
+        raise Refused(f"`mattebridge install service` of {wheel.name} installed nothing")
     _mattebridge(python, folder, "demo", "demo")
     # The demo has measured its mattes; that they are there is seen from outside of the wheel.
     mattes = sorted((folder / "demo" / "matte" / "alpha").iterdir())
     if not mattes or not 0.05 < float(read_frame(mattes[0]).pixels.mean()) < 0.95:
         raise Refused(f"the demo of {wheel.name} has no matte of a subject in {mattes[:1]}")
-    return "installed by pip, its command, plugin, Nuke node and demo"
+    return "installed by pip, its command, plugin, Nuke node, service and demo"
 
 
 def _check_version(python: str, wheel: Path, folder: Path) -> None:

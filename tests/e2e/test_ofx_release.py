@@ -151,6 +151,21 @@ def test_the_look_at_a_binary_of_windows_sees_the_same(tmp_path: Path) -> None:
         assert module.check(binary, target) == f"it uses {bad}"
 
 
+def test_a_build_of_a_repository_that_was_moved_is_begun_anew(tmp_path: Path) -> None:
+    module = build_module()
+    cache, objects = tmp_path / "CMakeCache.txt", tmp_path / "CMakeFiles"
+    objects.mkdir()
+    (tmp_path / "MatteBridge.ofx.bundle").mkdir()
+    line = "CMAKE_HOME_DIRECTORY:INTERNAL="
+    cache.write_text(f"# CMake\n{line}{ofx_build.SHIM}\nOTHER:INTERNAL=1\n")
+    module.forget_moved(tmp_path)
+    assert cache.exists()
+    assert objects.exists()
+    cache.write_text(f"# CMake\n{line}/elsewhere/plugin_shim\nOTHER:INTERNAL=1\n")
+    module.forget_moved(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["MatteBridge.ofx.bundle"]
+
+
 def test_an_installed_bundle_replaces_the_older_one_whole(tmp_path: Path) -> None:
     module = build_module()
     bundle = tmp_path / "MatteBridge.ofx.bundle"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -127,6 +128,24 @@ def test_the_line_is_that_of_the_python_nodes(host: OfxHost, shared_daemon: Daem
     with shared_daemon.client() as client:
         assert line == line_of(client.status())
     assert pressed(node) == line
+
+
+def test_a_daemon_that_hangs_is_said_to_and_no_other_is_started(
+    host: OfxHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = program(tmp_path / "python", f"touch '{tmp_path}/ran'")
+    monkeypatch.setenv("MATTEBRIDGE_DAEMON_PYTHON", str(script))
+    with DaemonProcess(light=True) as daemon:
+        node = node_for(host, daemon.folder)
+        os.kill(daemon.pid, signal.SIGSTOP)
+        try:
+            expected = f"the daemon in {daemon.folder} does not answer: stop and start it"
+            assert pressed(node, "daemonStatus") == expected
+            assert pressed(node) == expected
+        finally:
+            os.kill(daemon.pid, signal.SIGCONT)
+        wait_for(lambda: pressed(node).startswith("daemon "), SOON_S, "it answers again")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_another_folder_is_looked_into_at_once(host: OfxHost, shared_daemon: DaemonProcess) -> None:

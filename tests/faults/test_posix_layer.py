@@ -37,6 +37,7 @@ FILES = (
     "e2e/test_ofx_hostile.py",
     "e2e/test_ofx_life.py",
     "e2e/test_ofx_pixels.py",
+    "e2e/test_ofx_start_daemon.py",
     "faults/test_process_death.py",
     "faults/test_slots_and_geometry.py",
     "faults/test_start_and_environment.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import winreg
 from pathlib import Path
@@ -40,8 +41,9 @@ def test_what_windows_runs_at_logon_is_a_daemon_and_is_undone(
         assert command is not None
         assert command.startswith(f'"{tmp_path}')
         assert 'pythonw.exe" -m mattebridge serve' in command
-        # As Explorer runs it: no console, no standard handles.
-        started = subprocess.Popen(command, creationflags=subprocess.DETACHED_PROCESS)
+        # As Explorer runs it: no console, no standard handles. Wine's own start runs what is there.
+        logon = "wineboot" if shutil.which("wineboot") else command
+        started = subprocess.Popen(logon, creationflags=subprocess.DETACHED_PROCESS)
         assert started.wait(LIMIT_S) == 0
         with connect(folder) as client:
             assert client.status(LIMIT_S)["state"] in ("starting", "ready")
