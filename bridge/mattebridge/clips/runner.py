@@ -25,6 +25,7 @@ from mattebridge.clips.configs import (
     InferenceConfig,
     MultiGPUConfig,
     PipelineConfig,
+    PreprocessConfig,
     WriteConfig,
 )
 from mattebridge.clips.contracts import ClipManifest
@@ -33,7 +34,7 @@ from mattebridge.clips.events import Teller
 from mattebridge.clips.job import job_of, job_of_pictures
 from mattebridge.clips.loading import clip_of
 from mattebridge.clips.needs import check_inputs
-from mattebridge.clips.requests import clean_up_of, settings_of, written_of
+from mattebridge.clips.requests import clean_up_of, makes_hints, settings_of, written_of
 from mattebridge.clips.telling import PREPROCESS, Narrator, ToldClient
 from mattebridge.daemon import private
 from mattebridge.errors import Cancelled, FrameError, FrameWriteError, InputsError, ModelError
@@ -92,7 +93,7 @@ class ClipRunner:
             return self._run(tell, self._config.inference)
 
     def _run(self, tell: Teller, inference: InferenceConfig) -> Summary:
-        _refuse_without_hint(self._manifest, inference)
+        _refuse_without_hint(self._manifest, self._config.preprocess, inference)
         by_number = {number: i for i, number in enumerate(self._manifest.frame_numbers)}
         narrator = Narrator(tell, by_number, self._devices)
         job = job_for(self._manifest, self._config)
@@ -201,8 +202,7 @@ def _settings(config: Config, inference: InferenceConfig) -> dict[str, Any]:
     if not _is_hint_keyer(inference):
         return dict(inference.settings)
     resolved = config.resolved_refiner_mode
-    ours = settings_of(config.preprocess, inference, config.postprocess, resolved=resolved)
-    return {**ours, **inference.settings}
+    return settings_of(config.preprocess, inference, config.postprocess, resolved=resolved)
 
 
 def _is_hint_keyer(inference: InferenceConfig) -> bool:
@@ -215,8 +215,12 @@ def _is_hint_keyer(inference: InferenceConfig) -> bool:
         return False  # the daemon says which models there are
 
 
-def _refuse_without_hint(manifest: ClipManifest, inference: InferenceConfig) -> None:
-    if manifest.needs_alpha and inference.hint_source == "sent" and _is_hint_keyer(inference):
+def _refuse_without_hint(
+    manifest: ClipManifest, preprocess: PreprocessConfig, inference: InferenceConfig
+) -> None:
+    if not manifest.needs_alpha or makes_hints(preprocess, inference):
+        return
+    if _is_hint_keyer(inference):
         raise ArgumentError(
             f"clip {manifest.clip_name} has no hint: call resolve_alpha with a folder of hints, or"
             " set InferenceConfig.hint_source to have one made"

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Optional
 
 import torch
 from torch import Tensor
 
 from mattebridge.engine.blocks import Range, extremes, pointwise, range_of, row_blocks
+from mattebridge.engine.channels import places_above
 from mattebridge.engine.light import FLOAT_MAX, encode, encode_spent, encoded
 from mattebridge.engine.space import code_of, in_rec709, in_turn, light_of, of_rec709, to_rec709
 from mattebridge.ocio.space import LINEAR, SRGB, ColorSpace, Curve
@@ -64,7 +66,10 @@ class Picture:
 
     @cached_property
     def _own_light(self) -> Tensor:
-        light = light_of(self.pixels, self.space)
+        return self._light_of(self.pixels)
+
+    def _light_of(self, pixels: Tensor) -> Tensor:
+        light = light_of(pixels, self.space)
         # Display values beyond 1e15 have no light that float32 can hold.
         return light.clamp_(max=FLOAT_MAX) if self.space is SRGB and self.highest > 1e15 else light
 
@@ -78,6 +83,20 @@ class Picture:
             return self.linear[rows]
         return in_rec709(light_of(self.pixels[rows], self.space), self.space)
 
+    def linear_at(self, rows: slice, places: Tensor) -> Tensor:
+        """`linear` of some pixels (N,) of some rows alone: (N, 3)."""
+        if "linear" in vars(self) or not self._is_built_in:
+            return self.linear_rows(rows).reshape(-1, 3)[places]
+        return self._light_of(self.pixels[rows].reshape(-1, 3)[places])
+
+    def above_white(self, rows: slice) -> Tensor:
+        """(N,) the pixels of some rows whose `display` is above 1 somewhere; on the CPU only."""
+        if "_cut_at_white" not in vars(self):
+            return places_above(self.display[rows], 1)
+        places, width = self._cut_at_white[1], self.pixels.shape[1]
+        first, end = torch.searchsorted(places, torch.tensor([rows.start, rows.stop]) * width)
+        return places[first:end] - rows.start * width
+
     @cached_property
     def encoded(self) -> Tensor:
         if self.space is SRGB:
@@ -90,12 +109,41 @@ class Picture:
     def display(self) -> Tensor:
         if not self._is_built_in:
             return self._shown[0]
-        return self.encoded if self._light_range[0] >= 0 else self.encoded.clamp(min=0)
+        if self._light_range[0] >= 0:
+            return self.encoded
+        return self._cut(None) if self._is_quickly_encoded else self.encoded.clamp(min=0)
 
     @cached_property
     def clipped(self) -> Tensor:
         """`display` cut at 1, as most networks need it."""
-        return self.encoded.clamp(0, 1) if self.has_highlights else self.display
+        if not self.has_highlights:
+            return self.display
+        return self._cut_at_white[0] if self._is_quickly_encoded else self.encoded.clamp(0, 1)
+
+    @property
+    def _is_quickly_encoded(self) -> bool:
+        """Whether encoding the pixels takes no longer than a pass over the encoded picture."""
+        quick = self.space is LINEAR and self.pixels.device.type == "cpu"
+        return quick and "encoded" not in vars(self)
+
+    @cached_property
+    def _cut_at_white(self) -> tuple[Tensor, Tensor]:
+        """`clipped`, and the pixels (N,) that were above 1 somewhere, in reading order."""
+        above: list[Tensor] = []
+        return self._cut(1, above), torch.cat(above)
+
+    def _cut(self, highest: Optional[float], above: Optional[list[Tensor]] = None) -> Tensor:
+        """`encoded` without what is below 0 or above `highest`, in one pass on the CPU.
+
+        above: is given the pixels of each block of rows that were above 1 somewhere.
+        """
+        display, width = torch.empty_like(self.pixels), self.pixels.shape[1]
+        for rows in row_blocks(self.pixels):
+            encode(self.pixels[rows], display[rows])
+            if above is not None:
+                above.append(places_above(display[rows], 1) + rows.start * width)
+            display[rows].clamp_(0, highest)
+        return display
 
     @property
     def _is_built_in(self) -> bool:
@@ -173,9 +221,20 @@ class Picture:
     def tensors(self) -> Iterator[Tensor]:
         """What was computed of it so far; some of them share their memory."""
         for value in vars(self).values():
-            if isinstance(value, Tensor):
-                yield value
+            yield from (one for one in _as_tuple(value) if isinstance(one, Tensor))
         yield from self._lights.values()
+
+
+def display_of(pixels: Tensor, space: ColorSpace) -> Tensor:
+    """`Picture.display` of finite pixels (H, W, 3), without a look at their values, which a GPU
+    would be waited for; of any space but those of `Curve.WHOLE`."""
+    if space is SRGB:
+        return pixels.clamp(min=0)
+    return encoded(in_rec709(light_of(pixels, space), space)).clamp_(min=0)
+
+
+def _as_tuple(value: object) -> tuple[object, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def same_picture(one: Picture, other: Picture) -> bool:

@@ -16,8 +16,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Optional
+from functools import cached_property, partial
+from typing import Any, Callable, Optional
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from torch import Tensor
 from mattebridge.checkpoint import Checkpoint, no_checkpoint
 from mattebridge.color import HALF_MAX
 from mattebridge.engine.blocks import is_surely_within, row_blocks
+from mattebridge.engine.channels import copy_channels, write_product
 from mattebridge.engine.clean_up import (
     CleanAlpha,
     Despill,
@@ -52,6 +53,9 @@ _HIGHLIGHT_MIN_ALPHA = 1e-6
 _MODERATE_DISPLAY = 1e6
 # A cancelled frame is noticed after so many blocks of rows.
 _BLOCKS_BETWEEN_CHECKPOINTS = 16
+
+# Writes a result into its target, (h, W, C).
+_Writer = Callable[[Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -144,8 +148,8 @@ class _Finish:
                 checkpoint("finish", rows.start, height)
             results = self._results(rows)
             start = time.perf_counter()
-            for role, parts in results.items():
-                _write(self.targets[role][rows], parts)
+            for role, write in results.items():
+                write(self.targets[role][rows])
             self.write_s += time.perf_counter() - start
 
     def _blocks(self) -> Iterator[slice]:
@@ -161,22 +165,19 @@ class _Finish:
         sums = torch.stack([torch.stack(counts).sum() for counts in self.beyond.values()])
         return {role: count for role, count in zip(self.beyond, sums.tolist()) if count}
 
-    def _results(self, rows: slice) -> dict[str, tuple[Tensor, ...]]:
-        """The results of a block that have a target, each within the range of its type, as images
-        whose channels follow each other."""
+    def _results(self, rows: slice) -> dict[str, _Writer]:
+        """The results of a block that have a target, each within the range of its type, as what
+        writes them there."""
         alpha = _rounded(self._alpha(rows)[..., None], self._type_of("alpha"))
-        results: dict[str, tuple[Tensor, ...]] = {"alpha": (alpha,)}
+        results: dict[str, _Writer] = {"alpha": partial(copy_channels, alpha)}
         if "foreground" in self.targets or "premultiplied" in self.targets:
             made = self._colour(rows, alpha)
             colour = self._returned(made)
             if colour is not None:
-                results["foreground"] = (colour,)
+                results["foreground"] = partial(copy_channels, colour)
         if "premultiplied" in self.targets:
-            dtype = self.targets["premultiplied"].dtype
-            product = self._product(made, colour, alpha)
-            product = self._clamped("premultiplied", product, dtype)
-            results["premultiplied"] = (product, alpha)
-        return {role: values for role, values in results.items() if role in self.targets}
+            results["premultiplied"] = self._premultiplied(made, colour, alpha)
+        return {role: write for role, write in results.items() if role in self.targets}
 
     # --- alpha ------------------------------------------------------------------------------------
 
@@ -272,19 +273,19 @@ class _Finish:
         plate, clean_plate = self.prepared.plate, self.prepared.clean_plate
         if not plate.has_highlights:
             return colour
-        over = plate.display[rows] > 1
-        behind = None if clean_plate is None else clean_plate.linear[rows]
-        if over.device.type != "cpu":
+        if colour.device.type != "cpu":
+            over = plate.display[rows] > 1
+            behind = None if clean_plate is None else clean_plate.linear[rows]
             excess = _excess(plate.linear_rows(rows), behind, alpha)
             return colour + excess * over.any(2, keepdim=True)
         # They are few: on the CPU nothing is computed for the other pixels.
-        places = (over[..., 0] | over[..., 1] | over[..., 2]).view(-1).nonzero().view(-1)
+        places = plate.above_white(rows)
         if not len(places):
             return colour
-        light = plate.linear_rows(rows).reshape(-1, 3)[places]
-        behind = None if behind is None else behind.reshape(-1, 3)[places]
-        brighter = colour.reshape(-1, 3).clone()
-        brighter[places] += _excess(light, behind, alpha.reshape(-1, 1)[places])
+        light = plate.linear_at(rows, places)
+        behind = None if clean_plate is None else clean_plate.linear_at(rows, places)
+        excess = _excess(light, behind, alpha.reshape(-1, 1)[places])
+        brighter = colour.reshape(-1, 3).clone().index_add_(0, places, excess)
         return brighter.view(colour.shape)
 
     def _with_wide_gamut(self, colour: Tensor, rows: slice, alpha: Tensor) -> Tensor:
@@ -315,6 +316,22 @@ class _Finish:
     def _is_display(self) -> bool:
         return self.prepared.request.params.premultiply == "display"
 
+    @property
+    def _is_code_product(self) -> bool:
+        """Whether `premultiplied` is alpha times what is returned as the foreground."""
+        return self._space.curve is Curve.NONE or self._is_display
+
+    def _premultiplied(self, made: _Colour, colour: Optional[Tensor], alpha: Tensor) -> _Writer:
+        """See `_product`."""
+        dtype = self.targets["premultiplied"].dtype
+        if self._is_code_product and _limit(dtype) >= _limit(self._type_of("foreground")):
+            # No larger than the foreground, whose values have been looked at.
+            assert colour is not None
+            return partial(_write_rgba, partial(write_product, colour, alpha), alpha)
+        product = self._product(made, colour, alpha)
+        product = self._clamped("premultiplied", product, dtype)
+        return partial(_write_rgba, partial(copy_channels, product), alpha)
+
     def _product(self, made: _Colour, colour: Optional[Tensor], alpha: Tensor) -> Tensor:
         """Foreground x alpha in linear light, then encoded where the output is.
 
@@ -325,7 +342,7 @@ class _Finish:
         if colour is None:
             assert made.light is not None
             return _coded_product(made.light, None, alpha, space)
-        if space.curve is Curve.NONE or self._is_display:
+        if self._is_code_product:
             return colour * alpha
         known = made.light if colour is made.code else None
         light = light_of(colour, space) if known is None else known
@@ -344,11 +361,16 @@ class _Finish:
 
     def _clamped(self, role: str, values: Tensor, dtype: torch.dtype) -> Tensor:
         """Values within what `dtype` can hold; those that were beyond it are counted."""
-        limit = HALF_MAX if dtype == torch.float16 else FLOAT_MAX
+        limit = _limit(dtype)
         if is_surely_within(values, -limit, limit):
             return values
         self.beyond.setdefault(role, []).append(torch.count_nonzero(values.abs() > limit))
         return values.clamp(-limit, limit)
+
+
+def _limit(dtype: torch.dtype) -> float:
+    """The largest value of a plane of this type."""
+    return HALF_MAX if dtype == torch.float16 else FLOAT_MAX
 
 
 def _excess(light: Tensor, behind: Optional[Tensor], alpha: Tensor) -> Tensor:
@@ -367,12 +389,9 @@ def _own_light(light: Tensor, behind: Tensor, alpha: Tensor) -> Tensor:
     return own
 
 
-def _write(target: Tensor, parts: tuple[Tensor, ...]) -> None:
-    """Write images into the channels of a target, one behind the other."""
-    first = 0
-    for part in parts:
-        target[..., first : first + part.shape[2]].copy_(part)
-        first += part.shape[2]
+def _write_rgba(write_colour: _Writer, alpha: Tensor, target: Tensor) -> None:
+    write_colour(target[..., :3])
+    copy_channels(alpha, target[..., 3:])
 
 
 def _of_light(light: Tensor, space: ColorSpace) -> _Colour:

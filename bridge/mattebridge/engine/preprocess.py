@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mattebridge.checkpoint import Checkpoint, no_checkpoint
 from mattebridge.color import Pixels
-from mattebridge.engine.align import MatchedCleanPlate, matched_clean_plate
+from mattebridge.engine.align import MatchedCleanPlate, SearchAhead, matched_clean_plate
 from mattebridge.engine.blocks import extremes
 from mattebridge.engine.clean_plates import CleanPlates, KeptCleanPlate
 from mattebridge.engine.clock import Clock
@@ -105,10 +105,12 @@ def fitted(
     frame: PreparedFrame,
     clean_plate: Optional[KeptCleanPlate],
     checkpoint: Checkpoint = no_checkpoint,
+    search: Optional[SearchAhead] = None,
 ) -> MatchedCleanPlate:
-    """The second half: the clean plate as it is fitted to the plate."""
-    subject = _subject(frame.mattes)
-    return matched_clean_plate(frame.plate, clean_plate, subject, frame.request, checkpoint)
+    """The second half: the clean plate as it is fitted to the plate. search: what was begun for it
+    ahead."""
+    subject, request = subject_of(frame.mattes), frame.request
+    return matched_clean_plate(frame.plate, clean_plate, subject, request, checkpoint, search)
 
 
 def with_clean_plate(frame: PreparedFrame, matched: MatchedCleanPlate) -> PreparedFrame:
@@ -218,7 +220,7 @@ def _plate(read: _Read, request: FrameRequest) -> Picture:
     return Picture.of(plate, request.space)
 
 
-def _subject(mattes: Mapping[str, Tensor]) -> Optional[Tensor]:
+def subject_of(mattes: Mapping[str, Tensor]) -> Optional[Tensor]:
     """Where the hint or the core matte show the subject, (H, W) 0..1; None without either."""
     shown = [mattes[role] for role in ("alpha_hint", "core_matte") if role in mattes]
     return functools.reduce(torch.maximum, shown) if shown else None

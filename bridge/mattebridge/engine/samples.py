@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mattebridge.engine.blocks import pointwise
+from mattebridge.engine.channels import copy_channels, count_below
 from mattebridge.engine.light import FLOAT_MAX, divisor, is_partial
 from mattebridge.engine.space import code_of, light_of
 from mattebridge.ocio.space import ColorSpace, Curve
@@ -24,7 +25,7 @@ _MAXIMUM = {torch.uint8: 255.0, torch.uint16: 65535.0}
 def picture_of(raw: Tensor) -> Tensor:
     """The colours of a plane (H, W, 3|4) in any sample type: (H, W, 3) float32 in new memory."""
     out = torch.empty((*raw.shape[:2], 3), dtype=torch.float32, device=raw.device)
-    pointwise(lambda source, target: target.copy_(_floats(source)[..., :3]), raw, out)
+    pointwise(lambda source, target: copy_channels(_floats(source)[..., :3], target), raw, out)
     return out
 
 
@@ -56,7 +57,7 @@ def made_finite(values: Tensor) -> int:
 
 def negatives(values: Tensor, lowest: float) -> int:
     """How many values are below 0."""
-    return int(torch.count_nonzero(values < 0)) if lowest < 0 else 0
+    return count_below(values, 0) if lowest < 0 else 0
 
 
 def straight(rgb: Tensor, alpha: Optional[Tensor], plate_alpha: str, space: ColorSpace) -> Tensor:

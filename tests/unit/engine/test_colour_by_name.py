@@ -124,6 +124,7 @@ def test_unmixed_light_over_the_clean_plate_is_the_plate(spaces, light, name):
     assert error[solid].max() <= 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ACEScg", LOGC, "sRGB Encoded P3-D65", HLG])
 def test_premultiplied_is_the_product_in_linear_light_of_the_space(spaces, light, name):
     config = spaces.config
@@ -205,6 +206,7 @@ def test_an_unknown_space_is_refused_before_a_pixel_is_read(spaces, light):
         matte(spaces, *light, colorspace="linear", output_colorspace="ACECg")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [LOGC, HLG, "ADX10"])
 @pytest.mark.parametrize("solid", [0.1, 0.9])
 def test_solid_pixels_and_outputs_not_asked_for_change_no_bits(spaces, light, name, solid):
@@ -255,6 +257,7 @@ def test_rows_that_are_all_empty_or_all_solid_are_whole(spaces, name, dtype):
     assert np.array_equal(product[alpha == 1], out["foreground"][alpha == 1])
 
 
+@pytest.mark.slow
 def test_what_stays_with_opencolorio_is_said_in_the_reply(tmp_path):
     config = Spaces(Config(cube_config.cube_config(tmp_path)))
     pair = [np.full((*SIZE, 3), value, np.float32) for value in (0.4, 0.3)]

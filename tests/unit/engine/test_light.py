@@ -82,6 +82,7 @@ def test_below_black_the_foot_goes_on_and_nan_stays_nan():
     assert found[1].isnan()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("curve", [encoded, decoded, encoded_quickly, decoded_quickly])
 def test_the_same_value_gives_the_same_bits_in_any_block_and_with_any_number_of_threads(
     values, curve

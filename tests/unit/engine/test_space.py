@@ -98,6 +98,7 @@ def test_no_value_becomes_nan(spaces, name):
     assert torch.isfinite(to_codes(space, torch.from_numpy(grid))).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ACEScg", LOGC, HLG, "ADX10", *LOOKS])
 def test_a_pixel_has_the_same_bits_wherever_it_lies(spaces, cubes, name):
     space = (cubes if name in LOOKS else spaces).of(name)

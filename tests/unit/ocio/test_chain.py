@@ -45,6 +45,7 @@ def test_what_has_no_single_curve_is_a_chain(name, to_light):
     assert not space.chain.has_cube
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [cube_config.LINEAR, cube_config.TETRAHEDRAL])
 def test_a_cube_has_the_grid_and_interpolation_of_the_config(cubes, name):
     space = cubes.of(name)
