@@ -138,7 +138,30 @@ def test_what_cannot_be_known_is_asked_for(shared_daemon: DaemonProcess, tmp_pat
     assert "give --input-space" in refused.stderr
     unknown = _matte(shared_daemon, *shot, "-o", str(tmp_path / "out"), "--input-space", "ACECg")
     assert unknown.returncode == 2
+    assert "--input-space 'ACECg', for " in unknown.stderr
     assert "nearest: ACEScg" in unknown.stderr
+
+
+def test_a_profile_that_is_not_known_is_said_once(
+    shared_daemon: DaemonProcess, tmp_path: Path
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    cms = pytest.importorskip("PIL.ImageCms")
+    profile = cms.ImageCmsProfile(cms.createProfile("sRGB")).tobytes()
+    odd = profile.replace(b"\0s\0R\0G\0B\0 \0b", b"\0J\0o\0'\0s\0 \0b")
+    for name, frames in (("plate", 2), ("clean", 1)):
+        for frame in range(frames):
+            picture = image.new("RGB", (32, 24), (200, 90, 90 if name == "clean" else 10))
+            picture.save(tmp_path / f"{name}.{frame}.png", icc_profile=odd)
+    words = (str(tmp_path / "plate.#.png"), "--clean-plate", str(tmp_path / "clean.0.png"))
+    made = _matte(shared_daemon, *words, "-o", str(tmp_path / "out"))
+    assert made.returncode == 0, made.stderr
+    assert (made.stdout + made.stderr).count("has the ICC profile 'Jo's built-in', which is") == 1
+    named = _matte(
+        shared_daemon, *words, "-o", str(tmp_path / "named"), "--input-space", "sRGB Encoded AP1"
+    )
+    assert named.returncode == 0, named.stderr
+    assert "ICC profile" not in named.stdout + named.stderr
 
 
 def test_a_command_with_another_config_than_the_daemon_is_refused(

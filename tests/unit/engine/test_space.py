@@ -199,6 +199,9 @@ def test_every_space_of_the_built_in_configs_is_computed_on_the_device(where, na
     config, is_linear = space.config, space.curve is Curve.NONE
     # 203 cd/m2 in units of 100.
     assert abs(space.white - (2.03 if any(word in name for word in HDR) else 1)) < 2e-3
+    for values in (colours(-0.5, 64, 7, 2000), np.float32([[0, 1e-38, 3e38], [-3e38, -0.5, 64]])):
+        assert np.isfinite(to_light(space, values).numpy()).all()
+        assert np.isfinite(to_codes(space, torch.from_numpy(values)).numpy()).all()
     # To light. Measured: at most 2.6e-5 of the largest channel, of the tables.
     codes = colours(-0.5, 64, count=2000) if is_linear else colours(-0.1, 1.1, count=2000)
     light = to_light(space, codes).numpy()
