@@ -37,7 +37,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,12 @@ class Bench:
         self.sizes = sizes
         self.until = time.monotonic() + limit_s
         self.rounds = 20 if self.on_gpu else 2
+        self.backbones = BACKBONES
+        self.squares: tuple[int, ...] = (64,)
+        if self.on_gpu:
+            from mattebridge.models.greenformer.budget import SIZES as SQUARES
+
+            self.squares = tuple(SQUARES)
 
     # -- machine ---------------------------------------------------------------------------------
 
@@ -184,7 +190,7 @@ class Bench:
         if self.on_gpu:
             dtypes |= {"float16": torch.float16, "bfloat16": torch.bfloat16}
         with self._tf32(False), torch.inference_mode():
-            for backbone in BACKBONES:
+            for backbone in self.backbones:
                 for name in self.sizes:
                     for label, dtype in dtypes.items():
                         for way in ("graph", "eager") if self.on_gpu else ("eager",):
@@ -290,7 +296,7 @@ class Bench:
                 ("bfloat16", torch.bfloat16, False),
             ]
         with torch.inference_mode():
-            for backbone in BACKBONES:
+            for backbone in self.backbones:
                 wanted = self._on_cpu(backbone)
                 for label, dtype, tf32 in cases:
                     self._case(
@@ -327,14 +333,13 @@ class Bench:
 
     def hint_keyer(self) -> dict[str, Any]:
         """The plate + hint network with generated weights."""
-        from mattebridge.models.greenformer.budget import SIZES as SQUARES
         from mattebridge.models.greenformer.fast import BY_LAYERS, FULL_FRAME
 
         torch, found = self.torch, {}
         dtypes = [torch.bfloat16, torch.float32] if self.on_gpu else [torch.float32]
         with self._tf32(False), torch.inference_mode():
             for dtype in dtypes:
-                for size in SQUARES if self.on_gpu else (64,):
+                for size in self.squares:
                     for way in (FULL_FRAME, BY_LAYERS):
                         self._case(
                             found,
@@ -370,9 +375,9 @@ class Bench:
         from mattebridge.engine.engine import Engine
 
         found: dict[str, Any] = {}
-        with _checkpoints() as registry_of:
+        with _checkpoints(self.backbones) as registry_of:
             engine = Engine(str(self.device), registry=registry_of())
-            for model in ("mobilenetv2", "resnet50", "twoplate", "difference"):
+            for model in (*self.backbones, "twoplate", "difference"):
                 for name in self.sizes:
                     self._case(
                         found,
@@ -414,13 +419,13 @@ class Bench:
 
         found: dict[str, Any] = {}
         with (
-            _checkpoints(keep=True) as folder,
+            _checkpoints(self.backbones, keep=True) as folder,
             running(devices=str(self.device), in_flight=3, MATTEBRIDGE_MODELS=str(folder)) as (
                 client,
                 _process,
             ),
         ):
-            for model in ("mobilenetv2", "resnet50", "twoplate"):
+            for model in (*self.backbones, "twoplate"):
                 client.load_model(model)
                 for name in self.sizes:
                     for dtype in ("float16", "float32"):
@@ -554,7 +559,7 @@ def _difference(found: Any, wanted: Any) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _checkpoints(keep: bool = False) -> Iterator[Any]:
+def _checkpoints(backbones: Sequence[str], keep: bool = False) -> Iterator[Any]:
     """A folder of generated checkpoints, or with `keep` false what makes a registry of it."""
     import safetensors.torch
 
@@ -566,7 +571,7 @@ def _checkpoints(keep: bool = False) -> Iterator[Any]:
 
     with tempfile.TemporaryDirectory(prefix="mb-bench-") as place:
         models = InstalledModels(Path(place) / "models")
-        for backbone in BACKBONES:
+        for backbone in backbones:
             network = MattingRefine(backbone)
             state = generated_state(network.state_dict())
             file = Path(place) / f"{backbone}.safetensors"

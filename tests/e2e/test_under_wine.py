@@ -167,3 +167,15 @@ def test_the_plugin_renders_frames_in_a_host_there() -> None:
         MATTEBRIDGE_TEST_DIGESTS=expected,
         MATTEBRIDGE_TEST_PLUGIN=f"Z:{_plugin()}",
     )
+
+
+def test_the_plugins_button_starts_a_daemon_there() -> None:
+    _run_tests(
+        INSIDE / "test_start_daemon.py",
+        folders=(WITHOUT_TORCH,),
+        MATTEBRIDGE_TEST_PLUGIN=f"Z:{_plugin()}",
+    )
+
+
+def test_the_service_is_a_daemon_at_logon_there() -> None:
+    _run_tests(INSIDE / "test_service.py", folders=(WITHOUT_TORCH,))

@@ -85,7 +85,9 @@ class Engine:
         """As `start`, to the end."""
         return self.start(planes, params, **how).finished()
 
-    def send_ahead(self, planes: Mapping[str, Any]) -> Optional[dict[str, Any]]:
+    def send_ahead(
+        self, planes: Mapping[str, Any], _params: RenderParams, **_how: Any
+    ) -> Optional[dict[str, Any]]:
         """Copies of the planes, where frames overlap."""
         if self.frames_in_flight == 1:
             return None

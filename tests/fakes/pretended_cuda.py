@@ -316,7 +316,8 @@ class _ToTheDevice(TorchDispatchMode):
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        device = kwargs.get("device")
+        given = (x for x in args if isinstance(x, torch.device))  # as `to(device, dtype)` has it
+        device = kwargs.get("device") or next(given, None)
         if device is not None and torch.device(device).type == self._counts.card.type:
             return _computed(self._counts, function, args, kwargs)
         if any(isinstance(x, _Pretended) for x in tree_flatten((args, kwargs))[0]):

@@ -81,8 +81,9 @@ def _fit_exposure(y: FloatImage, clean: FloatImage, covered: Mask) -> Exposure:
 def _least_squares(x: Matrix, y: Matrix) -> tuple[Matrix, Matrix]:
     """Gain and offset, (3, 1) each, from (3, N) values."""
     mean_x, mean_y = x.mean(axis=1, keepdims=True), y.mean(axis=1, keepdims=True)
-    variance = np.square(x - mean_x).mean(axis=1, keepdims=True)
-    covariance = ((x - mean_x) * (y - mean_y)).mean(axis=1, keepdims=True)
+    from_x, from_y = x - mean_x, y - mean_y
+    covariance = (from_x * from_y).mean(axis=1, keepdims=True)
+    variance = np.square(from_x, out=from_x).mean(axis=1, keepdims=True)
     gain = covariance / np.maximum(variance, 1e-9)
     offset = mean_y - gain * mean_x
     # In a channel that hardly varies, gain and offset cannot be told apart: gain only.

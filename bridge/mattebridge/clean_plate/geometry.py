@@ -65,8 +65,8 @@ def _matched_corners(pair: Pair) -> tuple[Optional[tuple[Matrix, Matrix]], dict[
     matches = pair.matches[: max(30, int(len(pair.matches) * 0.3))]
     if len(matches) < FEWEST_INLIERS:
         return None, {"alignment_refused": "too few matches", "matches": len(matches)}
-    source = np.array([points_b[m.queryIdx].pt for m in matches], np.float64)
-    target = np.array([points_p[m.trainIdx].pt for m in matches], np.float64)
+    source = np.array([points_b[index].pt for index in matches[:, 0]], np.float64)
+    target = np.array([points_p[index].pt for index in matches[:, 1]], np.float64)
     return (source, target), {}
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Optional
 
 import numpy as np
@@ -133,12 +134,12 @@ def solve(
     degraded: list[str] = []
     if alignment != "off":
         checkpoint("align")
+        search = _Search(pair, start, match_exposure, checkpoint)
         moved, found = find_homography(pair, start)
         report.update(found)
-        forced = alignment == "homography"
-        best = _settled(pair, start, moved, match_exposure, checkpoint, forced=forced)
+        best = search.settled(moved, forced=alignment == "homography")
         if unexplained(pair, best) > MOST_UNEXPLAINED:
-            checked = _checked(pair, start, best, match_exposure, checkpoint)
+            checked = search.checked(best)
             if checked is start and best is not start:
                 report["alignment_refused"] = "parts of the frame would differ more"
             best = checked
@@ -160,46 +161,54 @@ def solve(
     return Solution(best.homography, best.exposure, tuple(degraded), report)
 
 
-def _settled(
-    pair: Pair,
-    start: Solution,
-    moved: Optional[Solution],
-    match_exposure: bool,
-    checkpoint: Checkpoint,
-    *,
-    forced: bool = False,
-) -> Solution:
-    """The best of `start`, `moved` and what the refinement makes of them.
+class _Search:
+    """The geometry of a pair, looked for from one start; what was found there is found once."""
 
-    forced: `moved` is kept unless it makes things worse.
-    """
-    best = start
-    if moved is not None:
-        moved = with_exposure(pair, moved, match_exposure)
-        if improves(pair, best, moved) or (forced and not improves(pair, moved, best)):
-            best = moved
-    checkpoint("refine")
-    refined = refine(pair, best)
-    if refined is not None:
-        refined = with_exposure(pair, refined, match_exposure)
-        if improves(pair, best, refined):
-            best = refined
-    return best
+    def __init__(
+        self, pair: Pair, start: Solution, match_exposure: bool, checkpoint: Checkpoint
+    ) -> None:
+        self.pair, self.start = pair, start
+        self._match_exposure, self._checkpoint = match_exposure, checkpoint
 
+    def settled(self, moved: Optional[Solution], *, forced: bool = False) -> Solution:
+        """The best of the start, `moved` and what the refinement makes of them.
 
-def _checked(
-    pair: Pair, start: Solution, best: Solution, match_exposure: bool, checkpoint: Checkpoint
-) -> Solution:
-    """What to take where grain does not explain what is left under `best`.
+        forced: `moved` is kept unless it makes things worse.
+        """
+        best = self.start
+        if moved is not None:
+            moved = with_exposure(self.pair, moved, self._match_exposure)
+            if improves(self.pair, best, moved) or (
+                forced and not improves(self.pair, moved, best)
+            ):
+                best = moved
+        self._checkpoint("refine")
+        return self._refined_start if best is self.start else self._refined(best)
 
-    A similarity, where it lies better; `start`, where either makes a part of the frame worse.
-    """
-    moved = find_similarity(pair, start)
-    similar = _settled(pair, start, moved, match_exposure, checkpoint)
-    sound = [one for one in (best, similar) if not worsens_somewhere(pair, start, one)]
-    if len(sound) == 2:
-        return similar if improves(pair, best, similar) else best
-    return sound[0] if sound else start
+    def checked(self, best: Solution) -> Solution:
+        """What to take where grain does not explain what is left under `best`.
+
+        A similarity, where it lies better; the start, where either makes a part of the frame worse.
+        """
+        similar = self.settled(find_similarity(self.pair, self.start))
+        sound = [
+            one for one in (best, similar) if not worsens_somewhere(self.pair, self.start, one)
+        ]
+        if len(sound) == 2:
+            return similar if improves(self.pair, best, similar) else best
+        return sound[0] if sound else self.start
+
+    @cached_property
+    def _refined_start(self) -> Solution:
+        return self._refined(self.start)
+
+    def _refined(self, best: Solution) -> Solution:
+        """`best`, or what the refinement makes of it where that lies better."""
+        refined = refine(self.pair, best)
+        if refined is None:
+            return best
+        refined = with_exposure(self.pair, refined, self._match_exposure)
+        return refined if improves(self.pair, best, refined) else best
 
 
 def _lost(pair: Pair, best: Solution) -> bool:

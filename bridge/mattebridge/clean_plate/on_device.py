@@ -10,6 +10,7 @@ which is for pictures in main memory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -50,15 +51,51 @@ class Looked:
     @classmethod
     def at(cls, picture: Tensor, subject: Optional[Tensor] = None) -> Looked:
         """Waits for the device once."""
-        size = size_at(picture.shape, GEOMETRY_SIDE)
-        images = [picture] if subject is None else [picture, subject]
-        small, *rest, peak = arrays_of(*shrunk(size, *images), picture.amax().view(1))
+        return cls.of(arrays_of(*what_is_looked_at(picture, subject)))
+
+    @classmethod
+    def of(cls, arrays: Sequence[FloatImage]) -> Looked:
+        """Of the values of `what_is_looked_at`, in main memory."""
+        small, *rest, peak = arrays
         return cls(small, float(peak[0]), rest[0] if rest else None)
 
     @property
     def side(self) -> CleanSide:
         """What alignment needs of it, where it is the clean plate."""
         return CleanSide(self.small, self.brightest)
+
+
+def what_is_looked_at(picture: Tensor, subject: Optional[Tensor] = None) -> list[Tensor]:
+    """Of a picture (H, W, 3), on the device: small, with the subject where it is known; then its
+    brightest value, (1,)."""
+    images = [picture] if subject is None else [picture, subject]
+    small = shrunk(size_at(picture.shape, GEOMETRY_SIDE), *images)
+    return [*small, picture.amax().view(1)]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found for a plate: see `match.solve`; ceiling: see `Pair`."""
+
+    solution: Solution
+    ceiling: float
+
+
+def found_for(
+    seen: Looked,
+    size: tuple[int, int],
+    clean_side: CleanSide,
+    *,
+    alignment: Alignment,
+    match_exposure: bool,
+    checkpoint: Checkpoint,
+) -> Found:
+    """Look for the place of a clean plate under a plate of this height and width.
+
+    seen: the plate. clean_side: `Looked.side` of the clean plate. In main memory alone.
+    """
+    pair = Pair(seen.small, clean_side, seen.subject, full=size, brightest=seen.brightest)
+    return Found(solve(pair, alignment, match_exposure, checkpoint), pair.ceiling)
 
 
 def match_on_device(
@@ -70,25 +107,32 @@ def match_on_device(
     subject: Optional[Tensor],
     clean_side: CleanSide,
     checkpoint: Checkpoint,
+    found: Optional[Found] = None,
 ) -> CleanPlateMatch:
     """`match_clean_plate` for tensors of a GPU, which the result holds too.
 
-    clean_side: `Looked.side` of the clean plate.
+    clean_side: `Looked.side` of the clean plate. found: what `found_for` found for this plate, if
+    that was looked for already.
     """
-    found: Any = clean_plate
-    if min(plate.shape[:2]) < MINIMUM_SIDE:
-        return unchanged(found)
-    seen, (height, width) = Looked.at(plate, subject), plate.shape[:2]
-    pair = Pair(
-        seen.small, clean_side, seen.subject, full=(height, width), brightest=seen.brightest
-    )
-    solution = solve(pair, alignment, match_exposure, checkpoint)
-    outside: Any = None
+    laid: Any = clean_plate
+    height, width = plate.shape[:2]
+    if min(height, width) < MINIMUM_SIDE:
+        return unchanged(laid)
+    if found is None:
+        found = found_for(
+            Looked.at(plate, subject),
+            (height, width),
+            clean_side,
+            alignment=alignment,
+            match_exposure=match_exposure,
+            checkpoint=checkpoint,
+        )
+    solution, outside = found.solution, None
     if solution.homography is not None:
-        found = _warped(clean_plate, solution.homography)
+        laid = _warped(clean_plate, solution.homography)
         mask = outside_of(solution.homography, (width, height), (width, height))
         outside = mask if mask.any() else None
-    return described(solution, _exposed(found, solution, pair.ceiling), outside)
+    return described(solution, _exposed(laid, solution, found.ceiling), outside)
 
 
 def _warped(picture: Tensor, matrix: Matrix) -> Tensor:

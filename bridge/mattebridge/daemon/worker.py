@@ -58,9 +58,10 @@ from mattebridge.wire.slots import SlotMap
 
 if TYPE_CHECKING:
     from mattebridge.checkpoint import Checkpoint
-    from mattebridge.engine.crossing import SentPlanes
+    from mattebridge.engine.ahead import SentFrame
     from mattebridge.engine.engine import RenderReport, StartedFrame
     from mattebridge.ocio.space import Spaces
+    from mattebridge.wire.params import RenderParams
 
 log = logging.getLogger(__name__)
 
@@ -77,11 +78,11 @@ MAX_NOTE_DEPTH = 5
 
 @dataclass
 class _Job:
-    """A message that waits for its turn. sent: its planes, on their way to the device."""
+    """A message that waits for its turn. sent: what was begun for it before."""
 
     message: dict[str, Any]
     was_looked_at: bool = False
-    sent: Optional[SentPlanes] = None
+    sent: Optional[SentFrame] = None
 
     @property
     def number(self) -> int:
@@ -198,6 +199,8 @@ class Worker:
         for job in tuple(self._waiting):
             if self.link.is_cancelled(job.number):
                 self._waiting.remove(job)
+                if job.sent is not None:
+                    job.sent.drop()
                 self._end(job.number, "cancelled")
             elif not job.was_looked_at:
                 job.was_looked_at = True
@@ -206,13 +209,16 @@ class Worker:
             self._end_first()
 
     def _send_ahead(self, job: _Job) -> None:
-        """Begin to copy the planes of a job that waits."""
+        """Begin with a frame that waits: its planes, and the search for its clean plate."""
         if job.message["op"] != "render" or self._is_probe(job.message):
             return
         arena = self._memories[job.message["arena"]]
         with suppress(Exception):  # its own turn meets the same error, and reports it
             self._registered.add(arena.address, arena.size_bytes)
-            job.sent = self._engine.send_ahead(_arrays(arena, job.message["in"]))
+            planes, params, key = self._given(job.message)
+            job.sent = self._engine.send_ahead(
+                planes, params, model=job.message["model"], clean_plate_key=key
+            )
 
     def _begin(self, job: _Job) -> None:
         """Carry out a job; a frame is reported when its results are in its arena."""
@@ -301,21 +307,14 @@ class Worker:
         return {**_probe_report(), "device": self._engine.device}
 
     def _computed(self, job: _Job) -> _Delivered:
-        from mattebridge.wire.params import RenderParams
-
-        message, sent = job.message, job.sent
+        message = job.message
         arena = self._memories[message["arena"]]
         arena.check_generation(message["gen"])
         registered = self._registered.add(arena.address, arena.size_bytes)
-        planes = _arrays(arena, message["in"])
-        key: Optional[str] = message.get("clean_plate_key")
-        if "held_clean_plate" in message:
-            key = f"held-{message['held_clean_plate']}"
-            held = self._memories[message["held_clean_plate"]]
-            planes["clean_plate"] = held.array(Plane(**message["held_clean_plate_plane"]))
+        planes, params, key = self._given(message)
         frame = self._engine.start(
             planes,
-            RenderParams(**message["params"]),
+            params,
             model=message["model"],
             out=_arrays(arena, message["out"]),
             frame=message["frame"],
@@ -323,9 +322,21 @@ class Worker:
             held_clean_plate="held_clean_plate" in message,
             keep=message.get("keep", False),
             checkpoint=self._checkpoint(message, arena),
-            sent=sent,
+            sent=job.sent,
         )
         return _Delivered(message, frame, registered)
+
+    def _given(self, message: dict[str, Any]) -> tuple[dict[str, Any], RenderParams, Optional[str]]:
+        """The planes of a frame as arrays, its parameters, and the key of its clean plate."""
+        from mattebridge.wire.params import RenderParams
+
+        planes = _arrays(self._memories[message["arena"]], message["in"])
+        key: Optional[str] = message.get("clean_plate_key")
+        if "held_clean_plate" in message:
+            key = f"held-{message['held_clean_plate']}"
+            held = self._memories[message["held_clean_plate"]]
+            planes["clean_plate"] = held.array(Plane(**message["held_clean_plate_plane"]))
+        return planes, RenderParams(**message["params"]), key
 
     def _checkpoint(self, message: dict[str, Any], arena: SlotMap) -> Checkpoint:
         """What the engine calls at each stage: report it, stop if the job was cancelled."""

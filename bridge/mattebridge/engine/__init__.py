@@ -6,7 +6,10 @@ infer            the model's input and output
 postprocess      mattes, colours, premultiplied, in the planes' own types
 request        whether it can be rendered: planes, sizes, limits, what the model needs
 device         the way of planes to the device and back
+crossing       the copies of one frame beside the steps of another
+ahead          what is begun for a frame before its turn: copies, the search for its clean plate
 blocks         pointwise steps: in row blocks on the CPU, at once on a GPU
+channels       steps along the channels of a pixel
 light          colour curves and alpha arithmetic on tensors
 samples        raw samples as float values, finite and straight
 picture        one image in every colour space

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, Protocol
 
 import torch
 from torch import Tensor
@@ -23,6 +23,17 @@ from mattebridge.engine.request import FrameRequest
 from mattebridge.models.base import ModelCard
 from mattebridge.ocio.space import SRGB
 from mattebridge.wire.params import RenderParams
+
+if TYPE_CHECKING:
+    from mattebridge.clean_plate.match import Alignment
+    from mattebridge.clean_plate.on_device import Found
+
+
+class SearchAhead(Protocol):
+    """A search for a frame's alignment that was begun before its turn."""
+
+    def found(self, clean_plate: KeptCleanPlate, checkpoint: Checkpoint) -> Optional[Found]:
+        """Wait for what was found with this clean plate; None where it is to be looked for."""
 
 
 @dataclass(frozen=True)
@@ -39,27 +50,48 @@ class MatchedCleanPlate:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be looked for: as asked for, else the model's default; the exposure by default
+    wherever the alignment is `auto`."""
+
+    alignment: Alignment
+    exposure: bool
+
+    @classmethod
+    def of(cls, params: RenderParams, card: ModelCard) -> Optional[Wanted]:
+        """None where the clean plate is to stay as it is."""
+        alignment = params.alignment or card.default_alignment
+        exposure = alignment == "auto" if params.match_exposure is None else params.match_exposure
+        if alignment == "off" and not exposure:
+            return None
+        return cls(alignment, exposure)  # type: ignore[arg-type]
+
+
 def matched_clean_plate(
     plate: Picture,
     kept: Optional[KeptCleanPlate],
     subject: Optional[Tensor],
     request: FrameRequest,
     checkpoint: Checkpoint,
+    search: Optional[SearchAhead] = None,
 ) -> MatchedCleanPlate:
     """The clean plate, aligned and fitted as far as the request or its model want that.
 
-    subject: (H, W) 0..1, where the subject is known to be.
+    subject: (H, W) 0..1, where the subject is known to be. search: of this frame, if it was begun
+    ahead (search_ahead.py).
     """
     if kept is None:
         return MatchedCleanPlate()
-    params, card = request.params, request.card
-    alignment, exposure = _alignment_for(params, card), _fits_exposure(params, card)
-    if alignment == "off" and not exposure:
+    wanted = Wanted.of(request.params, request.card)
+    if wanted is None:
         return MatchedCleanPlate(kept.picture)
     checkpoint("align")
     device, picture = plate.pixels.device, kept.picture
-    find = _found_here if device.type == "cpu" else _found_there
-    match = find(plate, kept, subject, alignment, exposure, checkpoint)
+    if device.type == "cpu":
+        match = _found_here(plate, kept, subject, wanted, checkpoint)
+    else:
+        match = _found_there(plate, kept, subject, wanted, checkpoint, search)
     if match.clean_plate is not kept.picture.display:
         picture = Picture.of(match.clean_plate, SRGB)
     outside = None if match.outside is None else torch.from_numpy(match.outside).to(device)
@@ -70,8 +102,7 @@ def _found_here(
     plate: Picture,
     kept: KeptCleanPlate,
     subject: Optional[Tensor],
-    alignment: str,
-    exposure: bool,
+    wanted: Wanted,
     checkpoint: Checkpoint,
 ) -> Any:
     """The match of a frame in main memory; its clean plate is a tensor, the kept one if unchanged.
@@ -85,8 +116,8 @@ def _found_here(
     match = match_clean_plate(
         array_from(plate.display),
         kept.side.picture,
-        alignment=alignment,  # type: ignore[arg-type]
-        match_exposure=exposure,
+        alignment=wanted.alignment,
+        match_exposure=wanted.exposure,
         subject=None if subject is None else array_from(subject),
         clean_side=kept.side,
         checkpoint=checkpoint,
@@ -101,9 +132,9 @@ def _found_there(
     plate: Picture,
     kept: KeptCleanPlate,
     subject: Optional[Tensor],
-    alignment: str,
-    exposure: bool,
+    wanted: Wanted,
     checkpoint: Checkpoint,
+    search: Optional[SearchAhead],
 ) -> Any:
     """The same for a frame on a GPU, whose full-size pictures stay there."""
     from mattebridge.clean_plate.on_device import Looked, match_on_device
@@ -112,24 +143,13 @@ def _found_there(
     return match_on_device(
         plate.display,
         kept.picture.display,
-        alignment=alignment,  # type: ignore[arg-type]
-        match_exposure=exposure,
+        alignment=wanted.alignment,
+        match_exposure=wanted.exposure,
         subject=subject,
         clean_side=kept.side,
         checkpoint=checkpoint,
+        found=None if search is None else search.found(kept, checkpoint),
     )
-
-
-def _alignment_for(params: RenderParams, card: ModelCard) -> str:
-    """How the clean plate is aligned: as asked for, else the model's default."""
-    return params.alignment or card.default_alignment
-
-
-def _fits_exposure(params: RenderParams, card: ModelCard) -> bool:
-    """Whether exposure is fitted: as asked for, else wherever the alignment is `auto`."""
-    if params.match_exposure is None:
-        return _alignment_for(params, card) == "auto"
-    return params.match_exposure
 
 
 def _notes_of(match: Any) -> dict[str, Any]:

@@ -137,10 +137,22 @@ class CleanPlates:
         stands for the content: with the same key, layout and parameters the pixels are not
         compared. The caller must keep the keys of different clients apart.
         """
+        kept = self.find(plane, params, key, size, space)
+        return KeptCleanPlate(plane, params, key, size, device, space) if kept is None else kept
+
+    def find(
+        self,
+        plane: Pixels,
+        params: RenderParams,
+        key: Optional[str],
+        size: Size,
+        space: ColorSpace,
+    ) -> Optional[KeptCleanPlate]:
+        """The kept clean plate with these pixels, see `find_or_read`; None where there is none."""
         for kept in reversed(self._kept):
             if kept.has(plane, params, key, size, space):
                 return kept
-        return KeptCleanPlate(plane, params, key, size, device, space)
+        return None
 
     def keep(self, clean_plate: KeptCleanPlate) -> None:
         """Keep it, as the last used; only once its pixels are known to be whole."""

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Optional
 
@@ -49,6 +50,10 @@ class SentPlanes:
             current.wait_event(self._event)
             raw.record_stream(current)
         return raw
+
+    def look_at(self, role: str) -> Optional[Tensor]:
+        """A plane that stays to be taken, for steps of `Crossing.beside`; None if there is none."""
+        return self._raw.get(role)
 
     def drop(self) -> None:
         """Give back the memory of what was not taken: it is read again when it is needed."""
@@ -108,6 +113,10 @@ class Crossing:
             sent = SentPlanes(raw, self._in.record_event())
         self._sent.add(sent)
         return sent
+
+    def beside(self) -> AbstractContextManager[object]:
+        """Steps within run behind the copies in, beside those of the frame that is computed."""
+        return torch.cuda.stream(self._in)
 
     def drop_sent(self) -> None:
         """Give back the memory of the planes that were sent ahead."""

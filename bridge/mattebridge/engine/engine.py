@@ -12,7 +12,7 @@ where it is told to, the last frames, and nothing else. cv2 is imported only whe
 alignment needs it.
 
 On a device with streams (crossing.py) frames overlap: `start` returns while the results of a frame
-are still on their way, and `send_ahead` begins with the planes of the next one.
+are still on their way, and `send_ahead` begins with the next one (ahead.py).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import torch
 
 from mattebridge.checkpoint import Checkpoint, no_checkpoint
 from mattebridge.color import Pixels
+from mattebridge.engine.ahead import Search, Searches, SentFrame
 from mattebridge.engine.clean_plates import CleanPlates
 from mattebridge.engine.clock import Clock
 from mattebridge.engine.crossing import Crossing, Delivery, SentPlanes
@@ -43,6 +44,7 @@ from mattebridge.engine.request import (
     needed_bytes,
     size_text,
 )
+from mattebridge.errors import MattebridgeError
 from mattebridge.models.base import ModelCard
 from mattebridge.models.memory import memory_errors
 from mattebridge.models.registry import Registry
@@ -116,6 +118,7 @@ class Engine:
         self.kept_frames = KeptFrames(frame_budget_bytes)
         self._models = LoadedModels(lambda: self.registry, device, model_budget_bytes)
         self._crossing = Crossing(torch.device(device))
+        self._searches = Searches(self._crossing)
 
     @property
     def frames_in_flight(self) -> int:
@@ -163,12 +166,45 @@ class Engine:
             checkpoint=checkpoint,
         ).finished()
 
-    def send_ahead(self, planes: Mapping[str, Pixels]) -> Optional[SentPlanes]:
-        """Begin to copy planes of a later frame to the device; None where that saves nothing.
+    def send_ahead(
+        self,
+        planes: Mapping[str, Pixels],
+        params: RenderParams,
+        *,
+        model: str,
+        clean_plate_key: Optional[str] = None,
+    ) -> Optional[SentFrame]:
+        """Begin with a later frame (ahead.py); None where that saves nothing.
 
-        Give it to `start`. The clean plate is not among them: the engine may have it already.
+        The arguments of `start`, which is to be given the result. The clean plate itself is not
+        sent: the engine may have it already.
         """
-        return self._crossing.send({r: p for r, p in planes.items() if r != "clean_plate"})
+        others = {role: plane for role, plane in planes.items() if role != "clean_plate"}
+        sent = self._crossing.send(others)
+        if sent is None:
+            return None
+        try:
+            search = self._search(sent, planes, params, model, clean_plate_key)
+        except (MattebridgeError, torch.OutOfMemoryError):  # the frame's turn meets it again
+            search = None
+        return SentFrame(sent, search)
+
+    def _search(
+        self,
+        sent: SentPlanes,
+        planes: Mapping[str, Pixels],
+        params: RenderParams,
+        model: str,
+        key: Optional[str],
+    ) -> Optional[Search]:
+        """Begin to look for the place of the clean plate, which is kept under its key."""
+        if key is None or "clean_plate" not in planes:
+            return None
+        card = self.registry.card(model)
+        request = FrameRequest(card, params, {}, None, key, self.spaces)
+        size = planes["plate"].shape[:2]
+        kept = self.clean_plates.find(planes["clean_plate"], params, key, size, request.space)
+        return self._searches.begin(sent, request, kept)
 
     def start(
         self,
@@ -182,11 +218,11 @@ class Engine:
         held_clean_plate: bool = False,
         keep: bool = False,
         checkpoint: Optional[Checkpoint] = None,
-        sent: Optional[SentPlanes] = None,
+        sent: Optional[SentFrame] = None,
     ) -> StartedFrame:
         """As `matte`, but the planes of `out` are whole only when the returned frame is finished.
 
-        sent: planes that are on the device, or on their way there.
+        sent: what was begun for it (`send_ahead`).
         """
         checkpoint = checkpoint or no_checkpoint
         card = self.registry.card(model)
@@ -208,6 +244,8 @@ class Engine:
                 attempt, self._room_for(card), needed_bytes=needed, free_bytes=self._free_bytes
             )
         finally:
+            if sent is not None:
+                sent.drop()
             self.clean_plates.trim()
             self.kept_frames.trim()
         return started.with_notes(memory=list(steps)) if steps else started
@@ -219,18 +257,20 @@ class Engine:
         out: Mapping[str, Pixels],
         checkpoint: Checkpoint,
         keep: bool,
-        sent: Optional[SentPlanes],
+        sent: Optional[SentFrame],
     ) -> StartedFrame:
         clock, device = Clock(), torch.device(self.device)
+        raw, search = (None, None) if sent is None else (sent.planes, sent.search)
         with clock("inputs"):
+            known = self.kept_frames.plates(request.space) if keep else ()
             frame, clean_plate = read_frame(
-                planes, request, device, self.clean_plates, checkpoint, sent
+                planes, request, device, self.clean_plates, checkpoint, raw, known
             )
             kept = self.kept_frames.find(frame, clean_plate) if keep else None
         if kept is not None:
             return self._finished_again(kept, frame, out, checkpoint, clock)
         with clock("align"):
-            matched = fitted(frame, clean_plate, checkpoint)
+            matched = fitted(frame, clean_plate, checkpoint, search)
         prepared = with_clean_plate(frame, matched)
         made = self._inferred(prepared, checkpoint, clock)
         if keep and self.kept_frames.budget_bytes:
@@ -281,20 +321,24 @@ class Engine:
     ) -> StartedFrame:
         """Finish a matte into the planes, and keep these with the frame if that is kept."""
         checkpoint("finish")
+        device, copies = torch.device(self.device), None
         with clock("finish"):
             if kept is None:
-                targets = targets_for(out, torch.device(self.device))
+                targets = targets_for(out, device)
             else:
                 targets = self.kept_frames.memory_for(kept, dtypes_of(out))
                 self._crossing.let_copies_end()
-            finished = postprocess(made, prepared, targets, checkpoint=checkpoint)
+                # What is kept lies in private memory, which no client can write to. In main memory
+                # it is copied while it is in the processor's cache.
+                copies = targets_for(out, device) if device.type == "cpu" else None
+            finished = postprocess(made, prepared, targets, copies=copies, checkpoint=checkpoint)
         clock.move(finished.write_s, "finish", "write")
         if kept is not None:
             self.kept_frames.keep_result(kept, prepared, targets, finished)
         report = _report(prepared, made, finished, clock)
         # Last: a frame that fails leaves no copy behind that still writes into its arena.
         with clock("write"):
-            delivery = self._crossing.deliver(targets, out)
+            delivery = self._crossing.deliver(targets if copies is None else copies, out)
         return StartedFrame(report, delivery, clock)
 
     # --- models -----------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from mattebridge.clean_plate.pair import (
     Pair,
     Solution,
     corners_of,
+    matched,
     unexplained,
     worsens_somewhere,
 )
@@ -197,6 +198,7 @@ def test_off_leaves_the_geometry_alone():
     assert untouched.clean_plate is clean_plate
 
 
+@pytest.mark.slow
 def test_a_frame_is_matched_the_same_whatever_was_matched_before_it():
     picture = leaves(1)
     clean_plate = grain(warped(picture, shift(0.8, 0.4)) * 0.96, 3)
@@ -225,6 +227,18 @@ def test_the_clean_plates_corners_are_looked_for_once_a_shot(monkeypatch):
     assert looked.count(False) == 3
 
 
+@pytest.mark.parametrize("values", [2, 6, 256])
+def test_corners_belong_together_that_are_the_most_alike_to_each_other(values):
+    random = np.random.default_rng(values)
+    one, other = (random.integers(0, values, (n, 32)).astype(np.uint8) for n in (300, 257))
+    other[::2] = one[random.integers(0, 300, 129)]  # some twice, so that several are as much alike
+    apart = np.unpackbits(one[:, None] ^ other[None], axis=2).sum(axis=2)
+    there, back = apart.argmin(axis=1), apart.argmin(axis=0)
+    wanted = [(i, j) for i, j in enumerate(there.tolist()) if back[j] == i]
+    wanted.sort(key=lambda pair: (apart[pair], pair[0]))
+    assert matched(one, other).tolist() == [list(pair) for pair in wanted]
+
+
 def test_what_was_prepared_of_another_clean_plate_is_not_used():
     picture = leaves(1)
     plate, clean_plate = grain(picture, 2), grain(warped(picture, shift(3, 2)), 3)
@@ -241,6 +255,7 @@ def threads():
     cv2.setNumThreads(before)
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_changes_nothing(threads):
     picture = leaves(1, (300, 500))
     plate = grain(with_subject(picture), 2)

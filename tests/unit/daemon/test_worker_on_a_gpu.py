@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from fakes.pretended_cuda import CUDA, Counts, Driver, pretended_cuda
+from fakes.searches import LONG_S, Searched
 from mattebridge.daemon.hooks import Hooks
 from mattebridge.daemon.worker import Worker
 from mattebridge.wire import oslayer
@@ -63,9 +65,16 @@ class Bench:
         return self.arenas[7][1]
 
     def message(
-        self, generation: int, *, arena: int = 7, model: str = "difference", keep: bool = False
+        self,
+        generation: int,
+        *,
+        arena: int = 7,
+        model: str = "difference",
+        keep: bool = False,
+        key: str | None = None,
     ) -> tuple[dict[str, Any], list[int]]:
-        """A frame in an arena, as the front sends it: other pixels for each generation."""
+        """A frame in an arena, as the front sends it: other pixels for each generation, but for
+        the clean plate of a key."""
         new = arena not in self.arenas
         if new:
             fd = oslayer.current().create_memory(ARENA_BYTES)
@@ -74,6 +83,8 @@ class Bench:
         planes = place(SIZE, SIZE, [*GIVEN, *WANTED])
         memory.write_begin(generation)
         pixels = np.random.default_rng(generation).random((2, SIZE, SIZE, 3), np.float32)
+        if key is not None:
+            pixels[1] = np.random.default_rng(0).random((SIZE, SIZE, 3), np.float32)
         for plane, image in zip(planes, pixels):
             memory.array(plane)[:] = image
         memory.write_end(generation)
@@ -91,6 +102,7 @@ class Bench:
             "frame": generation,
             "gen": generation,
             "keep": keep,
+            **({} if key is None else {"clean_plate_key": key}),
         }
         return message, [fd] if new else []
 
@@ -261,3 +273,65 @@ def test_memory_that_was_sent_ahead_is_given_back_when_it_is_exhausted(
     alone.worker.handle(*alone.message(2, arena=2))
     assert np.array_equal(alone.alpha(2), bench.alpha(2))
     alone.close()
+
+
+def test_the_clean_plate_of_the_next_frame_is_aligned_while_this_one_is_computed(
+    counted: tuple[Bench, Counts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, _counts = counted
+    searched = Searched(monkeypatch)
+    bench.worker.handle(*bench.message(1, arena=1, key="shot"))  # which keeps the clean plate
+    first, second = (bench.message(number, arena=number, key="shot") for number in (2, 3))
+    is_third: list[bool] = []
+
+    def at(stage: str) -> None:
+        if stage == "model" and not is_third:
+            searched.begun.clear()
+            bench.front.coming.append(second)
+            is_third.append(True)
+        elif stage == "trimap":
+            assert searched.begun.wait(LONG_S)
+
+    bench.front.at = at
+    bench.worker.handle(*first)
+    assert bench.ends()[1:] == [("done", 2), ("done", 3)]
+    together = [bench.alpha(number) for number in (2, 3)]
+    assert True in searched.threads
+    bench.front.at = lambda stage: None
+    monkeypatch.setattr(bench.worker._engine, "send_ahead", lambda *_, **__: None)
+    for number in (2, 3):
+        bench.worker.handle(*bench.message(number, arena=9, key="shot"))
+        assert np.array_equal(bench.alpha(9), together[number - 2])
+
+
+def test_a_frame_that_is_cancelled_while_it_waits_ends_its_search(
+    counted: tuple[Bench, Counts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, _counts = counted
+    searched, gate, over = Searched(monkeypatch), threading.Event(), threading.Event()
+
+    def held(checkpoint: Any) -> None:
+        try:
+            assert gate.wait(LONG_S)
+            checkpoint("refine")
+        finally:
+            over.set()
+
+    bench.worker.handle(*bench.message(1, arena=1, key="shot"))
+    first = bench.message(2, arena=2)  # of no clean plate that is kept
+    second = bench.message(3, arena=3, key="shot")
+    searched.before = held
+
+    def at(stage: str) -> None:
+        if stage == "inputs" and not bench.front.coming and not searched.begun.is_set():
+            bench.front.coming.append(second)
+        elif stage == "trimap":
+            assert searched.begun.wait(LONG_S)
+            bench.front.cancelled.add(3)
+
+    bench.front.at = at
+    bench.worker.handle(*first)
+    assert bench.ends()[1:] == [("cancelled", 3), ("done", 2)]
+    gate.set()
+    assert over.wait(LONG_S)
+    assert searched.ended == ["_Dropped"]

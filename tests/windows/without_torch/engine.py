@@ -69,7 +69,7 @@ class Engine:
     def matte(self, planes: Mapping[str, Any], params: Any, **given: Any) -> RenderReport:
         return self.start(planes, params, **given).finished()
 
-    def send_ahead(self, _planes: Mapping[str, Any]) -> None:
+    def send_ahead(self, _planes: Mapping[str, Any], _params: Any, **_how: Any) -> None:
         return None
 
     def start(

@@ -25,6 +25,14 @@ if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage, Mask
 
 
+def cut(image: Tensor, highest: float) -> Tensor:
+    """An image without what is above `highest`; the image itself where the CPU sees that it has
+    nothing above."""
+    if image.device.type == "cpu" and image.numpy().max(initial=highest) <= highest:
+        return image
+    return image.clamp(max=highest)
+
+
 def small_arrays(*images: Tensor) -> list[FloatImage]:
     """Float images (H, W) or (H, W, C) at working size, in main memory, with one wait for all.
 

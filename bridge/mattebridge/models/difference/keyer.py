@@ -34,6 +34,7 @@ from mattebridge.models.difference.closed_form import closed_form
 from mattebridge.models.difference.evidence import Evidence, gather
 from mattebridge.models.difference.full_size import (
     copy_where,
+    cut,
     enlarged,
     places_of,
     small_arrays,
@@ -152,7 +153,7 @@ class _Small:
     """The inputs at working size in main memory, cut at `BRIGHTEST`."""
 
     def __init__(self, frame: Frame) -> None:
-        images = [image.clamp(max=BRIGHTEST) for image in (frame.plate, frame.clean_plate)]
+        images = [cut(image, BRIGHTEST) for image in (frame.plate, frame.clean_plate)]
         others = [frame.hint, None if frame.outside is None else frame.outside.float()]
         found = small_arrays(*images, *(image for image in others if image is not None))
         self.plate, self.clean_plate, *rest = found

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from mattebridge.models.difference.card import specks_of
 from mattebridge.models.difference.evidence import disc
-from mattebridge.models.difference.full_size import enlarged_mask, small_arrays
+from mattebridge.models.difference.full_size import cut, enlarged_mask, small_arrays
 from mattebridge.models.difference.islands import LEAST_ALPHA
 from mattebridge.models.difference.mixture import BRIGHTEST
 from mattebridge.models.pytorch.frames import Frame, tensor_of
@@ -94,7 +94,7 @@ def moved_of(
     parts = list(_parts(small, speck_share))
     if not parts:
         return None
-    pictures = small_arrays(*(picture.clamp(max=BRIGHTEST) for picture in (plate, clean_plate)))
+    pictures = small_arrays(*(cut(picture, BRIGHTEST) for picture in (plate, clean_plate)))
     pair = _Pair(*(_blurred(picture, BLUR_PX) for picture in pictures))
     found = [one.mask for one in parts if _is_both_places(one, pair)]
     for one, other in permutations(parts, 2):
@@ -220,12 +220,12 @@ def _same(
     height, width = old.mask.shape
     rows, columns = (at - shift for at, shift in zip(places, np.hsplit(shifts, 2)))
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    rows, columns = rows.clip(0, height - 1), columns.clip(0, width - 1)
+    at = rows.clip(0, height - 1) * width + columns.clip(0, width - 1)
     here = seen[places]
-    apart = _squared(here - empty[rows, columns])
+    apart = _squared(here - empty.reshape(-1, 3).take(at, axis=0))
     in_place = _squared(here - empty[places])
     alike = apart < np.maximum(SAME**2, SAME_SHARE**2 * in_place)
-    return np.asarray(inside & old.mask[rows, columns] & alike & (in_place > SAME**2))
+    return np.asarray(inside & old.mask.take(at) & alike & (in_place > SAME**2))
 
 
 def _squared(difference: FloatImage) -> FloatImage:

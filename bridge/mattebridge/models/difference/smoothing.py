@@ -56,13 +56,17 @@ def _solved(fields: FloatImage, link: FloatImage) -> FloatImage:
     above[1:], rows[:-1, 2], rows[-1, 2] = link, link, 0
     pivot = 1 + above + rows[:, 2]
     carried = np.empty((3, width), np.float32)
-    rows[0] /= pivot[0]
-    for before, row, up, own in zip(rows, rows[1:], above[1:], pivot[1:]):
-        np.multiply(before, up, out=carried)
-        row[:2] += carried[:2]
-        own -= carried[2]
-        row /= own
-    for index in range(count - 2, -1, -1):
-        np.multiply(rows[index + 1, :2], rows[index, 2], out=carried[:2])
-        rows[index, :2] += carried[:2]
+    of_fields, of_factor = carried[:2], carried[2]
+    # Views are made once, and results are given by place: the rows are short.
+    both, factor, alone = list(rows[:, :2]), list(rows[:, 2]), list(rows)
+    multiply, add, subtract, divide = np.multiply, np.add, np.subtract, np.divide
+    divide(alone[0], pivot[0], alone[0])
+    for before, row, fields_, up, own in zip(alone, alone[1:], both[1:], above[1:], pivot[1:]):
+        multiply(before, up, carried)
+        add(fields_, of_fields, fields_)
+        subtract(own, of_factor, own)
+        divide(row, own, row)
+    for after, row, share in zip(both[:0:-1], both[-2::-1], factor[-2::-1]):
+        multiply(after, share, of_fields)
+        add(row, of_fields, row)
     return rows[:, :2].transpose(1, 0, 2)

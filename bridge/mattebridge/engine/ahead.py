@@ -1,0 +1,187 @@
+"""What is begun for a frame before its turn, on a device that copies beside what it computes.
+
+    arena --copy in--> planes --small, its range--> main memory --thread--> Found
+             stream of the copies                                 `--> the frame's own turn
+
+The planes are on their way (crossing.py). Where the clean plate is to be aligned and is kept
+already, the search for its place begins, too: the device makes the small picture that the search
+looks at, behind the copy, and a thread searches on the CPU while the frame before is computed.
+
+Rules: the search sees the same values as in the frame's own turn, so it finds the same. Whatever
+goes wrong here is left to that turn, which meets it again and reports it. One thread searches, for
+the frames that the worker has in hand; a frame that is dropped ends its search at its next stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent import futures
+from dataclasses import dataclass
+from functools import cached_property
+from threading import Event
+from typing import TYPE_CHECKING, Optional
+
+import torch
+from torch import Tensor
+
+from mattebridge.checkpoint import Checkpoint
+from mattebridge.color import FloatImage
+from mattebridge.engine.align import Wanted
+from mattebridge.engine.clean_plates import KeptCleanPlate
+from mattebridge.engine.crossing import Crossing, SentPlanes
+from mattebridge.engine.picture import display_of
+from mattebridge.engine.preprocess import subject_of
+from mattebridge.engine.request import FrameRequest
+from mattebridge.engine.samples import picture_of, plane_of, straight
+from mattebridge.ocio.space import Curve
+
+if TYPE_CHECKING:
+    from mattebridge.clean_plate.on_device import Found
+
+# A frame that waits for its search asks so often whether it was cancelled.
+ASKED_EVERY_S = 0.1
+
+
+class _Dropped(Exception):
+    """The frame of a search is no longer wanted."""
+
+
+class Search:
+    """One search for the place of a clean plate, in the thread of its `Searches`."""
+
+    def __init__(self, clean_plate: KeptCleanPlate, size: tuple[int, int], wanted: Wanted) -> None:
+        self._clean_plate, self._size, self._wanted = clean_plate, size, wanted
+        self._dropped = Event()
+        self._future: Optional[futures.Future[Found]] = None
+
+    def begin(
+        self, thread: futures.Executor, arrays: Sequence[FloatImage], event: torch.cuda.Event
+    ) -> None:
+        """arrays: what is looked at, whole once `event` is over."""
+        self._future = thread.submit(self._run, arrays, event)
+
+    def drop(self) -> None:
+        """End it at its next stage; what it found is not used."""
+        self._dropped.set()
+        if self._future is not None:
+            self._future.cancel()
+
+    def found(self, clean_plate: KeptCleanPlate, checkpoint: Checkpoint) -> Optional[Found]:
+        """Wait for what was found with this clean plate; None where it is to be looked for."""
+        future = self._future
+        if clean_plate is not self._clean_plate or future is None or future.cancel():
+            # Of another clean plate; or others are searched first, and the frame is as quick.
+            self.drop()
+            return None
+        while not future.done():
+            checkpoint("align")
+            futures.wait([future], timeout=ASKED_EVERY_S)
+        try:
+            return future.result()
+        except Exception:  # the frame's turn meets it again
+            return None
+
+    def _run(self, arrays: Sequence[FloatImage], event: torch.cuda.Event) -> Found:
+        from mattebridge.clean_plate.on_device import Looked, found_for
+
+        self._go_on("align")
+        event.synchronize()
+        assert self._clean_plate.side is not None
+        return found_for(
+            Looked.of(arrays),
+            self._size,
+            self._clean_plate.side,
+            alignment=self._wanted.alignment,
+            match_exposure=self._wanted.exposure,
+            checkpoint=self._go_on,
+        )
+
+    def _go_on(self, stage: str, done: int = 0, total: int = 0) -> None:
+        if self._dropped.is_set():
+            raise _Dropped
+
+
+@dataclass(frozen=True)
+class SentFrame:
+    """What was begun for a frame: its planes, and where it needs one its search."""
+
+    planes: SentPlanes
+    search: Optional[Search] = None
+
+    def drop(self) -> None:
+        """Give back what was begun and not used."""
+        self.planes.drop()
+        if self.search is not None:
+            self.search.drop()
+
+
+class Searches:
+    """The searches of one device."""
+
+    def __init__(self, crossing: Crossing) -> None:
+        self._crossing = crossing
+
+    @cached_property
+    def _thread(self) -> futures.ThreadPoolExecutor:
+        return futures.ThreadPoolExecutor(1, thread_name_prefix="alignment")
+
+    @torch.inference_mode()
+    def begin(
+        self, sent: SentPlanes, request: FrameRequest, kept: Optional[KeptCleanPlate]
+    ) -> Optional[Search]:
+        """Begin the search of a frame whose planes are on their way; does not wait.
+
+        kept: its clean plate. None where nothing is to be looked for, or only in the frame's turn:
+        with a clean plate that was not used before, or a colour space of main memory.
+        """
+        wanted, space = Wanted.of(request.params, request.card), request.space
+        raw = sent.look_at("plate")
+        if wanted is None or kept is None or kept.side is None or raw is None:
+            return None
+        if space.curve is Curve.WHOLE:
+            return None
+        from mattebridge.clean_plate.on_device import what_is_looked_at
+        from mattebridge.clean_plate.pair import MINIMUM_SIDE
+
+        if min(raw.shape[:2]) < MINIMUM_SIDE:
+            return None
+        search = Search(kept, (raw.shape[0], raw.shape[1]), wanted)
+        with self._crossing.beside():
+            display = display_of(_straight_plate(raw, request), space)
+            looked_at = what_is_looked_at(display, subject_of(_mattes(sent)))
+            arrays, event = _begin_to_fetch(looked_at)
+        search.begin(self._thread, arrays, event)
+        return search
+
+
+def _straight_plate(raw: Tensor, request: FrameRequest) -> Tensor:
+    """As `preprocess` makes it, without a look at its values."""
+    plate, params = _finite(picture_of(raw)), request.params
+    alpha = None
+    if raw.shape[2] == 4 and params.plate_alpha != "opaque":
+        alpha = _finite(plane_of(raw, 3))
+    return straight(plate, alpha, params.plate_alpha, request.space)
+
+
+def _mattes(sent: SentPlanes) -> Mapping[str, Tensor]:
+    planes = {role: sent.look_at(role) for role in ("alpha_hint", "core_matte")}
+    return {
+        role: _finite(plane_of(raw, 0)).clamp_(0, 1)
+        for role, raw in planes.items()
+        if raw is not None
+    }
+
+
+def _finite(values: Tensor) -> Tensor:
+    return values.nan_to_num_(0.0, 0.0, 0.0)
+
+
+def _begin_to_fetch(images: Sequence[Tensor]) -> tuple[list[FloatImage], torch.cuda.Event]:
+    """Arrays that are whole once the event of the current stream is over."""
+    # Only into page-locked memory does a copy go on while the host does other things.
+    here = [torch.empty(image.shape, dtype=torch.float32, pin_memory=True) for image in images]
+    for kept, image in zip(here, images):
+        kept.copy_(image, non_blocking=True)
+    return [kept.numpy() for kept in here], torch.cuda.current_stream(
+        images[0].device
+    ).record_event()

@@ -1,0 +1,80 @@
+"""The script for a machine with a GPU, tried without one: each part runs to its end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from benchmarks import bench_gpu
+
+from fakes.pretended_cuda import CARD_BYTES, CUDA, pretended_cuda
+
+SIZES = {"HD": (128, 96), "UHD": (160, 128)}
+LIMIT_S = 3600.0
+
+
+def bench_of(device: str, monkeypatch: pytest.MonkeyPatch) -> bench_gpu.Bench:
+    """All of the script, but on small pictures, with one backbone, and once."""
+    card = SimpleNamespace(name="pretended", total_memory=CARD_BYTES, multi_processor_count=1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 0)
+    bench = bench_gpu.Bench(device, SIZES, LIMIT_S)
+    bench.rounds, bench.backbones, bench.squares = 1, ("mobilenetv2",), (64,)
+    return bench
+
+
+def errors_of(found: dict[str, Any]) -> list[str]:
+    """The errors of a part and of its cases, and the cases that were left out."""
+    cases = [found, *(case for case in found.values() if isinstance(case, dict))]
+    return [str(case) for case in cases if "error" in case or "left_out" in case]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("part", "cases"),
+    [
+        ("machine", {"gpu", "gpu_bytes", "torch"}),
+        ("copies", {"pageable", "registered", "unregister_code"}),
+        ("tensors", {"mobilenetv2 HD float16 graph", "mobilenetv2 UHD float32 plain",
+                     "twoplate UHD float32 eager"}),
+        ("precision", {"mobilenetv2 tf32", "mobilenetv2 bfloat16"}),
+        ("hint_keyer", {"64 bfloat16 full_frame"}),
+        ("stages", {"mobilenetv2 HD", "twoplate UHD", "difference HD"}),
+    ],
+)  # fmt: skip
+def test_each_part_runs_on_a_pretended_device(
+    part: str, cases: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pretended_cuda():
+        found = getattr(bench_of(str(CUDA), monkeypatch), part)()
+    assert not errors_of(found)
+    assert cases <= set(found)
+    json.dumps(found)
+
+
+@pytest.mark.slow
+def test_frames_go_through_a_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = bench_of("cpu", monkeypatch).bridge()
+    assert not errors_of(found)
+    assert found["twoplate UHD float16 3 in flight"]["frames"] >= 3
+
+
+def test_what_was_found_is_written_and_a_part_that_fails_costs_no_other_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_bench: bench_gpu.Bench) -> dict[str, Any]:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(bench_gpu.Bench, "copies", broken)
+    file = tmp_path / "gpu.json"
+    bench_gpu.main(
+        ["--device", "cpu", "--small", "--only", "copies", "machine", "--json", str(file)]
+    )
+    found = json.loads(file.read_text(encoding="utf-8"))
+    assert found["copies"]["error"] == "RuntimeError: broken"
+    assert found["machine"]["device"] == "cpu"
