@@ -91,7 +91,10 @@ def _run_tests(*tests: Path, folders: tuple[Path, ...] = (), **variables: str) -
 
 @pytest.mark.parametrize(
     "tests",
-    [(INSIDE / "test_layer.py", INSIDE / "test_files.py"), tuple(TESTS / name for name in SHARED)],
+    [
+        tuple(INSIDE / f"test_{name}.py" for name in ("layer", "files", "paths")),
+        tuple(TESTS / name for name in SHARED),
+    ],
     ids=["windows", "every system"],
 )
 def test_the_tests_of_windows_pass_there(tests: tuple[Path, ...]) -> None:

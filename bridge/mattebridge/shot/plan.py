@@ -10,7 +10,7 @@ is unreadable or of another size is noted in its task, and the others go on.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -63,6 +63,7 @@ from mattebridge.shot.outputs import (
 )
 from mattebridge.shot.videos import VideoPlan, plan_videos, refuse_without_video, video_notes
 from mattebridge.whole_files import can_write
+from mattebridge.wire import oslayer
 from mattebridge.wire.params import COLORSPACES, INPUT_ROLES, MATTE_ROLES, OUTPUT_CHANNELS
 
 # Readers of headers: on a network file system each costs a round trip, not work.
@@ -271,6 +272,7 @@ def preflight(job: MatteJob) -> Plan:
     unreadable or do not fit come back as tasks with a `problem`.
     """
     preset = _preset(job)
+    _check_names(job)
     inputs = {role: _found(job, role, preset) for role in _given(job)}
     plate = inputs["plate"]
     if job.deinterlace:
@@ -287,6 +289,7 @@ def preflight(job: MatteJob) -> Plan:
     read = [source for entry in matched for source in entry.files.values()]
     written = [*(path for paths in outputs.values() for path in paths.values()), *videos.values()]
     read_paths = {path_of(source) for source in (*read, *backdrops.values())}
+    _refuse_names([*read_paths, *written])
     refuse_collisions(written, read_paths)
     ledger = Ledger.open(ledger_path(job.output, _name_of(plate)))
     _check_report(job, read_paths, [*written, ledger.path])
@@ -525,6 +528,20 @@ def _output_paths(
         output: output_path(job.output, folders.get(output, output), name, form.suffix)
         for output, form in formats.items()
     }
+
+
+def _check_names(job: MatteJob) -> None:
+    """Whether the folder and the report are what their names say; inputs are looked for first."""
+    _refuse_names([job.output, *([job.report] if job.report is not None else [])])
+
+
+def _refuse_names(paths: Iterable[Path]) -> None:
+    """Raise `UsageError` for a path that this system takes for another file."""
+    layer = oslayer.find()
+    for path in paths:
+        fault = layer.fault_of_path(str(path)) if layer is not None else None
+        if fault is not None:
+            raise UsageError(f"{path} cannot be used: {fault}")
 
 
 def _check_folder(job: MatteJob, paths: Collection[Path]) -> None:

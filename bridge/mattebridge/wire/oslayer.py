@@ -133,6 +133,12 @@ class Users(Protocol):
     def longest_address(self) -> int:
         """How many bytes the path of a socket may have."""
 
+    def fault_of_path(self, path: str) -> Optional[str]:
+        """Why the file of this path would be another one than it names; None where it would not.
+
+        A sentence with what to do, for the artist.
+        """
+
     def settings_folder(self) -> Path:
         """The user's folder for settings of mattebridge; it need not exist."""
 

@@ -215,6 +215,10 @@ class UnixLayer(ABC):
                 return Path(candidate) / "mattebridge"
         return Path(tempfile.gettempdir()) / f"mattebridge-{uid}"
 
+    def fault_of_path(self, path: str) -> Optional[str]:
+        """See `Users`: every name is the name of one file."""
+        return None
+
     def settings_folder(self) -> Path:
         """See `Users`. `$XDG_CONFIG_HOME/mattebridge`, else in `~/.config`."""
         return folder_of("XDG_CONFIG_HOME", "~/.config")

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from mattebridge.errors import GeometryError
-from mattebridge.wire import win32, windows_children, windows_memory
+from mattebridge.wire import win32, windows_children, windows_memory, windows_names
 from mattebridge.wire.connection import Peer
 from mattebridge.wire.own_folder import look_at, not_yours
 from mattebridge.wire.windows_pipes import (
@@ -202,6 +202,10 @@ class WindowsLayer:
     def longest_address(self) -> int:
         """See `Users`. The pipe's name has a digest of it, so that the path is the limit."""
         return LONGEST_PATH
+
+    def fault_of_path(self, path: str) -> Optional[str]:
+        """See `Users`."""
+        return windows_names.fault_of(path)
 
     def settings_folder(self) -> Path:
         r"""See `Users`: `%APPDATA%\mattebridge`."""

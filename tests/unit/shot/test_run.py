@@ -41,7 +41,9 @@ from mattebridge.shot.plan import preflight
 from mattebridge.shot.progress import Progress
 from mattebridge.shot.run import run_job
 from mattebridge.shot.summary import write_report
+from mattebridge.wire import oslayer
 from mattebridge.wire.labels import SENTENCES
+from mattebridge.wire.windows_names import fault_of
 
 WIDTH, HEIGHT = 48, 32
 
@@ -626,6 +628,25 @@ def test_writing_over_an_input_is_refused(shot):
     }
     with pytest.raises(SequenceError, match="is an input of this job"):
         run_job(job(shot, output=shot, existing="overwrite", **given), never_connect)
+
+
+def test_names_that_the_system_takes_for_another_file_are_refused(shot, monkeypatch):
+    """Asked of the system's layer; here its answers are those of Windows."""
+    layer = type(oslayer.current())
+    monkeypatch.setattr(layer, "fault_of_path", lambda _self, path: fault_of(path))
+    write_frame(shot / "in/nul.exr", clean_pixels())
+    write_frame(shot / "in/take:1.0001.exr", plate_pixels(1001))
+    for given, says in (
+        ({"output": shot / "mattes/aux"}, "'aux' is the name of a device"),
+        ({"output": Path("C:mattes")}, "current folder of that drive"),
+        ({"report": shot / "records."}, "drops the dot"),
+        ({"clean_plate": str(shot / "in/nul.exr")}, "'nul.exr' is the name of a device"),
+        ({"plate": str(shot / "in/take:1.0001.exr")}, "hidden stream"),
+    ):
+        with pytest.raises(UsageError, match=f"cannot be used: .*{says}"):
+            run_job(job(shot, **given), never_connect)
+    assert not (shot / "out").exists()
+    assert run(shot, frames="1001").exit_status == 0
 
 
 def test_two_plates_of_one_name_are_refused(tmp_path):

@@ -290,6 +290,10 @@ def test_the_figures_of_this_process_are_plausible(layer: oslayer.OsLayer) -> No
     assert 1 << 20 < layer.resident_bytes() < layer.total_memory_bytes()
 
 
+def test_every_name_is_the_name_of_one_file(layer: oslayer.OsLayer) -> None:
+    assert layer.fault_of_path("out/nul. /C:x?") is None
+
+
 # -- systems without a layer ---------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ import pytest
 
 from mattebridge.cli import main
 from mattebridge.client import MatteClient
+from mattebridge.errors import FrameWriteError
 from windows import jobs
 from windows.patience import LIMIT_S, connect
 from windows.running import Daemon, wait_for
@@ -111,6 +112,24 @@ def test_the_exit_status_says_what_went_wrong(
     other = ["--instance", str(tmp_path / "none"), "--no-spawn", "-o", str(tmp_path / "other")]
     assert main([*command, *other, "--frames", "1001"]) == 5
     assert "no daemon is running" in capsys.readouterr().err
+
+
+def test_a_result_that_another_program_has_open_is_kept_whole_and_named(
+    daemon: Daemon, shot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [*jobs.commands(shot, tmp_path)["exr"], "--frames", "1001"]
+    assert run(daemon, command) == 0
+    made = tmp_path / "exr" / "alpha" / "plate.1001.exr"
+    before, there = made.read_bytes(), files(tmp_path)
+    with made.open("rb"):  # without FILE_SHARE_DELETE
+        status = run(daemon, command, "--existing", "overwrite")
+        assert status == FrameWriteError.exit_status
+        assert f"cannot write {made}: another program has the old file open" in (
+            capsys.readouterr().err
+        )
+        assert made.read_bytes() == before
+    assert files(tmp_path) == there
+    assert run(daemon, command, "--existing", "overwrite") == 0
 
 
 @pytest.fixture(scope="module")
