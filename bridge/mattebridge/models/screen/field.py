@@ -84,7 +84,7 @@ def blurred(picture: FloatImage, sigma: float) -> FloatImage:
 
 
 def largest(picture: FloatImage) -> FloatImage:
-    """The largest channel (h, w) of a picture (h, w, 3), in a tenth of the time of NumPy's `max`."""
+    """The largest channel (h, w) of a picture (h, w, 3); NumPy's own takes ten times as long."""
     return np.maximum(np.maximum(picture[..., 0], picture[..., 1]), picture[..., 2])
 
 
