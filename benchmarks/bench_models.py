@@ -1,10 +1,10 @@
-"""The time of a frame with the models that need no download: `twoplate` against `difference`.
+"""The time of a frame with the models that need no download, against `difference`.
 
 Method: the first frame of the sample shot at the given sizes, scene-linear, goes through the engine
 (alignment and exposure fit, model, finish, in one process), the models in turns. Seconds are the
 best turn on two threads; beside them are the processor seconds, the seconds of the network alone
 (coarse network and refiner, without the keyer before them), and the share of the frame's tiles that
-the refiner processed.
+the refiner processed. `--screen green` times `screen`, with a clean plate, against `difference`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 
 MODELS = ("difference", "twoplate")
+MODELS_OF_SCREENS = ("difference", "screen")
 THREADS = 2
 
 
@@ -26,7 +27,9 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--sizes", nargs="*", default=["960x540", "1920x1080"])
+    parser.add_argument("--screen", choices=("green", "blue"), help="time `screen` on such a shot")
     options = parser.parse_args(arguments)
+    models = MODELS_OF_SCREENS if options.screen else MODELS
     # As in the daemon's workers; torch reads it when it is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
@@ -43,8 +46,9 @@ def main(arguments: list[str]) -> None:
     print("|---|---|---|---|---|---|---|")
     for size in options.sizes:
         width, height = map(int, size.split("x"))
-        frame = next(iter(render_frames(frames=1, width=width, height=height)))
-        turns: dict[str, list[_Turn]] = {model: [] for model in MODELS}
+        shot = render_frames(frames=1, width=width, height=height, screen=options.screen)
+        frame = next(iter(shot))
+        turns: dict[str, list[_Turn]] = {model: [] for model in models}
         for _ in range(options.turns + 1):
             for model, taken in turns.items():
                 taken.append(_timed(engine, frame, model))

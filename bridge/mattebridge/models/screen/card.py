@@ -12,7 +12,7 @@ SCREEN = ModelCard(
     family="screen",
     summary="Keyer for green and blue screens; a plate is enough, a clean plate helps",
     # There are no weights: the digest names the algorithm, and changes when its pixels do.
-    digest="screen:2",
+    digest="screen:3",
     licence="MIT",
     needs_clean_plate=False,
     uses_alpha_hint=True,
@@ -30,7 +30,10 @@ SCREEN = ModelCard(
             "the screen's colour as #rrggbb, display-encoded, where it is not found by itself",
         ),
         black=Setting(
-            0.03, "screen with less alpha than this is made empty", minimum=0.0, maximum=0.5
+            0.01,
+            "screen with less alpha than this, or than its grain, is made empty",
+            minimum=0.0,
+            maximum=0.5,
         ),
         white=Setting(
             0.97, "subject with more alpha than this is made opaque", minimum=0.5, maximum=1.0

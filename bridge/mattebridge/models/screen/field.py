@@ -83,6 +83,11 @@ def blurred(picture: FloatImage, sigma: float) -> FloatImage:
     return cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
 
 
+def largest(picture: FloatImage) -> FloatImage:
+    """The largest channel (h, w) of a picture (h, w, 3); NumPy's own takes ten times as long."""
+    return np.maximum(np.maximum(picture[..., 0], picture[..., 1]), picture[..., 2])
+
+
 def filled(values: FloatImage, weight: FloatImage) -> FloatImage:
     """Values (h, w, C) spread smoothly from where weight (h, w) is 1 to where it is 0.
 
@@ -111,8 +116,8 @@ def _seen(soft: FloatImage, base: FloatImage, candidate: Mask) -> Mask:
     """Where the plate shows nothing but screen."""
     away = cv2.distanceTransform(candidate.astype(np.uint8), cv2.DIST_L2, 5)
     unit = max(candidate.shape) / 640
-    off = np.abs(soft - base).max(axis=2)
-    level = base.max(axis=2)
+    off = largest(np.abs(soft - base))
+    level = largest(base)
     clear = candidate & (away > MARGIN_PX)
     spread = float(np.median(off[clear])) if clear.any() else 0.0
     near = off < np.maximum(LEVEL_SHARE * level, LEVEL_SPREADS * np.float32(spread))
@@ -127,7 +132,7 @@ def _shaded(soft: FloatImage, base: FloatImage, candidate: Mask) -> Mask:
     """
     unit = max(candidate.shape) / 640
     black = np.float32(0.02)
-    share = np.log(np.maximum(soft.max(axis=2), black) / np.maximum(base.max(axis=2), black))
+    share = np.log(np.maximum(largest(soft), black) / np.maximum(largest(base), black))
     share = blurred(share, SHADE_BLUR_PX * unit)
     slopes = (cv2.Sobel(share, cv2.CV_32F, *axis, scale=unit / 8) for axis in ((1, 0), (0, 1)))
     slow = cv2.magnitude(*slopes) < SHADE_SLOPE

@@ -31,7 +31,7 @@ from mattebridge.models.difference.evidence import disc
 from mattebridge.models.difference.keyer import pixel_noise
 from mattebridge.models.difference.mixture import BRIGHTEST
 from mattebridge.models.difference.working_size import enlarged, shrunk
-from mattebridge.models.screen.field import Field, blurred, filled, make_field
+from mattebridge.models.screen.field import Field, blurred, filled, largest, make_field
 from mattebridge.models.screen.find import Screen, find_screen
 from mattebridge.models.screen.key import make_key
 from mattebridge.models.screen.spill import limited, nearby_colour, own_excess, without_screen
@@ -106,13 +106,13 @@ class _Frame:
     def _to_full_size(self, plate: FloatImage, clean: Optional[FloatImage]) -> None:
         shape = plate.shape
         self.behind = _full_field(self.field, clean, shape)
-        certain = enlarged(self.key.empty.astype(np.float32), shape) > 0.999
+        self.empty = enlarged(self.key.empty.astype(np.float32), shape)
+        certain = self.empty > 0.999
         noise = pixel_noise(*map(torch.from_numpy, (plate, self.behind, certain)))
         self.calm = cv2.bilateralFilter(plate, CALM_SIDE, CALM_NOISES * noise, CALM_PX)
         found = (self.weights.first, self.weights.second, self.weights.offset)
         self.full = Weights(*(enlarged(plane, shape) for plane in found))
         self.deep = enlarged(self.key.deep.astype(np.float32), shape)
-        self.empty = enlarged(self.key.empty.astype(np.float32), shape)
         self.grain = _grain(self.calm, self.behind, certain, self.screen)
         self.own = self._own_nearby()
         self.nearby = enlarged(self.own, shape)
@@ -206,11 +206,13 @@ def _full_field(
     if clean_plate is None:
         return enlarged(field.picture, shape)
     smooth = enlarged(field.picture - field.rest, shape)
-    detail = cv2.blur(clean_plate - smooth, (3, 3))
+    detail = clean_plate - smooth
+    calm = cv2.blur(detail, (3, 3))
     rows, columns = (slice(None, None, max(1, side // 256)) for side in shape[:2])
-    grain = CLEAN_NOISES * float(np.median(np.abs(detail[rows, columns]))) / 0.6745 + 1e-6
-    seen = np.clip(np.abs(detail).max(axis=2, keepdims=True) / np.float32(grain) - 1, 0, 1)
-    return np.maximum(smooth + seen * detail + enlarged(field.rest, shape), np.float32(0))
+    grain = CLEAN_NOISES * float(np.median(np.abs(calm[rows, columns]))) / 0.6745 + 1e-6
+    seen = np.clip(largest(np.abs(calm)) / np.float32(grain) - 1, 0, 1)
+    detail *= seen[..., None]
+    return np.maximum(smooth + detail + enlarged(field.rest, shape), np.float32(0))
 
 
 def _grain(calm: FloatImage, behind: FloatImage, empty: Mask, screen: Screen) -> float:

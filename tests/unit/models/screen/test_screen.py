@@ -252,6 +252,15 @@ def test_grain_does_not_change_the_matte_of_a_still(model):
     assert float(np.abs(first - second).mean()) < STILL
 
 
+def test_coarse_grain_leaves_the_empty_screen_empty(model):
+    alpha = disc()
+    plate = grain(over(alpha, lit(RED), wall("green")), sigma=0.025)
+    made = matte(model, plate, grain(wall("green"), seed=6, sigma=0.025))
+    beside = cv2.dilate(alpha, np.ones((15, 15))) == 0
+    # Measured: 0.25e-3; 4.2e-3 where grain of plate and clean plate counts as subject.
+    assert float(made.alpha[beside].mean()) < 1e-3
+
+
 def test_one_value_for_black_and_white_is_a_threshold(model):
     alpha = disc()
     made = matte(model, over(alpha, RED, wall("green")), black=0.5, white=0.5).alpha
