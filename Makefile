@@ -6,7 +6,7 @@
 #   make bench   what README claims about speed, measured here
 #   make test-windows  tests of the Windows half under Wine, which has to be installed
 #   make plugin  the OpenFX plugin; `make plugin PLUGIN_DIR=folder` installs it there
-#   make dist    what users install, in dist/: an sdist, and wheels that carry the plugin
+#   make dist    what users install, in dist/: an sdist, and wheels that carry the plugin; tried
 #
 # TORCH is what pip installs as torch: by default the pinned release, which on Linux comes with
 # CUDA (several GB). See README, "A smaller torch".
@@ -25,11 +25,12 @@ PLUGIN_TARGET ?= x86_64-linux-gnu.2.17
 PLUGIN_BUILD := build/plugin/$(PLUGIN_TARGET)
 PLUGIN_TOOLS := build/plugin/tools
 # The systems that a wheel is made for; builds of the plugin for others are left out.
-DIST_TARGETS ?= x86_64-linux-gnu.2.17 x86_64-windows-gnu aarch64-macos.11.0 x86_64-macos.11.0
+DIST_TARGETS ?= x86_64-linux-gnu.2.17 aarch64-linux-gnu.2.17 x86_64-windows-gnu \
+    aarch64-macos.11.0 x86_64-macos.11.0
 DIST_TOOLS := build/dist/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-windows windows check host-packages bench plugin dist clean
+.PHONY: help demo test test-fast test-windows windows arm check host-packages bench plugin dist clean
 
 help:
 	@sed -n '3,9p' $(MAKEFILE_LIST) | sed 's/^# *//'
@@ -60,6 +61,10 @@ test-fast: $(VENV)/.test
 # A Windows Python with its packages, in a disk of Wine's under build/wine.
 windows: $(VENV)/bin/python
 	@$(BIN)/python tests/windows/make_prefix.py build/wine
+
+# A Python for Linux on ARM, to run the plugin for it in under qemu: tests/e2e/test_under_qemu.py.
+arm: $(VENV)/bin/python
+	@$(BIN)/python tests/arm/make_root.py build/arm
 
 test-windows: $(VENV)/.test windows
 	$(BIN)/pytest -m slow tests/e2e/test_under_wine.py $(ARGS)
@@ -93,12 +98,15 @@ $(DIST_TOOLS)/.ready:
 	$(DIST_TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check build twine
 	@touch $@
 
-# Builds, checks, then installs the wheel for this system into a fresh environment and runs the demo.
+# Builds and checks everything, then installs and uses each wheel that can run on this machine.
+dist: BEGAN := $(shell date +%s)
 dist: $(VENV)/.daemon $(DIST_TOOLS)/.ready
 	@for target in $(DIST_TARGETS); do $(MAKE) --no-print-directory plugin PLUGIN_TARGET=$$target \
 	    || exit 1; done
-	$(DIST_TOOLS)/bin/python release/wheels.py build --out dist --targets $(DIST_TARGETS)
-	$(BIN)/python release/wheels.py demo --out dist
+	@if command -v wine >/dev/null; then $(MAKE) --no-print-directory windows; fi
+	$(DIST_TOOLS)/bin/python release/wheels.py --out dist --targets $(DIST_TARGETS)
+	$(BIN)/python release/trials.py --out dist
+	@echo "make dist took $$(( $$(date +%s) - $(BEGAN) )) s"
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

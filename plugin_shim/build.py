@@ -7,7 +7,9 @@ it. The target is zig's: architecture, system, C library and its version (x86_64
 or `universal-macos`, one bundle for Apple silicon and Intel, for macOS since 11. A binary is
 checked before it is installed. Linux: exactly two exported functions, no newer glibc than asked
 for, no function that would start a process or load a library. Windows: the same. macOS: the two
-functions, for both processors, and no function that would start a process. Standard library only.
+functions, for both processors, and no function that would start a process. One source alone may
+start one, the daemon, and one alone may ask it to; that is seen in the object files. Standard
+library only.
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ import shutil
 import struct
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional
 
+import objects
 import portable
 import universal
 
@@ -38,6 +42,11 @@ FORBIDDEN_ON_WINDOWS = re.compile(
     "CreateProcess|WinExec|ShellExecute|LoadLibrary|CreateThread|_?w?(system|popen)$"
     "|_w?(spawn|exec)[lv]"
 )
+# What starts the daemon (src/launch.h), and the sources that alone may use it.
+STARTS = {"launch_unix": "posix_spawn", "launch_windows": "CreateProcessW"}
+# By parts of the names of what leads there: the one other source that may call it. A render is in
+# none of them.
+LEADS_THERE = {"2mb2os6LaunchC": "daemon_panel", "2mb12start_daemon": "plugin"}
 UNIVERSAL = "universal-macos"
 PARTS = ("aarch64-macos.11.0", "x86_64-macos.11.0")
 SYSTEMS = {"linux": "Linux", "macos": "Darwin", "windows": "Windows"}
@@ -63,7 +72,7 @@ def main() -> int:
     bundle = make(options.tools.absolute(), options.target, options.build.absolute())
     binary = next(bundle.glob("Contents/*/MatteBridge.ofx"))
     print(f"built {binary} ({binary.stat().st_size // 1024} KB)")
-    trouble = check(binary, options.target)
+    trouble = check(binary, options.target) or check_objects(objects_of(binary))
     if trouble:
         print(f"mattebridge: the plugin cannot be released: {trouble}", file=sys.stderr)
         return 1
@@ -87,6 +96,7 @@ def build_universal(tools: Path, _target: str, folder: Path) -> Path:
 def build(tools: Path, target: str, folder: Path) -> Path:
     """Configure and build; returns the bundle."""
     folder.mkdir(parents=True, exist_ok=True)
+    forget_moved(folder)
     system = SYSTEMS[target.split("-")[1].split(".")[0]]
     cxx, c = _wrapper(folder, tools, target, "c++"), _wrapper(folder, tools, target, "cc")
     environment = {
@@ -109,6 +119,15 @@ def build(tools: Path, target: str, folder: Path) -> Path:
     return folder / "MatteBridge.ofx.bundle"
 
 
+def forget_moved(folder: Path) -> None:
+    """Remove what CMake keeps of a build where the repository lay elsewhere: it would refuse it."""
+    cache = folder / "CMakeCache.txt"
+    if not cache.exists() or f"CMAKE_HOME_DIRECTORY:INTERNAL={HERE}\n" in cache.read_text("utf-8"):
+        return
+    cache.unlink()
+    shutil.rmtree(folder / "CMakeFiles", ignore_errors=True)
+
+
 def _wrapper(folder: Path, tools: Path, target: str, tool: str) -> Path:
     """A script that runs `zig c++` or `zig cc`: CMake and its caches expect one program."""
     path = folder / f"zig-{tool}"
@@ -127,8 +146,8 @@ def check(binary: Path, target: str) -> Optional[str]:
     found = symbols(binary)
     if found.exported != EXPORTS:
         return f"it exports {', '.join(sorted(found.exported))}"
-    if found.undefined & FORBIDDEN:
-        return f"it uses {', '.join(sorted(found.undefined & FORBIDDEN))}"
+    if forbidden := found.undefined & FORBIDDEN - set(STARTS.values()):
+        return f"it uses {', '.join(sorted(forbidden))}"
     wanted = re.search(r"gnu\.([\d.]+)", target)
     if wanted and found.glibc > tuple(map(int, wanted[1].split("."))):
         return f"it needs glibc {'.'.join(map(str, found.glibc))}"
@@ -140,6 +159,7 @@ def check_macos(binary: Path) -> Optional[str]:
     for part in universal.split(binary.read_bytes()):
         exported, undefined = universal.symbols(part)
         forbidden = {name[1:] for name in undefined} & FORBIDDEN - ALLOWED_ON_MACOS
+        forbidden -= set(STARTS.values())
         if missing := EXPORTS - {name[1:] for name in exported}:
             return f"it does not export {', '.join(sorted(missing))}"
         if forbidden:
@@ -151,10 +171,42 @@ def check_windows(binary: Path) -> Optional[str]:
     """What is wrong with a binary for Windows."""
     exported, imported = portable.symbols(binary.read_bytes())
     forbidden = {name for name in imported if FORBIDDEN_ON_WINDOWS.match(name)}
+    forbidden -= set(STARTS.values())
     if exported != EXPORTS:
         return f"it exports {', '.join(sorted(exported))}"
     if forbidden:
         return f"it uses {', '.join(sorted(forbidden))}"
+    return None
+
+
+def objects_of(binary: Path) -> list[Path]:
+    """The object files of a build, or of the builds of a universal one."""
+    folder = binary.parents[3]
+    return sorted(
+        path
+        for path in folder.glob("**/CMakeFiles/MatteBridge.dir/src/*")
+        if path.suffix in (".o", ".obj")
+    )
+
+
+def check_objects(paths: Sequence[Path]) -> Optional[str]:
+    """Which source starts a process, or leads there, and may not; None where all is well."""
+    seen = set()
+    for path in paths:
+        source = re.split(r"[.-]", path.name)[0]
+        needed = objects.needed(path.read_bytes())
+        allowed = STARTS.get(source)
+        starting = {name for name in needed if name in FORBIDDEN - ALLOWED_ON_MACOS}
+        starting |= {name for name in needed if FORBIDDEN_ON_WINDOWS.match(name)}
+        if wrong := starting - {allowed}:
+            return f"{source}.cpp uses {', '.join(sorted(wrong))}"
+        if allowed in starting:
+            seen.add(source)
+        for part, only in LEADS_THERE.items():
+            if source != only and any(part in name for name in needed):
+                return f"{source}.cpp can start the daemon, which {only}.cpp alone may"
+    if not seen:
+        return "no object file starts the daemon: the check has seen none"
     return None
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 UNIVERSAL = 0xCAFEBABE
 MACH_O = 0xFEEDFACF  # 64 bits, little-endian
-DYLIB = 6
+OBJECT, DYLIB = 1, 6  # kinds of files
 SYMBOL_TABLE = 0x2  # LC_SYMTAB
 PAGE_BITS = 14  # of Apple silicon; Intel's pages are smaller
 EXTERNAL, KIND, UNDEFINED, PRIVATE = 0x01, 0x0E, 0x00, 0x10
@@ -44,17 +44,17 @@ def split(data: bytes) -> list[bytes]:
     return [data[offset : offset + size] for _cpu, _kind, offset, size, _align in entries]
 
 
-def processor_of(data: bytes) -> tuple[int, int]:
-    """Type and subtype of the processor of a library; `ValueError` for anything else."""
+def processor_of(data: bytes, wanted: int = DYLIB) -> tuple[int, int]:
+    """Type and subtype of the processor of a library, or an object; `ValueError` for all else."""
     magic, processor, kind, file_type = struct.unpack_from("<4I", data)
-    if (magic, file_type) != (MACH_O, DYLIB):
-        raise ValueError("this is not a 64-bit Mach-O library")
+    if (magic, file_type) != (MACH_O, wanted):
+        raise ValueError("this is not a 64-bit Mach-O file of the wanted kind")
     return processor, kind
 
 
-def symbols(data: bytes) -> tuple[set[str], set[str]]:
-    """The names that a library of one processor exports, and those that it needs."""
-    processor_of(data)
+def symbols(data: bytes, kind_of_file: int = DYLIB) -> tuple[set[str], set[str]]:
+    """The names that a library or object of one processor exports, and those that it needs."""
+    processor_of(data, kind_of_file)
     exported, undefined = set(), set()
     (commands,) = struct.unpack_from("<I", data, 16)
     at = 32

@@ -1,7 +1,6 @@
 """Build what users install: an sdist, and for each system a wheel that carries the OFX plugin.
 
-    python release/wheels.py build --out dist --targets T...   (needs `build` and `twine`)
-    python release/wheels.py demo --out dist                   (needs what the daemon needs)
+    python release/wheels.py --out dist --targets T...   (needs `build` and `twine`)
 
     repository --build--> sdist --build--> mattebridge-...-py3-none-any.whl (no plugin)
                                              + build/plugin/TARGET/MatteBridge.ofx.bundle
@@ -9,10 +8,9 @@
 
 The Python files of all wheels are those of the sdist, so a file that the sdist lacks is missing
 from every wheel, and the checks see it. Each wheel is written anew with its own tag and list of
-files; of a bundle it gets what a host reads, never what the compiler left beside that.
-`demo` installs the wheel for this system into a fresh environment, which takes the other packages
-from the one that runs it, and mattes the sample shot from there. The rule that must not be broken:
-a wheel holds one plugin, and that one is for the wheel's system.
+files; of a bundle it gets what a host reads, never what the compiler left beside that. The rule
+that must not be broken: a wheel holds one plugin, and that one is for the wheel's system.
+trials.py then installs them.
 """
 
 from __future__ import annotations
@@ -20,13 +18,13 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
-import os
-import subprocess
 import sys
+import tarfile
 import tempfile
-import venv
 import zipfile
 from pathlib import Path
+
+from running import Refused, run
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bridge"))
@@ -38,7 +36,6 @@ from mattebridge.commands.plugin_builds import (  # noqa: E402
     IN_PACKAGE,
     carried_files,
     targets_of,
-    this_system,
 )
 
 # The tag of the wheel for each system that the plugin is built for. It promises glibc 2.17 and a
@@ -60,35 +57,39 @@ NEEDED = (
     "data/share/mattebridge/resolve/mattebridge_fusion.py",
     "data/share/mattebridge/farm/openjd/template.yaml",
 )
+# What the sdist has beside the package: the sources of all that users install.
+NEEDED_OF_SDIST = (
+    "plugin_shim/CMakeLists.txt",
+    "plugin_shim/src/plugin.cpp",
+    "release/wheels.py",
+    "docs/hosts.md",
+    "nuke/mattebridge_nuke.py",
+    "resolve/mattebridge_fusion.py",
+    "LICENSE",
+    "Makefile",
+)
+# Left behind by compilers, linkers and tests.
+STRAY = (".pdb", ".lib", ".o", ".obj", ".pyc", ".ofx")
 # The package is 7 MB, most of it the weights of twoplate, and a plugin less than 1 MB: a larger
 # wheel has something in it by mistake.
 MOST_BYTES = 10 << 20
 # An entry of a zip file has a date; the same for all, so that equal files give equal wheels.
 DATE = (2020, 1, 1, 0, 0, 0)
 # Only a hang takes so long, however busy the machine.
-BUILD_S, DEMO_S = 1800, 3600
-
-
-class Refused(Exception):
-    """What was built cannot be released, in one sentence."""
+BUILD_S = 1800
 
 
 def main() -> int:
-    """Build and check, or try; the exit status."""
+    """Build and check; the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("step", choices=("build", "demo"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--builds", type=Path, default=ROOT / "build" / "plugin")
     parser.add_argument(
         "--targets", nargs="*", default=[], help="folders of BUILDS to make wheels with"
     )
     options = parser.parse_args()
-    out = options.out.absolute()
     try:
-        if options.step == "build":
-            build(out, [options.builds / name / BUNDLE for name in options.targets])
-        else:
-            run_demo(wheel_for_this_system(out))
+        build(options.out.absolute(), [options.builds / name / BUNDLE for name in options.targets])
     except Refused as why:
         print(f"mattebridge: not released: {why}", file=sys.stderr)
         return 1
@@ -100,15 +101,17 @@ def build(out: Path, bundles: list[Path]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for old in (*out.glob("mattebridge-*.whl"), *out.glob("mattebridge-*.tar.gz")):
         old.unlink()
-    _run([sys.executable, "-m", "build", "--outdir", str(out), str(ROOT)], BUILD_S, cwd=ROOT)
+    run([sys.executable, "-m", "build", "--outdir", out, ROOT], BUILD_S, cwd=ROOT)
     (plain,) = out.glob("mattebridge-*-py3-none-any.whl")
     for bundle in bundles:
         wheel_with_plugin(plain, bundle, out)
     made = sorted((*out.glob("mattebridge-*.whl"), *out.glob("mattebridge-*.tar.gz")))
-    _run([sys.executable, "-m", "twine", "check", "--strict", *map(str, made)], BUILD_S, cwd=out)
+    run([sys.executable, "-m", "twine", "check", "--strict", *made], BUILD_S, cwd=out)
     for path in made:
         if path.suffix == ".whl":
             check(path)
+        else:
+            check_sdist(path)
         print(f"made {path} ({path.stat().st_size // 1024} KB)")
 
 
@@ -184,6 +187,23 @@ def check(wheel: Path) -> None:
     _check_plugin(wheel, files)
 
 
+def check_sdist(sdist: Path) -> None:
+    """Raises `Refused` where an sdist is too large, incomplete, or has what it should not have."""
+    size = sdist.stat().st_size
+    if size > MOST_BYTES:
+        raise Refused(f"{sdist.name} has {size} bytes, more than {MOST_BYTES}")
+    with tarfile.open(sdist) as archive:
+        names = [name.partition("/")[2] for name in archive.getnames()]
+    missing = [part for part in NEEDED_OF_SDIST if part not in names]
+    if missing:
+        raise Refused(f"{sdist.name} lacks {', '.join(missing)}")
+    strays = [
+        name for name in names if name.startswith(("build/", "tests/")) or name.endswith(STRAY)
+    ]
+    if strays:
+        raise Refused(f"{sdist.name} has {', '.join(strays)}, which no user needs")
+
+
 def _check_plugin(wheel: Path, files: dict[str, bytes]) -> None:
     inside = f"mattebridge/{IN_PACKAGE}/"
     plugin = {name: data for name, data in files.items() if name.startswith(inside)}
@@ -203,83 +223,6 @@ def _check_plugin(wheel: Path, files: dict[str, bytes]) -> None:
     icons = {f"{inside}{BUNDLE}/{ICON}.{kind}" for kind in ("png", "svg")}
     if plugin and not icons <= set(plugin):
         raise Refused(f"{wheel.name} has a plugin without its icon")
-
-
-# ----------------------------------------------------------------------------- a fresh environment
-
-
-def wheel_for_this_system(out: Path) -> Path:
-    """The wheel that has a plugin for this system. Raises `Refused` where there is none."""
-    tag = TAGS.get(this_system())
-    found = sorted(out.glob(f"mattebridge-*-py3-none-{tag}.whl"))
-    if not found:
-        raise Refused(f"{out} has no wheel with a plugin for {' '.join(this_system())}")
-    return found[-1]
-
-
-def run_demo(wheel: Path) -> None:
-    """Install a wheel into a fresh environment; from there, the plugin, and matte the sample shot.
-
-    Raises `Refused` where a step fails.
-    """
-    with tempfile.TemporaryDirectory(prefix="mattebridge-wheel-") as name:
-        folder = Path(name).resolve()
-        python = _fresh_environment(folder / "env", wheel)
-        _run(
-            [python, "-m", "mattebridge", "install", "ofx", "--to", "plugins"],
-            DEMO_S,
-            cwd=folder,
-            own=True,
-        )
-        if not list(folder.glob(f"plugins/{BUNDLE}/Contents/*/MatteBridge.ofx")):
-            raise Refused(f"`mattebridge install ofx` of {wheel.name} installed no plugin")
-        _run([python, "-m", "mattebridge", "install", "nuke", "--to", "nuke", "--no-packages",
-              "--host-python", "3.11"], DEMO_S, cwd=folder, own=True)  # fmt: skip
-        _run([python, "-m", "mattebridge", "demo", "demo"], DEMO_S, cwd=folder, own=True)
-        print(f"tried {wheel.name}: plugin, Nuke node and demo, in a fresh environment")
-
-
-def _fresh_environment(folder: Path, wheel: Path) -> str:
-    """An environment with the wheel, and the other packages of the one that runs this program."""
-    venv.create(folder, with_pip=False, symlinks=os.name == "posix")
-    python = str(next(folder.glob("[bS][ic][nr]*/python*")))
-    _run([sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps",
-          "--disable-pip-version-check", str(wheel)], BUILD_S, cwd=folder)  # fmt: skip
-    where = _said_by(python, "import sysconfig; print(sysconfig.get_path('purelib'))", folder)
-    # Behind the wheel's own folder, and not read for .pth files: mattebridge is the wheel's.
-    others = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
-    Path(where, "others.pth").write_text("\n".join(others) + "\n")
-    used = _said_by(python, "import mattebridge; print(mattebridge.__file__)", folder)
-    if not Path(used).resolve().is_relative_to(folder):
-        raise Refused(f"the fresh environment imports {used}, not the wheel")
-    return python
-
-
-def _said_by(python: str, code: str, cwd: Path) -> str:
-    return _run([python, "-c", code], BUILD_S, cwd=cwd).strip()
-
-
-def _run(command: list[str], limit_s: float, *, cwd: Path, own: bool = False) -> str:
-    """Run a program and print its last line; with `own`, in a home of its own, which is `cwd`."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    if own:
-        environment = {k: v for k, v in environment.items() if not k.startswith("MATTEBRIDGE_")}
-        # What is written down for the user, and a daemon of the user's, have no part in the trial.
-        environment |= {"HOME": str(cwd), "XDG_CONFIG_HOME": str(cwd / "config")}
-        environment |= {"MATTEBRIDGE_RUNTIME_DIR": str(cwd / "run")}
-    try:
-        done = subprocess.run(
-            command, cwd=cwd, env=environment, text=True, timeout=limit_s, check=False,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise Refused(f"`{' '.join(command)}` did not end within {limit_s:g} s") from error
-    lines = done.stdout.strip().splitlines()
-    if done.returncode:
-        last = "\n".join(lines[-15:])
-        raise Refused(f"`{' '.join(command)}` ended with status {done.returncode}:\n{last}")
-    print("\n".join(lines[-1:]), flush=True)
-    return done.stdout
 
 
 if __name__ == "__main__":

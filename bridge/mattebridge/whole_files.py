@@ -141,7 +141,8 @@ class GrowingFile:
 
     def commit(self) -> int:
         """Give what was written its final name; its size in bytes. Raises `OSError`."""
-        descriptor = os.open(self.temporary, os.O_RDONLY)
+        # To write as well: Windows syncs no file that was opened to be read only.
+        descriptor = os.open(self.temporary, os.O_RDWR)
         try:
             os.fsync(descriptor)
             size = os.fstat(descriptor).st_size

@@ -19,7 +19,9 @@ def noise_tile(seed: int, size: int = 512, falloff: float = 1.7, aspect: float =
     amplitude = np.maximum(np.hypot(fx, fy), 1.0) ** -falloff
     phase = rng.uniform(0, 2 * np.pi, amplitude.shape)
     amplitude[0, 0] = 0
-    tile = np.fft.irfft2(amplitude * np.exp(1j * phase), s=(size, size))
+    # Not the exponential of a complex array: its C function is missing in Wine 8.
+    spectrum = amplitude * (np.cos(phase) + 1j * np.sin(phase))
+    tile = np.fft.irfft2(spectrum, s=(size, size))
     scaled = vec(tile / tile.std())
     scaled.setflags(write=False)
     return scaled

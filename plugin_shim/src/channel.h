@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "mpack.h"
 #include "os.h"
 
 namespace mb {
@@ -29,5 +30,13 @@ class Channel {
 // Connects to the control channel at `path`, which lies in the daemon's folder.
 std::unique_ptr<Channel> open_channel(const std::string &path, const std::string &folder,
                                       const Watch &watch);
+
+// The control channel that a welcome names; Failure where it is not in the daemon's folder.
+std::unique_ptr<Channel> control_channel(const mpack::Value &welcome, const std::string &folder,
+                                         const Watch &watch);
+
+// One request of a session, to be sent.
+std::string enveloped(const char *op, const std::string &id, const std::string &sid,
+                      mpack::Map fields);
 
 }  // namespace mb

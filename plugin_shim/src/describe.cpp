@@ -139,7 +139,17 @@ class Parameters {
     still(set);
   }
 
-  void button(const Words &words, const char *parent) {
+  // Shown, not to be filled in, and no part of what is saved or rendered.
+  void line(const Words &words, const char *value) {
+    const OfxPropertySetHandle set = define("OfxParamTypeString", words, nullptr);
+    set_text(set, "OfxParamPropStringMode", "OfxParamStringIsSingleLine");
+    set_text(set, "OfxParamPropDefault", value);
+    for (const char *name : {"OfxParamPropEnabled", "OfxParamPropAnimates", "OfxParamPropPersistant",
+                             "OfxParamPropEvaluateOnChange"})
+      set_int(set, name, 0);
+  }
+
+  void button(const Words &words, const char *parent = nullptr) {
     define("OfxParamTypePushButton", words, parent);
   }
 
@@ -247,6 +257,11 @@ void define_parameters(OfxParamSetHandle set) {
              "Name of a clean plate that the daemon holds. "
              "Used when Background is not connected, for hosts with one input."},
             "");
+  made.button({"startDaemon", "Start daemon",
+               "Start the configured daemon on this machine, if none runs."});
+  made.button({"daemonStatus", "Daemon status", "Look which daemon runs and what it is doing."});
+  made.line({"daemonFound", "Daemon found", "Which daemon was found, or why none."},
+            "not looked for yet");
   define_clean_up(made);
   made.group({kAdvanced, "Advanced", "Errors, time limit, and which daemon to use."});
   made.choice({"hintChannel", "Hint channel",
@@ -306,7 +321,7 @@ OfxStatus describe(OfxImageEffectHandle descriptor) {
   set_text(
       set, "OfxPropPluginDescription",
       "Mattes a plate against its clean plate with the models of the mattebridge daemon. Start "
-      "the daemon with `mattebridge serve --detach`.");
+      "the daemon with the button Start daemon, or `mattebridge serve --detach`.");
   set_text(set, "OfxImageEffectPluginPropGrouping", "Keyer");
   set_texts(set, "OfxImageEffectPropSupportedContexts", {kFilter, kGeneral});
   set_texts(set, "OfxImageEffectPropSupportedPixelDepths",

@@ -39,14 +39,14 @@ Door::Door(const std::string &folder, const Watch &watch)
 
 Door::~Door() { os::forget_after_fork(connection_); }
 
-mpack::Value Door::hello(const std::string &host, int64_t bytes, Arena &arena, const Watch &watch) {
+mpack::Value Door::hello(const std::string &host, int64_t bytes, Arena *arena, const Watch &watch) {
   using mpack::Array;
   using mpack::Map;
   const Map client{{"name", "ofx"},
                    {"ver", kVersion},
                    {"host", mpack::clean_text(host, 128)},
                    {"pid", os::process_id()}};
-  const Map want{{"slots", 1}, {"bytes", bytes}};
+  const Map want{{"slots", arena ? 1 : 0}, {"bytes", bytes}};
   const Map message{{"op", "hello"}, {"proto", Array{1, 1}}, {"client", client}, {"want", want}};
   mpack::Value welcome = ask(message, bytes, arena, watch);
   int64_t version = 0;
@@ -59,10 +59,10 @@ mpack::Value Door::hello(const std::string &host, int64_t bytes, Arena &arena, c
 
 void Door::resize(int64_t bytes, Arena &arena, const Watch &watch) {
   const mpack::Map want{{"slots", 1}, {"bytes", bytes}};
-  ask(mpack::Map{{"op", "resize"}, {"want", want}}, bytes, arena, watch);
+  ask(mpack::Map{{"op", "resize"}, {"want", want}}, bytes, &arena, watch);
 }
 
-mpack::Value Door::ask(const mpack::Value &message, int64_t bytes, Arena &arena,
+mpack::Value Door::ask(const mpack::Value &message, int64_t bytes, Arena *arena,
                        const Watch &watch) {
   const std::string record = mpack::pack(message, mpack::kMaxRecord);
   const double limit = kAnswer + kAnswerPerGiB * static_cast<double>(bytes) / (1 << 30);
@@ -81,6 +81,7 @@ mpack::Value Door::ask(const mpack::Value &message, int64_t bytes, Arena &arena,
       if (answer.cut) throw Failure("E_CONNECTION", "the daemon's answer was cut short");
       const mpack::Value found = mpack::unpack(answer.data, mpack::kMaxRecord);
       if (found.text("op") == "error") throw refusal(found);
+      if (!arena) return found;
       const mpack::Value *slots = found.find("slots");
       if (!slots || slots->items.size() != 1 || answer.memory.size() != 1)
         throw Failure("E_CONNECTION", "the daemon did not send exactly one arena");
@@ -90,7 +91,7 @@ mpack::Value Door::ask(const mpack::Value &message, int64_t bytes, Arena &arena,
           size < bytes)
         throw Failure("E_CONNECTION", "the daemon sent a smaller arena than requested");
       made.memory = os::Map(answer.memory[0], size);
-      arena = std::move(made);
+      *arena = std::move(made);
       return found;
     }
     os::wait_for(&connection_, nullptr, !sent, watch.slice_ms());

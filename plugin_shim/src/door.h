@@ -20,8 +20,9 @@ class Door {
   Door(const Door &) = delete;
   ~Door();
 
-  // Sends the hello and asks for one arena of `bytes`. Returns the welcome.
-  mpack::Value hello(const std::string &host, int64_t bytes, Arena &arena, const Watch &watch);
+  // Sends the hello and asks for one arena of `bytes`, or for none where `arena` is null. Returns
+  // the welcome.
+  mpack::Value hello(const std::string &host, int64_t bytes, Arena *arena, const Watch &watch);
   // Replaces the arena by a larger one.
   void resize(int64_t bytes, Arena &arena, const Watch &watch);
 
@@ -29,7 +30,7 @@ class Door {
   const os::Connection &connection() const { return connection_; }
 
  private:
-  mpack::Value ask(const mpack::Value &message, int64_t bytes, Arena &arena, const Watch &watch);
+  mpack::Value ask(const mpack::Value &message, int64_t bytes, Arena *arena, const Watch &watch);
 
   std::string folder_;
   os::Connection connection_;

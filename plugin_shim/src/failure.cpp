@@ -24,7 +24,7 @@ std::string seconds(double value) {
 
 Failure no_daemon(const std::string &folder) {
   return Failure("E_NO_DAEMON", "no daemon is running in " + folder +
-                                    ": start one with `mattebridge serve --detach`");
+                                    ": press Start daemon, or run `mattebridge serve --detach`");
 }
 
 Watch::Watch(double timeout_s, std::function<bool()> aborted)

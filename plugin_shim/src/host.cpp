@@ -13,7 +13,7 @@ Host host;
 
 namespace {
 
-constexpr size_t kMessageBytes = 200;
+constexpr size_t kMessageBytes = 200, kLineBytes = 1000;
 
 template <typename Suite>
 const Suite *fetch(const OfxHost *given, const char *name, int version) {
@@ -153,6 +153,12 @@ void Instance::clear_message() {
   if (!std::exchange(shown_, false)) return;
   if (host.message2 && host.message2->clearPersistentMessage)
     host.message2->clearPersistentMessage(effect_);
+}
+
+void Instance::set_text(const char *parameter, const std::string &text) {
+  const std::string words = mpack::clean_text(text, kLineBytes);
+  if (const OfxParamHandle found = handle(parameter))
+    host.parameter->paramSetValue(found, words.c_str());
 }
 
 void Instance::refresh() {

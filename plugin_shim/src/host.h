@@ -59,6 +59,7 @@ class Instance {
   // Shows a message at the node until it is cleared; prints it once to stderr if the host cannot.
   void show(const char *type, const std::string &text);
   void clear_message();
+  void set_text(const char *parameter, const std::string &text);
   void refresh();  // adds 1 to refreshCount, so that the host renders again
 
  private:

@@ -69,6 +69,18 @@ int process_id();
 std::string random_bytes(size_t count);
 std::string environment(const char *name);
 
+// -- settings and programs ------------------------------------------------------------------------
+
+// The user's folder for settings of mattebridge; "" where the system names none.
+std::string settings_folder();
+// A file of the user's settings, "" where it cannot be read or is longer than `limit`. Throws Failure
+// where another user may have written it.
+std::string read_own_file(const std::string &path, size_t limit);
+// Whether a path names a program.
+bool can_run(const std::string &path);
+// The path of a command on PATH; "" where there is none.
+std::string find_command(const std::string &name);
+
 // -- the runtime folder ---------------------------------------------------------------------------
 
 extern const size_t kLongestPath;  // bytes of the door's path

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -12,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <utility>
 
@@ -144,6 +146,75 @@ std::string environment(const char *name) {
   const char *value = getenv(name);
   return value ? value : "";
 }
+
+// ---------------------------------------------------------------------------------------------
+// Settings and programs
+
+namespace {
+
+std::string home_folder() {
+  const std::string home = environment("HOME");
+  if (!home.empty()) return home;
+  std::vector<char> room(16384);
+  passwd entry{}, *found = nullptr;
+  const int status = getpwuid_r(getuid(), &entry, room.data(), room.size(), &found);
+  return status == 0 && found && found->pw_dir ? found->pw_dir : "";
+}
+
+void refuse_open(const std::string &path, const struct stat &found) {
+  const bool theirs = found.st_uid != geteuid() && found.st_uid != 0;
+  if (!theirs && !(found.st_mode & 022)) return;
+  throw Failure("E_UNSAFE_RUNTIME",
+                "the daemon's Python is named in " + path +
+                    ", which others may have written: make it yours alone (chown, chmod go-w), or "
+                    "set MATTEBRIDGE_DAEMON_PYTHON");
+}
+
+}  // namespace
+
+std::string settings_folder() {
+  const std::string named = environment("XDG_CONFIG_HOME");
+  if (is_absolute(named)) return named + "/mattebridge";
+#ifdef __APPLE__
+  return home_folder() + "/Library/Application Support/mattebridge";
+#else
+  return home_folder() + "/.config/mattebridge";
+#endif
+}
+
+std::string read_own_file(const std::string &path, size_t limit) {
+  const std::string folder = path.substr(0, path.rfind('/'));
+  struct stat found{};
+  if (stat(folder.c_str(), &found) != 0) return "";
+  refuse_open(folder, found);
+  const Fd file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  const int number = static_cast<int>(file.number());
+  if (number < 0 || fstat(number, &found) != 0) return "";
+  refuse_open(path, found);
+  std::string text(limit, '\0');
+  const ssize_t got = read(number, &text[0], limit);
+  return got > 0 && static_cast<size_t>(got) < limit ? text.substr(0, static_cast<size_t>(got)) : "";
+}
+
+bool can_run(const std::string &path) {
+  struct stat found{};
+  return stat(path.c_str(), &found) == 0 && S_ISREG(found.st_mode) &&
+         access(path.c_str(), X_OK) == 0;
+}
+
+std::string find_command(const std::string &name) {
+  const std::string folders = environment("PATH");
+  for (size_t at = 0; at < folders.size();) {
+    const size_t end = std::min(folders.find(':', at), folders.size());
+    const std::string path = folders.substr(at, end - at) + "/" + name;
+    if (path[0] == '/' && can_run(path)) return path;
+    at = end + 1;
+  }
+  return "";
+}
+
+// ---------------------------------------------------------------------------------------------
+// The runtime folder
 
 bool is_absolute(const std::string &path) { return !path.empty() && path[0] == '/'; }
 

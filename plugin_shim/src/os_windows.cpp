@@ -6,39 +6,21 @@
 // a read when the thread that began it ends, so whoever notices begins it again.
 //
 // The rule that must not be broken: the memory of a read or write that is under way outlives it.
-#ifndef NOMINMAX
-#define NOMINMAX
-#endif
-#define WIN32_LEAN_AND_MEAN
-#include <windows.h>
+#include "os_windows.h"
 // After windows.h, which they need.
 #include <aclapi.h>
 #include <bcrypt.h>
 #include <sddl.h>
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <utility>
 
 #include "channel.h"
-#include "os.h"
 #include "sha256.h"
 
 namespace mb::os {
-namespace {
-
-constexpr size_t kMaxMemory = 16;  // handles in one record
-constexpr size_t kCount = 4, kHandle = 8;
-// The longest record: the tag, a message, and one byte that shows that there was more.
-constexpr size_t kRoom = kCount + kMaxMemory * kHandle + 4 + kMaxBody + 1;
-constexpr DWORD kBusyMs = 10;
-// Paths from this length on are passed on in the form that has no limit.
-constexpr size_t kLongFrom = 240;
-// The group that owns what an administrator makes with all rights.
-constexpr const char *kAdministrators = "S-1-5-32-544";
-
-HANDLE handle_of(const Fd &fd) { return reinterpret_cast<HANDLE>(fd.number()); }
-Fd owned(HANDLE handle) { return Fd(reinterpret_cast<std::intptr_t>(handle)); }
 
 std::wstring wide(const std::string &text) {
   const int size = static_cast<int>(text.size());
@@ -60,6 +42,31 @@ std::string narrow(const std::wstring &text) {
   return made;
 }
 
+std::string said_of(DWORD code) {
+  wchar_t *words = nullptr;
+  const DWORD flags = FORMAT_MESSAGE_ALLOCATE_BUFFER | FORMAT_MESSAGE_FROM_SYSTEM |
+                      FORMAT_MESSAGE_IGNORE_INSERTS;
+  const DWORD size =
+      FormatMessageW(flags, nullptr, code, 0, reinterpret_cast<wchar_t *>(&words), 0, nullptr);
+  std::string text = size ? narrow(std::wstring(words, size)) : "";
+  LocalFree(words);
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == '.'))
+    text.pop_back();
+  return text.empty() ? "error " + std::to_string(code) : text;
+}
+
+namespace {
+
+constexpr size_t kMaxMemory = 16;  // handles in one record
+constexpr size_t kCount = 4, kHandle = 8;
+// The longest record: the tag, a message, and one byte that shows that there was more.
+constexpr size_t kRoom = kCount + kMaxMemory * kHandle + 4 + kMaxBody + 1;
+constexpr DWORD kBusyMs = 10;
+// Paths from this length on are passed on in the form that has no limit.
+constexpr size_t kLongFrom = 240;
+// The group that owns what an administrator makes with all rights.
+constexpr const char *kAdministrators = "S-1-5-32-544";
+
 // A path for a call of Windows, however long it is.
 std::wstring wide_path(const std::string &path) {
   if (path.size() < kLongFrom) return wide(path);
@@ -76,19 +83,6 @@ std::string small_letters(const std::string &text) {
   if (size)
     LCMapStringW(LOCALE_INVARIANT, LCMAP_LOWERCASE, letters.data(), size, &made[0], size);
   return narrow(made);
-}
-
-std::string said_of(DWORD code) {
-  wchar_t *words = nullptr;
-  const DWORD flags = FORMAT_MESSAGE_ALLOCATE_BUFFER | FORMAT_MESSAGE_FROM_SYSTEM |
-                      FORMAT_MESSAGE_IGNORE_INSERTS;
-  const DWORD size =
-      FormatMessageW(flags, nullptr, code, 0, reinterpret_cast<wchar_t *>(&words), 0, nullptr);
-  std::string text = size ? narrow(std::wstring(words, size)) : "";
-  LocalFree(words);
-  while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == '.'))
-    text.pop_back();
-  return text.empty() ? "error " + std::to_string(code) : text;
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -320,6 +314,45 @@ std::string environment(const char *name) {
     if (found < size) return narrow(value.substr(0, found));
     size = found;
   }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Settings and programs
+
+std::string settings_folder() {
+  const std::string roaming = environment("APPDATA");
+  if (is_absolute(roaming)) return roaming + "\\mattebridge";
+  return environment("USERPROFILE") + "\\AppData\\Roaming\\mattebridge";
+}
+
+// Whom the user's folder is open to is Windows' own matter, as for the Python half.
+std::string read_own_file(const std::string &path, size_t limit) {
+  const DWORD share = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
+  HANDLE opened = CreateFileW(wide_path(tidy(path)).c_str(), GENERIC_READ, share, nullptr,
+                              OPEN_EXISTING, 0, nullptr);
+  if (opened == INVALID_HANDLE_VALUE) return "";
+  const Fd file = owned(opened);
+  std::string text(limit, '\0');
+  DWORD got = 0;
+  if (!ReadFile(opened, &text[0], static_cast<DWORD>(limit), &got, nullptr)) return "";
+  return got < limit ? text.substr(0, got) : "";
+}
+
+bool can_run(const std::string &path) {
+  const DWORD found = GetFileAttributesW(wide_path(tidy(path)).c_str());
+  return found != INVALID_FILE_ATTRIBUTES && !(found & FILE_ATTRIBUTE_DIRECTORY);
+}
+
+// In the folders of PATH alone: not in those of the host and of the documents.
+std::string find_command(const std::string &name) {
+  const std::string folders = environment("PATH");
+  for (size_t at = 0; at < folders.size();) {
+    const size_t end = std::min(folders.find(';', at), folders.size());
+    const std::string path = folders.substr(at, end - at) + "\\" + name + ".exe";
+    if (is_absolute(path) && can_run(path)) return path;
+    at = end + 1;
+  }
+  return "";
 }
 
 // ---------------------------------------------------------------------------------------------

@@ -3,7 +3,10 @@
 #include <new>
 
 #include "colour.h"
+#include "daemon_panel.h"
 #include "describe.h"
+#include "failure.h"
+#include "folder.h"
 #include "render.h"
 #include "session.h"
 #include "version.h"
@@ -26,12 +29,27 @@ OfxStatus destroy_instance(OfxImageEffectHandle effect) {
   return kOfxStatOK;
 }
 
+// What the line in the panel says; `ask` gives it for the folder of the node's daemon.
+void say_daemon(OfxImageEffectHandle effect, std::string (*ask)(const std::string &folder)) {
+  Instance node(effect);
+  std::string text;
+  try {
+    text = ask(runtime_folder(node.text("endpoint", 0)));
+  } catch (const Failure &failure) {
+    text = failure.what();
+  }
+  node.set_text("daemonFound", text);
+}
+
 OfxStatus instance_changed(OfxImageEffectHandle effect, OfxPropertySetHandle in) {
-  const bool button = get_text(in, "OfxPropName") == "refresh" &&
-                      get_text(in, "OfxPropType") == "OfxTypeParameter" &&
-                      get_text(in, "OfxPropChangeReason") == "OfxChangeUserEdited";
-  if (!button) return kOfxStatReplyDefault;
-  Instance(effect).refresh();
+  if (get_text(in, "OfxPropType") != "OfxTypeParameter" ||
+      get_text(in, "OfxPropChangeReason") != "OfxChangeUserEdited")
+    return kOfxStatReplyDefault;
+  const std::string name = get_text(in, "OfxPropName");
+  if (name == "refresh") Instance(effect).refresh();
+  else if (name == "startDaemon") say_daemon(effect, start_daemon);
+  else if (name == "daemonStatus" || name == "endpoint") say_daemon(effect, daemon_line);
+  else return kOfxStatReplyDefault;
   return kOfxStatOK;
 }
 
@@ -41,6 +59,7 @@ OfxStatus act(const char *action, OfxImageEffectHandle effect, OfxPropertySetHan
   if (is("OfxActionLoad")) return host.load() ? kOfxStatOK : kOfxStatErrMissingHostFeature;
   if (is("OfxActionUnload")) {
     close_sessions();
+    forget_start();
     return kOfxStatOK;
   }
   if (!host.property || !effect) return kOfxStatReplyDefault;

@@ -38,22 +38,12 @@ size_t session_limit() {
   return wanted ? static_cast<size_t>(std::clamp(wanted, 1, 8)) : 2;
 }
 
-std::unique_ptr<Channel> control_channel(const mpack::Value &welcome, const std::string &folder,
-                                         const Watch &watch) {
-  const std::string path = os::control_path(welcome.text("ctl"), folder);
-  if (path.empty())
-    throw Failure("E_CONNECTION", "the daemon in " + folder +
-                                      " names a control socket outside its folder: "
-                                      "stop and start it");
-  return open_channel(path, folder, watch);
-}
-
 class Session {
  public:
   Session(const std::string &folder, const std::string &host, int64_t bytes, const Watch &watch)
       : folder_(folder),
         door_(folder, watch),
-        welcome_(door_.hello(host, bytes, arena_, watch)),
+        welcome_(door_.hello(host, bytes, &arena_, watch)),
         channel_(control_channel(welcome_, folder, watch)),
         sid_(welcome_.binary_at("sid")) {
     const mpack::Value *server = welcome_.find("server");
@@ -94,7 +84,7 @@ class Session {
     fields.emplace_back("slot", arena_.number);
     fields.emplace_back("gen", generation_);
     broken = true;  // a partly sent request makes the connection unusable
-    channel_->send(enveloped("render", id, std::move(fields)), watch);
+    channel_->send(enveloped("render", id, sid_, std::move(fields)), watch);
     broken = false;
     lent = true;
   }
@@ -118,7 +108,7 @@ class Session {
   void cancel() {
     const Watch brief(kCancelLimit, [] { return false; });
     mpack::Map fields{{"target", mpack::Value::binary(id_)}};
-    channel_->send(enveloped("cancel", os::random_bytes(16), std::move(fields)), brief);
+    channel_->send(enveloped("cancel", os::random_bytes(16), sid_, std::move(fields)), brief);
   }
 
   // Reads the replies that have arrived for a parked session; true when its arena was returned.
@@ -133,15 +123,6 @@ class Session {
   Clock::time_point since = Clock::now();
 
  private:
-  std::string enveloped(const char *op, const std::string &id, mpack::Map fields) const {
-    mpack::Map message{{"v", 1},
-                       {"op", op},
-                       {"id", mpack::Value::binary(id)},
-                       {"sid", mpack::Value::binary(sid_)}};
-    for (auto &field : fields) message.push_back(std::move(field));
-    return mpack::pack(message);
-  }
-
   // The next final reply to the outstanding request; others are dropped.
   bool next(mpack::Value &found) {
     std::string message;

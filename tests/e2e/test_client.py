@@ -281,6 +281,7 @@ def test_a_cancelled_frame_raises_and_the_arena_serves_again(start_daemon: Start
         assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
 
 
+@pytest.mark.slow
 def test_a_frame_that_takes_too_long_is_a_deadline_error_and_is_cancelled(
     start_daemon: StartDaemon,
 ) -> None:
@@ -296,6 +297,7 @@ def test_a_frame_that_takes_too_long_is_a_deadline_error_and_is_cancelled(
         assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
 
 
+@pytest.mark.slow
 def test_a_result_that_is_not_there_yet_can_be_asked_for_again(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(light=True, hooks="model#13=sleep:1")
     with _connected(daemon) as client:
@@ -503,6 +505,7 @@ def test_a_plate_dropped_while_a_frame_waits_for_it_serves_that_frame_and_is_unm
 # -- a daemon that is replaced -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_client_goes_on_after_the_daemon_was_replaced_between_frames(
     own_daemon: DaemonProcess,
 ) -> None:
@@ -517,6 +520,7 @@ def test_a_client_goes_on_after_the_daemon_was_replaced_between_frames(
         assert client.ping()["state"] in ("starting", "ready")
 
 
+@pytest.mark.slow
 def test_a_frame_in_flight_is_sent_again_to_the_next_daemon(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(hooks="model#13=sleep:0.5").wait_ready()
     with _connected(daemon) as client:

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from fakes.daemon_process import DaemonProcess
+from fakes.ofx_host import GENERAL, OK, HostImage, OfxHost
 from fakes.places import BRIDGE, ROOT
 from fakes.seeded_keyer import seeded_state
 from mattebridge.image_io import read_frame, write_frame
@@ -38,6 +39,24 @@ for i in range(*manifest.frame_range):
     frame = preprocess_frame(manifest, i, PreprocessConfig(img_size={SIZE}, device="cpu"))
     done = postprocess_frame(run_inference(frame, model, inference), PostprocessConfig())
     write_frame(done, WriteConfig("stages"))
+"""
+
+
+# One frame by the stage functions.
+ONE_FRAME = """
+import sys
+from mattebridge.clips import *
+
+name, size = sys.argv[1], 512
+keyer = name != "screen"
+(clip,) = scan(sys.argv[2]).clips
+manifest = load(clip)
+inference = InferenceConfig(model=name, device="cpu", img_size=size)
+prepare = PreprocessConfig(img_size=size, device="cpu", model=None if keyer else name)
+made = run_inference(preprocess_frame(manifest, 0, prepare), load_model(inference), inference)
+only = dict(alpha_enabled=False, fg_enabled=False, comp_enabled=False)
+write = WriteConfig("four/stages", exr_type="float", **only)
+write_frame(postprocess_frame(made, PostprocessConfig(auto_despeckle=False)), write)
 """
 
 
@@ -161,3 +180,57 @@ def _by_both_commands(desk: Desk, clip: Path, keyed: list[str]) -> None:
         "--outputs", "alpha,foreground,premultiplied,comp", "--format", "exr,comp=png",
         "--background", "checker:128",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("keyed", ["checkpoint", "screen"])
+def test_commands_plugin_and_stage_functions_give_one_frame_the_same_pixels(
+    desk: Desk, host: OfxHost, keyed: str
+) -> None:
+    """With a checkpoint and its hint in the square of 512 that a CPU takes, and by the screen.
+
+    Despeckle is off: it would remove all alpha of a network with generated weights.
+    """
+    (added,) = json.loads((desk.folder / "models/models.json").read_text())["models"]
+    model, has_hint = (added, True) if keyed == "checkpoint" else ("screen", False)
+    take = desk.folder / "four" / keyed / "take"
+    (take / "Input").mkdir(parents=True)
+    plate, hint = picture(1001) if has_hint else (screen_plate(), None)
+    write_frame(take / "Input/a.1001.exr", plate)
+    if hint is not None:
+        write_frame(take / "AlphaHint/h.1001.png", hint)
+    with DaemonProcess(MATTEBRIDGE_MODELS=desk.environment["MATTEBRIDGE_MODELS"]) as daemon:
+        how = ["--instance", str(daemon.folder), "--model", model]
+        how += ["--outputs", "premultiplied", "--format", "exr-float"]
+        given = [str(take), "-o", "four/clips", "--no-auto-despeckle"]
+        desk.python("-m", "mattebridge", "clips", *given, *how)
+        clean_up = ["--source-passthrough", "--despill-strength", "0.5"]
+        if has_hint:
+            clean_up += ["--hint-sharpen", "--alpha-hint", str(take / "AlphaHint")]
+        line = ["matte", str(take / "Input"), "-o", "four/matte", "--existing", "overwrite"]
+        desk.python("-m", "mattebridge", *line, *clean_up, *how)
+        node = host.create(GENERAL, endpoint=str(daemon.folder), model=model, timeout=LIMIT_S)
+        node.set(sourcePassthrough=True, despillStrength=0.5)
+        opaque = np.ones((*plate.shape[:2], 1), np.float32)
+        node.connect(Source=HostImage(np.concatenate([plate.astype(np.float32), opaque], axis=2)))
+        if hint is not None:
+            node.set(hintSharpen=True).connect(AlphaHint=HostImage(hint))
+        status, output = node.render()
+        assert (status, node.message) == (OK, None)
+        node.destroy()
+    desk.python("-c", ONE_FRAME, model, str(take))
+    ours = output.pixels()
+    assert ours.dtype == np.float32
+    assert 0 < np.count_nonzero(ours[..., 3]) < ours[..., 3].size
+    for place in ("clips/take/processed", "matte/premultiplied", "stages/processed"):
+        found = read_frame(desk.folder / "four" / place / "a.1001.exr").pixels
+        assert np.array_equal(found, ours), place
+        (desk.folder / "four" / place / "a.1001.exr").unlink()
+
+
+def screen_plate() -> np.ndarray:
+    """A red disc with a soft edge and a highlight before a green screen, scene-linear."""
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
+    alpha = np.clip((16 - np.hypot(x - 30, y - 24)) / 4, 0, 1)[..., None]
+    plate = alpha * np.float32([0.5, 0.2, 0.15]) + (1 - alpha) * np.float32([0.05, 0.32, 0.06])
+    plate[20:24, 28:32] = 4.0
+    return plate.astype(np.float16)

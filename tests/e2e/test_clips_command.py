@@ -75,6 +75,7 @@ def test_every_clip_is_matted_with_the_pixels_of_matte(
         assert np.array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_the_classic_layout_goes_to_a_folder_of_ones_own_and_is_resumed(
     shared_daemon: DaemonProcess, clips: Path, tmp_path: Path
 ) -> None:
@@ -111,6 +112,7 @@ def test_a_clip_that_cannot_be_matted_stops_no_other_and_is_no_success(
     assert (clips / "third/Output/alpha/plate.1002.exr").exists()
 
 
+@pytest.mark.slow
 def test_listing_makes_nothing(shared_daemon: DaemonProcess, clips: Path) -> None:
     before = tree(clips)
     done = run(shared_daemon, "clips", clips, "--list")
@@ -133,6 +135,33 @@ def test_listing_makes_nothing(shared_daemon: DaemonProcess, clips: Path) -> Non
     assert run(shared_daemon, "clips", clips / "first", *more).returncode == 0
     done = run(shared_daemon, "clips", clips / "first", "--list")
     assert done.stdout.startswith("first: complete, 3 of 3 frames done: ")
+
+
+@pytest.mark.slow
+def test_a_check_reads_every_frame_and_makes_nothing(clips: Path, tmp_path: Path) -> None:
+    before = tree(clips)
+    line = [sys.executable, "-m", "mattebridge", "clips", str(clips), "--check", "--no-spawn"]
+    # There is no daemon in this folder, and none is needed.
+    line += ["--instance", str(tmp_path / "none"), "--progress", "plain"]
+
+    def check() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(line, timeout=120, capture_output=True, text=True, check=False)
+
+    done = check()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("3 of 3 frames can be read") == 2
+    damaged = sorted((clips / "first/AlphaHint").iterdir())[1]
+    damaged.write_bytes(damaged.read_bytes()[:-400])
+    done = check()
+    assert done.returncode == 3
+    assert "first: frame 1002" in done.stderr
+    assert str(damaged) in done.stderr
+    assert "second" not in done.stderr
+    damaged.unlink()
+    done = check()
+    assert done.returncode == 2
+    assert "first: " in done.stderr
+    assert tree(clips) == before - {str(damaged.relative_to(clips))}
 
 
 def test_a_video_is_extracted_where_that_is_asked_for_and_gives_the_same_pixels(
@@ -238,6 +267,7 @@ def test_a_runner_makes_the_files_of_the_command(
             assert ours.tobytes() == theirs.tobytes()
 
 
+@pytest.mark.slow
 def test_a_clip_that_is_stopped_leaves_nothing_partial_and_is_made_whole_by_a_resume(
     shared_daemon: DaemonProcess, clips: Path
 ) -> None:
@@ -261,6 +291,7 @@ def test_a_clip_that_is_stopped_leaves_nothing_partial_and_is_made_whole_by_a_re
     assert all("complete, 3 of 3 frames done" in each for each in listed)
 
 
+@pytest.mark.slow
 def test_a_clip_in_chunks_has_the_bytes_of_the_whole_one(
     shared_daemon: DaemonProcess, clips: Path, tmp_path: Path
 ) -> None:

@@ -84,6 +84,7 @@ def test_the_spaces_are_listed_over_several_replies(shared_daemon: DaemonProcess
     assert "ocio://studio-config-latest (digest" in shown.stdout
 
 
+@pytest.mark.slow
 def test_a_config_of_the_environment_is_the_daemons(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
@@ -107,6 +108,7 @@ def test_a_config_of_the_environment_is_the_daemons(
         assert client.status()["color"]["config"] == str(config)
 
 
+@pytest.mark.slow
 def test_serve_fails_with_a_config_that_cannot_be_loaded(tmp_path: Path) -> None:
     config, folder = tmp_path / "broken.ocio", tmp_path / "run"
     config.write_text(BROKEN)

@@ -138,7 +138,30 @@ def test_what_cannot_be_known_is_asked_for(shared_daemon: DaemonProcess, tmp_pat
     assert "give --input-space" in refused.stderr
     unknown = _matte(shared_daemon, *shot, "-o", str(tmp_path / "out"), "--input-space", "ACECg")
     assert unknown.returncode == 2
+    assert "--input-space 'ACECg', for " in unknown.stderr
     assert "nearest: ACEScg" in unknown.stderr
+
+
+def test_a_profile_that_is_not_known_is_said_once(
+    shared_daemon: DaemonProcess, tmp_path: Path
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    cms = pytest.importorskip("PIL.ImageCms")
+    profile = cms.ImageCmsProfile(cms.createProfile("sRGB")).tobytes()
+    odd = profile.replace(b"\0s\0R\0G\0B\0 \0b", b"\0J\0o\0'\0s\0 \0b")
+    for name, frames in (("plate", 2), ("clean", 1)):
+        for frame in range(frames):
+            picture = image.new("RGB", (32, 24), (200, 90, 90 if name == "clean" else 10))
+            picture.save(tmp_path / f"{name}.{frame}.png", icc_profile=odd)
+    words = (str(tmp_path / "plate.#.png"), "--clean-plate", str(tmp_path / "clean.0.png"))
+    made = _matte(shared_daemon, *words, "-o", str(tmp_path / "out"))
+    assert made.returncode == 0, made.stderr
+    assert (made.stdout + made.stderr).count("has the ICC profile 'Jo's built-in', which is") == 1
+    named = _matte(
+        shared_daemon, *words, "-o", str(tmp_path / "named"), "--input-space", "sRGB Encoded AP1"
+    )
+    assert named.returncode == 0, named.stderr
+    assert "ICC profile" not in named.stdout + named.stderr
 
 
 def test_a_command_with_another_config_than_the_daemon_is_refused(
@@ -151,23 +174,59 @@ def test_a_command_with_another_config_than_the_daemon_is_refused(
     assert "set OCIO alike for both" in refused.stderr
 
 
+_HLG, _PQ = ("hlg_rec2020_display", 18), ("pq_rec2020_display", 16)
+
+
+def _write_hdr_video(path: Path, light: np.ndarray, kind: tuple[str, int]) -> None:
+    """A video of one picture of ACEScg light, with the tags of its space."""
+    av = pytest.importorskip("av")
+    config, (name, transfer) = studio_spaces().config, kind
+    codes = np.clip(config.convert(light, "ACEScg", config.find(name)), 0, 1)
+    with av.open(str(path), "w") as target:
+        stream = target.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 56, 40, "gbrp16le"
+        planes = np.round(codes * 65535).astype(np.uint16)
+        frame = av.VideoFrame.from_ndarray(planes, format="rgb48le").reformat(format="gbrp16le")
+        for tagged in (stream.codec_context, frame):
+            tagged.color_primaries, tagged.color_trc = 9, transfer
+        target.mux(stream.encode(frame))
+        target.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize("kind", [_HLG, _PQ], ids=["hlg", "pq"])
+@pytest.mark.parametrize("background", ["1,1,1", "encoded:1,1,1"])
+def test_white_of_an_hdr_video_is_white_in_files_for_displays(
+    shared_daemon: DaemonProcess, tmp_path: Path, kind: Any, background: str
+) -> None:
+    # Reference white, 203 cd/m2, is 2.03 in the config; a quarter of it is a mid grey.
+    plate, clean = np.full((2, 40, 56, 3), 0.25 * 2.03, np.float32)
+    plate[10:30, 15:40] = 2.03
+    for name, light in (("plate", plate), ("clean", clean)):
+        _write_hdr_video(tmp_path / f"{name}.mkv", light, kind)
+    words = (str(tmp_path / "plate.mkv"), "--clean-plate", str(tmp_path / "clean.mkv"))
+    words = (*words, "-o", str(tmp_path / "out"), "--outputs", "foreground,premultiplied,comp")
+    words = (*words, "--background", background, "--format", "png16,foreground=exr-float,comp=h264")
+    made = _matte(shared_daemon, *words)
+    assert made.returncode == 0, made.stderr
+    subject, around = (20, 27), (3, 3)
+    foreground = read_frame(_the_file(tmp_path / "out", "foreground")).pixels
+    assert np.abs(foreground[subject] - 2.03).max() < 0.01
+    shown = read_frame(_the_file(tmp_path / "out", "premultiplied")).pixels
+    assert shown.dtype == np.uint16
+    assert np.abs(shown[subject].astype(int) - 65535).max() < 200
+    av = pytest.importorskip("av")
+    with av.open(str(_the_file(tmp_path / "out", "comp"))) as video:
+        comp = next(video.decode(video=0)).to_ndarray(format="rgb24").astype(int)
+    # White over white: one white all over. A background twice as dark would be grey.
+    assert np.abs(comp[subject] - 255).max() < 6
+    assert np.abs(comp[around] - 255).max() < 6
+
+
 def test_an_hdr_video_is_read_by_its_tags_and_its_results_are_light(
     shared_daemon: DaemonProcess, tmp_path: Path
 ) -> None:
-    av = pytest.importorskip("av")
-    config = studio_spaces().config
-    hlg = config.find("hlg_rec2020_display")
     for name, light in zip(("plate", "clean"), _pair()):
-        codes = np.clip(config.convert(light, "ACEScg", hlg), 0, 1)
-        with av.open(str(tmp_path / f"{name}.mkv"), "w") as target:
-            stream = target.add_stream("ffv1", rate=25)
-            stream.width, stream.height, stream.pix_fmt = 56, 40, "gbrp16le"
-            planes = np.round(codes * 65535).astype(np.uint16)
-            frame = av.VideoFrame.from_ndarray(planes, format="rgb48le").reformat(format="gbrp16le")
-            for tagged in (stream.codec_context, frame):
-                tagged.color_primaries, tagged.color_trc = 9, 18
-            target.mux(stream.encode(frame))
-            target.mux(stream.encode(None))
+        _write_hdr_video(tmp_path / f"{name}.mkv", light, _HLG)
     words = (str(tmp_path / "plate.mkv"), "--clean-plate", str(tmp_path / "clean.mkv"))
     words = (*words, "-o", str(tmp_path / "out"), "--output-colorspace", "ACEScg")
     made = _matte(shared_daemon, *words, "--format", "exr-float")

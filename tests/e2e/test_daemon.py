@@ -37,6 +37,7 @@ def _pair(height: int = 48, width: int = 64) -> tuple[np.ndarray, np.ndarray]:
     return plate, clean_plate
 
 
+@pytest.mark.slow
 def test_the_first_client_is_accepted_before_any_worker_is_ready(start_daemon: StartDaemon) -> None:
     daemon = start_daemon()
     client = daemon.client()
@@ -79,6 +80,7 @@ def test_one_of_two_workers_may_die_while_the_other_serves(start_daemon: StartDa
     assert client.matte(plate, clean_plate, frame=2).alpha is not None
 
 
+@pytest.mark.slow
 def test_models_are_listed_loaded_and_unloaded_on_every_worker(start_daemon: StartDaemon) -> None:
     client = start_daemon(devices="cpu:0,cpu:1").client()
     names = {model["name"]: model for model in client.models()}
@@ -114,6 +116,7 @@ def test_the_status_is_plain_values_and_lies_in_the_folder_too(start_daemon: Sta
     assert times["infer_ms"] <= times["render_ms"] <= times["total_ms"]
 
 
+@pytest.mark.slow
 def test_an_idle_worker_is_released_and_comes_back_for_the_next_frame(
     start_daemon: StartDaemon,
 ) -> None:
@@ -141,6 +144,7 @@ def test_an_unused_front_leaves_by_itself() -> None:
         daemon.end()
 
 
+@pytest.mark.slow
 def test_a_front_in_use_does_not_leave(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(light=True, arguments=["--idle-exit=4"])
     client = daemon.client()
@@ -175,6 +179,7 @@ def test_a_signal_drains(start_daemon: StartDaemon, tmp_path: Path, number: sign
         MatteClient.connect(str(daemon.folder))
 
 
+@pytest.mark.slow
 def test_a_client_that_may_start_daemons_goes_on_to_the_next_when_its_own_is_stopped(
     start_daemon: StartDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +229,7 @@ def test_a_frame_that_waits_for_the_next_daemon_can_be_cancelled(
         running.result(SOON_S)
 
 
+@pytest.mark.slow
 def test_draining_ends_even_when_a_worker_does_not(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(light=True, hooks="model=hang", MATTEBRIDGE_DRAIN_S="0.5").wait_ready()
     client = daemon.client()
@@ -252,6 +258,7 @@ def test_stop_if_unused_leaves_a_daemon_in_use_alone(start_daemon: StartDaemon) 
     assert daemon.process.wait(SOON_S) == 0
 
 
+@pytest.mark.slow
 def test_a_removed_folder_ends_the_daemon(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(light=True)
     (daemon.folder / "door").unlink()
@@ -269,6 +276,7 @@ def test_the_log_is_rotated() -> None:
     assert {"log", "log.1"} <= names
 
 
+@pytest.mark.slow
 def test_held_clean_plates_outlive_their_session_and_make_room(start_daemon: StartDaemon) -> None:
     plate, clean_plate = _pair(256, 256)
     budget = 2 * 256 * 256 * 3 * 4 + 4096

@@ -17,6 +17,8 @@ from mattebridge.image_io import read_frame
 from mattebridge.models.registry import DEFAULT_MODEL, Registry
 from mattebridge_sample import SampleFrame, render_frames, render_shot
 
+pytestmark = pytest.mark.slow
+
 SIZE = {"width": 320, "height": 180}
 
 

@@ -13,6 +13,8 @@ from mattebridge.commands import demo
 from mattebridge.errors import FrameWriteError
 from mattebridge.image_io import read_frame
 
+pytestmark = pytest.mark.slow
+
 
 def _processes_of(folder):
     """Processes whose command line names the folder."""

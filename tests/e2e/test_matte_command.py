@@ -178,12 +178,14 @@ def test_one_command_starts_a_daemon_and_mattes_the_shot(real_command, shot):
     assert real_command.run("status").returncode == 5
 
 
+@pytest.mark.slow
 def test_the_first_run_on_a_machine_has_no_runtime_folder_yet(command, shot):
     (command.runtime / "run").rmdir()
     done = command.run(*MATTE, "--frames", "1001")
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_eight_bit_pictures_in_a_folder_become_pngs(real_command, shot):
     for name, number in (("ada", 1), ("bob", 2)):
         plate, clean = paint(number)
@@ -199,6 +201,7 @@ def test_eight_bit_pictures_in_a_folder_become_pngs(real_command, shot):
     )
 
 
+@pytest.mark.slow
 def test_display_premultiplication_reaches_the_files_and_the_comp(real_command, shot):
     """Products and comps of encoded values, in an EXR that says it is encoded."""
     soft = np.tile(np.linspace(0, 1, WIDTH, dtype=np.float32), (HEIGHT, 1))[..., None]
@@ -278,6 +281,7 @@ def test_a_cancelled_job_is_status_four_and_is_resumed_to_the_same_bytes(command
     assert outputs(shot) == clean_run
 
 
+@pytest.mark.slow
 def test_a_job_killed_at_once_leaves_whole_frames_and_is_resumed(command, shot, gate):
     process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS=f"model#1006=gate:{gate}")
     wait_for_a_frame(process)
@@ -304,6 +308,7 @@ def test_a_daemon_killed_in_the_middle_is_replaced_and_no_frame_is_missing(comma
         read_frame(shot / "out" / name)
 
 
+@pytest.mark.slow
 def test_without_permission_to_start_one_a_lost_daemon_is_status_five(command, shot, gate):
     hooks = {"MATTEBRIDGE_TEST_HOOKS": f"model#1006=gate:{gate}"}
     assert command.run("serve", "--detach", "--devices", "cpu", **hooks).returncode == 0
@@ -342,6 +347,7 @@ VIDEO = ("matte", "take.mov", "--clean-plate", "clean.png", "-o", "out")
 VIDEO += ("--outputs", "alpha,premultiplied", "--format", "ffv1,premultiplied=prores4444")
 
 
+@pytest.mark.slow
 def test_a_video_becomes_videos(real_command, tmp_path):
     film(tmp_path)
     done = real_command.run(*VIDEO)
@@ -394,6 +400,7 @@ def hangup_ends() -> Iterator[None]:
     signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.slow
 def test_the_end_of_the_terminal_cancels_as_a_queue_does(command, shot, gate, hangup_ends):
     process = command.start(*MATTE, MATTEBRIDGE_TEST_HOOKS=f"model#1006=gate:{gate}")
     wait_for_a_frame(process)
@@ -406,6 +413,7 @@ def test_the_end_of_the_terminal_cancels_as_a_queue_does(command, shot, gate, ha
     assert len(outputs(shot)) == 3 * len(FRAMES)
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_gone_cannot_be_printed_to_and_is_no_bug(
     command, shot, gate, hangup_ends
 ):
@@ -508,6 +516,7 @@ def test_a_job_that_may_start_no_daemon_says_how_to_go_on_after_a_stop(command, 
     assert len(outputs(shot)) == 3 * len(FRAMES)
 
 
+@pytest.mark.slow
 def test_models_are_listed_by_the_daemon(real_command):
     assert real_command.run("serve", "--detach", "--devices", "cpu").returncode == 0
     listed = json.loads(real_command.run("models", "--json").stdout)

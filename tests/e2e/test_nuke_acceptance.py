@@ -55,6 +55,7 @@ with host.running(Path(sys.argv[3])):
 """
 
 
+@pytest.mark.slow
 def test_a_whole_session_that_starts_the_daemon_never_runs_the_hosts_own_binary(
     tmp_path: Path,
 ) -> None:
@@ -109,6 +110,7 @@ with host.running(Path(sys.argv[3])):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", [(), ("no_such_wheel",)], ids=["client", "command"])
 def test_the_host_quits_in_the_middle_of_a_frame_and_nothing_goes_on(
     missing: tuple[str, ...], tmp_path: Path, start_daemon: StartDaemon

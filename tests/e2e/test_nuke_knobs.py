@@ -133,6 +133,7 @@ def test_what_the_knobs_say_reaches_the_daemon_as_the_command_would_say_it(
     assert_same(comp.frame(1), next(offline(tmp_path, instance, shot, "1", *words).glob("*.exr")))
 
 
+@pytest.mark.slow
 def test_scratch_files_that_only_the_command_can_read_go_that_way(
     make_comp: Callable[..., Comp],
     tmp_path: Path,

@@ -350,6 +350,7 @@ def test_a_node_of_an_older_script_shows_the_daemon_in_its_status(
     assert comp.status.startswith("daemon ready")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["client", "command"])
 def test_the_button_starts_the_configured_daemon_once_and_never_the_hosts_own_binary(
     way: str,

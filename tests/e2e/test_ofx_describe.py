@@ -95,6 +95,9 @@ PANEL = {
     "useBackground": ("Boolean", 1),
     "useHint": ("Boolean", 1),
     "cleanPlate": ("String", ""),
+    "startDaemon": ("PushButton", None),
+    "daemonStatus": ("PushButton", None),
+    "daemonFound": ("String", "not looked for yet"),
     "cleanUp": ("Group", None),
     "hintSharpen": ("Boolean", 0),
     "hintSharpenDilation": ("Integer", 3),
@@ -164,6 +167,9 @@ def test_every_knob_has_a_hint_a_range_and_its_place(host: OfxHost) -> None:
     ]
     assert effect.params["advanced"].properties.get("OfxParamPropGroupOpen") == 0
     assert effect.params["refreshCount"].properties.get("OfxParamPropSecret") == 1
+    found = effect.params["daemonFound"].properties
+    for name in ("Enabled", "Persistant", "EvaluateOnChange"):
+        assert found.get(f"OfxParamProp{name}") == 0  # it is shown, and changes no picture
     page = effect.params["Controls"].properties.values["OfxParamPropPageChild"]
     assert page == [name for name in PANEL if name != "Controls"]
 

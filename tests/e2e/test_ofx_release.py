@@ -59,9 +59,47 @@ def test_the_tests_own_build_exports_the_two_functions_of_openfx_and_starts_noth
     except ofx_build.NoCompiler as missing:
         pytest.skip(str(missing))
     module = build_module()
-    found = module.symbols(binary)
-    assert found.exported == module.EXPORTS
-    assert not found.undefined & module.FORBIDDEN
+    assert module.check(binary, "x86_64-linux-gnu") is None
+    objects = sorted(binary.parents[1].glob("*.o"))
+    assert module.check_objects(objects) is None
+    # One object alone starts a process; by none other is the render's among them.
+    starting = [path for path in objects if "posix_spawn" in needed_by(module, path)]
+    assert [path.name.split("-")[0] for path in starting] == ["launch_unix"]
+
+
+def needed_by(module: ModuleType, path: Path) -> set[str]:
+    return module.objects.needed(path.read_bytes())
+
+
+def test_the_look_at_objects_sees_who_starts_a_process_and_who_leads_there(tmp_path: Path) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("no g++")
+    module = build_module()
+
+    def compiled(name: str, text: str) -> Path:
+        source = tmp_path / f"{name}.cpp"
+        source.write_text(text)
+        path = tmp_path / f"{name}.cpp.o"
+        subprocess.run(["g++", "-c", str(source), "-o", str(path)], check=True)
+        return path
+
+    spawns = "#include <spawn.h>\nvoid *f() { return (void *)&posix_spawn; }\n"
+    starter = compiled("launch_unix", spawns)
+    assert module.check_objects([starter]) is None
+    assert "has seen none" in module.check_objects([])
+    assert module.check_objects([starter, compiled("render", spawns)]) == (
+        "render.cpp uses posix_spawn"
+    )
+    declared = (
+        "#include <string>\nnamespace mb { std::string start_daemon(const std::string &); }\n"
+    )
+    starts = declared + 'void f() { mb::start_daemon("x"); }\n'
+    assert module.check_objects([starter, compiled("plugin", starts)]) is None
+    assert module.check_objects([starter, compiled("session", starts)]) == (
+        "session.cpp can start the daemon, which plugin.cpp alone may"
+    )
+    forks = "#include <unistd.h>\nint f() { return fork(); }\n"
+    assert module.check_objects([compiled("launch_unix", forks)]) == "launch_unix.cpp uses fork"
 
 
 def test_the_look_at_a_binary_sees_what_it_is_there_for(tmp_path: Path) -> None:
@@ -99,17 +137,33 @@ def windows_library(exported: str, imported: str) -> bytes:
 def test_the_look_at_a_binary_of_windows_sees_the_same(tmp_path: Path) -> None:
     module = build_module()
     binary = tmp_path / "other.ofx"
-    binary.write_bytes(windows_library("OfxGetPlugin", "CreateProcessW"))
+    binary.write_bytes(windows_library("OfxGetPlugin", "CreateProcessA"))
     target = "x86_64-windows-gnu"
     assert module.check(binary, target) == "it exports OfxGetPlugin"
     module.EXPORTS = {"OfxGetPlugin"}
-    assert module.check(binary, target) == "it uses CreateProcessW"
-    for good in ("_execute_onexit_table", "CreateFileW", "strerror_s"):
+    assert module.check(binary, target) == "it uses CreateProcessA"
+    # Who uses CreateProcessW is seen in the object files.
+    for good in ("CreateProcessW", "_execute_onexit_table", "CreateFileW", "strerror_s"):
         binary.write_bytes(windows_library("OfxGetPlugin", good))
         assert module.check(binary, target) is None
     for bad in ("_wspawnv", "_execl", "_popen", "system", "_wsystem", "LoadLibraryExW"):
         binary.write_bytes(windows_library("OfxGetPlugin", bad))
         assert module.check(binary, target) == f"it uses {bad}"
+
+
+def test_a_build_of_a_repository_that_was_moved_is_begun_anew(tmp_path: Path) -> None:
+    module = build_module()
+    cache, objects = tmp_path / "CMakeCache.txt", tmp_path / "CMakeFiles"
+    objects.mkdir()
+    (tmp_path / "MatteBridge.ofx.bundle").mkdir()
+    line = "CMAKE_HOME_DIRECTORY:INTERNAL="
+    cache.write_text(f"# CMake\n{line}{ofx_build.SHIM}\nOTHER:INTERNAL=1\n")
+    module.forget_moved(tmp_path)
+    assert cache.exists()
+    assert objects.exists()
+    cache.write_text(f"# CMake\n{line}/elsewhere/plugin_shim\nOTHER:INTERNAL=1\n")
+    module.forget_moved(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["MatteBridge.ofx.bundle"]
 
 
 def test_an_installed_bundle_replaces_the_older_one_whole(tmp_path: Path) -> None:
@@ -135,7 +189,14 @@ def test_an_installed_bundle_replaces_the_older_one_whole(tmp_path: Path) -> Non
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_release_links_for_every_system(target: str) -> None:
     binary = release(target) / "Contents" / TARGETS[target] / "MatteBridge.ofx"
-    assert build_module().check(binary, target) is None
+    module = build_module()
+    assert module.check(binary, target) is None
+    found = module.objects_of(binary)
+    assert module.check_objects(found) is None
+    call = module.STARTS["launch_windows" if "windows" in target else "launch_unix"]
+    starting = {path.name.split(".")[0] for path in found if call in needed_by(module, path)}
+    assert starting == {"launch_windows" if "windows" in target else "launch_unix"}
+    assert len(found) >= 17  # every source was looked at
     data = binary.read_bytes()
     magic = {"Linux-x86-64": b"\x7fELF", "MacOS": b"\xca\xfe\xba\xbe", "Win64": b"MZ"}
     assert data.startswith(magic[TARGETS[target]])

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 OURS = re.compile(r"plugin_shim|MatteBridge\.ofx")
 FILES = {
-    "address": ["pixels", "life", "hostile", "describe"],
+    "address": ["pixels", "life", "hostile", "describe", "start_daemon"],
     "thread": ["life"],
 }
 # Under TSan everything takes ten times as long, and these look at the process or the clock.

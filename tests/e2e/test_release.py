@@ -27,6 +27,7 @@ def _memory(daemon: DaemonProcess) -> dict[str, Any]:
     return dict(daemon.client().status()["workers"][0]["memory"])
 
 
+@pytest.mark.slow
 def test_release_drops_models_and_the_next_frame_has_the_same_pixels(
     start_daemon: StartDaemon,
 ) -> None:

@@ -1,8 +1,9 @@
-"""`mattebridge install service`: the files that start the daemon at login, and their command."""
+"""`mattebridge install service`: what starts the daemon at login, and its command."""
 
 from __future__ import annotations
 
 import configparser
+import contextlib
 import os
 import plistlib
 import re
@@ -11,6 +12,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -19,8 +22,8 @@ from fakes.limits import SOON_S
 from mattebridge import cli
 from mattebridge.client import MatteClient
 from mattebridge.commands import install, service
-from mattebridge.errors import ConnectionFailed, UsageError
-from mattebridge.interpreter import config_file
+from mattebridge.errors import ConnectionFailed
+from mattebridge.interpreter import config_file, noted_interpreter
 
 ODD = ["/opt/my apps/py$thon", "-c", 'a "quoted" 100% \\ `word`']
 
@@ -130,9 +133,114 @@ def test_a_unit_of_somebody_elses_stays(tmp_path: Path, monkeypatch: pytest.Monk
     assert not (tmp_path / "systemd" / "user" / "mattebridge.service").exists()
 
 
-def test_windows_is_refused_with_the_reason() -> None:
-    with pytest.raises(UsageError, match="no service for Windows yet"):
-        service.service_for("win32", ["python"], systemd=False)
+class Registry(ModuleType):
+    """What `winreg` does with values of the user's keys."""
+
+    HKEY_CURRENT_USER, KEY_SET_VALUE, REG_SZ = 1, 2, 1
+
+    def __init__(self) -> None:
+        super().__init__("winreg")
+        self.values: dict[tuple[str, str], str] = {}
+
+    @contextlib.contextmanager
+    def OpenKey(self, root: int, key: str, _reserved: int = 0, access: int = 0) -> Any:  # noqa: N802
+        assert root == self.HKEY_CURRENT_USER
+        yield key, access
+
+    def CreateKey(self, root: int, key: str) -> Any:  # noqa: N802
+        return self.OpenKey(root, key, 0, self.KEY_SET_VALUE)
+
+    def QueryValueEx(self, key: Any, name: str) -> tuple[str, int]:  # noqa: N802
+        if (key[0], name) not in self.values:
+            raise FileNotFoundError
+        return self.values[key[0], name], self.REG_SZ
+
+    def SetValueEx(self, key: Any, name: str, _zero: int, kind: int, value: str) -> None:  # noqa: N802
+        assert (key[1], kind) == (self.KEY_SET_VALUE, self.REG_SZ)
+        self.values[key[0], name] = value
+
+    def DeleteValue(self, key: Any, name: str) -> None:  # noqa: N802
+        assert key[1] == self.KEY_SET_VALUE
+        del self.values[key[0], name]
+
+
+RUN = (r"Software\Microsoft\Windows\CurrentVersion\Run", "mattebridge")
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """The registry of a Windows; the command that installs takes this system for it."""
+    made = Registry()
+    monkeypatch.setitem(sys.modules, "winreg", made)
+    python = r"C:\Users\Ada L\mattebridge\Scripts\python.exe"
+    monkeypatch.setattr(install, "sys", SimpleNamespace(platform="win32", executable=python))
+    monkeypatch.setattr(install, "_note_interpreter", lambda work: None)
+    return made
+
+
+COMMAND = r'"C:\Users\Ada L\mattebridge\Scripts\pythonw.exe" -m mattebridge serve --detach'
+
+
+def test_at_logon_windows_runs_a_program_without_a_window(
+    registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["install", "service", "--to", str(tmp_path)]
+    assert cli.main([*where, "--dry-run"]) == 0
+    assert registry.values == {}
+    registry.values[RUN[0], "other"] = "other.exe"
+    assert cli.main(where) == 0
+    assert cli.main(where) == 0  # again
+    assert registry.values == {RUN: COMMAND, (RUN[0], "other"): "other.exe"}
+    said = capsys.readouterr().out
+    assert f"have Windows run {COMMAND} at logon" in said
+    assert f"and now with `{COMMAND.replace('pythonw', 'python')}`" in said
+    assert cli.main([*where, "--undo"]) == 0
+    assert registry.values == {(RUN[0], "other"): "other.exe"}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_entry_of_somebody_elses_stays_at_logon(registry: Registry, tmp_path: Path) -> None:
+    where = ["install", "service", "--to", str(tmp_path)]
+    registry.values[RUN] = "theirs.exe"
+    assert cli.main(where) == 2
+    assert registry.values == {RUN: "theirs.exe"}
+    del registry.values[RUN]
+    assert cli.main(where) == 0
+    registry.values[RUN] = "changed since"
+    assert cli.main([*where, "--undo"]) == 0
+    assert registry.values == {RUN: "changed since"}
+
+
+def test_every_word_of_the_command_arrives_at_logon() -> None:
+    odd = [r"C:\my apps\python.exe", "-c", 'a "quoted" 100%']
+    made = service.service_for("win32", odd, systemd=False)
+    assert made.logon == r'"C:\my apps\pythonw.exe" -c "a \"quoted\" 100%" --detach'
+    assert service.service_for("win32", ["mattebridge"], systemd=False).logon == (
+        "mattebridge --detach"
+    )
+
+
+@pytest.mark.parametrize("what", ["service", "ofx"])
+def test_the_button_of_the_plugin_finds_the_python_that_installed(
+    what: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr(install, "build_for_this_system", lambda package: tmp_path / "bundle")
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "a.ofx").touch()
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    assert noted_interpreter() is None
+    assert cli.main(["install", what, "--to", str(tmp_path / "to")]) == 0
+    assert noted_interpreter() == sys.executable
+    assert cli.main(["install", what, "--to", str(tmp_path / "to"), "--undo"]) == 0
+    assert noted_interpreter() is None
+    monkeypatch.setenv("SUDO_USER", "ada")
+    assert cli.main(["install", what, "--to", str(tmp_path / "to")]) == 0
+    assert noted_interpreter() is None
+    assert "as the user of the host" in capsys.readouterr().out
 
 
 def test_the_folder_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -146,6 +254,10 @@ def test_the_folder_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert config_file() == Path("/home/ada/.config/mattebridge/daemon.json")
     monkeypatch.setattr(sys, "platform", "darwin")
     assert service.service_folder() == Path("/home/ada/Library/LaunchAgents")
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setenv("APPDATA", "/home/ada/AppData/Roaming")
+    # Not the Startup folder, where Windows would open the list of what was installed.
+    assert service.service_folder() == Path("/home/ada/AppData/Roaming/mattebridge")
 
 
 @pytest.fixture
@@ -155,6 +267,7 @@ def runtime() -> Iterator[Path]:
         yield Path(folder) / "run"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("systemd", [True, False])
 def test_the_command_of_the_file_is_a_daemon_that_clients_find_and_that_a_signal_stops(
     systemd: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: Path

@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from fakes.places import BRIDGE, ROOT, TESTS
-from windows import digests
+from windows import digests, jobs
+from windows.running import Daemon
 
 PLACE = ROOT / "build" / "wine"
 INSIDE = TESTS / "windows" / "inside"
@@ -67,6 +69,7 @@ def _run(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            errors="replace",  # what is no letter of the console's code page
             timeout=LIMIT_S,
             check=False,
         )
@@ -103,6 +106,39 @@ def test_a_daemon_and_its_clients_exchange_frames_there() -> None:
     )
 
 
+def test_matte_and_clips_write_there_the_pictures_that_they_write_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EXR, PNG and video, of the same shot: equal names, and equal samples in every picture."""
+    shot, here, there = (tmp_path / name for name in ("Été shot", "here", "there"))
+    jobs.write_shot(shot)
+    with monkeypatch.context() as environment:
+        environment.setenv("PYTHONPATH", str(WITHOUT_TORCH))
+        daemon = Daemon(tmp_path / "run" / "v1")
+        for command in jobs.commands(shot, here).values():
+            running = ["--instance", str(daemon.folder), "--no-spawn", "--progress", "plain"]
+            done = subprocess.run(
+                [sys.executable, "-m", "mattebridge", *command, *running],
+                stdin=subprocess.DEVNULL,
+                timeout=LIMIT_S,
+                check=False,
+            )
+            assert done.returncode == 0
+        daemon.kill()
+    _run_tests(
+        INSIDE / "test_commands.py",
+        folders=(WITHOUT_TORCH,),
+        MATTEBRIDGE_TEST_SHOT=f"Z:{shot}",
+        MATTEBRIDGE_TEST_RESULTS=f"Z:{there}",
+    )
+    expected, found = jobs.pictures(here), jobs.pictures(there)
+    assert len(expected) == len(jobs.FRAMES) * (3 + 2 + 2 + 2)
+    assert found.keys() == expected.keys()
+    for name, pixels in expected.items():
+        assert found[name].dtype == pixels.dtype, name
+        assert np.array_equal(found[name], pixels), name
+
+
 def _plugin() -> Path:
     """The plugin for Windows, built by the compiler that `make plugin` brings."""
     done = subprocess.run(
@@ -128,3 +164,15 @@ def test_the_plugin_renders_frames_in_a_host_there() -> None:
         MATTEBRIDGE_TEST_DIGESTS=expected,
         MATTEBRIDGE_TEST_PLUGIN=f"Z:{_plugin()}",
     )
+
+
+def test_the_plugins_button_starts_a_daemon_there() -> None:
+    _run_tests(
+        INSIDE / "test_start_daemon.py",
+        folders=(WITHOUT_TORCH,),
+        MATTEBRIDGE_TEST_PLUGIN=f"Z:{_plugin()}",
+    )
+
+
+def test_the_service_is_a_daemon_at_logon_there() -> None:
+    _run_tests(INSIDE / "test_service.py", folders=(WITHOUT_TORCH,))

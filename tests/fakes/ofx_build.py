@@ -28,7 +28,10 @@ BUILD = ROOT / "build" / "plugin"
 TOOLS = BUILD / "tools"
 # Under MATTEBRIDGE_TEST_OSLAYER=posix the plugin has the layer of macOS, which runs on Linux too.
 POSIX = os.environ.get(TEST_VARIABLE) == "posix"
-NOT_HERE = ("os_windows.cpp", "records.cpp", "os_linux.cpp" if POSIX else "os_posix.cpp")
+NOT_HERE = (
+    "os_windows.cpp", "launch_windows.cpp", "records.cpp",
+    "os_linux.cpp" if POSIX else "os_posix.cpp",
+)  # fmt: skip
 FLAGS = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
 EXPORTS = ["-shared", f"-Wl,--version-script={SHIM / 'exports.map'}"]
 COMPILE_S = 300

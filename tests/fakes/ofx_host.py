@@ -252,7 +252,7 @@ _PARAMETER = [
     ("paramGetValueAtTime", [c_void_p, c_double, c_void_p]),
     ("paramGetDerivative", [c_void_p, c_double, c_void_p]),
     ("paramGetIntegral", [c_void_p, c_double, c_double, c_void_p]),
-    ("paramSetValue", [c_void_p, c_int]),
+    ("paramSetValue", [c_void_p, c_void_p]),
     ("paramSetValueAtTime", [c_void_p, c_double, c_int]),
     ("paramGetNumKeys", [c_void_p, c_void_p]),
     ("paramGetKeyTime", [c_void_p, c_uint, c_void_p]),
@@ -682,12 +682,17 @@ class OfxHost:
         else:
             raise _Refused(UNKNOWN)
 
-    def _paramSetValue(self, param: int, value: int) -> None:
+    def _paramSetValue(self, param: int, value: Optional[int]) -> None:
+        """The value is a number or the address of a text, as the parameter's type says."""
         if self._words.action != "OfxActionInstanceChanged":
             self.complain("paramSetValue outside of InstanceChanged")
         found = self._of(param, Param)
-        assert found.kind == "Integer"
-        found.value = value
+        assert found.kind in ("Integer", "String")
+        if found.kind == "Integer":
+            found.value = c_int(value or 0).value
+        else:
+            assert value is not None
+            found.value = ctypes.string_at(value).decode()
 
     # -- message suite --------------------------------------------------------------------------
 

@@ -157,6 +157,7 @@ def _live_corpus(client: RawClient) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "seconds"),
     [

@@ -25,26 +25,30 @@ from mattebridge.wire import oslayer, posix
 from mattebridge.wire.oslayer import TEST_VARIABLE
 from mattebridge.wire.slots import SlotMap
 
+pytestmark = pytest.mark.slow
+
 FOUR_MIB = 4 << 20
 
 # What is run again under this layer, in one pytest of its own: sessions, arenas and frames of
-# clients, commands and the plugin, and processes that are killed.
+# clients, commands and the plugin, and processes that are killed, once and not thirty times.
 FILES = (
     "e2e/test_client.py",
     "e2e/test_matte_command.py",
     "e2e/test_ofx_hostile.py",
     "e2e/test_ofx_life.py",
     "e2e/test_ofx_pixels.py",
+    "e2e/test_ofx_start_daemon.py",
     "faults/test_process_death.py",
     "faults/test_slots_and_geometry.py",
     "faults/test_start_and_environment.py",
     "faults/test_wire.py",
 )
 CHOICE = (
-    "any_order or same_pixels_as_one or may_be_closed or starts_the_daemon or one_command"
+    "not [30] and (any_order or same_pixels_as_one or may_be_closed or starts_the_daemon"
+    " or one_command"
     " or good_reply or killed_under or larger_frame_exchanges or odd_sizes_are"
     " or f01 or f02 or f03 or f08 or f10 or f41"
-    " or bombs_at_the_door or f19_descriptors or f19_silent_connections or f20_no or f46_a"
+    " or bombs_at_the_door or f19_descriptors or f19_silent_connections or f20_no or f46_a)"
 )
 RUN_S = 600
 
@@ -157,7 +161,6 @@ def _names() -> set[str]:
     return {name for name in os.listdir("/dev/shm") if name.startswith("mb-")}
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(RUN_S + 60)
 def test_daemons_clients_and_commands_behave_under_this_layer() -> None:
     assert TEST_VARIABLE in os.environ
@@ -167,6 +170,8 @@ def test_daemons_clients_and_commands_behave_under_this_layer() -> None:
             "-m",
             "pytest",
             "-q",
+            "-m",
+            "slow or not slow",
             "-k",
             CHOICE,
             *(str(TESTS / name) for name in FILES),

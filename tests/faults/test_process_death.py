@@ -207,6 +207,7 @@ def test_f04_a_second_loss_with_the_same_frame_is_an_error(
 # -- F5: the worker is killed ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turns", [3, pytest.param(KILL_TURNS, marks=LONG)])
 def test_f05_a_killed_worker_is_answered_for_once_reaped_and_replaced(
     daemon: AbusedDaemon, raw: Raw, turns: int
@@ -227,6 +228,7 @@ def test_f05_a_killed_worker_is_answered_for_once_reaped_and_replaced(
         assert victim.terminal(request)["op"] == "done"
 
 
+@pytest.mark.slow
 def test_f05_a_client_sends_a_frame_again_when_its_worker_was_killed(
     daemon: AbusedDaemon,
 ) -> None:
@@ -241,6 +243,7 @@ def test_f05_a_client_sends_a_frame_again_when_its_worker_was_killed(
         assert same(handle.result(SOON_S), matted_light(*SHOT))
 
 
+@pytest.mark.slow
 def test_f05_a_worker_that_dies_five_times_in_a_row_is_given_up_without_a_loop(
     start_abused: StartAbused, raw: Raw
 ) -> None:
@@ -272,6 +275,7 @@ def _cpu_s(pid: int) -> float:
 # -- F6: the worker is wedged ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wedge", ["stopped", "endless stage"])
 def test_f06_a_wedged_worker_keeps_no_client_waiting_and_is_killed_by_the_watchdog(
     start_abused: StartAbused, raw: Raw, wedge: str
@@ -309,6 +313,7 @@ def test_f06_a_wedged_worker_keeps_no_client_waiting_and_is_killed_by_the_watchd
         assert client.status()["workers"][0]["restarts"] == 1
 
 
+@pytest.mark.slow
 def test_f06_a_frame_without_deadline_in_a_wedged_worker_ends_as_worker_lost(
     start_abused: StartAbused, raw: Raw
 ) -> None:
@@ -320,6 +325,7 @@ def test_f06_a_frame_without_deadline_in_a_wedged_worker_ends_as_worker_lost(
     assert (reply["code"], reply["retry"], reply["held"]) == ("E_WORKER_LOST", True, False)
 
 
+@pytest.mark.slow
 def test_f06_a_deadline_reaches_the_client_although_the_worker_hangs(
     daemon: AbusedDaemon,
 ) -> None:

@@ -341,6 +341,7 @@ def _walk_names(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@pytest.mark.slow
 def test_f33_nothing_between_host_and_worker_goes_by_the_wall_clock() -> None:
     for path, tree in _modules():
         if _room(path) in {"wire", "client", "daemon"}:
@@ -444,6 +445,7 @@ def _queue(daemon: AbusedDaemon) -> int:
         return int(client.ping()["queue"])
 
 
+@pytest.mark.slow
 def test_f35_a_daemon_whose_folder_was_removed_exits(start_abused: StartAbused) -> None:
     daemon = start_abused()
     workers = daemon.worker_pids()
@@ -457,6 +459,7 @@ def test_f35_a_daemon_whose_folder_was_removed_exits(start_abused: StartAbused) 
 # -- F38, F39: environment and log ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_f38_a_poisoned_environment_of_the_host_does_not_reach_the_daemon(
     short_folder: Path, tmp_path: Path
 ) -> None:
@@ -595,6 +598,7 @@ def test_f47_without_the_c_msgpack_the_daemon_refuses_to_start(short_folder: Pat
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_f49_without_a_daemon_a_client_that_may_not_start_one_fails_at_once(
     short_folder: Path, tmp_path: Path
 ) -> None:
@@ -630,6 +634,7 @@ def _script(path: Path, body: str) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_f49_a_daemon_that_dies_at_its_start_is_noticed_at_once_with_the_end_of_its_log(
     short_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -641,6 +646,7 @@ def test_f49_a_daemon_that_dies_at_its_start_is_noticed_at_once_with_the_end_of_
     assert time.monotonic() - started < 0.9 * autostart.LAUNCH_LIMIT_S
 
 
+@pytest.mark.slow
 def test_f49_a_front_that_dies_at_its_start_is_noticed_at_once(
     short_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -652,6 +658,7 @@ def test_f49_a_front_that_dies_at_its_start_is_noticed_at_once(
     assert time.monotonic() - started < 0.9 * autostart.LAUNCH_LIMIT_S
 
 
+@pytest.mark.slow
 def test_f49_a_launcher_that_hangs_is_ended_at_the_limit(
     short_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -665,6 +672,7 @@ def test_f49_a_launcher_that_hangs_is_ended_at_the_limit(
     assert not is_alive(int(pid_file.read_text()))
 
 
+@pytest.mark.slow
 def test_f49_a_front_that_hangs_is_ended_by_its_launcher(
     short_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -687,6 +695,7 @@ with MatteClient.connect(sys.argv[1], start=True) as client:
 """
 
 
+@pytest.mark.slow
 def test_f49_the_example_of_the_readme_runs_in_a_fresh_environment_without_its_commands_on_path(
     short_folder: Path, tmp_path: Path
 ) -> None:
@@ -704,6 +713,7 @@ def test_f49_the_example_of_the_readme_runs_in_a_fresh_environment_without_its_c
     assert done.stdout.strip() in ("starting", "ready")
 
 
+@pytest.mark.slow
 def test_f49_an_interpreter_that_is_not_there_is_named(
     short_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -712,6 +722,7 @@ def test_f49_an_interpreter_that_is_not_there_is_named(
         MatteClient.connect(str(short_folder), start=True)
 
 
+@pytest.mark.slow
 def test_f49_a_stopped_daemon_keeps_no_client_waiting_for_ever(start_abused: StartAbused) -> None:
     daemon = start_abused()
     with daemon.connect() as client:
@@ -730,6 +741,7 @@ def test_f49_a_stopped_daemon_keeps_no_client_waiting_for_ever(start_abused: Sta
         assert same(client.matte(*SHOT, **PLAIN), matted_light(*SHOT))
 
 
+@pytest.mark.slow
 def test_f49_stopping_tells_a_daemon_that_hangs_from_one_that_is_not_there(
     start_abused: StartAbused, monkeypatch: pytest.MonkeyPatch
 ) -> None:

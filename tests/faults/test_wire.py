@@ -244,6 +244,7 @@ def _zmtp_dealer(folder: Path) -> socket.socket:
     return peer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part_bytes", [0, 60_000])
 def test_f19_a_message_without_an_end_takes_bounded_memory_and_ends_its_connection(
     start_abused: StartAbused, part_bytes: int
@@ -271,6 +272,7 @@ def test_f19_a_message_without_an_end_takes_bounded_memory_and_ends_its_connecti
         assert client.status()["refused"]["endless_message"] >= 2
 
 
+@pytest.mark.slow
 def test_f19_silent_and_slow_connections_are_closed_while_others_are_served(
     daemon: AbusedDaemon,
 ) -> None:
@@ -623,6 +625,7 @@ def _crowd() -> Iterator[list[socket.socket]]:
             connection.close()
 
 
+@pytest.mark.slow
 def test_f22_a_daemon_without_descriptors_refuses_connections_and_does_not_spin(
     start_abused: StartAbused,
 ) -> None:
@@ -1027,6 +1030,7 @@ def test_f44_a_reply_to_a_connection_that_is_gone_waits_for_the_next_one(
     assert request
 
 
+@pytest.mark.slow
 def test_f44_a_reply_that_is_never_received_ends_the_lease(
     start_abused: StartAbused, raw: Raw
 ) -> None:

@@ -15,6 +15,7 @@ import runpy
 import struct
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -36,18 +37,20 @@ BINARIES = {
 RECORD = "mattebridge-9.9.dist-info/RECORD"
 
 
-def _load_wheels() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("wheels", ROOT / "release" / "wheels.py")
+def _load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "release" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     path = list(sys.path)
+    sys.path.insert(0, str(ROOT / "release"))
     spec.loader.exec_module(module)
     sys.path[:] = path
     return module
 
 
-wheels = _load_wheels()
+wheels = _load("wheels")
+trials = _load("trials")
 
 
 @pytest.fixture
@@ -115,7 +118,7 @@ def targets_of_make_dist() -> list[tuple[str, str]]:
     done = subprocess.run(
         ["make", "-n", "dist"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    (given,) = re.findall(r"wheels\.py build .*--targets (.*)", done.stdout)
+    (given,) = re.findall(r"wheels\.py --out dist --targets (.*)", done.stdout)
     systems = [target.replace("-", ".").split(".") for target in given.split()]
     return [(system, processor) for processor, system, *_ in systems]
 
@@ -163,6 +166,53 @@ def test_a_wheel_that_lacks_a_part_is_refused(tmp_path: Path) -> None:
         archive.writestr("mattebridge/client/__init__.py", "")
     with pytest.raises(wheels.Refused, match=r"lacks .*twoplate\.safetensors"):
         wheels.check(path)
+
+
+@pytest.mark.parametrize("target", list(BINARIES))
+def test_a_wheel_is_tried_on_the_system_that_it_is_for_and_on_no_other(
+    target: tuple[str, str],
+) -> None:
+    fitting = [other for other, tag in wheels.TAGS.items() if trials.runs_here(tag, target)]
+    assert fitting == [target]
+    assert not trials.runs_here("any", target)
+
+
+def test_a_wheel_that_cannot_be_tried_here_is_named_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials, "this_system", lambda: ("linux", "x86_64"))
+    ours = "mattebridge-9.9-py3-none-"
+    words = trials.try_wheel(tmp_path / f"{ours}{wheels.TAGS['macos', 'aarch64']}.whl")
+    assert words == "not tried: this machine is linux x86_64"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    words = trials.try_wheel(tmp_path / f"{ours}win_amd64.whl")
+    assert words == "not tried: Wine is not installed: `apt-get install wine wine64`"
+    (tmp_path / "wine").write_text("")
+    (tmp_path / "wine").chmod(0o755)
+    monkeypatch.setattr(trials, "ROOT", tmp_path)
+    words = trials.try_wheel(tmp_path / f"{ours}win_amd64.whl")
+    assert (
+        words
+        == f"not tried: there is no Windows Python in {tmp_path}/build/wine: run `make windows`"
+    )
+
+
+def make_sdist(folder: Path, *names: str) -> Path:
+    path = folder / "mattebridge-9.9.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for name in names:
+            archive.addfile(tarfile.TarInfo(f"mattebridge-9.9/{name}"))
+    return path
+
+
+def test_an_sdist_has_the_sources_of_all_parts_and_no_others(tmp_path: Path) -> None:
+    whole = wheels.NEEDED_OF_SDIST
+    wheels.check_sdist(make_sdist(tmp_path, *whole))
+    with pytest.raises(wheels.Refused, match=r"lacks plugin_shim/CMakeLists\.txt"):
+        wheels.check_sdist(make_sdist(tmp_path, *whole[1:]))
+    for stray in ("plugin_shim/src/a.o", "build/x", "tests/unit/test_x.py", "a/b.pdb"):
+        with pytest.raises(wheels.Refused, match=re.escape(stray)):
+            wheels.check_sdist(make_sdist(tmp_path, *whole, stray))
 
 
 def test_a_plugin_without_its_icon_is_refused(plain: Path, tmp_path: Path) -> None:

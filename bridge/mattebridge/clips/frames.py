@@ -64,7 +64,7 @@ class InferenceResult(Contract):
 
     Of any other model both are at the size of the plate, H x W.
     fg: straight, display-encoded sRGB. degraded: labels of what is less than was asked for. notes:
-    what was computed how.
+    what was computed how. settings: those of `InferenceConfig.settings`, for the last step.
     """
 
     alpha: Tensor
@@ -72,6 +72,7 @@ class InferenceResult(Contract):
     meta: FrameMeta
     degraded: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

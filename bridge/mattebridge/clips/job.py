@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mattebridge.clips.contracts import Clip, ClipLayers, ClipManifest
 from mattebridge.clips.extraction import source_of
+from mattebridge.errors import SequenceError
 from mattebridge.image_io.sequences import FrameFiles, find_frames
 from mattebridge.image_io.video_read import is_video
 from mattebridge.shot.job import OF_THE_FILE, MatteJob
@@ -17,6 +18,8 @@ from mattebridge.wire.params import RenderParams
 LAYOUTS: Mapping[str, str | None] = {"stages": "stages", "classic": "classic", "matte": None}
 OUTPUT = "Output"
 FORMATS = "exr,comp=png"
+# Two suffixes of one type of pictures.
+SAME_TYPE = {".jpeg": ".jpg", ".tiff": ".tif"}
 # What a PNG says of itself.
 SRGB = "srgb"
 
@@ -81,13 +84,33 @@ def space_of(path: Path) -> str:
 
 
 def files_of(clip: Clip) -> dict[str, FrameFiles]:
-    """The pictures of a clip by role, under their own numbers. Raises `SequenceError`."""
+    """The pictures of a clip by role, under their own numbers.
+
+    Raises `SequenceError`, for pictures of two types as well: a clip is one sequence.
+    """
     paths = {
         "plate": clip.input_path,
         "alpha_hint": clip.alpha_path,
         "clean_plate": clip.clean_plate_path,
     }
-    return {r: find_frames(path, role=r) for r, path in paths.items() if path is not None}
+    found = {r: find_frames(path, role=r) for r, path in paths.items() if path is not None}
+    for role, given in found.items():
+        _refuse_two_types(role, given)
+    return found
+
+
+def _refuse_two_types(role: str, given: FrameFiles) -> None:
+    by_type = {
+        SAME_TYPE.get(path.suffix.lower(), path.suffix.lower()): path.name
+        for path in given.files.values()
+        if isinstance(path, Path)
+    }
+    if len(by_type) > 1:
+        names = " and ".join(sorted(by_type.values())[:2])
+        raise SequenceError(
+            f"the {role.replace('_', ' ')} {given.source} holds pictures of {len(by_type)} types,"
+            f" {names}; keep those of one"
+        )
 
 
 def meeting(files: Mapping[str, FrameFiles]) -> dict[str, FrameFiles]:

@@ -17,16 +17,19 @@ from mattebridge.checkpoint import no_checkpoint
 from mattebridge.clips.configs import InferenceConfig
 from mattebridge.clips.errors import ArgumentError, CheckpointError, CheckpointNotFoundError
 from mattebridge.clips.frames import FrameMeta, InferenceResult, PreprocessedFrame
-from mattebridge.clips.reading import card_for_stages, device_of
-from mattebridge.clips.requests import settings_of_inference
-from mattebridge.engine.infer import infer
+from mattebridge.clips.reading import Prepared, card_for_stages, device_of
+from mattebridge.clips.requests import SENT, settings_of_inference
+from mattebridge.engine.infer import infer, model_input
 from mattebridge.errors import ModelError
 from mattebridge.models.base import MattingModel
-from mattebridge.models.greenformer.model import GreenformerModel, labels_of
+from mattebridge.models.greenformer.model import Computed, GreenformerModel, labels_of
 from mattebridge.models.memory import memory_errors
 from mattebridge.models.registry import Registry
 from mattebridge.models.weights.file import digest_of, read_whole
 from mattebridge.models.weights.state_dict import parse_state_dict
+
+# The settings of the plate + hint network that decide its input.
+OF_INPUT = ("img_size", "fit", "hint_source", "screen", "image_upsample_mode", "sharpen_strength")
 
 
 class LoadedNetwork(nn.Module):
@@ -41,38 +44,74 @@ class LoadedNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """alpha (1, 1, S, S) and fg (1, 3, S, S), 0..1, of the input (1, 4, S, S)."""
-        _, made = self._on_square(x, InferenceConfig(), None, half=False)
+        settings = self._settings(InferenceConfig(), None, None, half=False)
+        _, made = self._on_square(x, settings)
         return {"alpha": made[:, :1], "fg": made[:, 1:]}
 
     def inferred(
         self, frame: PreprocessedFrame, config: InferenceConfig, resolved: str | None
     ) -> InferenceResult:
         """See `stages.run_inference`."""
-        meta = frame.meta
+        meta, known = frame.meta, frame.meta.prepared
         _refuse_other(meta, self.model.name, has_square=True)
-        done, made = self._on_square(frame.tensor, config, resolved, half=meta.half_precision)
-        computed, settings = done
+        settings = self._settings(config, resolved, known, half=meta.half_precision)
+        if known is None:
+            _refuse_settings_of_input(config)
+        else:
+            frame = self._as_asked(frame, settings)
+            meta, known = frame.meta, frame.meta.prepared
+        computed, made = self._on_square(frame.tensor, settings)
         notes = {
             "img_size": frame.tensor.shape[-1],
             "refiner": computed.made.way,
             "precision": computed.precision,
             "screen": self.model.screen,
         }
-        labels = tuple(labels_of(computed, settings))
-        return InferenceResult(made[:, :1], made[:, 1:], meta, labels, notes)
+        labels = labels_of(computed, settings)
+        if known is not None:
+            notes["channels_swapped"], notes["hint"] = known.square.swaps, known.hint.source
+            labels = [*known.hint.degraded, *labels]
+        alpha, fg = made[:, :1], made[:, 1:]
+        return InferenceResult(alpha, fg, meta, tuple(labels), notes, dict(config.settings))
 
-    def _on_square(
-        self, x: Tensor, config: InferenceConfig, resolved: str | None, *, half: bool
-    ) -> tuple[Any, Tensor]:
+    def _settings(
+        self, config: InferenceConfig, resolved: str | None, known: Prepared | None, *, half: bool
+    ) -> dict[str, Any]:
+        """All settings: those that the frame was prepared with, and over them the configuration."""
+        before = {} if known is None or known.square is None else known.square.settings
+        of_inference = settings_of_inference(config, resolved=resolved or self._resolved, half=half)
+        asked = {**before, **of_inference, **config.settings}
+        return dict(self.model.settings_schema.validate(asked, model=self.model.name))
+
+    def _as_asked(self, frame: PreprocessedFrame, settings: dict[str, Any]) -> PreprocessedFrame:
+        """The frame in the square that the settings ask for: made again where it is another one."""
+        known = frame.meta.prepared
+        before = known.square.settings
+        changed = [name for name in OF_INPUT if settings[name] != before[name]]
+        if not changed and known.square.swaps == self.model.swaps_for(settings):
+            return frame
+        if frame.tensor is not known.tensor:
+            raise ArgumentError(
+                f"{' and '.join(changed)} of InferenceConfig decide the network's input, and the"
+                " tensor of this frame was changed: leave one of the two"
+            )
+        request = replace(known.frame.request, settings=settings)
+        prepared = replace(known.frame, request=request)
+        with torch.inference_mode():
+            given = model_input(prepared, takes_tensors=False)
+        asked = int(settings["img_size"])
+        size = self.model.size_of(asked) if "img_size" in changed else frame.tensor.shape[-1]
+        seen = self.model.in_square(given, settings, size, no_checkpoint)
+        known = replace(known, frame=prepared, square=seen.square, tensor=seen.x, hint=seen.hint)
+        return PreprocessedFrame(seen.x, frame.meta.model_copy(update={"prepared": known}))
+
+    def _on_square(self, x: Tensor, settings: dict[str, Any]) -> tuple[Computed, Tensor]:
         if x.ndim != 4 or x.shape[:2] != (1, 4) or x.shape[2] != x.shape[3] or x.shape[3] % 32:
             raise ArgumentError(
                 f"the network's input is (1, 4, S, S) with S a multiple of 32; got {tuple(x.shape)}"
             )
-        asked = settings_of_inference(config, resolved=resolved or self._resolved, half=half)
-        settings = self.model.settings_schema.validate(asked, model=self.model.name)
         x = x.to(next(self.network.refiner.parameters()).device, torch.float32)
-        computed, made = self.model.on_square(x, settings, exact=False, checkpoint=no_checkpoint)
-        return (computed, settings), made
+        return self.model.on_square(x, settings, exact=False, checkpoint=no_checkpoint)
 
 
 class NamedModel(nn.Module):
@@ -121,6 +160,16 @@ class NamedModel(nn.Module):
 
 
 LoadedModel = Union[LoadedNetwork, NamedModel]
+
+
+def _refuse_settings_of_input(config: InferenceConfig) -> None:
+    """Raise `ArgumentError` for settings that cannot act on a tensor that a script made."""
+    named = [name for name in OF_INPUT if name in config.settings]
+    if named or config.hint_source != SENT:
+        raise ArgumentError(
+            f"{' and '.join(named) or 'hint_source'} of InferenceConfig decide the network's input,"
+            " and this frame was not made by preprocess_frame: leave them out"
+        )
 
 
 def _refuse_other(meta: FrameMeta, name: str, *, has_square: bool) -> None:

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from mattebridge.checkpoint import no_checkpoint
 from mattebridge.clips.configs import AUTO, PreprocessConfig
 from mattebridge.clips.contracts import ClipManifest
 from mattebridge.clips.errors import ArgumentError, DeviceError
 from mattebridge.clips.frames import FrameMeta, PreprocessedFrame
 from mattebridge.clips.job import job_of_pictures
-from mattebridge.clips.requests import settings_of_preprocess
+from mattebridge.clips.requests import SENT, settings_of_preprocess
 from mattebridge.color import Pixels
 from mattebridge.engine.clean_plates import CleanPlates
 from mattebridge.engine.device import array_from, settle_arithmetic
@@ -32,6 +33,8 @@ from mattebridge.image_io.sequences import FrameInputs, VideoPicture
 from mattebridge.models.base import ModelCard
 from mattebridge.models.greenformer.budget import size_for
 from mattebridge.models.greenformer.card import BY_MEMORY, FAMILY, card_of
+from mattebridge.models.greenformer.hints import Hint, HintMaker
+from mattebridge.models.greenformer.model import SquareInput, square_input
 from mattebridge.models.greenformer.square import Square
 from mattebridge.models.registry import Registry
 from mattebridge.models.weights.file import WeightsRecord
@@ -53,13 +56,14 @@ class Prepared:
     """A frame as the engine has it: before its model, and how it lies in the square.
 
     square: None where the model is not the plate + hint network. header: of the plate, with what is
-    true of its results too. tensor: what a script was shown of a frame without a square.
+    true of its results too. tensor: what a script was shown. hint: of the frame in its square.
     """
 
     frame: PreparedFrame
     square: Square | None = None
     header: FrameHeader | None = None
     tensor: Tensor | None = None
+    hint: Hint | None = None
 
 
 def preprocessed(
@@ -72,9 +76,11 @@ def preprocessed(
     """The frame of an index that was checked."""
     device = device_of(config.device)
     card = card_for_stages() if config.model is None else Registry().card(config.model)
-    if card.family == FAMILY and manifest.needs_alpha and alpha_files is None:
+    has_hint = not manifest.needs_alpha or alpha_files is not None
+    if card.family == FAMILY and not has_hint and config.hint_source == SENT:
         raise ArgumentError(
-            f"clip {manifest.clip_name} has no hint: call resolve_alpha with a folder of hints"
+            f"clip {manifest.clip_name} has no hint: call resolve_alpha with a folder of hints, or"
+            " set PreprocessConfig.hint_source to have one made"
         )
     entry = _entry(manifest, i, image_files, alpha_files)
     task, planes = _read(entry, job_of_pictures(manifest))
@@ -86,26 +92,31 @@ def preprocessed(
     check_request(planes, {}, card, params, FrameLimits())
     request = FrameRequest(card, params, settings, entry.frame, spaces=_spaces())
     frame = preprocess(planes, request, device, CleanPlates(0))
+    header = task.header_of_outputs
     if card.family == FAMILY:
-        x, square = _in_square(frame, device)
-        prepared = Prepared(frame, square, task.header_of_outputs)
+        seen = _in_square(frame, device)
+        prepared = Prepared(frame, seen.square, header, seen.x, seen.hint)
     else:
-        x = _as_it_is(frame)
-        prepared = Prepared(frame, None, task.header_of_outputs, x)
-    return PreprocessedFrame(x, _meta(i, entry, config, prepared))
+        prepared = Prepared(frame, None, header, _as_it_is(frame))
+    assert prepared.tensor is not None
+    return PreprocessedFrame(prepared.tensor, _meta(i, entry, config, prepared))
 
 
-@torch.inference_mode()
-def _in_square(frame: PreparedFrame, device: torch.device) -> tuple[Tensor, Square]:
-    """The input of the plate + hint network, and where the frame lies in it."""
+def _in_square(frame: PreparedFrame, device: torch.device) -> SquareInput:
+    """The input of the plate + hint network, whose checkpoint is not known yet."""
     settings = frame.request.settings
-    given = model_input(frame, takes_tensors=False)
+    with torch.inference_mode():
+        given = model_input(frame, takes_tensors=False)
     size = int(settings["img_size"])
     size = size_for(device) if size == BY_MEMORY else size
-    square = Square.of(given.plate.shape, size, settings)
-    assert given.alpha_hint is not None
-    x = square.input(given.plate, given.alpha_hint, device, linear=given.scene_linear)
-    return x, square
+    hints = _hint_maker(str(device))
+    return square_input(given, settings, size, hints, device, no_checkpoint, swaps=False)
+
+
+@lru_cache(maxsize=1)
+def _hint_maker(device: str) -> HintMaker:
+    """Kept for the network that it may load."""
+    return HintMaker(device, FAMILY)
 
 
 @torch.inference_mode()

@@ -30,6 +30,8 @@ from mattebridge.wire.params import CLEAN_UP_NAMES
 OUTPUT_FIELDS = {"alpha": "alpha", "foreground": "fg", "premultiplied": "processed", "comp": "comp"}
 PNG_OF = {"premultiplied": "png16"}
 OFF = "off"
+# The value of `hint_source` that makes no hint.
+SENT = "sent"
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,13 @@ def settings_of_preprocess(config: PreprocessConfig) -> dict[str, Any]:
         "img_size": config.img_size,
         "image_upsample_mode": str(config.image_upsample_mode),
         "sharpen_strength": float(config.sharpen_strength),
+        **_hint_source(config.hint_source),
     }
+
+
+def _hint_source(source: str) -> dict[str, str]:
+    """The setting of a source of hints; a hint that is sent is what `auto` takes."""
+    return {} if source == SENT else {"hint_source": source}
 
 
 def settings_of_inference(
@@ -68,7 +76,14 @@ def settings_of_inference(
         "refiner": refiner if config.use_refiner else OFF,
         "refiner_scale": float(config.refiner_scale),
         "precision": "float16" if half else config.precision,
+        **_hint_source(config.hint_source),
     }
+
+
+def makes_hints(preprocess: PreprocessConfig, inference: InferenceConfig) -> bool:
+    """Whether a frame without a hint gets one that is made of it."""
+    named = {preprocess.hint_source, inference.hint_source} - {SENT}
+    return bool(named) or "hint_source" in inference.settings
 
 
 def settings_of_result(config: PostprocessConfig) -> dict[str, Any]:
@@ -86,20 +101,25 @@ def settings_of(
     *,
     resolved: str | None = None,
 ) -> dict[str, Any]:
-    """All settings of the plate + hint model; `ArgumentError` for two sizes of its square."""
+    """All settings of the plate + hint model; `ArgumentError` for two sizes of its square, and for
+    two sources of hints."""
+    sources = sorted({preprocess.hint_source, inference.hint_source} - {SENT})
+    if len(sources) > 1:
+        raise ArgumentError(
+            f"PreprocessConfig has hint_source '{preprocess.hint_source}' and InferenceConfig"
+            f" '{inference.hint_source}': give both the same"
+        )
     if preprocess.img_size != inference.img_size:
         raise ArgumentError(
             f"PreprocessConfig has img_size {preprocess.img_size} and InferenceConfig"
             f" {inference.img_size}: give both the same"
         )
-    settings = {
+    return {
         **settings_of_preprocess(preprocess),
         **settings_of_inference(inference, resolved=resolved, half=preprocess.half_precision),
         **settings_of_result(postprocess),
+        **inference.settings,
     }
-    if inference.hint_source != "sent":
-        settings["hint_source"] = inference.hint_source
-    return settings
 
 
 def clean_up_of(config: PostprocessConfig) -> dict[str, Any]:

@@ -19,12 +19,14 @@ from dataclasses import replace
 from typing import Any, cast
 
 from mattebridge.client import MatteClient
+from mattebridge.clips.checking import checked, record_of_check
 from mattebridge.clips.checkpoints import registered
 from mattebridge.clips.configs import (
     AUTO,
     InferenceConfig,
     MultiGPUConfig,
     PipelineConfig,
+    PreprocessConfig,
     WriteConfig,
 )
 from mattebridge.clips.contracts import ClipManifest
@@ -33,10 +35,10 @@ from mattebridge.clips.events import Teller
 from mattebridge.clips.job import job_of, job_of_pictures
 from mattebridge.clips.loading import clip_of
 from mattebridge.clips.needs import check_inputs
-from mattebridge.clips.requests import clean_up_of, settings_of, written_of
+from mattebridge.clips.requests import clean_up_of, makes_hints, settings_of, written_of
 from mattebridge.clips.telling import PREPROCESS, Narrator, ToldClient
 from mattebridge.daemon import private
-from mattebridge.errors import Cancelled, FrameError, FrameWriteError, InputsError, ModelError
+from mattebridge.errors import FrameWriteError, ModelError
 from mattebridge.image_io.sequences import frame_ranges
 from mattebridge.models.greenformer.card import FAMILY
 from mattebridge.models.registry import Registry
@@ -45,7 +47,6 @@ from mattebridge.shot.job import MatteJob
 from mattebridge.shot.plan import frame_task
 from mattebridge.shot.planes import FramePlanes
 from mattebridge.shot.ports import Client
-from mattebridge.shot.progress import FrameRecord
 from mattebridge.shot.run import run_job
 from mattebridge.shot.summary import Summary
 from mattebridge.wire.protocol import MAX_SLOTS
@@ -92,7 +93,7 @@ class ClipRunner:
             return self._run(tell, self._config.inference)
 
     def _run(self, tell: Teller, inference: InferenceConfig) -> Summary:
-        _refuse_without_hint(self._manifest, inference)
+        _refuse_without_hint(self._manifest, self._config.preprocess, inference)
         by_number = {number: i for i, number in enumerate(self._manifest.frame_numbers)}
         narrator = Narrator(tell, by_number, self._devices)
         job = job_for(self._manifest, self._config)
@@ -201,8 +202,7 @@ def _settings(config: Config, inference: InferenceConfig) -> dict[str, Any]:
     if not _is_hint_keyer(inference):
         return dict(inference.settings)
     resolved = config.resolved_refiner_mode
-    ours = settings_of(config.preprocess, inference, config.postprocess, resolved=resolved)
-    return {**ours, **inference.settings}
+    return settings_of(config.preprocess, inference, config.postprocess, resolved=resolved)
 
 
 def _is_hint_keyer(inference: InferenceConfig) -> bool:
@@ -215,8 +215,12 @@ def _is_hint_keyer(inference: InferenceConfig) -> bool:
         return False  # the daemon says which models there are
 
 
-def _refuse_without_hint(manifest: ClipManifest, inference: InferenceConfig) -> None:
-    if manifest.needs_alpha and inference.hint_source == "sent" and _is_hint_keyer(inference):
+def _refuse_without_hint(
+    manifest: ClipManifest, preprocess: PreprocessConfig, inference: InferenceConfig
+) -> None:
+    if not manifest.needs_alpha or makes_hints(preprocess, inference):
+        return
+    if _is_hint_keyer(inference):
         raise ArgumentError(
             f"clip {manifest.clip_name} has no hint: call resolve_alpha with a folder of hints, or"
             " set InferenceConfig.hint_source to have one made"
@@ -255,30 +259,18 @@ def _all_good(manifest: ClipManifest, summary: Summary) -> Summary:
 
 def _checked(manifest: ClipManifest, tell: Teller, cancelled: threading.Event) -> Summary:
     """Read every frame and check it; nothing is computed or written."""
-    job = job_of_pictures(manifest)
-    spaces = Spaces()
+    job, spaces = job_of_pictures(manifest), Spaces()
     planes = FramePlanes(job, spaces)
     indices = range(*manifest.frame_range)
     summary = Summary(total=len(indices), output=manifest.output_dir)
     tell("on_stage_start", PREPROCESS, len(indices))
-    for i in indices:
-        if cancelled.is_set():
-            raise Cancelled("the check was cancelled")
-        entry = manifest.frames[i]
-        try:
-            task = frame_task(job, entry, spaces)
-            if task.problem is not None:
-                raise task.problem
-            planes.plate(task)
-            for role in set(entry.files) - {"plate"}:
-                _ = planes.clean_plate(task) if role == "clean_plate" else planes.matte(task, role)
-        except (FrameError, InputsError) as error:
-            record = FrameRecord(entry.frame, "failed", code=error.code, message=error.message)
-            tell("on_frame_error", PREPROCESS, i, error, frame=entry.frame)
+    tasks = (frame_task(job, manifest.frames[i], spaces) for i in indices)
+    for i, (task, error) in zip(indices, checked(tasks, planes, cancelled)):
+        if error is None:
+            tell("on_preprocess_queued", i, frame=task.frame)
         else:
-            record = FrameRecord(entry.frame, "found")
-            tell("on_preprocess_queued", i, frame=entry.frame)
-        summary.records.append(record)
+            tell("on_frame_error", PREPROCESS, i, error, frame=task.frame)
+        summary.records.append(record_of_check(task, error))
     planes.close()
     tell("on_stage_done", PREPROCESS)
     return _all_good(manifest, summary)

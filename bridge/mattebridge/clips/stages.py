@@ -39,9 +39,11 @@ def preprocess_frame(
 
     i: the index of the frame among all of the clip; it must be within `manifest.frame_range`.
     image_files, alpha_files: files to read in place of the manifest's, by the same index.
+    A frame without a hint has one made of it where `config.hint_source` says by what.
     Raises `ArgumentError` (a `ValueError`) for a manifest without a hint where the model needs one
     and for another index, `FrameReadError` for a file that cannot be read, `InputsError` for a
-    clean plate that is missing or of another size, `ModelError` for a model that is not known.
+    clean plate that is missing or of another size and for a plate that no hint can be made of,
+    `ModelError` for a model that is not known.
     """
     start, end = manifest.frame_range
     if not 0 <= start <= i < end <= manifest.frame_count:
@@ -75,6 +77,8 @@ def run_inference(
 ) -> InferenceResult:
     """Alpha and foreground of the network in its square, of any other model at the plate's size.
 
+    Where `config` says of the input what `preprocess_frame` was not told (`hint_source`, and what
+    is in `settings`), it is made again, of the frame as it was read.
     Raises `ArgumentError` for a frame that was prepared for another model or changed since,
     `ModelError` for a checkpoint without the refiner that is asked for, and for NaN,
     `OutOfMemoryError` where the device cannot hold the frame.
@@ -91,8 +95,8 @@ def postprocess_frame(
     """The four pictures of a frame at the size of its plate.
 
     stem: the name of the files; by default that of the plate, frame_000000 and on for a video.
-    output_dir: needed for `config.debug_dump`, whose pictures go to debug/ in it. A frame that
-    was prepared for a model by its name and has no hint gets no hint sharpen, as by a runner.
+    output_dir: needed for `config.debug_dump`, whose pictures go to debug/ in it. A frame of
+    `preprocess_frame` that has no hint of its own gets no hint sharpen, as by a runner.
     Raises `ArgumentError` for a hint or a plate that the clean-up needs and `result.meta` does not
     have.
     """

@@ -38,6 +38,7 @@ from mattebridge.wire.params import CLEAN_UP_NAMES, DEFAULTS
 if TYPE_CHECKING:
     from mattebridge.clips import Clip, ScanResult
     from mattebridge.shot.job import MatteJob
+    from mattebridge.shot.progress import Progress
     from mattebridge.shot.summary import Summary
 
 OUTPUTS = "alpha,foreground,premultiplied,comp"
@@ -117,6 +118,12 @@ def _add_clips(command: argparse.ArgumentParser) -> None:
         "--list",
         action="store_true",
         help="say what would be matted, how far each clip is, and what is skipped; no more",
+    )
+    group.add_argument(
+        "--check",
+        action="store_true",
+        help="read every frame with its hint and clean plate and say which cannot be; nothing is"
+        " computed or written, and no daemon is needed",
     )
     group.add_argument(
         "--extract",
@@ -204,7 +211,7 @@ def run_clips(options: argparse.Namespace) -> int:
             return 2 if any(path.is_clip for path in found.skipped) else 0
         with (
             private_daemon(options)
-            if options.private
+            if options.private and not options.check
             else contextlib.nullcontext(options) as chosen
         ):
             statuses = _run_all(chosen, found, cancelled)
@@ -311,12 +318,16 @@ def _run_one(
         if options.extract:
             clip, common = _extracted(clip, common, cancelled)
         job = job_of(clip, common, layout=options.layout, output=options.results)
-        summary = run_job(
-            job,
-            lambda: connect(options, name="clips", in_flight=job.in_flight),
-            progress=progress,
-            cancelled=cancelled,
-            check=check_inputs,
+        summary = (
+            _checked(job, progress, cancelled)
+            if options.check
+            else run_job(
+                job,
+                lambda: connect(options, name="clips", in_flight=job.in_flight),
+                progress=progress,
+                cancelled=cancelled,
+                check=check_inputs,
+            )
         )
     except MattebridgeError as error:
         progress.refuse(error.exit_status, error.message)
@@ -327,6 +338,12 @@ def _run_one(
     if summary.exit_status:
         _say(f"{clip.name}: {summary.first_failure}")
     return summary, summary.exit_status
+
+
+def _checked(job: MatteJob, progress: Progress, cancelled: threading.Event) -> Summary:
+    from mattebridge.clips.checking import check_job
+
+    return check_job(job, progress, cancelled)
 
 
 def _extracted(clip: Clip, common: MatteJob, cancelled: threading.Event) -> tuple[Clip, MatteJob]:

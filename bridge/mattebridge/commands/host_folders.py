@@ -30,11 +30,12 @@ FOLDERS: Mapping[str, Mapping[str, str]] = {
         "darwin": "/Library/OFX/Plugins",
         "win32": "%CommonProgramW6432%/OFX/Plugins",
     },
-    # What is started at login. On Linux the folder of settings decides (service.py).
+    # What is started at login, where that is files of one folder. On Linux the folder of settings
+    # decides, and Windows has an entry in its registry (service.py).
     "login": {
         "linux": "~/.config",
         "darwin": "~/Library/LaunchAgents",
-        "win32": "%APPDATA%/Microsoft/Windows/Start Menu/Programs/Startup",
+        "win32": "%APPDATA%/mattebridge",
     },
 }
 # Nuke takes HOME where an artist's Windows has it, else the folder of the user.

@@ -3,7 +3,7 @@
     <to>/mattebridge/          the node's module, and vendor/cp310/... with what it imports
     <to>/init.py               (Nuke) one marked line more
     <to>/Scripts/Comp, Tool    (Fusion, Resolve) the scripts in the host's menu
-    <to>/...                   (service) the file that starts the daemon at login (service.py)
+    <to>/...                   (service) what starts the daemon at login (service.py)
     <to>/mattebridge-nuke.json what was put there: `--undo` removes exactly that
 
 A host has its own Python, into which its users often may not install. So the client and the three
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -118,6 +119,7 @@ def _install(work: Steps, options: argparse.Namespace) -> str:
         return _install_service(work)
     if options.host == "ofx":
         _install_ofx(work)
+        _note_interpreter(work)
         return RESTART_HOST
     for version in options.host_python or PYTHONS[options.host]:
         _add_packages(work, version, options.wheels, bare=options.no_packages)
@@ -130,6 +132,12 @@ def _install(work: Steps, options: argparse.Namespace) -> str:
 
 
 def _note_interpreter(work: Steps) -> None:
+    if "SUDO_USER" in os.environ:
+        print(
+            "the Python that starts the daemon is recorded for each user, and not by sudo: install"
+            " the service, or run `mattebridge serve` once, as the user of the host"
+        )
+        return
     if has_daemon_half():
         work.note_interpreter(sys.executable)
         return
@@ -194,6 +202,9 @@ def _install_service(work: Steps) -> str:
         work.write(work.to / name, data)
     for name, target in service.links.items():
         work.link(work.to / name, target)
+    if service.logon:
+        work.run_at_logon(service.logon)
+    _note_interpreter(work)
     return f"the daemon starts at the next login, and now with `{service.start_now}`"
 
 

@@ -3,6 +3,7 @@
     <to>/mattebridge-nuke.json   files: made here          trees: folders filled here
                                  lines: files of others that got one marked line, with the bytes
                                  interpreter: the note for the daemon's start, and the one before
+                                 logon: the command that Windows runs at logon
 
 Files of a host are bytes: they keep their encoding, their line ends and their permissions. The rule
 that must not be broken: a file is replaced whole, and what this list does not name stays untouched.
@@ -21,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
+from mattebridge.commands.logon_entry import read_entry, remove_entry, write_entry
 from mattebridge.daemon.interpreter_note import forget_interpreter, note_interpreter
 from mattebridge.errors import FrameWriteError, UsageError, one_line
 from mattebridge.whole_files import write_whole
@@ -131,6 +133,25 @@ class Steps:
 
         self.do(f"add one line to {target}", action)
 
+    # -- the logon of Windows -----------------------------------------------------------------
+
+    def run_at_logon(self, command: str) -> None:
+        """A command that Windows runs at logon; another one of the name stays, and is an error."""
+        there = read_entry()
+        if there not in (None, command, self.made.get("logon")):
+            raise UsageError(
+                f"at logon Windows runs `{there}` under the name of mattebridge, which was not put"
+                " there by this installation: remove it in Settings, Apps, Startup, or undo the"
+                " other installation"
+            )
+
+        def action() -> None:
+            self.made["logon"] = command
+            self._save()
+            write_entry(command)
+
+        self.do(f"have Windows run {command} at logon", action)
+
     # -- the interpreter ----------------------------------------------------------------------
 
     def note_interpreter(self, python: str) -> None:
@@ -195,6 +216,9 @@ class Steps:
         for name in made.get("lines", []):
             added = made.get("added", {}).get(name)
             self.do(f"remove one line from {name}", partial(_drop_line, Path(name), added))
+        logon = made.get("logon")
+        if logon:
+            self.do(f"no longer run {logon} at logon", partial(remove_entry, logon))
         noted = made.get("interpreter")
         if noted:
             self.do(

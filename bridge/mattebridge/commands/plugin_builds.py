@@ -68,7 +68,7 @@ def copy_bundle(bundle: Path, target: Path) -> None:
     """Copy what a host reads of a bundle."""
     for name, path in carried_files(bundle).items():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, target / name)
+        shutil.copy(path, target / name)
 
 
 def carried_files(bundle: Path) -> dict[str, Path]:

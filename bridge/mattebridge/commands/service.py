@@ -1,25 +1,26 @@
-"""The daemon at login: the file that each system reads for it, and the command in it.
+"""The daemon at login: what each system reads for it, and the command in it.
 
     Linux with systemd   ~/.config/systemd/user/mattebridge.service, and the link that enables it
     other Linux desktops ~/.config/autostart/mattebridge.desktop
     macOS                ~/Library/LaunchAgents/mattebridge.daemon.plist
+    Windows              an entry of the user's registry (logon_entry.py)
 
-Only files are written: the system reads them at the next login, and what is said then starts the
-daemon at once. It runs `mattebridge serve`, which ends its workers while no frame comes, and so
-takes next to no memory and no processor until one does.
+The system reads it at the next login, and what is said then starts the daemon at once. It runs
+`mattebridge serve`, which ends its workers while no frame comes, and so takes next to no memory and
+no processor until one does.
 """
 
 from __future__ import annotations
 
 import plistlib
 import shlex
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from mattebridge.commands.host_folders import host_folder
-from mattebridge.errors import UsageError
 from mattebridge.wire import oslayer
 
 NAME = "mattebridge"
@@ -30,29 +31,32 @@ NO_RESTART = "2 17"
 
 @dataclass(frozen=True)
 class Service:
-    """Files and links, relative to a folder of the user's, and how to start the daemon at once."""
+    """Files and links, relative to a folder of the user's, and how to start the daemon at once.
+
+    logon: the command line for the registry of Windows; empty elsewhere.
+    """
 
     files: Mapping[str, bytes]
     start_now: str
     links: Mapping[str, str] = field(default_factory=dict)
+    logon: str = ""
 
 
 def service_folder() -> Path:
-    """The folder of the user's that the files are relative to on this system."""
+    """The folder of the user's that the files are relative to on this system.
+
+    On Windows there are none, and the folder is for the list of what was installed.
+    """
     if sys.platform.startswith("linux"):
         return oslayer.current().settings_folder().parent
     return host_folder("login")
 
 
 def service_for(system: str, command: Sequence[str], *, systemd: bool) -> Service:
-    """The service of this system, of `sys.platform`; systemd: whether it runs this machine.
-
-    Raises `UsageError` on Windows.
-    """
+    """The service of this system, of `sys.platform`; systemd: whether it runs this machine."""
     if system == "win32":
-        raise UsageError(
-            "there is no service for Windows yet: `mattebridge serve --detach` starts the daemon"
-        )
+        start = subprocess.list2cmdline([*command, "--detach"])
+        return Service({}, start, logon=_without_a_window([*command, "--detach"]))
     if system == "darwin":
         path = f"{LABEL}.plist"
         start = f"launchctl bootstrap gui/$(id -u) ~/Library/LaunchAgents/{path}"
@@ -66,6 +70,14 @@ def service_for(system: str, command: Sequence[str], *, systemd: bool) -> Servic
         f"systemctl --user daemon-reload && systemctl --user start {NAME}",
         {f"systemd/user/default.target.wants/{unit}": f"../{unit}"},
     )
+
+
+def _without_a_window(command: Sequence[str]) -> str:
+    """A command line of Windows whose program opens no console."""
+    program = PureWindowsPath(command[0])
+    if program.name.lower() == "python.exe":
+        program = program.with_name("pythonw.exe")
+    return subprocess.list2cmdline([str(program), *command[1:]])
 
 
 def runs_systemd() -> bool:

@@ -119,15 +119,17 @@ def despilled(colour: Tensor, despill: Despill) -> Tensor:
     """
     screen, first, second = (1, 0, 2) if despill.screen == "green" else (2, 0, 1)
     one, other = colour[..., first], colour[..., second]
+    # Few steps: each of them goes through colours whose channels lie between others.
     if despill.method == "double_limit":
-        limit = torch.maximum(one, other)
+        spill = colour[..., screen] - torch.maximum(one, other)
     else:
-        limit = (one + other) / 2
-    spill = (colour[..., screen] - limit).clamp_(min=0).mul_(despill.strength)
-    result = colour.clone()
-    result[..., screen] -= spill
-    if despill.method != "screen_only":
-        spill /= 2
-        result[..., first] += spill
-        result[..., second] += spill
+        spill = torch.sub(colour[..., screen], one + other, alpha=0.5)
+    spill = spill.clamp_(min=0).mul_(despill.strength)
+    result = torch.empty_like(colour)
+    torch.sub(colour[..., screen], spill, out=result[..., screen])
+    for channel in (first, second):
+        if despill.method == "screen_only":
+            result[..., channel].copy_(colour[..., channel])
+        else:
+            torch.add(colour[..., channel], spill, alpha=0.5, out=result[..., channel])
     return result

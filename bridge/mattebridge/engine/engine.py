@@ -262,8 +262,9 @@ class Engine:
         clock, device = Clock(), torch.device(self.device)
         raw, search = (None, None) if sent is None else (sent.planes, sent.search)
         with clock("inputs"):
+            known = self.kept_frames.plates(request.space) if keep else ()
             frame, clean_plate = read_frame(
-                planes, request, device, self.clean_plates, checkpoint, raw
+                planes, request, device, self.clean_plates, checkpoint, raw, known
             )
             kept = self.kept_frames.find(frame, clean_plate) if keep else None
         if kept is not None:
@@ -320,20 +321,24 @@ class Engine:
     ) -> StartedFrame:
         """Finish a matte into the planes, and keep these with the frame if that is kept."""
         checkpoint("finish")
+        device, copies = torch.device(self.device), None
         with clock("finish"):
             if kept is None:
-                targets = targets_for(out, torch.device(self.device))
+                targets = targets_for(out, device)
             else:
                 targets = self.kept_frames.memory_for(kept, dtypes_of(out))
                 self._crossing.let_copies_end()
-            finished = postprocess(made, prepared, targets, checkpoint=checkpoint)
+                # What is kept lies in private memory, which no client can write to. In main memory
+                # it is copied while it is in the processor's cache.
+                copies = targets_for(out, device) if device.type == "cpu" else None
+            finished = postprocess(made, prepared, targets, copies=copies, checkpoint=checkpoint)
         clock.move(finished.write_s, "finish", "write")
         if kept is not None:
             self.kept_frames.keep_result(kept, prepared, targets, finished)
         report = _report(prepared, made, finished, clock)
         # Last: a frame that fails leaves no copy behind that still writes into its arena.
         with clock("write"):
-            delivery = self._crossing.deliver(targets, out)
+            delivery = self._crossing.deliver(targets if copies is None else copies, out)
         return StartedFrame(report, delivery, clock)
 
     # --- models -----------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from mattebridge.engine.picture import Picture, same_picture, same_pixels
 from mattebridge.engine.postprocess import FinishedFrame
 from mattebridge.engine.preprocess import PreparedFrame, with_clean_plate
 from mattebridge.engine.request import FrameRequest
+from mattebridge.ocio.space import ColorSpace
 from mattebridge.wire.params import BEFORE_MODEL_NAMES, MATTE_ROLES, OUTPUT_CHANNELS, RenderParams
 
 # Mattes that act behind the model alone, as `Param.after_model` says of parameters.
@@ -130,6 +131,10 @@ class KeptFrames:
     count: int = 8
     hits: dict[str, int] = field(default_factory=lambda: {"mattes": 0, "results": 0})
     _kept: list[KeptFrame] = field(default_factory=list)
+
+    def plates(self, space: ColorSpace) -> list[Picture]:
+        """The plates of the kept frames in a space, the last used first."""
+        return [kept.plate for kept in reversed(self._kept) if kept.plate.space is space]
 
     @torch.inference_mode()
     def find(

@@ -6,6 +6,8 @@ themselves, with their accuracy, are those of `models.pytorch.curves`.
 
 from __future__ import annotations
 
+from typing import Optional
+
 import torch
 from torch import Tensor
 
@@ -13,7 +15,9 @@ from mattebridge.color import UNMIX_MIN_ALPHA, UNPREMULTIPLY_MIN_ALPHA
 from mattebridge.engine.blocks import pointwise
 from mattebridge.models.pytorch.curves import FLOAT_MAX as FLOAT_MAX
 from mattebridge.models.pytorch.curves import decode
+from mattebridge.models.pytorch.curves import decode_quick as decode_quick
 from mattebridge.models.pytorch.curves import encode as encode
+from mattebridge.models.pytorch.curves import encode_spent as encode_spent
 
 
 def encoded(light: Tensor) -> Tensor:
@@ -23,9 +27,9 @@ def encoded(light: Tensor) -> Tensor:
     return out
 
 
-def decoded(display: Tensor) -> Tensor:
-    """Scene-linear light of display-encoded values, in new memory; float32 of any shape."""
-    out = torch.empty_like(display)
+def decoded(display: Tensor, out: Optional[Tensor] = None) -> Tensor:
+    """Scene-linear light of display-encoded values, (...) float32, in `out` or new memory."""
+    out = torch.empty_like(display) if out is None else out
     pointwise(decode, display, out)
     return out
 

@@ -10,10 +10,10 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from mattebridge.engine.blocks import extremes, pointwise, row_blocks
+from mattebridge.engine.blocks import Range, extremes, pointwise, range_of, row_blocks
 from mattebridge.engine.channels import places_above
-from mattebridge.engine.light import FLOAT_MAX, encode, encoded
-from mattebridge.engine.space import code_of, in_rec709, light_of, of_rec709
+from mattebridge.engine.light import FLOAT_MAX, encode, encode_spent, encoded
+from mattebridge.engine.space import code_of, in_rec709, in_turn, light_of, of_rec709, to_rec709
 from mattebridge.ocio.space import LINEAR, SRGB, ColorSpace, Curve
 
 # Light of a wider gamut is below this somewhere; nearer to 0 it is the rounding of a matrix.
@@ -29,8 +29,9 @@ class Picture:
     """One straight RGB image, (H, W, 3) float32 on its device, in whichever space is asked for.
 
     pixels: in `space`, finite; lowest, highest: their least and greatest value. `linear` and
-    `encoded` are the whole signal with Rec. 709 primaries, negatives (of a wider gamut, too) and
-    values above 1 included; `display` is what is compared and shown: encoded, never below 0.
+    `encoded` are the whole signal with Rec. 709 primaries and white at 1, negatives (of a wider
+    gamut, too) and values above 1 included; `display` is what is compared and shown: encoded,
+    never below 0.
     """
 
     pixels: Tensor
@@ -51,7 +52,7 @@ class Picture:
 
     def light_in(self, space: ColorSpace) -> Tensor:
         """The whole signal as light in the primaries of a space, computed once for each."""
-        if space.matrix is None:
+        if space.to_rec709 is None:
             return self.linear
         if space is self.space:
             return self._own_light
@@ -157,22 +158,29 @@ class Picture:
     @property
     def is_moderate(self) -> bool:
         """Whether no light is near what float32 can hold."""
+        return self.is_within(_MODERATE)
+
+    def is_within(self, limit: float) -> bool:
+        """Whether all light is nearer to 0 than this."""
         lowest, highest = self._light_range
-        return lowest > -_MODERATE and highest < _MODERATE
+        return lowest > -limit and highest < limit
 
     def is_wide(self, rows: slice) -> bool:
         """Whether some of these rows may have colours outside of Rec. 709; no built-in space has.
 
         What is below 0 in those is noise, not a colour.
         """
-        if self._is_built_in:
+        if self._is_built_in or self._light_range[0] >= _BELOW_ZERO:
             return False
-        parts = zip(row_blocks(self.pixels), self._shown[1])
-        return any(
-            lowest < _BELOW_ZERO
-            for part, (lowest, _) in parts
-            if part.start < rows.stop and rows.start < part.stop
-        )
+        return any(self._wide_rows[rows])
+
+    @cached_property
+    def _wide_rows(self) -> list[bool]:
+        """Of each row, whether its block has such colours."""
+        found: list[bool] = []
+        for part, (lowest, _) in zip(row_blocks(self.pixels), self._shown[1]):
+            found += [lowest < _BELOW_ZERO] * (part.stop - part.start)
+        return found
 
     @cached_property
     def _light_range(self) -> tuple[float, float]:
@@ -188,23 +196,27 @@ class Picture:
 
         In one pass: what is in between stays in the processor's cache.
         """
-        display = torch.empty_like(self.pixels)
-        ranges: list[Tensor] = []
+        if self.space.curve is Curve.WHOLE:
+            light = light_of(self.pixels, self.space)
+            ranges = [(float(low), float(high)) for low, high in extremes(light)]
+            display = encoded(light).clamp_(min=0)
+            return display, ranges * len(list(row_blocks(light)))
+        display, found = torch.empty_like(self.pixels), list[Range]()
         is_moderate = self.space.curve is Curve.NONE and self._has_moderate_pixels
+        steps = to_rec709(self.space, self.pixels.device, is_moderate=is_moderate)
+        first = next(row_blocks(self.pixels))
+        memory = torch.empty_like(self.pixels[first]) if steps else None
 
         def step(pixels: Tensor, target: Tensor) -> None:
-            own = light_of(pixels, self.space)
-            light = in_rec709(own, self.space, is_moderate=is_moderate)
-            ranges.append(torch.stack(light.aminmax()))
-            encode(light, target)
-            target.clamp_(min=0)
+            light = pixels if memory is None else memory[: len(pixels)]
+            in_turn(steps, pixels, light)
+            found.append(range_of(light))
+            (encode if memory is None else encode_spent)(light, target)
+            if not found[-1].is_surely_from(0):
+                target.clamp_(min=0)
 
-        if self.space.curve is Curve.WHOLE:
-            step(self.pixels, display)
-            whole = [ranges[0]] * len(list(row_blocks(self.pixels)))
-            return display, torch.stack(whole).tolist()
         pointwise(step, self.pixels, display)
-        return display, torch.stack(ranges).tolist()
+        return display, [each.values() for each in found]
 
     @property
     def _has_moderate_pixels(self) -> bool:
@@ -222,7 +234,18 @@ def display_of(pixels: Tensor, space: ColorSpace) -> Tensor:
     would be waited for; of any space but those of `Curve.WHOLE`."""
     if space is SRGB:
         return pixels.clamp(min=0)
-    return encoded(in_rec709(light_of(pixels, space), space)).clamp_(min=0)
+    steps = to_rec709(space, pixels.device)
+    if not steps:
+        return encoded(pixels).clamp_(min=0)
+    display = torch.empty_like(pixels)
+
+    def step(source: Tensor, target: Tensor) -> None:
+        light = torch.empty_like(source)
+        in_turn(steps, source, light)
+        encode_spent(light, target)
+
+    pointwise(step, pixels, display)
+    return display.clamp_(min=0)
 
 
 def _as_tuple(value: object) -> tuple[object, ...]:

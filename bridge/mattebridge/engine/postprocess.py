@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Callable, Optional
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,9 +39,9 @@ from mattebridge.engine.infer import InferredFrame
 from mattebridge.engine.light import FLOAT_MAX, decoded, encoded, unmix, unpremultiply
 from mattebridge.engine.maps import spread
 from mattebridge.engine.preprocess import PreparedFrame
-from mattebridge.engine.space import code_of, in_rec709, light_of, of_rec709
+from mattebridge.engine.space import code_of, in_rec709, light_of, light_of_display
 from mattebridge.errors import ModelError
-from mattebridge.ocio.space import SRGB, ColorSpace, Curve
+from mattebridge.ocio.space import LINEAR, SRGB, ColorSpace, Curve
 from mattebridge.wire.params import EXTRA_OUTPUTS
 
 # A highlight behind almost no alpha is mostly the set's: at alpha 0 the foreground may be as bright
@@ -50,6 +51,10 @@ _HIGHLIGHT_SLOPE = 90.0
 _HIGHLIGHT_MIN_ALPHA = 1e-6
 # Encoded colours within this in both signs are light that is far from float32's limits.
 _MODERATE_DISPLAY = 1e6
+# Of a plate whose light and a model whose colours are nearer to 0 than this, no result in `linear`
+# or `srgb` is beyond its type: highlights add at most light * (1 + slope), and despill moves a
+# channel by no more than the distance of two others (half: 28 encoded, 3,000 as light).
+_SMALL = {torch.float32: 1e6, torch.float16: 2.0}
 # A cancelled frame is noticed after so many blocks of rows.
 _BLOCKS_BETWEEN_CHECKPOINTS = 16
 
@@ -76,19 +81,24 @@ def postprocess(
     prepared: PreparedFrame,
     targets: Mapping[str, Tensor],
     *,
+    copies: Optional[Mapping[str, Tensor]] = None,
     checkpoint: Checkpoint = no_checkpoint,
 ) -> FinishedFrame:
     """Fill the targets: alpha, foreground, premultiplied and the model's maps, as asked for.
 
     targets: (H, W, C) half or float32 on the frame's device, rows may be strided (see
-    `device.targets_for`). Raises `ModelError` for a map that the model did not give.
+    `device.targets_for`). copies: as many more, of the same types, that get the same; the targets
+    are private memory then. Raises `ModelError` for a map that the model did not give.
     """
     request = prepared.request
     clean = clean_alpha(made.alpha, prepared.mattes.get("alpha_hint"), request.params)
     despill = despill_of(request.params, request.settings, made.notes)
-    finish = _Finish(made, prepared, targets, clean, despill)
+    finish = _Finish(made, prepared, targets, copies or {}, clean, despill)
     finish.fill(checkpoint)
     _fill_maps(made, prepared, targets)
+    for role in EXTRA_OUTPUTS:
+        if copies is not None and role in copies:
+            copies[role].copy_(targets[role])
     return FinishedFrame(finish.counts(), clean.notes, finish.write_s)
 
 
@@ -135,6 +145,7 @@ class _Finish:
     made: InferredFrame
     prepared: PreparedFrame
     targets: Mapping[str, Tensor]
+    copies: Mapping[str, Tensor]
     clean: CleanAlpha
     despill: Optional[Despill]
     write_s: float = 0.0
@@ -148,7 +159,10 @@ class _Finish:
             results = self._results(rows)
             start = time.perf_counter()
             for role, write in results.items():
-                write(self.targets[role][rows])
+                target = self.targets[role][rows]
+                write(target)
+                if role in self.copies:
+                    self.copies[role][rows].copy_(target)
             self.write_s += time.perf_counter() - start
 
     def _blocks(self) -> Iterator[slice]:
@@ -170,9 +184,12 @@ class _Finish:
         alpha = _rounded(self._alpha(rows)[..., None], self._type_of("alpha"))
         results: dict[str, _Writer] = {"alpha": partial(copy_channels, alpha)}
         if "foreground" in self.targets or "premultiplied" in self.targets:
-            made = self._colour(rows, alpha)
+            room = self._room(rows)
+            made = self._colour(rows, alpha, room)
             colour = self._returned(made)
-            if colour is not None:
+            if colour is not None and colour is room:
+                results["foreground"] = _leave
+            elif colour is not None:
                 results["foreground"] = partial(copy_channels, colour)
         if "premultiplied" in self.targets:
             results["premultiplied"] = self._premultiplied(made, colour, alpha)
@@ -197,10 +214,19 @@ class _Finish:
 
     # --- colour -----------------------------------------------------------------------------------
 
-    def _colour(self, rows: slice, alpha: Tensor) -> _Colour:
-        """The straight foreground of a block in the output's colour space, not yet rounded."""
+    def _room(self, rows: slice) -> Optional[Tensor]:
+        """Where the foreground of a block may be computed at once: its target, where that is
+        private memory and holds what is computed as it is."""
+        target = self.targets.get("foreground")
+        if not self.copies or target is None or target.dtype != torch.float32:
+            return None
+        return target[rows] if self._is_small(target.dtype) else None
+
+    def _colour(self, rows: slice, alpha: Tensor, room: Optional[Tensor]) -> _Colour:
+        """The straight foreground of a block in the output's colour space, not yet rounded; in
+        `room` where that can be."""
         if self.prepared.request.params.foreground == "model":
-            return self._of_display(self._less_spill(self._model_colour(rows, alpha)))
+            return self._of_display(self._less_spill(self._model_colour(rows, alpha)), room)
         made, space = self._colour_of_plates(rows, alpha), self._space
         if self.despill is None:
             return made
@@ -215,12 +241,14 @@ class _Finish:
     def _less_spill(self, display: Tensor) -> Tensor:
         return display if self.despill is None else despilled(display, self.despill)
 
-    def _of_display(self, display: Tensor) -> _Colour:
+    def _of_display(self, display: Tensor, room: Optional[Tensor] = None) -> _Colour:
         """Display-encoded colours in the output's colour space."""
         space = self._space
         if space is SRGB:
             return _Colour(space, display)
-        light = of_rec709(decoded(display), space, is_moderate=self._is_moderate)
+        if room is not None and space is LINEAR:
+            return _Colour(space, decoded(display, room))
+        light = light_of_display(display, space, is_moderate=self._is_moderate)
         return _of_light(light, space)
 
     @cached_property
@@ -361,10 +389,20 @@ class _Finish:
     def _clamped(self, role: str, values: Tensor, dtype: torch.dtype) -> Tensor:
         """Values within what `dtype` can hold; those that were beyond it are counted."""
         limit = _limit(dtype)
-        if is_surely_within(values, -limit, limit):
+        if self._is_small(dtype) or is_surely_within(values, -limit, limit):
             return values
         self.beyond.setdefault(role, []).append(torch.count_nonzero(values.abs() > limit))
         return values.clamp(-limit, limit)
+
+    def _is_small(self, dtype: torch.dtype) -> bool:
+        """Whether no colour can be beyond a type, as far as is known without looking at them."""
+        request, limit = self.prepared.request, _SMALL[dtype]
+        return (
+            request.params.foreground == "model"
+            and self._space.is_built_in
+            and self.prepared.plate.is_within(limit)
+            and max(map(abs, self.made.foreground_range)) < limit
+        )
 
 
 def _limit(dtype: torch.dtype) -> float:
@@ -388,6 +426,10 @@ def _own_light(light: Tensor, behind: Tensor, alpha: Tensor) -> Tensor:
     return own
 
 
+def _leave(target: Tensor) -> None:
+    """Writes nothing: the target has its result already."""
+
+
 def _write_rgba(write_colour: _Writer, alpha: Tensor, target: Tensor) -> None:
     write_colour(target[..., :3])
     copy_channels(alpha, target[..., 3:])
@@ -406,20 +448,26 @@ def _coded_product(
     """Light times alpha as code values of a space.
 
     colour: the code values of `light`, where they are known. Most pixels of a matte are solid or
-    empty: on a CPU, which has no wait for their number, the curve is taken of the others alone.
+    empty: on a CPU, which has no wait for their number, the curve is taken of the others alone. (Of
+    a log it is taken of all, which takes less than to find them, where no plane was rounded.)
     """
-    if light.device.type != "cpu":
+    if light.device.type != "cpu" or (space.curve is Curve.LOG and colour is None):
         return code_of(light * alpha, space)
-    wanted = alpha > 0 if colour is None else (alpha > 0) & (alpha < 1)
-    if 2 * int(torch.count_nonzero(wanted)) > wanted.numel():
+    flat, pixels = alpha.reshape(-1).numpy(), light.reshape(-1, 3)
+    is_soft = flat > 0 if colour is None else (flat > 0) & (flat < 1)
+    soft = torch.from_numpy(np.flatnonzero(is_soft))
+    if 2 * len(soft) > len(flat):
         return code_of(light * alpha, space)
-    black = code_of(torch.zeros(1, 1, 3), space)
-    product = black.expand_as(light).clone()
-    if colour is not None:
-        product = torch.where(alpha > 0, colour, product)
-    soft = wanted[..., 0]
-    product[soft] = code_of(light[soft] * alpha[soft], space)
-    return product
+    black = code_of(torch.zeros(1, 3), space)
+    if colour is None:
+        product = black.expand_as(pixels).clone()
+    else:
+        product = colour.reshape(-1, 3).clone()
+        empty = torch.from_numpy(np.flatnonzero(flat == 0))
+        product.index_copy_(0, empty, black.expand(len(empty), 3))
+    of_soft = pixels.index_select(0, soft).mul_(alpha.reshape(-1, 1).index_select(0, soft))
+    product.index_copy_(0, soft, code_of(of_soft, space))
+    return product.view(light.shape)
 
 
 def _rounded(values: Tensor, dtype: torch.dtype) -> Tensor:

@@ -11,7 +11,7 @@ that they were not written to meanwhile.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
@@ -90,10 +90,12 @@ def read_frame(
     clean_plates: CleanPlates,
     checkpoint: Checkpoint = no_checkpoint,
     sent: Optional[SentPlanes] = None,
+    known: Sequence[Picture] = (),
 ) -> tuple[PreparedFrame, Optional[KeptCleanPlate]]:
     """The first half of `preprocess`: the frame without its clean plate, and that one, not fitted
-    yet. sent: planes that are on the device, or on their way there."""
-    read = _read(planes, request, device, clean_plates, sent)
+    yet. sent: planes that are on the device, or on their way there. known: plates of before in the
+    request's space, one of which this one may be."""
+    read = _read(planes, request, device, clean_plates, sent, known)
     checkpoint("inputs")
     if read.clean_plate is not None:
         clean_plates.keep(read.clean_plate)
@@ -143,6 +145,7 @@ def _read(
     device: torch.device,
     clean_plates: CleanPlates,
     sent: Optional[SentPlanes],
+    known: Sequence[Picture],
 ) -> _Read:
     """Read every plane once; integers become fractions of their maximum."""
 
@@ -157,14 +160,22 @@ def _read(
             planes["clean_plate"], params, request.clean_plate_key, size, device, request.space
         )
     raw = raw_plane("plate")
-    images = {"plate": picture_of(raw)}
-    if raw.shape[2] == 4 and params.plate_alpha != "opaque":
+    has_alpha = raw.shape[2] == 4 and params.plate_alpha != "opaque"
+    # A plate with alpha is divided by it in place.
+    before = () if has_alpha else tuple(known)
+    images = {"plate": picture_of(raw, [picture.pixels for picture in before])}
+    if has_alpha:
         images["plate_alpha"] = plane_of(raw, 3)
     for role in MATTE_ROLES:
         if role in planes:
             images[role] = plane_of(raw_plane(role), 0)
+    ranges = {}
+    for picture in before:
+        if picture.pixels is images["plate"]:
+            ranges["plate"] = picture.lowest, picture.highest
+    unknown = {role: image for role, image in images.items() if role not in ranges}
     # Waits for the device: behind it, everything has been read.
-    ranges = dict(zip(images, extremes(*images.values())))
+    ranges.update(zip(unknown, extremes(*unknown.values()) if unknown else ()))
     return _Read(images, kept, ranges)
 
 

@@ -53,7 +53,8 @@ class FrameRequest:
     @property
     def output_space(self) -> ColorSpace:
         """That of the colour results; raises `ColorError` for an unknown name."""
-        return self.spaces.of(self.params.output_colorspace or self.params.colorspace)
+        name = self.params.output_colorspace or self.params.colorspace
+        return self.spaces.of_results(name, self.space)
 
 
 @dataclass(frozen=True)

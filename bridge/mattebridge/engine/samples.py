@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Optional
 
 import torch
 from torch import Tensor
 
-from mattebridge.engine.blocks import pointwise
+from mattebridge.engine.blocks import pointwise, row_blocks
 from mattebridge.engine.channels import copy_channels, count_below
 from mattebridge.engine.light import FLOAT_MAX, divisor, is_partial
 from mattebridge.engine.space import code_of, light_of
@@ -22,11 +23,46 @@ from mattebridge.ocio.space import ColorSpace, Curve
 _MAXIMUM = {torch.uint8: 255.0, torch.uint16: 65535.0}
 
 
-def picture_of(raw: Tensor) -> Tensor:
-    """The colours of a plane (H, W, 3|4) in any sample type: (H, W, 3) float32 in new memory."""
-    out = torch.empty((*raw.shape[:2], 3), dtype=torch.float32, device=raw.device)
-    pointwise(lambda source, target: copy_channels(_floats(source)[..., :3], target), raw, out)
-    return out
+def picture_of(raw: Tensor, known: Sequence[Tensor] = ()) -> Tensor:
+    """The colours of a plane (H, W, 3|4) in any sample type: (H, W, 3) float32 in new memory.
+
+    known: pictures of before. Where one of them has the same bits, it is the result, and must not
+    be written to: in main memory, where blocks are compared while they are in the processor's
+    cache, that takes a third of the time.
+    """
+    known = [each for each in known if each.shape[:2] == raw.shape[:2]]
+    out: Optional[Tensor] = None
+    for rows in row_blocks(raw):
+        if known and raw.device.type == "cpu":
+            block = torch.empty((*raw[rows].shape[:2], 3), dtype=torch.float32)
+            _read_colours(raw[rows], block)
+            last, known = known[0], [each for each in known if _same_bits(each[rows], block)]
+            if not known:
+                out = _new_picture(raw)
+                out[: rows.start].copy_(last[: rows.start])
+                out[rows].copy_(block)
+        else:
+            out = _new_picture(raw) if out is None else out
+            _read_colours(raw[rows], out[rows])
+    return known[0] if out is None else out
+
+
+def _new_picture(raw: Tensor) -> Tensor:
+    return torch.empty((*raw.shape[:2], 3), dtype=torch.float32, device=raw.device)
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    return torch.equal(one.view(torch.int32), other.view(torch.int32))
+
+
+def _read_colours(source: Tensor, target: Tensor) -> None:
+    if source.device.type == "cpu" and source.dtype == torch.float32 and source.shape[2] == 4:
+        import cv2
+
+        # It leaves out a channel in less time than numpy.
+        cv2.cvtColor(source.numpy(), cv2.COLOR_BGRA2BGR, dst=target.numpy())
+    else:
+        copy_channels(_floats(source)[..., :3], target)
 
 
 def plane_of(raw: Tensor, channel: int) -> Tensor:

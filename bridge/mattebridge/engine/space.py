@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from typing import Callable, Optional, Union
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Callable, Union
 
 import numpy as np
 import torch
@@ -26,21 +28,24 @@ from torch import Tensor
 
 from mattebridge.color import FloatImage
 from mattebridge.engine.blocks import is_surely_within, pointwise
-from mattebridge.engine.light import FLOAT_MAX, decoded, encoded
+from mattebridge.engine.light import FLOAT_MAX, decode_quick, decoded, encoded
 from mattebridge.ocio import system_gain, table
-from mattebridge.ocio.chain import Cube, Mix, Tables
+from mattebridge.ocio.chain import Cube, Log, Mix, Tables
 from mattebridge.ocio.chain import Step as ChainStep
+from mattebridge.ocio.log_curve import LogCurve
 from mattebridge.ocio.space import ColorSpace, Curve
 
 # Light of a log is within this in both signs: its curve stays within float32.
 _MOST_LIGHT = 1e30
+_LUMINANCE = Mix.of(np.tile(np.array(system_gain.WEIGHTS), (3, 1)))
 # The instructions of OpenCV and OpenColorIO take no more pixels at once.
 _LAST_PIXELS = 64
+# To give fewer to another thread takes longer than to convert them.
+_LEAST_PIXELS = 8192
 # The tables and cubes that are in use, by device and, of a space, by direction.
 _Owner = Union[ColorSpace, Tables, Cube]
 _ON_DEVICE: weakref.WeakKeyDictionary[_Owner, dict[tuple[torch.device, bool], Tensor]]
 _ON_DEVICE = weakref.WeakKeyDictionary()
-_FRACTION = 1.0 / (1 << table.SHIFT)
 
 
 def light_of(pixels: Tensor, space: ColorSpace) -> Tensor:
@@ -51,14 +56,7 @@ def light_of(pixels: Tensor, space: ColorSpace) -> Tensor:
         return decoded(pixels)
     if space.curve is Curve.WHOLE:
         return _by_config(pixels, space, to_light=True)
-    if space.chain is not None:
-        return _in_steps(pixels, *_chain(space.chain.to_light, pixels.device))
-    if space.curve is Curve.LOG:
-        return _in_steps(pixels, _of_log(space))
-    step, gain = _through_table(_table_on(pixels.device, space, to_light=True)), space.gain
-    if gain is None:
-        return _in_steps(pixels, step)
-    return _in_steps(pixels, step, _times_power(gain.exponent, gain.darkest))
+    return _in_steps(pixels, *_to_light(space, pixels.device))
 
 
 def code_of(light: Tensor, space: ColorSpace) -> Tensor:
@@ -72,7 +70,7 @@ def code_of(light: Tensor, space: ColorSpace) -> Tensor:
     if space.chain is not None:
         return _in_steps(light, *_chain(space.chain.to_code, light.device))
     if space.curve is Curve.LOG:
-        return _in_steps(light, _to_log(space))
+        return _in_steps(light, _to_log(_log_of(space)))
     step, gain = _through_table(_table_on(light.device, space, to_light=False)), space.gain
     if gain is None:
         return _in_steps(light, step)
@@ -80,10 +78,10 @@ def code_of(light: Tensor, space: ColorSpace) -> Tensor:
 
 
 def in_rec709(light: Tensor, space: ColorSpace, *, is_moderate: bool = False) -> Tensor:
-    """Light of the space's primaries as Rec. 709 light, negative where the gamut ends.
+    """Light of the space's primaries as Rec. 709 light, white at 1, negative where the gamut ends.
 
-    is_moderate: whether it is known to be far below what float32 can hold. The light itself, where
-    the primaries are those of Rec. 709.
+    is_moderate: whether it is known to be far below what float32 can hold. The light
+    itself, where it is that already.
     """
     mix = space.to_rec709
     return light if mix is None else mixed(light, mix, is_moderate=is_moderate)
@@ -95,8 +93,44 @@ def of_rec709(light: Tensor, space: ColorSpace, *, is_moderate: bool = False) ->
     return light if mix is None else mixed(light, mix, is_moderate=is_moderate)
 
 
+def light_of_display(display: Tensor, space: ColorSpace, *, is_moderate: bool = False) -> Tensor:
+    """Light in the space's own primaries of display-encoded colours; see `in_rec709`."""
+    mix = space.of_rec709
+    if mix is None:
+        return decoded(display)
+    out = torch.empty_like(display, memory_format=torch.contiguous_format)
+    steps = [decode_quick, _mixing(mix, is_moderate)]
+    pointwise(lambda source, target: in_turn(steps, source, target), display, out)
+    return out
+
+
 # One step, from values into `target`, which may be the same tensor.
 _Step = Callable[[Tensor, Tensor], None]
+
+
+def to_rec709(space: ColorSpace, device: torch.device, *, is_moderate: bool = False) -> list[_Step]:
+    """The steps from code values to Rec. 709 light; none where these are the same."""
+    assert space.curve not in (Curve.SRGB, Curve.WHOLE)
+    mix = space.to_rec709
+    return _to_light(space, device) + ([] if mix is None else [_mixing(mix, is_moderate)])
+
+
+def in_turn(steps: Sequence[_Step], source: Tensor, target: Tensor) -> None:
+    """All steps, one behind the other, of a block of rows."""
+    for step in steps:
+        step(source, target)
+        source = target
+
+
+def _to_light(space: ColorSpace, device: torch.device) -> list[_Step]:
+    if space.curve is Curve.NONE:
+        return []
+    if space.chain is not None:
+        return _chain(space.chain.to_light, device)
+    if space.curve is Curve.LOG:
+        return [_of_log(_log_of(space))]
+    step, gain = _through_table(_table_on(device, space, to_light=True)), space.gain
+    return [step] if gain is None else [step, _times_power(gain.exponent, gain.darkest)]
 
 
 def mixed(light: Tensor, mix: Mix, *, is_moderate: bool = False) -> Tensor:
@@ -154,13 +188,17 @@ def _step_of(step: ChainStep, device: torch.device) -> _Step:
         return _mixing(step)
     if isinstance(step, Tables):
         return _through_tables(step, device)
+    if isinstance(step, Log):
+        return _of_log(step.curve) if step.to_light else _to_log(step.curve)
     return _cube_in_memory(step) if device.type == "cpu" else cube_on_device(step, device)
 
 
 def _through_tables(tables: Tables, device: torch.device) -> _Step:
     if tables.is_one:
-        return _through_table(_kept_on(device, tables, True, lambda: tables.channels[0]))
-    by_channel = _kept_on(device, tables, True, lambda: np.stack(tables.channels))
+        first = tables.channels[0]
+        return _through_table(_kept_on(device, tables, True, lambda: table.by_key(first)))
+    keyed = (table.by_key(each) for each in tables.channels)
+    by_channel = _kept_on(device, tables, True, lambda: np.stack(list(keyed)))
     steps = [_through_table(values) for values in by_channel]
 
     def step(source: Tensor, target: Tensor) -> None:
@@ -174,11 +212,31 @@ def _cube_in_memory(cube: Cube) -> _Step:
     def step(source: Tensor, target: Tensor) -> None:
         pixels = target.copy_(source).view(-1, 3).numpy()
         last = _last_of(pixels)
-        cube.run(pixels)
+        _by_threads(cube.run, pixels)
         cube.run(last)
         pixels[-_LAST_PIXELS:] = last[:-_LAST_PIXELS]
 
     return step
+
+
+def _by_threads(run: Callable[[FloatImage], None], pixels: FloatImage) -> None:
+    """Change pixels in place, a part in each of torch's threads; `run` has only one."""
+    count = torch.get_num_threads()
+    # Parts end where the widest instructions do, so that each pixel has its bits.
+    size = -(-len(pixels) // (count * _LAST_PIXELS)) * _LAST_PIXELS
+    if count == 1 or size < _LEAST_PIXELS:
+        run(pixels)
+        return
+    others = [pixels[first : first + size] for first in range(size, len(pixels), size)]
+    waiting = [_helpers(count - 1).submit(run, part) for part in others]
+    run(pixels[:size])
+    for each in waiting:
+        each.result()
+
+
+@lru_cache(maxsize=4)
+def _helpers(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, thread_name_prefix="cube")
 
 
 def cube_on_device(cube: Cube, device: torch.device) -> _Step:
@@ -231,18 +289,16 @@ def _in_steps(values: Tensor, *steps: _Step) -> Tensor:
     """Values through some steps, in new memory; each block of rows through all of them."""
     out = torch.empty_like(values)
 
-    def all_steps(source: Tensor, target: Tensor) -> None:
-        for step in steps:
-            step(source, target)
-            source = target
-
-    pointwise(all_steps, values, out)
+    pointwise(lambda source, target: in_turn(steps, source, target), values, out)
     return out
 
 
-def _of_log(space: ColorSpace) -> _Step:
-    log = space.log
-    assert log is not None
+def _log_of(space: ColorSpace) -> LogCurve:
+    assert space.log is not None
+    return space.log
+
+
+def _of_log(log: LogCurve) -> _Step:
     # A scalar and a multiple of a tensor are added in one pass.
     intercept = torch.tensor(float(np.log(log.gain)))
     constant = torch.tensor(log.offset - log.slope * log.cut)
@@ -255,9 +311,7 @@ def _of_log(space: ColorSpace) -> _Step:
     return step
 
 
-def _to_log(space: ColorSpace) -> _Step:
-    log = space.log
-    assert log is not None
+def _to_log(log: LogCurve) -> _Step:
     cut = log.light_at_cut
     # What is added to a logarithm is a factor inside it; of both constants at once.
     constant = -np.log(log.gain) / log.rate - cut / log.slope
@@ -274,46 +328,46 @@ def _to_log(space: ColorSpace) -> _Step:
 
 
 def _times_power(exponent: float, darkest: float) -> _Step:
-    of_red, of_green, of_blue = system_gain.WEIGHTS
+    luminance_of = _mixing(_LUMINANCE)
 
     def step(source: Tensor, target: Tensor) -> None:
-        red, green, blue = source.unbind(-1)
-        luminance = (red * of_red).add_(green, alpha=of_green).add_(blue, alpha=of_blue)
-        luminance.abs_().clamp_(darkest, table.LARGEST).log_().mul_(exponent).exp_()
-        torch.mul(source, luminance.unsqueeze(-1), out=target)
+        # The luminance in all channels, which takes less than to repeat it behind the power.
+        factor = torch.empty_like(target)
+        luminance_of(source, factor)
+        factor.abs_().clamp_(darkest, table.LARGEST).log_().mul_(exponent).exp_()
+        torch.mul(source, factor, out=target)
         target.clamp_(-table.LARGEST, table.LARGEST)
 
     return step
 
 
 def _through_table(at: Tensor) -> _Step:
+    # A value and its slope, found together.
+    pairs, last = at.view(torch.int64).flatten(), (1 << table.SHIFT) - 1
+
     def step(source: Tensor, target: Tensor) -> None:
         bits = source.contiguous().view(torch.int32)
-        size = (bits & 0x7FFFFFFF).clamp_(table.LOWEST_BITS, table.HIGHEST_BITS - 1)
-        size -= table.LOWEST_BITS
-        part = (size & ((1 << table.SHIFT) - 1)).to(torch.float32).mul_(_FRACTION)
-        # The sign bit, shifted down, is -1.
-        place = (size >> table.SHIFT).sub_(bits >> 31, alpha=table.COUNT).flatten()
-        low = at.index_select(0, place).view(source.shape)
-        high = at.index_select(0, place + 1).view(source.shape)
-        torch.addcmul(low, high.sub_(low), part, out=target)
+        keys = (bits >> table.SHIFT).bitwise_and_(len(pairs) - 1).flatten()
+        found = pairs.index_select(0, keys).view(torch.float32).view(*source.shape, 2)
+        beyond = bits.bitwise_and(last).to(torch.float32)
+        torch.addcmul(found[..., 0], found[..., 1], beyond, out=target)
 
     return step
 
 
 def _table_on(device: torch.device, space: ColorSpace, to_light: bool) -> Tensor:
-    return _kept_on(device, space, to_light, lambda: space.decode if to_light else space.encode)
+    values = space.decode if to_light else space.encode
+    assert values is not None
+    return _kept_on(device, space, to_light, lambda: table.by_key(values))
 
 
 def _kept_on(
-    device: torch.device, owner: _Owner, to_light: bool, values: Callable[[], Optional[FloatImage]]
+    device: torch.device, owner: _Owner, to_light: bool, values: Callable[[], FloatImage]
 ) -> Tensor:
     """Values of a table or cube on this device, copied there once."""
     known = _ON_DEVICE.setdefault(owner, {})
     if (device, to_light) not in known:
-        found = values()
-        assert found is not None
-        known[device, to_light] = torch.from_numpy(found).to(device)
+        known[device, to_light] = torch.from_numpy(values()).to(device)
     return known[device, to_light]
 
 

@@ -39,6 +39,7 @@ _LIGHT = {
 }
 # Headers have them with three or four digits.
 _SAME_PLACE = 6e-4
+_PROFILE = "ICCProfile:profile_description"
 # Words in the description of an ICC profile.
 _PROFILES = (("display p3", "srgb_p3d65_scene"), ("srgb", "srgb"))
 
@@ -53,7 +54,7 @@ def space_of(spec: Any, kind: str, dtype: str) -> tuple[str, str]:
         return UNKNOWN, ""
     tag = str(spec.get_string_attribute("oiio:ColorSpace"))
     own = str(spec.get_string_attribute(OWN_TAG))
-    profile = str(spec.get_string_attribute("ICCProfile:profile_description"))
+    profile = str(spec.get_string_attribute(_PROFILE))
     if profile and kind != "openexr":
         return _of_profile(profile, tag), ""
     if own or tag:
@@ -61,6 +62,14 @@ def space_of(spec: Any, kind: str, dtype: str) -> tuple[str, str]:
     if kind == "openexr":
         return _by_primaries(spec.getattribute(CHROMATICITIES))
     return ("linear" if dtype.startswith("float") else "srgb"), ""
+
+
+def unread_profile(spec: Any, kind: str) -> str:
+    """The name of an ICC profile that says nothing here, so that the colours are only taken for
+    what pictures are; empty without one."""
+    words = str(spec.get_string_attribute(_PROFILE))
+    is_read = any(part in words.lower() for part, _ in _PROFILES)
+    return "" if is_read or kind == "openexr" or spec.getattribute("CICP") is not None else words
 
 
 def named(tag: str) -> str:

@@ -359,6 +359,7 @@ def _header(path: Path, source: Any, chosen: _Chosen) -> FrameHeader:
         dtype=dtype,
         colorspace=colorspace,
         unknown_because=unknown_because,
+        unread_profile=colour_tags.unread_profile(spec, kind),
         alpha=_association(spec, kind, chosen.roles),
         data_window=data,
         display_window=display,

@@ -39,6 +39,17 @@ def strips_are_whole(stored: BinaryIO) -> bool:
     return True
 
 
+def end_of_strips(stored: BinaryIO) -> int:
+    """Where the last strip or tile ends. Raises `struct.error` where the directory is cut,
+    `ValueError` where it names none."""
+    tags = _directory(stored)
+    return max(
+        offset + size
+        for begins, sizes in _PLACES
+        for offset, size in zip(tags.get(begins, ()), tags.get(sizes, ()))
+    )
+
+
 def _is_whole(packed: bytes) -> bool:
     inflater = zlib.decompressobj()
     try:

@@ -31,6 +31,7 @@ from mattebridge.image_io.display_tags import (
 from mattebridge.image_io.frame import DTYPES, OIIO_TYPES, PathLike, Window, overlap, shortened
 from mattebridge.image_io.memory_file import memory_file
 from mattebridge.image_io.metadata import as_description, our_texts, set_metadata
+from mattebridge.image_io.picture_ends import is_whole
 from mattebridge.image_io.samples import CODE_MAX, limited, quantised, rescaled
 from mattebridge.version import __version__
 from mattebridge.whole_files import replace_file
@@ -244,6 +245,12 @@ def _encoded_by_oiio(pixels: Pixels, target: _Target) -> bytes:
     pixels, data, display = _windowed(target.path, pixels, *windows)
     spec = _spec_of(pixels, names, data, display, target)
     encoded = _through_memory(target.path, _writer(np.ascontiguousarray(pixels), spec, target))
+    if not is_whole(encoded, kind.name):
+        raise _unwritable(
+            target.path,
+            "there was no room to encode it; free some memory, and space in the folder of temporary"
+            " files, then run again with --resume",
+        )
     return _without_scratch_name(encoded, target.path) if kind is _DPX else encoded
 
 

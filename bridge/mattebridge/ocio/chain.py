@@ -3,7 +3,8 @@
     code values --step--> ... --step--> Rec. 709 light, and another chain back
 
     Mix     a matrix and an offset
-    Tables  a table for each channel (`table`): curves, logs, powers, 1-D tables, cuts
+    Tables  a table for each channel (`table`): curves, powers, 1-D tables, cuts
+    Log     the closed form (`log_curve`) of a table that is a camera's log, which costs less
     Cube    a 3-D table, with the grid and the interpolation that the config gives it
 
 The steps are those of OpenColorIO's own list of operations, so that a cube is met at its own nodes
@@ -25,10 +26,13 @@ import numpy as np
 
 from mattebridge.color import FloatImage, Pixels
 from mattebridge.errors import one_line
-from mattebridge.ocio import table
+from mattebridge.ocio import log_curve, table
+from mattebridge.ocio.log_curve import LogCurve
 
 # Larger grids than any that is in use; one of this takes 100 MB.
 _LARGEST_GRID = 200
+# What the way back of a log may be off by, in code values, to be the inverse of the way there.
+_SAME_CODE = 5e-5
 _BUILT_IN_FAMILIES = {
     "ocio://default": "cg-config",
     "ocio://cg-config-latest": "cg-config",
@@ -88,6 +92,20 @@ class Tables:
 
 
 @dataclass(frozen=True, eq=False)
+class Log:
+    """A camera's log: from code values to light, or back."""
+
+    curve: LogCurve
+    to_light: bool
+
+    def __call__(self, colours: FloatImage) -> FloatImage:
+        """Colours (N, 3) float32 behind this step."""
+        run = self.curve.decoded if self.to_light else self.curve.encoded
+        found: FloatImage = np.clip(run(colours), -table.LARGEST, table.LARGEST).astype(np.float32)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
 class Cube:
     """A 3-D table over 0..1, outside of which its faces hold.
 
@@ -108,7 +126,7 @@ class Cube:
         return found
 
 
-Step = Union[Mix, Tables, Cube]
+Step = Union[Mix, Tables, Log, Cube]
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,8 +160,7 @@ def read(where: str, name: str, light: str, matrix: Optional[Pixels]) -> Chain:
     matrix = np.eye(3) if matrix is None else matrix
     there, back = reader.steps(name, light), reader.steps(light, name)
     to_light = _joined([*there, Mix.of(matrix)])
-    to_code = _joined([Mix.of(np.linalg.inv(matrix)), *back])
-    return Chain(to_light, _inverse_of(to_light, to_code))
+    return _exact(to_light, _joined([Mix.of(np.linalg.inv(matrix)), *back]))
 
 
 class _Reader:
@@ -268,21 +285,37 @@ def _joined(steps: Sequence[Step]) -> tuple[Step, ...]:
     return tuple(step for step in found if not (isinstance(step, Mix) and step.is_nothing))
 
 
-def _inverse_of(to_light: Sequence[Step], to_code: Sequence[Step]) -> tuple[Step, ...]:
-    """The steps back; tables that undo those of the way there undo them exactly."""
-    there = list(reversed(to_light))
-    if [type(step) for step in there] != [type(step) for step in to_code]:
-        return tuple(to_code)
-    return tuple(_undoing(forward, step) for forward, step in zip(there, to_code))
+def _exact(to_light: tuple[Step, ...], to_code: tuple[Step, ...]) -> Chain:
+    """The chain of some steps: tables that undo each other do it exactly, or are a log."""
+    back = tuple(reversed(to_code))
+    if [type(step) for step in to_light] != [type(step) for step in back]:
+        return Chain(to_light, to_code)
+    pairs = [_paired(forward, step) for forward, step in zip(to_light, back)]
+    return Chain(tuple(there for there, _ in pairs), tuple(back for _, back in reversed(pairs)))
 
 
-def _undoing(forward: Step, guess: Step) -> Step:
-    if not (isinstance(forward, Tables) and isinstance(guess, Tables)):
-        return guess
-    channels = [table.inverse(*each) for each in zip(forward.channels, guess.channels)]
-    if forward.is_one and guess.is_one:
+def _paired(forward: Step, back: Step) -> tuple[Step, Step]:
+    """A step and the one that undoes it."""
+    if not (isinstance(forward, Tables) and isinstance(back, Tables)):
+        return forward, back
+    is_one = forward.is_one and back.is_one
+    if is_one and (curve := _log_of(forward, back)) is not None:
+        return Log(curve, True), Log(curve, False)
+    if is_one and (curve := _log_of(back, forward)) is not None:
+        return Log(curve, False), Log(curve, True)
+    channels = [table.inverse(*each) for each in zip(forward.channels, back.channels)]
+    if is_one:
         channels = [channels[0]] * 3
-    return Tables((channels[0], channels[1], channels[2]))
+    return forward, Tables((channels[0], channels[1], channels[2]))
+
+
+def _log_of(to_light: Tables, to_code: Tables) -> Optional[LogCurve]:
+    curve = log_curve.fitted(table.through(to_light.channels[0], log_curve.PROBES))
+    if curve is None:
+        return None
+    light = curve.decoded(log_curve.PROBES).astype(np.float32)
+    off = np.abs(table.through(to_code.channels[0], light) - log_curve.PROBES).max()
+    return curve if off <= _SAME_CODE else None
 
 
 def _unmixing(forward: Mix) -> Mix:

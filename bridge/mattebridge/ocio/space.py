@@ -2,6 +2,9 @@
 
     code values --curve--> light in the space's own primaries --matrix--> Rec. 709 light
 
+What a model sees as white is 1 in that Rec. 709 light: of PQ and HLG it is their reference white
+(`reference_white`), of every other space what the config has at 1.
+
 The curve and the matrix are measured: OpenColorIO converts some thousand colours, the three
 primaries and a range of greys, and the space is taken for curve and matrix only where these give
 all those colours, too. That holds for scene-linear spaces, camera logs (`log_curve`), gammas and PQ
@@ -14,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from typing import Optional
@@ -23,7 +26,7 @@ import numpy as np
 
 from mattebridge import color
 from mattebridge.color import FloatImage, Pixels
-from mattebridge.ocio import chain, log_curve, system_gain, table
+from mattebridge.ocio import chain, log_curve, reference_white, system_gain, table
 from mattebridge.ocio.chain import Chain, Mix, NoChain
 from mattebridge.ocio.config import Config
 from mattebridge.ocio.log_curve import LogCurve
@@ -59,8 +62,9 @@ class ColorSpace:
     matrix: from light in its primaries to Rec. 709 light, 3 x 3 float64; None where they are those
     of Rec. 709. log: of a `LOG`. decode, encode: tables (`table`) of a `TABLE`, to and from light
     that `gain`, where there is one, makes into the light of the space. chain: of a `CHAIN`, whose
-    light is Rec. 709 light, as that of a `WHOLE` is. scene: its light is a scene's, in which mixing
-    is done, not a display's. config: of all but `linear` and `srgb`. reason: why a `WHOLE` is one.
+    light is Rec. 709 light, as that of a `WHOLE` is. white: the light that is white.
+    scene: its light is a scene's, in which mixing is done, not a display's. config: of
+    all but `linear` and `srgb`. reason: why a `WHOLE` is one.
     """
 
     name: str
@@ -72,18 +76,21 @@ class ColorSpace:
     log: Optional[LogCurve] = field(default=None, repr=False)
     gain: Optional[SystemGain] = field(default=None, repr=False)
     chain: Optional[Chain] = field(default=None, repr=False)
+    white: float = 1.0
     reason: str = ""
     config: Optional[Config] = field(default=None, repr=False)
 
     @cached_property
     def to_rec709(self) -> Optional[Mix]:
-        """`matrix` as a step."""
-        return None if self.matrix is None else Mix.of(self.matrix)
+        """From light in its primaries to Rec. 709 light, whose white is 1; None for no change."""
+        if self.matrix is None and self.white == 1:
+            return None
+        return Mix.of((np.eye(3) if self.matrix is None else self.matrix) / self.white)
 
     @cached_property
     def of_rec709(self) -> Optional[Mix]:
-        """From Rec. 709 light to light in its primaries."""
-        return None if self.matrix is None else Mix.of(np.linalg.inv(self.matrix))
+        """From Rec. 709 light, whose white is 1, to light in its primaries."""
+        return None if self.to_rec709 is None else Mix.of(np.linalg.inv(self.to_rec709.matrix))
 
     @property
     def is_built_in(self) -> bool:
@@ -105,6 +112,7 @@ class Spaces:
         self._config = config
         self._lock = threading.RLock()
         self._known = {space.name: space for space in (LINEAR, SRGB)}
+        self._known_results: dict[tuple[str, float], ColorSpace] = {}
 
     @property
     def config(self) -> Config:
@@ -127,6 +135,21 @@ class Spaces:
                 self._known[name] = self._known[whole] = found
             return found
 
+    def of_results(self, name: str, plate: ColorSpace) -> ColorSpace:
+        """The space of the results of a plate in another space.
+
+        As OpenColorIO converts it, light stays the same amount of light, whatever white is in
+        either space. `srgb` alone has white where the other one has it: it is made for displays.
+        """
+        found = self.of(name)
+        if SRGB in (found, plate) or found.white == plate.white:
+            return found
+        with self._lock:
+            key = (found.name, plate.white)
+            if key not in self._known_results:
+                self._known_results[key] = replace(found, white=plate.white)
+            return self._known_results[key]
+
     def is_known(self, name: str) -> bool:
         """Whether a request may name this space."""
         return name in self._known or self.config.knows(name)
@@ -134,7 +157,8 @@ class Spaces:
     def converted(self, pixels: Pixels, space: str, wanted: str) -> Pixels:
         """Colours of one space in another, by name; in the same one the array itself.
 
-        pixels: (..., 3), integers as fractions of their maximum. The result is float32.
+        pixels: (..., 3), integers as fractions of their maximum. The result is float32; white is as
+        in `of_results`.
         """
         if space == wanted:
             return pixels
@@ -142,12 +166,16 @@ class Spaces:
             return color.converted(pixels, space, wanted)
         config, ours = self.config, (LINEAR.name, SRGB.name)
         values = color.srgb_decode(pixels) if space == SRGB.name else color.to_float(pixels)
+        if space == SRGB.name:
+            values = values * np.float32(self.of(wanted).white)
         if space in ours:
             return config.of_light(values, config.find(wanted))
         if wanted not in ours:
             return config.convert(values, config.find(space), config.find(wanted))
         light = config.light_of(values, config.find(space))
-        return color.srgb_encode(light) if wanted == SRGB.name else light
+        if wanted == SRGB.name:
+            return color.srgb_encode(light / np.float32(self.of(space).white))
+        return light
 
 
 def measured(config: Config, name: str) -> ColorSpace:
@@ -168,7 +196,8 @@ class _Seen:
     """What OpenColorIO makes of some code values: Rec. 709 light, float64.
 
     black, white: (3,). primaries: (3, 3), by channel. colours, found: (N, 3), what was sent and
-    what came back. logs, gains: for the probes of `log_curve` and `system_gain`.
+    what came back. logs, gains, whites: for the probes of `log_curve`, `system_gain` and
+    `reference_white`.
     """
 
     black: Pixels
@@ -178,16 +207,23 @@ class _Seen:
     found: Pixels
     logs: Pixels
     gains: Pixels
+    whites: Pixels
 
     @classmethod
     def of(cls, config: Config, name: str) -> _Seen:
         colours, greys = _colours(), _greys(log_curve.PROBES)
-        parts = (np.zeros((1, 3)), np.ones((1, 3)), np.eye(3), colours, greys, system_gain.PROBES)
+        parts: list[Pixels] = [np.zeros((1, 3)), np.ones((1, 3)), np.eye(3), colours, greys]
+        parts += [system_gain.PROBES, _greys(reference_white.PROBES)]
         sent = np.concatenate(parts).astype(np.float32)
         light = config.light_of(sent, name, exact=True).astype(np.float64)
         ends = np.cumsum([len(part) for part in parts])[:-1]
-        black, white, primaries, found, logs, gains = np.split(light, ends)
-        return cls(black[0], white[0], primaries, colours, found, logs, gains)
+        black, white, primaries, found, logs, gains, whites = np.split(light, ends)
+        return cls(black[0], white[0], primaries, colours, found, logs, gains, whites)
+
+    @property
+    def reference_white(self) -> float:
+        """The light that is white."""
+        return reference_white.found(_neutral(self.whites))
 
     @property
     def span(self) -> float:
@@ -226,17 +262,23 @@ def _with_table(config: Config, name: str, seen: _Seen) -> Optional[ColorSpace]:
         light = table.through(decode, seen.colours).astype(np.float64)
         light = light if gain is None else gain.shown(light)
         if _are_equal(seen.found, light @ matrix.T):
-            encode = _encoding(config, name, decode, gain)
-            is_scene, kept = seen.span > _SCENE_WHITE, _unless_identity(matrix)
             return ColorSpace(
-                name, Curve.TABLE, is_scene, kept, decode, encode, gain=gain, config=config
+                name,
+                Curve.TABLE,
+                seen.span > _SCENE_WHITE,
+                _unless_identity(matrix),
+                decode,
+                _encoding(config, name, decode, gain),
+                gain=gain,
+                white=seen.reference_white,
+                config=config,
             )
     return None
 
 
 def _with_chain(config: Config, name: str, seen: _Seen) -> ColorSpace:
     """A space by OpenColorIO's list of operations; `whole`, with the reason, where that fails."""
-    is_scene = seen.span > _SCENE_WHITE
+    is_scene, white = seen.span > _SCENE_WHITE, seen.reference_white
     try:
         found = chain.read(config.where, name, *config.light)
         off = _most_off(config, name, seen, found)
@@ -244,8 +286,9 @@ def _with_chain(config: Config, name: str, seen: _Seen) -> ColorSpace:
             raise NoChain(f"its operations are off by {off:.0e} of OpenColorIO's own result")
     except NoChain as error:
         _log.warning("'%s' is converted by OpenColorIO in main memory: %s", name, error)
-        return ColorSpace(name, Curve.WHOLE, is_scene, config=config, reason=str(error))
-    return ColorSpace(name, Curve.CHAIN, is_scene, chain=found, config=config)
+        reason = str(error)
+        return ColorSpace(name, Curve.WHOLE, is_scene, white=white, reason=reason, config=config)
+    return ColorSpace(name, Curve.CHAIN, is_scene, chain=found, white=white, config=config)
 
 
 def _most_off(config: Config, name: str, seen: _Seen, found: Chain) -> float:

@@ -44,6 +44,21 @@ def through(table: FloatImage, values: FloatImage) -> FloatImage:
     return found
 
 
+def by_key(table: FloatImage) -> FloatImage:
+    """A table in the order of the bits of floats, for those who look up many values at a time.
+
+    (2^19, 2) float32, at the sign, exponent and first bits of the mantissa: the value there, and
+    what each further step of the mantissa adds. Equal to `through`, without comparisons.
+    """
+    keys = np.arange(1 << (32 - SHIFT), dtype=np.int64)
+    size = (keys << SHIFT) & 0x7FFFFFFF
+    offset = np.where(keys >> (31 - SHIFT), COUNT, 0)
+    place = ((np.clip(size, LOWEST_BITS, HIGHEST_BITS) - LOWEST_BITS) >> SHIFT) + offset
+    is_between = (size >= LOWEST_BITS) & (size < HIGHEST_BITS)
+    low, high = table[place], table[np.where(is_between, place + 1, place)]
+    return np.stack([low, (high - low) / np.float32(1 << SHIFT)], 1).astype(np.float32)
+
+
 def usable(values: Pixels) -> FloatImage:
     """A table's values, finite."""
     finite: FloatImage = np.nan_to_num(values, nan=0.0, posinf=LARGEST, neginf=-LARGEST)

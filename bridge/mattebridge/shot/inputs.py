@@ -81,7 +81,7 @@ class ShotInputs:
         return self._planes.clean_plate(task)
 
     def backdrop(self, task: FrameTask) -> Optional[Pixels]:
-        """The picture behind the comp, (H, W, 3) float32 in linear light, of its own size."""
+        """The picture behind the comp, (H, W, 3) float32 of its own size: light, white at 1."""
         source = task.backdrop
         if source is None:
             return None
@@ -91,6 +91,8 @@ class ShotInputs:
                 pixels = self._planes.picture(source).rgb
                 space = task.colorspaces["background"]
                 light = color.to_float(self._plan.spaces.converted(pixels, space, "linear"))
+                white = self._plan.spaces.of(space).white
+                light = light if white == 1 else light / np.float32(white)
                 self._backdrop = (source, light)
             return self._backdrop[1]
 

@@ -40,6 +40,7 @@ from mattebridge.image_io.sources import path_of
 from mattebridge.shot.budget import DaemonMemory
 from mattebridge.shot.gates import POLL_S, Gates
 from mattebridge.shot.inputs import ShotInputs
+from mattebridge.shot.one_size import OneSize
 from mattebridge.shot.pictures import PictureStyle, video_codes, write_output
 from mattebridge.shot.plan import FrameTask, Plan
 from mattebridge.shot.ports import Client, Handle
@@ -57,9 +58,9 @@ GRACE_S = 10.0
 class FrameWalk:
     """What the frames of a running job have in common; `walk` takes one of them through.
 
-    digest: of the job, for the ledger. videos: those that the job makes, None when it makes none.
-    note: takes a sentence for the artist. `written` has the size in bytes of every file that was
-    written, by its path.
+    digest: of the job, for the ledger. card: of its model. videos: those that the job makes, None
+    when it makes none. note: takes a sentence for the artist. `written` has the size in bytes of
+    every file that was written, by its path.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class FrameWalk:
         gates: Gates,
         *,
         digest: str,
+        card: Mapping[str, Any],
         style: PictureStyle,
         videos: Optional[VideoSinks],
         note: Callable[[str], None],
@@ -82,6 +84,7 @@ class FrameWalk:
         self._videos = videos
         self._note = note
         self._inputs = ShotInputs(plan, client)
+        self._one_size = OneSize(card, plan.job.params.settings)
         self._daemon_memory = DaemonMemory(client)
 
     def walk(self, task: FrameTask) -> FrameRecord:
@@ -152,20 +155,27 @@ class FrameWalk:
         with self._gates.enter("read", times):
             planes = self._inputs.read(task)
         with self._gates.enter("matte", times):
-            return self._ask(task, planes)
+            return self._one_size.matted(lambda settings: self._ask(task, planes, settings))
 
-    def _ask(self, task: FrameTask, planes: Mapping[str, Any]) -> Matte:
+    def _ask(
+        self, task: FrameTask, planes: Mapping[str, Any], settings: Mapping[str, Any]
+    ) -> Matte:
+        self._gates.leave_if_stopped()
         # The daemon may have dropped a held clean plate for others, or be another one by now.
         for another in (self._inputs.hold_again, self._inputs.clean_plate_again):
             try:
-                return self._result(self._submit(task, planes), task)
+                return self._result(self._submit(task, planes, settings), task)
             except PlateError:
                 planes = {**planes, "clean_plate": another(task, planes["clean_plate"])}
-        return self._result(self._submit(task, planes), task)
+        return self._result(self._submit(task, planes, settings), task)
 
-    def _submit(self, task: FrameTask, planes: Mapping[str, Any]) -> Handle:
+    def _submit(
+        self, task: FrameTask, planes: Mapping[str, Any], settings: Mapping[str, Any]
+    ) -> Handle:
         assert self._client is not None
-        job = self._plan.job
+        job, params = self._plan.job, self._plan.render_params
+        if settings:
+            params = {**params, "settings": {**job.params.settings, **settings}}
         mattes = {role: planes[role] for role in MATTE_ROLES if role in planes}
         return self._client.submit(
             planes["plate"],
@@ -179,7 +189,7 @@ class FrameWalk:
             priority="batch",
             deadline_s=job.deadline_s,
             timeout_s=job.timeout_s,
-            **self._plan.render_params,
+            **params,
         )
 
     def _result(self, handle: Handle, task: FrameTask) -> Matte:

@@ -26,6 +26,7 @@ from mattebridge.errors import (
     OutputExistsError,
     SequenceError,
     UsageError,
+    one_line,
 )
 from mattebridge.image_io import EXTENSIONS, FrameHeader
 from mattebridge.image_io.frame import overlap
@@ -149,6 +150,12 @@ class Plan:
             return space
         (own,) = plates
         return own if self.spaces.of(own).curve is Curve.NONE else space
+
+    @property
+    def white(self) -> float:
+        """The light that is white in the results; see `PictureStyle`. 1 where the plates differ."""
+        whites = {self.spaces.of(name).white for name in self.plate_spaces}
+        return whites.pop() if len(whites) == 1 and self.space != "srgb" else 1.0
 
     @property
     def plate_spaces(self) -> set[str]:
@@ -321,7 +328,16 @@ def _notes_on_colour(job: MatteJob, tasks: Sequence[FrameTask]) -> list[str]:
         for role, space in task.colorspaces.items()
         if space not in (*COLORSPACES, job.params.colorspace)
     }
-    return [f"the {role.replace('_', ' ')} is in {space}" for role, space in sorted(found)]
+    notes = [f"the {role.replace('_', ' ')} is in {space}" for role, space in sorted(found)]
+    headers = [task.header for task in tasks if task.header is not None]
+    if job.params.colorspace == OF_THE_FILE:
+        unread = {(h.unread_profile, h.colorspace) for h in headers if h.unread_profile}
+        notes += [
+            f"the plate has the ICC profile '{one_line(name, 80)}', which is not known here: it is"
+            f" taken for {space}, unless --input-space names another"
+            for name, space in sorted(unread)
+        ]
+    return notes
 
 
 def _notes_on_sizes(tasks: Sequence[FrameTask]) -> list[str]:
@@ -683,10 +699,13 @@ def _colorspaces(job: MatteJob, found: Mapping[str, FrameHeader], known: Spaces)
             why = header.unknown_because or "does not name its colour space"
             raise InputsError(f"{header.path} {why}; {advice}", field=role)
         if not known.is_known(space):
+            named = f"{header.path} is in '{space}', which"
+            if space == given:
+                named = f"--input-space '{space}', for {header.path},"
             raise InputsError(
-                f"{header.path} is in '{space}', which is no colour space of"
-                f" {known.config.where} (nearest: {', '.join(known.config.nearest(space))}); give"
-                " --input-space, with a name of `mattebridge colors`",
+                f"{named} is no colour space of {known.config.where} (nearest:"
+                f" {', '.join(known.config.nearest(space))}); give --input-space, with a name of"
+                " `mattebridge colors`",
                 field=role,
             )
         spaces[role] = space

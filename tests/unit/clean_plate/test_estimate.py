@@ -71,6 +71,7 @@ def test_a_camera_that_drifts_is_followed():
     assert unaligned.mean() > 5 * (error_of(plate, given)[inside] > VISIBLE).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", [0, 16])
 def test_the_plate_is_in_register_with_the_frame_that_is_asked_for(reference):
     given = shot("through", drift_px=3.0)
@@ -145,6 +146,7 @@ def test_values_that_are_no_numbers_take_no_part():
     assert plate.confidence[~never].min() > 0.99
 
 
+@pytest.mark.slow
 def test_the_same_shot_gives_the_same_plate_in_bands_of_any_size():
     given = shot("through", drift_px=3.0)
     whole = made(given, align=True)

@@ -198,6 +198,7 @@ def test_off_leaves_the_geometry_alone():
     assert untouched.clean_plate is clean_plate
 
 
+@pytest.mark.slow
 def test_a_frame_is_matched_the_same_whatever_was_matched_before_it():
     picture = leaves(1)
     clean_plate = grain(warped(picture, shift(0.8, 0.4)) * 0.96, 3)
@@ -254,6 +255,7 @@ def threads():
     cv2.setNumThreads(before)
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_changes_nothing(threads):
     picture = leaves(1, (300, 500))
     plate = grain(with_subject(picture), 2)

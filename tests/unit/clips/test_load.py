@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -119,6 +120,47 @@ def test_two_sequences_in_one_folder_are_never_taken_for_one(
     pictures(tmp_path / "Input", *names)
     with pytest.raises(FrameMismatchError):
         loaded(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "numbers"),
+    [
+        (("a.9.png", "a.10.png", "a.11.png"), (9, 10, 11)),
+        (("a.0998.png", "a.999.png", "a.1000.png"), (998, 999, 1000)),
+        (("a.-2.png", "a.-1.png", "a.0.png"), (-2, -1, 0)),
+        (("a.-0001.png", "a.0000.png", "a.0001.png"), (-1, 0, 1)),
+    ],
+)
+def test_numbers_count_and_not_how_they_are_written(
+    tmp_path: Path, names: tuple[str, ...], numbers: tuple[int, ...]
+) -> None:
+    """Hints may be padded in another way than the plates are."""
+    pictures(tmp_path / "Input", *names)
+    pictures(tmp_path / "AlphaHint", *(f"h.{number:06d}.png" for number in numbers))
+    manifest = loaded(tmp_path)
+    assert manifest.frame_numbers == numbers
+    for entry, name in zip(manifest.frames, names):
+        assert entry.plate == tmp_path / "Input" / name
+        assert entry.files["alpha_hint"].name == f"h.{entry.frame:06d}.png"
+
+
+@pytest.mark.parametrize(
+    "names", [("a.0001.png", "a.0001.exr"), ("a.0001.png", "a.0002.jpg"), ("b.exr", "c.png")]
+)
+@pytest.mark.parametrize("folder", ["Input", "AlphaHint"])
+def test_pictures_of_two_types_are_refused_and_both_named(
+    tmp_path: Path, names: tuple[str, ...], folder: str
+) -> None:
+    pictures(tmp_path / "Input", "a.0001.png", "a.0002.png")
+    shutil.rmtree(tmp_path / folder, ignore_errors=True)
+    pictures(tmp_path / folder, *names)
+    with pytest.raises(FrameMismatchError, match=f"2 types, {' and '.join(sorted(names))}"):
+        loaded(tmp_path)
+
+
+def test_jpg_and_jpeg_are_one_type(tmp_path: Path) -> None:
+    pictures(tmp_path / "Input", "b.jpg", "c.jpeg")
+    assert loaded(tmp_path).frame_count == 2
 
 
 def test_a_folder_named_like_a_picture_and_hidden_files_are_no_frames(tmp_path: Path) -> None:

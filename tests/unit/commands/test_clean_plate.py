@@ -139,6 +139,7 @@ def test_frames_are_taken_evenly_and_the_reference_is_among_them(walking, capsys
     assert (status, "--reference 7 is not among the frames" in err) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_drifting_shot_is_aligned_and_a_foreign_frame_is_named(tmp_path, monkeypatch, capsys):
     given = shot("through", drift_px=3.0)
     write(given, tmp_path)

@@ -487,6 +487,7 @@ def test_sample_renders_a_shot_and_says_what_to_type_next(tmp_path, capsys):
         cli.main(["sample", "x", "--size", "big"])
 
 
+@pytest.mark.slow
 def test_sample_asks_before_it_replaces_and_never_replaces_what_is_not_its_own(tmp_path, capsys):
     shot = tmp_path / "shot"
     again = ["sample", str(shot), "--frames", "1", "--size", "64x36"]
@@ -521,6 +522,7 @@ open(ended, "w").write("\\n".join([str(status), *streams]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("closed", "arguments"),
     [

@@ -111,6 +111,7 @@ def test_a_host_python_that_cannot_be_is_refused(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_client_half_runs_by_itself_and_holds_no_daemon(tmp_path: Path) -> None:
     install.copy_client_half(tmp_path / "mattebridge")
     names = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.py")}
@@ -138,6 +139,7 @@ def nuke(to: Path, *more: str) -> int:
     return cli.main(["install", "nuke", "--to", str(to), *(more or NUKE)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "own",
     [
@@ -252,6 +254,7 @@ def test_the_interpreter_that_install_names_is_the_one_that_is_noted_until_the_u
     assert json.loads(config.read_bytes()) == json.loads(before)
 
 
+@pytest.mark.slow
 def test_the_undo_forgets_a_note_that_was_new_and_keeps_one_that_is_anothers(
     config: Path, tmp_path: Path
 ) -> None:
@@ -293,6 +296,8 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(install, "PACKAGE", tmp_path / "bridge" / "mattebridge")
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    # It is made by the layer of the real system.
+    monkeypatch.setattr(install, "_note_interpreter", lambda work: None)
     return tmp_path
 
 

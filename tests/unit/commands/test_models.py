@@ -151,6 +151,7 @@ def own(tmp_path: Path, capsys) -> None:
     assert run(capsys, "add", "mine.safetensors", "--name", "mine")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_network_is_exported_and_computes_the_same(own, tmp_path, capsys):
     status, out, _ = run(capsys, "export", "mine", "-o", "mine.onnx", "--size", "90x52")
     assert status == 0
@@ -160,6 +161,7 @@ def test_a_network_is_exported_and_computes_the_same(own, tmp_path, capsys):
     assert [output.name for output in session.get_outputs()] == ["alpha", "foreground"]
 
 
+@pytest.mark.slow
 def test_a_file_that_computes_something_else_is_not_written(own, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("mattebridge.models.twoplate.onnx._difference", lambda *_: float("nan"))
     status, _, err = run(capsys, "export", "mine", "-o", "mine.onnx", "--size", "90x52")

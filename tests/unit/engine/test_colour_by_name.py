@@ -16,6 +16,7 @@ from mattebridge.ocio.space import Spaces
 from mattebridge.wire.params import RenderParams
 
 LOGC, HLG = "ARRI LogC3 (EI800)", "Rec.2100-HLG - Display"
+PQ = "Rec.2100-PQ - Display"
 REC709 = "Linear Rec.709 (sRGB)"
 SIZE = (24, 31)
 
@@ -65,6 +66,37 @@ def test_the_model_sees_display_encoded_rec709(spaces, light, name):
     assert np.median(np.abs(model.given[-1].plate - expected)) < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("name", "white"),
+    # 58 % of PQ and 75 % of HLG are the reference white of ITU-R BT.2408: 203 cd/m2.
+    [(PQ, 0.58069), ("ST2084-P3-D65 - Display", 0.58069), (HLG, 0.75), ("Display P3 - Display", 1)],
+)
+def test_white_is_white_to_the_model_and_light_is_what_the_config_has(spaces, name, white):
+    plate = np.full((*SIZE, 3), white, np.float32)
+    plate[: SIZE[0] // 2] = white / 2
+    model, config = Keyer(alpha=np.ones(SIZE, np.float32)), spaces.config
+    for foreground in ("plate", "model", "unmix"):
+        out, _ = matte(
+            spaces,
+            plate,
+            plate,
+            model=model,
+            colorspace=name,
+            output_colorspace="ACEScg",
+            foreground=foreground,
+        )
+        expected = config.convert(plate, name, "ACEScg", exact=True)
+        seen = model.given[-1].plate
+        assert np.abs(seen[-1] - 1).max() < 1e-4
+        in_units_of_white = config.light_of(plate, name) / (2.03 if white < 1 else 1)
+        assert np.abs(seen - srgb_encode(in_units_of_white)).max() < 1e-3
+        assert np.abs(out["foreground"] - expected).max() < 1e-3, foreground
+    shown, _ = matte(spaces, plate, plate, model=model, colorspace=name, output_colorspace="srgb")
+    assert np.abs(shown["foreground"] - seen).max() < 1e-4
+    back, _ = matte(spaces, plate, plate, model=model, colorspace=name)
+    assert np.abs(back["foreground"] - plate).max() < 1e-4
+
+
 @pytest.mark.parametrize("name", ["ACEScg", LOGC, "srgb", HLG])
 def test_unmixed_light_over_the_clean_plate_is_the_plate(spaces, light, name):
     config = spaces.config
@@ -92,6 +124,7 @@ def test_unmixed_light_over_the_clean_plate_is_the_plate(spaces, light, name):
     assert error[solid].max() <= 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ACEScg", LOGC, "sRGB Encoded P3-D65", HLG])
 def test_premultiplied_is_the_product_in_linear_light_of_the_space(spaces, light, name):
     config = spaces.config
@@ -173,6 +206,7 @@ def test_an_unknown_space_is_refused_before_a_pixel_is_read(spaces, light):
         matte(spaces, *light, colorspace="linear", output_colorspace="ACECg")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [LOGC, HLG, "ADX10"])
 @pytest.mark.parametrize("solid", [0.1, 0.9])
 def test_solid_pixels_and_outputs_not_asked_for_change_no_bits(spaces, light, name, solid):
@@ -201,6 +235,29 @@ def test_solid_pixels_and_outputs_not_asked_for_change_no_bits(spaces, light, na
     assert (off <= 2e-5 * (own.abs().amax(-1, keepdim=True) + 1e-3)).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("name", [LOGC, HLG, "ADX10"])
+def test_rows_that_are_all_empty_or_all_solid_are_whole(spaces, name, dtype):
+    # So tall that such rows are blocks of their own, in which no pixel is soft.
+    height, width = 400, 640
+    ramp = np.linspace(0.2, 0.6, width, dtype=np.float32)
+    plate = np.tile(ramp[None, :, None], (height, 1, 3)).astype(np.float32)
+    alpha = np.zeros((height, width), np.float32)
+    alpha[height // 3 :] = 1
+    alpha[height // 3] = ramp
+    model = Keyer(alpha=alpha)
+    engine = Engine(registry=registry_of(model), spaces=spaces)
+    out = {"foreground": np.empty((height, width, 3), dtype)}
+    out["premultiplied"] = np.empty((height, width, 4), dtype)
+    planes, params = {"plate": plate, "clean_plate": plate}, RenderParams(colorspace=name)
+    engine.matte(planes, params, model=model.card.name, out=out)
+    black = spaces.config.of_light(np.zeros((1, 3), np.float32), spaces.config.find(name))
+    product = out["premultiplied"][..., :3]
+    assert np.abs(product[alpha == 0] - black).max() < 1e-3
+    assert np.array_equal(product[alpha == 1], out["foreground"][alpha == 1])
+
+
+@pytest.mark.slow
 def test_what_stays_with_opencolorio_is_said_in_the_reply(tmp_path):
     config = Spaces(Config(cube_config.cube_config(tmp_path)))
     pair = [np.full((*SIZE, 3), value, np.float32) for value in (0.4, 0.3)]

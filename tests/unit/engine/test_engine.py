@@ -919,6 +919,7 @@ def test_the_report_names_model_and_stages_and_what_was_less_than_asked():
     assert "difference" in report.notes["model"]
 
 
+@pytest.mark.slow
 def test_a_frame_that_needs_no_cv2_never_imports_it():
     script = (
         "import sys; sys.path.insert(0, 'tests')\n"

@@ -126,6 +126,7 @@ def test_kept_clean_plates_leave_first_and_the_pixels_are_the_same() -> None:
     assert len(engine.clean_plates) == 1
 
 
+@pytest.mark.slow
 def test_other_models_leave_one_by_one_the_least_recently_used_first() -> None:
     memory = Memory(100 * MB)
     models = [Hungry(name, memory, weights=10 * MB, needs=MB) for name in "abcd"]
@@ -165,6 +166,7 @@ def test_a_model_that_can_computes_in_pieces_at_last_and_says_so_while_it_does(
     assert (report.degraded, model.in_pieces) == ((), False)
 
 
+@pytest.mark.slow
 def test_memory_that_does_not_suffice_at_all_is_an_error_with_need_and_free(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -184,6 +186,7 @@ def test_memory_that_does_not_suffice_at_all_is_an_error_with_need_and_free(
     assert np.array_equal(alpha, expected)
 
 
+@pytest.mark.slow
 def test_memory_that_is_exhausted_while_a_model_loads_makes_the_others_leave() -> None:
     memory = Memory(100 * MB)
     models = [Hungry(name, memory, weights=40 * MB, needs=MB) for name in "abc"]
@@ -254,6 +257,7 @@ def test_other_errors_are_not_tried_again(error: Exception) -> None:
     assert attempts == [1]
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_gpu_is_that_of_all_programs_and_of_this_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

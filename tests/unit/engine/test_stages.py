@@ -8,14 +8,16 @@ from fakes.matting_models import Keyer, keyer_card
 from mattebridge.engine.clean_plates import CleanPlates
 from mattebridge.engine.infer import InferredFrame, infer
 from mattebridge.engine.picture import Picture
-from mattebridge.engine.postprocess import postprocess
+from mattebridge.engine.postprocess import _SMALL, postprocess
 from mattebridge.engine.preprocess import PreparedFrame, preprocess
 from mattebridge.engine.request import FrameRequest
+from mattebridge.engine.samples import picture_of
 from mattebridge.errors import Cancelled
-from mattebridge.ocio.space import SRGB
+from mattebridge.ocio.space import LINEAR, SRGB
 from mattebridge.wire.params import RenderParams
 
 CPU = torch.device("cpu")
+CHANNELS = {"alpha": 1, "foreground": 3, "premultiplied": 4}
 
 
 def request(card=None, **params):
@@ -114,3 +116,53 @@ def test_postprocess_changes_nothing_that_it_was_given():
     postprocess(made, frame, {"foreground": torch.empty(6, 8, 3), "alpha": torch.empty(6, 8, 1)})
     assert torch.equal(made.alpha, alpha)
     assert torch.equal(made.foreground, foreground)
+
+
+@pytest.mark.parametrize("change", [None, (0, 0, 0), (39, 29, 2)])
+def test_a_plate_that_is_known_is_found_without_a_copy(change):
+    random = np.random.default_rng(1)
+    raw = torch.from_numpy(random.random((40, 30, 4), np.float32))
+    # Many blocks, on any number of threads.
+    known = [torch.zeros(40, 30, 3), raw[..., :3].clone(), torch.zeros(40, 31, 3)]
+    if change is not None:
+        known[1][change] = -known[1][change]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mattebridge.engine.blocks._BLOCK_VALUES", 600)
+        found = picture_of(raw, known)
+    assert torch.equal(found, raw[..., :3])
+    assert (found is known[1]) == (change is None)
+    assert torch.equal(known[0], torch.zeros(40, 30, 3))
+
+
+def test_zero_and_minus_zero_are_two_plates():
+    raw, known = torch.zeros(4, 5, 4), torch.zeros(4, 5, 3)
+    assert picture_of(raw, [known]) is known
+    assert torch.signbit(picture_of(-raw, [known])).all()
+
+
+@pytest.mark.parametrize("space", ["linear", "srgb"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_colours_that_need_not_be_looked_at_are_those_that_were(space, dtype):
+    """What is known to fit its type is finished in fewer steps: the same bits, and no infinity."""
+    random = torch.Generator().manual_seed(2)
+    alpha = torch.rand(64, 48, generator=random)
+    foreground = torch.rand(64, 48, 3, generator=random)
+    light = torch.rand(64, 48, 3, generator=random) * 3.99 - 1.995
+    clean_up = {"despill_strength": 1.0, "spill_method": "average", "source_passthrough": True}
+    asked = request(colorspace="linear", output_colorspace=space, edge_erode_px=0, **clean_up)
+    frame = prepared(request=asked, plate=Picture.of(light, LINEAR), clean_plate=None)
+    made = InferredFrame(alpha, foreground, (0.0, 1.0), (64, 48))
+
+    def planes():
+        return {role: torch.empty(64, 48, n, dtype=dtype) for role, n in CHANNELS.items()}
+
+    quick, copies, slow = planes(), planes(), planes()
+    assert postprocess(made, frame, quick, copies=copies).clamped == {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mattebridge.engine.postprocess._SMALL", dict.fromkeys(_SMALL, 0.0))
+        assert postprocess(made, frame, slow).clamped == {}
+    for role in CHANNELS:
+        assert torch.equal(quick[role], slow[role])
+        assert torch.equal(copies[role], slow[role])
+        assert torch.isfinite(quick[role]).all()
+    assert quick["foreground"].abs().max() > 1

@@ -81,6 +81,7 @@ print(json.dumps([status, float(alpha.mean()), threading.active_count(), left]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", SUPPORTED)
 def test_a_range_is_matted_under_every_interpreter(
     version: str, tmp_path: Path, shared_daemon: Any

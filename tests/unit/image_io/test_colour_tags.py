@@ -80,6 +80,18 @@ def test_a_profile_of_display_p3_is_believed_and_an_unknown_one_changes_nothing(
         assert space_of(spec, "jpeg", "uint8") == (space, "")
 
 
+def test_a_profile_that_is_not_known_is_named(tmp_path: Path) -> None:
+    image, cms = pytest.importorskip("PIL.Image"), pytest.importorskip("PIL.ImageCms")
+    profile = cms.ImageCmsProfile(cms.createProfile("sRGB")).tobytes()
+    for words, unread in ((b"sRGB", ""), (b"Jo's", "Jo's built-in")):
+        # Its description is text of two bytes a letter.
+        wide = [bytes([0, letter]) for letter in words]
+        odd = profile.replace(b"\0s\0R\0G\0B\0 \0b", b"".join(wide) + b"\0 \0b")
+        image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", icc_profile=odd)
+        header = read_header(tmp_path / "a.jpg")
+        assert (header.colorspace, header.unread_profile) == ("srgb", unread)
+
+
 def test_what_was_written_in_a_space_is_read_in_it(tmp_path: Path) -> None:
     for space, interop_id in (("ACEScg", "lin_ap1_scene"), ("ARRI LogC3 (EI800)", "")):
         write_frame(

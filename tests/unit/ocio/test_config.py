@@ -68,6 +68,13 @@ def test_a_path_that_is_given_holds_from_any_folder(no_config, monkeypatch, tmp_
     assert where.configured() == str(tmp_path / "show.ocio")
 
 
+def test_a_config_that_is_given_comes_before_the_variables(no_config, monkeypatch, tmp_path):
+    monkeypatch.setenv("OCIO", "/show/a.ocio")
+    monkeypatch.setenv("MATTEBRIDGE_OCIO", "/ours/b.ocio")
+    where.settle(str(tmp_path / "c.ocio"))
+    assert where.configured() == str(tmp_path / "c.ocio")
+
+
 def test_a_space_is_found_by_name_role_and_alias_in_any_case(built_in):
     for name in ("ACEScg", "acescg", "scene_linear", "lin_ap1", " ACES - ACEScg "):
         assert built_in.find(name) == "ACEScg"

@@ -199,6 +199,7 @@ def test_names_and_messages_from_outside_are_only_ever_text(tmp_path):
     assert "<script>window.hacked" not in html
 
 
+@pytest.mark.slow
 def test_a_long_shot_shows_some_frames_and_charts_all_within_its_size(tmp_path):
     matted_shot(tmp_path, frames=3)
     path = ledger(tmp_path)

@@ -168,6 +168,7 @@ def test_a_drifting_clean_plate_moves_and_changes_its_exposure(drifting):
     assert np.array_equal(drifting[0].plate, still.plate)
 
 
+@pytest.mark.slow
 def test_a_shot_on_disk_is_half_exr_with_the_frame_numbers_asked_for(tmp_path):
     seen = []
     shot = render_shot(
@@ -234,6 +235,7 @@ def test_a_shot_that_cannot_be_is_refused_with_the_numbers_asked_for(tmp_path, a
     assert not (tmp_path / "shot").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 36), (101, 57), (90, 160)])
 def test_odd_and_upright_sizes_work(size):
     frame = next(render_frames(frames=1, width=size[0], height=size[1]))

@@ -904,6 +904,7 @@ def test_memory_is_bounded_by_bytes_and_one_frame_always_passes(shot):
     assert client.most_in_flight == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"formats": "png", "outputs": ("premultiplied",)}])
 def test_three_frames_of_uhd_fit_into_the_memory_that_is_given_by_default(tmp_path, options):
     write_frame(tmp_path / "in/plate.0001.exr", np.zeros((2160, 3840, 3), np.float16))

@@ -115,6 +115,7 @@ def test_processes_draw_the_same_groups_in_the_same_order_as_none(tmp_path: obje
     assert done.stdout.split("\n")[:3] == lines
 
 
+@pytest.mark.slow
 def test_a_group_follows_from_seed_and_number_alone() -> None:
     again, other = draw_group(5, 0, SIZE), group(1)
     assert np.array_equal(group().planes, again.planes)

@@ -73,6 +73,7 @@ def uninterrupted() -> state.Snapshot:
     return stepped(made, 6).snapshot()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_makes_the_same_steps_as_one_that_was_not(tmp_path: Path) -> None:
     first = trainer()
     first.fill()
@@ -288,6 +289,7 @@ def test_every_file_of_a_checkpoint_stays_moderate(tmp_path: Path) -> None:
     assert len(safetensors.torch.save(halves)) <= 10_000_000
 
 
+@pytest.mark.slow
 def test_a_command_trains_and_goes_on_where_it_stopped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,7 +30,7 @@ from mattebridge.models.greenformer.fast import (
     Made,
     on_device,
 )
-from mattebridge.models.greenformer.hints import HintMaker
+from mattebridge.models.greenformer.hints import Hint, HintMaker
 from mattebridge.models.greenformer.network import Greenformer
 from mattebridge.models.greenformer.recognise import has_refiner, network_from
 from mattebridge.models.greenformer.square import Square
@@ -56,6 +56,38 @@ class Computed(NamedTuple):
     made: Made
     precision: str
     overflowed: bool = False
+
+
+class SquareInput(NamedTuple):
+    """A frame as the network sees it: x (1, 4, S, S), where the frame lies in it, and the hint."""
+
+    x: Tensor
+    square: Square
+    hint: Hint
+
+
+def square_input(
+    given: ModelInput,
+    settings: Mapping[str, Any],
+    size: int,
+    hints: HintMaker,
+    device: torch.device,
+    checkpoint: Checkpoint,
+    *,
+    swaps: bool,
+) -> SquareInput:
+    """A frame in the network's square, with the hint that was sent or is made of it here.
+
+    given: arrays, at a size that the card allows. settings: all of the card's. size: the side of
+    the square. swaps: green and blue change places. Raises `InputsError` without anything to have a
+    hint from.
+    """
+    source, screen = str(settings["hint_source"]), str(settings["screen"])
+    hint = hints.hint_for(given, source, screen, checkpoint)
+    with torch.inference_mode():
+        square = Square.of(given.plate.shape, size, settings, swaps=swaps)
+        x = square.input(given.plate, hint.alpha, device, linear=given.scene_linear)
+    return SquareInput(x, square, hint)
 
 
 class GreenformerModel(MattingModel):
@@ -119,17 +151,13 @@ class GreenformerModel(MattingModel):
         assert self._network is not None, "load() comes before matte()"
         # Once more, because callers other than the engine give some of them only.
         settings = self.settings_schema.validate(given.settings, model=self.name)
-        size = self._size_of(int(settings["img_size"]))
+        size = self.size_of(int(settings["img_size"]))
         refiner = self._refiner_of(settings)
-        source, screen = str(settings["hint_source"]), str(settings["screen"])
-        hint = self._hints.hint_for(given, source, screen, checkpoint)
-        swaps = screen not in ("auto", self._screen)
+        seen = self.in_square(given, settings, size, checkpoint)
         with memory_translated(self.name, given.plate.shape, _SMALLER), torch.inference_mode():
-            square = Square.of(given.plate.shape, size, settings, swaps=swaps)
-            x = square.input(given.plate, hint.alpha, self._device, linear=given.scene_linear)
-            done = self._computed(x, settings, refiner, given.exact, checkpoint)
+            done = self._computed(seen.x, settings, refiner, given.exact, checkpoint)
             checkpoint("finish")
-            frame = square.frame(done.made.logits.sigmoid())
+            frame = seen.square.frame(done.made.logits.sigmoid())
             alpha, foreground = array_of(frame[0]), array_of(frame[1:].permute(1, 2, 0))
         notes = {
             "img_size": size,
@@ -138,13 +166,26 @@ class GreenformerModel(MattingModel):
             "precision": done.precision,
             "fit": settings["fit"],
             "screen": self._screen,
-            "channels_swapped": swaps,
-            "hint": hint.source,
+            "channels_swapped": seen.square.swaps,
+            "hint": seen.hint.source,
             "exact": given.exact,
         }
-        return ModelOutput(
-            alpha, foreground, degraded=(*hint.degraded, *labels_of(done, settings)), notes=notes
-        )
+        degraded = (*seen.hint.degraded, *labels_of(done, settings))
+        return ModelOutput(alpha, foreground, degraded=degraded, notes=notes)
+
+    def in_square(
+        self, given: ModelInput, settings: Mapping[str, Any], size: int, checkpoint: Checkpoint
+    ) -> SquareInput:
+        """What the network sees of a frame; size: see `size_of`. Errors as of `square_input`."""
+        with memory_translated(self.name, given.plate.shape, _SMALLER):
+            swaps = self.swaps_for(settings)
+            return square_input(
+                given, settings, size, self._hints, self._device, checkpoint, swaps=swaps
+            )
+
+    def swaps_for(self, settings: Mapping[str, Any]) -> bool:
+        """Whether green and blue change places: the plate's screen is not the checkpoint's."""
+        return settings["screen"] not in ("auto", self._screen)
 
     def on_square(
         self, x: Tensor, settings: Mapping[str, Any], *, exact: bool, checkpoint: Checkpoint
@@ -169,7 +210,7 @@ class GreenformerModel(MattingModel):
         """The screen that the checkpoint was trained on."""
         return self._screen
 
-    def _size_of(self, asked: int) -> int:
+    def size_of(self, asked: int) -> int:
         """The side of the square; by memory it is chosen once, so that a shot has one size."""
         if asked % SIZE_MULTIPLE:
             raise ModelError(

@@ -34,6 +34,9 @@ HUE_REACH, LEVEL_SHARE, LEVEL_SPREADS, LEAST_SPREAD = 0.07, 0.03, 4.0, 0.004
 # Farther than this from anything that is not screen (in pixels of a frame of 640), the plate shows
 # the screen whatever its level: a fold, a seam, a shadow.
 FAR_PX, MARGIN_PX = 14.0, 2.0
+# A shadow leaves at least this share of the light, which changes by less than this share from pixel
+# to pixel of a frame of 640, after this blur, over a region of more than this radius.
+DARKEST_SHADE, SHADE_SLOPE, SHADE_BLUR_PX, SHADE_PX = 0.4, 0.01, 1.5, 2.0
 # A clean plate whose colours have less of the screen's channel than this is not of the screen.
 LEAST_EXCESS = 0.02
 
@@ -113,7 +116,25 @@ def _seen(soft: FloatImage, base: FloatImage, candidate: Mask) -> Mask:
     clear = candidate & (away > MARGIN_PX)
     spread = float(np.median(off[clear])) if clear.any() else 0.0
     near = off < np.maximum(LEVEL_SHARE * level, LEVEL_SPREADS * np.float32(spread))
+    near |= _shaded(soft, base, candidate)
     return clear & (near | (away > FAR_PX * unit))
+
+
+def _shaded(soft: FloatImage, base: FloatImage, candidate: Mask) -> Mask:
+    """Where a candidate is darker than the base by a share that changes slowly: a shadow.
+
+    Dark hair in front of the screen has its hue too, but changes faster.
+    """
+    unit = max(candidate.shape) / 640
+    black = np.float32(0.02)
+    share = np.log(np.maximum(soft.max(axis=2), black) / np.maximum(base.max(axis=2), black))
+    share = blurred(share, SHADE_BLUR_PX * unit)
+    slopes = (cv2.Sobel(share, cv2.CV_32F, *axis, scale=unit / 8) for axis in ((1, 0), (0, 1)))
+    slow = cv2.magnitude(*slopes) < SHADE_SLOPE
+    whole = candidate & slow & (share > np.log(DARKEST_SHADE))
+    rounds = max(1, round(SHADE_PX * unit))
+    kernel = np.ones((3, 3), np.uint8)
+    return np.asarray(cv2.erode(whole.astype(np.uint8), kernel, iterations=rounds) > 0)
 
 
 def _surface(picture: FloatImage, candidate: Mask) -> FloatImage:

@@ -2,6 +2,7 @@
 
     excess of the screen's channel over that of the field --> image-based key --> empty, inside
     key's slope at the outline --> width of the edge --> deep: farther inside than the edge is wide
+    key varies from pixel to pixel --> hair with the screen between: not deep
     share of the screen's channel in the colour --> sure: the least screen of all colours nearby
 
 The image-based key (IBK) subtracts a weighted mean of the other channels from the screen's, for the
@@ -28,12 +29,15 @@ if TYPE_CHECKING:
 # Blur before keying, so that grain does not count; and the key below which there is only screen.
 SOFT_PX, EMPTY = 2.0, 0.06
 # The first rise of the key, where the width of an edge is measured; blur, and reach of a measure.
-RISE, WIDE_BLUR_PX, NEAR_PX, FAR_PX, FAR_WEIGHT = (0.1, 0.35), 4.0, 12.0, 60.0, 0.02
-CONTRAST_PX, LEAST_SLOPE, LEAST_WIDTH_PX, MOST_WIDTH_PX = 30.0, 0.01, 3.0, 80.0
+RISE, WIDE_BLUR_PX, NEAR_PX, FAR_PX, FAR_WEIGHT = (0.1, 0.35), 2.5, 12.0, 60.0, 0.02
+CONTRAST_PX, LEAST_SLOPE, LEAST_WIDTH_PX, MOST_WIDTH_PX = 30.0, 0.01, 2.0, 80.0
 # Widths are found at this share of the working size.
 SHARE = 2
 # Deep is so many widths inside, at least so many pixels, with this key.
-DEEP_WIDTHS, LEAST_DEEP_PX, DEEP_KEY = 1.7, 7.0, 0.35
+DEEP_WIDTHS, LEAST_DEEP_PX, DEEP_KEY = 1.7, 4.0, 0.35
+# Fine is what varies by this and by so many noises of the empty screen; the key above which nothing
+# counts; a blur (pixels of the picture), and radii of the detail and of its mean.
+FINE, FINE_NOISES, FINE_KEY, FINE_BLUR_PX, FINE_PX = 0.05, 2.5, 0.8, 0.7, (2.0, 3.0)
 # Radius within which the colour with the least screen is opaque; the power by which others count
 # less; the least key of subject; and what deep pixels count at least.
 RADIUS_PX, POWER, LEAST_KEY, DEEP_COUNTS = 25.0, 4.0, 0.3, 0.1
@@ -45,8 +49,8 @@ BLACK, MOST_SHARE = 0.02, 0.45
 class Key:
     """All (h, w) at working size.
 
-    empty: nothing but screen. deep: farther inside than edges are wide here. sure: how sure each
-    pixel is nothing but subject, 0..1.
+    empty: nothing but screen. deep: farther inside than edges are wide here, and not hair with the
+    screen between. sure: how sure each pixel is nothing but subject, 0..1.
     """
 
     empty: Mask
@@ -68,8 +72,23 @@ def make_key(plate: FloatImage, field: Field, screen: Screen) -> Key:
     wide = 1 - screen.excess(blurred(plate, WIDE_BLUR_PX * unit)) / behind
     width = _edge_width(np.clip(wide, 0, 1), unit)
     deep = (inside > np.maximum(DEEP_WIDTHS * width, LEAST_DEEP_PX)) & (wide > DEEP_KEY)
+    deep &= ~_fine(plate, behind, empty, screen)
     sure = _sureness(soft, field.picture, screen, RADIUS_PX * unit) * (alpha > LEAST_KEY)
     return Key(empty, deep, np.asarray(sure + DEEP_COUNTS * deep, np.float32))
+
+
+def _fine(plate: FloatImage, behind: FloatImage, empty: Mask, screen: Screen) -> Mask:
+    """(h, w): where the key varies from pixel to pixel, as in hair with the screen between.
+
+    The light of the screen on cloth and skin varies slowly, and what it takes from the key is less
+    than `FINE_KEY` leaves. Grain varies too: what it makes of the empty screen counts as nothing.
+    """
+    unit = max(plate.shape) / 640
+    sharp = np.clip(1 - screen.excess(blurred(plate, FINE_BLUR_PX)) / behind, -1, FINE_KEY)
+    detail = sharp - blurred(sharp, FINE_PX[0] * unit)
+    power = blurred(np.square(detail), FINE_PX[1] * unit)
+    grain = float(np.median(power[empty])) if empty.any() else 0.0
+    return np.asarray(power > FINE**2 + FINE_NOISES**2 * grain)
 
 
 def _edge_width(alpha: FloatImage, unit: float) -> FloatImage:

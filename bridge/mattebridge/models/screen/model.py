@@ -32,7 +32,7 @@ from mattebridge.models.difference.keyer import pixel_noise
 from mattebridge.models.difference.mixture import BRIGHTEST
 from mattebridge.models.difference.working_size import enlarged, shrunk
 from mattebridge.models.screen.field import Field, blurred, filled, make_field
-from mattebridge.models.screen.find import find_screen
+from mattebridge.models.screen.find import Screen, find_screen
 from mattebridge.models.screen.key import make_key
 from mattebridge.models.screen.spill import limited, nearby_colour, own_excess, without_screen
 from mattebridge.models.screen.weights import Weights, at_least, find_weights, keyed
@@ -42,8 +42,10 @@ if TYPE_CHECKING:
 
 # Grain: what differs by less than so many noises is averaged, over this radius.
 CALM_NOISES, CALM_PX, CALM_SIDE = 3.0, 2.0, 5
-# The same of a clean plate, which has larger areas of one colour.
-CLEAN_STEP, CLEAN_PX, CLEAN_SIDE = 0.05, 2.0, 7
+# Detail of a clean plate is that of the screen from so many noises on, and whole from twice that.
+CLEAN_NOISES = 3.0
+# Where only the screen is seen, alpha is 0 below so many noises.
+BLACK_NOISES = 3.0
 # Deep inside, alpha from the first on, grows to opaque at the second.
 DEEP_LEVELS = (0.2, 0.7)
 # Where an alpha hint is this much, it shows subject; farther outside than this share of the long
@@ -110,6 +112,8 @@ class _Frame:
         found = (self.weights.first, self.weights.second, self.weights.offset)
         self.full = Weights(*(enlarged(plane, shape) for plane in found))
         self.deep = enlarged(self.key.deep.astype(np.float32), shape)
+        self.empty = enlarged(self.key.empty.astype(np.float32), shape)
+        self.grain = _grain(self.calm, self.behind, certain, self.screen)
         self.own = self._own_nearby()
         self.nearby = enlarged(self.own, shape)
         self.allowed = enlarged(own_excess(self.small, self.key, self.screen), shape)
@@ -152,6 +156,8 @@ class _Frame:
         """Alpha (h, W) 0..1 from that of the key: clean ends, an opaque inside, the hint."""
         black, white = (float(self.given.settings[name]) for name in ("black", "white"))
         alpha = _between(raw, black, white)
+        if self.grain > black:
+            alpha += self.empty[rows] * (_between(raw, self.grain, white) - alpha)
         alpha += self.deep[rows] * (np.maximum(_between(raw, *DEEP_LEVELS), alpha) - alpha)
         return alpha if self.far is None else alpha * (1 - self.far[rows])
 
@@ -199,8 +205,21 @@ def _full_field(
     """The field at full size, with the detail of a clean plate."""
     if clean_plate is None:
         return enlarged(field.picture, shape)
-    detail = cv2.bilateralFilter(clean_plate, CLEAN_SIDE, CLEAN_STEP, CLEAN_PX)
-    return np.maximum(detail + enlarged(field.rest, shape), np.float32(0))
+    smooth = enlarged(field.picture - field.rest, shape)
+    detail = cv2.blur(clean_plate - smooth, (3, 3))
+    rows, columns = (slice(None, None, max(1, side // 256)) for side in shape[:2])
+    grain = CLEAN_NOISES * float(np.median(np.abs(detail[rows, columns]))) / 0.6745 + 1e-6
+    seen = np.clip(np.abs(detail).max(axis=2, keepdims=True) / np.float32(grain) - 1, 0, 1)
+    return np.maximum(smooth + seen * detail + enlarged(field.rest, shape), np.float32(0))
+
+
+def _grain(calm: FloatImage, behind: FloatImage, empty: Mask, screen: Screen) -> float:
+    """The alpha that grain alone gives now and then where there is only screen."""
+    found, level = screen.excess(calm)[empty][::7], screen.excess(behind)[empty][::7]
+    if len(found) < 100:
+        return 0.0
+    usual = float(np.median(np.abs(found - level))) / 0.6745
+    return BLACK_NOISES * usual / max(float(np.median(level)), 1e-3)
 
 
 def _as_hint(alpha: FloatImage, erode: float, soften: float) -> FloatImage:

@@ -103,6 +103,7 @@ def test_both_forms_give_the_same_pixels(
     assert_same(GpuMatting(net)(*frame(*size), look), FastMatting(net)(*frame(*size), look), look)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "backbone", "size"),
     [
@@ -305,6 +306,7 @@ def test_a_card_that_cannot_record_gives_the_frame_all_the_same_and_says_so() ->
         assert np.abs(output.foreground - wanted.foreground).max() <= APART
 
 
+@pytest.mark.slow
 def test_the_device_chooses_the_form_and_that_for_a_cpu_would_wait_on_a_card() -> None:
     assert isinstance(prepared(network()), FastMatting)
     with pretended_cuda() as counts:
@@ -317,6 +319,7 @@ def test_the_device_chooses_the_form_and_that_for_a_cpu_would_wait_on_a_card() -
     assert counts.waits > 20
 
 
+@pytest.mark.slow
 def test_where_memory_is_short_a_card_computes_in_tiles_and_drops_what_was_recorded() -> None:
     frame, cpu = given(64, 96, **SAMPLED), model_on("cpu", "MattingRefine", "mobilenetv2")
     assert not cpu.use_less_memory(True)

@@ -142,6 +142,7 @@ def test_a_frame_of_any_size_is_matted_and_the_reply_says_how(engine: Engine) ->
     assert difference(made, exact) <= 5e-5
 
 
+@pytest.mark.slow
 def test_the_hint_decides_and_so_does_each_setting(engine: Engine) -> None:
     usual = Matted(engine, planes("alpha_hint"))
     other = planes("alpha_hint")
@@ -216,7 +217,7 @@ def test_the_size_by_memory_is_chosen_once_and_named(monkeypatch) -> None:
     sizes = []
     for free in (2 * 2**30, 2**37):
         monkeypatch.setattr(budget, "free_bytes", lambda device, free=free: free)
-        sizes.append(model._size_of(0))
+        sizes.append(model.size_of(0))
     assert sizes == [1024, 1024]
 
 

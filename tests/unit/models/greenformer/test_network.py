@@ -141,6 +141,7 @@ def test_without_the_refiner_the_coarse_matte_is_returned(network: Greenformer) 
     assert torch.allclose(half, (off.logits + whole.logits) / 2, atol=1e-4)
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_half_precision_is_the_encoders_alone_and_leaves_a_smooth_alpha(
     network: Greenformer,

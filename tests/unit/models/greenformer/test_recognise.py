@@ -137,6 +137,7 @@ def test_a_network_without_refiner_in_its_file_is_whole() -> None:
     assert not any(parameter.requires_grad for parameter in network.parameters())
 
 
+@pytest.mark.slow
 def test_adding_records_the_screen_and_a_refusal_names_the_file(tmp_path: Path) -> None:
     models = InstalledModels(tmp_path / "models")
     path = tmp_path / "some keyer.pth"

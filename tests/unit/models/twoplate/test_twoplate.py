@@ -327,6 +327,7 @@ def test_weights_that_are_not_those_described_are_refused(shipped: Path) -> None
         Registry().make("twoplate").load("cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("height", "width"), [(61, 47), pytest.param(40, 1010, marks=pytest.mark.slow)]
 )

@@ -200,6 +200,7 @@ def test_a_built_in_model_cannot_be_shadowed(
     assert models.problem == "" or not models()
 
 
+@pytest.mark.slow
 def test_many_commands_at_once_lose_no_model(models: InstalledModels, file: Path) -> None:
     def add(index: int) -> None:
         InstalledModels(models.folder).add(file, f"model{index}")
