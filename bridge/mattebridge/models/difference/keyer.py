@@ -94,13 +94,21 @@ class DifferenceModel(MattingModel):
 
         given: tensors of any device, or arrays; the output holds what the input does.
         """
-        return without_moved(self.with_moved(given, checkpoint), given)
+        frame = Frame.of(given)
+        small = _Small(frame)
+        made = self._keyed(given, frame, small, checkpoint)
+        return without_moved(made, given, (small.plate, small.clean_plate))
 
-    @torch.inference_mode()
     def with_moved(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
         """The same with what was moved on the set since the clean plate was shot."""
-        settings, frame = given.settings, Frame.of(given)
-        small = _Small(frame)
+        frame = Frame.of(given)
+        return self._keyed(given, frame, _Small(frame), checkpoint)
+
+    @torch.inference_mode()
+    def _keyed(
+        self, given: ModelInput, frame: Frame, small: _Small, checkpoint: Checkpoint
+    ) -> ModelOutput:
+        settings = given.settings
         checkpoint("difference")
         evidence = gather(
             small.plate,
@@ -152,6 +160,7 @@ def keyed(given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
 class _Small:
     """The inputs at working size in main memory, cut at `BRIGHTEST`."""
 
+    @torch.inference_mode()
     def __init__(self, frame: Frame) -> None:
         images = [cut(image, BRIGHTEST) for image in (frame.plate, frame.clean_plate)]
         others = [frame.hint, None if frame.outside is None else frame.outside.float()]

@@ -65,15 +65,17 @@ HINTED = 0.5
 
 
 @torch.inference_mode()
-def without_moved(made: ModelOutput, given: ModelInput) -> ModelOutput:
+def without_moved(
+    made: ModelOutput, given: ModelInput, small: Optional[tuple[FloatImage, FloatImage]] = None
+) -> ModelOutput:
     """A model's result of a frame without moved things, and with the label if there are any.
 
     Its alpha (H, W) is written into. The setting `specks` of the frame counts. What an alpha hint
-    shows as subject stays.
+    shows as subject stays. small: see `moved_of`.
     """
     frame = Frame.of(given)
     alpha = tensor_of(made.alpha, frame.plate.device)
-    moved = moved_of(alpha, frame.plate, frame.clean_plate, specks_of(given.settings))
+    moved = moved_of(alpha, frame.plate, frame.clean_plate, specks_of(given.settings), small)
     if moved is not None and frame.hint is not None:
         moved &= frame.hint < HINTED
     if moved is None or not moved.any():
@@ -83,19 +85,26 @@ def without_moved(made: ModelOutput, given: ModelInput) -> ModelOutput:
 
 
 def moved_of(
-    alpha: Tensor, plate: Tensor, clean_plate: Tensor, speck_share: float
+    alpha: Tensor,
+    plate: Tensor,
+    clean_plate: Tensor,
+    speck_share: float,
+    small: Optional[tuple[FloatImage, FloatImage]] = None,
 ) -> Optional[Tensor]:
     """Where a matte (H, W) shows moved things of the set, or None where it shows none.
 
     plate, clean_plate: (H, W, 3) display-encoded. speck_share: the area of a speck as a share of
-    the frame.
+    the frame. small: both pictures at working size, cut at `BRIGHTEST`, if they exist already.
     """
-    (small,) = small_arrays(alpha)
-    parts = list(_parts(small, speck_share))
+    (matte,) = small_arrays(alpha)
+    parts = list(_parts(matte, speck_share))
     if not parts:
         return None
-    pictures = small_arrays(*(cut(picture, BRIGHTEST) for picture in (plate, clean_plate)))
-    pair = _Pair(*(_blurred(picture, BLUR_PX) for picture in pictures))
+    if small is None:
+        seen, empty = small_arrays(*(cut(picture, BRIGHTEST) for picture in (plate, clean_plate)))
+    else:
+        seen, empty = small
+    pair = _Pair(_blurred(seen, BLUR_PX), _blurred(empty, BLUR_PX))
     found = [one.mask for one in parts if _is_both_places(one, pair)]
     for one, other in permutations(parts, 2):
         alike = max(one.area, other.area) < PAIR_SIZES * min(one.area, other.area)
