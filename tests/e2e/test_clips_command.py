@@ -164,6 +164,7 @@ def test_a_check_reads_every_frame_and_makes_nothing(clips: Path, tmp_path: Path
     assert tree(clips) == before - {str(damaged.relative_to(clips))}
 
 
+@pytest.mark.slow
 def test_a_video_is_extracted_where_that_is_asked_for_and_gives_the_same_pixels(
     shared_daemon: DaemonProcess, clips: Path, tmp_path: Path
 ) -> None:

@@ -17,6 +17,8 @@ import pytest
 from fakes.daemon_process import DaemonProcess, wait_for
 from mattebridge.image_io import read_frame, write_frame
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH = 40, 56
 FRAMES = (1001, 1002, 1003)
 LIMIT_S = 120

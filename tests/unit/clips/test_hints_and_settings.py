@@ -125,6 +125,7 @@ def assert_equal(
     assert {name: done.notes[name] for name in of_both} == {name: notes[name] for name in of_both}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "has_clean_plate", "made_by"),
     [
@@ -184,6 +185,7 @@ def test_with_a_hint_that_is_sent_another_may_still_be_asked_for(tmp_path: Path)
     assert not np.array_equal(sent.alpha, made.alpha)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

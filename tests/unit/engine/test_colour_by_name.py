@@ -66,6 +66,7 @@ def test_the_model_sees_display_encoded_rec709(spaces, light, name):
     assert np.median(np.abs(model.given[-1].plate - expected)) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "white"),
     # 58 % of PQ and 75 % of HLG are the reference white of ITU-R BT.2408: 203 cd/m2.

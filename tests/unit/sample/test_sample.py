@@ -243,6 +243,7 @@ def test_odd_and_upright_sizes_work(size):
     assert 0.05 < frame.alpha.mean() < 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "channel"), [("green", 1), ("blue", 2)])
 def test_a_screen_takes_the_place_of_the_set_and_lights_the_subject(name, channel):
     frame = next(render_frames(frames=1, screen=name, **SMALL))
