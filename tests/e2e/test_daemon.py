@@ -326,6 +326,7 @@ def _frames(daemon: DaemonProcess) -> list[str]:
     return [line for line in daemon.log().splitlines() if " frame=" in line]
 
 
+@pytest.mark.slow
 def test_a_worker_waits_asleep_for_its_own_threads(shared_daemon: DaemonProcess) -> None:
     """Spinning they would take the processors from the clients that read and write frames."""
     plate, clean_plate = _pair()

@@ -113,6 +113,7 @@ def _read_as_everybody_would(data: bytes) -> None:
         planes.check_planes(request["in"], request["out"], 4 << 20, HEADER_BYTES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "seconds"),
     [

@@ -342,6 +342,7 @@ def test_f06_a_deadline_reaches_the_client_although_the_worker_hangs(
 # -- F7: a client stops reading ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_f07_a_stopped_client_with_full_queues_blocks_nobody_and_loses_its_lease(
     start_abused: StartAbused,
 ) -> None:

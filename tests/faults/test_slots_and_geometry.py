@@ -115,6 +115,7 @@ def test_f09_an_arena_that_changes_during_the_copy_gives_an_error_or_one_whole_f
     assert np.array_equal(arena.array(alpha), expected[generation[0] % 2])
 
 
+@pytest.mark.slow
 def test_f10_an_arena_that_is_still_lent_is_refused_and_returned_exactly_once(
     daemon: AbusedDaemon, raw: Raw
 ) -> None:

@@ -170,6 +170,7 @@ def test_a_hint_is_only_made_where_that_is_asked_for(tmp_path: Path) -> None:
         settings_of(*two, POSTPROCESS)
 
 
+@pytest.mark.slow
 def test_with_a_hint_that_is_sent_another_may_still_be_asked_for(tmp_path: Path) -> None:
     planes = {"plate": plate_of(), "alpha_hint": hint()}
     manifest = manifest_of(tmp_path, planes)

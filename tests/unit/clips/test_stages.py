@@ -113,6 +113,7 @@ def by_the_engine(number: int, space: str, dtype: str) -> dict[str, np.ndarray]:
     return out
 
 
+@pytest.mark.slow
 def test_the_stages_give_the_pixels_of_the_daemons_engine_to_the_bit(tmp_path: Path) -> None:
     frame = finished(clip(tmp_path, 1001, 1002), 1)
     light, shown = by_the_engine(1002, "linear", "float32"), by_the_engine(1002, "srgb", "float32")

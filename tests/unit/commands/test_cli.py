@@ -476,6 +476,7 @@ def test_a_refusal_of_serve_is_one_sentence(monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("mattebridge: the daemon ended with status 1")
 
 
+@pytest.mark.slow
 def test_sample_renders_a_shot_and_says_what_to_type_next(tmp_path, capsys):
     arguments = ["sample", str(tmp_path / "shot"), "--frames", "1", "--size", "64x36"]
     assert cli.main([*arguments, "--first-frame", "7"]) == 0

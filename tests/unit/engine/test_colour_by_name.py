@@ -98,6 +98,7 @@ def test_white_is_white_to_the_model_and_light_is_what_the_config_has(spaces, na
     assert np.abs(back["foreground"] - plate).max() < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ACEScg", LOGC, "srgb", HLG])
 def test_unmixed_light_over_the_clean_plate_is_the_plate(spaces, light, name):
     config = spaces.config

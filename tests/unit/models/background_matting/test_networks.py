@@ -150,6 +150,7 @@ def test_small_frames_come_back_at_their_size(
     assert 0 <= float(alpha.min()) <= float(alpha.max()) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(858, 2048), pytest.param((1080, 1998), marks=pytest.mark.slow)])
 def test_sizes_the_published_code_refuses_come_back_as_they_are(size: tuple[int, int]) -> None:
     alpha, foreground, *_ = run(refine(), *plate_pair(*size))
