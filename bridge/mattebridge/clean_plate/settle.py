@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mattebridge.color import LUMINANCE_WEIGHTS, FloatImage, Mask, srgb_decode
+from mattebridge.color import LUMINANCE_WEIGHTS, FloatImage, Mask, largest_channel, srgb_decode
 
 # Beside an edge samples may differ by so much of a pixel's step to its neighbours: nothing is
 # aligned more exactly than that.
@@ -65,7 +65,7 @@ def _slope(picture: FloatImage) -> FloatImage:
     wide = cv2.copyMakeBorder(picture, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
     box = np.ones((3, 3), np.uint8)
     step = cv2.dilate(wide, box) - cv2.erode(wide, box)
-    return np.asarray(step.max(axis=2)[1:-1, 1:-1], np.float32)
+    return np.asarray(largest_channel(step)[1:-1, 1:-1], np.float32)
 
 
 def find_groups(samples: FloatImage, tolerance: float) -> FloatImage:

@@ -25,13 +25,13 @@ import numpy as np
 import torch
 
 from mattebridge.checkpoint import Checkpoint
-from mattebridge.color import srgb_decode, srgb_encode
+from mattebridge.color import largest_channel, srgb_decode, srgb_encode
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
 from mattebridge.models.difference.evidence import disc
 from mattebridge.models.difference.keyer import pixel_noise
 from mattebridge.models.difference.mixture import BRIGHTEST
 from mattebridge.models.difference.working_size import enlarged, shrunk
-from mattebridge.models.screen.field import Field, blurred, filled, largest, make_field
+from mattebridge.models.screen.field import Field, blurred, filled, make_field
 from mattebridge.models.screen.find import Screen, find_screen
 from mattebridge.models.screen.key import make_key
 from mattebridge.models.screen.spill import limited, nearby_colour, own_excess, without_screen
@@ -210,7 +210,7 @@ def _full_field(
     calm = cv2.blur(detail, (3, 3))
     rows, columns = (slice(None, None, max(1, side // 256)) for side in shape[:2])
     grain = CLEAN_NOISES * float(np.median(np.abs(calm[rows, columns]))) / 0.6745 + 1e-6
-    seen = np.clip(largest(np.abs(calm)) / np.float32(grain) - 1, 0, 1)
+    seen = np.clip(largest_channel(np.abs(calm)) / np.float32(grain) - 1, 0, 1)
     detail *= seen[..., None]
     return np.maximum(smooth + detail + enlarged(field.rest, shape), np.float32(0))
 
