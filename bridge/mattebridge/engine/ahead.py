@@ -32,7 +32,7 @@ from mattebridge.engine.crossing import Crossing, SentPlanes
 from mattebridge.engine.picture import display_of
 from mattebridge.engine.preprocess import subject_of
 from mattebridge.engine.request import FrameRequest
-from mattebridge.engine.samples import picture_of, plane_of, straight
+from mattebridge.engine.samples import picture_of, plane_of, plate_alpha_of, straight
 from mattebridge.ocio.space import Curve
 
 if TYPE_CHECKING:
@@ -156,11 +156,10 @@ class Searches:
 
 def _straight_plate(raw: Tensor, request: FrameRequest) -> Tensor:
     """As `preprocess` makes it, without a look at its values."""
-    plate, params = _finite(picture_of(raw)), request.params
-    alpha = None
-    if raw.shape[2] == 4 and params.plate_alpha != "opaque":
-        alpha = _finite(plane_of(raw, 3))
-    return straight(plate, alpha, params.plate_alpha, request.space)
+    plate, plate_alpha = _finite(picture_of(raw)), request.params.plate_alpha
+    alpha = plate_alpha_of(raw, plate_alpha)
+    alpha = None if alpha is None else _finite(alpha)
+    return straight(plate, alpha, plate_alpha, request.space)
 
 
 def _mattes(sent: SentPlanes) -> Mapping[str, Tensor]:

@@ -79,7 +79,7 @@ def matched_clean_plate(
     """The clean plate, aligned and fitted as far as the request or its model want that.
 
     subject: (H, W) 0..1, where the subject is known to be. search: of this frame, if it was begun
-    ahead (search_ahead.py).
+    ahead (ahead.py).
     """
     if kept is None:
         return MatchedCleanPlate()

@@ -27,7 +27,7 @@ from mattebridge.engine.samples import (
     made_finite,
     negatives,
     picture_of,
-    plane_of,
+    plate_alpha_of,
     straight,
 )
 from mattebridge.ocio.space import ColorSpace
@@ -66,8 +66,7 @@ class KeptCleanPlate:
         self.raw = plane.copy() if key is None and not self.was_resampled else None
         raw = raw_of(plane if self.raw is None else self.raw, device)
         self._rgb = picture_of(raw)
-        has_alpha = plane.shape[2] == 4 and params.plate_alpha != "opaque"
-        self._alpha = plane_of(raw, 3) if has_alpha else None
+        self._alpha = plate_alpha_of(raw, params.plate_alpha)
         # What the alignment needs of it; made on first use, so that `off` does not import cv2.
         self.side: Optional[CleanSide] = None
 

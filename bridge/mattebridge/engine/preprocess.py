@@ -34,6 +34,7 @@ from mattebridge.engine.samples import (
     negatives,
     picture_of,
     plane_of,
+    plate_alpha_of,
     straight,
 )
 from mattebridge.errors import NonFiniteError
@@ -160,12 +161,12 @@ def _read(
             planes["clean_plate"], params, request.clean_plate_key, size, device, request.space
         )
     raw = raw_plane("plate")
-    has_alpha = raw.shape[2] == 4 and params.plate_alpha != "opaque"
+    alpha = plate_alpha_of(raw, params.plate_alpha)
     # A plate with alpha is divided by it in place.
-    before = () if has_alpha else tuple(known)
+    before = tuple(known) if alpha is None else ()
     images = {"plate": picture_of(raw, [picture.pixels for picture in before])}
-    if has_alpha:
-        images["plate_alpha"] = plane_of(raw, 3)
+    if alpha is not None:
+        images["plate_alpha"] = alpha
     for role in MATTE_ROLES:
         if role in planes:
             images[role] = plane_of(raw_plane(role), 0)

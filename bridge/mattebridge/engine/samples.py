@@ -72,6 +72,11 @@ def plane_of(raw: Tensor, channel: int) -> Tensor:
     return out
 
 
+def plate_alpha_of(raw: Tensor, plate_alpha: str) -> Optional[Tensor]:
+    """The alpha (H, W) float32 of a plate, where it counts: see `straight`; else None."""
+    return plane_of(raw, 3) if raw.shape[2] == 4 and plate_alpha != "opaque" else None
+
+
 def _floats(samples: Tensor) -> Tensor:
     """float32 values; whole numbers are fractions of their maximum."""
     values = samples.to(torch.float32)
