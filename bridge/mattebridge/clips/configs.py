@@ -23,8 +23,10 @@ from mattebridge.wire.params import DEFAULTS, PARAMS
 
 SIZE_MULTIPLE, LARGEST_SIZE = 32, 4096
 AUTO = "auto"
+# The value of `hint_source` that makes no hint.
+SENT = "sent"
 PRECISIONS = (AUTO, "float32", "float16", "bfloat16")
-HINT_SOURCES = ("sent", AUTO, "difference", "twoplate", "screen")
+HINT_SOURCES = (SENT, AUTO, "difference", "twoplate", "screen")
 
 
 class _Choice(str, Enum):
@@ -145,7 +147,7 @@ class PreprocessConfig(_Config):
     source_passthrough: bool = True
     sharpen_strength: float = 0.0
     model: str | None = None
-    hint_source: str = "sent"
+    hint_source: str = SENT
 
     def __post_init__(self) -> None:
         self._check_size("img_size")
@@ -181,7 +183,7 @@ class InferenceConfig(_Config):
     backend: BackendChoice = BackendChoice.AUTO
     model: str = "default"
     screen: str = "green"
-    hint_source: str = "sent"
+    hint_source: str = SENT
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

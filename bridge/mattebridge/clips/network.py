@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from mattebridge.checkpoint import no_checkpoint
-from mattebridge.clips.configs import InferenceConfig
+from mattebridge.clips.configs import SENT, InferenceConfig
 from mattebridge.clips.errors import ArgumentError, CheckpointError, CheckpointNotFoundError
 from mattebridge.clips.frames import FrameMeta, InferenceResult, PreprocessedFrame
 from mattebridge.clips.reading import Prepared, card_for_stages, device_of
-from mattebridge.clips.requests import SENT, settings_of_inference
+from mattebridge.clips.requests import settings_of_inference
 from mattebridge.engine.infer import infer, model_input
 from mattebridge.errors import ModelError
 from mattebridge.models.base import MattingModel

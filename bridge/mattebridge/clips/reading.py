@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from mattebridge.checkpoint import no_checkpoint
-from mattebridge.clips.configs import AUTO, PreprocessConfig
+from mattebridge.clips.configs import AUTO, SENT, PreprocessConfig
 from mattebridge.clips.contracts import ClipManifest
 from mattebridge.clips.errors import ArgumentError, DeviceError
 from mattebridge.clips.frames import FrameMeta, PreprocessedFrame
 from mattebridge.clips.job import job_of_pictures
-from mattebridge.clips.requests import SENT, settings_of_preprocess
+from mattebridge.clips.requests import settings_of_preprocess
 from mattebridge.color import Pixels
 from mattebridge.engine.clean_plates import CleanPlates
 from mattebridge.engine.device import array_from, settle_arithmetic

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mattebridge.clips.configs import (
+    SENT,
     BackendChoice,
     ExrType,
     ImageFormat,
@@ -30,8 +31,6 @@ from mattebridge.wire.params import CLEAN_UP_NAMES
 OUTPUT_FIELDS = {"alpha": "alpha", "foreground": "fg", "premultiplied": "processed", "comp": "comp"}
 PNG_OF = {"premultiplied": "png16"}
 OFF = "off"
-# The value of `hint_source` that makes no hint.
-SENT = "sent"
 
 
 @dataclass(frozen=True)

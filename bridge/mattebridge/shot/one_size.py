@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Optional
 
 from mattebridge.client.matte import Matte
+from mattebridge.models.greenformer.card import BY_MEMORY
 
 # The setting, and the note of the reply, of models that work at a size of their own.
 SETTING = "img_size"
-BY_MEMORY = 0
 
 Ask = Callable[[Mapping[str, Any]], Matte]
 
