@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fakes.daemon_panel import STARTING, found, pressed
 from fakes.daemon_process import DaemonProcess, children, wait_for
 from fakes.light_python import light_python, matted_light
 from fakes.limits import SOON_S
@@ -25,7 +26,6 @@ from mattebridge.hosts.panel_line import line_of
 from mattebridge.interpreter import HOST_VARIABLES
 from mattebridge.version import __version__
 
-STARTING = "the daemon is being started: press Daemon status in a few seconds"
 # The first test of a run waits for the compiler.
 pytestmark = pytest.mark.timeout(400)
 
@@ -51,16 +51,6 @@ def node_for(host: OfxHost, folder: Path) -> Instance:
     plate, clean_plate = scene()
     node = host.create(GENERAL, endpoint=str(folder), inputColor=0, model="difference")
     return node.connect(Source=HostImage(plate), Background=HostImage(clean_plate))
-
-
-def found(node: Instance) -> str:
-    return str(node.effect.params["daemonFound"].value)
-
-
-def pressed(node: Instance, button: str = "startDaemon") -> str:
-    """What the panel says after a click."""
-    assert node.changed(button) == OK
-    return found(node)
 
 
 def started(node: Instance) -> str:

@@ -14,6 +14,20 @@ LONG_S = 60
 THREAD = "alignment"
 
 
+class Held:
+    """A search that waits for `gate`, then asks whether it goes on; `over` once it does or not."""
+
+    def __init__(self) -> None:
+        self.gate, self.over = threading.Event(), threading.Event()
+
+    def __call__(self, checkpoint: Any) -> None:
+        try:
+            assert self.gate.wait(LONG_S)
+            checkpoint("refine")
+        finally:
+            self.over.set()
+
+
 class Searched:
     """Each search for a frame on a GPU.
 
@@ -40,6 +54,12 @@ class Searched:
                 self.ended.append(type(error).__name__)
                 raise
         return self._real(seen, *args, checkpoint=checkpoint, **how)
+
+    def hold(self) -> Held:
+        """Have searches ahead wait, until they are told to go on."""
+        held = Held()
+        self.before = held
+        return held
 
     @property
     def threads(self) -> list[bool]:

@@ -4,7 +4,6 @@ settings of the model, against the engine that the daemon's worker runs."""
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from fakes.seeded_keyer import seeded_state
+from fakes.stage_keyer import INFERENCE, POSTPROCESS, PREPROCESS, keyer, network
 from mattebridge.clips import (
     ClipManifest,
     FrameMeta,
     InferenceConfig,
     PipelineConfig,
-    PostprocessConfig,
     PostprocessedFrame,
     PreprocessConfig,
     PreprocessedFrame,
@@ -28,36 +26,18 @@ from mattebridge.clips import (
     run_inference,
     scan,
 )
-from mattebridge.clips.network import LoadedNetwork
-from mattebridge.clips.reading import card_for_stages
 from mattebridge.clips.requests import clean_up_of, settings_of
 from mattebridge.clips.runner import job_for
 from mattebridge.engine.engine import Engine
 from mattebridge.errors import InputsError, MessageError, ModelError
 from mattebridge.image_io import write_frame as write_picture
 from mattebridge.models.entry import Entry
-from mattebridge.models.greenformer.model import GreenformerModel
 from mattebridge.models.registry import Registry
 from mattebridge.wire.params import RenderParams
 
 # No multiple of what the makers of hints work in.
-HEIGHT, WIDTH, SIZE = 90, 158, 64
+HEIGHT, WIDTH = 90, 158
 GREEN = np.array([0.05, 0.32, 0.06], np.float32)
-PREPROCESS = PreprocessConfig(img_size=SIZE, device="cpu")
-INFERENCE = InferenceConfig(img_size=SIZE, device="cpu", refiner_mode="full_frame")
-POSTPROCESS = PostprocessConfig(despeckle_size=5, despeckle_dilation=3, despeckle_threshold=0.004)
-
-
-@cache
-def keyer() -> GreenformerModel:
-    model = GreenformerModel(card_for_stages("key", digest="sha256:0"), seeded_state, "green")
-    model.load("cpu")
-    return model
-
-
-@cache
-def network() -> LoadedNetwork:
-    return LoadedNetwork(keyer())
 
 
 def clean(screen: np.ndarray = GREEN) -> np.ndarray:

@@ -5,21 +5,19 @@ from __future__ import annotations
 
 import os
 from fractions import Fraction
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from fakes.seeded_keyer import seeded_state
+from fakes.stage_keyer import INFERENCE, POSTPROCESS, PREPROCESS, SIZE, keyer, network
 from mattebridge.clips import (
     FrameMeta,
     InferenceConfig,
     InferenceResult,
     PostprocessConfig,
     PostprocessedFrame,
-    PreprocessConfig,
     PreprocessedFrame,
     WriteConfig,
     load,
@@ -31,8 +29,6 @@ from mattebridge.clips import (
     write_frame,
 )
 from mattebridge.clips.contracts import ClipManifest
-from mattebridge.clips.network import LoadedNetwork
-from mattebridge.clips.reading import card_for_stages
 from mattebridge.clips.requests import clean_up_of, settings_of
 from mattebridge.color import srgb_encode
 from mattebridge.engine.engine import Engine
@@ -41,27 +37,10 @@ from mattebridge.image_io import Encoding, read_frame, read_header
 from mattebridge.image_io import write_frame as write_picture
 from mattebridge.image_io.video_write import VIDEO_FORMATS, VideoTimes, open_video
 from mattebridge.models.entry import Entry
-from mattebridge.models.greenformer.model import GreenformerModel
 from mattebridge.models.registry import Registry
 from mattebridge.wire.params import RenderParams
 
-HEIGHT, WIDTH, SIZE = 40, 52, 64
-PREPROCESS = PreprocessConfig(img_size=SIZE, device="cpu")
-# Not auto, which chooses by the memory that is free at the moment.
-INFERENCE = InferenceConfig(img_size=SIZE, device="cpu", refiner_mode="full_frame")
-POSTPROCESS = PostprocessConfig(despeckle_size=5, despeckle_dilation=3, despeckle_threshold=0.004)
-
-
-@cache
-def keyer() -> GreenformerModel:
-    model = GreenformerModel(card_for_stages("key", digest="sha256:0"), seeded_state, "green")
-    model.load("cpu")
-    return model
-
-
-@cache
-def network() -> LoadedNetwork:
-    return LoadedNetwork(keyer())
+HEIGHT, WIDTH = 40, 52
 
 
 def plate_of(number: int) -> np.ndarray:

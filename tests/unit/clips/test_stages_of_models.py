@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fakes.generated_weights import generated_state
-from fakes.seeded_keyer import seeded_state
+from fakes.stage_keyer import network
 from mattebridge.clips import (
     ClipManifest,
     InferenceConfig,
@@ -25,15 +25,12 @@ from mattebridge.clips import (
     scan,
     write_frame,
 )
-from mattebridge.clips.network import LoadedNetwork
-from mattebridge.clips.reading import card_for_stages
 from mattebridge.clips.requests import clean_up_of
 from mattebridge.engine.engine import Engine
 from mattebridge.errors import InputsError, ModelError
 from mattebridge.image_io import read_frame
 from mattebridge.image_io import write_frame as write_picture
 from mattebridge.models.background_matting.networks import make_network
-from mattebridge.models.greenformer.model import GreenformerModel
 from mattebridge.models.weights.installed import InstalledModels
 from mattebridge.wire.params import RenderParams
 
@@ -156,10 +153,8 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
     changed = frame.model_copy(update={"tensor": frame.tensor * 2})
     with pytest.raises(ValueError, match="its tensor was changed"):
         run_inference(changed, ours, InferenceConfig(model="screen"))
-    keyer = GreenformerModel(card_for_stages("key", digest="sha256:0"), seeded_state, "green")
-    keyer.load("cpu")
     with pytest.raises(ValueError, match=r"leave PreprocessConfig\.model None"):
-        run_inference(frame, LoadedNetwork(keyer), InferenceConfig())
+        run_inference(frame, network(), InferenceConfig())
     made = run_inference(frame, ours, InferenceConfig(model="screen"))
     half = made.model_copy(update={"alpha": made.alpha[..., ::2]})
     with pytest.raises(ValueError, match=f"plate of {WIDTH}x{HEIGHT}"):

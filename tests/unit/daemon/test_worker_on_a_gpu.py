@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -308,19 +307,11 @@ def test_a_frame_that_is_cancelled_while_it_waits_ends_its_search(
     counted: tuple[Bench, Counts], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench, _counts = counted
-    searched, gate, over = Searched(monkeypatch), threading.Event(), threading.Event()
-
-    def held(checkpoint: Any) -> None:
-        try:
-            assert gate.wait(LONG_S)
-            checkpoint("refine")
-        finally:
-            over.set()
-
+    searched = Searched(monkeypatch)
     bench.worker.handle(*bench.message(1, arena=1, key="shot"))
     first = bench.message(2, arena=2)  # of no clean plate that is kept
     second = bench.message(3, arena=3, key="shot")
-    searched.before = held
+    held = searched.hold()
 
     def at(stage: str) -> None:
         if stage == "inputs" and not bench.front.coming and not searched.begun.is_set():
@@ -332,6 +323,6 @@ def test_a_frame_that_is_cancelled_while_it_waits_ends_its_search(
     bench.front.at = at
     bench.worker.handle(*first)
     assert bench.ends()[1:] == [("cancelled", 3), ("done", 2)]
-    gate.set()
-    assert over.wait(LONG_S)
+    held.gate.set()
+    assert held.over.wait(LONG_S)
     assert searched.ended == ["_Dropped"]

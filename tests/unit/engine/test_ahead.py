@@ -170,23 +170,14 @@ def test_an_error_of_the_search_is_left_to_the_frame(card: Counts, searched: Sea
 def test_a_frame_that_is_dropped_ends_its_search_at_the_next_stage(
     card: Counts, searched: Searched
 ) -> None:
-    engine, gate = first_then(Engine(str(CUDA)), params()), threading.Event()
-    over = threading.Event()
-
-    def held(checkpoint: Any) -> None:
-        try:
-            assert gate.wait(LONG_S)
-            checkpoint("refine")
-        finally:
-            over.set()
-
-    searched.before = held
+    engine = first_then(Engine(str(CUDA)), params())
+    held = searched.hold()
     sent = engine.send_ahead(shot(1), params(), model="difference", clean_plate_key="shot")
     assert sent is not None
     assert searched.begun.wait(LONG_S)
     sent.drop()
-    gate.set()
-    assert over.wait(LONG_S)
+    held.gate.set()
+    assert held.over.wait(LONG_S)
     alone = rendered(engine, shot(1), params())  # the thread is free again, and nothing is left
     assert searched.ended == ["_Dropped"]
     assert alone["alpha"].max() > 0.5

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fakes.daemon_panel import STARTING, pressed
 from fakes.ofx_host import GENERAL, OK, HostImage, Instance, OfxHost
 from mattebridge.client import MatteClient
 from mattebridge.daemon import control
@@ -21,8 +22,6 @@ from windows import digests, handles
 from windows.installed import installed_python
 from windows.patience import LIMIT_S
 from windows.running import wait_for
-
-STARTING = "the daemon is being started: press Daemon status in a few seconds"
 
 
 @pytest.fixture
@@ -41,11 +40,6 @@ def node_for(host: OfxHost, folder: Path) -> Instance:
     plate, clean_plate = digests.frame(0)
     node = host.create(GENERAL, endpoint=str(folder), inputColor=0, timeout=LIMIT_S)
     return node.connect(Source=HostImage(plate), Background=HostImage(clean_plate))
-
-
-def pressed(node: Instance, button: str = "startDaemon") -> str:
-    assert node.changed(button) == OK
-    return str(node.effect.params["daemonFound"].value)
 
 
 def test_the_button_starts_a_daemon_that_renders(
