@@ -23,7 +23,8 @@ from running import Refused, run, without_ours
 
 PYTHON_VERSION = "3.13"
 # `mattebridge[daemon]` and all that torch imports, but for what `make windows` lays: numpy, OpenCV,
-# OpenImageIO, pyzmq, msgpack, fileseq. One by one: pip would follow the dependencies of this system.
+# OpenImageIO, pyzmq, msgpack, fileseq. One by one: pip would follow the dependencies of this
+# system.
 PACKAGES = (
     "torch==2.13.0", "safetensors==0.8.0", "opencolorio==2.6.0", "sympy==1.14.0", "mpmath==1.3.0",
     "networkx==3.6.1", "jinja2==3.1.6", "markupsafe==3.0.4", "fsspec==2026.9.0",
