@@ -191,7 +191,6 @@ def test_listing_the_models_imports_neither_torch_nor_cv2():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.slow
 def test_a_card_says_whether_its_model_loads_torch():
     script = (
         "import sys; from mattebridge.models.registry import Registry\n"
