@@ -33,7 +33,7 @@ from mattebridge.image_io import check_frame
 from mattebridge.image_io.video_read import is_video
 from mattebridge.version import __version__
 from mattebridge.whole_files import write_error
-from mattebridge.wire import oslayer
+from mattebridge.wire import file_locks
 
 LEDGER_SUFFIX = ".mattebridge.jsonl"
 # Enough hex digits of a digest to tell jobs apart, and few enough to read.
@@ -227,7 +227,7 @@ class Ledger:
         text = json.dumps(record, default=str)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "ab", buffering=0) as stream, _locked(stream.fileno()):
+            with open(self.path, "ab", buffering=0) as stream, file_locks.locked(stream.fileno()):
                 data = f"\n{text}\n".encode()
                 if stream.write(data) != len(data):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -245,16 +245,3 @@ def _is_whole(path: Path, size_bytes: int, size_px: tuple[int, int]) -> bool:
     except (FrameReadError, OSError):
         return False
     return True
-
-
-@contextlib.contextmanager
-def _locked(descriptor: int) -> Any:
-    """Locked against other processes that append; a file system without locks goes without."""
-    layer, locked = oslayer.current(), False
-    with contextlib.suppress(OSError):
-        locked = layer.lock(descriptor, wait=True)
-    try:
-        yield
-    finally:
-        if locked:
-            layer.unlock(descriptor)
