@@ -192,30 +192,15 @@ class Picture:
 
     @cached_property
     def _shown(self) -> tuple[Tensor, list[tuple[float, float]]]:
-        """`display` of a space of the config, and the range of the light of each row block.
-
-        In one pass: what is in between stays in the processor's cache.
-        """
+        """`display` of a space of the config, and the range of the light of each row block."""
         if self.space.curve is Curve.WHOLE:
             light = light_of(self.pixels, self.space)
             ranges = [(float(low), float(high)) for low, high in extremes(light)]
             display = encoded(light).clamp_(min=0)
             return display, ranges * len(list(row_blocks(light)))
-        display, found = torch.empty_like(self.pixels), list[Range]()
+        found = list[Range]()
         is_moderate = self.space.curve is Curve.NONE and self._has_moderate_pixels
-        steps = to_rec709(self.space, self.pixels.device, is_moderate=is_moderate)
-        first = next(row_blocks(self.pixels))
-        memory = torch.empty_like(self.pixels[first]) if steps else None
-
-        def step(pixels: Tensor, target: Tensor) -> None:
-            light = pixels if memory is None else memory[: len(pixels)]
-            in_turn(steps, pixels, light)
-            found.append(range_of(light))
-            (encode if memory is None else encode_spent)(light, target)
-            if not found[-1].is_surely_from(0):
-                target.clamp_(min=0)
-
-        pointwise(step, self.pixels, display)
+        display = display_of(self.pixels, self.space, is_moderate=is_moderate, found=found)
         return display, [each.values() for each in found]
 
     @property
@@ -229,23 +214,37 @@ class Picture:
         yield from self._lights.values()
 
 
-def display_of(pixels: Tensor, space: ColorSpace) -> Tensor:
-    """`Picture.display` of finite pixels (H, W, 3), without a look at their values, which a GPU
-    would be waited for; of any space but those of `Curve.WHOLE`."""
+def display_of(
+    pixels: Tensor,
+    space: ColorSpace,
+    *,
+    is_moderate: bool = False,
+    found: Optional[list[Range]] = None,
+) -> Tensor:
+    """`Picture.display` of finite pixels (H, W, 3), without a wait for a GPU; of any space but
+    those of `Curve.WHOLE`.
+
+    In one pass: what is in between stays in the processor's cache. is_moderate: see
+    `space.to_rec709`. found: is given the range of the light of each row block, for which the
+    pixels are looked at.
+    """
     if space is SRGB:
         return pixels.clamp(min=0)
-    steps = to_rec709(space, pixels.device)
-    if not steps:
-        return encoded(pixels).clamp_(min=0)
     display = torch.empty_like(pixels)
+    steps = to_rec709(space, pixels.device, is_moderate=is_moderate)
+    memory = torch.empty_like(pixels[next(row_blocks(pixels))]) if steps else None
 
     def step(source: Tensor, target: Tensor) -> None:
-        light = torch.empty_like(source)
+        light = source if memory is None else memory[: len(source)]
         in_turn(steps, source, light)
-        encode_spent(light, target)
+        if found is not None:
+            found.append(range_of(light))
+        (encode if memory is None else encode_spent)(light, target)
+        if found is None or not found[-1].is_surely_from(0):
+            target.clamp_(min=0)
 
     pointwise(step, pixels, display)
-    return display.clamp_(min=0)
+    return display
 
 
 def _as_tuple(value: object) -> tuple[object, ...]:
