@@ -51,8 +51,8 @@ from mattebridge.models.difference.mixture import (
 )
 from mattebridge.models.difference.moved import without_moved
 from mattebridge.models.difference.smoothing import smoothed
-from mattebridge.models.difference.trimap import Edges, Trimap, links, make_trimap, new_edges
-from mattebridge.models.difference.wide import Opened, opened_inside
+from mattebridge.models.difference.trimap import Edges, Trimap, links, make_trimaps, new_edges
+from mattebridge.models.difference.wide import WIDE, Opened, opened_inside
 from mattebridge.models.pytorch.curves import all_decoded, encoded
 from mattebridge.models.pytorch.frames import Frame, array_of, given_back, tensor_of
 
@@ -140,7 +140,8 @@ class DifferenceModel(MattingModel):
         )
         checkpoint("trimap")
         edges = new_edges(small.plate, small.clean_plate, evidence.light)
-        trimap = make_trimap(
+        band = float(settings["band"])
+        trimaps = make_trimaps(
             small.plate,
             small.clean_plate,
             evidence,
@@ -148,9 +149,10 @@ class DifferenceModel(MattingModel):
             small.hint,
             small.outside,
             fill=float(settings["fill"]),
-            band=float(settings["band"]),
+            bands=(band, WIDE * band) if wide else (band,),
             speck_share=float(settings["specks"]),
         )
+        trimap = trimaps[0]
         degraded = () if trimap.empty.any() else (NO_SET,)
         notes: Mapping[str, Any] = {}
         more: Optional[Opened] = None
@@ -163,8 +165,8 @@ class DifferenceModel(MattingModel):
                 alpha, colour = solved.alpha, solved.colour
                 if wide:
                     checkpoint("alpha")
-                    known = solved.subject, solved.palette
-                    more = opened_inside(frame, *known, evidence, trimap, solved.noise)
+                    subject, noise = solved.subject, solved.noise
+                    more = opened_inside(frame, small.plate, subject, evidence, trimaps, noise)
             checkpoint("foreground")
             without_islands(alpha, frame.plate, frame.clean_plate, float(settings["specks"]))
             notes = {"unknown_share": round(float(trimap.unknown.mean()), 4)}
@@ -230,13 +232,12 @@ def _nothing_sure(frame: Frame, evidence: Evidence, trimap: Trimap) -> tuple[Ten
 
 
 class _Solved(NamedTuple):
-    """Alpha (H, W) and the subject's colour (H, W, 3), and what they were solved with: the sure
-    subject (H, W), its palette, and the noise of a pixel."""
+    """Alpha (H, W) and the subject's colour (H, W, 3), the sure subject (H, W), and the noise of a
+    pixel."""
 
     alpha: Tensor
     colour: Tensor
     subject: Tensor
-    palette: Palette
     noise: float
 
 
@@ -272,7 +273,7 @@ def _solved(
     own, others = trust.view(-1)[places], near.reshape(-1)[places]
     mixed = own * alpha.view(-1)[places] + (1 - own) * others
     alpha.view(-1)[places] = mixed.clamp_(0, 1)
-    return _Solved(alpha, colour, subject, palette, noise)
+    return _Solved(alpha, colour, subject, noise)
 
 
 def _full_masks(trimap: Trimap, like: Tensor) -> tuple[Tensor, Tensor]:
