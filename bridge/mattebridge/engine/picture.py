@@ -10,10 +10,10 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from mattebridge.engine.blocks import Range, extremes, pointwise, range_of, row_blocks
+from mattebridge.engine.blocks import Range, extremes, row_blocks
 from mattebridge.engine.channels import places_above
-from mattebridge.engine.light import FLOAT_MAX, encode, encode_spent, encoded
-from mattebridge.engine.space import code_of, in_rec709, in_turn, light_of, of_rec709, to_rec709
+from mattebridge.engine.light import FLOAT_MAX, encode, encoded
+from mattebridge.engine.space import code_of, display_of, in_rec709, light_of, of_rec709
 from mattebridge.ocio.space import LINEAR, SRGB, ColorSpace, Curve
 
 # Light of a wider gamut is below this somewhere; nearer to 0 it is the rounding of a matrix.
@@ -118,7 +118,9 @@ class Picture:
         """`display` cut at 1, as most networks need it."""
         if not self.has_highlights:
             return self.display
-        return self._cut_at_white[0] if self._is_quickly_encoded else self.encoded.clamp(0, 1)
+        if self._is_quickly_encoded:
+            return self._cut_at_white[0]
+        return self.encoded.clamp(0, 1) if self._is_built_in else self.display.clamp(max=1)
 
     @property
     def _is_quickly_encoded(self) -> bool:
@@ -199,7 +201,7 @@ class Picture:
             display = encoded(light).clamp_(min=0)
             return display, ranges * len(list(row_blocks(light)))
         found = list[Range]()
-        is_moderate = self.space.curve is Curve.NONE and self._has_moderate_pixels
+        is_moderate = self._has_moderate_pixels
         display = display_of(self.pixels, self.space, is_moderate=is_moderate, found=found)
         return display, [each.values() for each in found]
 
@@ -212,39 +214,6 @@ class Picture:
         for value in vars(self).values():
             yield from (one for one in _as_tuple(value) if isinstance(one, Tensor))
         yield from self._lights.values()
-
-
-def display_of(
-    pixels: Tensor,
-    space: ColorSpace,
-    *,
-    is_moderate: bool = False,
-    found: Optional[list[Range]] = None,
-) -> Tensor:
-    """`Picture.display` of finite pixels (H, W, 3), without a wait for a GPU; of any space but
-    those of `Curve.WHOLE`.
-
-    In one pass: what is in between stays in the processor's cache. is_moderate: see
-    `space.to_rec709`. found: is given the range of the light of each row block, for which the
-    pixels are looked at.
-    """
-    if space is SRGB:
-        return pixels.clamp(min=0)
-    display = torch.empty_like(pixels)
-    steps = to_rec709(space, pixels.device, is_moderate=is_moderate)
-    memory = torch.empty_like(pixels[next(row_blocks(pixels))]) if steps else None
-
-    def step(source: Tensor, target: Tensor) -> None:
-        light = source if memory is None else memory[: len(source)]
-        in_turn(steps, source, light)
-        if found is not None:
-            found.append(range_of(light))
-        (encode if memory is None else encode_spent)(light, target)
-        if found is None or not found[-1].is_surely_from(0):
-            target.clamp_(min=0)
-
-    pointwise(step, pixels, display)
-    return display
 
 
 def _as_tuple(value: object) -> tuple[object, ...]:

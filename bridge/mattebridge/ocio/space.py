@@ -26,9 +26,10 @@ import numpy as np
 
 from mattebridge import color
 from mattebridge.color import FloatImage, Pixels
-from mattebridge.ocio import chain, log_curve, reference_white, system_gain, table
+from mattebridge.ocio import chain, hlg_curve, log_curve, reference_white, system_gain, table
 from mattebridge.ocio.chain import Chain, Mix, NoChain
 from mattebridge.ocio.config import Config
+from mattebridge.ocio.hlg_curve import HlgCurve
 from mattebridge.ocio.log_curve import LogCurve
 from mattebridge.ocio.system_gain import SystemGain
 
@@ -61,7 +62,8 @@ class ColorSpace:
 
     matrix: from light in its primaries to Rec. 709 light, 3 x 3 float64; None where they are those
     of Rec. 709. log: of a `LOG`. decode, encode: tables (`table`) of a `TABLE`, to and from light
-    that `gain`, where there is one, makes into the light of the space. chain: of a `CHAIN`, whose
+    that `gain`, where there is one, makes into the light of the space. hlg: the same two in closed
+    form, where they are those of HLG. chain: of a `CHAIN`, whose
     light is Rec. 709 light, as that of a `WHOLE` is. white: the light that is white.
     scene: its light is a scene's, in which mixing is done, not a display's. config: of
     all but `linear` and `srgb`. reason: why a `WHOLE` is one.
@@ -75,6 +77,7 @@ class ColorSpace:
     encode: Optional[FloatImage] = field(default=None, repr=False)
     log: Optional[LogCurve] = field(default=None, repr=False)
     gain: Optional[SystemGain] = field(default=None, repr=False)
+    hlg: Optional[HlgCurve] = field(default=None, repr=False)
     chain: Optional[Chain] = field(default=None, repr=False)
     white: float = 1.0
     reason: str = ""
@@ -278,14 +281,16 @@ def _with_table(config: Config, name: str, seen: _Seen) -> Optional[ColorSpace]:
         light = table.through(decode, seen.colours).astype(np.float64)
         light = light if gain is None else gain.shown(light)
         if _are_equal(seen.found, light @ matrix.T):
+            encode = _encoding(config, name, decode, gain)
             return ColorSpace(
                 name,
                 Curve.TABLE,
                 seen.span > _SCENE_WHITE,
                 _unless_identity(matrix),
                 decode,
-                _encoding(config, name, decode, gain),
+                encode,
                 gain=gain,
+                hlg=hlg_curve.fitted(decode, encode),
                 white=seen.reference_white,
                 config=config,
             )
