@@ -24,7 +24,7 @@ from mattebridge.errors import ModelError
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
 from mattebridge.models.difference.card import specks_of
 from mattebridge.models.difference.islands import without_islands
-from mattebridge.models.difference.keyer import keyed, pixel_noise
+from mattebridge.models.difference.keyer import Small, keyed, pixel_noise
 from mattebridge.models.difference.moved import without_moved
 from mattebridge.models.pytorch.fold import folded
 from mattebridge.models.pytorch.frames import (
@@ -49,7 +49,7 @@ from mattebridge.models.twoplate.network import (
     inputs_of,
     padded,
 )
-from mattebridge.models.twoplate.strands import with_strands
+from mattebridge.models.twoplate.strands import put_strands
 from mattebridge.models.twoplate.tiles import refined_in_tiles, small_inputs_by_rows
 from mattebridge.models.twoplate.whole import Planes, WholeFrame
 from mattebridge.models.weights.file import WeightsRecord, digest_of, read_whole
@@ -142,13 +142,15 @@ class TwoPlateModel(MattingModel):
         height, width = given.plate.shape[:2]
         with memory_translated(self.name, (height, width), _SMALLER):
             frame = Frame.of(given, self._device)
-            first = keyed(frame.as_input(given), checkpoint)
+            small = Small(frame)
+            first = keyed(frame.as_input(given), checkpoint, small)
             in_tiles = self._whole is None or self._few_tiles
             compute = self._in_tiles if in_tiles else self._at_once
             made = compute(frame, first, given.exact, checkpoint)
             explain_in_light(frame, made.alpha, made.foreground, made.noise)
             with_highlights(frame, made.alpha, made.foreground, first)
-            without_islands(made.alpha, frame.plate, frame.clean_plate, specks_of(given.settings))
+            specks = specks_of(given.settings)
+            matte = without_islands(made.alpha, frame.plate, frame.clean_plate, specks)
             alpha, foreground = given_back(given.plate, made.alpha, made.foreground)
         notes = {
             **first.notes,
@@ -158,7 +160,7 @@ class TwoPlateModel(MattingModel):
             **made.notes,
         }
         output = ModelOutput(alpha, foreground, degraded=first.degraded, notes=notes)
-        return without_moved(output, given)
+        return without_moved(output, given, small.pictures, matte)
 
     def _in_tiles(
         self, frame: Frame, first: ModelOutput, exact: bool, checkpoint: Checkpoint
@@ -177,9 +179,9 @@ class TwoPlateModel(MattingModel):
             made, share = refined_in_tiles(
                 network, grown, change, factor, checkpoint, few=self._few_tiles
             )
-        made = NetworkMatte(*(plane[:, :, :height, :width] for plane in made))
         checkpoint("finish")
-        made = with_strands(made, grown, factor)
+        put_strands(made, grown, factor, height, width)
+        made = NetworkMatte(*(plane[:, :, :height, :width] for plane in made))
         noise = grain_of(frame, made.alpha[0, 0])
         made = without_grain(made, grown.clean_plate, noise)
         foreground = made.foreground[0].permute(1, 2, 0).contiguous()

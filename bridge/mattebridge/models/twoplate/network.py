@@ -368,20 +368,23 @@ class Refiner(nn.Module):
         logit = self.added(logit, fine)
         return finished(given, logit, twice(half.foreground), fine[:, 1:])
 
-    def inner(self, x: Tensor, inside: Tensor) -> Tensor:
-        """The layers on windows that have `REFINER_REACH` more groups on each side than the result.
+    def inner(self, x: Tensor, inside: Optional[Tensor]) -> Tensor:
+        """The layers on a window that has `REFINER_REACH` more groups on each side than the result.
 
-        x: (N, C, S, S), from `refiner_inputs`. inside: (N, 1, S, S), 1 in the frame and 0 beyond
-        it, where everything is 0 before each layer.
+        x: (N, C, h, w), from `refiner_inputs`. inside: (N, 1, h, w), 1 in the frame and 0 beyond
+        it, where everything is 0 before each layer; None where all of it is in the frame. Not for
+        training: layers are computed in place.
         """
 
         def seen(values: Tensor, margin: int) -> Tensor:
-            size = inside.shape[2]
-            return values * inside[:, :, margin : size - margin, margin : size - margin]
+            if inside is None:
+                return values
+            height, width = inside.shape[2:]
+            return values.mul_(inside[:, :, margin : height - margin, margin : width - margin])
 
-        x = seen(functional.relu(_without_edge(self.enter, seen(x, 0))), 1)
+        x = seen(_without_edge(self.enter, seen(x, 0)).relu_(), 1)
         for done, conv in enumerate(self.middle, 2):
-            x = seen(x[:, :, 1:-1, 1:-1] + functional.relu(_without_edge(conv, x)), done)
+            x = seen(_without_edge(conv, x).relu_().add_(x[:, :, 1:-1, 1:-1]), done)
         return _without_edge(self.leave, x)
 
     @staticmethod
