@@ -60,6 +60,9 @@ DEPTH_WEIGHT, DEPTH_FREE = 3.0, 0.5
 SET_SPREAD = 0.015
 # Added to the squared colour distance: keeps alpha steady where a colour is near that of the set.
 STEADY = 0.002
+# An explanation that costs more than the best one by so many nats adds nothing in float32; the
+# exponential of much more is a denormal number, which takes ten times as long.
+NOTHING = 60.0
 # What an explanation without any alpha counts for the colour.
 LEAST_COUNT = 1e-4
 # Variance of alpha at which a pixel's own answer and its neighbours' count the same.
@@ -383,7 +386,7 @@ def _explained(pixels: _Pixels, near: _Near, region: _Region, noise: Noise) -> M
     pure += region.detail_cost(1.0).sub_(PURE_SUBJECT).sub_(region.for_subject)
     set_alone[0] = region.detail_cost(0.0).add_(region.apart).sub_(PURE_SET).sub_(region.for_set)
     veil_cost[0], veil_alpha, veil = _veil(pixels, region, noise)
-    weights = torch.sub(costs.amin(0), costs, out=costs).exp_()
+    weights = torch.sub(costs.amin(0), costs, out=costs).clamp_(min=-NOTHING).exp_()
     of_all = weights.sum(0)
     mixed, pure, set_alone, veiled = weights.split([count, count, 1, 1])
     # The mean of alpha, and of its square: 1 of the pure subject, 0 of the set.

@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from mattebridge.models.twoplate.network import SURE, Inputs
 from mattebridge.models.twoplate.places import Everywhere, Where
+from mattebridge.models.twoplate.resampling import all_smaller, larger, smaller
 
 # Alpha from which on a pixel lends its colour, and from which on in full.
 _SOLID_FROM, _SOLID_FULL = 0.992, 0.998
@@ -95,7 +96,7 @@ def weighed_colours(plate: Tensor, alpha: Tensor) -> Tensor:
     """
     solid = ((alpha - _SOLID_FROM) / (_SOLID_FULL - _SOLID_FROM)).clamp(0, 1)
     squared = plate.square().sum(1, keepdim=True)
-    return torch.cat([_half(part * solid) for part in (plate, squared)] + [_half(solid)], 1)
+    return all_smaller([plate * solid, squared * solid, solid], 2)
 
 
 def solid_parts(weighed: Tensor) -> Solid:
@@ -104,24 +105,15 @@ def solid_parts(weighed: Tensor) -> Solid:
     bottom, right = (-side % cell for side in weighed.shape[2:])
     levels = [functional.pad(weighed, (0, right, 0, bottom))]
     for _ in range(_LEVELS - 1):
-        levels.append(_half(levels[-1]))
+        levels.append(smaller(levels[-1], 2))
     found = _of_one(levels[-1] + levels[-1].mean((2, 3), keepdim=True))
     for level in reversed(levels[:-1]):
-        found = _of_one(level + _COARSER * _larger(found))
+        found = _of_one(level + _COARSER * larger(found, 2))
     colour = found[:, :3]
     spread = (found[:, 3:4] - colour.square().sum(1, keepdim=True)).clamp_min(0)
     return Solid(torch.cat([colour, spread], 1), levels[_NEAR - 1][:, 4:].contiguous())
 
 
-def _half(planes: Tensor) -> Tensor:
-    return functional.avg_pool2d(planes, 2, ceil_mode=True)
-
-
 def _of_one(weighed: Tensor) -> Tensor:
     """Weighed sums divided by their weight, the last channel."""
     return weighed / weighed[:, 4:].clamp_min(1e-6)
-
-
-def _larger(planes: Tensor) -> Tensor:
-    size = [side * 2 for side in planes.shape[2:]]
-    return functional.interpolate(planes, size=size, mode="bilinear", align_corners=False)

@@ -24,6 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mattebridge.models.twoplate.resampling import all_smaller, around, larger, smaller
+
 # Channels of the encoder at 1/2, 1/4, ... of the coarse size, and residual blocks at each.
 WIDTHS = (24, 48, 80, 128, 160)
 BLOCKS = (1, 2, 2, 3, 3)
@@ -166,7 +168,7 @@ def small_inputs(given: Inputs, factor: int) -> Tensor:
 def shrunk(given: Inputs, factor: int) -> Tensor:
     """The planes that the coarse net's input is made from, shrunk by area, (N, 15, ...)."""
     alpha, colour = given.keyed_alpha, given.keyed_foreground
-    full = torch.cat(
+    return all_smaller(
         [
             given.plate,
             given.clean_plate,
@@ -178,9 +180,8 @@ def shrunk(given: Inputs, factor: int) -> Tensor:
             given.alpha_hint,
             given.outside,
         ],
-        1,
+        factor,
     )
-    return functional.avg_pool2d(full, factor)
 
 
 def looked_at(given: Inputs, small: Tensor) -> Tensor:
@@ -225,7 +226,7 @@ def set_showing(plate: Tensor, clean_plate: Tensor) -> Tensor:
     3x3: the logarithm of their difference relative to the texture of both, low only where they are
     the same.
     """
-    seen, empty = (picture - _around(picture, 5) for picture in (plate, clean_plate))
+    seen, empty = (picture - around(picture, 5) for picture in (plate, clean_plate))
     both, of_seen, of_empty = (
         (first * second).sum(1, keepdim=True)
         for first, second in ((seen, empty), (seen, seen), (empty, empty))
@@ -233,12 +234,12 @@ def set_showing(plate: Tensor, clean_plate: Tensor) -> Tensor:
     apart = (plate - clean_plate).square().sum(1, keepdim=True)
 
     def correlation(size: int) -> Tensor:
-        power = (_around(of_seen, size) + 1e-5) * (_around(of_empty, size) + 1e-5)
-        return _around(both, size) / power.sqrt()
+        power = (around(of_seen, size) + 1e-5) * (around(of_empty, size) + 1e-5)
+        return around(both, size) / power.sqrt()
 
-    texture = _around(of_empty, 5)
-    slope = (_around(both, 5) / (texture + 1e-4)).clamp(-0.5, 1.5)
-    unlike = (_around(apart, 3) + 1e-4) / (_around(of_seen + of_empty, 3) + 1e-4)
+    texture = around(of_empty, 5)
+    slope = (around(both, 5) / (texture + 1e-4)).clamp(-0.5, 1.5)
+    unlike = (around(apart, 3) + 1e-4) / (around(of_seen + of_empty, 3) + 1e-4)
     return torch.cat(
         [
             slope,
@@ -249,11 +250,6 @@ def set_showing(plate: Tensor, clean_plate: Tensor) -> Tensor:
         ],
         1,
     )
-
-
-def _around(planes: Tensor, size: int) -> Tensor:
-    """The mean of `size` x `size` pixels around each; at the frame's edge, of those inside."""
-    return functional.avg_pool2d(planes, size, 1, size // 2, count_include_pad=False)
 
 
 def unexplained(given: Inputs, alpha: Tensor, colour: Tensor) -> Tensor:
@@ -335,7 +331,7 @@ class _Residual(nn.Module):
 
 
 def twice(x: Tensor) -> Tensor:
-    return functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+    return larger(x, 2)
 
 
 # --- full size ------------------------------------------------------------------------------------
@@ -403,21 +399,14 @@ def enlarged(change: Change, times: int) -> Change:
     """The coarse change at half of the frame's size."""
     if times == 1:
         return change
-    return Change(
-        *(
-            functional.interpolate(
-                plane, scale_factor=float(times), mode="bilinear", align_corners=False
-            )
-            for plane in change
-        )
-    )
+    return Change(*(larger(plane, times) for plane in change))
 
 
 def refiner_inputs(given: Inputs, half: Change, coarse_alpha: Tensor) -> Tensor:
     """The channels of each 2x2 group, (N, 68, H / 2, W / 2)."""
     plate, clean_plate = given.plate, given.clean_plate
     keyed_alpha, keyed_colour = (
-        functional.avg_pool2d(plane, 2) for plane in (given.keyed_alpha, given.keyed_foreground)
+        smaller(plane, 2) for plane in (given.keyed_alpha, given.keyed_foreground)
     )
     # Group first, colour second: (N, 3, 4, h, w) keeps the four pixels of a group apart.
     shape = (plate.shape[0], 3, 4, plate.shape[2] // 2, plate.shape[3] // 2)

@@ -14,7 +14,8 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from mattebridge.models.twoplate.resampling import larger
 
 # Pixels at a time: they and what is computed of them stay in a processor's cache.
 AT_ONCE = 1 << 13
@@ -41,8 +42,7 @@ class Everywhere:
         return plane[:, :, : self.height, : self.width]
 
     def enlarged(self, small: Tensor, times: int) -> Tensor:
-        size = [side * times for side in small.shape[2:]]
-        return self.of(functional.interpolate(small, size=size, mode="bilinear"))
+        return self.of(larger(small, times))
 
 
 @dataclass(frozen=True)

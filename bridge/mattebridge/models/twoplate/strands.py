@@ -33,6 +33,7 @@ from mattebridge.models.twoplate.network import (
     pull,
 )
 from mattebridge.models.twoplate.places import Everywhere, Places, Where
+from mattebridge.models.twoplate.resampling import all_smaller, around
 
 # Means nearer to 0 or 1 than this are not divided by.
 _LEAST = 1e-3
@@ -50,8 +51,8 @@ def with_strands(matte: NetworkMatte, given: Inputs, factor: int) -> NetworkMatt
     height, width = matte.alpha.shape[2:]
     at = Everywhere(height, width)
     given = each_plane(given, at.of)
-    around = _smooth(_cells(matte, given, factor))
-    alpha = _with_detail(at, matte, given, around, factor)
+    means = _smooth(_cells(matte, given, factor))
+    alpha = _with_detail(at, matte, given, means, factor)
     solid = solid_parts(weighed_colours(given.plate, alpha))
     alpha = mixed(at, alpha, given.plate, given.clean_plate, solid, given.scene_linear)
     return matte._replace(alpha=alpha, foreground=_completed(at, matte, given, alpha))
@@ -60,14 +61,14 @@ def with_strands(matte: NetworkMatte, given: Inputs, factor: int) -> NetworkMatt
 def put_strands(matte: NetworkMatte, given: Inputs, factor: int, height: int, width: int) -> None:
     """The same for one frame of this size, in place, as a CPU does it: at the pixels that are
     neither 0 nor 1, since no other changes. Its planes are contiguous, and may be larger."""
-    around = _smooth(
+    means = _smooth(
         torch.cat([_cells(*part, factor) for part in _strips(matte, given, height, width)], 2)
     )
     soft = ((matte.alpha > 0) & (matte.alpha < 1))[0, 0, :height, :width]
     places = list(Places.where(soft))
     before = matte.alpha.clone()
     for at in places:
-        at.put(before, _with_detail(at, matte, given, around, factor))
+        at.put(before, _with_detail(at, matte, given, means, factor))
     detailed = matte._replace(alpha=before)
     solid = solid_parts(
         torch.cat(
@@ -110,11 +111,11 @@ def _completed(at: Where, matte: NetworkMatte, given: Inputs, alpha: Tensor) -> 
 
 
 def _with_detail(
-    at: Where, matte: NetworkMatte, given: Inputs, around: Tensor, factor: int
+    at: Where, matte: NetworkMatte, given: Inputs, means: Tensor, factor: int
 ) -> Tensor:
-    """Alpha with the keyer's detail. around: the means of `_cells`, smooth."""
+    """Alpha with the keyer's detail. means: those of `_cells`, smooth."""
     found, keyed = at.of(matte.alpha), at.of(given.keyed_alpha)
-    unsure, mean, wanted, apart = at.enlarged(around, factor).chunk(4, 1)
+    unsure, mean, wanted, apart = at.enlarged(means, factor).chunk(4, 1)
     soft = (found / _FAINT).clamp_max(1) * ((1 - found) / _SOLID).clamp_max(1)
     shared = (2 * unsure).clamp_max(1) * soft
     departs = ((wanted - mean).abs() / apart.clamp_min(_LEAST)).clamp_max(1)
@@ -134,12 +135,14 @@ def _cells(matte: NetworkMatte, given: Inputs, cell: int) -> Tensor:
     distance of the colours. Of rows alone, where these begin with a cell."""
     apart = (matte.foreground - given.clean_plate).square().sum(1, keepdim=True)
     keyed = given.keyed_alpha
-    planes = torch.cat([is_unsure(keyed).float(), keyed, matte.alpha, apart], 1)
-    height, width = planes.shape[2:]
-    grown = functional.pad(planes, (0, -width % cell, 0, -height % cell), mode="replicate")
-    return functional.avg_pool2d(grown, cell)
+    planes = [is_unsure(keyed).float(), keyed, matte.alpha, apart]
+    height, width = keyed.shape[2:]
+    lacking = (0, -width % cell, 0, -height % cell)
+    if any(lacking):
+        planes = [functional.pad(plane, lacking, mode="replicate") for plane in planes]
+    return all_smaller(planes, cell)
 
 
 def _smooth(cells: Tensor) -> Tensor:
     """The mean of about 3x3 of them, of those in the frame."""
-    return functional.avg_pool2d(cells, 3, 1, 1, count_include_pad=False)
+    return around(cells, 3)
