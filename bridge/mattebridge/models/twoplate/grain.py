@@ -50,9 +50,8 @@ def without_grain(
     parts = [(rows, columns)]
     if at_once is not None:
         parts = list(zip(torch.split(rows, at_once), torch.split(columns, at_once)))
-    colours, empty = foreground.view(3, -1), clean_plate[0].reshape(3, -1)
     for y, x in parts:
-        at, around = y * alpha.shape[1] + x, y * near.shape[1] + x
+        around = y * near.shape[1] + x
         seen = torch.stack(
             [
                 near.reshape(-1)[around + (down * near.shape[1] + right)]
@@ -60,9 +59,9 @@ def without_grain(
                 for right in range(3)
             ]
         )
-        colour = colours[:, at]
-        behind = empty[:, y * clean_plate.shape[3] + x]
-        alpha.view(-1)[at], colours[:, at] = _steadied(seen, colour, colour - behind, noise)
+        colour = matte.foreground[0, :, y, x]
+        made = _steadied(seen, colour, colour - clean_plate[0, :, y, x], noise)
+        alpha[y, x], foreground[:, y, x] = made
     return NetworkMatte(matte.logit, alpha[None, None], foreground[None])
 
 
