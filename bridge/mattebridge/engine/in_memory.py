@@ -342,15 +342,16 @@ def times_power(exponent: float, darkest: float, *, is_bounded: bool = False) ->
 
     def kernel(source: FloatImage, target: FloatImage) -> None:
         size = len(source)
-        luminance, factor = _rooms.take(2, size)
+        luminance, factor, *_ = _rooms.take(5, size)
+        factors = _rooms.memory[2 * size : 5 * size].reshape(1, -1, 3)
         _mix(source, _LUMINANCE, luminance.reshape(-1, 1))
         np.abs(luminance, out=luminance)
         np.clip(luminance, least, most, out=luminance)
         cv2.log(luminance, factor)
         factor *= power
         cv2.exp(factor, luminance)
-        factors = cv2.cvtColor(luminance.reshape(-1, 1), cv2.COLOR_GRAY2BGR)
-        np.multiply(source, factors[:, 0], out=target)
+        cv2.cvtColor(luminance[None], cv2.COLOR_GRAY2BGR, factors)
+        np.multiply(source, factors[0], out=target)
         if not is_bounded:
             np.clip(target, -most, most, out=target)
 
@@ -386,11 +387,11 @@ def times(light: FloatImage, alpha: FloatImage) -> FloatImage:
 
 
 def where_covered(colour: FloatImage, alpha: FloatImage, black: FloatImage) -> FloatImage:
-    """Colours (H, W, 3) where a plane (H, W) is above 0 and black (3,) elsewhere, in new memory."""
+    """Colours (H, W, 3) where a plane (H, W) is above 0, and those of `black` elsewhere, in new
+    memory."""
     import cv2
 
-    product = np.empty_like(colour)
-    product[...] = black
+    product = black.copy()
     cv2.copyTo(colour, (alpha > 0).view(np.uint8), product)
     return product
 

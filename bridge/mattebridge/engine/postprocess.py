@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from mattebridge.checkpoint import Checkpoint, no_checkpoint
-from mattebridge.color import HALF_MAX
+from mattebridge.color import HALF_MAX, FloatImage
 from mattebridge.engine import in_memory
 from mattebridge.engine.blocks import is_surely_within, row_blocks
 from mattebridge.engine.channels import copy_channels, write_product
@@ -151,6 +151,7 @@ class _Finish:
     despill: Optional[Despill]
     write_s: float = 0.0
     beyond: dict[str, list[Tensor]] = field(default_factory=dict)
+    _black: Optional[FloatImage] = None
 
     def fill(self, checkpoint: Checkpoint) -> None:
         height = self.made.alpha.shape[0]
@@ -369,7 +370,7 @@ class _Finish:
         space = self._space
         if colour is None:
             assert made.light is not None
-            return _coded_product(made.light, None, alpha, space)
+            return self._coded_product(made.light, None, alpha)
         if self._is_code_product:
             return colour * alpha
         known = made.light if colour is made.code else None
@@ -380,7 +381,40 @@ class _Finish:
         if space.is_built_in:
             return code_of(light.mul_(alpha), space)
         is_same = known is not None and space.curve is Curve.LOG
-        return _coded_product(light, None if is_same else colour, alpha, space)
+        return self._coded_product(light, None if is_same else colour, alpha)
+
+    def _coded_product(self, light: Tensor, colour: Optional[Tensor], alpha: Tensor) -> Tensor:
+        """Light times alpha as code values of the output's space.
+
+        colour: what solid pixels are to be, where that is not what the curve makes of their light.
+        Most pixels of a matte are solid or empty: on a CPU, which has no wait for their number, the
+        curve is taken of the others alone. (That of a log is taken of all, which takes less than to
+        find them.)
+        """
+        space = self._space
+        if light.device.type != "cpu":
+            return code_of(light * alpha, space)
+        plane = alpha[..., 0].contiguous().numpy()
+        is_soft = plane > 0 if colour is None else (plane > 0) & (plane < 1)
+        takes_all = space.curve is Curve.LOG and colour is None
+        soft = np.flatnonzero(is_soft)
+        if takes_all or 2 * len(soft) > plane.size:
+            return code_of(torch.from_numpy(in_memory.times(light.numpy(), plane)), space)
+        black = self._black_rows(len(plane), plane.shape[1])
+        if colour is None:
+            product = black.copy()
+        else:
+            product = in_memory.where_covered(colour.contiguous().numpy(), plane, black)
+        own = light.numpy().reshape(-1, 3).take(soft, axis=0) * plane.reshape(-1, 1)[soft]
+        product.reshape(-1, 3)[soft] = code_of(torch.from_numpy(own), space).numpy()
+        return torch.from_numpy(product)
+
+    def _black_rows(self, height: int, width: int) -> FloatImage:
+        """Rows of no light, as code values of the output's space."""
+        if self._black is None or len(self._black) < height:
+            black = code_of(torch.zeros(1, 3), self._space).numpy()[0]
+            self._black = np.ascontiguousarray(np.broadcast_to(black, (height, width, 3)))
+        return self._black[:height]
 
     # --- types ------------------------------------------------------------------------------------
 
@@ -400,7 +434,7 @@ class _Finish:
     def _is_small(self, dtype: torch.dtype) -> bool:
         """Whether no colour can be beyond a type, as far as is known without looking at them."""
         request, limit = self.prepared.request, _SMALL[dtype]
-        if self._space.curve in (Curve.LOG, Curve.TABLE) and dtype == torch.float32:
+        if self._space.codes_are_bounded and dtype == torch.float32:
             return True  # whatever the light is
         return (
             request.params.foreground == "model"
@@ -445,34 +479,6 @@ def _of_light(light: Tensor, space: ColorSpace) -> _Colour:
     if space.is_built_in:
         return _Colour(space, code_of(light, space))
     return _Colour(space, light=light)
-
-
-def _coded_product(
-    light: Tensor, colour: Optional[Tensor], alpha: Tensor, space: ColorSpace
-) -> Tensor:
-    """Light times alpha as code values of a space.
-
-    colour: what solid pixels are to be, where that is not what the curve makes of their light. Most
-    pixels of a matte are solid or empty: on a CPU, which has no wait for their number, the curve is
-    taken of the others alone. (That of a log is taken of all, which takes less than to find them.)
-    """
-    if light.device.type != "cpu":
-        return code_of(light * alpha, space)
-    plane = alpha[..., 0].contiguous().numpy()
-    is_soft = plane > 0 if colour is None else (plane > 0) & (plane < 1)
-    takes_all = space.curve is Curve.LOG and colour is None
-    soft = [] if takes_all else np.flatnonzero(is_soft)
-    if takes_all or 2 * len(soft) > plane.size:
-        return code_of(torch.from_numpy(in_memory.times(light.numpy(), plane)), space)
-    black = code_of(torch.zeros(1, 3), space).numpy()[0]
-    if colour is None:
-        product = np.empty(light.shape, np.float32)
-        product[...] = black
-    else:
-        product = in_memory.where_covered(colour.contiguous().numpy(), plane, black)
-    own = light.numpy().reshape(-1, 3)[soft] * plane.reshape(-1, 1)[soft]
-    product.reshape(-1, 3)[soft] = code_of(torch.from_numpy(own), space).numpy()
-    return torch.from_numpy(product)
 
 
 def _rounded(values: Tensor, dtype: torch.dtype) -> Tensor:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Callable, Optional, Union
 
 import numpy as np
@@ -188,8 +189,9 @@ def _kernels_to_rec709(space: ColorSpace, is_moderate: bool) -> list[Kernel]:
     return _kernels(space, True) + ([] if mix is None else [in_memory.mixing(mix, is_moderate)])
 
 
+@lru_cache(maxsize=64)
 def _kernels(space: ColorSpace, to_light: bool) -> list[Kernel]:
-    """From code values to light in the space's own primaries, or back."""
+    """From code values to light in the space's own primaries, or back; made once."""
     if space.curve is Curve.NONE:
         return []
     if space.chain is not None:
