@@ -10,7 +10,7 @@ is unreadable or of another size is noted in its task, and the others go on.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -61,7 +61,7 @@ from mattebridge.shot.outputs import (
     parse_formats,
 )
 from mattebridge.shot.videos import VideoPlan, plan_videos, refuse_without_video, video_notes
-from mattebridge.whole_files import can_write
+from mattebridge.whole_files import can_write, check_names
 from mattebridge.wire import oslayer
 from mattebridge.wire.params import COLORSPACES, INPUT_ROLES, MATTE_ROLES, OUTPUT_CHANNELS
 
@@ -273,6 +273,7 @@ def preflight(job: MatteJob) -> Plan:
     preset, spaces = _preset(job), Spaces()
     job = _with_known_results(job, spaces)
     _check_names(job)
+    job = _reachable(job)
     inputs = {role: _found(job, role, preset) for role in _given(job)}
     plate = inputs["plate"]
     if job.deinterlace:
@@ -289,7 +290,7 @@ def preflight(job: MatteJob) -> Plan:
     read = [source for entry in matched for source in entry.files.values()]
     written = [*(path for paths in outputs.values() for path in paths.values()), *videos.values()]
     read_paths = {path_of(source) for source in (*read, *backdrops.values())}
-    _refuse_names([*read_paths, *written])
+    check_names([*read_paths, *written])
     refuse_collisions(written, read_paths)
     ledger = Ledger.open(ledger_path(job.output, _name_of(plate)))
     _check_report(job, read_paths, [*written, ledger.path])
@@ -496,7 +497,8 @@ def _check_report(job: MatteJob, inputs: Collection[Path], outputs: Collection[P
     if job.report is None:
         return
     refuse_collisions([job.report], inputs, option="--report")
-    if job.report.resolve() in {path.resolve() for path in outputs}:
+    real_path = oslayer.current().real_path
+    if real_path(job.report) in map(real_path, outputs):
         raise UsageError(f"{job.report} is an output of this job; choose another --report")
 
 
@@ -549,16 +551,14 @@ def _output_paths(
 
 def _check_names(job: MatteJob) -> None:
     """Whether the folder and the report are what their names say; inputs are looked for first."""
-    _refuse_names([job.output, *([job.report] if job.report is not None else [])])
+    check_names([job.output, *([job.report] if job.report is not None else [])])
 
 
-def _refuse_names(paths: Iterable[Path]) -> None:
-    """Raise `UsageError` for a path that this system takes for another file."""
-    layer = oslayer.find()
-    for path in paths:
-        fault = layer.fault_of_path(str(path)) if layer is not None else None
-        if fault is not None:
-            raise UsageError(f"{path} cannot be used: {fault}")
+def _reachable(job: MatteJob) -> MatteJob:
+    """The job with its folder and report as this system takes them, however long they are."""
+    reachable = oslayer.current().reachable
+    report = job.report if job.report is None else reachable(job.report)
+    return replace(job, output=reachable(job.output), report=report)
 
 
 def _check_folder(job: MatteJob, paths: Collection[Path]) -> None:
