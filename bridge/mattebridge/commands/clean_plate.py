@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mattebridge.commands.options import DEINTERLACE, add_layer, space
+from mattebridge.commands.options import DEINTERLACE, add_layer, path_to_write, space
 from mattebridge.commands.terminal import drop_lost_terminal, ending_signals
 from mattebridge.errors import Cancelled, InputsError, OutputExistsError, UsageError
+from mattebridge.wire import oslayer
 
 if TYPE_CHECKING:
     from mattebridge.checkpoint import Checkpoint
@@ -59,7 +60,12 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
     command.set_defaults(run=run_clean_plate)
     command.add_argument("shot", metavar="SHOT", help="a folder, or a pattern: plate.####.exr")
     command.add_argument(
-        "-o", "--output", metavar="PLATE", type=Path, required=True, help="the file to write"
+        "-o",
+        "--output",
+        metavar="PLATE",
+        type=path_to_write,
+        required=True,
+        help="the file to write",
     )
     add_layer(command, "the shot's EXRs")
     command.add_argument("--hint-layer", metavar="NAME", help="the same for the rough mattes")
@@ -247,8 +253,8 @@ def _check_output(options: argparse.Namespace, inputs: Sequence[Path]) -> None:
     path: Path = options.output
     if path.suffix.lower() not in EXTENSIONS:
         raise UsageError(f"-o takes a file of type {', '.join(EXTENSIONS)}; got {path.name}")
-    written = {path, _beside(path)}
-    if any(given.resolve() in {each.resolve() for each in written} for given in inputs):
+    written, real_path = {path, _beside(path)}, oslayer.current().real_path
+    if {real_path(each) for each in written} & set(map(real_path, inputs)):
         raise UsageError(f"{path} is a frame of the shot; choose another -o")
     there = [each for each in written if each.exists()]
     if there and options.existing == "error":

@@ -36,7 +36,7 @@ from mattebridge.image_io import check_frame
 from mattebridge.image_io.video_read import is_video
 from mattebridge.version import __version__
 from mattebridge.whole_files import write_error
-from mattebridge.wire import oslayer
+from mattebridge.wire import file_locks
 
 LEDGER_SUFFIX = ".mattebridge.jsonl"
 # Enough hex digits of a digest to tell jobs apart, and few enough to read.
@@ -261,7 +261,7 @@ class Ledger:
         """The file, locked, for appending. Raises `FrameWriteError`."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "ab", buffering=0) as stream, _locked(stream.fileno()):
+            with open(self.path, "ab", buffering=0) as stream, file_locks.locked(stream.fileno()):
                 yield stream
         except OSError as failure:
             raise write_error(self.path, failure) from failure
@@ -276,16 +276,3 @@ def _is_whole(path: Path, size_bytes: int, size_px: tuple[int, int]) -> bool:
     except (FrameReadError, OSError):
         return False
     return True
-
-
-@contextlib.contextmanager
-def _locked(descriptor: int) -> Any:
-    """Locked against other processes that append; a file system without locks goes without."""
-    layer, locked = oslayer.current(), False
-    with contextlib.suppress(OSError):
-        locked = layer.lock(descriptor, wait=True)
-    try:
-        yield
-    finally:
-        if locked:
-            layer.unlock(descriptor)

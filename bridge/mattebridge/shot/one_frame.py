@@ -222,7 +222,7 @@ class FrameWalk:
                     output,
                     matte,
                     form=plan.formats[output],
-                    style=self._style,
+                    style=self._style_of(task),
                     header=header,
                     backdrop=self._backdrop(task, output),
                 )
@@ -242,11 +242,14 @@ class FrameWalk:
                 output,
                 matte,
                 form=self._plan.formats[output],
-                style=self._style,
+                style=self._style_of(task),
                 backdrop=self._backdrop(task, output),
             )
             for output in self._videos.outputs
         }
+
+    def _style_of(self, task: FrameTask) -> PictureStyle:
+        return replace(self._style, white=self._plan.white_of(task))
 
     def _backdrop(self, task: FrameTask, output: str) -> Optional[Pixels]:
         return self._inputs.backdrop(task) if output == "comp" else None

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 import numpy as np
 import torch
@@ -51,7 +51,8 @@ from mattebridge.models.difference.mixture import (
 )
 from mattebridge.models.difference.moved import without_moved
 from mattebridge.models.difference.smoothing import smoothed
-from mattebridge.models.difference.trimap import Edges, Trimap, links, make_trimap, new_edges
+from mattebridge.models.difference.trimap import Edges, Trimap, links, make_trimaps, new_edges
+from mattebridge.models.difference.wide import WIDE, Opened, opened_inside
 from mattebridge.models.pytorch.curves import all_decoded, encoded
 from mattebridge.models.pytorch.frames import Frame, array_of, given_back, tensor_of
 
@@ -104,10 +105,30 @@ class DifferenceModel(MattingModel):
         frame = Frame.of(given)
         return self._keyed(given, frame, _Small(frame), checkpoint)
 
-    @torch.inference_mode()
+    def with_wide(
+        self, given: ModelInput, checkpoint: Checkpoint
+    ) -> tuple[ModelOutput, ModelOutput]:
+        """`with_moved`, and the same with a wider band (`wide`)."""
+        frame = Frame.of(given)
+        return self._both(given, frame, _Small(frame), checkpoint, wide=True)
+
     def _keyed(
         self, given: ModelInput, frame: Frame, small: _Small, checkpoint: Checkpoint
     ) -> ModelOutput:
+        return self._both(given, frame, small, checkpoint, wide=False)[0]
+
+    @torch.inference_mode()
+    def _both(
+        self,
+        given: ModelInput,
+        frame: Frame,
+        small: _Small,
+        checkpoint: Checkpoint,
+        *,
+        wide: bool,
+    ) -> tuple[ModelOutput, ModelOutput]:
+        """The matte, and if asked for that with a wider band; else, and where nothing was solved,
+        the same again."""
         settings = given.settings
         checkpoint("difference")
         evidence = gather(
@@ -119,7 +140,8 @@ class DifferenceModel(MattingModel):
         )
         checkpoint("trimap")
         edges = new_edges(small.plate, small.clean_plate, evidence.light)
-        trimap = make_trimap(
+        band = float(settings["band"])
+        trimaps = make_trimaps(
             small.plate,
             small.clean_plate,
             evidence,
@@ -127,34 +149,53 @@ class DifferenceModel(MattingModel):
             small.hint,
             small.outside,
             fill=float(settings["fill"]),
-            band=float(settings["band"]),
+            bands=(band, WIDE * band) if wide else (band,),
             speck_share=float(settings["specks"]),
         )
+        trimap = trimaps[0]
         degraded = () if trimap.empty.any() else (NO_SET,)
         notes: Mapping[str, Any] = {}
+        more: Optional[Opened] = None
         if trimap.subject.any():
             checkpoint("alpha")
             if settings["method"] == "closed_form":
                 alpha, colour = _closed_form(frame, trimap, checkpoint)
             else:
-                alpha, colour = _solved(frame, small, evidence, edges, trimap, checkpoint)
+                solved = _solved(frame, small, evidence, edges, trimap, checkpoint)
+                alpha, colour = solved.alpha, solved.colour
+                if wide:
+                    checkpoint("alpha")
+                    subject, noise = solved.subject, solved.noise
+                    more = opened_inside(frame, small.plate, subject, evidence, trimaps, noise)
             checkpoint("foreground")
             without_islands(alpha, frame.plate, frame.clean_plate, float(settings["specks"]))
             notes = {"unknown_share": round(float(trimap.unknown.mean()), 4)}
         else:
             alpha, colour = _nothing_sure(frame, evidence, trimap)
         foreground = _foreground(frame, colour, alpha)
-        alpha, foreground = given_back(given.plate, alpha, foreground)
-        return ModelOutput(alpha, foreground, degraded=degraded, notes=notes)
+        mattes = [(alpha, foreground)]
+        if more is not None:
+            mattes.append(_with_opened(frame, alpha, foreground, more))
+        both = [given_back(given.plate, *matte) for matte in mattes]
+        outputs = [ModelOutput(a, f, degraded=degraded, notes=notes) for a, f in both]
+        return outputs[0], outputs[-1]
 
 
 def keyed(given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
     """The model's matte of a frame, for models that start from it: with those settings of the frame
     that it has too, and its defaults. What was moved on the set is still in it."""
+    return DifferenceModel(DIFFERENCE).with_moved(_with_defaults(given), checkpoint)
+
+
+def keyed_both(given: ModelInput, checkpoint: Checkpoint) -> tuple[ModelOutput, ModelOutput]:
+    """`keyed`, and the matte with a wider band: below it only where that is sure subject."""
+    return DifferenceModel(DIFFERENCE).with_wide(_with_defaults(given), checkpoint)
+
+
+def _with_defaults(given: ModelInput) -> ModelInput:
     schema = DIFFERENCE.settings_schema
     shared = {name: value for name, value in given.settings.items() if name in schema}
-    settings = schema.validate(shared, model=DIFFERENCE.name)
-    return DifferenceModel(DIFFERENCE).with_moved(replace(given, settings=settings), checkpoint)
+    return replace(given, settings=schema.validate(shared, model=DIFFERENCE.name))
 
 
 class _Small:
@@ -190,6 +231,16 @@ def _nothing_sure(frame: Frame, evidence: Evidence, trimap: Trimap) -> tuple[Ten
 # --- alpha ----------------------------------------------------------------------------------------
 
 
+class _Solved(NamedTuple):
+    """Alpha (H, W) and the subject's colour (H, W, 3), the sure subject (H, W), and the noise of a
+    pixel."""
+
+    alpha: Tensor
+    colour: Tensor
+    subject: Tensor
+    noise: float
+
+
 def _solved(
     frame: Frame,
     small: _Small,
@@ -197,8 +248,8 @@ def _solved(
     edges: Edges,
     trimap: Trimap,
     checkpoint: Checkpoint,
-) -> tuple[Tensor, Tensor]:
-    """Alpha (H, W) and the subject's colour (H, W, 3): known pixels as they are, others solved."""
+) -> _Solved:
+    """Known pixels as they are, others solved."""
     plate, clean_plate = frame.plate, frame.clean_plate
     subject, unknown = _full_masks(trimap, plate)
     # The wide band holds colours that nothing else has, such as those of hair.
@@ -222,7 +273,7 @@ def _solved(
     own, others = trust.view(-1)[places], near.reshape(-1)[places]
     mixed = own * alpha.view(-1)[places] + (1 - own) * others
     alpha.view(-1)[places] = mixed.clamp_(0, 1)
-    return alpha, colour
+    return _Solved(alpha, colour, subject, noise)
 
 
 def _full_masks(trimap: Trimap, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -273,7 +324,27 @@ def _foreground(frame: Frame, colour: Tensor, alpha: Tensor) -> Tensor:
     """Straight colour: the plate where alpha is 1, unmixed where there is enough of it, else
     `colour`, which is written into."""
     copy_where(alpha >= 1, frame.plate, colour)
-    soft = places_of((alpha < 1) & (alpha > UNMIX_FROM))
+    _unmix(frame, colour, alpha, places_of((alpha < 1) & (alpha > UNMIX_FROM)))
+    return colour
+
+
+def _with_opened(
+    frame: Frame, alpha: Tensor, foreground: Tensor, more: Opened
+) -> tuple[Tensor, Tensor]:
+    """Alpha and foreground of the wider band: copies of the narrow one's, and what is `more`."""
+    kept = alpha.view(-1)[more.places] >= 1  # what is no island
+    places = more.places[kept]
+    alpha, foreground = alpha.clone(), foreground.clone()
+    alpha.view(-1)[places] = more.alpha[kept]
+    soft = alpha.view(-1)[places] < 1
+    foreground.view(-1, 3)[places[soft]] = more.colour[kept][soft]
+    soft &= alpha.view(-1)[places] > UNMIX_FROM
+    _unmix(frame, foreground, alpha, places[soft])
+    return alpha, foreground
+
+
+def _unmix(frame: Frame, colour: Tensor, alpha: Tensor, soft: Tensor) -> None:
+    """Mix what is unmixed from the plate into `colour` at these places."""
     at_once = max(1, len(soft)) if colour.device.type != "cpu" else CHUNK
     for places in torch.split(soft, at_once):
         part, near = alpha.view(-1)[places][:, None], colour.view(-1, 3)[places]
@@ -282,7 +353,6 @@ def _foreground(frame: Frame, colour: Tensor, alpha: Tensor) -> Tensor:
         unmixed = _unmixed(seen, empty, part, frame.scene_linear)
         weight = ((part - UNMIX_FROM) / (UNMIX_FULL - UNMIX_FROM)).clamp_(0, 1)
         colour.view(-1, 3)[places] = weight * unmixed + (1 - weight) * near
-    return colour
 
 
 def _unmixed(seen: Tensor, empty: Tensor, alpha: Tensor, scene_linear: bool) -> Tensor:

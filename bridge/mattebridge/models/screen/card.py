@@ -1,4 +1,4 @@
-"""The card of `screen`, made without importing the keyer or cv2."""
+"""The card of `screen`, made without importing the keyer, torch or cv2."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ SCREEN = ModelCard(
     needs_clean_plate=False,
     uses_alpha_hint=True,
     accepts_hdr=True,
+    needs_torch=True,
     # In smaller frames there are too few neighbours.
     size_rule=SizeRule(minimum=16),
     settings_schema=SettingsSchema(

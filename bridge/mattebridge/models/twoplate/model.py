@@ -24,7 +24,7 @@ from mattebridge.errors import ModelError
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
 from mattebridge.models.difference.card import specks_of
 from mattebridge.models.difference.islands import without_islands
-from mattebridge.models.difference.keyer import keyed, pixel_noise
+from mattebridge.models.difference.keyer import keyed, keyed_both, pixel_noise
 from mattebridge.models.difference.moved import without_moved
 from mattebridge.models.pytorch.fold import folded
 from mattebridge.models.pytorch.frames import (
@@ -44,13 +44,13 @@ from mattebridge.models.twoplate.network import (
     NetworkMatte,
     TwoPlate,
     clamped,
-    factor_for,
-    from_state,
+    enlarged,
     inputs_of,
     padded,
 )
 from mattebridge.models.twoplate.strands import with_strands
 from mattebridge.models.twoplate.tiles import refined_in_tiles, small_inputs_by_rows
+from mattebridge.models.twoplate.versions import from_state
 from mattebridge.models.twoplate.whole import Planes, WholeFrame
 from mattebridge.models.weights.file import WeightsRecord, digest_of, read_whole
 from mattebridge.models.weights.state_dict import load_strictly, parse_state_dict
@@ -69,6 +69,15 @@ class _Made(NamedTuple):
     share: float
     noise: float
     notes: Mapping[str, str]
+
+
+class _Start(NamedTuple):
+    """What the network starts from, tensors on the device: the keyer's alpha (H, W) and colour
+    (H, W, 3), and, for a version that takes it, its alpha with a wider band."""
+
+    alpha: Any
+    foreground: Any
+    wide_alpha: Any
 
 
 class TwoPlateModel(MattingModel):
@@ -142,10 +151,10 @@ class TwoPlateModel(MattingModel):
         height, width = given.plate.shape[:2]
         with memory_translated(self.name, (height, width), _SMALLER):
             frame = Frame.of(given, self._device)
-            first = keyed(frame.as_input(given), checkpoint)
+            first, start = self._keyed(frame.as_input(given), checkpoint)
             in_tiles = self._whole is None or self._few_tiles
             compute = self._in_tiles if in_tiles else self._at_once
-            made = compute(frame, first, given.exact, checkpoint)
+            made = compute(frame, start, given.exact, checkpoint)
             explain_in_light(frame, made.alpha, made.foreground, made.noise)
             with_highlights(frame, made.alpha, made.foreground, first)
             without_islands(made.alpha, frame.plate, frame.clean_plate, specks_of(given.settings))
@@ -160,41 +169,45 @@ class TwoPlateModel(MattingModel):
         output = ModelOutput(alpha, foreground, degraded=first.degraded, notes=notes)
         return without_moved(output, given)
 
-    def _in_tiles(
-        self, frame: Frame, first: ModelOutput, exact: bool, checkpoint: Checkpoint
-    ) -> _Made:
+    def _keyed(self, given: ModelInput, checkpoint: Checkpoint) -> tuple[ModelOutput, _Start]:
+        """The keyer's matte, and what the network is given of it."""
+        assert self._network is not None
+        if not self._network.takes_wide:
+            first = keyed(given, checkpoint)
+            return first, _Start(first.alpha, first.foreground, None)
+        first, wide = keyed_both(given, checkpoint)
+        return first, _Start(first.alpha, wide.foreground, wide.alpha)
+
+    def _in_tiles(self, frame: Frame, start: _Start, exact: bool, checkpoint: Checkpoint) -> _Made:
         """On a CPU, and where memory is short: refined only where something is unsure."""
         network = self._network
         assert network is not None
         height, width = frame.plate.shape[:2]
-        factor = factor_for(height, width)
-        grown = padded(_inputs(frame, first), factor)
+        factor = network.factor_for(height, width)
+        grown = padded(_inputs(frame, start), factor)
         checkpoint("coarse")
-        change = network.coarse(small_inputs_by_rows(grown, factor))
+        change = network.coarse(small_inputs_by_rows(network, grown, factor))
         if exact:
-            made, share = clamped(network.refiner(grown, change, factor)), 1.0
+            made, share = clamped(network.refine(grown, enlarged(change, factor // 2))), 1.0
         else:
             made, share = refined_in_tiles(
                 network, grown, change, factor, checkpoint, few=self._few_tiles
             )
         made = NetworkMatte(*(plane[:, :, :height, :width] for plane in made))
         checkpoint("finish")
-        made = with_strands(made, grown, factor)
+        if network.strands_put_back:
+            made = with_strands(made, grown, factor)
         noise = grain_of(frame, made.alpha[0, 0])
         made = without_grain(made, grown.clean_plate, noise)
         foreground = made.foreground[0].permute(1, 2, 0).contiguous()
         return _Made(made.alpha[0, 0].contiguous(), foreground, share, noise, {})
 
-    def _at_once(
-        self, frame: Frame, first: ModelOutput, exact: bool, checkpoint: Checkpoint
-    ) -> _Made:
+    def _at_once(self, frame: Frame, start: _Start, exact: bool, checkpoint: Checkpoint) -> _Made:
         """On a GPU: everything refined."""
         assert self._whole is not None
         outside = None if frame.outside is None else frame.outside.float()
-        alpha: Any = first.alpha
-        foreground: Any = first.foreground
-        pictures = frame.plate, frame.clean_plate, alpha, foreground
-        planes = Planes(*pictures, frame.hint, outside)
+        pictures = frame.plate, frame.clean_plate, start.alpha, start.foreground
+        planes = Planes(*pictures, frame.hint, outside, start.wide_alpha)
         checkpoint("coarse")
         made = self._whole(planes, scene_linear=frame.scene_linear, exact=exact)
         checkpoint("finish")
@@ -206,15 +219,15 @@ class TwoPlateModel(MattingModel):
         return _Made(*steady, float(share[0]), noise, notes)
 
 
-def _inputs(frame: Frame, first: ModelOutput) -> Inputs:
-    alpha: Any = first.alpha
+def _inputs(frame: Frame, start: _Start) -> Inputs:
     return inputs_of(
         _picture(frame.plate),
         _picture(frame.clean_plate),
-        (alpha[None, None], _picture(first.foreground)),
+        (start.alpha[None, None], _picture(start.foreground)),
         None if frame.hint is None else frame.hint[None, None],
         None if frame.outside is None else frame.outside.float()[None, None],
         scene_linear=frame.scene_linear,
+        wide_alpha=None if start.wide_alpha is None else start.wide_alpha[None, None],
     )
 
 
@@ -258,4 +271,5 @@ def describe_state(state: Mapping[str, Tensor]) -> dict[str, str | int]:
         raise ModelError("these are not weights of twoplate", reason="family")
     network = from_state(state)
     load_strictly(network, state, looks_like=_LOOKS_LIKE)
-    return {"parameters": sum(tensor.numel() for tensor in network.parameters())}
+    parameters = sum(tensor.numel() for tensor in network.parameters())
+    return {"parameters": parameters, "version": network.version}

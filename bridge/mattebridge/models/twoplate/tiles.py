@@ -24,15 +24,10 @@ from mattebridge.models.twoplate.network import (
     NetworkMatte,
     TwoPlate,
     clamped,
-    closed,
+    coarse_alpha,
     each_plane,
     enlarged,
-    finished,
     is_unsure,
-    looked_at,
-    opened,
-    refiner_inputs,
-    shrunk,
     twice,
 )
 
@@ -47,11 +42,13 @@ _CPU_TILES, _GPU_TILES, _FEW_TILES = 16, 512, 4
 _MARGIN = REFINER_REACH + 1
 
 
-def small_inputs_by_rows(given: Inputs, factor: int) -> Tensor:
+def small_inputs_by_rows(network: TwoPlate, given: Inputs, factor: int) -> Tensor:
     """`small_inputs` of the whole frame, computed by rows."""
     height = given.plate.shape[2]
     rows = [slice(top, min(height, top + 2 * TILE)) for top in range(0, height, 2 * TILE)]
-    return looked_at(given, torch.cat([shrunk(_rows(given, part), factor) for part in rows], 2))
+    planes = (network.to_shrink(_rows(given, part)) for part in rows)
+    small = torch.cat([functional.avg_pool2d(part, factor) for part in planes], 2)
+    return network.looked_at(given, small)
 
 
 def refined_in_tiles(
@@ -70,7 +67,7 @@ def refined_in_tiles(
     """
     height, width = given.plate.shape[2:]
     half = enlarged(change, factor // 2)
-    frame, busy = _unrefined(given, half)
+    frame, busy = _unrefined(network, given, half)
     corners = torch.nonzero(busy | doubtful(half))
     usual = _CPU_TILES if half.logit.device.type == "cpu" else _GPU_TILES
     batch = _FEW_TILES if few else usual
@@ -81,7 +78,7 @@ def refined_in_tiles(
     return NetworkMatte(*(p[:, :, :height, :width] for p in frame)), len(corners) / busy.numel()
 
 
-def _unrefined(given: Inputs, half: Change) -> tuple[NetworkMatte, Tensor]:
+def _unrefined(network: TwoPlate, given: Inputs, half: Change) -> tuple[NetworkMatte, Tensor]:
     """The matte of the coarse net alone, padded to whole tiles, and the tiles (rows, columns) in
     which it or the keyer's matte is unsure."""
     height, width = given.plate.shape[2:]
@@ -92,10 +89,10 @@ def _unrefined(given: Inputs, half: Change) -> tuple[NetworkMatte, Tensor]:
         rows = slice(2 * top, min(height, 2 * (top + TILE)))
         part = _rows(given, rows)
         logit, colour = _enlarged_rows(half, top, part.plate.shape[2])
-        made = clamped(finished(part, closed(part.keyed_alpha) + logit, colour, None))
+        made = clamped(network.finished(part, logit, colour, None))
         for whole, strip in zip(frame, made):
             whole[:, :, rows, :width] = strip
-        here = (is_unsure(made.alpha) | is_unsure(part.keyed_alpha)).any(2)[0, 0]
+        here = (is_unsure(made.alpha) | network.unsure(part)).any(2)[0, 0]
         here = functional.pad(here, (0, grown[1] - width))
         busy.append(here.reshape(-1, 2 * TILE).any(1))
     return frame, torch.stack(busy)
@@ -126,19 +123,21 @@ def _refined(network: TwoPlate, given: Inputs, half: Change, corners: Tensor) ->
     """The refined matte of the tiles in these rows and columns, (N, 2): (N, C, 2 TILE, 2 TILE)."""
     around = _inputs_of_tiles(given, corners)
     around_half = Change(*(_windows(plane, corners, 1) for plane in half))
-    logit = closed(around.keyed_alpha) + twice(around_half.logit)
-    x = _trimmed(refiner_inputs(around, around_half, opened(logit)), 1)
+    logit = twice(around_half.logit)
+    alpha = coarse_alpha(around, logit)
+    x = _trimmed(network.refiner_inputs(around, around_half, alpha), 1)
     fine = functional.pixel_shuffle(network.refiner.inner(x, _inside(half, corners)), 2).float()
     # Back to the tiles themselves.
     tiles = each_plane(around, lambda plane: _trimmed(plane, 2 * _MARGIN))
     colour = _trimmed(twice(around_half.foreground), 2 * _MARGIN)
-    logit = network.refiner.added(_trimmed(logit, 2 * _MARGIN), fine)
-    return clamped(finished(tiles, logit, colour, fine[:, 1:]))
+    logit = _trimmed(logit, 2 * _MARGIN)
+    return clamped(network.finished(tiles, logit, colour, fine))
 
 
 def _inputs_of_tiles(given: Inputs, corners: Tensor) -> Inputs:
     """The inputs of the refiner; the planes that only the coarse net uses are left out."""
     nothing = torch.zeros((1, 1, 1, 1), device=given.plate.device)
+    wide = given.wide_alpha
     return given._replace(
         plate=_windows(given.plate, corners, 2),
         clean_plate=_windows(given.clean_plate, corners, 2),
@@ -146,6 +145,7 @@ def _inputs_of_tiles(given: Inputs, corners: Tensor) -> Inputs:
         keyed_foreground=_windows(given.keyed_foreground, corners, 2),
         alpha_hint=nothing,
         outside=nothing,
+        wide_alpha=wide if wide.shape[2] == 1 else _windows(wide, corners, 2),
     )
 
 
