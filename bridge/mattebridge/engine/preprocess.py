@@ -46,7 +46,8 @@ class PreparedFrame:
     """One frame on its device, ready for its model.
 
     plate, clean_plate: finite and straight; the clean plate as fitted to the plate, None without
-    one. outside: (H, W) bool, where the clean plate does not cover the plate, or None. mattes:
+    one. outside: (H, W) bool, where the clean plate does not cover the plate, or None. unfitted:
+    the clean plate before, where that changed it. mattes:
     alpha_hint, garbage_matte, core_matte, as far as they were sent, (H, W) float32 0..1. notes: for
     the reply. degraded: labels of what was asked for and not reached.
     """
@@ -58,6 +59,7 @@ class PreparedFrame:
     mattes: Mapping[str, Tensor]
     notes: Mapping[str, Any]
     degraded: tuple[str, ...] = ()
+    unfitted: Optional[Picture] = None
 
 
 @torch.inference_mode()
@@ -122,6 +124,7 @@ def with_clean_plate(frame: PreparedFrame, matched: MatchedCleanPlate) -> Prepar
         frame,
         clean_plate=matched.picture,
         outside=matched.outside,
+        unfitted=matched.unfitted,
         notes={**frame.notes, **matched.notes},
         degraded=matched.degraded,
     )

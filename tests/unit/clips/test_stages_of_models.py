@@ -39,13 +39,14 @@ from mattebridge.wire.params import RenderParams
 HEIGHT, WIDTH = 90, 158
 SCREEN = np.array([0.05, 0.32, 0.06], np.float32)
 POSTPROCESS = PostprocessConfig(despeckle_size=5, despeckle_dilation=3, despeckle_threshold=0.1)
-# Settings that are not the models' own defaults.
-SETTINGS = {
-    "difference": {},
-    "twoplate": {},
-    "screen": {"screen": "green"},
-    "weights": {"backbone_scale": 0.5},
-}
+# Settings that are not the models' own defaults. The clean plate is that of a screen.
+SETTINGS = [
+    ("difference", {}),
+    ("twoplate", {}),
+    ("twoplate", {"screen": "off"}),
+    ("screen", {"screen": "green"}),
+    ("weights", {"backbone_scale": 0.5}),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -85,10 +86,12 @@ def manifest_of(root: Path, *, clean_plate: bool = True) -> ClipManifest:
     return load(found)
 
 
-def by_the_engine(model: str, space: str, dtype: str) -> dict[str, np.ndarray]:
+def by_the_engine(
+    model: str, settings: dict[str, object], space: str, dtype: str
+) -> dict[str, np.ndarray]:
     """What the daemon's worker gives for frame 1002."""
     clean_up = clean_up_of(replace(POSTPROCESS, hint_sharpen=False))
-    params = RenderParams("linear", output_colorspace=space, settings=SETTINGS[model], **clean_up)
+    params = RenderParams("linear", output_colorspace=space, settings=settings, **clean_up)
     shape = {"alpha": 1, "foreground": 3, "premultiplied": 4}
     out = {role: np.empty((HEIGHT, WIDTH, n), dtype) for role, n in shape.items()}
     planes = {"plate": plate_of(1002), "clean_plate": clean()}
@@ -98,13 +101,13 @@ def by_the_engine(model: str, space: str, dtype: str) -> dict[str, np.ndarray]:
     return out
 
 
-@pytest.mark.parametrize("model", SETTINGS)
+@pytest.mark.parametrize(("model", "settings"), SETTINGS)
 def test_every_kind_of_model_gives_the_pixels_of_the_daemons_engine(
-    tmp_path: Path, model: str
+    tmp_path: Path, model: str, settings: dict[str, object]
 ) -> None:
     manifest = manifest_of(tmp_path / "shot", clean_plate=model != "screen")
     assert manifest.needs_alpha
-    config = InferenceConfig(model=model, device="cpu", settings=SETTINGS[model])
+    config = InferenceConfig(model=model, device="cpu", settings=settings)
     loaded = load_model(config)
     assert isinstance(loaded, torch.nn.Module)
     frame = preprocess_frame(manifest, 1, PreprocessConfig(device="cpu", model=model))
@@ -113,15 +116,15 @@ def test_every_kind_of_model_gives_the_pixels_of_the_daemons_engine(
     assert (made.alpha.shape, made.fg.shape) == ((1, 1, HEIGHT, WIDTH), (1, 3, HEIGHT, WIDTH))
     done = postprocess_frame(made, POSTPROCESS)
     light, shown = (
-        by_the_engine(model, "linear", "float32"),
-        by_the_engine(model, "srgb", "float32"),
+        by_the_engine(model, settings, "linear", "float32"),
+        by_the_engine(model, settings, "srgb", "float32"),
     )
     assert np.array_equal(done.alpha, light["alpha"])
     assert np.array_equal(done.processed, light["premultiplied"])
     assert np.array_equal(done.fg, shown["foreground"])
     assert done.alpha.max() > 0
     write_frame(done, WriteConfig(tmp_path / "out", comp_enabled=False))
-    half = by_the_engine(model, "linear", "float16")
+    half = by_the_engine(model, settings, "linear", "float16")
     written = read_frame(tmp_path / "out/processed/a.1002.exr").pixels
     assert np.array_equal(written, half["premultiplied"])
 
