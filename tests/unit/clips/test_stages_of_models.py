@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fakes.generated_weights import generated_state
+from fakes.mostly_slow import mostly_slow
 from fakes.stage_keyer import network
 from mattebridge.clips import (
     ClipManifest,
@@ -97,7 +98,7 @@ def by_the_engine(model: str, space: str, dtype: str) -> dict[str, np.ndarray]:
     return out
 
 
-@pytest.mark.parametrize("model", SETTINGS)
+@pytest.mark.parametrize("model", mostly_slow(SETTINGS, quick=2))
 def test_every_kind_of_model_gives_the_pixels_of_the_daemons_engine(
     tmp_path: Path, model: str
 ) -> None:
