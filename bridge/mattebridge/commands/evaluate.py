@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
+from mattebridge.commands.options import path_to_write
 from mattebridge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +58,11 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
         help="see `mattebridge models`; may be given several times (default: default)",
     )
     command.add_argument(
-        "-o", "--output", metavar="PICTURE", type=Path, help="draw the figures and some mattes"
+        "-o",
+        "--output",
+        metavar="PICTURE",
+        type=path_to_write,
+        help="draw the figures and some mattes",
     )
     command.add_argument("--json", action="store_true", help="figures by frame, for programs")
     command.add_argument("--device", default="cpu", metavar="D", help="cpu (default) or cuda:0")
