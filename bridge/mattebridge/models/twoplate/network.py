@@ -294,6 +294,7 @@ class CoarseNet(nn.Module):
     def forward(self, inputs: Tensor) -> Change:
         """From 29 channels of any size; the size inside is a multiple of 2**depth."""
         height, width = inputs.shape[2:]
+        inputs = inputs.to(self.everywhere.weight.dtype)
         multiple = 2**self.depth
         inputs = functional.pad(
             inputs, (0, -width % multiple, 0, -height % multiple), mode="replicate"
@@ -358,7 +359,8 @@ class Refiner(nn.Module):
     def of_rows(self, given: Inputs, half: Change) -> NetworkMatte:
         """The matte of some rows, or all; `half` is the coarse change at half of their size."""
         logit = closed(given.keyed_alpha) + twice(half.logit)
-        x = functional.relu(self.enter(refiner_inputs(given, half, opened(logit))))
+        x = refiner_inputs(given, half, opened(logit)).to(self.enter.weight.dtype)
+        x = functional.relu(self.enter(x))
         for conv in self.middle:
             x = x + functional.relu(conv(x))
         fine = functional.pixel_shuffle(self.leave(x), 2).float()
@@ -379,7 +381,7 @@ class Refiner(nn.Module):
             height, width = inside.shape[2:]
             return values.mul_(inside[:, :, margin : height - margin, margin : width - margin])
 
-        x = seen(_without_edge(self.enter, seen(x, 0)).relu_(), 1)
+        x = seen(_without_edge(self.enter, seen(x.to(self.enter.weight.dtype), 0)).relu_(), 1)
         for done, conv in enumerate(self.middle, 2):
             x = seen(_without_edge(conv, x).relu_().add_(x[:, :, 1:-1, 1:-1]), done)
         return _without_edge(self.leave, x)

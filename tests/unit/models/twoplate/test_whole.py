@@ -16,7 +16,7 @@ from mattebridge.models.difference.keyer import keyed
 from mattebridge.models.pytorch.graphs import FIRST, RECORDED, REPLAYED, Graphs
 from mattebridge.models.pytorch.known_pair import known_pair
 from mattebridge.models.twoplate.card import card_of
-from mattebridge.models.twoplate.model import TwoPlateModel
+from mattebridge.models.twoplate.model import TwoPlateModel, _Prepared
 from mattebridge.models.twoplate.network import TwoPlate
 from mattebridge.models.twoplate.tiles import TILE
 from mattebridge.models.twoplate.whole import WholeFrame
@@ -58,8 +58,8 @@ def at_once() -> TwoPlateModel:
     """The form for a GPU, on the CPU."""
     made = TwoPlateModel(card_of("sha256:0"), weights)
     made.load("cpu")
-    assert made._network is not None
-    made._whole = WholeFrame(made._network)
+    network = made._prepared[torch.float32].network
+    made._prepared[torch.float32] = _Prepared(network, WholeFrame(network))
     return made
 
 
