@@ -59,11 +59,13 @@ def shrunk(size: tuple[int, int], *images: Tensor) -> list[Tensor]:
 
 def _area_weights(length: int, wanted: int, device: torch.device) -> Tensor:
     """(wanted, length): the share of each of `length` pixels in each of `wanted` larger ones."""
-    # In units in which both kinds of pixels begin and end at whole numbers.
-    large = torch.arange(wanted, device=device)[:, None] * length
-    small = torch.arange(length, device=device)[None] * wanted
-    shared = torch.minimum(large + length, small + wanted) - torch.maximum(large, small)
-    return shared.clamp_(min=0).float() / length
+    # In units in which both kinds of pixels begin and end at whole numbers, which float32 holds.
+    size = wanted * length
+    begin = torch.arange(0, size, length, device=device, dtype=torch.float32)[:, None]
+    small = torch.arange(0, size, wanted, device=device, dtype=torch.float32)[None]
+    end = begin + length
+    shared = (small + wanted).clamp(begin, end).sub_(small.clamp(begin, end))
+    return shared.div_(length)
 
 
 def enlarged(small: FloatImage, like: Tensor) -> Tensor:
