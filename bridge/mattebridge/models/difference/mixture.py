@@ -389,7 +389,7 @@ class _OfNoise(NamedTuple):
 def _explained(pixels: _Pixels, near: _Near, region: _Region, noise: _OfNoise) -> Mixtures:
     count, size = near.rarity.shape
     costs = near.rarity.new_empty((2 * count + 2, size))
-    mixed, pure, set_alone, veil_cost = costs.split([count, count, 1, 1])
+    mixed, pure, set_alone, veil_cost = torch.split(costs, [count, count, 1, 1])
     squared = _over_channels(pixels.difference, pixels.difference)
     towards = near.colours - pixels.empty
     reach = _over_channels(towards, towards)
@@ -409,7 +409,7 @@ def _explained(pixels: _Pixels, near: _Near, region: _Region, noise: _OfNoise) -
     veil_cost[0], veil_alpha, veil = _veil(pixels, region, noise)
     weights = torch.sub(costs.amin(0), costs, out=costs).clamp_(min=-NOTHING).exp_()
     of_all = weights.sum(0)
-    mixed, pure, set_alone, veiled = weights.split([count, count, 1, 1])
+    mixed, pure, set_alone, veiled = torch.split(weights, [count, count, 1, 1])
     # The mean of alpha, and of its square: 1 of the pure subject, 0 of the set.
     weighed, of_pure, of_veil = mixed * alpha, pure.sum(0), veiled[0] * veil_alpha
     mean = (weighed.sum(0) + of_pure + of_veil) / of_all

@@ -134,8 +134,8 @@ class TwoPlateModel(MattingModel):
         full = self._prepared[torch.float32]
         if dtype not in self._prepared:
             half = self._prepare(self.plain_network(), dtype)
-            networks = (full.network, half.network)
-            check_holds(*map(self._alpha_by, networks), precision, self.name)
+            in_full, in_half = map(self._alpha_by, (full.network, half.network))
+            check_holds(in_full, in_half, precision, self.name)
             self._prepared = {torch.float32: full, dtype: half}
         return self._prepared[dtype]
 
@@ -197,7 +197,7 @@ class TwoPlateModel(MattingModel):
             compute = self._in_tiles if in_tiles else self._at_once
             made = compute(prepared, frame, first, given.exact, checkpoint)
             explain_in_light(frame, made.alpha, made.foreground, made.noise)
-            with_highlights(frame, made.alpha, made.foreground, first)
+            with_highlights(frame, made.alpha, made.foreground, first, small.brightest)
             specks = specks_of(given.settings)
             matte = without_islands(made.alpha, frame.plate, frame.clean_plate, specks)
             alpha, foreground = given_back(given.plate, made.alpha, made.foreground)
