@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 import numpy as np
 import torch
@@ -54,7 +54,8 @@ from mattebridge.models.difference.mixture import (
 )
 from mattebridge.models.difference.moved import without_moved
 from mattebridge.models.difference.smoothing import smoothed
-from mattebridge.models.difference.trimap import Edges, Trimap, links, make_trimap, new_edges
+from mattebridge.models.difference.trimap import Edges, Trimap, links, make_trimaps, new_edges
+from mattebridge.models.difference.wide import WIDE, Opened, opened_inside
 from mattebridge.models.pytorch.curves import all_decoded, encoded
 from mattebridge.models.pytorch.frames import Frame, array_of, given_back, sent, tensor_of
 
@@ -79,6 +80,15 @@ REPORTED = 32_768
 NO_SET = "no_set_visible"
 
 
+class _Mattes(NamedTuple):
+    """Two mattes of a frame. wide: with a wider band; else, and where nothing was solved, the same
+    again. small_alpha: the narrow alpha at working size if that is known."""
+
+    narrow: ModelOutput
+    wide: ModelOutput
+    small_alpha: Optional[FloatImage]
+
+
 class DifferenceModel(MattingModel):
     """See the module; the card has the settings and their ranges.
 
@@ -99,21 +109,28 @@ class DifferenceModel(MattingModel):
         """
         frame = Frame.of(given)
         small = Small(frame)
-        made, matte = self._keyed(given, frame, small, checkpoint)
-        return without_moved(made, given, small.pictures, matte)
+        made = self._mattes(given, frame, small, checkpoint, wide=False)
+        return without_moved(made.narrow, given, small.pictures, made.small_alpha)
 
     def with_moved(
         self, given: ModelInput, checkpoint: Checkpoint, small: Optional[Small] = None
     ) -> ModelOutput:
         """The same with what was moved on the set since the clean plate was shot."""
         frame = Frame.of(given)
-        return self._keyed(given, frame, small or Small(frame), checkpoint)[0]
+        return self._mattes(given, frame, small or Small(frame), checkpoint, wide=False).narrow
+
+    def with_wide(
+        self, given: ModelInput, checkpoint: Checkpoint, small: Optional[Small] = None
+    ) -> tuple[ModelOutput, ModelOutput]:
+        """`with_moved`, and the same with a wider band (`wide`)."""
+        frame = Frame.of(given)
+        made = self._mattes(given, frame, small or Small(frame), checkpoint, wide=True)
+        return made.narrow, made.wide
 
     @torch.inference_mode()
-    def _keyed(
-        self, given: ModelInput, frame: Frame, small: Small, checkpoint: Checkpoint
-    ) -> tuple[ModelOutput, Optional[FloatImage]]:
-        """The matte, and its alpha at working size if that is known."""
+    def _mattes(
+        self, given: ModelInput, frame: Frame, small: Small, checkpoint: Checkpoint, *, wide: bool
+    ) -> _Mattes:
         settings = given.settings
         checkpoint("difference")
         evidence = gather(
@@ -125,7 +142,8 @@ class DifferenceModel(MattingModel):
         )
         checkpoint("trimap")
         edges = new_edges(small.plate, small.clean_plate, evidence.light)
-        trimap = make_trimap(
+        band = float(settings["band"])
+        trimaps = make_trimaps(
             small.plate,
             small.clean_plate,
             evidence,
@@ -133,19 +151,26 @@ class DifferenceModel(MattingModel):
             small.hint,
             small.outside,
             fill=float(settings["fill"]),
-            band=float(settings["band"]),
+            bands=(band, WIDE * band) if wide else (band,),
             speck_share=float(settings["specks"]),
         )
+        trimap = trimaps[0]
         degraded = () if trimap.empty.any() else (NO_SET,)
         notes: Mapping[str, Any] = {}
         places: Optional[Tensor] = None
         matte: Optional[FloatImage] = None
+        more: Optional[Opened] = None
         if trimap.subject.any():
             checkpoint("alpha")
             if settings["method"] == "closed_form":
                 alpha, colour = _closed_form(frame, trimap, checkpoint)
             else:
-                alpha, colour, places = _solved(frame, small, evidence, edges, trimap, checkpoint)
+                solved = _solved(frame, small, evidence, edges, trimap, checkpoint)
+                alpha, colour, places = solved.alpha, solved.colour, solved.places
+                if wide:
+                    checkpoint("alpha")
+                    subject, noise = solved.subject, solved.noise
+                    more = opened_inside(frame, small.plate, subject, evidence, trimaps, noise)
             checkpoint("foreground")
             specks = float(settings["specks"])
             matte = without_islands(alpha, frame.plate, frame.clean_plate, specks)
@@ -153,18 +178,32 @@ class DifferenceModel(MattingModel):
         else:
             alpha, colour = _nothing_sure(frame, evidence, trimap)
         foreground = _foreground(frame, colour, alpha, places)
-        alpha, foreground = given_back(given.plate, alpha, foreground)
-        return ModelOutput(alpha, foreground, degraded=degraded, notes=notes), matte
+        mattes = [(alpha, foreground)]
+        if more is not None:
+            mattes.append(_with_opened(frame, alpha, foreground, more))
+        both = [given_back(given.plate, *one) for one in mattes]
+        outputs = [ModelOutput(a, f, degraded=degraded, notes=notes) for a, f in both]
+        return _Mattes(outputs[0], outputs[-1], matte)
 
 
 def keyed(given: ModelInput, checkpoint: Checkpoint, small: Optional[Small] = None) -> ModelOutput:
     """The model's matte of a frame, for models that start from it: with those settings of the frame
     that it has too, and its defaults. What was moved on the set is still in it. small: of the same
     frame, if it exists already."""
+    return DifferenceModel(DIFFERENCE).with_moved(_with_defaults(given), checkpoint, small)
+
+
+def keyed_both(
+    given: ModelInput, checkpoint: Checkpoint, small: Optional[Small] = None
+) -> tuple[ModelOutput, ModelOutput]:
+    """`keyed`, and the matte with a wider band: below it only where that is sure subject."""
+    return DifferenceModel(DIFFERENCE).with_wide(_with_defaults(given), checkpoint, small)
+
+
+def _with_defaults(given: ModelInput) -> ModelInput:
     schema = DIFFERENCE.settings_schema
     shared = {name: value for name, value in given.settings.items() if name in schema}
-    given = replace(given, settings=schema.validate(shared, model=DIFFERENCE.name))
-    return DifferenceModel(DIFFERENCE).with_moved(given, checkpoint, small)
+    return replace(given, settings=schema.validate(shared, model=DIFFERENCE.name))
 
 
 class Small:
@@ -212,6 +251,17 @@ def _nothing_sure(frame: Frame, evidence: Evidence, trimap: Trimap) -> tuple[Ten
 # --- alpha ----------------------------------------------------------------------------------------
 
 
+class _Solved(NamedTuple):
+    """Alpha (H, W) and the subject's colour (H, W, 3); the places (N,) that were solved, outside of
+    which alpha is 0 or 1; the sure subject (H, W), and the noise of a pixel."""
+
+    alpha: Tensor
+    colour: Tensor
+    places: Tensor
+    subject: Tensor
+    noise: Noise
+
+
 def _solved(
     frame: Frame,
     small: Small,
@@ -219,9 +269,8 @@ def _solved(
     edges: Edges,
     trimap: Trimap,
     checkpoint: Checkpoint,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Alpha (H, W) and the subject's colour (H, W, 3): known pixels as they are, others solved;
-    and the places (N,) of these, outside of which alpha is 0 or 1."""
+) -> _Solved:
+    """Known pixels as they are, others solved."""
     plate, clean_plate = frame.plate, frame.clean_plate
     known = _Known.of(trimap, plate.shape)
     subject, places = sent(known.subject, plate.device), sent(known.unknown, plate.device)
@@ -246,7 +295,7 @@ def _solved(
     own, others = trust.view(-1)[places], near.reshape(-1)[places]
     mixed = own * alpha.view(-1)[places] + (1 - own) * others
     alpha.view(-1)[places] = mixed.clamp_(0, 1)
-    return alpha, colour, places
+    return _Solved(alpha, colour, places, subject, noise)
 
 
 @dataclass(frozen=True)
@@ -333,11 +382,33 @@ def _foreground(frame: Frame, colour: Tensor, alpha: Tensor, places: Optional[Te
     places: (N,) in reading order, outside of which alpha is 0 or 1; None where that is not known.
     """
     copy_where(alpha >= 1, frame.plate, colour)
-    on_cpu = colour.device.type == "cpu"
     if places is None:
         places = places_of(_is_soft(alpha))
-    elif on_cpu:
+    elif colour.device.type == "cpu":
         places = places[_is_soft(alpha.view(-1)[places])]
+    _unmix(frame, colour, alpha, places)
+    return colour
+
+
+def _with_opened(
+    frame: Frame, alpha: Tensor, foreground: Tensor, more: Opened
+) -> tuple[Tensor, Tensor]:
+    """Alpha and foreground of the wider band: copies of the narrow one's, and what is `more`."""
+    kept = alpha.view(-1)[more.places] >= 1  # what is no island
+    places = more.places[kept]
+    alpha, foreground = alpha.clone(), foreground.clone()
+    alpha.view(-1)[places] = more.alpha[kept]
+    soft = alpha.view(-1)[places] < 1
+    foreground.view(-1, 3)[places[soft]] = more.colour[kept][soft]
+    soft &= alpha.view(-1)[places] > UNMIX_FROM
+    _unmix(frame, foreground, alpha, places[soft])
+    return alpha, foreground
+
+
+def _unmix(frame: Frame, colour: Tensor, alpha: Tensor, places: Tensor) -> None:
+    """Mix what is unmixed from the plate into `colour` at these places, as far as they are soft: a
+    GPU is not waited for to tell which are; on a CPU all of them must be."""
+    on_cpu = colour.device.type == "cpu"
     for some in torch.split(places, CHUNK if on_cpu else max(1, len(places))):
         part, near = alpha.view(-1)[some][:, None], colour.view(-1, 3)[some]
         seen = frame.plate.reshape(-1, 3)[some].clamp_(max=LARGEST)
@@ -345,9 +416,7 @@ def _foreground(frame: Frame, colour: Tensor, alpha: Tensor, places: Optional[Te
         unmixed = _unmixed(seen, empty, part, frame.scene_linear)
         weight = ((part - UNMIX_FROM) / (UNMIX_FULL - UNMIX_FROM)).clamp_(0, 1)
         found = weight * unmixed + (1 - weight) * near
-        # A GPU has not been waited for to tell which of them are soft.
         colour.view(-1, 3)[some] = found if on_cpu else torch.where(_is_soft(part), found, near)
-    return colour
 
 
 def _is_soft(alpha: Tensor) -> Tensor:

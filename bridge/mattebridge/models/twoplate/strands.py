@@ -120,11 +120,11 @@ def _with_detail(
     soft = (found / _FAINT).clamp_max(1) * ((1 - found) / _SOLID).clamp_max(1)
     shared = (2 * unsure).clamp_max(1) * soft
     departs = ((wanted - mean).abs() / apart.clamp_min(_LEAST)).clamp_max(1)
-    detail = keyed + departs * (_scaled(keyed, mean, wanted) - keyed)
+    detail = keyed + departs * (scaled(keyed, mean, wanted) - keyed)
     return found + shared * (detail - found)
 
 
-def _scaled(alpha: Tensor, mean: Tensor, wanted: Tensor) -> Tensor:
+def scaled(alpha: Tensor, mean: Tensor, wanted: Tensor) -> Tensor:
     """Alpha with another mean of its neighbourhood; 0 stays 0 where it falls, 1 where it rises."""
     down = alpha * (wanted / mean.clamp_min(_LEAST)).clamp_max(1)
     up = 1 - (1 - alpha) * ((1 - wanted) / (1 - mean).clamp_min(_LEAST)).clamp_max(1)

@@ -30,17 +30,13 @@ from mattebridge.models.twoplate.network import (
     NetworkMatte,
     TwoPlate,
     clamped,
-    closed,
+    coarse_alpha,
     each_plane,
     enlarged,
-    finished,
     is_unsure,
-    looked_at,
-    opened,
-    refiner_inputs,
-    shrunk,
     twice,
 )
+from mattebridge.models.twoplate.resampling import all_smaller
 
 # Side of a tile in groups of 2x2 pixels: smaller ones fit edges better, but have more neighbours.
 TILE = 32
@@ -53,11 +49,13 @@ _TILES, _FEW_TILES = 16, 4
 _MARGIN = REFINER_REACH + 1
 
 
-def small_inputs_by_rows(given: Inputs, factor: int) -> Tensor:
+def small_inputs_by_rows(network: TwoPlate, given: Inputs, factor: int) -> Tensor:
     """`small_inputs` of the whole frame, computed by rows."""
     height = given.plate.shape[2]
     rows = [slice(top, min(height, top + 2 * TILE)) for top in range(0, height, 2 * TILE)]
-    return looked_at(given, torch.cat([shrunk(_rows(given, part), factor) for part in rows], 2))
+    planes = (network.to_shrink(_rows(given, part)) for part in rows)
+    small = torch.cat([all_smaller(part, factor) for part in planes], 2)
+    return network.looked_at(given, small)
 
 
 def refined_in_tiles(
@@ -75,7 +73,7 @@ def refined_in_tiles(
     the coarse matte stands. few: a few tiles at a time, which takes less memory and more time.
     """
     half = enlarged(change, factor // 2)
-    frame, busy = _unrefined(given, half)
+    frame, busy = _unrefined(network, given, half)
     wanted = (busy | doubtful(half)).cpu().numpy()
     done, total = 0, int(wanted.sum())
     for piece in _pieces(wanted, _FEW_TILES if few else _TILES):
@@ -87,7 +85,7 @@ def refined_in_tiles(
     return frame, total / wanted.size
 
 
-def _unrefined(given: Inputs, half: Change) -> tuple[NetworkMatte, Tensor]:
+def _unrefined(network: TwoPlate, given: Inputs, half: Change) -> tuple[NetworkMatte, Tensor]:
     """The matte of the coarse net alone, padded to whole tiles, and the tiles (rows, columns) in
     which it or the keyer's matte is unsure."""
     height, width = given.plate.shape[2:]
@@ -98,10 +96,10 @@ def _unrefined(given: Inputs, half: Change) -> tuple[NetworkMatte, Tensor]:
         rows = slice(2 * top, min(height, 2 * (top + TILE)))
         part = _rows(given, rows)
         logit, colour = _enlarged_rows(half, top, part.plate.shape[2])
-        made = clamped(finished(part, closed(part.keyed_alpha) + logit, colour, None))
+        made = clamped(network.finished(part, logit, colour, None))
         for whole, strip in zip(frame, made):
             whole[:, :, rows, :width] = strip
-        here = (is_unsure(made.alpha) | is_unsure(part.keyed_alpha)).any(2)[0, 0]
+        here = (is_unsure(made.alpha) | network.unsure(part)).any(2)[0, 0]
         here = functional.pad(here, (0, grown[1] - width))
         busy.append(here.reshape(-1, 2 * TILE).any(1))
     return frame, torch.stack(busy)
@@ -173,19 +171,21 @@ def _refined(network: TwoPlate, given: Inputs, half: Change, piece: _Piece) -> N
     """The refined matte of a piece."""
     around = _inputs_of(given, piece)
     around_half = Change(*(_window(plane, piece, 1) for plane in half))
-    logit = closed(around.keyed_alpha) + twice(around_half.logit)
-    x = _trimmed(refiner_inputs(around, around_half, opened(logit)), 1)
+    logit = twice(around_half.logit)
+    alpha = coarse_alpha(around, logit)
+    x = _trimmed(network.refiner_inputs(around, around_half, alpha), 1)
     fine = functional.pixel_shuffle(network.refiner.inner(x, _inside(half, piece)), 2).float()
     # Back to the tiles themselves.
     tiles = each_plane(around, lambda plane: _trimmed(plane, 2 * _MARGIN))
     colour = _trimmed(twice(around_half.foreground), 2 * _MARGIN)
-    logit = network.refiner.added(_trimmed(logit, 2 * _MARGIN), fine)
-    return clamped(finished(tiles, logit, colour, fine[:, 1:]))
+    logit = _trimmed(logit, 2 * _MARGIN)
+    return clamped(network.finished(tiles, logit, colour, fine))
 
 
 def _inputs_of(given: Inputs, piece: _Piece) -> Inputs:
     """The inputs of the refiner; the planes that only the coarse net uses are left out."""
     nothing = torch.zeros((1, 1, 1, 1), device=given.plate.device)
+    wide = given.wide_alpha
     return given._replace(
         plate=_window(given.plate, piece, 2),
         clean_plate=_window(given.clean_plate, piece, 2),
@@ -193,6 +193,7 @@ def _inputs_of(given: Inputs, piece: _Piece) -> Inputs:
         keyed_foreground=_window(given.keyed_foreground, piece, 2),
         alpha_hint=nothing,
         outside=nothing,
+        wide_alpha=wide if wide.shape[2] == 1 else _window(wide, piece, 2),
     )
 
 

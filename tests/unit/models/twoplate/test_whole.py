@@ -28,8 +28,9 @@ APART = 1e-5
 LAUNCHES_REPLAYED = 62
 # Of a frame that is not, with a network of this depth: 490 measured, 88 of them in `mixed`.
 LAUNCHES = 500
-# Waits beyond those of the keyer: grain (two), the share of tiles, and alpha for the islands.
-WAITS = 4
+# Waits beyond those of the keyer: grain (two), the share of tiles, alpha for the islands, and one
+# that tells whether the clean plate is a screen.
+WAITS = 5
 # What a linear frame has beyond these, for its explanation in light: 84 measured, and a wait for
 # the opaque and the soft pixels.
 LAUNCHES_IN_LIGHT, WAITS_IN_LIGHT = 88, 1
