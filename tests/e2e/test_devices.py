@@ -142,8 +142,9 @@ def test_eval_refuses_such_a_device_too(tmp_path: Path) -> None:
 # A front that believes that a GPU driver is installed, and asks `CHILD` for the devices.
 FRONT = """
 import sys
-from mattebridge.daemon import __main__, device_search, devices
-devices.DRIVERS = ("/dev/null",)
+from mattebridge.daemon import __main__, device_search
+from mattebridge.wire import linux_machine
+linux_machine.DRIVERS = ("/dev/null",)
 device_search.CHILD = {child!r}
 sys.exit(__main__.main())
 """

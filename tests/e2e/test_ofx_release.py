@@ -44,7 +44,7 @@ def release(target: str) -> Path:
         pytest.skip("no build tools: run `make plugin` once")
     folder = ofx_build.BUILD / target
     done = subprocess.run(
-        ["nice", sys.executable, str(ofx_build.SHIM / "build.py"), "--tools", str(ofx_build.TOOLS),
+        [sys.executable, str(ofx_build.SHIM / "build.py"), "--tools", str(ofx_build.TOOLS),
          "--target", target, "--build", str(folder)],
         capture_output=True, text=True, timeout=BUILD_S,
         env={**os.environ, "CMAKE_BUILD_PARALLEL_LEVEL": "1"},

@@ -34,7 +34,7 @@ NOT_HERE = (
 )  # fmt: skip
 FLAGS = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
 EXPORTS = ["-shared", f"-Wl,--version-script={SHIM / 'exports.map'}"]
-COMPILE_S = 300
+COMPILE_S = 600
 # Set for a whole pytest run by test_ofx_sanitizers.py: every test then gets that build. What is
 # preloaded for it is for this process alone, not for the daemons that it starts.
 SANITIZER = os.environ.get("OFX_TEST_SANITIZER", "")
@@ -144,7 +144,7 @@ def _digest(files: Sequence[Path], words: Sequence[str]) -> str:
 
 def _run(command: list[str], environment: Optional[dict[str, str]] = None) -> None:
     done = subprocess.run(
-        ["nice", *command],
+        command,
         capture_output=True,
         text=True,
         timeout=COMPILE_S,

@@ -32,7 +32,7 @@ def test_the_slope_is_that_within_the_lives_and_not_between_them() -> None:
 @pytest.mark.timeout(SECONDS + 300)
 def test_f37_a_soak_with_random_kills_gives_no_wrong_frame_and_nothing_grows() -> None:
     command = [sys.executable, "-m", "benchmarks.soak", "--json", "--models", "difference"]
-    numbers = ["--seconds", str(SECONDS), "--clients", "2", "--kill-every", "15", "--seed", "3"]
+    numbers = ["--seconds", str(SECONDS), "--clients", "2", "--kill-every", "5", "--seed", "3"]
     done = subprocess.run(
         [*command, *numbers, *ENOUGH],
         capture_output=True,

@@ -22,6 +22,7 @@ from mattebridge.clips.events import PipelineEvents, call
 from mattebridge.image_io import EXTENSIONS
 from mattebridge.image_io.sequences import natural_key
 from mattebridge.image_io.video_read import is_video
+from mattebridge.wire import oslayer
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ def scan(
 
 
 def _scanned(path: Path) -> ScanResult:
+    path = oslayer.current().reachable(path)
     if path.is_dir():
         entries = _top_entries(path)
         return _of_one(path) if _named(entries, "input") else _of_many(entries)
@@ -100,7 +102,7 @@ def _of_many(entries: Sequence[Path]) -> ScanResult:
         if isinstance(found, Clip):
             found = _unless_known(found, path, clips)
         if isinstance(found, Clip):
-            clips[found.root.resolve()] = found
+            clips[_real(found.root)] = found
         else:
             skipped.append(found)
     return ScanResult(tuple(clips.values()), tuple(skipped))
@@ -108,10 +110,10 @@ def _of_many(entries: Sequence[Path]) -> ScanResult:
 
 def _unless_known(clip: Clip, path: Path, clips: dict[Path, Clip]) -> Clip | SkippedPath:
     """The clip, unless another one has its folder: by a link, or as a video of the same name."""
-    other = clips.get(clip.root.resolve())
+    other = clips.get(_real(clip.root))
     if other is None:
         return clip
-    if clip.input_path.resolve() == other.input_path.resolve():
+    if _real(clip.input_path) == _real(other.input_path):
         return SkippedPath(path, f"is the same clip as {other.name}")
     where = f"{other.input_path.name} already has its results in {other.root.name}/"
     return SkippedPath(path, f"{where}; rename one of the two", is_clip=True)
@@ -133,7 +135,12 @@ def _clip_or_reason(path: Path) -> Clip | SkippedPath:
         return SkippedPath(path, f"cannot be read ({failure.strerror})", is_clip=True)
     if no_clean or no_hint:
         return SkippedPath(path, no_hint or no_clean, is_clip=True)
-    return Clip(path.resolve().name, path.absolute(), plate, hint, clean, tuple(_notes(entries)))
+    return Clip(_real(path).name, path.absolute(), plate, hint, clean, tuple(_notes(entries)))
+
+
+def _real(path: Path) -> Path:
+    """Where a path leads: one folder or video may be there under two names."""
+    return oslayer.current().real_path(path)
 
 
 def _loose_video(path: Path) -> Clip:

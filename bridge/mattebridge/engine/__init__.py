@@ -5,6 +5,7 @@ preprocess       planes read onto the device, finite and straight, the clean pla
 infer            the model's input and output
 postprocess      mattes, colours, premultiplied, in the planes' own types
 request        whether it can be rendered: planes, sizes, limits, what the model needs
+report         what is reported of a frame
 device         the way of planes to the device and back
 crossing       the copies of one frame beside the steps of another
 ahead          what is begun for a frame before its turn: copies, the search for its clean plate

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Optional
 
 from mattebridge.errors import FrameWriteError
-from mattebridge.wire import oslayer
+from mattebridge.wire import file_locks, oslayer
+from mattebridge.wire.file_locks import Lock
 
 MEMORY_FOLDER = Path("/dev/shm")
 LOCK_NAME = "lock"
@@ -95,7 +96,8 @@ def _is_abandoned(folder: Path) -> bool:
     except FileNotFoundError:
         return time.time() - folder.lstat().st_mtime > UNLOCKED_AGE_S
     try:
-        return _try_lock(descriptor)
+        # Without locks nobody knows, and nothing is removed.
+        return file_locks.take(descriptor) is Lock.TAKEN
     finally:
         os.close(descriptor)
 
@@ -104,19 +106,9 @@ def _make_lock(folder: Path) -> int:
     """The descriptor of a locked file, which gets its name only once it is locked."""
     temporary = folder / f"{LOCK_NAME}.new"
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    _try_lock(descriptor)
+    file_locks.take(descriptor)
     os.rename(temporary, folder / LOCK_NAME)
     return descriptor
-
-
-def _try_lock(descriptor: int) -> bool:
-    layer = oslayer.find()
-    if layer is None:
-        return False  # without locks nothing is swept
-    try:
-        return layer.lock(descriptor)
-    except OSError:
-        return False
 
 
 def _free_bytes(folder: Path) -> int:

@@ -141,10 +141,10 @@ def has_ended(pid: int) -> bool:
 
 
 def runs(pid: int) -> bool:
-    """See `Processes`."""
+    """See `Processes`. What cannot be opened runs as another user."""
     process = _open(pid)
     if process is None:
-        return False
+        return win32.last_error() == win32.ERROR_ACCESS_DENIED
     try:
         return not _is_over(process)
     finally:

@@ -4,6 +4,7 @@ settings of the model, against the engine that the daemon's worker runs."""
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,17 +79,25 @@ def by_stages(
     return postprocess_frame(run_inference(frame, network(), inference), POSTPROCESS)
 
 
+@cache
+def engine() -> Engine:
+    """That of a worker, whose only model is `key`; it loads it once."""
+    return Engine(
+        "cpu",
+        registry=Registry(lambda: {"key": Entry(keyer().card, lambda card: keyer())}, aliases={}),
+    )
+
+
 def by_the_engine(
     planes: dict[str, np.ndarray], settings: dict[str, Any], space: str
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """What the daemon's worker gives, and its notes of the model."""
-    registry = Registry(lambda: {"key": Entry(keyer().card, lambda card: keyer())}, aliases={})
     sharpens = "alpha_hint" in planes
     clean_up = clean_up_of(replace(POSTPROCESS, hint_sharpen=sharpens))
     params = RenderParams("linear", output_colorspace=space, settings=settings, **clean_up)
     shape = {"alpha": 1, "foreground": 3, "premultiplied": 4}
     out = {role: np.empty((HEIGHT, WIDTH, n), np.float32) for role, n in shape.items()}
-    report = Engine("cpu", registry=registry).matte(planes, params, model="key", out=out)
+    report = engine().matte(planes, params, model="key", out=out)
     return out, dict(report.notes["model"])
 
 

@@ -47,6 +47,18 @@ def test_videos_beside_the_folders_are_plate_and_hint(tmp_path: Path) -> None:
     assert (clip.input_path, clip.alpha_path) == (plate, hint)
 
 
+@pytest.mark.parametrize("kind", ["mp4", "mov", "avi", "mkv", "mxf", "webm", "m4v", "MOV"])
+def test_every_type_of_video_is_a_clip_by_itself_or_in_its_folder(
+    tmp_path: Path, kind: str
+) -> None:
+    suffix = f".{kind}"
+    loose = touch(tmp_path / f"loose{suffix}")
+    inside = touch(tmp_path / f"take/Input/a{suffix}")
+    beside = touch(tmp_path / f"zoom/Input{suffix}")
+    assert [clip.input_path for clip in scan(tmp_path).clips] == [loose, inside, beside]
+    assert [clip.input_path for clip in scan(loose).clips] == [loose]
+
+
 def test_another_video_of_a_clip_folder_is_never_the_plate(tmp_path: Path) -> None:
     touch(tmp_path / "a/AlphaHint.mov")
     touch(tmp_path / "a/preview.mp4")
@@ -109,6 +121,20 @@ def test_a_clip_and_a_link_to_it_are_one_clip(tmp_path: Path) -> None:
     found = scan(tmp_path)
     assert names(found) == ["a"]
     assert reasons(found) == {"b": "is the same clip as a"}
+
+
+def test_links_that_lead_nowhere_or_round_in_a_circle_are_named_and_stop_nothing(
+    tmp_path: Path,
+) -> None:
+    touch(tmp_path / "good/Input/a.1.exr")
+    os.symlink(tmp_path, tmp_path / "all")
+    os.symlink(tmp_path / "nowhere", tmp_path / "gone")
+    os.symlink(tmp_path / "round", tmp_path / "round")
+    (tmp_path / "linked").mkdir()
+    os.symlink(tmp_path / "good/Input", tmp_path / "linked/Input")
+    found = scan(tmp_path)
+    assert names(found) == ["good", "linked"]
+    assert set(reasons(found)) == {"all", "gone", "round"}
 
 
 def test_hidden_folders_and_results_are_no_clips_and_anything_else_is_named(

@@ -13,7 +13,8 @@ import torch
 from fakes.pretended_cuda import CUDA, Counts, pretended_cuda
 from fakes.searches import LONG_S, Searched
 from mattebridge.engine.engine import Engine
-from mattebridge.engine.picture import Picture, display_of
+from mattebridge.engine.picture import Picture
+from mattebridge.engine.space import display_of
 from mattebridge.errors import Cancelled
 from mattebridge.ocio.space import Spaces
 from mattebridge.wire.params import RenderParams

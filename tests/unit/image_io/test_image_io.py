@@ -145,7 +145,8 @@ def test_a_dpx_comes_back_to_ten_bits_and_does_not_claim_a_colour_space(tmp_path
     frame = read_frame(tmp_path / "a.dpx")
     assert frame.colorspace == "unknown"
     expected = color.srgb_encode(linear)
-    assert np.abs(frame.pixels / 65535.0 - expected).max() < 1 / 1023
+    # Rounded to the nearest of 10 bits, by way of 16; the encoder itself cuts off.
+    assert np.abs(frame.pixels / 65535.0 - expected).max() < 0.51 / 1023
     assert b"/proc/" not in (tmp_path / "a.dpx").read_bytes()
 
 

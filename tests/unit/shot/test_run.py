@@ -632,10 +632,10 @@ def test_writing_over_an_input_is_refused(shot):
 
 def test_names_that_the_system_takes_for_another_file_are_refused(shot, monkeypatch):
     """Asked of the system's layer; here its answers are those of Windows."""
-    layer = type(oslayer.current())
-    monkeypatch.setattr(layer, "fault_of_path", lambda _self, path: fault_of(path))
     write_frame(shot / "in/nul.exr", clean_pixels())
     write_frame(shot / "in/take:1.0001.exr", plate_pixels(1001))
+    layer = type(oslayer.current())
+    monkeypatch.setattr(layer, "fault_of_path", lambda _self, path: fault_of(path))
     for given, says in (
         ({"output": shot / "mattes/aux"}, "'aux' is the name of a device"),
         ({"output": Path("C:mattes")}, "current folder of that drive"),

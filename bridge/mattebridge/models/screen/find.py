@@ -32,6 +32,9 @@ HUES, HUE_BLUR, HUE_REACH = 40, 1.2, 0.14
 LEAST_AREA, LEAST_EDGE, LEAST_NAMED = 0.15, 0.2, 0.002
 # Median detail (colour length, encoded) over the screen's level: a lawn has more, grain less.
 MOST_TEXTURE = 0.04
+# A clean plate is that of a screen and no set's where the screen covers this share of it, with this
+# texture at most.
+ALONE_AREA, ALONE_TEXTURE = 0.97, 0.02
 
 
 @dataclass(frozen=True)
@@ -78,10 +81,7 @@ def find_screen(picture: FloatImage, wanted: str, colour: str) -> Screen:
     """
     if colour:
         return _picked(colour, wanted)
-    small = _small(picture)
-    names = tuple(CHANNELS) if wanted == "auto" else (wanted,)
-    found = [one for name in names if (one := _Found.of(small, CHANNELS[name])) is not None]
-    best = max(found, key=lambda one: one.area, default=None)
+    best = _largest(_small(picture), tuple(CHANNELS) if wanted == "auto" else (wanted,))
     if wanted != "auto":
         if best is None or best.area < LEAST_NAMED:
             raise refusal(
@@ -100,6 +100,17 @@ def find_screen(picture: FloatImage, wanted: str, colour: str) -> Screen:
             f"no green or blue screen was found in this plate ({best.area:.0%} of the frame is"
             f" {best.screen.name}, but has the texture of a set, not of a screen)"
         )
+    return best.screen
+
+
+def screen_alone(clean_plate: FloatImage) -> Optional[Screen]:
+    """The screen of a clean plate (H, W, 3), display-encoded, that shows hardly anything else.
+
+    None for one of a set. A picture that was made small for the look gives the same.
+    """
+    best = _largest(_small(clean_plate), tuple(CHANNELS))
+    if best is None or best.area < ALONE_AREA or best.texture > ALONE_TEXTURE:
+        return None
     return best.screen
 
 
@@ -175,11 +186,23 @@ class _Found:
         return cls(screen, float(joined.mean()), edge, texture)
 
 
-def _small(picture: FloatImage) -> FloatImage:
-    height, width = picture.shape[:2]
+def _largest(small: FloatImage, names: tuple[str, ...]) -> Optional[_Found]:
+    """That of these colours which covers most of a small picture; None where it has none."""
+    found = [one for name in names if (one := _Found.of(small, CHANNELS[name])) is not None]
+    return max(found, key=lambda one: one.area, default=None)
+
+
+def look_size(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width at which a picture of this shape is looked at."""
+    height, width = shape[:2]
     scale = min(1.0, LOOK_SIDE / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.minimum(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.float32(4))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _small(picture: FloatImage) -> FloatImage:
+    height, width = look_size(picture.shape)
+    small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    return np.minimum(small, np.float32(4))
 
 
 def _commonest_hue(pixels: FloatImage, screen: Screen) -> tuple[float, float]:

@@ -46,6 +46,10 @@ CALM_NOISES, CALM_PX, CALM_SIDE = 3.0, 2.0, 5
 CLEAN_NOISES = 3.0
 # Where only the screen is seen, alpha is 0 below so many noises.
 BLACK_NOISES = 3.0
+# The plate shows what is behind where the mean of 3x3 pixels differs by less than so many noises of
+# one, beyond a shift of so many pixels; clearly something else from twice that. More where there is
+# no screen behind, and the clean plate's own grain is in the difference.
+SAME_NOISES, SAME_UNKEYED, SLIP_PX = 0.7, 2.0, 0.3
 # Deep inside, alpha from the first on, grows to opaque at the second.
 DEEP_LEVELS = (0.2, 0.7)
 # Where an alpha hint is this much, it shows subject; farther outside than this share of the long
@@ -109,6 +113,7 @@ class _Frame:
         self.empty = enlarged(self.key.empty.astype(np.float32), shape)
         certain = self.empty > 0.999
         noise = pixel_noise(*map(torch.from_numpy, (plate, self.behind, certain)))
+        self.other = _otherwise(plate, self.behind, noise, self.screen)
         self.calm = cv2.bilateralFilter(plate, CALM_SIDE, CALM_NOISES * noise, CALM_PX)
         found = (self.weights.first, self.weights.second, self.weights.offset)
         self.full = Weights(*(enlarged(plane, shape) for plane in found))
@@ -159,6 +164,7 @@ class _Frame:
         if self.grain > black:
             alpha += self.empty[rows] * (_between(raw, self.grain, white) - alpha)
         alpha += self.deep[rows] * (np.maximum(_between(raw, *DEEP_LEVELS), alpha) - alpha)
+        alpha *= self.other[rows]
         return alpha if self.far is None else alpha * (1 - self.far[rows])
 
     @property
@@ -213,6 +219,19 @@ def _full_field(
     seen = np.clip(largest_channel(np.abs(calm)) / np.float32(grain) - 1, 0, 1)
     detail *= seen[..., None]
     return np.maximum(smooth + detail + enlarged(field.rest, shape), np.float32(0))
+
+
+def _otherwise(plate: FloatImage, behind: FloatImage, noise: float, screen: Screen) -> FloatImage:
+    """(H, W): 0 where a plate shows what is behind, within its noise; 1 where it clearly does not.
+
+    Marks on the screen, and what stands beside it, have no key: there the clean plate alone tells.
+    """
+    limit = np.where(screen.clear(behind), np.float32(SAME_NOISES), np.float32(SAME_UNKEYED))
+    limit *= np.float32(noise)
+    apart = largest_channel(np.abs(cv2.blur(plate - behind, (3, 3))))
+    slope = cv2.morphologyEx(largest_channel(behind), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    apart -= slope * np.float32(SLIP_PX / 2)
+    return np.clip(apart / limit - 1, 0, 1, out=apart)
 
 
 def _grain(calm: FloatImage, behind: FloatImage, empty: Mask, screen: Screen) -> float:

@@ -7,12 +7,14 @@
                      does not see --> without islands far from the subject, and things of the set
                      that were moved
 
-With `exact` the whole frame is refined, as one.
+With `exact` the whole frame is refined, as one. A frame before a green or blue screen is given to
+`screen` (`screens`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Callable, NamedTuple, Optional
 
 import torch
@@ -32,8 +34,10 @@ from mattebridge.models.pytorch.frames import (
     arrays_of,
     given_back,
     memory_translated,
+    tensor_of,
 )
 from mattebridge.models.pytorch.graphs import Graphs
+from mattebridge.models.screen.card import SCREEN
 from mattebridge.models.twoplate.card import WEIGHTS
 from mattebridge.models.twoplate.grain import without_grain, without_grain_at_once
 from mattebridge.models.twoplate.highlights import with_highlights
@@ -48,6 +52,7 @@ from mattebridge.models.twoplate.network import (
     inputs_of,
     padded,
 )
+from mattebridge.models.twoplate.screens import keyed_by_screen, screen_behind
 from mattebridge.models.twoplate.strands import with_strands
 from mattebridge.models.twoplate.tiles import refined_in_tiles, small_inputs_by_rows
 from mattebridge.models.twoplate.versions import from_state
@@ -148,6 +153,10 @@ class TwoPlateModel(MattingModel):
         `OutOfMemoryError` where the device cannot hold the frame.
         """
         assert self._network is not None, "load() comes before matte()"
+        if given.settings.get("screen", "auto") == "auto":
+            screen = screen_behind(given)
+            if screen is not None:
+                return _by_screen(given, screen, checkpoint)
         height, width = given.plate.shape[:2]
         with memory_translated(self.name, (height, width), _SMALLER):
             frame = Frame.of(given, self._device)
@@ -217,6 +226,16 @@ class TwoPlateModel(MattingModel):
         notes = {} if made.graph is None else {"graph": made.graph}
         (share,) = arrays_of(made.share)
         return _Made(*steady, float(share[0]), noise, notes)
+
+
+def _by_screen(given: ModelInput, screen: str, checkpoint: Checkpoint) -> ModelOutput:
+    """The frame before a screen of that colour, without islands and moved things as any other."""
+    made = keyed_by_screen(given, screen, checkpoint)
+    frame = Frame.of(given)
+    alpha = tensor_of(made.alpha, frame.plate.device)
+    without_islands(alpha, frame.plate, frame.clean_plate, specks_of(given.settings))
+    notes = {**made.notes, "keyer": SCREEN.name, "alpha_hint_used": given.alpha_hint is not None}
+    return without_moved(replace(made, notes=notes), given)
 
 
 def _inputs(frame: Frame, start: _Start) -> Inputs:

@@ -28,8 +28,8 @@ APART = 1e-5
 LAUNCHES_REPLAYED = 62
 # Of a frame that is not, with a network of this depth: 493 measured, 88 of them in `mixed`.
 LAUNCHES = 500
-# Waits beyond those of the keyer.
-WAITS = 6
+# Waits beyond those of the keyer; one of them tells whether the clean plate is a screen.
+WAITS = 7
 # What a linear frame has beyond these, for its explanation in light: 85 measured, and two waits,
 # for the distances from opaque pixels and for the places of the soft ones.
 LAUNCHES_IN_LIGHT, WAITS_IN_LIGHT = 90, 2
