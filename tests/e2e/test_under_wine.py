@@ -77,7 +77,7 @@ def _run(
 def _run_tests(*tests: Path, folders: tuple[Path, ...] = (), **variables: str) -> None:
     done = _run(
         "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-p", "no:faulthandler",
-        "--noconftest", "-c", f"Z:{TESTS / 'windows' / 'pytest.ini'}", "--rootdir", f"Z:{TESTS}",
+        "-p", "fakes.untimed", "--noconftest", "-c", f"Z:{TESTS / 'windows' / 'pytest.ini'}", "--rootdir", f"Z:{TESTS}",
         *(f"Z:{path}" for path in tests),
         folders=folders, variables=variables,
     )  # fmt: skip
