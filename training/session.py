@@ -11,11 +11,12 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from training import curve, judge, state
+from training import curve, judge, state, table
 from training.canvases import GROUP
 from training.losses import KEYER, PARTS
 from training.plan import planned
 from training.trainer import Trainer
+from training.validation import SIDE, Wanted
 
 _LOG_EVERY = 20
 _BEST = "best.safetensors"
@@ -43,6 +44,8 @@ class Session:
         per_kind: int = 2,
         stop_after: int | None = None,
         small_state: bool = False,
+        table_per_kind: int = 0,
+        table_side: int = SIDE,
     ) -> None:
         self._begun = time.monotonic()
         if threads:
@@ -57,6 +60,9 @@ class Session:
         self._evaluate_s, self._per_kind = evaluate_minutes * 60, per_kind
         self._stop_after = stop_after if stop_after is not None else sys.maxsize
         self._small_state = small_state
+        self._table_per_kind, self._table_side = table_per_kind, table_side
+        self._beside: list[table.Judged] = []
+        self._table_s = 0.0
         self._frames: dict[str, list[judge.Prepared]] = {}
         self._stills: list[tuple[judge.Prepared, judge.Prepared]] = []
         self._keyer: dict[str, float] = {}
@@ -77,6 +83,7 @@ class Session:
             self._finish(trainer)
         finally:
             trainer.close()
+        self._write_table()
         return 0
 
     def _taken_up(self) -> Trainer:
@@ -106,11 +113,22 @@ class Session:
 
     def _begin_preparing(self) -> None:
         """Draw the validation frames in a thread, during the first steps."""
-        if self._per_kind:
+        if self._per_kind or self._table_per_kind:
             self._preparing = threading.Thread(target=self._prepare_frames, daemon=True)
             self._preparing.start()
 
     def _prepare_frames(self) -> None:
+        if self._per_kind:
+            self._prepare_validation()
+        if self._table_per_kind:
+            start = time.monotonic()
+            jobs = self._frames_of_the_table()
+            self._beside = table.judged(jobs, table.BESIDE, self._workers)
+            # The candidate alone will take less, and the processes that draw will have ended.
+            self._table_s = time.monotonic() - start
+            self._say(f"{len(jobs)} frames judged by {' and '.join(table.BESIDE)}")
+
+    def _prepare_validation(self) -> None:
         self._frames = judge.prepared_sets(self._per_kind, workers=self._workers)
         every = [one for frames in self._frames.values() for one in frames]
         self._stills = judge.prepared_stills(every, workers=self._workers)
@@ -145,7 +163,7 @@ class Session:
         step, plan = trainer.progress.step, trainer.plan
         if (plan.steps and step >= plan.steps) or step - first >= self._stop_after:
             return True
-        kept = _RESERVE * (self._judging_s + self._saving_s)
+        kept = _RESERVE * (self._judging_s + self._saving_s) + self._table_s
         return time.monotonic() + kept > self._deadline
 
     def _measure(self, trainer: Trainer, done: int) -> None:
@@ -220,6 +238,8 @@ class Session:
 
     def _finish(self, trainer: Trainer) -> None:
         self._judge(trainer)
+        if not (self._folder / _BEST).exists():
+            self._keep_best(trainer)  # a run that is not evaluated
         self._save(trainer)
         progress = trainer.progress
         self._say(
@@ -227,6 +247,21 @@ class Session:
             f"{progress.samples} shots, {progress.seconds / 60:.1f} minutes of training, "
             f"{trainer.waited_s:.0f} s of this call spent waiting for canvases"
         )
+
+    def _write_table(self) -> None:
+        """The run's best weights beside the shipped ones and the keyer."""
+        if self._preparing is not None:
+            self._preparing.join()
+        if not self._beside:
+            return
+        best = self._folder / _BEST
+        jobs = self._frames_of_the_table()
+        text = table.as_text([*table.judged(jobs, [str(best)], self._workers), *self._beside])
+        table.write(self._folder, text)
+        self._say(f"{self._folder / table.FILE}\n{text}")
+
+    def _frames_of_the_table(self) -> list[Wanted]:
+        return table.wanted(table.SETS, self._table_per_kind, side=self._table_side)
 
     def _synchronised(self) -> None:
         if self._device.startswith("cuda"):

@@ -21,9 +21,6 @@ from fakes.ofx_host import (
 )
 from fakes.ofx_scene import scene
 
-# The first test of a run waits for the compiler.
-pytestmark = pytest.mark.timeout(400)
-
 
 @pytest.fixture
 def host_name() -> str:

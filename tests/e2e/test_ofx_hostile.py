@@ -16,9 +16,6 @@ from fakes.ofx_daemon import GREETING, READY, STREAM, FakeDaemon, framed, messag
 from fakes.ofx_host import FAILED, GENERAL, OK, HostImage, Instance, OfxHost
 from fakes.ofx_scene import scene
 
-# The first test of a run waits for the compiler.
-pytestmark = pytest.mark.timeout(400)
-
 TIMEOUT_S = 1.0
 # Only a hang takes so long, however busy the machine.
 HANG_S = 20.0

@@ -39,9 +39,6 @@ from mattebridge.wire.labels import SENTENCES
 # Well below the 60 s that the plugin waits by default: a wait that was not ended is seen.
 ABORTED_S = 30.0
 
-# The first test of a run waits for the compiler.
-pytestmark = pytest.mark.timeout(400)
-
 
 @pytest.fixture
 def abused() -> Iterator[AbusedDaemon]:
@@ -310,7 +307,7 @@ def test_a_parked_arena_serves_again_once_it_is_returned(
 # A daemon that is lost
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(KILL_TURNS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [1, pytest.param(KILL_TURNS, marks=pytest.mark.slow, id="many")])
 def test_a_daemon_that_was_restarted_between_two_frames_is_not_even_noticed(
     host: OfxHost, times: int
 ) -> None:

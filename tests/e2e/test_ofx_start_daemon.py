@@ -26,9 +26,6 @@ from mattebridge.hosts.panel_line import line_of
 from mattebridge.interpreter import HOST_VARIABLES
 from mattebridge.version import __version__
 
-# The first test of a run waits for the compiler.
-pytestmark = pytest.mark.timeout(400)
-
 
 @pytest.fixture(autouse=True)
 def nothing_is_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,9 @@ examples:
   mattebridge clean-plate plate.####.exr -o clean.exr --frames 1001-1200 --samples 61
   mattebridge matte plate.####.exr --clean-plate clean.exr --alignment auto -o mattes
 
+  mattebridge clean-plate plate.####.exr -o screen.exr --screen
+      the empty green or blue screen, for `mattebridge matte --model screen`
+
 Each pixel of the clean plate is what most of the frames show there, once they are aligned to one of
 them. An EXR has the confidence (0 to 1) as the layer `confidence`; for other types it is written
 beside the clean plate. A subject that does not move at all is taken for the set.
@@ -80,6 +83,14 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--alpha-hint", metavar="P", help="rough mattes: pixels that they cover are not used"
     )
+    command.add_argument(
+        "--screen",
+        nargs="?",
+        const="auto",
+        choices=("auto", "green", "blue"),
+        help="of a green or blue screen: only what shows nothing but screen is used, and is"
+        " continued where the subject never leaves",
+    )
     command.add_argument("--deinterlace", action="store_true", help=DEINTERLACE)
     command.add_argument("--no-align", action="store_true", help="the camera is known not to move")
     command.add_argument(
@@ -125,8 +136,11 @@ def _percent(text: str) -> float:
 def run_clean_plate(options: argparse.Namespace) -> int:
     """`mattebridge clean-plate`: writes nothing where too much of the set is never visible."""
     from mattebridge.clean_plate.estimate import make_clean_plate
+    from mattebridge.clean_plate.screen import NotScreen, continued_screen
     from mattebridge.image_io.sources import path_of
 
+    if options.screen and options.alpha_hint:
+        raise UsageError("--screen finds the subject by itself; leave out --alpha-hint")
     files = _files(options)
     used = [source for entry in files for source in entry.files.values()]
     _check_output(options, [path_of(source) for source in used])
@@ -134,16 +148,21 @@ def run_clean_plate(options: argparse.Namespace) -> int:
     numbers = [entry.frame for entry in files]
     reference = None if options.reference is None else numbers.index(options.reference)
     with _ends_on_sigterm():
+        screen = NotScreen(shot.light, options.screen) if options.screen else None
         made = make_clean_plate(
             shot.light,
             len(files),
             reference=reference,
-            subject=shot.hint if options.alpha_hint else None,
+            subject=screen or (shot.hint if options.alpha_hint else None),
             align=not options.no_align,
             memory_bytes=max(1, options.memory) << 20,
             checkpoint=_progress(),
         )
-        _refuse_hidden(made, options.max_hidden)
+        if screen is None:
+            _refuse_hidden(made, options.max_hidden)
+        else:
+            screen.refuse_none()
+            made = continued_screen(made)
         _write(made, options.output, shot.header(made.reference))
     _report(made, options, numbers)
     return 0
@@ -290,13 +309,15 @@ def _report(made: CleanPlate, options: argparse.Namespace, numbers: Sequence[int
     )
     share = made.hidden_share * 100
     if share >= 0.005:
-        print(f"  {share:.2f} % of the frame is never visible and was guessed")
+        how = "continued from the screen around it" if options.screen else "guessed"
+        print(f"  {share:.2f} % of the frame is never visible and was {how}")
     if made.left_out:
         frames = format_frames([numbers[index] for index in made.left_out])
         print(f"  left out, since they could not be aligned: {frames}")
     if _beside(path) != path:
         print(f"  confidence: {_beside(path)}")
-    print(f"  mattebridge matte {options.shot} --clean-plate {path} --alignment auto -o mattes")
+    model = "--model screen" if options.screen else "--alignment auto"
+    print(f"  mattebridge matte {options.shot} --clean-plate {path} {model} -o mattes")
 
 
 def _progress() -> Checkpoint:

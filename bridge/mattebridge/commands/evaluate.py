@@ -71,8 +71,6 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
 def run_eval(options: argparse.Namespace) -> int:
     """`mattebridge eval`: frames go through the engine here, without a daemon."""
     from mattebridge.daemon.devices import check_named
-    from mattebridge.engine.engine import Engine
-    from mattebridge.evaluate.judge import COMPARED_WITH, figures_table
     from mattebridge.evaluate.truth import SHOT, find_set
 
     picture: Optional[Path] = options.output
@@ -80,6 +78,9 @@ def run_eval(options: argparse.Namespace) -> int:
         raise UsageError(f"-o takes a .png or .jpg; got {picture.name}")
     frames = find_set(options.set)
     check_named(options.device, option="--device")
+    from mattebridge.engine.engine import Engine
+    from mattebridge.evaluate.judge import COMPARED_WITH, figures_table
+
     engine = Engine(options.device)
     names = [engine.registry.card(name).name for name in options.models or ["default"]]
     # Each frame is read once for all models; for the picture, one frame of each kind is kept.

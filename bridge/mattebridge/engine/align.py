@@ -41,11 +41,13 @@ class MatchedCleanPlate:
     """The clean plate as the model sees it, None without one.
 
     outside: (H, W) bool, where it does not cover the plate; None where it covers all of it.
-    degraded: labels of what was asked for and not reached. notes: what was found, for the reply.
+    unfitted: the clean plate before, None where it was not changed. degraded: labels of what was
+    asked for and not reached. notes: what was found, for the reply.
     """
 
     picture: Optional[Picture] = None
     outside: Optional[Tensor] = None
+    unfitted: Optional[Picture] = None
     degraded: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -92,10 +94,12 @@ def matched_clean_plate(
         match = _found_here(plate, kept, subject, wanted, checkpoint)
     else:
         match = _found_there(plate, kept, subject, wanted, checkpoint, search)
-    if match.clean_plate is not kept.picture.display:
-        picture = Picture.of(match.clean_plate, SRGB)
+    unfitted = None
+    if match.clean_plate is not picture.display:
+        picture, unfitted = Picture.of(match.clean_plate, SRGB), picture
     outside = None if match.outside is None else torch.from_numpy(match.outside).to(device)
-    return MatchedCleanPlate(picture, outside, match.degraded, {"alignment": _notes_of(match)})
+    notes = {"alignment": _notes_of(match)}
+    return MatchedCleanPlate(picture, outside, unfitted, match.degraded, notes)
 
 
 def _found_here(

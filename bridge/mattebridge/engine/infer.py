@@ -95,10 +95,11 @@ def _model_input(prepared: PreparedFrame) -> ModelInput:
         settings=request.settings,
         frame=request.frame,
         exact=request.params.exact,
+        unfitted=None if prepared.unfitted is None else seen(prepared.unfitted),
     )
 
 
-_IMAGES = ("plate", "clean_plate", "alpha_hint", "outside")
+_IMAGES = ("plate", "clean_plate", "alpha_hint", "outside", "unfitted")
 
 
 def _padded(given: ModelInput, card: ModelCard) -> ModelInput:

@@ -22,7 +22,7 @@ from mattebridge.checkpoint import Checkpoint, no_checkpoint
 from mattebridge.color import Pixels
 from mattebridge.engine.align import MatchedCleanPlate, SearchAhead, matched_clean_plate
 from mattebridge.engine.blocks import extremes
-from mattebridge.engine.clean_plates import CleanPlates, KeptCleanPlate
+from mattebridge.engine.clean_plates import CleanPlateKey, CleanPlates, KeptCleanPlate
 from mattebridge.engine.clock import Clock
 from mattebridge.engine.crossing import SentPlanes
 from mattebridge.engine.device import raw_of
@@ -46,7 +46,8 @@ class PreparedFrame:
     """One frame on its device, ready for its model.
 
     plate, clean_plate: finite and straight; the clean plate as fitted to the plate, None without
-    one. outside: (H, W) bool, where the clean plate does not cover the plate, or None. mattes:
+    one. outside: (H, W) bool, where the clean plate does not cover the plate, or None. unfitted:
+    the clean plate before, where that changed it. mattes:
     alpha_hint, garbage_matte, core_matte, as far as they were sent, (H, W) float32 0..1. notes: for
     the reply. degraded: labels of what was asked for and not reached.
     """
@@ -58,6 +59,7 @@ class PreparedFrame:
     mattes: Mapping[str, Tensor]
     notes: Mapping[str, Any]
     degraded: tuple[str, ...] = ()
+    unfitted: Optional[Picture] = None
 
 
 @torch.inference_mode()
@@ -122,6 +124,7 @@ def with_clean_plate(frame: PreparedFrame, matched: MatchedCleanPlate) -> Prepar
         frame,
         clean_plate=matched.picture,
         outside=matched.outside,
+        unfitted=matched.unfitted,
         notes={**frame.notes, **matched.notes},
         degraded=matched.degraded,
     )
@@ -156,10 +159,8 @@ def _read(
 
     params, kept = request.params, None
     if "clean_plate" in planes:
-        size = planes["plate"].shape[:2]
-        kept = clean_plates.find_or_read(
-            planes["clean_plate"], params, request.clean_plate_key, size, device, request.space
-        )
+        key = CleanPlateKey.of(planes["clean_plate"], planes["plate"].shape[:2], request)
+        kept = clean_plates.find_or_read(planes["clean_plate"], key, device)
     raw = raw_plane("plate")
     alpha = plate_alpha_of(raw, params.plate_alpha)
     # A plate with alpha is divided by it in place.
@@ -195,8 +196,8 @@ def _prepared(read: _Read, request: FrameRequest) -> PreparedFrame:
     if kept is not None:
         below["clean_plate"] = kept.negative_values
     notes = _counts(nonfinite=counts, negative=below)
-    if kept is not None and kept.was_resampled:
-        height, width = kept.sent[0][:2]
+    if kept is not None and kept.key.is_resampled:
+        height, width = kept.key.shape[:2]
         notes["clean_plate_resampled_from"] = [width, height]
     if kept is not None and same_picture(plate, kept.picture):
         notes["clean_plate_is_the_plate"] = True

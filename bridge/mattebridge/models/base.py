@@ -237,7 +237,9 @@ class ModelInput:
     `size_rule` allows. None: it was not sent, which only planes outside of the card's `needs` can
     be, or the model does not use it. scene_linear: the colour space of the request is linear (it
     decides in which light `difference` mixes colours). settings: all of the card's schema. exact:
-    the plain computation is wanted, even where there is a faster one.
+    the plain computation is wanted, even where there is a faster one. unfitted: (H, W, 3), the
+    clean plate before it was aligned and matched, the same for every frame of a shot; None where
+    that changed nothing.
 
     A model must not write into any of the images.
     """
@@ -250,6 +252,7 @@ class ModelInput:
     settings: Mapping[str, Any]
     frame: Optional[int] = None
     exact: bool = False
+    unfitted: Optional[FloatImage] = None
 
 
 @dataclass(frozen=True)

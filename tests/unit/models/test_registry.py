@@ -189,3 +189,17 @@ def test_listing_the_models_imports_neither_torch_nor_cv2():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_card_says_whether_its_model_loads_torch():
+    script = (
+        "import sys; from mattebridge.models.registry import Registry\n"
+        "sys.modules['torch'] = None\n"
+        "registry = Registry()\n"
+        "for name in registry.names():\n"
+        "    try: registry.make(name)\n"
+        "    except Exception: without = False\n"
+        "    else: without = True\n"
+        "    assert without is not registry.card(name).needs_torch, name\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -230,7 +230,7 @@ def test_a_video_in_display_p3_becomes_one_in_rec709(folder):
     client = InProcessClient()
     made = run(folder, client, plate=str(plate), outputs=("foreground",), formats="prores4444")
     assert made.exit_status == 0
-    assert client.requests[0]["colorspace"] == "srgb_p3d65_display"
+    assert client.requests[0]["colorspace"] == "srgb_p3d65_scene"
     assert client.requests[0]["output_colorspace"] == "srgb"
     with av.open(str(folder / "out/foreground/take.mov")) as source:
         assert int(next(source.decode(video=0)).color_primaries) == 1

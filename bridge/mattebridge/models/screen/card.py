@@ -1,4 +1,4 @@
-"""The card of `screen`, made without importing the keyer or cv2."""
+"""The card of `screen`, made without importing the keyer, torch or cv2."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ SCREEN = ModelCard(
     family="screen",
     summary="Keyer for green and blue screens; a plate is enough, a clean plate helps",
     # There are no weights: the digest names the algorithm, and changes when its pixels do.
-    digest="screen:3",
+    digest="screen:4",
     licence="MIT",
     needs_clean_plate=False,
     uses_alpha_hint=True,
     accepts_hdr=True,
+    needs_torch=True,
     # In smaller frames there are too few neighbours.
     size_rule=SizeRule(minimum=16),
     settings_schema=SettingsSchema(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Optional
 import cv2
 import numpy as np
 
+from mattebridge.color import largest_channel
 from mattebridge.errors import ModelError
 
 if TYPE_CHECKING:
@@ -32,6 +33,12 @@ HUES, HUE_BLUR, HUE_REACH = 40, 1.2, 0.14
 LEAST_AREA, LEAST_EDGE, LEAST_NAMED = 0.15, 0.2, 0.002
 # Median detail (colour length, encoded) over the screen's level: a lawn has more, grain less.
 MOST_TEXTURE = 0.04
+# Of what a plate shows in front of a clean plate (it differs by this, after this blur), so much is
+# in front of the screen, unless it is a set with a coloured wall.
+CHANGED, CHANGED_BLUR_PX, LEAST_BEFORE = 0.1, 1.2, 0.5
+# A clean plate is that of a screen and no set's where the screen covers this share of it, with this
+# texture at most.
+ALONE_AREA, ALONE_TEXTURE = 0.97, 0.02
 
 
 @dataclass(frozen=True)
@@ -78,10 +85,7 @@ def find_screen(picture: FloatImage, wanted: str, colour: str) -> Screen:
     """
     if colour:
         return _picked(colour, wanted)
-    small = _small(picture)
-    names = tuple(CHANNELS) if wanted == "auto" else (wanted,)
-    found = [one for name in names if (one := _Found.of(small, CHANNELS[name])) is not None]
-    best = max(found, key=lambda one: one.area, default=None)
+    best = _largest(_small(picture), tuple(CHANNELS) if wanted == "auto" else (wanted,))
     if wanted != "auto":
         if best is None or best.area < LEAST_NAMED:
             raise refusal(
@@ -100,6 +104,34 @@ def find_screen(picture: FloatImage, wanted: str, colour: str) -> Screen:
             f"no green or blue screen was found in this plate ({best.area:.0%} of the frame is"
             f" {best.screen.name}, but has the texture of a set, not of a screen)"
         )
+    return best.screen
+
+
+def refuse_set(plate: FloatImage, clean_plate: FloatImage, screen: Screen) -> None:
+    """Raise `ModelError` for a clean plate of a set, one wall of which was found as the screen.
+
+    What the plate shows in front of it stands elsewhere, too. Both (H, W, 3), display-encoded.
+    """
+    small, empty = _small(plate), _small(clean_plate)
+    apart = np.abs(cv2.GaussianBlur(small - empty, (0, 0), CHANGED_BLUR_PX))
+    changed = largest_channel(apart) > CHANGED
+    wall = screen.clear(empty) & (screen.hue_distance(empty) < HUE_REACH)
+    if changed.any() and wall[changed].mean() < LEAST_BEFORE:
+        raise refusal(
+            f"no green or blue screen was found in this clean plate ({wall.mean():.0%} of the frame"
+            f" is {screen.name}, but only {wall[changed].mean():.0%} of the subject is in front of"
+            " that: it is a set)"
+        )
+
+
+def screen_alone(clean_plate: FloatImage) -> Optional[Screen]:
+    """The screen of a clean plate (H, W, 3), display-encoded, that shows hardly anything else.
+
+    None for one of a set. A picture that was made small for the look gives the same.
+    """
+    best = _largest(_small(clean_plate), tuple(CHANNELS))
+    if best is None or best.area < ALONE_AREA or best.texture > ALONE_TEXTURE:
+        return None
     return best.screen
 
 
@@ -175,11 +207,23 @@ class _Found:
         return cls(screen, float(joined.mean()), edge, texture)
 
 
-def _small(picture: FloatImage) -> FloatImage:
-    height, width = picture.shape[:2]
+def _largest(small: FloatImage, names: tuple[str, ...]) -> Optional[_Found]:
+    """That of these colours which covers most of a small picture; None where it has none."""
+    found = [one for name in names if (one := _Found.of(small, CHANNELS[name])) is not None]
+    return max(found, key=lambda one: one.area, default=None)
+
+
+def look_size(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width at which a picture of this shape is looked at."""
+    height, width = shape[:2]
     scale = min(1.0, LOOK_SIDE / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.minimum(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.float32(4))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _small(picture: FloatImage) -> FloatImage:
+    height, width = look_size(picture.shape)
+    small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    return np.minimum(small, np.float32(4))
 
 
 def _commonest_hue(pixels: FloatImage, screen: Screen) -> tuple[float, float]:

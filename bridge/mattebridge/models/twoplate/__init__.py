@@ -5,6 +5,6 @@ model     the engine's model
 network   coarse net and refiner        tiles   on a CPU, the refiner only where it is needed
                                         whole   on a GPU, everywhere, in a fixed list of steps
 grain     alpha without grain           highlights  light above white
-strands   the keyer's hairs
+strands   the keyer's hairs              screens     frames for the keyer for screens
 onnx      the network as an ONNX file
 """

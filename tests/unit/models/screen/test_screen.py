@@ -14,7 +14,9 @@ from mattebridge.errors import ModelError
 from mattebridge.models.base import ModelInput
 from mattebridge.models.registry import Registry
 from mattebridge.models.screen.field import filled, make_field
-from mattebridge.models.screen.find import find_screen
+from mattebridge.models.screen.find import find_screen, screen_alone
+from mattebridge_sample.composites import composite
+from mattebridge_sample.composites.shoot import KINDS
 
 SIZE = (240, 320)
 SCREENS = {"green": (0.16, 0.62, 0.27), "blue": (0.12, 0.22, 0.66)}
@@ -133,6 +135,53 @@ def test_filling_keeps_what_is_known_and_is_smooth_between():
     assert np.abs(np.diff(made, axis=1)).max() < 0.3
 
 
+def marked(picture, colour, every=40):
+    """Crosses of tape on a screen, as they are put there for the tracking of the camera."""
+    picture = picture.copy()
+    for y in range(20, SIZE[0], every):
+        for x in range(20, SIZE[1], every):
+            picture[y - 4 : y + 5, x : x + 2] = picture[y : y + 2, x - 4 : x + 5] = colour
+    return cv2.GaussianBlur(picture, (0, 0), 0.6)
+
+
+@pytest.mark.parametrize("tape", [(0.8, 0.8, 0.8), (0.9, 0.45, 0.1), (0.1, 0.4, 0.17)])
+def test_marks_that_the_clean_plate_shows_too_leave_nothing_in_the_matte(model, tape):
+    alpha, screen = disc(), marked(wall("green"), tape)
+    plate = grain(over(alpha, lit(RED), screen))
+    made = matte(model, plate, grain(screen, seed=6))
+    # Up to 0.5 without the comparison with what is behind.
+    assert made.alpha[disc(radius=90) <= 0].max() < 0.05
+    assert error(made, alpha) < 4
+
+
+def test_what_stands_beside_the_screen_is_empty_where_the_clean_plate_shows_it_too(model):
+    alpha, screen = disc(), wall("green")
+    screen[:, :20] = GREY
+    made = matte(model, grain(over(alpha, lit(RED), screen)), grain(screen, seed=6))
+    # 1 without it.
+    assert made.alpha[:, :16].max() < 0.05
+    assert error(made, alpha) < 4
+
+
+# --- a clean plate of a screen alone --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SCREENS)
+def test_a_clean_plate_of_a_screen_alone_is_told_by_its_colour(name):
+    for uneven in (True, False):
+        shown = wall(name, uneven=uneven)
+        for picture in (shown, grain(shown, sigma=0.012), marked(shown, (0.8, 0.8, 0.8), 60)):
+            assert screen_alone(picture).name == name
+
+
+def test_a_set_is_none_and_neither_is_a_screen_in_one():
+    half = wall("green")
+    half[:, : SIZE[1] // 10] = GREY
+    sets = [textured((0.2, 0.6, 0.2)), np.full((*SIZE, 3), 0.4, np.float32), half]
+    sets += [composite(kind, 0, blend="display", long_side=240).clean_plate for kind in KINDS]
+    assert [screen_alone(picture) for picture in sets] == [None] * len(sets)
+
+
 # --- which screen ---------------------------------------------------------------------------------
 
 
@@ -156,6 +205,20 @@ def test_a_lawn_is_not_a_screen(model):
 def test_a_green_subject_before_a_wall_is_not_a_screen(model):
     with pytest.raises(ModelError, match="no green or blue screen"):
         matte(model, over(disc(), SCREENS["green"], textured(GREY)))
+
+
+def test_a_clean_plate_of_a_set_with_a_blue_wall_is_not_a_screen(model):
+    """The wall would do for a screen; but the subject stands before the rest of the set, too."""
+    clean = textured(GREY, 0.4)
+    clean[:150, :170] = SCREENS["blue"]
+    plate = over(disc(), RED, clean)
+    with pytest.raises(ModelError, match=r"of the frame is blue, but only .* is a set\) - use"):
+        matte(model, plate, clean)
+    # Named, or behind the whole subject, it is one.
+    assert matte(model, plate, clean, screen="blue").notes["screen"] == "blue"
+    small = disc(radius=30)
+    small[130:] = 0
+    assert matte(model, over(small, RED, clean), clean).notes["screen"] == "blue"
 
 
 def test_a_screen_that_is_named_may_be_small(model):
