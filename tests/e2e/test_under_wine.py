@@ -22,7 +22,7 @@ from windows.running import Daemon
 
 PLACE = ROOT / "build" / "wine"
 INSIDE = TESTS / "windows" / "inside"
-# An engine of numpy alone: torch loads for minutes under Wine.
+# An engine of numpy alone: torch, which no test needs there, is not laid.
 WITHOUT_TORCH = TESTS / "windows" / "without_torch"
 FRAMES = 3
 # Unit tests of every system, whole folders, but for the files that say why they stay on Linux.
