@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 
+from fakes import untimed  # noqa: F401
 from fakes.daemon_process import DaemonProcess, StartDaemon
 from fakes.places import ROOT, TESTS
 from mattebridge.wire.oslayer import TEST_VARIABLE
@@ -92,10 +92,6 @@ LONGEST = (
     "e2e/test_hint_keyer.py",
     "e2e/test_large_frames.py",
 )
-
-# How long an example takes on a busy machine says nothing about the code.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
 
 # No test may meet the user's own daemon, configuration or models. The layer of a system stays:
 # test_posix_layer.py runs other tests under it.

@@ -190,6 +190,12 @@ class Files(Protocol):
         `HeldOpenError` where the system keeps the other one because a program has it open.
         """
 
+    def create_locked(self, path: Path) -> int:
+        """Make a new file that this process has locked from its first moment on; its descriptor.
+
+        Locked as by `lock`; who opens it may also get `PermissionError`. `OSError`.
+        """
+
     def lock(self, descriptor: int, *, wait: bool = False) -> bool:
         """Lock an open file for this process alone; False when another process holds the lock.
 

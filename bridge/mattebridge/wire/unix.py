@@ -285,6 +285,19 @@ class UnixLayer(ABC):
         """See `Files`. Who has the old file open keeps reading it."""
         os.replace(source, target)
 
+    def create_locked(self, path: Path) -> int:
+        """See `Files`. It gets its name when it is locked."""
+        temporary = path.with_name(f"{path.name}.new")
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks
+                self.lock(descriptor)
+            os.rename(temporary, path)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
     def lock(self, descriptor: int, *, wait: bool = False) -> bool:
         """See `Files`."""
         try:

@@ -261,6 +261,16 @@ class WindowsLayer:
         """See `Files`."""
         windows_files.replace(source, target)
 
+    def create_locked(self, path: Path) -> int:
+        """See `Files`. Nobody else may open it; a file that is open cannot be renamed here."""
+        handle = win32.check(
+            win32.kernel32.CreateFileW(
+                str(path), win32.GENERIC_READ | win32.GENERIC_WRITE, 0, None, win32.CREATE_NEW, 0,
+                None,
+            )
+        )  # fmt: skip
+        return win32.descriptor_of(handle)
+
     def lock(self, descriptor: int, *, wait: bool = False) -> bool:
         """See `Files`."""
         flags = LOCKFILE_EXCLUSIVE_LOCK | (0 if wait else LOCKFILE_FAIL_IMMEDIATELY)

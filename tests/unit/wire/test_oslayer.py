@@ -382,8 +382,8 @@ def test_modules_of_one_system_are_imported_in_its_layer_alone() -> None:
     assert users == {
         "wire/linux.py": {"fcntl"},
         "wire/unix.py": {"fcntl", "resource", "termios"},
+        "wire/win32.py": {"msvcrt"},
         "wire/windows.py": {"msvcrt"},
-        "wire/windows_children.py": {"msvcrt"},
     }
 
 
