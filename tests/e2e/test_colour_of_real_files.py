@@ -18,9 +18,10 @@ import pytest
 from fakes.colour import studio_spaces
 from fakes.daemon_process import DaemonProcess
 from fakes.places import BRIDGE
-from fakes.tagged_pictures import cicp, png
+from fakes.tagged_pictures import chrm, cicp, display, gama, iccp, png
 from mattebridge.color import srgb_encode, to_float
 from mattebridge.image_io import Encoding, read_frame, read_header, write_frame
+from mattebridge.ocio.primaries import ADOBE_RGB, P3_D65, REC709
 
 pytestmark = pytest.mark.slow
 
@@ -223,3 +224,69 @@ def test_clips_of_dpx_and_of_hdr_pngs_give_the_pixels_of_matte(
     for ours, theirs in its.items():
         one, other = the_file(folder / ours), the_file(tmp_path / "alone" / theirs)
         assert np.array_equal(read_frame(one).pixels, read_frame(other).pixels), ours
+
+
+PROPHOTO = (0.7347, 0.2653, 0.1596, 0.8404, 0.0366, 0.0001, 0.3457, 0.3585)
+ODD_TAGS = {
+    # Contradicting: the first of the PNG specification counts.
+    "pq and a profile of sRGB": ((cicp(9, 16), iccp(display(REC709))), PQ),
+    # A name says nothing: this profile calls itself Test, and is linear.
+    "a linear profile": ((iccp(display(REC709, "lin", "gamma")),), "lin_rec709_scene"),
+    "a profile of Adobe RGB": ((iccp(display(ADOBE_RGB, "g22", "table")),), "g22_adobergb_scene"),
+    "cHRM of P3": ((gama(2.2), chrm(P3_D65)), "srgb_p3d65_scene"),
+    # The library that reads PNGs leaves out what is no profile.
+    "a damaged profile": ((iccp(b"no profile"),), "srgb_tx"),
+    "a profile that no config has": ((iccp(display(PROPHOTO, "g18")),), "srgb_tx"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_TAGS)
+def test_a_png_with_odd_tags_gives_the_light_that_its_codes_stand_for(
+    shared_daemon: DaemonProcess, tmp_path: Path, kind: str
+) -> None:
+    chunks, space = ODD_TAGS[kind]
+    codes = np.random.default_rng(1).integers(20_000, 30_000, (40, 56, 3), np.uint16)
+    png(tmp_path, *chunks, pixels=codes, name="clean.0007.png")
+    codes[10:30, 15:40] = (50_000, 8_000, 12_000)
+    png(tmp_path, *chunks, pixels=codes, name="plate.0007.png")
+    words = (tmp_path / "plate.####.png", "--clean-plate", tmp_path / "clean.0007.png", *EXACT)
+    made = run(
+        shared_daemon, "matte", *words, "--output-colorspace", " ACEScg", "--format", "exr-float",
+        "-o", tmp_path / "out",
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    assert ("is not known here" in made.stdout + made.stderr) == ("no config" in kind)
+    config = studio_spaces().config
+    plate, clean = (
+        config.convert(
+            to_float(read_frame(tmp_path / f"{name}.0007.png").rgb),
+            config.find(space),
+            "ACEScg",
+            exact=True,
+        )
+        for name in ("plate", "clean")
+    )
+    result = read_frame(the_file(tmp_path / "out" / "premultiplied")).pixels
+    assert off_the_plate(result, plate, clean) <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("Raw", "data"), ("Un-tone-mapped", "a view"), ("ARRI LogC", "no colour")]
+)
+def test_a_name_that_is_no_space_ends_a_job_with_one_sentence(
+    shared_daemon: DaemonProcess, tmp_path: Path, name: str, what: str
+) -> None:
+    for folder, picture in zip(("Input", "CleanPlate"), pair()):
+        write_dpx(tmp_path / "clips" / "shot" / folder / "a.0007.dpx", picture)
+    plate, clean = (tmp_path / "clips" / "shot" / f / "a.0007.dpx" for f in ("Input", "CleanPlate"))
+    matte = ("matte", plate, "--clean-plate", clean, "-o", tmp_path / "out")
+    clips = ("clips", tmp_path / "clips", "--model", "difference")
+    for command in (matte, clips):
+        refused = run(shared_daemon, *command, "--input-space", name)
+        assert refused.returncode == 2
+        assert f"--input-space '{name}'" in refused.stderr
+        assert f"is {what}" in refused.stderr
+        assert len(refused.stderr.strip().splitlines()) == 1
+    results = run(shared_daemon, *matte, "--input-space", LOGC, "--output-colorspace", name)
+    assert results.returncode == 2
+    assert f"--output-colorspace '{name}' is {what}" in results.stderr

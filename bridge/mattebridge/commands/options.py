@@ -328,9 +328,10 @@ def seconds(text: str) -> float:
 
 def space(text: str) -> str:
     """The name of a colour space, for argparse; the daemon knows which there are."""
-    if not is_space_name(text):
+    name = text.strip()
+    if not is_space_name(name):
         raise argparse.ArgumentTypeError(f"'{text}' is not the name of a colour space")
-    return text
+    return name
 
 
 def _add_params(

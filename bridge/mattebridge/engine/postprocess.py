@@ -380,26 +380,26 @@ class _Finish:
             light = light.clamp_(max=FLOAT_MAX)
         if space.is_built_in:
             return code_of(light.mul_(alpha), space)
-        is_same = known is not None and space.curve is Curve.LOG
-        return self._coded_product(light, None if is_same else colour, alpha)
+        if known is not None and (space.curve is Curve.LOG or space.hlg is not None):
+            # In closed form: of all pixels it takes less than to find the soft ones.
+            return self._code_of_all(light, alpha)
+        return self._coded_product(light, colour, alpha)
 
     def _coded_product(self, light: Tensor, colour: Optional[Tensor], alpha: Tensor) -> Tensor:
         """Light times alpha as code values of the output's space.
 
-        colour: what solid pixels are to be, where that is not what the curve makes of their light.
-        Most pixels of a matte are solid or empty: on a CPU, which has no wait for their number, the
-        curve is taken of the others alone. (That of a log is taken of all, which takes less than to
-        find them.)
+        colour: the code values of `light`, where they are known. Most pixels of a matte are solid
+        or empty: on a CPU, which has no wait for their number, the curve is taken of the others
+        alone. (That of a log is taken of all, which takes less than to find them.)
         """
         space = self._space
-        if light.device.type != "cpu":
-            return code_of(light * alpha, space)
+        if light.device.type != "cpu" or (space.curve is Curve.LOG and colour is None):
+            return self._code_of_all(light, alpha)
         plane = alpha[..., 0].contiguous().numpy()
         is_soft = plane > 0 if colour is None else (plane > 0) & (plane < 1)
-        takes_all = space.curve is Curve.LOG and colour is None
         soft = np.flatnonzero(is_soft)
-        if takes_all or 2 * len(soft) > plane.size:
-            return code_of(torch.from_numpy(in_memory.times(light.numpy(), plane)), space)
+        if 2 * len(soft) > plane.size:
+            return self._code_of_all(light, alpha)
         black = self._black_rows(len(plane), plane.shape[1])
         if colour is None:
             product = black.copy()
@@ -408,6 +408,12 @@ class _Finish:
         own = light.numpy().reshape(-1, 3).take(soft, axis=0) * plane.reshape(-1, 1)[soft]
         product.reshape(-1, 3)[soft] = code_of(torch.from_numpy(own), space).numpy()
         return torch.from_numpy(product)
+
+    def _code_of_all(self, light: Tensor, alpha: Tensor) -> Tensor:
+        if light.device.type != "cpu":
+            return code_of(light * alpha, self._space)
+        plane = alpha[..., 0].contiguous().numpy()
+        return code_of(torch.from_numpy(in_memory.times(light.numpy(), plane)), self._space)
 
     def _black_rows(self, height: int, width: int) -> FloatImage:
         """Rows of no light, as code values of the output's space."""
