@@ -130,6 +130,8 @@ def test_a_resumed_run_makes_what_is_missing_in_the_size_of_what_is_there(shot: 
     client = Workers(precision="bfloat16")
     run(shot, client, existing="verify")
     assert set(asked_of(client).values()) == {size}
+    # It knows the choice from the start: no frame is made twice.
+    assert len(client.requests) == len(failed)
     assert set(asked_of(client, "precision").values()) == {"float32"}
     assert written(shot) == {size}
 
