@@ -22,9 +22,9 @@ HEIGHT, WIDTH = 150, 1300
 # Of alpha and colour: torch sums the same areas and weights in another order than OpenCV. Measured
 # 3e-5. A threshold that rounding crosses may change single pixels altogether.
 APART, MOST_CHANGED = 1e-3, 1e-4
-# Counted 391 and 7 for a linear frame: a wait each for the pictures, the noise (two), the unknown
-# pixels, alpha for the neighbours, the pixels to unmix, and alpha for the islands.
-LAUNCHES, WAITS = 400, 7
+# Counted 370 and 3 for a linear frame: a wait each for the pictures, alpha for the neighbours, and
+# alpha for the islands.
+LAUNCHES, WAITS = 380, 3
 
 
 def frame(*, scene_linear: bool = True, high: float = 1.0) -> ModelInput:
