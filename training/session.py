@@ -24,6 +24,8 @@ _BEST = "best.safetensors"
 _MEASURED = (20, 60)
 # Time kept for the last evaluation and saving, as a multiple of what they took before.
 _RESERVE = 1.3
+# Time kept for the table until it is known how long the shipped model's part of it took.
+_TABLE_S = 60.0
 
 
 class Session:
@@ -163,13 +165,18 @@ class Session:
         step, plan = trainer.progress.step, trainer.plan
         if (plan.steps and step >= plan.steps) or step - first >= self._stop_after:
             return True
-        kept = _RESERVE * (self._judging_s + self._saving_s) + self._table_s
-        return time.monotonic() + kept > self._deadline
+        return time.monotonic() + self._kept_s() > self._deadline
+
+    def _kept_s(self) -> float:
+        """The time kept for the last evaluation, saving, and the table."""
+        table_s = (self._table_s or _TABLE_S) if self._table_per_kind else 0.0
+        return _RESERVE * (self._judging_s + self._saving_s) + table_s
 
     def _measure(self, trainer: Trainer, done: int) -> None:
-        """Time steps once they run at their usual speed, and fix the number of steps of the run."""
+        """Time steps once they run at their usual speed, and fix the number of steps of the run:
+        what fits into its minutes, or, where none are given, into those of this call."""
         minutes = self._changes.get("total_minutes")
-        if not minutes:
+        if not minutes and self._deadline == float("inf"):
             return
         if done == _MEASURED[0]:
             self._synchronised()
@@ -177,7 +184,10 @@ class Session:
         if done == _MEASURED[1]:
             self._synchronised()
             pace = (time.perf_counter() - self._pace_from) / (_MEASURED[1] - _MEASURED[0])
-            left = minutes * 60 - trainer.progress.seconds
+            if minutes:
+                left = minutes * 60 - trainer.progress.seconds
+            else:
+                left = self._deadline - time.monotonic() - self._kept_s()
             steps = trainer.progress.step + max(1, int(left / pace))
             trainer.plan = trainer.plan.lasting(steps)
             self._say(f"{pace:.3f} s per step: the run has {steps} steps")

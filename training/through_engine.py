@@ -21,11 +21,17 @@ _CANDIDATE = "candidate"
 
 
 class ThroughEngine:
-    """One model: a name of `mattebridge models`, or a weights file of twoplate."""
+    """One model: a name of `mattebridge models`, or a weights file of twoplate.
+
+    A network judges screens itself, which `twoplate` else leaves to `screen`.
+    """
 
     def __init__(self, model: str, device: str = "cpu") -> None:
         self._name = _CANDIDATE if Path(model).is_file() else model
-        self._engine = Engine(device, registry=_registry(model))
+        registry = _registry(model)
+        self._engine = Engine(device, registry=registry)
+        family = registry.card(self._name).family
+        self._settings = {"screen": "off"} if family == "twoplate" else {}
 
     def matte(self, frame: Composite, plate: Optional[Any] = None) -> dict[str, Any]:
         """Alpha (H, W, 1) and display-encoded foreground (H, W, 3) of the frame, or of another
@@ -40,7 +46,11 @@ class ThroughEngine:
             "alpha": np.zeros((*size, 1), np.float32),
             "foreground": np.zeros((*size, 3), np.float32),
         }
-        params = RenderParams(colorspace="linear" if linear else "srgb", output_colorspace="srgb")
+        params = RenderParams(
+            colorspace="linear" if linear else "srgb",
+            output_colorspace="srgb",
+            settings=self._settings,
+        )
         self._engine.matte(planes, params, model=self._name, out=out)
         return out
 

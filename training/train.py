@@ -3,7 +3,7 @@
 A run is a folder. Called again with the same folder, training continues with the next step. A call
 ends after `--minutes`, with everything saved. The length of the whole run is part of its plan:
 `--steps`, or `--total-minutes`, from which the number of steps is worked out once their speed is
-known.
+known; with neither the run is complete when the first call's minutes are over.
 """
 
 # Only cheap imports at the top: every process that draws canvases imports this module again.

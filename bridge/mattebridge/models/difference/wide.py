@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage
 
 # How many times as wide the wide band is.
-WIDE = 3.0
+WIDE = 2.5
 
 
 @dataclass(frozen=True)

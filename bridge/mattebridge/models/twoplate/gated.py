@@ -45,7 +45,6 @@ from mattebridge.models.twoplate.network import (
     is_unsure,
     looked_at,
     opened,
-    projected,
     refiner_inputs,
     starting_at_zero,
     to_shrink,
@@ -61,6 +60,8 @@ QUARTER_SIZE_UP_TO = 2600
 _MORE_INPUTS, _MORE_REFINER_INPUTS = 2, 4 + 1
 # Where the coarse net's input has the keyer's alpha, shrunk.
 _KEYED = 18
+# Where the refiner's input has the projections of the four pixels, in display values and in light.
+_PROJECTIONS = slice(24, 32)
 # Of each pixel: the gates of the candidates, and the logit of the refiner's own.
 _CANDIDATES = 4
 _ANSWERS = _CANDIDATES + 1
@@ -95,18 +96,25 @@ class GatedTwoPlate(TwoPlate):
         return [*to_shrink(given), wide, is_unsure(wide).float()]
 
     def looked_at(self, given: Inputs, small: Tensor) -> Tensor:
-        return torch.cat([looked_at(given, small), small[:, -_MORE_INPUTS:]], 1)
+        return looked_at(given, small, small[:, -_MORE_INPUTS:])
 
     def refiner_inputs(self, given: Inputs, half: Change, alpha: Tensor) -> Tensor:
         wide = functional.pixel_unshuffle(given.wide_alpha, 2)
-        return torch.cat([refiner_inputs(given, half, alpha), wide, half.logit[:, 1:2]], 1)
+        return refiner_inputs(given, half, alpha, wide, half.logit[:, 1:2])
+
+    def of_pixels(self, given: Inputs, x: Tensor, answer: Tensor) -> Tensor:
+        """The answer, and last the projection of the plate onto F - B, in the light in which the
+        plate was mixed."""
+        display, light = x[:, _PROJECTIONS].chunk(2, 1)
+        projection = torch.lerp(display, light, given.scene_linear)
+        return functional.pixel_shuffle(torch.cat([answer, projection], 1), 2).float()
 
     def finished(
         self, given: Inputs, logit: Tensor, colour: Tensor, fine: Optional[Tensor]
     ) -> NetworkMatte:
         """logit: the change of the logit, and the means around each pixel that the coarse net
         wants, and that the narrow and the wide alpha have. fine: the answer of `correction` (4),
-        gates (4), the logit of the refiner's own alpha (1)."""
+        gates (4), the logit of the refiner's own alpha (1), the projection (1)."""
         change, wanted, narrow, wide = logit.chunk(4, 1)
         changed = closed(given.keyed_alpha) + change
         if fine is None:
@@ -116,8 +124,8 @@ class GatedTwoPlate(TwoPlate):
         candidates = (
             scaled(given.keyed_alpha, narrow, wanted),
             scaled(given.wide_alpha, wide, wanted),
-            _projection(given, colour),
-            opened(fine[:, -1:]),
+            fine[:, -1:],
+            opened(fine[:, -2:-1]),
         )
         for number, candidate in enumerate(candidates):
             alpha = torch.addcmul(alpha, gates[:, number : number + 1], candidate - base)
@@ -150,13 +158,6 @@ class _GatedRefiner(Refiner):
         weight, bias = super().answer()
         assert self.gates.bias is not None
         return torch.cat([weight, self.gates.weight]), torch.cat([bias, self.gates.bias])
-
-
-def _projection(given: Inputs, colour: Tensor) -> Tensor:
-    """The alpha that explains the plate best with the coarse net's colour, (N, 1, H, W), in the
-    light in which the plate was mixed; squares are close enough to linear light."""
-    planes = given.plate, given.clean_plate, (given.keyed_foreground + colour).clamp(0, 1)
-    return projected(*(torch.lerp(p, p * p, given.scene_linear) for p in planes))[:, None]
 
 
 def grown(state: Mapping[str, Tensor], network: GatedTwoPlate) -> dict[str, Tensor]:

@@ -151,13 +151,17 @@ class TwoPlate(nn.Module):
     def refine(self, given: Inputs, half: Change) -> NetworkMatte:
         """The matte of a frame, or of some rows; `half` is the coarse change at half their size."""
         logit = twice(half.logit)
-        inputs = self.refiner_inputs(given, half, coarse_alpha(given, logit))
-        fine = functional.pixel_shuffle(self.refiner(inputs), 2).float()
+        x = self.refiner_inputs(given, half, coarse_alpha(given, logit))
+        fine = self.of_pixels(given, x, self.refiner(x))
         return self.finished(given, logit, twice(half.foreground), fine)
 
     def refiner_inputs(self, given: Inputs, half: Change, alpha: Tensor) -> Tensor:
         """The channels of each 2x2 group; alpha: the coarse net's, at full size."""
         return refiner_inputs(given, half, alpha)
+
+    def of_pixels(self, given: Inputs, x: Tensor, answer: Tensor) -> Tensor:
+        """What `finished` needs of every pixel, from input and answer of the refiner, by groups."""
+        return functional.pixel_shuffle(answer, 2).float()
 
     def finished(
         self, given: Inputs, logit: Tensor, colour: Tensor, fine: Optional[Tensor]
@@ -217,8 +221,8 @@ def to_shrink(given: Inputs) -> list[Tensor]:
     ]
 
 
-def looked_at(given: Inputs, small: Tensor) -> Tensor:
-    """The 29 channels of the coarse net's input, from the planes `to_shrink`, shrunk.
+def looked_at(given: Inputs, small: Tensor, *more: Tensor) -> Tensor:
+    """The 29 channels of the coarse net's input, from the planes `to_shrink`, shrunk; and more.
 
     The logarithm of I / B is the same in all channels where a shadow falls; the mean of |I - B|
     separates fine texture and grain, which shrinking has removed, from a real difference. Of the
@@ -246,6 +250,7 @@ def looked_at(given: Inputs, small: Tensor) -> Tensor:
             3 * taken,
             5 * left,
             set_showing(plate, clean),
+            *more,
         ],
         1,
     )
@@ -441,8 +446,8 @@ def enlarged(change: Change, times: int) -> Change:
     return Change(*(larger(plane, times) for plane in change))
 
 
-def refiner_inputs(given: Inputs, half: Change, coarse_alpha: Tensor) -> Tensor:
-    """The channels of each 2x2 group, (N, 68, H / 2, W / 2)."""
+def refiner_inputs(given: Inputs, half: Change, coarse_alpha: Tensor, *more: Tensor) -> Tensor:
+    """The 68 channels of each 2x2 group, and more, (N, C, H / 2, W / 2)."""
     plate, clean_plate = given.plate, given.clean_plate
     keyed_alpha, keyed_colour = (
         smaller(plane, 2) for plane in (given.keyed_alpha, given.keyed_foreground)
@@ -468,6 +473,7 @@ def refiner_inputs(given: Inputs, half: Change, coarse_alpha: Tensor) -> Tensor:
             _in_groups(given.keyed_alpha),
             _in_groups(coarse_alpha),
             3 * around,
+            *more,
         ],
         1,
     )

@@ -174,9 +174,10 @@ def _refined(network: TwoPlate, given: Inputs, half: Change, piece: _Piece) -> N
     logit = twice(around_half.logit)
     alpha = coarse_alpha(around, logit)
     x = _trimmed(network.refiner_inputs(around, around_half, alpha), 1)
-    fine = functional.pixel_shuffle(network.refiner.inner(x, _inside(half, piece)), 2).float()
+    answer = network.refiner.inner(x, _inside(half, piece))
     # Back to the tiles themselves.
     tiles = each_plane(around, lambda plane: _trimmed(plane, 2 * _MARGIN))
+    fine = network.of_pixels(tiles, _trimmed(x, REFINER_REACH), answer)
     colour = _trimmed(twice(around_half.foreground), 2 * _MARGIN)
     logit = _trimmed(logit, 2 * _MARGIN)
     return clamped(network.finished(tiles, logit, colour, fine))

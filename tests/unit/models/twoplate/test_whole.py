@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from fakes.mostly_slow import mostly_slow
 from fakes.pretended_cuda import CUDA, pretended_cuda, recorder
 from mattebridge.checkpoint import no_checkpoint
 from mattebridge.models.base import ModelInput, ModelOutput
@@ -115,7 +116,7 @@ def test_some_tiles_keep_what_the_coarse_net_gave() -> None:
     assert np.abs(made.foreground - everywhere.foreground).max() > 0.01
 
 
-@pytest.mark.parametrize("in_light", [False, True])
+@pytest.mark.parametrize("in_light", mostly_slow([True, False]))
 def test_a_replayed_frame_is_few_launches_and_waits(
     monkeypatch: pytest.MonkeyPatch, in_light: bool
 ) -> None:
