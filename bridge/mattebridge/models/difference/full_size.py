@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mattebridge.models.difference import working_size
-from mattebridge.models.pytorch.frames import arrays_of
+from mattebridge.models.pytorch.frames import arrays_of, sent
 
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage, Mask
@@ -71,7 +71,7 @@ def enlarged(small: FloatImage, like: Tensor) -> Tensor:
     shape = tuple(like.shape[:2])
     if like.device.type == "cpu":
         return torch.from_numpy(working_size.enlarged(small, shape))
-    return enlarged_by_torch(torch.from_numpy(small).to(like.device), shape)
+    return enlarged_by_torch(sent(small, like.device), shape)
 
 
 def enlarged_by_torch(small: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -90,7 +90,7 @@ def enlarged_mask(small: Mask, like: Tensor) -> Tensor:
         size = (width, height)
         found = cv2.resize(small.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
         return torch.from_numpy(found > 0)
-    planes = torch.from_numpy(small.astype(np.float32)).to(like.device)[None, None]
+    planes = sent(small.astype(np.float32), like.device)[None, None]
     return functional.interpolate(planes, size=(height, width), mode="nearest")[0, 0] > 0
 
 
@@ -112,4 +112,4 @@ def places_of(mask: Tensor) -> Tensor:
 def near(mask: Tensor, reach_px: float) -> Tensor:
     """Where a pixel of a mask (H, W) is nearer than that; measured in main memory, by OpenCV."""
     away = cv2.distanceTransform((~mask).view(torch.uint8).cpu().numpy(), cv2.DIST_L2, 3)
-    return torch.from_numpy(away < reach_px).to(mask.device)
+    return sent(away < reach_px, mask.device)

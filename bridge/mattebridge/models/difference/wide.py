@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mattebridge.models.difference.evidence import Evidence
 from mattebridge.models.difference.full_size import enlarged, places_of
-from mattebridge.models.difference.mixture import make_palette, solve
+from mattebridge.models.difference.mixture import Noise, make_palette, solve
 from mattebridge.models.difference.trimap import Trimap
 from mattebridge.models.pytorch.frames import Frame
 
@@ -47,7 +47,7 @@ def opened_inside(
     subject: Tensor,
     evidence: Evidence,
     trimaps: Sequence[Trimap],
-    noise: float,
+    noise: Noise,
 ) -> Opened:
     """What is sure subject for the narrow band and not for the wide one, solved.
 

@@ -40,7 +40,6 @@ from mattebridge.models.twoplate.network import (
     NetworkMatte,
     Refiner,
     TwoPlate,
-    around,
     closed,
     coloured,
     is_unsure,
@@ -50,6 +49,7 @@ from mattebridge.models.twoplate.network import (
     starting_at_zero,
     to_shrink,
 )
+from mattebridge.models.twoplate.resampling import around
 from mattebridge.models.twoplate.strands import scaled
 
 # The coarse net computes frames up to this long side at a quarter of their size, larger ones at an
@@ -91,9 +91,9 @@ class GatedTwoPlate(TwoPlate):
             return 2
         return 4 if longest <= QUARTER_SIZE_UP_TO else 8
 
-    def to_shrink(self, given: Inputs) -> Tensor:
+    def to_shrink(self, given: Inputs) -> list[Tensor]:
         wide = given.wide_alpha
-        return to_shrink(given, wide, is_unsure(wide).float())
+        return [*to_shrink(given), wide, is_unsure(wide).float()]
 
     def looked_at(self, given: Inputs, small: Tensor) -> Tensor:
         return looked_at(given, small, small[:, -_MORE_INPUTS:])

@@ -15,11 +15,15 @@ pull-push (Gortler et al. 1996).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from mattebridge.models.twoplate.network import SURE, Inputs
+from mattebridge.models.twoplate.places import Everywhere, Where
+from mattebridge.models.twoplate.resampling import all_smaller, larger, smaller
 
 # Alpha from which on a pixel lends its colour, and from which on in full.
 _SOLID_FROM, _SOLID_FULL = 0.992, 0.998
@@ -32,17 +36,43 @@ _NEAR, _ENOUGH = 4, 0.05
 _STEADY, _OWN, _APART, _OFF_THE_LINE = 0.002, 8.0, 0.1, 0.003
 
 
+class Solid(NamedTuple):
+    """The solid parts near each pixel, the nearest that there are, of frames of some size.
+
+    around: mean colour and its variance (N, 4, H / 2, W / 2). near: their share, at 1 / 2**_NEAR.
+    """
+
+    around: Tensor
+    near: Tensor
+
+
 def with_mixtures(alpha: Tensor, plate: Tensor, given: Inputs) -> Tensor:
     """Alpha (N, 1, H, W), 0..1, with that of plain mixtures where it is neither 0 nor 1.
 
     plate: (N, 3, H, W) display-encoded. given: of that size at least.
     """
     height, width = alpha.shape[2:]
-    clean_plate = given.clean_plate[:, :, :height, :width]
-    colour, spread, near = _solid_around(plate, alpha)
-    set_light = _light(clean_plate, given)
-    towards, away = _light(colour, given) - set_light, _light(plate, given) - set_light
-    del colour, set_light  # each is three planes of the frame
+    solid = solid_parts(weighed_colours(plate, alpha))
+    at = Everywhere(height, width)
+    return mixed(at, alpha, plate, at.of(given.clean_plate), solid, given.scene_linear)
+
+
+def mixed(
+    at: Where,
+    alpha: Tensor,
+    plate: Tensor,
+    clean_plate: Tensor,
+    solid: Solid,
+    scene_linear: Tensor,
+) -> Tensor:
+    """The same at some pixels, whose alpha, plate and clean plate are given."""
+    around = at.enlarged(solid.around, 2)
+    colour, spread = around[:, :3], around[:, 3:]
+    near = at.enlarged(solid.near, 2**_NEAR)
+    set_light = _light(clean_plate, scene_linear)
+    towards = _light(colour, scene_linear) - set_light
+    away = _light(plate, scene_linear) - set_light
+    del around, colour, set_light  # each is some planes of the frame
     reach = towards.square().sum(1, keepdim=True)
     found = ((away * towards).sum(1, keepdim=True) / (reach + _STEADY)).clamp(0, 1)
     left = torch.addcmul(away, found, towards, value=-1).square().sum(1, keepdim=True)
@@ -54,44 +84,36 @@ def with_mixtures(alpha: Tensor, plate: Tensor, given: Inputs) -> Tensor:
     return alpha + share * (found - alpha)
 
 
-def _light(encoded: Tensor, given: Inputs) -> Tensor:
+def _light(encoded: Tensor, scene_linear: Tensor) -> Tensor:
     """Scene-linear where the request is; squares are close enough to it. Display-encoded else."""
-    return torch.lerp(encoded, encoded.square(), given.scene_linear)
+    return torch.lerp(encoded, encoded.square(), scene_linear)
 
 
-def _solid_around(plate: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the solid parts near each pixel: mean colour (N, 3, H, W), its variance, and their share.
+def weighed_colours(plate: Tensor, alpha: Tensor) -> Tensor:
+    """Colour, its square and 1, of solid pixels, as means at half the size: (N, 5, ...).
 
-    The nearest that there are: as few halvings as find any. The first is of half the size.
+    Of rows alone, where these begin at an even one.
     """
-    height, width = alpha.shape[2:]
-    cell = 2**_LEVELS
     solid = ((alpha - _SOLID_FROM) / (_SOLID_FULL - _SOLID_FROM)).clamp(0, 1)
     squared = plate.square().sum(1, keepdim=True)
-    weighed = torch.cat([_half(part * solid) for part in (plate, squared)] + [_half(solid)], 1)
-    spare = -height % cell // 2, -width % cell // 2
-    levels = [functional.pad(weighed, (0, spare[1], 0, spare[0]))]
+    return all_smaller([plate * solid, squared * solid, solid], 2)
+
+
+def solid_parts(weighed: Tensor) -> Solid:
+    """From `weighed_colours` of the whole frame. As few halvings as find any."""
+    cell = 2 ** (_LEVELS - 1)
+    bottom, right = (-side % cell for side in weighed.shape[2:])
+    levels = [functional.pad(weighed, (0, right, 0, bottom))]
     for _ in range(_LEVELS - 1):
-        levels.append(_half(levels[-1]))
+        levels.append(smaller(levels[-1], 2))
     found = _of_one(levels[-1] + levels[-1].mean((2, 3), keepdim=True))
     for level in reversed(levels[:-1]):
-        found = _of_one(level + _COARSER * _larger(found, 2))
+        found = _of_one(level + _COARSER * larger(found, 2))
     colour = found[:, :3]
     spread = (found[:, 3:4] - colour.square().sum(1, keepdim=True)).clamp_min(0)
-    near = _larger(levels[_NEAR - 1][:, 4:], 2**_NEAR)
-    both = _larger(torch.cat([colour, spread], 1), 2)[:, :, :height, :width]
-    return both[:, :3], both[:, 3:], near[:, :, :height, :width]
-
-
-def _half(planes: Tensor) -> Tensor:
-    return functional.avg_pool2d(planes, 2, ceil_mode=True)
+    return Solid(torch.cat([colour, spread], 1), levels[_NEAR - 1][:, 4:].contiguous())
 
 
 def _of_one(weighed: Tensor) -> Tensor:
     """Weighed sums divided by their weight, the last channel."""
     return weighed / weighed[:, 4:].clamp_min(1e-6)
-
-
-def _larger(planes: Tensor, times: int) -> Tensor:
-    size = [side * times for side in planes.shape[2:]]
-    return functional.interpolate(planes, size=size, mode="bilinear", align_corners=False)

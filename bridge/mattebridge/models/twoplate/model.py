@@ -26,7 +26,7 @@ from mattebridge.errors import ModelError
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
 from mattebridge.models.difference.card import specks_of
 from mattebridge.models.difference.islands import without_islands
-from mattebridge.models.difference.keyer import keyed, keyed_both, pixel_noise
+from mattebridge.models.difference.keyer import Small, keyed, keyed_both, pixel_noise
 from mattebridge.models.difference.moved import without_moved
 from mattebridge.models.pytorch.fold import folded
 from mattebridge.models.pytorch.frames import (
@@ -53,7 +53,7 @@ from mattebridge.models.twoplate.network import (
     padded,
 )
 from mattebridge.models.twoplate.screens import keyed_by_screen, screen_behind
-from mattebridge.models.twoplate.strands import with_strands
+from mattebridge.models.twoplate.strands import put_strands
 from mattebridge.models.twoplate.tiles import refined_in_tiles, small_inputs_by_rows
 from mattebridge.models.twoplate.versions import from_state
 from mattebridge.models.twoplate.whole import Planes, WholeFrame
@@ -160,13 +160,15 @@ class TwoPlateModel(MattingModel):
         height, width = given.plate.shape[:2]
         with memory_translated(self.name, (height, width), _SMALLER):
             frame = Frame.of(given, self._device)
-            first, start = self._keyed(frame.as_input(given), checkpoint)
+            small = Small(frame)
+            first, start = self._keyed(frame.as_input(given), small, checkpoint)
             in_tiles = self._whole is None or self._few_tiles
             compute = self._in_tiles if in_tiles else self._at_once
             made = compute(frame, start, given.exact, checkpoint)
             explain_in_light(frame, made.alpha, made.foreground, made.noise)
             with_highlights(frame, made.alpha, made.foreground, first)
-            without_islands(made.alpha, frame.plate, frame.clean_plate, specks_of(given.settings))
+            specks = specks_of(given.settings)
+            matte = without_islands(made.alpha, frame.plate, frame.clean_plate, specks)
             alpha, foreground = given_back(given.plate, made.alpha, made.foreground)
         notes = {
             **first.notes,
@@ -176,15 +178,17 @@ class TwoPlateModel(MattingModel):
             **made.notes,
         }
         output = ModelOutput(alpha, foreground, degraded=first.degraded, notes=notes)
-        return without_moved(output, given)
+        return without_moved(output, given, small.pictures, matte)
 
-    def _keyed(self, given: ModelInput, checkpoint: Checkpoint) -> tuple[ModelOutput, _Start]:
+    def _keyed(
+        self, given: ModelInput, small: Small, checkpoint: Checkpoint
+    ) -> tuple[ModelOutput, _Start]:
         """The keyer's matte, and what the network is given of it."""
         assert self._network is not None
         if not self._network.takes_wide:
-            first = keyed(given, checkpoint)
+            first = keyed(given, checkpoint, small)
             return first, _Start(first.alpha, first.foreground, None)
-        first, wide = keyed_both(given, checkpoint)
+        first, wide = keyed_both(given, checkpoint, small)
         return first, _Start(first.alpha, wide.foreground, wide.alpha)
 
     def _in_tiles(self, frame: Frame, start: _Start, exact: bool, checkpoint: Checkpoint) -> _Made:
@@ -202,10 +206,10 @@ class TwoPlateModel(MattingModel):
             made, share = refined_in_tiles(
                 network, grown, change, factor, checkpoint, few=self._few_tiles
             )
-        made = NetworkMatte(*(plane[:, :, :height, :width] for plane in made))
         checkpoint("finish")
         if network.strands_put_back:
-            made = with_strands(made, grown, factor)
+            put_strands(made, grown, factor, height, width)
+        made = NetworkMatte(*(plane[:, :, :height, :width] for plane in made))
         noise = grain_of(frame, made.alpha[0, 0])
         made = without_grain(made, grown.clean_plate, noise)
         foreground = made.foreground[0].permute(1, 2, 0).contiguous()

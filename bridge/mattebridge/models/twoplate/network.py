@@ -26,6 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mattebridge.models.twoplate.resampling import all_smaller, around, larger, smaller
+
 # Channels of the encoder at 1/2, 1/4, ... of the coarse size, and residual blocks at each.
 WIDTHS = (24, 48, 80, 128, 160)
 BLOCKS = (1, 2, 2, 3, 3)
@@ -136,9 +138,9 @@ class TwoPlate(nn.Module):
 
     def small_inputs(self, given: Inputs, factor: int) -> Tensor:
         """The coarse net's input, (N, C, H / factor, W / factor)."""
-        return self.looked_at(given, functional.avg_pool2d(self.to_shrink(given), factor))
+        return self.looked_at(given, all_smaller(self.to_shrink(given), factor))
 
-    def to_shrink(self, given: Inputs) -> Tensor:
+    def to_shrink(self, given: Inputs) -> list[Tensor]:
         """The planes at full size of which the coarse net sees the means."""
         return to_shrink(given)
 
@@ -203,24 +205,20 @@ def is_unsure(alpha: Tensor) -> Tensor:
     return (alpha > SURE) & (alpha < 1 - SURE)
 
 
-def to_shrink(given: Inputs, *more: Tensor) -> Tensor:
-    """The 15 planes that the coarse net's input is made from, and more, (N, C, H, W)."""
+def to_shrink(given: Inputs) -> list[Tensor]:
+    """The planes that the coarse net's input is made from: 15 channels, each (N, C, H, W)."""
     alpha, colour = given.keyed_alpha, given.keyed_foreground
-    return torch.cat(
-        [
-            given.plate,
-            given.clean_plate,
-            (given.plate - given.clean_plate).abs().mean(1, keepdim=True),
-            alpha,
-            is_unsure(alpha).float(),
-            alpha * (colour - given.plate),
-            unexplained(given, alpha, colour).abs().mean(1, keepdim=True),
-            given.alpha_hint,
-            given.outside,
-            *more,
-        ],
-        1,
-    )
+    return [
+        given.plate,
+        given.clean_plate,
+        (given.plate - given.clean_plate).abs().mean(1, keepdim=True),
+        alpha,
+        is_unsure(alpha).float(),
+        alpha * (colour - given.plate),
+        unexplained(given, alpha, colour).abs().mean(1, keepdim=True),
+        given.alpha_hint,
+        given.outside,
+    ]
 
 
 def looked_at(given: Inputs, small: Tensor, *more: Tensor) -> Tensor:
@@ -292,14 +290,10 @@ def set_showing(plate: Tensor, clean_plate: Tensor) -> Tensor:
     )
 
 
-def around(planes: Tensor, size: int) -> Tensor:
-    """The mean of `size` x `size` pixels around each; at the frame's edge, of those inside."""
-    return functional.avg_pool2d(planes, size, 1, size // 2, count_include_pad=False)
-
-
 def unexplained(given: Inputs, alpha: Tensor, colour: Tensor) -> Tensor:
     """What is left of the plate: I - a F - (1 - a) B."""
-    return given.plate - alpha * colour - (1 - alpha) * given.clean_plate
+    left = torch.addcmul(given.plate, alpha, colour, value=-1)
+    return torch.addcmul(left, 1 - alpha, given.clean_plate, value=-1)
 
 
 def coarse_matte(given: Inputs, change: Change, factor: int) -> NetworkMatte:
@@ -381,7 +375,7 @@ class _Residual(nn.Module):
 
 
 def twice(x: Tensor) -> Tensor:
-    return functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+    return larger(x, 2)
 
 
 # --- full size ------------------------------------------------------------------------------------
@@ -406,20 +400,23 @@ class Refiner(nn.Module):
             x = x + functional.relu(conv(x))
         return functional.conv2d(x, *self.answer(), padding=1)
 
-    def inner(self, x: Tensor, inside: Tensor) -> Tensor:
-        """The layers on windows that have `REFINER_REACH` more groups on each side than the result.
+    def inner(self, x: Tensor, inside: Optional[Tensor]) -> Tensor:
+        """The layers on a window that has `REFINER_REACH` more groups on each side than the result.
 
-        x: (N, C, S, S). inside: (N, 1, S, S), 1 in the frame and 0 beyond it, where everything is 0
-        before each layer.
+        x: (N, C, h, w), from `refiner_inputs`. inside: (N, 1, h, w), 1 in the frame and 0 beyond
+        it, where everything is 0 before each layer; None where all of it is in the frame. Not for
+        training: layers are computed in place.
         """
 
         def seen(values: Tensor, margin: int) -> Tensor:
-            size = inside.shape[2]
-            return values * inside[:, :, margin : size - margin, margin : size - margin]
+            if inside is None:
+                return values
+            height, width = inside.shape[2:]
+            return values.mul_(inside[:, :, margin : height - margin, margin : width - margin])
 
-        x = seen(functional.relu(_without_edge(self.enter, seen(x, 0))), 1)
+        x = seen(_without_edge(self.enter, seen(x, 0)).relu_(), 1)
         for done, conv in enumerate(self.middle, 2):
-            x = seen(x[:, :, 1:-1, 1:-1] + functional.relu(_without_edge(conv, x)), done)
+            x = seen(_without_edge(conv, x).relu_().add_(x[:, :, 1:-1, 1:-1]), done)
         return functional.conv2d(x, *self.answer())
 
     def answer(self) -> tuple[Tensor, Tensor]:
@@ -444,30 +441,22 @@ def enlarged(change: Change, times: int) -> Change:
     """The coarse change at half of the frame's size."""
     if times == 1:
         return change
-    return Change(
-        *(
-            functional.interpolate(
-                plane, scale_factor=float(times), mode="bilinear", align_corners=False
-            )
-            for plane in change
-        )
-    )
+    return Change(*(larger(plane, times) for plane in change))
 
 
 def refiner_inputs(given: Inputs, half: Change, coarse_alpha: Tensor, *more: Tensor) -> Tensor:
     """The 68 channels of each 2x2 group, and more, (N, C, H / 2, W / 2)."""
     plate, clean_plate = given.plate, given.clean_plate
     keyed_alpha, keyed_colour = (
-        functional.avg_pool2d(plane, 2) for plane in (given.keyed_alpha, given.keyed_foreground)
+        smaller(plane, 2) for plane in (given.keyed_alpha, given.keyed_foreground)
     )
     # Group first, colour second: (N, 3, 4, h, w) keeps the four pixels of a group apart.
     shape = (plate.shape[0], 3, 4, plate.shape[2] // 2, plate.shape[3] // 2)
-    groups = functional.pixel_unshuffle(plate, 2)
-    clean_groups = functional.pixel_unshuffle(clean_plate, 2)
+    groups, clean_groups = _in_groups(plate), _in_groups(clean_plate)
     colour = keyed_colour + half.foreground
     seen, clean = groups.reshape(shape), clean_groups.reshape(shape)
     aim = colour.clamp(0, 1)[:, :, None]
-    around = functional.pixel_unshuffle(given.keyed_foreground, 2).reshape(shape)
+    around = _in_groups(given.keyed_foreground).reshape(shape)
     around = (around - keyed_colour[:, :, None]).flatten(1, 2)
     return torch.cat(
         [
@@ -479,13 +468,22 @@ def refiner_inputs(given: Inputs, half: Change, coarse_alpha: Tensor, *more: Ten
             opened(closed(keyed_alpha) + half.logit[:, :1]),
             colour,
             half.hidden,
-            functional.pixel_unshuffle(given.keyed_alpha, 2),
-            functional.pixel_unshuffle(coarse_alpha, 2),
+            _in_groups(given.keyed_alpha),
+            _in_groups(coarse_alpha),
             3 * around,
             *more,
         ],
         1,
     )
+
+
+def _in_groups(planes: Tensor) -> Tensor:
+    """(N, 4 C, H / 2, W / 2): the four pixels of each 2x2 group behind each other."""
+    if planes.device.type != "cpu" or not torch.is_inference_mode_enabled():
+        return functional.pixel_unshuffle(planes, 2)
+    # The same in half of the time.
+    parts = [planes[:, :, down::2, right::2] for down in (0, 1) for right in (0, 1)]
+    return torch.stack(parts, 2).flatten(1, 2)
 
 
 def projected(plate: Tensor, clean_plate: Tensor, foreground: Tensor) -> Tensor:

@@ -175,7 +175,7 @@ def test_tiles_give_what_the_whole_frame_at_once_gives(
     height: int, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tiles_module, "DOUBTFUL", -1.0)
-    monkeypatch.setattr(tiles_module, "_CPU_TILES", 3)
+    monkeypatch.setattr(tiles_module, "_TILES", 3)
     tiles = matte(given(height, width))
     whole = matte(given(height, width, exact=True))
     assert tiles.notes["refined_share"] == whole.notes["refined_share"] == 1
