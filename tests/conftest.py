@@ -47,6 +47,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # What takes longest, first: the processes of `pytest -n 3 --dist loadfile` take whole files in this
 # order, and a long one at the end would leave the other process without work.
 LONGEST = (
+    "e2e/test_ofx_release.py",  # six minutes where nothing is built yet, as the next one
+    "e2e/test_under_wine.py",
     "e2e/test_ofx_sanitizers.py",
     "quality/test_twoplate_quality.py",
     "faults/test_soak.py",
@@ -55,6 +57,8 @@ LONGEST = (
     "e2e/test_matte_command.py",
     "unit/clips/test_runner.py",
     "unit/sample/test_sample.py",
+    "unit/test_bench_gpu.py",
+    "unit/engine/test_space.py",
     "unit/models/greenformer/test_model.py",
     "faults/test_process_death.py",
     "quality/test_sample_shot.py",
@@ -65,8 +69,6 @@ LONGEST = (
     "unit/models/background_matting/test_fast.py",
     "faults/test_fuzz.py",
     "faults/test_start_and_environment.py",
-    "e2e/test_ofx_release.py",
-    "e2e/test_under_wine.py",
     "e2e/test_devices.py",
     "e2e/test_client.py",
     "e2e/test_clip_pipeline.py",

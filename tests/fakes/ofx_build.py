@@ -7,6 +7,7 @@ its own way (CMake, zig); this needs nothing but a compiler.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import hashlib
@@ -15,7 +16,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -57,6 +58,15 @@ def compiler() -> list[str]:
         if python.exists() and list(TOOLS.glob("lib/python*/site-packages/ziglang")):
             return [str(python), "-m", "ziglang", "c++"]
     raise NoCompiler("no g++, clang++ or zig: `make plugin` brings one")
+
+
+@contextlib.contextmanager
+def building_a_release() -> Iterator[None]:
+    """One process at a time: two would write the same objects."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with (BUILD / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @functools.cache

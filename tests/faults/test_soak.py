@@ -12,9 +12,9 @@ from benchmarks.soak import FRAMES, Sample, slope
 
 from fakes.places import ROOT
 
-# SOAK_SECONDS=36000 for the hundred thousand frames that a release deserves; otherwise a minute, or
-# less where it has sooner matted so many frames and lost two processes.
-SECONDS = float(os.environ.get("SOAK_SECONDS", "60"))
+# SOAK_SECONDS=36000 for the hundred thousand frames that a release deserves; otherwise two minutes,
+# or less where it has sooner matted so many frames and lost two processes.
+SECONDS = float(os.environ.get("SOAK_SECONDS", "120"))
 ENOUGH = [] if "SOAK_SECONDS" in os.environ else ["--enough", "400", "2"]
 
 

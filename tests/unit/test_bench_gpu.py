@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -69,7 +71,33 @@ def test_each_part_runs_on_a_pretended_device(
 def test_frames_go_through_a_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
     found = bench_of("cpu", monkeypatch, ONE_SIZE).bridge()
     assert not errors_of(found)
-    assert found["twoplate UHD float16 3 in flight"]["frames"] >= 3
+    for model in ("mobilenetv2", "twoplate", bench_gpu.HINT_KEYER):
+        assert found[f"{model} UHD float16 3 in flight"]["frames"] >= 3
+
+
+@pytest.mark.slow
+def test_the_tests_for_a_gpu_are_found_and_say_how_many_there_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = bench_of("cpu", monkeypatch).tests()
+    assert found["status"] == 0
+    # Each of them is run, or on a machine without a GPU skipped; no other one is.
+    run = sum(int(count) for count in re.findall(r"(\d+) (?:passed|skipped)", found["summary"]))
+    assert run >= 3, found
+    assert "deselected" in found["summary"]
+
+
+def test_without_time_cases_and_tests_are_left_out_and_the_tests_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = bench_of("cpu", monkeypatch)
+    found: dict[str, Any] = {}
+    for left_s, kept in ((bench_gpu.TESTS_S + 60, True), (bench_gpu.TESTS_S - 1, False)):
+        bench.until = time.monotonic() + left_s
+        bench._case(found, "case", lambda: {"frames_s": 1})
+        assert ("left_out" not in found["case"]) is kept
+    bench.until = time.monotonic()
+    assert "left_out" in bench.tests()
 
 
 def test_what_was_found_is_written_and_a_part_that_fails_costs_no_other_one(

@@ -13,6 +13,7 @@ its reason, never guessed.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -93,19 +94,33 @@ def _of_one(root: Path) -> ScanResult:
 
 
 def _of_many(entries: Sequence[Path]) -> ScanResult:
-    clips: dict[Path, Clip] = {}
-    skipped = []
-    for path in entries:
+    found: dict[Path, Clip | SkippedPath] = {}
+    by_folder: dict[Path, Clip] = {}
+    # Links last: of a clip and a link to it, the clip is the one.
+    for path in sorted(entries, key=Path.is_symlink):
         if path.is_dir() and (path.name.startswith("_") or path.name.lower() in NO_CLIPS):
             continue
-        found = _clip_or_reason(path)
-        if isinstance(found, Clip):
-            found = _unless_known(found, path, clips)
-        if isinstance(found, Clip):
-            clips[_real(found.root)] = found
-        else:
-            skipped.append(found)
-    return ScanResult(tuple(clips.values()), tuple(skipped))
+        one = _clip_or_reason(path)
+        if isinstance(one, Clip):
+            one = _unless_known(one, path, by_folder)
+        if isinstance(one, Clip):
+            by_folder[_real(one.root)] = one
+        found[path] = one
+    for clip in by_folder.values():
+        if _is_loose(clip):
+            _leave_out_results(found, clip)
+    in_order = [found[path] for path in entries if path in found]
+    return ScanResult(
+        tuple(one for one in in_order if isinstance(one, Clip)),
+        tuple(one for one in in_order if isinstance(one, SkippedPath)),
+    )
+
+
+def _leave_out_results(found: dict[Path, Clip | SkippedPath], clip: Clip) -> None:
+    """Say nothing of the folder beside a loose video that holds its results."""
+    for path, one in list(found.items()):
+        if isinstance(one, SkippedPath) and not one.is_clip and path.absolute() == clip.root:
+            del found[path]
 
 
 def _unless_known(clip: Clip, path: Path, clips: dict[Path, Clip]) -> Clip | SkippedPath:
@@ -135,7 +150,9 @@ def _clip_or_reason(path: Path) -> Clip | SkippedPath:
         return SkippedPath(path, f"cannot be read ({failure.strerror})", is_clip=True)
     if no_clean or no_hint:
         return SkippedPath(path, no_hint or no_clean, is_clip=True)
-    return Clip(_real(path).name, path.absolute(), plate, hint, clean, tuple(_notes(entries)))
+    # Of a link its own name: two links may lead to folders of one name.
+    root = Path(os.path.abspath(path))
+    return Clip(root.name, root, plate, hint, clean, tuple(_notes(entries)))
 
 
 def _real(path: Path) -> Path:

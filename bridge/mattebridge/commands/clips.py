@@ -249,7 +249,7 @@ def _print_found(options: argparse.Namespace, found: ScanResult) -> None:
     """The clips on standard output where they are asked for, what is skipped always."""
     for clip in found.clips:
         if options.list:
-            print(_line_of(options, clip), flush=True)
+            print(one_line(_line_of(options, clip)), flush=True)
         for note in clip.notes:
             _say(f"{clip.name}: {note}")
     for path in found.skipped:

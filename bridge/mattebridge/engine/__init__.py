@@ -12,6 +12,8 @@ ahead          what is begun for a frame before its turn: copies, the search for
 blocks         pointwise steps: in row blocks on the CPU, at once on a GPU
 channels       steps along the channels of a pixel
 light          colour curves and alpha arithmetic on tensors
+space          colour spaces on tensors
+in_memory      the same in main memory, by numpy and OpenCV
 samples        raw samples as float values, finite and straight
 picture        one image in every colour space
 clean_plates   the clean plates kept between frames

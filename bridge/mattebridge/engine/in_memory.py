@@ -35,6 +35,8 @@ Kernel = Callable[[FloatImage, FloatImage], None]
 _LAST_PIXELS = 64
 # To give fewer to another thread takes longer than to convert them.
 _LEAST_PIXELS = 8192
+# A piece and what is in between stay in a core's own cache.
+_PIECE_PIXELS = 24576
 # Light of a log is within this in both signs: its curve stays within float32.
 _MOST_LIGHT = 1e30
 # The curve of sRGB (models/pytorch/curves.py).
@@ -45,26 +47,33 @@ _LUMINANCE = np.array([WEIGHTS], np.float32)
 def run(kernels: Sequence[Kernel], source: FloatImage, target: FloatImage) -> None:
     """Take pixels (N, 3) through some kernels, a part in each of torch's threads."""
 
-    def part(pixels: slice) -> None:
+    def piece(pixels: slice) -> None:
         given, here = source[pixels], target[pixels]
         for kernel in kernels:
             kernel(given, here)
             given = here
 
-    in_parts(part, len(source))
+    _in_pieces(piece, len(source))
 
 
-def in_parts(part: Callable[[slice], None], pixels: int) -> None:
-    """Call a function for all pixels, by a part in each of torch's threads."""
+def _in_pieces(piece: Callable[[slice], None], pixels: int) -> None:
+    """Call a function for all pixels, piece by piece, and a part of them in each thread of torch's.
+
+    Pieces end where the widest instructions do, so that each pixel has its bits.
+    """
+
+    def part(first: int, end: int) -> None:
+        for start in range(first, end, _PIECE_PIXELS):
+            piece(slice(start, min(start + _PIECE_PIXELS, end)))
+
     count = torch.get_num_threads()
-    # Parts end where the widest instructions do, so that each pixel has its bits.
     size = -(-pixels // (count * _LAST_PIXELS)) * _LAST_PIXELS
     if count == 1 or size < _LEAST_PIXELS:
-        part(slice(0, pixels))
+        part(0, pixels)
         return
-    others = [slice(first, first + size) for first in range(size, pixels, size)]
-    waiting = [_helpers(count - 1).submit(part, other) for other in others]
-    part(slice(0, size))
+    ends = [(first, min(first + size, pixels)) for first in range(size, pixels, size)]
+    waiting = [_helpers(count - 1).submit(part, *each) for each in ends]
+    part(0, size)
     for each in waiting:
         each.result()
 
@@ -156,8 +165,7 @@ def of_log(log: LogCurve) -> Kernel:
         np.minimum(flat, cut, out=foot)
         foot *= slope
         foot += constant
-        np.maximum(flat, cut, out=power)
-        np.minimum(power, highest, out=power)
+        np.clip(flat, cut, highest, out=power)
         power *= rate
         power += intercept
         cv2.exp(power, out)
@@ -181,11 +189,9 @@ def to_log(log: LogCurve) -> Kernel:
     def kernel(source: FloatImage, target: FloatImage) -> None:
         flat, out = source.reshape(-1), target.reshape(-1)
         foot, power = _rooms.take(2, len(flat))
-        np.minimum(flat, cut, out=foot)
-        np.maximum(foot, least, out=foot)
+        np.clip(flat, least, cut, out=foot)
         foot *= slope_back
-        np.maximum(flat, cut, out=power)
-        np.minimum(power, most, out=power)
+        np.clip(flat, cut, most, out=power)
         power *= factor
         power += offset
         cv2.log(power, out)
@@ -206,21 +212,24 @@ def of_hlg(curve: HlgCurve) -> Kernel:
     at_middle = _of_one(cv2.exp, middle * rate + intercept)
 
     def kernel(source: FloatImage, target: FloatImage) -> None:
-        flat = source.reshape(-1)
-        size, low, power = _rooms.take(3, len(flat))
-        np.abs(flat, out=size)
+        flat, out = source.reshape(-1), target.reshape(-1)
+        is_signed = flat.min() < 0
+        found, low, power, *room = _rooms.take(4 if is_signed else 3, len(flat))
+        size = np.abs(flat, out=room[0]) if is_signed else flat
         np.minimum(size, middle, out=low)
         low *= low
         low *= square
-        np.maximum(size, middle, out=power)
-        np.minimum(power, highest, out=power)
+        np.clip(size, middle, highest, out=power)
         power *= rate
         power += intercept
-        cv2.exp(power, size)
+        cv2.exp(power, found)
         # Up to the middle this is exactly 0.
-        size -= at_middle
-        size += low
-        np.copysign(size, flat, out=target.reshape(-1))
+        found -= at_middle
+        if is_signed:
+            found += low
+            np.copysign(found, flat, out=out)
+        else:
+            np.add(found, low, out=out)
 
     return kernel
 
@@ -235,22 +244,25 @@ def to_hlg(curve: HlgCurve) -> Kernel:
     at_middle = rate * _of_one(cv2.log, middle * factor + offset)
 
     def kernel(source: FloatImage, target: FloatImage) -> None:
-        flat = source.reshape(-1)
-        size, low, power = _rooms.take(3, len(flat))
-        np.abs(flat, out=size)
+        flat, out = source.reshape(-1), target.reshape(-1)
+        is_signed = flat.min() < 0
+        found, low, power, *room = _rooms.take(4 if is_signed else 3, len(flat))
+        size = np.abs(flat, out=room[0]) if is_signed else flat
         np.minimum(size, middle, out=low)
         low *= root
         np.sqrt(low, out=low)
-        np.maximum(size, middle, out=power)
-        np.minimum(power, most, out=power)
+        np.clip(size, middle, most, out=power)
         power *= factor
         power += offset
-        cv2.log(power, size)
-        size *= rate
+        cv2.log(power, found)
+        found *= rate
         # Up to the middle this is exactly 0.
-        size -= at_middle
-        size += low
-        np.copysign(size, flat, out=target.reshape(-1))
+        found -= at_middle
+        if is_signed:
+            found += low
+            np.copysign(found, flat, out=out)
+        else:
+            np.add(found, low, out=out)
 
     return kernel
 
@@ -319,24 +331,29 @@ def _mix(source: FloatImage, weights: FloatImage, target: FloatImage) -> None:
     target[-_LAST_PIXELS:] = again[:-_LAST_PIXELS]
 
 
-def times_power(exponent: float, darkest: float) -> Kernel:
-    """Colours times a power of their own luminance: HLG's system gain."""
+def times_power(exponent: float, darkest: float, *, is_bounded: bool = False) -> Kernel:
+    """Colours times a power of their own luminance: HLG's system gain.
+
+    is_bounded: whether the product cannot be beyond what float32 holds, or is cut by what follows.
+    """
     import cv2
 
     power, least, most = np.float32(exponent), np.float32(darkest), np.float32(table.LARGEST)
 
     def kernel(source: FloatImage, target: FloatImage) -> None:
         size = len(source)
-        luminance, factor = _rooms.take(2, size)
+        luminance, factor, *_ = _rooms.take(5, size)
+        factors = _rooms.memory[2 * size : 5 * size].reshape(1, -1, 3)
         _mix(source, _LUMINANCE, luminance.reshape(-1, 1))
         np.abs(luminance, out=luminance)
         np.clip(luminance, least, most, out=luminance)
         cv2.log(luminance, factor)
         factor *= power
         cv2.exp(factor, luminance)
-        factors = cv2.cvtColor(luminance.reshape(-1, 1), cv2.COLOR_GRAY2BGR)
-        np.multiply(source, factors[:, 0], out=target)
-        np.clip(target, -most, most, out=target)
+        cv2.cvtColor(luminance[None], cv2.COLOR_GRAY2BGR, factors)
+        np.multiply(source, factors[0], out=target)
+        if not is_bounded:
+            np.clip(target, -most, most, out=target)
 
     return kernel
 
@@ -360,6 +377,25 @@ def _last_of(pixels: FloatImage) -> FloatImage:
     return np.concatenate([pixels[-_LAST_PIXELS:], np.zeros((_LAST_PIXELS, 3), np.float32)])
 
 
+def times(light: FloatImage, alpha: FloatImage) -> FloatImage:
+    """Colours (H, W, 3) times a plane (H, W), in new memory."""
+    import cv2
+
+    product: FloatImage = cv2.cvtColor(alpha, cv2.COLOR_GRAY2BGR)
+    product *= light
+    return product
+
+
+def where_covered(colour: FloatImage, alpha: FloatImage, black: FloatImage) -> FloatImage:
+    """Colours (H, W, 3) where a plane (H, W) is above 0, and those of `black` elsewhere, in new
+    memory."""
+    import cv2
+
+    product = black.copy()
+    cv2.copyTo(colour, (alpha > 0).view(np.uint8), product)
+    return product
+
+
 # --- in one go ------------------------------------------------------------------------------------
 
 
@@ -372,7 +408,7 @@ def show(
     """
     ranges: list[tuple[float, float]] = []
 
-    def part(pixels: slice) -> None:
+    def piece(pixels: slice) -> None:
         given, here = source[pixels], target[pixels]
         for kernel in kernels:
             kernel(given, here)
@@ -385,7 +421,7 @@ def show(
         if low < 0:
             np.maximum(here, 0, out=here)
 
-    in_parts(part, len(source))
+    _in_pieces(piece, len(source))
     if not looks:
         return 0.0, 0.0
     lowest, highest = zip(*ranges)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Callable, Optional, Union
 
 import numpy as np
@@ -91,10 +92,12 @@ def of_rec709(light: Tensor, space: ColorSpace, *, is_moderate: bool = False) ->
 def light_of_display(display: Tensor, space: ColorSpace, *, is_moderate: bool = False) -> Tensor:
     """Light in the space's own primaries of display-encoded colours; see `in_rec709`."""
     mix = space.of_rec709
-    if mix is None:
+    if mix is None and (space.curve is Curve.NONE or display.device.type != "cpu"):
         return decoded(display)
     if display.device.type == "cpu":
-        return _in_steps(display, [_all_of([in_memory.decode, in_memory.mixing(mix, is_moderate)])])
+        back = [] if mix is None else [in_memory.mixing(mix, is_moderate)]
+        return _in_steps(display, [_all_of([in_memory.decode, *back])])
+    assert mix is not None
     return _in_steps(display, [decode_quick, _mixing(mix, is_moderate)])
 
 
@@ -186,8 +189,9 @@ def _kernels_to_rec709(space: ColorSpace, is_moderate: bool) -> list[Kernel]:
     return _kernels(space, True) + ([] if mix is None else [in_memory.mixing(mix, is_moderate)])
 
 
+@lru_cache(maxsize=64)
 def _kernels(space: ColorSpace, to_light: bool) -> list[Kernel]:
-    """From code values to light in the space's own primaries, or back."""
+    """From code values to light in the space's own primaries, or back; made once."""
     if space.curve is Curve.NONE:
         return []
     if space.chain is not None:
@@ -201,10 +205,12 @@ def _kernels(space: ColorSpace, to_light: bool) -> list[Kernel]:
         curve = in_memory.through_table(_keyed(space, to_light))
     if space.gain is None:
         return [curve]
-    gain = space.gain
+    gain, is_bounded = space.gain, space.hlg is not None
     if to_light:
-        return [curve, in_memory.times_power(gain.exponent, gain.darkest)]
-    return [in_memory.times_power(gain.exponent_back, gain.darkest_back), curve]
+        power = in_memory.times_power(gain.exponent, gain.darkest, is_bounded=is_bounded)
+        return [curve, power]
+    back, least = gain.exponent_back, gain.darkest_back
+    return [in_memory.times_power(back, least, is_bounded=is_bounded), curve]
 
 
 def _kernel_of(step: ChainStep) -> Kernel:

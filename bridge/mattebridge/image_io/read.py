@@ -152,9 +152,9 @@ def opened(path: Path) -> Iterator[Any]:
             raise unreadable(path, "it is a folder; name a file or a pattern (plate.####.exr)")
         if not path.stat().st_size:
             raise unreadable(path, "the file is empty; render or copy it again")
+        _check_channel_list(path)
     except OSError as failure:
         raise unreadable(path, f"{(failure.strerror or 'no access').lower()}") from failure
-    _check_channel_list(path)
     with contextlib.ExitStack() as stack:
         source = _opened_at(path, path)
         if source.format_name() == "jpeg" and str(source.spec().format) != "uint8":

@@ -48,7 +48,7 @@ def fitted(decode: FloatImage, encode: FloatImage) -> Optional[HlgCurve]:
     Looked at is what pictures hold: code values up to 1.2, and their light.
     """
     codes = np.concatenate([np.linspace(-0.2, 1.2, 1401), [1e-4, 1e-3]]).astype(np.float32)
-    gain = float(table.through(decode, np.array([1.0], np.float32))[0])
+    gain = float(table.through(decode, np.ones(1, np.float32))[0])
     if not (np.isfinite(gain) and gain > 0):
         return None
     curve = HlgCurve(gain)

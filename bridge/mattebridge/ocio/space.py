@@ -96,6 +96,13 @@ class ColorSpace:
         return None if self.to_rec709 is None else Mix.of(np.linalg.inv(self.to_rec709.matrix))
 
     @property
+    def codes_are_bounded(self) -> bool:
+        """Whether no light has a code value that is near what float32 can hold."""
+        if self.chain is not None:
+            return bool(self.chain.to_code) and not isinstance(self.chain.to_code[-1], Mix)
+        return self.curve in (Curve.LOG, Curve.TABLE)
+
+    @property
     def is_built_in(self) -> bool:
         """Whether this is `linear` or `srgb`."""
         return self.config is None

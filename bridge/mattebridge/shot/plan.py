@@ -488,7 +488,7 @@ def _check_options(job: MatteJob, formats: Mapping[str, OutputFormat]) -> None:
     _check_premultiply(job, formats)
     name = job.output.name
     looks_like_file = job.output.suffix.lower() in EXTENSIONS or "#" in name or "%0" in name
-    if looks_like_file and not job.output.is_dir():
+    if looks_like_file and not job.output_is_folder and not job.output.is_dir():
         raise UsageError(f"-o takes a folder, not a file or pattern such as {name}")
 
 

@@ -27,6 +27,7 @@ from mattebridge.clips.runner import resolve_devices
 from mattebridge.errors import ModelError, UsageError
 from mattebridge.models.greenformer import budget
 from mattebridge.models.greenformer.card import SETTINGS
+from mattebridge.shot.outputs import parse_formats
 
 
 def test_queues_outputs_and_devices_have_their_documented_defaults() -> None:
@@ -215,6 +216,25 @@ def test_a_corridorkey_toml_is_mapped_and_what_is_not_taken_is_listed(tmp_path: 
     }
     path.write_text("")
     assert asdict(import_config(path)) == {"options": {}, "settings": {}, "left_out": ()}
+
+
+def test_the_lossy_codec_of_the_published_page_is_taken_for_colours_and_never_for_alpha(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "corridorkey.toml"
+    path.write_text('[writer]\nexr_compression = "dwaa"\n')
+    imported = import_config(path)
+    assert imported.options["format"] == (
+        "alpha=exr,foreground=exr-dwaa,premultiplied=exr-dwaa,comp=png"
+    )
+    (why,) = imported.left_out
+    assert why == "writer.exr_compression dwaa for alpha, which is written lossless"
+    forms = parse_formats(imported.options["format"], imported.options["outputs"].split(","))
+    assert (forms["foreground"].compression, forms["alpha"].name) == ("dwaa", "exr")
+    path.write_text('[writer]\nexr_compression = "dwaa"\nalpha_format = "png"\n')
+    assert import_config(path).options["format"].startswith("alpha=png,foreground=exr-dwaa")
+    path.write_text('[writer]\nexr_compression = "dwab"\nalpha_enabled = false\n')
+    assert import_config(path).left_out == ()
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,15 @@ def test_two_loose_videos_are_two_clips_and_stay_where_they_are(tmp_path: Path) 
     assert set(tmp_path.iterdir()) == before
 
 
+def test_the_results_of_a_loose_video_are_no_clip_and_not_named(tmp_path: Path) -> None:
+    touch(tmp_path / "one.mov")
+    touch(tmp_path / "one/Output/alpha/frame_000000.exr")
+    touch(tmp_path / "two/notes.txt")
+    found = scan(tmp_path)
+    assert names(found) == ["one"]
+    assert set(reasons(found)) == {"two"}
+
+
 def test_two_videos_with_one_folder_of_results_are_not_both_taken(tmp_path: Path) -> None:
     touch(tmp_path / "take.mov")
     touch(tmp_path / "take.mp4")
@@ -121,6 +130,27 @@ def test_a_clip_and_a_link_to_it_are_one_clip(tmp_path: Path) -> None:
     found = scan(tmp_path)
     assert names(found) == ["a"]
     assert reasons(found) == {"b": "is the same clip as a"}
+
+
+def test_of_a_clip_and_a_link_before_it_the_clip_is_the_one(tmp_path: Path) -> None:
+    touch(tmp_path / "b/Input/a.1.exr")
+    touch(tmp_path / "c/Input/a.1.exr")
+    os.symlink(tmp_path / "b", tmp_path / "a")
+    found = scan(tmp_path)
+    assert [(clip.name, clip.root) for clip in found.clips] == [
+        ("b", tmp_path / "b"),
+        ("c", tmp_path / "c"),
+    ]
+    assert reasons(found) == {"a": "is the same clip as b"}
+
+
+def test_links_to_folders_of_one_name_are_clips_of_their_own_names(tmp_path: Path) -> None:
+    """Else `-o OUT` would put both into OUT/take."""
+    for reel in ("r1", "r2"):
+        touch(tmp_path / reel / "take/Input/a.1.exr")
+        (tmp_path / "shots").mkdir(exist_ok=True)
+        os.symlink(tmp_path / reel / "take", tmp_path / "shots" / reel)
+    assert names(scan(tmp_path / "shots")) == ["r1", "r2"]
 
 
 def test_links_that_lead_nowhere_or_round_in_a_circle_are_named_and_stop_nothing(

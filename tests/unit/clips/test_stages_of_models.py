@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fakes.generated_weights import generated_state
+from fakes.mostly_slow import mostly_slow
 from fakes.stage_keyer import network
 from fakes.tagged_pictures import cicp, png
 from mattebridge.clips import (
@@ -101,7 +102,7 @@ def by_the_engine(
     return out
 
 
-@pytest.mark.parametrize(("model", "settings"), SETTINGS)
+@pytest.mark.parametrize(("model", "settings"), mostly_slow(SETTINGS, quick=2, several=True))
 def test_every_kind_of_model_gives_the_pixels_of_the_daemons_engine(
     tmp_path: Path, model: str, settings: dict[str, object]
 ) -> None:

@@ -211,9 +211,14 @@ class Small:
 
     @torch.inference_mode()
     def __init__(self, frame: Frame) -> None:
-        images = [cut(image, BRIGHTEST) for image in (frame.plate, frame.clean_plate)]
+        pictures = (frame.plate, frame.clean_plate)
+        brightest = torch.stack([picture.max() for picture in pictures])
+        images = [cut(picture, BRIGHTEST, peak) for picture, peak in zip(pictures, brightest)]
         others = [frame.hint, None if frame.outside is None else frame.outside.float()]
-        found = small_arrays(*images, *(image for image in others if image is not None))
+        shown = (*images, *(image for image in others if image is not None))
+        *found, peaks = small_arrays(*shown, beside=[brightest])
+        # The brightest value of the whole plate, and of the clean plate.
+        self.brightest = float(peaks[0]), float(peaks[1])
         self.plate, self.clean_plate, *rest = found
         self.hint = None if frame.hint is None else rest[0]
         outside = None if frame.outside is None else rest[-1] > 0

@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, NamedTuple, Union
 
 import cv2
 import numpy as np
@@ -146,16 +146,18 @@ def solve(
     maps = _Map.of([*evident, *masks], device)
     seen, empty = plate.reshape(-1, 3), clean_plate.reshape(-1, 3)
     through = _Map.of([evidence.through.astype(np.float32)], device)
-    unseen = _any_veil_cost(through.at(_shares_of_the_frame(pixels, *plate.shape[:2]))[0] > 0.5)
+    shares = _shares_of_the_frame(pixels, *plate.shape[:2])
+    unseen = _any_veil_cost(through.at(shares)[0] > 0.5)
+    of_noise = _OfNoise.of(noise)
     at_once = CHUNK if device.type == "cpu" else CHUNK_OF_GPU
     for start in range(0, len(pixels), at_once):
         part = slice(start, min(start + at_once, len(pixels)))
         places = pixels[part]
-        at = _shares_of_the_frame(places, *plate.shape[:2])
+        at = shares[part]
         chosen = _Pixels(seen[places], empty[places], scene_linear)
         near = _Near.of(chosen, colours.at(at), len(palette.colours))
         region = _Region.of(maps.at(at), evidence.noise, unseen[part])
-        yield part, _explained(chosen, near, region, noise)
+        yield part, _explained(chosen, near, region, of_noise)
 
 
 def _any_veil_cost(through: Tensor) -> Tensor:
@@ -331,7 +333,7 @@ class _Region:
 
     for_subject, for_set: nats that speak for them. inside: the cost of a mixture, which is higher
     inside the subject. apart: half the squared distance from the set, in spreads. coverage,
-    variance: that follow from the set's visible detail, which shows at `through`. unseen: the
+    twice_variance: that follow from the set's visible detail, which shows at `through`. unseen: the
     cost of a veil where it does not show.
     """
 
@@ -340,7 +342,7 @@ class _Region:
     inside: Tensor
     apart: Tensor
     coverage: Tensor
-    variance: Tensor
+    twice_variance: Tensor
     through: Tensor
     unseen: Tensor
 
@@ -355,21 +357,39 @@ class _Region:
             inside=DEPTH_WEIGHT * (depth - DEPTH_FREE).clamp_min(0),
             apart=0.5 * (distance / (SET_SPREAD + noise)).square(),
             coverage=coverage,
-            variance=variance + 0.01,
+            twice_variance=2 * (variance + 0.01),
             through=through > 0.5,
             unseen=unseen,
         )
 
     def detail_cost(self, alpha: Tensor | float) -> Tensor:
         """What it costs an alpha (..., N) to disagree with the visible detail."""
-        off = (self.coverage - alpha).square().div_(2 * self.variance)
+        off = (self.coverage - alpha).square().div_(self.twice_variance)
         return off.clamp_max_(DETAIL_CEILING)
 
 
-def _explained(pixels: _Pixels, near: _Near, region: _Region, noise: Noise) -> Mixtures:
+class _OfNoise(NamedTuple):
+    """What follows from the noise of a frame. variance: its square. likeness: 1 / 2 of it, inverse.
+    spread: the variance of the subject's colour, in units of the noise's. solid: what the
+    logarithm costs where all of that counts."""
+
+    variance: Noise
+    likeness: Noise
+    spread: Noise
+    solid: Noise
+
+    @classmethod
+    def of(cls, noise: Noise) -> _OfNoise:
+        variance = noise**2
+        spread = VARIATION**2 / variance
+        log = torch.log1p(spread) if isinstance(spread, Tensor) else math.log1p(spread)
+        return cls(variance, 0.5 / variance, spread, 1.5 * log)
+
+
+def _explained(pixels: _Pixels, near: _Near, region: _Region, noise: _OfNoise) -> Mixtures:
     count, size = near.rarity.shape
     costs = near.rarity.new_empty((2 * count + 2, size))
-    mixed, pure, set_alone, veil_cost = costs.split([count, count, 1, 1])
+    mixed, pure, set_alone, veil_cost = torch.split(costs, [count, count, 1, 1])
     squared = _over_channels(pixels.difference, pixels.difference)
     towards = near.colours - pixels.empty
     reach = _over_channels(towards, towards)
@@ -377,18 +397,19 @@ def _explained(pixels: _Pixels, near: _Near, region: _Region, noise: Noise) -> M
     alpha = (along / (reach + STEADY)).clamp_(0, 1)
     left = (alpha * reach).sub_(along, alpha=2).mul_(alpha).add_(squared)
     # In units of the noise: the subject's colour varies with its alpha.
-    spread = (VARIATION / noise) ** 2
-    variance = (alpha * alpha).mul_(spread).add_(1)
-    torch.sub(_misfit(left, variance, noise), near.rarity, out=mixed)
+    variance = (alpha * alpha).mul_(noise.spread).add_(1)
+    left = left.clamp_min_(0).mul_(noise.likeness).div_(variance)
+    torch.sub(left.add_(variance.log_(), alpha=1.5), near.rarity, out=mixed)
     mixed += region.detail_cost(alpha).add_(region.inside)
     left = torch.sub(reach, along, alpha=2).add_(squared)
-    torch.sub(_misfit(left, 1 + spread, noise), near.rarity, out=pure)
-    pure += region.detail_cost(1.0).sub_(PURE_SUBJECT).sub_(region.for_subject)
+    left = left.clamp_min_(0).mul_(noise.likeness / (1 + noise.spread))
+    torch.sub(left, near.rarity, out=pure)
+    pure += region.detail_cost(1.0).add_(noise.solid - PURE_SUBJECT).sub_(region.for_subject)
     set_alone[0] = region.detail_cost(0.0).add_(region.apart).sub_(PURE_SET).sub_(region.for_set)
     veil_cost[0], veil_alpha, veil = _veil(pixels, region, noise)
     weights = torch.sub(costs.amin(0), costs, out=costs).clamp_(min=-NOTHING).exp_()
     of_all = weights.sum(0)
-    mixed, pure, set_alone, veiled = weights.split([count, count, 1, 1])
+    mixed, pure, set_alone, veiled = torch.split(weights, [count, count, 1, 1])
     # The mean of alpha, and of its square: 1 of the pure subject, 0 of the set.
     weighed, of_pure, of_veil = mixed * alpha, pure.sum(0), veiled[0] * veil_alpha
     mean = (weighed.sum(0) + of_pure + of_veil) / of_all
@@ -403,7 +424,7 @@ def _explained(pixels: _Pixels, near: _Near, region: _Region, noise: Noise) -> M
     colour /= by_colour.sum(0).add_(of_veil)
     towards = colour - pixels.empty
     reach = _over_channels(towards, towards)
-    variance += (noise**2 + mean * mean * VARIATION**2) / (reach + 1e-4)
+    variance += (noise.variance + mean * mean * VARIATION**2) / (reach + 1e-4)
     return Mixtures(mean, pixels.encoded(colour).T.contiguous(), DOUBT / (variance + DOUBT))
 
 
@@ -413,18 +434,7 @@ def _over_channels(first: Tensor, second: Tensor) -> Tensor:
     return (one[0] * other[0]).addcmul_(one[1], other[1]).addcmul_(one[2], other[2])
 
 
-def _misfit(left: Tensor, variance: Noise, noise: Noise) -> Tensor:
-    """Negative log likelihood of a squared residue, which is overwritten, as a tensor of its
-    variance is; that is in units of the noise's."""
-    left = left.clamp_min_(0).mul_(0.5 / noise**2).div_(variance)
-    return left.add_(_log(variance), alpha=1.5)
-
-
-def _log(value: Noise) -> Noise:
-    return value.log_() if isinstance(value, Tensor) else math.log(value)
-
-
-def _veil(pixels: _Pixels, region: _Region, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+def _veil(pixels: _Pixels, region: _Region, noise: _OfNoise) -> tuple[Tensor, Tensor, Tensor]:
     """The explanation by a veil of any colour, whose coverage follows from the set's detail: its
     cost, alpha (N,) and colour (3, N)."""
     alpha = region.coverage.clamp_min(0.05)
@@ -432,6 +442,5 @@ def _veil(pixels: _Pixels, region: _Region, noise: Noise) -> tuple[Tensor, Tenso
     colour = colour.clamp_min_(0).minimum(pixels.ceiling)
     # What a colour between black and the ceiling does not explain is left over.
     left = pixels.difference - alpha * (colour - pixels.empty)
-    unseen = VEIL_COST + 1.5 * _log(1 + (VARIATION / noise) ** 2)
-    cost = unseen + _over_channels(left, left) / (2 * noise**2)
+    cost = _over_channels(left, left).mul_(noise.likeness).add_(VEIL_COST + noise.solid)
     return torch.where(region.through, cost, region.unseen), alpha, colour

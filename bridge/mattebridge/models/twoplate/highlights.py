@@ -39,21 +39,26 @@ AT_ONCE = 1 << 13
 LARGEST = 1e6
 
 
-def with_highlights(frame: Frame, alpha: Tensor, foreground: Tensor, keyed: ModelOutput) -> None:
+def with_highlights(
+    frame: Frame,
+    alpha: Tensor,
+    foreground: Tensor,
+    keyed: ModelOutput,
+    brightest: tuple[float, float],
+) -> None:
     """Correct the network's alpha (H, W) and straight foreground (H, W, 3) in place.
 
     foreground: 0..1, as the network gives it. keyed: the matte of `difference` for the same frame,
-    tensors of the frame's device.
+    tensors of the frame's device. brightest: the highest value of plate and clean plate.
     """
-    brightest, brightest_set = torch.stack([frame.plate.max(), frame.clean_plate.max()]).tolist()
-    if max(brightest, brightest_set) <= 1:
+    if max(brightest) <= 1:
         return
     plate, clean_plate = (image.amax(2) for image in (frame.plate, frame.clean_plate))
     _take_keyed(clean_plate, alpha, foreground, keyed)
     opaque = (plate > 1) & (alpha >= 1)
     copy_where(opaque, frame.plate, foreground)
     soft, hot = (alpha > 0) & (alpha < 1), (plate > 1) | (clean_plate > 1)
-    elsewhere = _share_of(brightest_set) if frame.scene_linear else 0.0
+    elsewhere = _share_of(brightest[1]) if frame.scene_linear else 0.0
     _explain(frame, alpha, foreground, soft, torch.where(hot, 1.0, elsewhere))
 
 

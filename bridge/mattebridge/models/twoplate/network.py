@@ -337,6 +337,7 @@ class CoarseNet(nn.Module):
     def forward(self, inputs: Tensor) -> Change:
         """From the channels of its input, of any size; inside, it is a multiple of 2**depth."""
         height, width = inputs.shape[2:]
+        inputs = inputs.to(self.everywhere.weight.dtype)
         multiple = 2**self.depth
         inputs = functional.pad(
             inputs, (0, -width % multiple, 0, -height % multiple), mode="replicate"
@@ -395,6 +396,7 @@ class Refiner(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The answer for each 2x2 group, the channels of a pixel for `pixel_shuffle`; x: (N, C, h,
         w), of the whole frame or some rows of it."""
+        x = x.to(self.enter.weight.dtype)
         x = functional.relu(self.enter(x))
         for conv in self.middle:
             x = x + functional.relu(conv(x))
@@ -414,7 +416,7 @@ class Refiner(nn.Module):
             height, width = inside.shape[2:]
             return values.mul_(inside[:, :, margin : height - margin, margin : width - margin])
 
-        x = seen(_without_edge(self.enter, seen(x, 0)).relu_(), 1)
+        x = seen(_without_edge(self.enter, seen(x.to(self.enter.weight.dtype), 0)).relu_(), 1)
         for done, conv in enumerate(self.middle, 2):
             x = seen(_without_edge(conv, x).relu_().add_(x[:, :, 1:-1, 1:-1]), done)
         return functional.conv2d(x, *self.answer())

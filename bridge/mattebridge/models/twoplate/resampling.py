@@ -56,8 +56,8 @@ def around(planes: Tensor, size: int) -> Tensor:
     count = torch.from_numpy(rows[:, None] * columns)
 
     def summed(one: Any, made: Any) -> None:
-        window = {"normalize": False, "borderType": cv2.BORDER_CONSTANT}
-        cv2.boxFilter(one, -1, (size, size), made, **window)
+        edge = cv2.BORDER_CONSTANT
+        cv2.boxFilter(one, -1, (size, size), made, normalize=False, borderType=edge)
 
     return _each(planes, (width, height), summed).mul_(count)
 

@@ -19,6 +19,7 @@ residue. At last soft pixels are measured against the solid parts near them (`mi
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -95,7 +96,7 @@ def _strips(
         part = (..., slice(top, min(top + STRIP, height)), slice(width))
         yield (
             NetworkMatte(*(plane[part] for plane in matte)),
-            each_plane(given, lambda plane, part=part: plane[part]),
+            each_plane(given, itemgetter(part)),
         )
 
 

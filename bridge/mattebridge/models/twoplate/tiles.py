@@ -81,7 +81,7 @@ def refined_in_tiles(
         made = _refined(network, given, half, piece)
         for whole, part in zip(frame, made):
             whole[:, :, piece.rows(2), piece.columns(2)] = part
-        done += piece.count
+        done += piece.tiles
     return frame, total / wanted.size
 
 
@@ -135,7 +135,7 @@ class _Piece(NamedTuple):
     right: int
 
     @property
-    def count(self) -> int:
+    def tiles(self) -> int:
         return (self.bottom - self.top) * (self.right - self.left)
 
     def rows(self, scale: int, margin: int = 0) -> slice:

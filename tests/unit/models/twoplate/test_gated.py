@@ -17,7 +17,7 @@ from mattebridge.models.difference.keyer import keyed, keyed_both
 from mattebridge.models.pytorch.known_pair import known_pair
 from mattebridge.models.twoplate.card import WEIGHTS, card_of
 from mattebridge.models.twoplate.gated import GatedTwoPlate, grown
-from mattebridge.models.twoplate.model import TwoPlateModel, describe_state
+from mattebridge.models.twoplate.model import TwoPlateModel, _Prepared, describe_state
 from mattebridge.models.twoplate.network import Inputs, TwoPlate, clamped, inputs_of
 from mattebridge.models.twoplate.onnx import export_onnx, names_of, with_noise
 from mattebridge.models.twoplate.tiles import TILE
@@ -174,8 +174,8 @@ def test_tiles_the_form_for_a_gpu_and_the_plain_network_agree(size: tuple[int, i
     made = model().matte(frame, no_checkpoint)
     whole = TwoPlateModel(card_of("sha256:0"), lambda: small(GatedTwoPlate).state_dict())
     whole.load("cpu")
-    assert whole._network is not None
-    whole._whole = WholeFrame(whole._network)
+    network = whole._prepared[torch.float32].network
+    whole._prepared[torch.float32] = _Prepared(network, WholeFrame(network))
     other = whole.matte(frame, no_checkpoint)
     # Pieces of other sizes sum in other orders: 1e-7.
     assert np.abs(made.alpha - other.alpha).max() < 1e-5
