@@ -115,7 +115,7 @@ class _OneFrame(nn.Module):
         """The planes of `Inputs`, in their order, and the noise."""
         given = Inputs(*planes[:-1])
         grainy = clamped(self.network(given, self.factor)[1])
-        grainy = with_strands(grainy, given, self.factor)
+        grainy = with_strands(grainy, given, self.factor, everywhere=True)
         noise = planes[-1].flatten()
         matte = without_grain(grainy, given.clean_plate, noise, at_once=None)
         return matte.alpha, matte.foreground

@@ -31,17 +31,21 @@ _LEAST = 1e-3
 _FAINT, _SOLID = 0.08, 0.4
 
 
-def with_strands(matte: NetworkMatte, given: Inputs, factor: int) -> NetworkMatte:
+def with_strands(
+    matte: NetworkMatte, given: Inputs, factor: int, *, everywhere: bool = False
+) -> NetworkMatte:
     """The matte, alpha and straight foreground 0..1, with the keyer's detail.
 
     given: of that size at least. factor: the coarse net's; a neighbourhood is three of its pixels.
+    everywhere: see `with_mixtures`.
     """
     height, width = matte.alpha.shape[2:]
     keyed, clean_plate, plate = (
         plane[:, :, :height, :width]
         for plane in (given.keyed_alpha, given.clean_plate, given.plate)
     )
-    alpha = with_mixtures(_with_detail(matte, keyed, clean_plate, factor), plate, given)
+    alpha = _with_detail(matte, keyed, clean_plate, factor)
+    alpha = with_mixtures(alpha, plate, given, everywhere=everywhere)
     # What is taken from alpha is added to the colour: the pixel in front of the set stays the same.
     lacking = pull(alpha) * (matte.alpha - alpha)
     foreground = (matte.foreground + lacking * (matte.foreground - clean_plate)).clamp(0, 1)

@@ -106,7 +106,7 @@ class WholeFrame:
         else:
             made, share = _chosen(grown, half, fine)
         made = NetworkMatte(*(plane[:, :, :height, :width] for plane in made))
-        made = with_strands(made, grown, factor)
+        made = with_strands(made, grown, factor, everywhere=True)
         rows = made.foreground[0].permute(1, 2, 0).contiguous()
         return made.alpha[0, 0].contiguous(), rows, share
 
