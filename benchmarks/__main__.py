@@ -15,6 +15,7 @@ import sys
 # In the order of README's table.
 NAMES = (
     "bridge",
+    "wine",
     "ofx",
     "control",
     "workers",

@@ -6,7 +6,7 @@
 
 Needs torch with CUDA, numpy, pyzmq, msgpack, opencv, safetensors and (for the tests) pytest, and
 no other package. Each part stands alone: one that fails is reported with its error, and the others
-go on. Ends within --limit seconds (480): parts that no longer fit are reported as left out.
+go on. Ends within --limit seconds (480): what no longer fits is reported as left out.
 
 Method. Pictures are drawn here: a subject with soft edges and strands before a textured set. The
 BackgroundMattingV2 networks get generated weights, which cost what trained ones cost, except that
@@ -20,7 +20,8 @@ the cells to refine are scattered instead of clustered: their rates are lower bo
                 the memory beyond its weights
     stages      one frame through the engine in this process: milliseconds by stage, device memory
     bridge      frames a second through a daemon with one worker on the device: held clean plate,
-                premultiplied only, float and half planes, 1 and 3 in flight
+                premultiplied only, float and half planes, 1 and 3 in flight; the plate + hint
+                network with generated weights and a hint
     tests       the tests marked `gpu`
 """
 
@@ -54,6 +55,10 @@ BACKBONES = ("mobilenetv2", "resnet50")
 # The published settings: scale of the first look, pixels refined.
 SETTINGS = {"HD": (0.25, 80_000), "UHD": (0.125, 320_000)}
 LIMIT_S = 480.0
+# What is kept of them for the tests, which come last.
+TESTS_S = 75.0
+# The name under which generated weights of the plate + hint network are added.
+HINT_KEYER = "plate_hint"
 
 
 def main(arguments: list[str]) -> None:
@@ -115,6 +120,7 @@ class Bench:
         self.sizes = sizes
         self.until = time.monotonic() + limit_s
         self.rounds = 20 if self.on_gpu else 2
+        self.span_s = 4.0 if self.on_gpu else 1.0  # of the frames that go through a daemon
         self.backbones = BACKBONES
         self.squares: tuple[int, ...] = (64,)
         if self.on_gpu:
@@ -419,13 +425,13 @@ class Bench:
 
         found: dict[str, Any] = {}
         with (
-            _checkpoints(self.backbones, keep=True) as folder,
+            _checkpoints(self.backbones, keep=True, hint_keyer=True) as folder,
             running(devices=str(self.device), in_flight=3, MATTEBRIDGE_MODELS=str(folder)) as (
                 client,
                 _process,
             ),
         ):
-            for model in (*self.backbones, "twoplate"):
+            for model in (*self.backbones, "twoplate", HINT_KEYER):
                 client.load_model(model)
                 for name in self.sizes:
                     for dtype in ("float16", "float32"):
@@ -445,6 +451,11 @@ class Bench:
         width, height = self.sizes[name]
         plate, clean = (image.astype(dtype) for image in pictures(width, height))
         client.hold_clean_plate("clean", clean)
+        hinted: dict[str, Any] = {}
+        if model == HINT_KEYER:
+            # Where the subject is, within a few pixels.
+            hint = (np.abs(plate - clean).max(axis=2, keepdims=True) > 0.1).astype(dtype)
+            hinted = {"alpha_hint": hint, "settings": {"img_size": self.squares[-1]}}
         outs = [{"premultiplied": np.empty((height, width, 4), dtype)} for _ in range(in_flight)]
 
         def send(number: int) -> Any:
@@ -456,12 +467,12 @@ class Bench:
                 output_dtype=dtype,
                 out=outs[number % in_flight],
                 colorspace="linear",
+                **hinted,
             )
 
         send(0).result(timeout_s=120)
         frames, started, waiting = 0, time.perf_counter(), collections.deque()
-        span_s = 4.0 if self.on_gpu else 1.0
-        while time.perf_counter() - started < span_s or frames < 3:
+        while time.perf_counter() - started < self.span_s or frames < 3:
             while len(waiting) < in_flight:
                 waiting.append(send(len(waiting) + frames))
             waiting.popleft().result(timeout_s=120)
@@ -476,6 +487,9 @@ class Bench:
 
     def tests(self) -> dict[str, Any]:
         """The tests marked `gpu`, those that import what is not installed left out."""
+        left_s = self.until - time.monotonic()
+        if left_s < 1:
+            return {"left_out": "no time left"}
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"),
@@ -486,7 +500,7 @@ class Bench:
             env={**os.environ, "PYTHONPATH": f"{ROOT / 'bridge'}{os.pathsep}{ROOT / 'tests'}"},
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=left_s,
         )
         lines = done.stdout.strip().splitlines()
         print("\n".join(lines[-15:]), flush=True)
@@ -495,7 +509,7 @@ class Bench:
     # -- helpers ---------------------------------------------------------------------------------
 
     def _case(self, found: dict[str, Any], name: str, measure: Callable[[], Any]) -> None:
-        if time.monotonic() > self.until:
+        if time.monotonic() > self.until - TESTS_S:
             found[name] = {"left_out": "no time left"}
             return
         found[name] = _attempt(measure)
@@ -559,11 +573,15 @@ def _difference(found: Any, wanted: Any) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _checkpoints(backbones: Sequence[str], keep: bool = False) -> Iterator[Any]:
+def _checkpoints(
+    backbones: Sequence[str], keep: bool = False, hint_keyer: bool = False
+) -> Iterator[Any]:
     """A folder of generated checkpoints, or with `keep` false what makes a registry of it."""
     import safetensors.torch
+    import torch
 
     from fakes.generated_weights import generated_state
+    from fakes.seeded_keyer import seeded_state
     from mattebridge.models.background_matting.networks import MattingRefine
     from mattebridge.models.families import built_in
     from mattebridge.models.registry import Registry
@@ -577,6 +595,12 @@ def _checkpoints(backbones: Sequence[str], keep: bool = False) -> Iterator[Any]:
             file = Path(place) / f"{backbone}.safetensors"
             safetensors.torch.save_file({key: t.contiguous() for key, t in state.items()}, file)
             models.add(file, backbone)
+        if hint_keyer:
+            # Copied into the folder, hashed and loaded: 275 MB.
+            file = Path(place) / f"{HINT_KEYER}.pth"
+            torch.save(seeded_state(), file)
+            models.add(file, HINT_KEYER, screen="green")
+            file.unlink()
         yield models.folder if keep else lambda: Registry(built_in, models)
 
 

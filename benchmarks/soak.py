@@ -8,6 +8,7 @@ and then a client, the worker or the front is killed with SIGKILL and replaced. 
 and threads of every process are read once a second, latencies come from the clients. The slopes are
 least-squares fits within each life of a process after it has settled, over all lives, by 10,000
 frames of the whole soak. A worker takes seconds to start: kill rarely, or few frames are matted.
+What was replaced has finished a frame before the next process is killed.
 
 Goal: no wrong frame, no client that stands still, and slopes of 0 but for the allocators.
 """
@@ -192,12 +193,13 @@ class Soak:
     def run(self) -> None:
         """Until the time is up, or enough; raises `RuntimeError` for a client that stands still."""
         until = time.monotonic() + self._options.seconds
-        next_kill = time.monotonic() + self._options.kill_every
+        next_kill, before = time.monotonic() + self._options.kill_every, 0
         while time.monotonic() < until and not self._enough:
             time.sleep(SAMPLE_S)
             self._read()
-            if time.monotonic() > next_kill:
+            if time.monotonic() > next_kill and self.frames > before:
                 next_kill += self._options.kill_every * self._dice.uniform(0.5, 1.5)
+                before = self.frames
                 self._kill(self._dice.choice(("client", "worker", "front")))
             for client in self._clients:
                 if time.monotonic() - client.last > STILL_S:

@@ -21,7 +21,9 @@ from pathlib import Path
 
 from running import Refused, run, without_ours
 
-PYTHON_VERSION = "3.13"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from windows.make_prefix import PYTHON_VERSION, wine_variables
+
 # `mattebridge[daemon]` and all that torch imports, but for what `make windows` lays: numpy, OpenCV,
 # OpenImageIO, pyzmq, msgpack, fileseq. One by one: pip would follow the dependencies of this
 # system.
@@ -71,10 +73,7 @@ def try_wheel(wheel: Path, folder: Path, *, prefix: Path, packages: Path, tools:
     (site / "others.pth").write_text(f"Z:{packages}\nZ:{prefix / 'packages'}\n")
     environment = {
         **without_ours(os.environ),
-        "WINEPREFIX": str(prefix / "prefix"),
-        "WINEARCH": "win64",
-        "WINEDEBUG": "-all",
-        "WINEDLLOVERRIDES": "mscoree,mshtml=",
+        **wine_variables(prefix),
         "PYTHONDONTWRITEBYTECODE": "1",
         "KMP_AFFINITY": "disabled",
     }

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 
+from fakes import untimed  # noqa: F401
 from fakes.daemon_process import DaemonProcess, StartDaemon
 from fakes.places import ROOT, TESTS
 from mattebridge.wire.oslayer import TEST_VARIABLE
@@ -47,6 +47,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # What takes longest, first: the processes of `pytest -n 3 --dist loadfile` take whole files in this
 # order, and a long one at the end would leave the other process without work.
 LONGEST = (
+    "e2e/test_ofx_release.py",  # six minutes where nothing is built yet, as the next one
+    "e2e/test_under_wine.py",
     "e2e/test_ofx_sanitizers.py",
     "quality/test_twoplate_quality.py",
     "faults/test_soak.py",
@@ -55,6 +57,8 @@ LONGEST = (
     "e2e/test_matte_command.py",
     "unit/clips/test_runner.py",
     "unit/sample/test_sample.py",
+    "unit/test_bench_gpu.py",
+    "unit/engine/test_space.py",
     "unit/models/greenformer/test_model.py",
     "faults/test_process_death.py",
     "quality/test_sample_shot.py",
@@ -65,8 +69,6 @@ LONGEST = (
     "unit/models/background_matting/test_fast.py",
     "faults/test_fuzz.py",
     "faults/test_start_and_environment.py",
-    "e2e/test_ofx_release.py",
-    "e2e/test_under_wine.py",
     "e2e/test_devices.py",
     "e2e/test_client.py",
     "e2e/test_clip_pipeline.py",
@@ -90,10 +92,6 @@ LONGEST = (
     "e2e/test_hint_keyer.py",
     "e2e/test_large_frames.py",
 )
-
-# How long an example takes on a busy machine says nothing about the code.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
 
 # No test may meet the user's own daemon, configuration or models. The layer of a system stays:
 # test_posix_layer.py runs other tests under it.

@@ -1,31 +1,34 @@
 """Canvases: whole composed shots with the classical keyer's matte of each, stored as bytes.
 
-    a few layer pairs --> shots, paired at random --> `difference` on each --> 16 planes
-                          the last of each batch twice, with different grain
+    a few layer pairs --> shots, paired at random --> `difference` on each --> 17 planes
+                          the last of each batch twice, as two frames of it
 
 The network corrects the keyer's matte. The keyer needs the whole frame (on a crop its result would
 differ), so it runs here, and the pool cuts crops later. Canvases come in groups that share their
 layers, because drawing layers takes as long as composing and keying.
 
-Twins are two canvases of one shot, the second with more grain on its plate, like two frames of a
-static shot: their mattes should be equal.
+Twins are two canvases of one shot, like two frames of it: the second has more grain on its plate,
+and in some its subject has moved. Their mattes should be equal, where the subject is.
+
+A group may be large: its shots are composed and keyed at twice the size, as frames of 2K and more
+are, and the part of each with the most edges is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from mattebridge.checkpoint import no_checkpoint
 from mattebridge.models.base import ModelInput, ModelOutput
-from mattebridge.models.difference.keyer import keyed
-from training.compose.camera import regrained
+from mattebridge.models.difference.keyer import keyed_both
 from training.compose.dice import Dice
 from training.compose.shots import Layers, Shots, composed
 from training.layers import SIDE, draw_pair
@@ -47,59 +50,101 @@ PLANES = {
     "outside": 1,
     "keyed_alpha": 1,
     "keyed_foreground": 3,
+    "wide_alpha": 1,
 }
 CHANNELS = sum(PLANES.values())
 FLAGS = ("hint_given", "scene_linear")
+# How much larger the frames of a large group are, and the grid that parts of them are cut on.
+_LARGER, _GRID = 2, 16
 
 
 @dataclass(frozen=True)
 class KeyedShots(Shots):
-    """Shots with the keyer's matte: alpha (N, 1, H, W) and straight foreground (N, 3, H, W)."""
+    """Shots with the keyer's matte: alpha (N, 1, H, W), straight foreground (N, 3, H, W), and its
+    alpha with a wider band (N, 1, H, W)."""
 
     keyed_alpha: Tensor
     keyed_foreground: Tensor
+    wide_alpha: Tensor
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How canvases are drawn. size: side in pixels. wide: their `keyed_foreground` is that of the
+    wider band, as networks that take it have it. large: share of large groups."""
+
+    size: int = CANVAS
+    wide: bool = False
+    large: float = 0.0
+
+
+USUAL = Drawing()
 
 
 @dataclass(frozen=True)
 class Group:
-    """planes: (GROUP, CHANNELS, S, S) uint8, as `PLANES` has them. flags: (GROUP, 2) uint8."""
+    """planes: (GROUP, CHANNELS, S, S) uint8, as `PLANES` has them. flags: (GROUP, 2) uint8. moved:
+    (GROUP, 2) int8, rows and columns by which the subject of a twin has moved."""
 
     planes: NDArray[np.uint8]
     flags: NDArray[np.uint8]
+    moved: NDArray[np.int8] = field(default_factory=lambda: np.zeros((GROUP, 2), np.int8))
 
 
-def draw_group(seed: int, number: int, size: int = CANVAS) -> Group:
+def draw_group(seed: int, number: int, drawing: Drawing = USUAL) -> Group:
     """The `number`-th group of a seed; the same arguments give the same bytes in any process."""
+    large = np.random.default_rng([seed, number, 97]).random() < drawing.large
+    size = drawing.size * (_LARGER if large else 1)
+    moved = np.zeros((GROUP, 2), np.int8)
+    parts = []
     with _one_thread():
         layers = _layers(seed, number, size)
-        parts = []
-        for part in range(number * _BATCHES, (number + 1) * _BATCHES):
-            dice = Dice(seed, part, _BATCH, "cpu")
-            shots = composed(dice, _chosen(dice, layers), size)
-            parts.append(_packed(with_keyer(with_twin(dice, shots))))
+        for part in range(_BATCHES):
+            dice = Dice(seed, number * _BATCHES + part, _BATCH, "cpu")
+            take = composed(dice, _chosen(dice, layers), size)
+            shots = with_keyer(take.shots, wide=drawing.wide)
+            parts.append(_packed(_busiest(shots, drawing.size)))
+            moved[TWINS[part][1]] = take.moved
     planes, flags = zip(*parts)
-    return Group(np.concatenate(planes), np.concatenate(flags))
+    return Group(np.concatenate(planes), np.concatenate(flags), moved)
 
 
-def with_twin(dice: Dice, shots: Shots) -> Shots:
-    """The shots and the twin of the last one: the same shot with more grain on its plate."""
-    twin = Shots(**{name: planes[-1:] for name, planes in vars(shots).items()})
-    twin = replace(twin, plate=regrained(dice.sub(1), twin.plate))
-    return Shots(
-        **{name: torch.cat([planes, getattr(twin, name)]) for name, planes in vars(shots).items()}
-    )
+def with_keyer(shots: Shots, *, wide: bool = False) -> KeyedShots:
+    """The shots (whole, on the CPU) with the keyer's mattes of each; wide: with the colour of the
+    wider band."""
+    both = [_keyed(shots, shot) for shot in range(len(shots.plate))]
 
+    def stacked(images: Iterable[NDArray[np.float32]]) -> Tensor:
+        return torch.stack([torch.from_numpy(np.atleast_3d(i)).permute(2, 0, 1) for i in images])
 
-def with_keyer(shots: Shots) -> KeyedShots:
-    """The shots (whole, on the CPU) with the keyer's matte of each."""
-    mattes = [_keyed(shots, shot) for shot in range(len(shots.plate))]
     return KeyedShots(
         **vars(shots),
-        keyed_alpha=torch.stack([torch.from_numpy(m.alpha)[None] for m in mattes]),
-        keyed_foreground=torch.stack(
-            [torch.from_numpy(m.foreground).permute(2, 0, 1) for m in mattes]
-        ),
+        keyed_alpha=stacked(narrow.alpha for narrow, _ in both),
+        keyed_foreground=stacked(pair[int(wide)].foreground for pair in both),
+        wide_alpha=stacked(wider.alpha for _, wider in both),
     )
+
+
+def _busiest(shots: KeyedShots, size: int) -> KeyedShots:
+    """The part of each shot, of that side, with the most of its edges; of twins the same part."""
+    side = shots.alpha.shape[-1]
+    if side == size:
+        return shots
+    edges = ((shots.alpha > 0.02) & (shots.alpha < 0.98)).float()
+    sums = functional.avg_pool2d(edges, size, stride=_GRID)[:, 0]
+    places = sums.flatten(1).argmax(1).tolist()
+    places[-1] = places[-2]
+    corners = [(_GRID * (p // sums.shape[2]), _GRID * (p % sums.shape[2])) for p in places]
+    cut = {
+        name: torch.stack(
+            [
+                plane[:, top : top + size, left : left + size]
+                for plane, (top, left) in zip(getattr(shots, name), corners)
+            ]
+        )
+        for name in PLANES
+    }
+    return replace(shots, **cut)
 
 
 def unpacked(planes: Tensor, flags: Tensor) -> KeyedShots:
@@ -151,7 +196,9 @@ def _chosen(dice: Dice, layers: Layers) -> Layers:
     )
 
 
-def _keyed(shots: Shots, shot: int) -> ModelOutput:
+def _keyed(shots: Shots, shot: int) -> tuple[ModelOutput, ModelOutput]:
+    """The keyer's matte, and that of its wider band."""
+
     def picture(planes: Tensor) -> NDArray[np.float32]:
         return np.ascontiguousarray(planes[shot].permute(1, 2, 0).numpy())
 
@@ -165,4 +212,4 @@ def _keyed(shots: Shots, shot: int) -> ModelOutput:
         scene_linear=bool(shots.scene_linear[shot].item()),
         settings={},
     )
-    return keyed(given, no_checkpoint)
+    return keyed_both(given, no_checkpoint)

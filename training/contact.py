@@ -1,7 +1,7 @@
 """`python -m training.contact OUT.png`: a contact sheet of composed shots with the keyer's alpha.
 
-Each shot is a row of six pictures: plate, clean plate, alpha, the keyer's alpha, foreground where
-alpha is above 0.01, alpha hint.
+Each shot is a row of seven pictures: plate, clean plate, alpha, the keyer's alpha, its alpha with a
+wider band, foreground where alpha is above 0.01, alpha hint.
 """
 
 from __future__ import annotations
@@ -36,14 +36,17 @@ def sheet(groups: int, seed: int, size: int) -> NDArray[np.uint8]:
     """The contact sheet, BGR."""
     import torch
 
-    from training.canvases import draw_group, unpacked
+    from training.canvases import Drawing, draw_group, unpacked
 
     rows: list[NDArray[np.uint8]] = []
     for number in range(groups):
-        made = draw_group(seed, number, size)
+        made = draw_group(seed, number, Drawing(size, wide=True))
         shots = unpacked(torch.from_numpy(made.planes), torch.from_numpy(made.flags))
         seen = shots.foreground * (shots.alpha > 0.01)
-        planes = (shots.plate, shots.clean_plate, shots.alpha, shots.keyed_alpha, seen)
+        planes = (
+            *(shots.plate, shots.clean_plate, shots.alpha, shots.keyed_alpha),
+            *(shots.wide_alpha, seen),
+        )
         cells = [
             torch.broadcast_to(p, seen.shape).permute(0, 2, 3, 1).numpy()
             for p in (*planes, shots.alpha_hint)

@@ -13,7 +13,7 @@ from mattebridge.checkpoint import no_checkpoint
 from mattebridge.clean_plate.match import match_clean_plate
 from mattebridge.evaluate.metrics import Figures, mean_figures, measure
 from mattebridge.models.base import ModelInput
-from mattebridge.models.difference.keyer import keyed
+from mattebridge.models.difference.keyer import keyed_both
 from mattebridge.models.pytorch.frames import Frame
 from mattebridge.models.twoplate.grain import without_grain
 from mattebridge.models.twoplate.model import grain_of
@@ -21,7 +21,6 @@ from mattebridge.models.twoplate.network import (
     NetworkMatte,
     TwoPlate,
     clamped,
-    factor_for,
     inputs_of,
 )
 from mattebridge.models.twoplate.strands import with_strands
@@ -45,20 +44,24 @@ _COLUMNS = (
 @dataclass(frozen=True)
 class Prepared:
     """A frame, its clean plate after alignment and exposure fit, and the keyer's matte: alpha
-    (H, W), foreground (H, W, 3). None of it depends on the network, so it is made once."""
+    (H, W), foreground (H, W, 3); and the same of its wider band. None of it depends on the network,
+    so it is made once."""
 
     frame: Composite
     clean_plate: Any
     outside: Any
     keyed_alpha: Any
     keyed_foreground: Any
+    wide_alpha: Any
+    wide_foreground: Any
 
 
 def prepared(frame: Composite) -> Prepared:
     """The frame after alignment, exposure fit and keyer."""
     match = match_clean_plate(frame.plate, frame.clean_plate, alignment="auto", match_exposure=True)
-    first = keyed(_given(frame, match.clean_plate, match.outside), no_checkpoint)
-    return Prepared(frame, match.clean_plate, match.outside, first.alpha, first.foreground)
+    given = _given(frame, match.clean_plate, match.outside)
+    narrow, wide = ((m.alpha, m.foreground) for m in keyed_both(given, no_checkpoint))
+    return Prepared(frame, match.clean_plate, match.outside, *narrow, *wide)
 
 
 def _given(frame: Composite, clean_plate: Any, outside: Any) -> ModelInput:
@@ -152,18 +155,21 @@ def alpha_of(network: TwoPlate, one: Prepared) -> Any:
         values = np.atleast_3d(np.asarray(image, np.float32)).transpose(2, 0, 1)
         return torch.from_numpy(np.ascontiguousarray(values)).to(device)[None].clamp(0, 1)
 
+    wide = network.takes_wide
     given = inputs_of(
         planes(one.frame.plate),
         planes(one.clean_plate),
-        (planes(one.keyed_alpha), planes(one.keyed_foreground)),
+        (planes(one.keyed_alpha), planes(one.wide_foreground if wide else one.keyed_foreground)),
         None,
         None if one.outside is None else planes(one.outside),
         scene_linear=one.frame.blend == "linear",
+        wide_alpha=planes(one.wide_alpha) if wide else None,
     )
-    factor = factor_for(*one.frame.plate.shape[:2])
+    factor = network.factor_for(*one.frame.plate.shape[:2])
     _, matte = network(given, factor)
     matte = clamped(NetworkMatte(*(plane.float() for plane in matte)))
-    matte = with_strands(matte, given, factor)
+    if network.strands_put_back:
+        matte = with_strands(matte, given, factor)
     frame = Frame.of(_given(one.frame, one.clean_plate, one.outside))
     noise = grain_of(frame, matte.alpha[0, 0].cpu())
     return without_grain(matte, given.clean_plate, noise).alpha[0, 0].cpu().numpy()
@@ -183,7 +189,8 @@ def table(rows: Sequence[Row]) -> str:
 
     The last two columns: the keyer's mad, and the share of frames on which the model's is lower.
     """
-    groups = [(kind, [r for r in rows if r.frame.kind == kind]) for kind in KINDS]
+    kinds = dict.fromkeys((*KINDS, *(row.frame.kind for row in rows)))
+    groups = [(kind, [r for r in rows if r.frame.kind == kind]) for kind in kinds]
     groups += [(blend, [r for r in rows if r.frame.blend == blend]) for blend in BLENDS]
     groups.append(("all", list(rows)))
     groups.append(("without similar", [r for r in rows if r.frame.kind != "similar"]))

@@ -14,9 +14,8 @@ from mattebridge.models.twoplate.network import (
     Change,
     Inputs,
     NetworkMatte,
-    closed,
+    coarse_alpha,
     coarse_matte,
-    opened,
 )
 from training.canvases import KeyedShots
 from training.compose.shots import Shots
@@ -108,7 +107,7 @@ def doubt_loss(change: Change, shots: KeyedShots, factor: int) -> Tensor:
         logit = functional.interpolate(
             change.logit, scale_factor=float(factor), mode="bilinear", align_corners=False
         )
-        wrong = (opened(closed(shots.keyed_alpha) + logit) - shots.alpha).abs() > WRONG
+        wrong = (coarse_alpha(inputs_from(shots), logit) - shots.alpha).abs() > WRONG
         truth = functional.max_pool2d(wrong.float(), factor)
     cross = functional.binary_cross_entropy_with_logits(
         change.doubt.float(), truth, reduction="none"

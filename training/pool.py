@@ -37,6 +37,7 @@ class CanvasPool:
         shape = (self.groups, GROUP, CHANNELS, size, size)
         self._planes = torch.zeros(shape, dtype=torch.uint8, device=device)
         self._flags = torch.zeros((*shape[:2], len(FLAGS)), dtype=torch.uint8, device=device)
+        self._moved = np.zeros((*shape[:2], 2), np.int64)
         self.first = self.next = 0
 
     @property
@@ -64,15 +65,21 @@ class CanvasPool:
         """The batch of a step: square crops at random places of random canvases, augmented.
 
         The last 2 * `twins` crops are pairs of twins: the first of every pair, then the second ones
-        in the same order. Both crops of a pair are cut and augmented alike.
+        in the same order. Both crops of a pair are cut and augmented alike; where the subject of
+        the second has moved its crop has moved with it, so that both show the same of the subject.
         """
         rng = np.random.default_rng([seed, step, 98])
         places = self._places(rng, count, twins)
-        corners = rng.integers(0, self._planes.shape[-1] - size + 1, (count, 2))
+        room = self._planes.shape[-1] - size
+        corners = rng.integers(0, room + 1, (count, 2))
         mirrored = rng.random(count) < _MIRRORED
         orders = _channel_orders(rng, count)
         for decided in (corners, mirrored, orders):
             decided[count - twins :] = decided[count - 2 * twins : count - twins]
+        moved = np.clip(self._moved.reshape(-1, 2)[places[count - twins :]], -room, room)
+        firsts = corners[count - 2 * twins : count - twins]
+        firsts[:] = np.clip(firsts, np.maximum(0, -moved), room - np.maximum(0, moved))
+        corners[count - twins :] = firsts + moved
         canvases, flags = self._planes.flatten(0, 1), self._flags.flatten(0, 1)
         parts = [
             canvases[place, :, top : top + size, left : left + size]
@@ -97,6 +104,7 @@ class CanvasPool:
     def _put(self, place: int, group: Group) -> None:
         self._planes[place].copy_(torch.from_numpy(group.planes))
         self._flags[place].copy_(torch.from_numpy(group.flags))
+        self._moved[place] = group.moved
 
 
 def _channel_orders(rng: np.random.Generator, count: int) -> np.ndarray:

@@ -11,11 +11,12 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from training import curve, judge, state
+from training import curve, judge, state, table
 from training.canvases import GROUP
 from training.losses import KEYER, PARTS
 from training.plan import planned
 from training.trainer import Trainer
+from training.validation import SIDE, Wanted
 
 _LOG_EVERY = 20
 _BEST = "best.safetensors"
@@ -23,6 +24,8 @@ _BEST = "best.safetensors"
 _MEASURED = (20, 60)
 # Time kept for the last evaluation and saving, as a multiple of what they took before.
 _RESERVE = 1.3
+# Time kept for the table until it is known how long the shipped model's part of it took.
+_TABLE_S = 60.0
 
 
 class Session:
@@ -43,6 +46,8 @@ class Session:
         per_kind: int = 2,
         stop_after: int | None = None,
         small_state: bool = False,
+        table_per_kind: int = 0,
+        table_side: int = SIDE,
     ) -> None:
         self._begun = time.monotonic()
         if threads:
@@ -57,6 +62,9 @@ class Session:
         self._evaluate_s, self._per_kind = evaluate_minutes * 60, per_kind
         self._stop_after = stop_after if stop_after is not None else sys.maxsize
         self._small_state = small_state
+        self._table_per_kind, self._table_side = table_per_kind, table_side
+        self._beside: list[table.Judged] = []
+        self._table_s = 0.0
         self._frames: dict[str, list[judge.Prepared]] = {}
         self._stills: list[tuple[judge.Prepared, judge.Prepared]] = []
         self._keyer: dict[str, float] = {}
@@ -77,6 +85,7 @@ class Session:
             self._finish(trainer)
         finally:
             trainer.close()
+        self._write_table()
         return 0
 
     def _taken_up(self) -> Trainer:
@@ -106,11 +115,22 @@ class Session:
 
     def _begin_preparing(self) -> None:
         """Draw the validation frames in a thread, during the first steps."""
-        if self._per_kind:
+        if self._per_kind or self._table_per_kind:
             self._preparing = threading.Thread(target=self._prepare_frames, daemon=True)
             self._preparing.start()
 
     def _prepare_frames(self) -> None:
+        if self._per_kind:
+            self._prepare_validation()
+        if self._table_per_kind:
+            start = time.monotonic()
+            jobs = self._frames_of_the_table()
+            self._beside = table.judged(jobs, table.BESIDE, self._workers)
+            # The candidate alone will take less, and the processes that draw will have ended.
+            self._table_s = time.monotonic() - start
+            self._say(f"{len(jobs)} frames judged by {' and '.join(table.BESIDE)}")
+
+    def _prepare_validation(self) -> None:
         self._frames = judge.prepared_sets(self._per_kind, workers=self._workers)
         every = [one for frames in self._frames.values() for one in frames]
         self._stills = judge.prepared_stills(every, workers=self._workers)
@@ -145,13 +165,18 @@ class Session:
         step, plan = trainer.progress.step, trainer.plan
         if (plan.steps and step >= plan.steps) or step - first >= self._stop_after:
             return True
-        kept = _RESERVE * (self._judging_s + self._saving_s)
-        return time.monotonic() + kept > self._deadline
+        return time.monotonic() + self._kept_s() > self._deadline
+
+    def _kept_s(self) -> float:
+        """The time kept for the last evaluation, saving, and the table."""
+        table_s = (self._table_s or _TABLE_S) if self._table_per_kind else 0.0
+        return _RESERVE * (self._judging_s + self._saving_s) + table_s
 
     def _measure(self, trainer: Trainer, done: int) -> None:
-        """Time steps once they run at their usual speed, and fix the number of steps of the run."""
+        """Time steps once they run at their usual speed, and fix the number of steps of the run:
+        what fits into its minutes, or, where none are given, into those of this call."""
         minutes = self._changes.get("total_minutes")
-        if not minutes:
+        if not minutes and self._deadline == float("inf"):
             return
         if done == _MEASURED[0]:
             self._synchronised()
@@ -159,7 +184,10 @@ class Session:
         if done == _MEASURED[1]:
             self._synchronised()
             pace = (time.perf_counter() - self._pace_from) / (_MEASURED[1] - _MEASURED[0])
-            left = minutes * 60 - trainer.progress.seconds
+            if minutes:
+                left = minutes * 60 - trainer.progress.seconds
+            else:
+                left = self._deadline - time.monotonic() - self._kept_s()
             steps = trainer.progress.step + max(1, int(left / pace))
             trainer.plan = trainer.plan.lasting(steps)
             self._say(f"{pace:.3f} s per step: the run has {steps} steps")
@@ -220,6 +248,8 @@ class Session:
 
     def _finish(self, trainer: Trainer) -> None:
         self._judge(trainer)
+        if not (self._folder / _BEST).exists():
+            self._keep_best(trainer)  # a run that is not evaluated
         self._save(trainer)
         progress = trainer.progress
         self._say(
@@ -227,6 +257,21 @@ class Session:
             f"{progress.samples} shots, {progress.seconds / 60:.1f} minutes of training, "
             f"{trainer.waited_s:.0f} s of this call spent waiting for canvases"
         )
+
+    def _write_table(self) -> None:
+        """The run's best weights beside the shipped ones and the keyer."""
+        if self._preparing is not None:
+            self._preparing.join()
+        if not self._beside:
+            return
+        best = self._folder / _BEST
+        jobs = self._frames_of_the_table()
+        text = table.as_text([*table.judged(jobs, [str(best)], self._workers), *self._beside])
+        table.write(self._folder, text)
+        self._say(f"{self._folder / table.FILE}\n{text}")
+
+    def _frames_of_the_table(self) -> list[Wanted]:
+        return table.wanted(table.SETS, self._table_per_kind, side=self._table_side)
 
     def _synchronised(self) -> None:
         if self._device.startswith("cuda"):

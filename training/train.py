@@ -3,7 +3,7 @@
 A run is a folder. Called again with the same folder, training continues with the next step. A call
 ends after `--minutes`, with everything saved. The length of the whole run is part of its plan:
 `--steps`, or `--total-minutes`, from which the number of steps is worked out once their speed is
-known.
+known; with neither the run is complete when the first call's minutes are over.
 """
 
 # Only cheap imports at the top: every process that draws canvases imports this module again.
@@ -45,6 +45,10 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--warm", type=int, help="canvases drawn before the first step")
     plan.add_argument("--fresh", type=float, help="new canvases per step")
     plan.add_argument("--learning-rate", type=float)
+    plan.add_argument(
+        "--large", type=float, help="share of the groups cut from frames twice as large"
+    )
+    plan.add_argument("--network", choices=("correction", "gated"), help="version that is trained")
     plan.add_argument("--init", type=Path, help="weights to start from, e.g. RUN/best.safetensors")
     call = parser.add_argument_group("this call")
     call.add_argument("--device", help="cpu, cuda:0; by default CUDA where there is one")
@@ -69,6 +73,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     call.add_argument("--evaluate-minutes", type=float, default=20.0)
     call.add_argument("--per-kind", type=int, default=2, help="validation frames per kind, blend")
+    call.add_argument(
+        "--table",
+        type=int,
+        default=0,
+        metavar="N",
+        help="end the call with RUN/table.txt: the best weights beside the shipped ones and the "
+        "keyer, on N frames per kind of the sets frozen and production; 0: no table",
+    )
+    call.add_argument("--table-side", type=int, help="long side of the table's frames; hd: 3 times")
     call.add_argument("--stop-after", type=int, help="end this call after so many steps")
     return parser
 
@@ -76,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
 def _changes(options: argparse.Namespace) -> dict[str, Any]:
     """The settings of the plan that the command line gives."""
     names = (
+        "network",
+        "large",
         "steps",
         "seed",
         "batch",
@@ -98,8 +113,12 @@ def _changes(options: argparse.Namespace) -> dict[str, Any]:
 
 def _conditions(options: argparse.Namespace) -> dict[str, Any]:
     names = ("minutes", "device", "workers", "threads", "no_wait", "new_pool", "evaluate_minutes")
+    names = (*names, "per_kind", "stop_after", "small_state")
+    side = {} if options.table_side is None else {"table_side": options.table_side}
     return {
-        name: getattr(options, name) for name in (*names, "per_kind", "stop_after", "small_state")
+        **{name: getattr(options, name) for name in names},
+        "table_per_kind": options.table,
+        **side,
     }
 
 

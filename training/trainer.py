@@ -13,14 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mattebridge.models.twoplate.network import (
-    Change,
-    Inputs,
-    NetworkMatte,
-    TwoPlate,
-    enlarged,
-    small_inputs,
-)
+from mattebridge.models.twoplate.gated import GatedTwoPlate, grown
+from mattebridge.models.twoplate.network import Change, Inputs, NetworkMatte, TwoPlate, enlarged
+from mattebridge.models.twoplate.versions import VERSIONS, version_of
 from mattebridge.models.weights.state_dict import load_strictly
 from training import windows
 from training.canvases import KeyedShots
@@ -74,7 +69,13 @@ class Trainer:
             progress.next_group = progress.first_group + plan.warm_groups
         self._pool = CanvasPool(plan.pool, size=plan.canvas, device=str(self.device))
         first = max(progress.first_group, progress.next_group - self._pool.groups)
-        self._farm = CanvasFarm(plan.seed, first, workers=self._workers, size=plan.canvas)
+        self._farm = CanvasFarm(
+            plan.seed,
+            first,
+            workers=self._workers,
+            drawing=plan.drawing,
+            any_order=not self._wait,
+        )
         self._pool.refill(self._farm, first, progress.next_group)
 
     @property
@@ -98,7 +99,7 @@ class Trainer:
     def step(self) -> dict[str, Tensor]:
         """Do one step; returns the parts of the loss, still on the device."""
         plan, progress, step = self.plan, self.progress, self.progress.step
-        parts = self._descend(self.shots(), self._factor(step), step)
+        parts = self._descend(self.shots(), plan.factor(step), step)
         self._follow(plan.decay(step))
         self._freshen(step)
         progress.step, progress.samples = step + 1, progress.samples + plan.batch
@@ -108,11 +109,6 @@ class Trainer:
         """The batch of the next step."""
         plan = self.plan
         return self.pool.crops(plan.seed, self.progress.step, plan.batch, plan.crop, plan.twins)
-
-    def _factor(self, step: int) -> int:
-        """The coarse net's reduction: mostly 2, as for small frames, else 4, as for large ones."""
-        rng = np.random.default_rng([self.plan.seed, step, 7])
-        return 4 if rng.random() < self.plan.quarter_share else 2
 
     def _descend(self, shots: KeyedShots, factor: int, step: int) -> dict[str, Tensor]:
         self.network.train()
@@ -134,10 +130,10 @@ class Trainer:
         self, given: Inputs, factor: int, corners: windows.Corners, window: int
     ) -> tuple[Change, NetworkMatte]:
         """The coarse change of the crops, and the refined matte of their windows."""
-        change = self.network.coarse(small_inputs(given, factor))
+        network = self.network
+        change = network.coarse(network.small_inputs(given, factor))
         half = windows.change_in(enlarged(change, factor // 2), corners, window)
-        matte = self.network.refiner.of_rows(windows.inputs_in(given, corners, window), half)
-        return change, matte
+        return change, network.refine(windows.inputs_in(given, corners, window), half)
 
     @torch.no_grad()
     def _follow(self, decay: float) -> None:
@@ -157,7 +153,7 @@ class Trainer:
         return network.to(memory_format=self._layout).eval()
 
     def _empty(self) -> TwoPlate:
-        return TwoPlate(*([self.plan.widths] if self.plan.widths else []))
+        return VERSIONS[self.plan.network](*([self.plan.widths] if self.plan.widths else []))
 
     def snapshot(self) -> Snapshot:
         return Snapshot(
@@ -185,8 +181,13 @@ class Trainer:
         return {k: torch.empty_like(like[k]).copy_(v) for k, v in tensors.items()}
 
     def begin_from(self, state: dict[str, Tensor], label: str) -> None:
-        """Start from given weights, not from random ones; `ModelError` if they do not fit."""
+        """Start from given weights, not from random ones; `ModelError` if they do not fit.
+
+        Weights of the version `correction` are a start for `gated` too.
+        """
         network = self._empty()
+        if isinstance(network, GatedTwoPlate) and version_of(state) != network.version:
+            state = grown(state, network)
         load_strictly(network, state, looks_like="They must be those of a run of this plan.")
         self.network.load_state_dict(network.state_dict())
         self.average = {k: v.clone() for k, v in self.network.state_dict().items()}

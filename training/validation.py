@@ -34,6 +34,7 @@ from mattebridge_sample.composites.shoot import (
     shifted,
     through_jpeg,
 )
+from training import production
 from training.layers.fields import Rng
 from training.layers.recipe import VALIDATION_2026
 from training.layers.sets import draw_set
@@ -46,6 +47,7 @@ Wanted = tuple[str, str, int, str, int]
 SIDE = 640
 PER_KIND = 8
 SETS = ("frozen", "quality")
+# Those of `judge` during a run, and one more, which takes longer: `production`.
 # First of five seed numbers; training's streams have three.
 _SEED = 20_260
 
@@ -84,8 +86,16 @@ def wanted(name: str, per_kind: int, *, side: int = SIDE) -> list[Wanted]:
     """The frames of a set: `per_kind` of each kind in each blend.
 
     `frozen` is the set of this module. `quality` are the frames of the project's quality tests,
-    drawn by other code, so that nothing learned from the layers fits them by chance.
+    drawn by other code, so that nothing learned from the layers fits them by chance. `production`:
+    see there; each frame in one blend.
     """
+    if name == "production":
+        numbers = range(per_kind)
+        return [
+            (name, kind, number, production.blend_of(kind, number), side)
+            for kind in production.KINDS
+            for number in numbers
+        ]
     return [(name, k, n, b, side) for k in KINDS for n in range(per_kind) for b in BLENDS]
 
 
@@ -94,6 +104,8 @@ def drawn(one: Wanted) -> Composite:
     name, kind, number, blend, side = one
     if name == "frozen":
         return frame(kind, number, blend, side=side)
+    if name == "production":
+        return production.frame(kind, number, side=side)
     return composite(kind, number, blend=blend, long_side=side)
 
 

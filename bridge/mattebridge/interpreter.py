@@ -19,7 +19,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import stat
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Optional
@@ -115,7 +114,7 @@ def noted_interpreter() -> Optional[str]:
     path = config_file()
     try:
         _refuse_open(path.parent, os.stat(path.parent))
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        descriptor = os.open(path, os.O_RDONLY | oslayer.NO_WAIT)
         with open(descriptor, "rb") as file:
             _refuse_open(path, os.fstat(descriptor))
             found = json.loads(file.read(_MAX_NOTE_BYTES)).get("python")
@@ -125,13 +124,11 @@ def noted_interpreter() -> Optional[str]:
 
 
 def _refuse_open(path: Path, found: os.stat_result) -> None:
-    if os.name != "posix":
-        return
-    mode = stat.S_IMODE(found.st_mode)
-    if found.st_uid in (os.geteuid(), 0) and not mode & 0o022:
+    other = oslayer.current().other_owner(path, found)
+    if other is None:
         return
     raise UnsafeRuntimeError(
-        f"the Python that starts the daemon is named in {config_file()}, and {path} belongs to user"
-        f" {found.st_uid} with mode {mode:04o}, so that others may have written it: make it yours"
+        f"the Python that starts the daemon is named in {config_file()}, and {path} belongs to"
+        f" {other}, so that others may have written it: make it yours"
         " alone (chown, chmod go-w), or set MATTEBRIDGE_DAEMON_PYTHON"
     )

@@ -21,26 +21,18 @@ import re
 import shutil
 import socket
 import stat
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Union
 
-from mattebridge.errors import FrameWriteError
+from mattebridge.errors import FrameWriteError, UsageError
+from mattebridge.wire import oslayer
+from mattebridge.wire.files import HeldOpenError
 
 # Linux refuses longer names (NAME_MAX).
 MAX_NAME_BYTES = 255
 # One os.write moves at most this much, so that an interrupt is answered soon.
 CHUNK_BYTES = 32 << 20
-
-# How long a file may be held open by a reader on Windows before it counts as an error.
-HELD_OPEN_S = 2.0
-RETRY_S = 0.02
-# Windows has one error for both.
-HELD_OPEN = (
-    "another program has the old file open (a viewer, a virus scanner, a synchronised folder), or "
-    "it is read-only; close it there or make it writable, then run again with --resume"
-)
 
 # What an artist can do about the usual errors of a file system.
 _ADVICE = {
@@ -66,9 +58,9 @@ def replace_file(path: Union[str, Path], data: Union[bytes, memoryview]) -> int:
     """
     path = Path(path)
     try:
-        _refuse_special(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, data)
+        target = _target(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _write_and_rename(target.parent / temporary_name(target.name), target, memoryview(data))
     except OSError as failure:
         raise write_error(path, failure) from failure
     return len(data)
@@ -79,7 +71,7 @@ def write_whole(path: Path, data: Union[bytes, bytearray, memoryview]) -> None:
 
     Raises `OSError`.
     """
-    _refuse_special(path)
+    path = _target(path)
     _write_and_rename(path.parent / temporary_name(path.name), path, memoryview(data))
 
 
@@ -88,6 +80,7 @@ def link_whole(source: Path, path: Path) -> None:
 
     Raises `OSError`.
     """
+    path = _target(path)
     temporary = path.parent / temporary_name(path.name)
     _open_temporaries.add(str(temporary))
     try:
@@ -110,10 +103,6 @@ def link_or_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-class HeldOpenError(PermissionError):
-    """Windows keeps the old file of this name: it is open in another program, or read-only."""
-
-
 class GrowingFile:
     """A file that another library writes piece by piece, such as a video: whole or absent.
 
@@ -125,9 +114,9 @@ class GrowingFile:
         self.path = Path(path)
         self._others: list[Path] = []
         try:
-            _refuse_special(self.path)
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.temporary = self.path.parent / temporary_name(self.path.name)
+            self._target = _target(self.path)
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            self.temporary = self._target.parent / temporary_name(self.path.name)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
             os.close(os.open(self.temporary, flags, 0o666))
         except OSError as failure:
@@ -148,7 +137,7 @@ class GrowingFile:
             size = os.fstat(descriptor).st_size
         finally:
             os.close(descriptor)
-        _replace(self.temporary, self.path)
+        _replace(self.temporary, self._target)
         self.discard()
         return size
 
@@ -162,7 +151,7 @@ class GrowingFile:
 
 def can_write(folder: Path) -> bool:
     """Whether files can be made in a folder, or the folder itself in its nearest parent."""
-    place = folder
+    place = oslayer.current().reachable(folder)
     while not place.exists() and place != place.parent:
         place = place.parent
     probe = place / temporary_name("probe")
@@ -215,14 +204,33 @@ def remove_open_temporaries() -> None:
             os.unlink(name)
 
 
-def _refuse_special(path: Path) -> None:
+def check_names(paths: Iterable[Path]) -> None:
+    """Raise `UsageError` for a path that this system takes for another file than it names.
+
+    What writes files does so too, at the end; commands ask before they begin.
+    """
+    layer = oslayer.find()
+    for path in paths:
+        fault = layer.fault_of_path(str(path)) if layer is not None else None
+        if fault is not None:
+            raise UsageError(f"{path} cannot be used: {fault}")
+
+
+def _target(path: Path) -> Path:
+    """The path to write to, as this system takes it. `OSError` for what is no place for a file."""
+    layer = oslayer.current()
+    fault = layer.fault_of_path(str(path))
+    if fault is not None:
+        raise OSError(errno.EINVAL, fault)
+    target = layer.reachable(path)
     # os.replace would put a plain file in the place of a device such as /dev/full.
     with contextlib.suppress(FileNotFoundError):
-        mode = path.stat().st_mode
+        mode = target.stat().st_mode
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "it is a device or pipe, not a file; choose another -o")
+    return target
 
 
 def _write_and_rename(temporary: Path, path: Path, data: memoryview) -> None:
@@ -239,22 +247,12 @@ def _write_and_rename(temporary: Path, path: Path, data: memoryview) -> None:
 
 
 def _replace(temporary: Path, path: Path) -> None:
-    """Give a file its final name. On Windows a reader that has the old one open prevents it."""
-    until = time.monotonic() + (HELD_OPEN_S if os.name == "nt" else 0.0)
-    while True:
-        try:
-            os.replace(temporary, path)
-            return
-        except PermissionError as failure:
-            if os.name != "nt":
-                raise
-            if time.monotonic() > until:
-                raise HeldOpenError(failure.errno, HELD_OPEN) from failure
-            time.sleep(RETRY_S)
+    """Give a file its final name."""
+    oslayer.current().replace(temporary, path)
 
 
 def _write_through(temporary: Path, data: memoryview) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | oslayer.BINARY
     descriptor = os.open(temporary, flags, 0o666)
     try:
         done = 0
@@ -280,12 +278,4 @@ def _is_abandoned(path: Path, pid: int) -> bool:
     if pid == os.getpid():
         # In a container another process had this number before: ours are those that are open now.
         return str(path) not in _open_temporaries
-    if os.name != "posix":
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
+    return not oslayer.current().runs(pid)

@@ -261,7 +261,7 @@ void define_parameters(OfxParamSetHandle set) {
                "Start the configured daemon on this machine, if none runs."});
   made.button({"daemonStatus", "Daemon status", "Look which daemon runs and what it is doing."});
   made.line({"daemonFound", "Daemon found", "Which daemon was found, or why none."},
-            "not looked for yet");
+            kNotLooked);
   define_clean_up(made);
   made.group({kAdvanced, "Advanced", "Errors, time limit, and which daemon to use."});
   made.choice({"hintChannel", "Hint channel",

@@ -49,6 +49,9 @@ inline constexpr Whole kArea = {"despeckleSize", "despeckle_size", 400, 1 << 28}
 inline constexpr Fraction kThreshold = {"despeckleThreshold", "despeckle_threshold", 0.5};
 inline constexpr Fraction kDespill = {"despillStrength", "despill_strength", 0};
 
+// What the line "Daemon found" says until somebody has looked.
+inline constexpr const char *kNotLooked = "not looked for yet";
+
 int default_input_color();
 int default_output();
 inline constexpr double kDefaultTimeout = 60;

@@ -41,15 +41,22 @@ void say_daemon(OfxImageEffectHandle effect, std::string (*ask)(const std::strin
   node.set_text("daemonFound", text);
 }
 
+// The artist connects an input or turns a knob: the first time, the panel's line is filled. Not when
+// the instance is made or its panel opened, where a plugin may set no parameter.
+OfxStatus look_once(OfxImageEffectHandle effect) {
+  if (Instance(effect).text("daemonFound", 0) != kNotLooked) return kOfxStatReplyDefault;
+  say_daemon(effect, daemon_glance);
+  return kOfxStatOK;
+}
+
 OfxStatus instance_changed(OfxImageEffectHandle effect, OfxPropertySetHandle in) {
-  if (get_text(in, "OfxPropType") != "OfxTypeParameter" ||
-      get_text(in, "OfxPropChangeReason") != "OfxChangeUserEdited")
-    return kOfxStatReplyDefault;
+  if (get_text(in, "OfxPropChangeReason") != "OfxChangeUserEdited") return kOfxStatReplyDefault;
+  if (get_text(in, "OfxPropType") != "OfxTypeParameter") return look_once(effect);
   const std::string name = get_text(in, "OfxPropName");
   if (name == "refresh") Instance(effect).refresh();
   else if (name == "startDaemon") say_daemon(effect, start_daemon);
   else if (name == "daemonStatus" || name == "endpoint") say_daemon(effect, daemon_line);
-  else return kOfxStatReplyDefault;
+  else return look_once(effect);
   return kOfxStatOK;
 }
 

@@ -19,6 +19,13 @@ from fakes.nuke_host import NukeHost
 from fakes.ofx_host import NUKE, OfxHost
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test of the plugin in a run waits for the compiler."""
+    for item in items:
+        if item.path.name.startswith("test_ofx_"):
+            item.add_marker(pytest.mark.timeout(ofx_build.COMPILE_S + 100))
+
+
 @pytest.fixture(scope="session")
 def binary() -> Path:
     """The compiled plugin; a test skips where there is no compiler."""

@@ -15,6 +15,7 @@ import pytest
 from fakes.colour import studio_spaces
 from fakes.daemon_process import DaemonProcess
 from fakes.places import BRIDGE
+from fakes.tagged_pictures import display
 from mattebridge.color import srgb_decode
 from mattebridge.image_io import Encoding, read_frame, read_header, write_frame
 
@@ -85,7 +86,8 @@ def test_an_acescg_exr_is_found_by_itself_and_its_results_are_acescg(
     settings = json.loads(header.metadata["mattebridge:settings"])
     config = studio_spaces().config.described()
     assert settings["color_config"] == config
-    assert settings["output_colorspace"] == header.metadata.get("mattebridge:colorspace")
+    assert header.metadata["mattebridge:colorspace"] == "ACEScg"
+    assert studio_spaces().config.find(settings["output_colorspace"]) == "ACEScg"
 
 
 def test_a_log_plate_is_named_and_comes_back_as_light(
@@ -146,9 +148,8 @@ def test_a_profile_that_is_not_known_is_said_once(
     shared_daemon: DaemonProcess, tmp_path: Path
 ) -> None:
     image = pytest.importorskip("PIL.Image")
-    cms = pytest.importorskip("PIL.ImageCms")
-    profile = cms.ImageCmsProfile(cms.createProfile("sRGB")).tobytes()
-    odd = profile.replace(b"\0s\0R\0G\0B\0 \0b", b"\0J\0o\0'\0s\0 \0b")
+    # ProPhoto RGB, which configs do not have.
+    odd = display((0.7347, 0.2653, 0.1596, 0.8404, 0.0366, 0.0001, 0.3457, 0.3585), "g18")
     for name, frames in (("plate", 2), ("clean", 1)):
         for frame in range(frames):
             picture = image.new("RGB", (32, 24), (200, 90, 90 if name == "clean" else 10))
@@ -156,7 +157,9 @@ def test_a_profile_that_is_not_known_is_said_once(
     words = (str(tmp_path / "plate.#.png"), "--clean-plate", str(tmp_path / "clean.0.png"))
     made = _matte(shared_daemon, *words, "-o", str(tmp_path / "out"))
     assert made.returncode == 0, made.stderr
-    assert (made.stdout + made.stderr).count("has the ICC profile 'Jo's built-in', which is") == 1
+    said = made.stdout + made.stderr
+    for role in ("plate", "clean plate"):
+        assert said.count(f"the {role} has the ICC profile 'Test', which is not known here") == 1
     named = _matte(
         shared_daemon, *words, "-o", str(tmp_path / "named"), "--input-space", "sRGB Encoded AP1"
     )

@@ -18,6 +18,7 @@ from fakes.daemon_process import DaemonProcess, StartDaemon, wait_for
 from fakes.limits import SOON_S
 from fakes.pictures import shot
 from mattebridge import cli
+from mattebridge.client import MatteHandle
 from mattebridge.daemon import device_search, devices, workers
 from mattebridge.daemon.device_search import DeviceSearch
 from mattebridge.daemon.loop import Loop
@@ -142,8 +143,9 @@ def test_eval_refuses_such_a_device_too(tmp_path: Path) -> None:
 # A front that believes that a GPU driver is installed, and asks `CHILD` for the devices.
 FRONT = """
 import sys
-from mattebridge.daemon import __main__, device_search, devices
-devices.DRIVERS = ("/dev/null",)
+from mattebridge.daemon import __main__, device_search
+from mattebridge.wire import linux_machine
+linux_machine.DRIVERS = ("/dev/null",)
 device_search.CHILD = {child!r}
 sys.exit(__main__.main())
 """
@@ -325,6 +327,52 @@ def test_one_frame_after_the_other_starts_one_worker_and_two_at_once_start_two(
     assert [worker["state"] for worker in client.ping()["workers"]] == ["busy", "idle", "absent"]
     gate.unlink()
     assert held.result(SOON_S).device == "cpu:0"
+
+
+def test_no_worker_is_idle_while_a_frame_waits_and_one_that_computes_holds_up_no_other(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    """Where frames take as long as their device and no processor, N workers are N times one: all
+    compute at once, and the one that ends gets the next frame. `python -m benchmarks workers`
+    measures the ratio."""
+    workers, frames = 4, 9
+    gates = [tmp_path / f"gate{frame}" for frame in range(frames)]
+    for gate in gates:
+        gate.touch()
+    hooks = ",".join(f"probe#{frame}=gate:{gate}" for frame, gate in enumerate(gates))
+    devices = ",".join(f"cpu:{number}" for number in range(workers))
+    daemon = start_daemon(light=True, devices=devices, hooks=f"bridge_probe,{hooks}")
+    client = daemon.client(in_flight=workers + 1)
+    client.load_model("difference")  # on all of them: every worker runs
+    plates = shot(seed=5)
+
+    def submit(frame: int) -> MatteHandle:
+        return client.submit(*plates, frame=frame, model="bridge_probe", outputs=("alpha",))
+
+    def is_computed(frame: int) -> bool:
+        return gates[frame].with_name(f"gate{frame}.reached").exists()
+
+    handles = {frame: submit(frame) for frame in range(workers + 1)}
+    for frame in range(workers):
+        wait_for(lambda frame=frame: is_computed(frame), SOON_S, f"frame {frame} is computed")
+    states = [worker["state"] for worker in client.ping()["workers"]]
+    assert states == ["busy"] * workers
+    # None of them is done, and no worker has two frames.
+    assert not is_computed(workers)
+    inside = list(range(workers))
+    for waiting in range(workers, frames):
+        # Any of them, not the first: frames end in another order than they came in.
+        done = inside.pop(waiting % len(inside))
+        gates[done].unlink()
+        handles.pop(done).result(SOON_S)
+        wait_for(lambda frame=waiting: is_computed(frame), SOON_S, f"frame {waiting} is computed")
+        inside.append(waiting)
+        if waiting + 1 < frames:
+            handles[waiting + 1] = submit(waiting + 1)
+    for frame in inside:
+        gates[frame].unlink()
+        handles.pop(frame).result(SOON_S)
+    assert not handles
 
 
 def test_each_worker_has_its_share_of_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -532,6 +532,31 @@ def test_a_space_by_name_reaches_the_daemon_as_the_command_would_say_it(
         comp.range(1, 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "what"), [("Raw", "data"), ("Un-tone-mapped", "a view"), ("data", "data")]
+)
+def test_a_name_that_is_no_colour_space_is_said_in_one_sentence(
+    make_comp: Callable[..., Comp], tmp_path: Path, name: str, what: str
+) -> None:
+    comp = make_comp(make_shot(tmp_path, (1,)))
+    comp.node["space"].setValue(name)
+    with pytest.raises(Exception, match=f"'{name}' is {what} of .*, and no colour space; the near"):
+        comp.range(1, 1)
+
+
+@pytest.mark.slow
+def test_srgb_in_other_letters_is_srgb(
+    make_comp: Callable[..., Comp], tmp_path: Path, instance: str
+) -> None:
+    shot = make_shot(tmp_path, (1,))
+    comp = make_comp(shot)
+    comp.node["alignment"].setValue("off")
+    comp.node["space"].setValue("sRGB")
+    comp.range(1, 1)
+    words = ["--alignment", "off", "--input-space", "SRGB", "--output-colorspace", "srgb"]
+    assert_same(comp.frame(1), next(offline(tmp_path, instance, shot, "1", *words).glob("*.exr")))
+
+
 def test_a_new_node_takes_the_working_space_of_the_script(
     make_comp: Callable[..., Comp], tmp_path: Path
 ) -> None:

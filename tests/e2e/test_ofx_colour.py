@@ -25,9 +25,6 @@ from fakes.ofx_host import (
 )
 from fakes.ofx_scene import matted, scene
 
-# The first test of a run waits for the compiler.
-pytestmark = pytest.mark.timeout(400)
-
 STYLE = "OfxImageEffectPropColourManagementStyle"
 CONFIGS = "OfxImageEffectPropColourManagementAvailableConfigs"
 PREFERRED = "OfxImageClipPropPreferredColourspaces_"

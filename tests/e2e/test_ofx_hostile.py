@@ -12,12 +12,9 @@ import numpy as np
 import pytest
 
 from fakes.limits import SOON_S
-from fakes.ofx_daemon import GREETING, READY, FakeDaemon, framed, message
+from fakes.ofx_daemon import GREETING, READY, STREAM, FakeDaemon, framed, message, record
 from fakes.ofx_host import FAILED, GENERAL, OK, HostImage, Instance, OfxHost
 from fakes.ofx_scene import scene
-
-# The first test of a run waits for the compiler.
-pytestmark = pytest.mark.timeout(400)
 
 TIMEOUT_S = 1.0
 # Only a hang takes so long, however busy the machine.
@@ -204,15 +201,17 @@ def test_a_refused_version_names_both(host: OfxHost) -> None:
         assert text in fails(connected(host, daemon))
 
 
+# The layer of macOS knows no seals: docs/protocol.md, section 8, says what that leaves open.
+SEALS_MISSING = [{"seals": 0}, {"seals": 1 | 4}, {"seals": 2 | 4}]
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"descriptors": 0},
         {"descriptors": 2},
         {"descriptors": 17},
-        {"seals": 0},
-        {"seals": 1 | 4},
-        {"seals": 2 | 4},
+        *([] if STREAM else SEALS_MISSING),
         {"short_by": 4096},
     ],
     ids=str,
@@ -237,10 +236,9 @@ def test_a_door_that_says_nothing_is_left(host: OfxHost) -> None:
 
 def test_what_nobody_asked_for_at_the_door_ends_the_session(host: OfxHost) -> None:
     def answer(request: dict[str, Any]) -> list[Any]:
-        for connection in daemon._connections:
-            if connection.type.name == "SOCK_SEQPACKET":
-                with contextlib.suppress(OSError):
-                    connection.send(b"psst")
+        for door in daemon.doors:
+            with contextlib.suppress(OSError):
+                door.send(record(b"psst"))
         return []
 
     with FakeDaemon(answer=answer) as daemon:

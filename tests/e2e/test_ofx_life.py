@@ -19,7 +19,7 @@ from fakes import ofx_build
 from fakes.base_line import KILL_TURNS, AbusedDaemon
 from fakes.daemon_process import DaemonProcess, own_arenas, wait_for
 from fakes.limits import SOON_S
-from fakes.ofx_daemon import FakeDaemon
+from fakes.ofx_daemon import DOOR_TYPE, FakeDaemon
 from fakes.ofx_host import (
     FAILED,
     FILTER,
@@ -38,9 +38,6 @@ from mattebridge.wire.labels import SENTENCES
 
 # Well below the 60 s that the plugin waits by default: a wait that was not ended is seen.
 ABORTED_S = 30.0
-
-# The first test of a run waits for the compiler.
-pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture
@@ -310,7 +307,7 @@ def test_a_parked_arena_serves_again_once_it_is_returned(
 # A daemon that is lost
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(KILL_TURNS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [1, pytest.param(KILL_TURNS, marks=pytest.mark.slow, id="many")])
 def test_a_daemon_that_was_restarted_between_two_frames_is_not_even_noticed(
     host: OfxHost, times: int
 ) -> None:
@@ -746,7 +743,7 @@ def run_script(script: str, *arguments: Any) -> subprocess.CompletedProcess[str]
 
 STRANGER = """
 import os, socket, sys, time
-listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+listener = socket.socket(socket.AF_UNIX, int(sys.argv[2]))
 listener.bind(sys.argv[1])
 os.chmod(sys.argv[1], 0o777)
 os.setuid(65534)
@@ -761,7 +758,8 @@ def test_another_users_door_is_not_walked_through(host: OfxHost) -> None:
     with FakeDaemon() as daemon:
         (daemon.folder / "door").unlink()
         stranger = subprocess.Popen(
-            [sys.executable, "-c", STRANGER, str(daemon.folder / "door")], stdout=subprocess.PIPE
+            [sys.executable, "-c", STRANGER, str(daemon.folder / "door"), str(int(DOOR_TYPE))],
+            stdout=subprocess.PIPE,
         )
         try:
             assert stranger.stdout is not None

@@ -28,9 +28,6 @@ from fakes.ofx_host import (
 from fakes.ofx_scene import matted, scene
 from mattebridge.wire.labels import SENTENCES
 
-# The first test of a run waits for the compiler.
-pytestmark = pytest.mark.timeout(400)
-
 
 @pytest.fixture
 def node(host: OfxHost, shared_daemon: DaemonProcess) -> Iterator[Instance]:

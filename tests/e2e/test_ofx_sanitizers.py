@@ -26,7 +26,7 @@ FILES = {
 }
 # Under TSan everything takes ten times as long, and these look at the process or the clock.
 CHOICE = {"address": "not forked", "thread": "threads or instance or abort or parked or lost"}
-RUN_S = 900
+RUN_S = 1500
 
 LEAKY = """
 #include <cstdlib>

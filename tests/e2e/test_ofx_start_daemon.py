@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fakes.daemon_panel import STARTING, found, pressed
+from fakes.daemon_panel import BUSY, NOT_LOOKED, STARTING, found, pressed
 from fakes.daemon_process import DaemonProcess, children, wait_for
 from fakes.light_python import light_python, matted_light
 from fakes.limits import SOON_S
@@ -25,9 +25,6 @@ from mattebridge.daemon import control
 from mattebridge.hosts.panel_line import line_of
 from mattebridge.interpreter import HOST_VARIABLES
 from mattebridge.version import __version__
-
-# The first test of a run waits for the compiler.
-pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +117,28 @@ def test_the_line_is_that_of_the_python_nodes(host: OfxHost, shared_daemon: Daem
     assert pressed(node) == line
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("Source", "OfxTypeClip"), ("model", "OfxTypeParameter")]
+)
+def test_the_first_input_or_knob_that_changes_fills_the_line_and_no_later_one(
+    host: OfxHost, shared_daemon: DaemonProcess, tmp_path: Path, name: str, kind: str
+) -> None:
+    """Neither when the node is made nor by the host itself; a render changes nothing."""
+    node = node_for(host, shared_daemon.folder)
+    assert node.changed(name, "OfxChangePluginEdited", kind) == DEFAULT
+    assert node.render()[0] == OK
+    assert found(node) == NOT_LOOKED
+    assert node.changed(name, kind=kind) == OK
+    # A twentieth of a second may be too short for a daemon on a busy machine.
+    assert found(node).startswith("daemon ready, ") or found(node) == BUSY
+    line = found(node)
+    assert node.changed(name, kind=kind) == DEFAULT
+    assert found(node) == line
+    alone = node_for(host, tmp_path / "v1")
+    assert alone.changed(name, kind=kind) == OK
+    assert found(alone).startswith(f"no daemon is running in {tmp_path / 'v1'}: ")
+
+
 def test_a_daemon_that_hangs_is_said_to_and_no_other_is_started(
     host: OfxHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +148,8 @@ def test_a_daemon_that_hangs_is_said_to_and_no_other_is_started(
         node = node_for(host, daemon.folder)
         os.kill(daemon.pid, signal.SIGSTOP)
         try:
+            assert node.changed("model") == OK
+            assert found(node) == BUSY
             expected = f"the daemon in {daemon.folder} does not answer: stop and start it"
             assert pressed(node, "daemonStatus") == expected
             assert pressed(node) == expected

@@ -17,9 +17,6 @@ from mattebridge.errors import MessageError
 from mattebridge.wire import protocol
 from mattebridge.wire.slots import HEADER
 
-# The first test of a run waits for the compiler.
-pytestmark = pytest.mark.timeout(400)
-
 GOLDEN = TESTS / "golden" / "protocol"
 
 

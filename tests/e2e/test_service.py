@@ -21,7 +21,7 @@ from fakes.daemon_process import wait_for
 from fakes.limits import SOON_S
 from mattebridge import cli
 from mattebridge.client import MatteClient
-from mattebridge.commands import install, service
+from mattebridge.commands import host_folders, install, service
 from mattebridge.errors import ConnectionFailed
 from mattebridge.interpreter import config_file, noted_interpreter
 
@@ -173,7 +173,8 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
     made = Registry()
     monkeypatch.setitem(sys.modules, "winreg", made)
     python = r"C:\Users\Ada L\mattebridge\Scripts\python.exe"
-    monkeypatch.setattr(install, "sys", SimpleNamespace(platform="win32", executable=python))
+    monkeypatch.setattr(install, "sys", SimpleNamespace(executable=python))
+    monkeypatch.setattr(host_folders, "sys", SimpleNamespace(platform="win32"))
     monkeypatch.setattr(install, "_note_interpreter", lambda work: None)
     return made
 
@@ -252,9 +253,9 @@ def test_the_folder_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setenv("XDG_CONFIG_HOME", "not/absolute")
     assert service.service_folder() == Path("/home/ada/.config")
     assert config_file() == Path("/home/ada/.config/mattebridge/daemon.json")
-    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(host_folders, "sys", SimpleNamespace(platform="darwin"))
     assert service.service_folder() == Path("/home/ada/Library/LaunchAgents")
-    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(host_folders, "sys", SimpleNamespace(platform="win32"))
     monkeypatch.setenv("APPDATA", "/home/ada/AppData/Roaming")
     # Not the Startup folder, where Windows would open the list of what was installed.
     assert service.service_folder() == Path("/home/ada/AppData/Roaming/mattebridge")

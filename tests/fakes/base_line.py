@@ -30,7 +30,7 @@ RSS_SLACK_BYTES = 24 << 20
 FORGIVEN = (WorkerLostError, DeadlineError, BusyError)
 # Turns of the loops in which a host, a worker or a whole daemon is killed; KILL_TURNS=100 for a
 # release.
-KILL_TURNS = int(os.environ.get("KILL_TURNS", "30"))
+KILL_TURNS = int(os.environ.get("KILL_TURNS", "10"))
 
 
 class Gate:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fakes.ofx_host import OK, Instance
 
+NOT_LOOKED = "not looked for yet"
+BUSY = "a daemon is busy: press Daemon status"
 STARTING = "the daemon is being started: press Daemon status in a few seconds"
 
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Optional
 
 import numpy as np
 
 from mattebridge.checkpoint import Checkpoint, no_checkpoint
+from mattebridge.engine.report import RenderReport
 from mattebridge.engine.request import FrameLimits, FrameRequest, check_request
 from mattebridge.models.registry import Registry
 from mattebridge.ocio.space import Spaces
@@ -30,17 +30,6 @@ FULL_DIFFERENCE = 0.25
 IN_FLIGHT = "MATTEBRIDGE_LIGHT_IN_FLIGHT"
 # How long results are on their way where frames overlap.
 COPY_OUT_S = 0.02
-
-
-@dataclass(frozen=True)
-class RenderReport:
-    """As the real one."""
-
-    model: str
-    digest: str
-    degraded: tuple[str, ...]
-    notes: Mapping[str, Any]
-    timings_ms: Mapping[str, float]
 
 
 class StartedFrame:

@@ -31,6 +31,7 @@ SEALS = 7
 F_ADD_SEALS = 1033
 # The door is a stream under the layer of macOS.
 STREAM = os.environ.get("MATTEBRIDGE_TEST_OSLAYER") == "posix"
+DOOR_TYPE = socket.SOCK_STREAM if STREAM else socket.SOCK_SEQPACKET
 DTYPES = {"u1": np.uint8, "u2": np.uint16, "f2": np.float16, "f4": np.float32}
 
 
@@ -67,6 +68,7 @@ class FakeDaemon:
         self.greeting, self.ready = GREETING, READY
         self.seals, self.short_by, self.descriptors = SEALS, 0, 1
         self.memory: dict[int, Any] = {}
+        self.doors: list[socket.socket] = []
         self._arenas = 0
         self._connections: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
@@ -75,7 +77,7 @@ class FakeDaemon:
             setattr(self, name, function)
 
     def __enter__(self) -> FakeDaemon:
-        self._door = self._listen("door", socket.SOCK_STREAM if STREAM else socket.SOCK_SEQPACKET)
+        self._door = self._listen("door", DOOR_TYPE)
         self._ctl = self._listen("ctl", socket.SOCK_STREAM)
         self._run(self._accept, self._door, self._greet)
         self._run(self._accept, self._ctl, self._talk)
@@ -158,6 +160,7 @@ class FakeDaemon:
             self._connections.remove(connection)
 
     def _greet(self, door: socket.socket) -> None:
+        self.doors.append(door)
         while data := door.recv(8192):
             # Under the layer of macOS a length stands before each record; the plugin's are short.
             hello = msgpack.unpackb(data[4:] if STREAM else data)

@@ -885,10 +885,12 @@ class Instance:
             self.host.complain("pixels outside of the render window were written")
         return status, output
 
-    def changed(self, name: str, reason: str = "OfxChangeUserEdited") -> int:
-        """A parameter was changed, or a button pressed."""
+    def changed(
+        self, name: str, reason: str = "OfxChangeUserEdited", kind: str = "OfxTypeParameter"
+    ) -> int:
+        """A parameter was changed, a button pressed, or, by its `kind`, a clip connected."""
         arguments = PropertySet(
-            OfxPropType="OfxTypeParameter",
+            OfxPropType=kind,
             OfxPropName=name,
             OfxPropChangeReason=reason,
             OfxPropTime=1.0,

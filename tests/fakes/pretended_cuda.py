@@ -32,6 +32,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 from unittest import mock
 
@@ -39,7 +40,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
 
 from mattebridge.models.pytorch.graphs import Compute, Record, Recording, Tensors
 
@@ -147,7 +147,7 @@ class _Pretended(Tensor):
     def __torch_dispatch__(
         cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        counts = next(x.counts for x in tree_flatten((args, kwargs))[0] if isinstance(x, cls))
+        counts = next(x.counts for x in _leaves((args, kwargs)) if isinstance(x, cls))
         return _computed(counts, function, args, kwargs or {})
 
     @classmethod
@@ -160,6 +160,37 @@ class _Pretended(Tensor):
             return METHODS[name](*args, **(kwargs or {}))
         with torch._C.DisableTorchFunctionSubclass():
             return function(*args, **(kwargs or {}))
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """What the arguments or results of an operation hold.
+
+    They are plain tuples, lists and maps: torch's own walk knows more, and takes ten times as long.
+    """
+    if isinstance(value, (tuple, list)):
+        for part in value:
+            yield from _leaves(part)
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _leaves(part)
+    else:
+        yield value
+
+
+def _each(change: Callable[[Any], Any], value: Any) -> Any:
+    """The same with everything in it changed."""
+    if isinstance(value, (tuple, list)):
+        parts = [_each(change, part) for part in value]
+        return parts if isinstance(value, list) else tuple(parts)
+    if isinstance(value, dict):
+        return {name: _each(change, part) for name, part in value.items()}
+    return change(value)
+
+
+@cache
+def _is_composite(function: Any) -> bool:
+    """Whether an operation is made of others."""
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(function.name(), COMPOSITE.name))
 
 
 def _real(value: Any) -> Any:
@@ -186,11 +217,11 @@ def _set(image: _Pretended, index: Any, value: Any) -> None:
 
 def _checked(image: _Pretended, index: Any, what: str, *value: Any) -> tuple[Any, bool]:
     """The index for the held tensor, and whether there are tensors in it."""
-    tensors = [part for part in tree_flatten(index)[0] if isinstance(part, Tensor)]
+    tensors = [part for part in _leaves(index) if isinstance(part, Tensor)]
     _check_devices(image.counts, what, [image, *value], tensors)
     if any(part.dtype == torch.bool for part in tensors):
         image.counts.wait("index by a mask")
-    return tree_map(_real, index), bool(tensors)
+    return _each(_real, index), bool(tensors)
 
 
 def _value(name: str) -> Callable[[_Pretended], Any]:
@@ -241,9 +272,9 @@ def _check_devices(
 
 def _computed(counts: Counts, function: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
     """One operation of torch, where at least one tensor or the result is on the device."""
-    if torch._C._dispatch_has_kernel_for_dispatch_key(function.name(), COMPOSITE.name):
+    if _is_composite(function):
         # Made of other operations, which come here one by one.
-        args, kwargs = tree_map(_first_card, (args, kwargs))
+        args, kwargs = _each(_first_card, (args, kwargs))
         with _ToTheDevice(counts):
             return function._op_dk(COMPOSITE, *args, **kwargs)
     name = function._schema.name.partition("::")[2]
@@ -253,7 +284,7 @@ def _computed(counts: Counts, function: Any, args: Any, kwargs: Mapping[str, Any
         return _moved(counts, function, args, kwargs)
     if name == "copy_":
         return _copied(counts, function, args, kwargs)
-    tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
+    tensors = [x for x in _leaves((args, kwargs)) if isinstance(x, Tensor)]
     if name in INDEXING:
         _check_devices(counts, name, [tensors[0]], tensors[1:])
     else:
@@ -263,12 +294,12 @@ def _computed(counts: Counts, function: Any, args: Any, kwargs: Mapping[str, Any
     elif not function.is_view and name not in FREE:
         counts.launch(name)
     placed = {k: CPU if k == "device" else v for k, v in kwargs.items() if k != "pin_memory"}
-    result = function(*tree_map(_real, args), **tree_map(_real, placed))
+    result = function(*_each(_real, args), **_each(_real, placed))
     if name.endswith("_") and not name.startswith("_"):
         return args[0]
     if isinstance(kwargs.get("out"), _Pretended):
         return kwargs["out"]
-    return tree_map(lambda x: _Pretended(x, counts) if isinstance(x, Tensor) else x, result)
+    return _each(lambda x: _Pretended(x, counts) if isinstance(x, Tensor) else x, result)
 
 
 def _moved(counts: Counts, function: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
@@ -320,7 +351,7 @@ class _ToTheDevice(TorchDispatchMode):
         device = kwargs.get("device") or next(given, None)
         if device is not None and torch.device(device).type == self._counts.card.type:
             return _computed(self._counts, function, args, kwargs)
-        if any(isinstance(x, _Pretended) for x in tree_flatten((args, kwargs))[0]):
+        if any(isinstance(x, _Pretended) for x in _leaves((args, kwargs))):
             return _computed(self._counts, function, args, kwargs)
         return function(*args, **kwargs)
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 FOUR_MIB = 4 << 20
 
 # What is run again under this layer, in one pytest of its own: sessions, arenas and frames of
-# clients, commands and the plugin, and processes that are killed, once and not thirty times.
+# clients, commands and the plugin, and processes that are killed, a few times and not many.
 FILES = (
     "e2e/test_client.py",
     "e2e/test_matte_command.py",
@@ -44,8 +44,9 @@ FILES = (
     "faults/test_wire.py",
 )
 CHOICE = (
-    "not [30] and (any_order or same_pixels_as_one or may_be_closed or starts_the_daemon"
-    " or one_command"
+    "not [many] and (any_order or same_pixels_as_one or may_be_closed or starts_the_daemon"
+    " or one_command or another_users_door or could_vanish or at_the_door_ends"
+    " or changes_fills_the_line"
     " or good_reply or killed_under or larger_frame_exchanges or odd_sizes_are"
     " or f01 or f02 or f03 or f08 or f10 or f41"
     " or bombs_at_the_door or f19_descriptors or f19_silent_connections or f20_no or f46_a)"

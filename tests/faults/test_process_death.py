@@ -44,7 +44,7 @@ def _session_is_gone(client: MatteClient, pid: int) -> bool:
 # -- F1-F3: a client is killed -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("turns", [3, pytest.param(KILL_TURNS, marks=LONG)])
+@pytest.mark.parametrize("turns", [3, pytest.param(KILL_TURNS, marks=LONG, id="many")])
 def test_f01_a_killed_client_frees_its_queued_request(daemon: AbusedDaemon, turns: int) -> None:
     queue_two = """
         for frame in (1, 2):
@@ -65,7 +65,7 @@ def test_f01_a_killed_client_frees_its_queued_request(daemon: AbusedDaemon, turn
             assert same(blocker.result(SOON_S), matted_light(*SHOT))
 
 
-@pytest.mark.parametrize("turns", [3, pytest.param(KILL_TURNS, marks=LONG)])
+@pytest.mark.parametrize("turns", [3, pytest.param(KILL_TURNS, marks=LONG, id="many")])
 def test_f02_arenas_of_a_client_killed_while_rendering_are_freed_when_the_worker_is_done(
     daemon: AbusedDaemon, turns: int
 ) -> None:
@@ -89,7 +89,7 @@ def test_f02_arenas_of_a_client_killed_while_rendering_are_freed_when_the_worker
                 )
 
 
-@pytest.mark.parametrize("turns", [3, pytest.param(KILL_TURNS, marks=LONG)])
+@pytest.mark.parametrize("turns", [3, pytest.param(KILL_TURNS, marks=LONG, id="many")])
 def test_f03_a_client_killed_while_it_writes_an_arena_leaves_nothing(
     daemon: AbusedDaemon, turns: int
 ) -> None:
@@ -127,7 +127,7 @@ def _kill_mid_render(daemon: AbusedDaemon, client: MatteClient) -> None:
     assert_nothing_remains(daemon, workers)
 
 
-@pytest.mark.parametrize("turns", [2, pytest.param(KILL_TURNS, marks=LONG)])
+@pytest.mark.parametrize("turns", [2, pytest.param(KILL_TURNS, marks=LONG, id="many")])
 def test_f04_a_client_gets_its_frame_although_the_front_was_killed_mid_render(
     start_abused: StartAbused, monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> None:
@@ -208,7 +208,7 @@ def test_f04_a_second_loss_with_the_same_frame_is_an_error(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("turns", [3, pytest.param(KILL_TURNS, marks=LONG)])
+@pytest.mark.parametrize("turns", [3, pytest.param(KILL_TURNS, marks=LONG, id="many")])
 def test_f05_a_killed_worker_is_answered_for_once_reaped_and_replaced(
     daemon: AbusedDaemon, raw: Raw, turns: int
 ) -> None:

@@ -19,7 +19,13 @@ from pathlib import Path
 
 import pytest
 
-from fakes.base_line import SMALL_FILES, AbusedDaemon, StartAbused, assert_nothing_remains
+from fakes.base_line import (
+    KILL_TURNS,
+    SMALL_FILES,
+    AbusedDaemon,
+    StartAbused,
+    assert_nothing_remains,
+)
 from fakes.daemon_process import ARENA_NAMES, DaemonProcess, children, is_alive, slot_maps, wait_for
 from fakes.front_race import ForkedFronts
 from fakes.host_process import HostProcess
@@ -229,7 +235,7 @@ def test_f31_of_fronts_that_start_at_the_same_moment_one_wins_every_time(
     short_folder: Path,
 ) -> None:
     with ForkedFronts(short_folder) as fronts:
-        for _turn in range(50):
+        for _turn in range(KILL_TURNS):
             winner, statuses = fronts.race(6)
             assert statuses == [17] * 5
             workers = _workers_of(short_folder, winner)

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fakes.mostly_slow import mostly_slow
 from mattebridge.color import over, srgb_decode
 from mattebridge.engine.engine import Engine
 from mattebridge.wire.params import RenderParams
@@ -60,7 +61,7 @@ def error_of(planes: dict[str, np.ndarray], out: dict[str, np.ndarray]) -> np.nd
     return np.abs(again - planes["plate"]).mean(axis=2)
 
 
-@pytest.mark.parametrize("peak", PEAKS)
+@pytest.mark.parametrize("peak", mostly_slow(PEAKS[::-1]))
 def test_the_sets_lamps_do_not_glow_through_a_soft_edge(peak: float) -> None:
     planes, alpha = shot(peak)
     soft = (alpha > 0.02) & (alpha < 0.98)
@@ -70,7 +71,7 @@ def test_the_sets_lamps_do_not_glow_through_a_soft_edge(peak: float) -> None:
     assert network <= MOST_TIMES_THE_KEYER * keyer
 
 
-@pytest.mark.parametrize("peak", PEAKS)
+@pytest.mark.parametrize("peak", mostly_slow(PEAKS[::-1]))
 @pytest.mark.parametrize("model", ["twoplate", "difference"])
 def test_unmixing_before_lamps_gives_the_plate_back(model: str, peak: float) -> None:
     planes, _ = shot(peak)

@@ -19,8 +19,8 @@ ORDER = (
     "errors",
     "color",
     "checkpoint",
-    "whole_files",
     "wire",
+    "whole_files",
     "interpreter",
     "client",
     "hosts",  # hosts stop here

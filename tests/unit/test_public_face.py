@@ -37,10 +37,11 @@ FACE = {
     "hosts.scratch": "ScratchFolder choose_root sweep",
     "hosts.store": """
         PATTERN clear find_set frame_file keep_frame read_set source_of sweep take_up update_set""",
-    "hosts.route": "Route open_route start_daemon status_line why_no_client",
+    "hosts.route": "Route color_names open_route start_daemon status_line why_no_client",
     "hosts.resolve_colour": "SETTINGS space_of_project",
-    "hosts.shot": "matte_shot",
-    "hosts.command": "matte_by_command status_by_command",
+    "hosts.shot": "content_key layers_of matte_shot",
+    "hosts.command": """
+        color_names_by_command matte_by_command start_by_command status_by_command""",
     "hosts.panel_line": "line_of of_an_error",
     "hosts.exr": "ScratchImage read_exr write_exr",
     "hosts.exr_header": "WrongHeader read_attributes read_name",
@@ -64,16 +65,19 @@ FACE = {
 # Of the classes that programs use by more than their name: methods and fields.
 INSIDE = {
     "client.MatteClient": """
-        close connect drop_clean_plate held_clean_plates hold_clean_plate load_model matte models
-        ping release shutdown status submit unload_model""",
+        close colors connect drop_clean_plate held_clean_plates hold_clean_plate load_model matte
+        models ping release shutdown status submit unload_model""",
     "client.MatteHandle": "cancel done frame result",
     "client.Matte": """
         alpha clean_plate_digest degraded device digest error foreground frame model notes
         premultiplied refinement timings""",
     "errors.MattebridgeError": "code default_retry exit_status",
     "hosts.request.ShotSettings": """
-        alignment colorspace exact foreground held_clean_plate match_exposure model nonfinite
-        overscan params plate_alpha precision premultiply settings""",
+        alignment auto_despeckle colorspace despeckle_blur despeckle_dilation despeckle_hysteresis
+        despeckle_size despeckle_threshold despill_strength edge_blur_px edge_erode_px exact
+        foreground held_clean_plate hint_blur_px hint_sharpen hint_sharpen_dilation match_exposure
+        model nonfinite overscan params plate_alpha precision premultiply screen settings
+        source_passthrough spill_method""",
     "hosts.request.ScratchFiles": """
         alpha_hint clean_plate core_matte files garbage_matte hint_channel plate""",
     "hosts.request.MadeFrame": "degraded found frame key path view",
@@ -176,3 +180,17 @@ def test_these_tests_see_that_a_name_is_gone(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delattr(route, "open_route")
     with pytest.raises(AssertionError):
         test_every_public_name_is_there("hosts.route")
+
+
+def test_everything_that_a_module_for_hosts_has_is_listed() -> None:
+    for module in (name for name in FACE if name.startswith("hosts.")):
+        found = importlib.import_module(f"mattebridge.{module}")
+        own = {
+            name
+            for name, thing in vars(found).items()
+            if not name.startswith("_") and getattr(thing, "__module__", "") == found.__name__
+        }
+        assert own <= set(FACE[module].split()), module
+    for kind in (name for name in INSIDE if name.startswith(("client.", "hosts."))):
+        own = {name for name in dir(named(kind)) if not name.startswith("_")}
+        assert own <= set(INSIDE[kind].split()), kind

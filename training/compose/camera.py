@@ -50,11 +50,11 @@ def grainy(dice: Dice, plate: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def regrained(dice: Dice, plate: Tensor) -> Tensor:
-    """The plate of another frame of a still shot: with more grain, rounded to 8 bits."""
+    """The plate of another frame of the shot: with more grain, rounded to 8 bits up to white."""
     noisy = plate + dice.log_uniform(0.004, 0.016) * _by_light(plate) * _grain(
         dice, plate, dice.uniform(0, 0.8), dice.uniform(0, 0.5), dice.uniform(0.6, 1.0)
     )
-    return torch.round(noisy.clamp(0, 1) * 255) / 255
+    return torch.where(plate > 1, noisy, torch.round(noisy.clamp(0, 1) * 255) / 255)
 
 
 def _by_light(picture: Tensor) -> Tensor:
@@ -71,10 +71,8 @@ def _grain(dice: Dice, picture: Tensor, grey: Tensor, clump: Tensor, size: Tenso
     return noise * (1 - clump.square()).sqrt() + soft * clump
 
 
-def toned(
-    dice: Dice, plate: Tensor, clean: Tensor, foreground: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The same grade on all three, in 12 % of the shots; no pair gets too dark to be useful.
+def grade_of(dice: Dice, plate: Tensor, clean: Tensor) -> Tensor:
+    """The exponent of a grade in 12 % of the shots, else 1; no pair gets too dark to be useful.
 
     Not in more: in a graded plate alpha mixes neither encoded values nor light, and training on
     many of them makes the network worse with both.
@@ -83,8 +81,12 @@ def toned(
     level = torch.maximum(plate.mean((1, 2, 3)), clean.mean((1, 2, 3)))[:, None, None, None]
     # mean ** exponent is about the new mean: keep it above .09.
     highest = -2.4 / level.clamp(1e-3, 0.9).log()
-    exponent = torch.minimum(exponent, highest)
-    return tuple(p.clamp(1e-4, 1) ** exponent for p in (plate, clean, foreground))  # type: ignore[return-value]
+    return torch.minimum(exponent, highest)
+
+
+def toned(exponent: Tensor, *pictures: Tensor) -> tuple[Tensor, ...]:
+    """Every picture of a shot with the same grade."""
+    return tuple(picture.clamp(1e-4, 1) ** exponent for picture in pictures)
 
 
 def coded(dice: Dice, plate: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:

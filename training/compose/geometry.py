@@ -15,6 +15,9 @@ from training.compose.dice import Dice
 
 # Misalignment that is left after alignment, in pixels at 512, and its share: mostly below a pixel.
 _RESIDUES = ((0.25, 0.4), (0.6, 0.33), (1.4, 0.2), (3.0, 0.07))
+# Share of the shots in which the focus was pulled since the clean plate: the picture is a little
+# larger or smaller; and by how much of its size at most, alignment included.
+_BREATHING, _BREATH = 0.08, 0.004
 
 
 def placed(dice: Dice, layers: Tensor, size: int, *, whole: float, turn: float) -> Tensor:
@@ -81,6 +84,7 @@ def _misaligned(dice: Dice, grid: Tensor, size: int) -> tuple[Tensor, Tensor]:
     warp = dice.normal(0.35, of=2).reshape(-1, 1, 1, 2) * amplitude
     moved = grid + shift + torch.einsum("nhwi,noi->nhwo", grid, bend)
     moved = moved + warp * (grid[..., :1] * grid[..., 1:])
+    moved = moved * (1 + dice.chance(_BREATHING) * dice.uniform(-_BREATH, _BREATH))
     low, high = _covered(dice, size)
     held = torch.minimum(torch.maximum(moved, low), high)
     outside = ((held - moved).abs() > 1.5 / size).any(-1).float()[:, None]

@@ -150,6 +150,15 @@ def _other_light(dice: Dice, size: int) -> Tensor:
     return field * dice.uniform(-0.35, 0.2)
 
 
+def lamps(dice: Dice, background: Tensor) -> Tensor:
+    """The light of a set with lamps over that of the encoded picture of it, which is cut at white:
+    1 where it is dark, several times as much where it is nearly white, (N, 1, H, W)."""
+    bright = background.amax(1, keepdim=True)
+    start = dice.uniform(0.55, 0.9)
+    part = ((bright - start) / (1 - start)).clamp(0, 1)
+    return 1 + dice.log_uniform(1.0, 19.0) * part.square()
+
+
 def blended(foreground: Tensor, background: Tensor, alpha: Tensor, linear: Tensor) -> Tensor:
     """The two mixed by alpha as encoded values, or as light where `linear` (N, 1, 1, 1) is 1."""
     encoded = foreground * alpha + background * (1 - alpha)

@@ -21,9 +21,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.layers.fields import Rng
+from training.layers.fields import Rng, chance
 from training.layers.recipe import TRAINING, Recipe
-from training.layers.sets import draw_set
+from training.layers.sets import draw_set, flat_screen
 from training.layers.subjects import draw_subject
 
 Bytes = NDArray[np.uint8]
@@ -54,7 +54,7 @@ def draw_pair(seed: int, number: int, side: int = SIDE, recipe: Recipe = TRAININ
     # OpenCV's threads would compete with the other processes that draw.
     cv2.setNumThreads(0)
     subject = draw_subject(_stream(seed, number, _SUBJECT), side, recipe)
-    background, is_screen = _bright_enough(_stream(seed, number, _SET), side)
+    background, is_screen = _bright_enough(_stream(seed, number, _SET), side, recipe)
     return LayerPair(subject, background, is_screen)
 
 
@@ -62,9 +62,10 @@ def _stream(seed: int, number: int, which: int) -> Rng:
     return np.random.default_rng([seed, number, which])
 
 
-def _bright_enough(rng: Rng, side: int) -> tuple[Bytes, bool]:
+def _bright_enough(rng: Rng, side: int, recipe: Recipe) -> tuple[Bytes, bool]:
+    flat = bool(recipe.screens) and chance(rng, recipe.screens)
     for _ in range(4):
-        picture, is_screen = draw_set(rng, side)
+        picture, is_screen = (flat_screen(rng, side), True) if flat else draw_set(rng, side)
         if picture.mean() > DARKEST_MEAN:
             break
     return np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8), is_screen

@@ -14,9 +14,19 @@ from training.layers.fields import Field, Rng, chance, fractal, log_uniform
 Sheet = NDArray[np.float32]
 
 
-def photographed(rng: Rng, sheet: Sheet) -> Sheet:
-    """The subject with a camera's blur: always slightly soft, sometimes moving or defocused."""
-    if chance(rng, 0.18):
+# A strong motion blur of a part, in pixels of a picture of 640.
+_SWUNG_PX = (30.0, 90.0)
+
+
+def photographed(rng: Rng, sheet: Sheet, swung: float = 0.0) -> Sheet:
+    """The subject with a camera's blur: always slightly soft, sometimes moving or defocused.
+
+    swung: probability that a part is strongly blurred by its motion, as a swung arm is.
+    """
+    if swung and chance(rng, swung):
+        length = log_uniform(rng, *_SWUNG_PX) * len(sheet) / 640
+        sheet = _moved(rng, sheet, length, of_a_part=True)
+    elif chance(rng, 0.18):
         sheet = moved(rng, sheet)
     if chance(rng, 0.22):
         return defocused(rng, sheet)
@@ -45,13 +55,16 @@ def _disc(radius: float) -> NDArray[np.float32]:
 
 def moved(rng: Rng, sheet: Sheet) -> Sheet:
     """Motion blur along a curved path, with rotation and zoom; in 30 % of the cases of a part."""
+    return _moved(rng, sheet, log_uniform(rng, 3, 36))
+
+
+def _moved(rng: Rng, sheet: Sheet, length: float, *, of_a_part: bool = False) -> Sheet:
     side = len(sheet)
-    length = log_uniform(rng, 3, 36)
     heading, bend = rng.uniform(0, 2 * math.pi), rng.normal(0, 0.7)
     turn, near = rng.normal(0, 0.3) * length / side, rng.normal(0, 0.3) * length / side
-    steps = int(np.clip(length / 1.6, 4, 20))
+    steps = int(np.clip(length / 1.6, 4, 20 if not of_a_part else 60))
     total = np.zeros_like(sheet)
-    local = chance(rng, 0.3)
+    local = of_a_part or chance(rng, 0.3)
     pivot = rng.uniform(0.3, 0.7, 2) * side
     for time in np.linspace(-0.5, 0.5, steps):
         angle = heading + bend * time

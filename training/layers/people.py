@@ -49,13 +49,17 @@ _HAIR = np.array(
 
 @dataclass
 class _Person:
-    """Measures (pixels) and places of one figure; `tall` is the height of the whole body."""
+    """Measures (pixels) and places of one figure; `tall` is the height of the whole body.
+
+    fine: its hair is a pixel wide, and there is as much of it as that takes.
+    """
 
     rng: Rng
     tall: float
     head: Point
     lean: float
     broad: float
+    fine: bool = False
 
     @property
     def head_axes(self) -> tuple[float, float]:
@@ -98,7 +102,12 @@ def _framed(stack: Stack) -> _Person:
         top = side * rng.uniform(0.03, 0.22)
     x = side * rng.uniform(0.25, 0.75)
     head = np.array([x, top + tall * 0.078])
-    return _Person(rng, tall, head, rng.normal(0, 0.06), rng.uniform(0.85, 1.35))
+    lean, broad = rng.normal(0, 0.06), rng.uniform(0.85, 1.35)
+    return _Person(rng, tall, head, lean, broad, _has_fine_hair(stack))
+
+
+def _has_fine_hair(stack: Stack) -> bool:
+    return bool(stack.recipe.fine) and chance(stack.rng, stack.recipe.fine)
 
 
 def _hair_colour(rng: Rng) -> NDArray[np.float32]:
@@ -297,7 +306,10 @@ def _sheet(
     spread = rng.uniform(0.12, 0.35)
     picture, cover = paint(rng, stack.side, strands, colour, thickness_px=thickness, spread=spread)
     shine = fractal(rng, stack.side, stack.side, coarsest=12, roughness=0.4)[..., None]
-    picture = np.clip(picture * (0.7 + 0.6 * shine), 0, 1)
+    picture = picture * (0.7 + 0.6 * shine)
+    if stack.recipe.backlit and chance(rng, stack.recipe.backlit):
+        picture = picture * _light_from_behind(stack)
+    picture = np.clip(picture, 0, 1)
     if stack.recipe.wispy and chance(rng, stack.recipe.wispy):
         dense = np.clip(1.6 * fractal(rng, stack.side, stack.side, coarsest=5, roughness=0.5), 0, 1)
         cover = cover * (1 - dense * (1 - log_uniform(rng, _LEAST_COVER, 1.0)))
@@ -309,13 +321,24 @@ def _sheet(
         stack.over(picture, cover)
 
 
+def _light_from_behind(stack: Stack) -> Picture:
+    """A factor (side, side, 3) on the colour of hair: high where no body is behind it."""
+    rng = stack.rng
+    behind = blurred(stack.alpha, stack.side * rng.uniform(0.004, 0.02))[..., None]
+    tint = rng.uniform(1.2, 3.5) * rng.normal(1, 0.08, 3)
+    factor = behind + (1 - behind) * tint
+    return factor.astype(np.float32)
+
+
 def _count(figure: _Person, density: float = 1.0) -> int:
     """The number of strands for the size of the head."""
+    if figure.fine:
+        return int(np.clip(figure.head_axes[0] * 60 * density, 400, 20_000))
     return int(np.clip(figure.head_axes[0] ** 2 * 0.9 * density, 250, 5200))
 
 
 def _thickness(figure: _Person) -> float:
-    return float(np.clip(figure.head_axes[0] / 90, 0.5, 1.3))
+    return 0.5 if figure.fine else float(np.clip(figure.head_axes[0] / 90, 0.5, 1.3))
 
 
 def _cap(stack: Stack, figure: _Person, colour: Any) -> None:
@@ -532,7 +555,7 @@ def head_of_hair(stack: Stack) -> None:
     rng, side = stack.rng, stack.side
     tall = side * rng.uniform(1.6, 4.2)
     head = np.array([side * rng.uniform(0.3, 0.7), side * rng.uniform(0.3, 0.55)])
-    figure = _Person(rng, tall, head, 0.0, 1.0)
+    figure = _Person(rng, tall, head, 0.0, 1.0, _has_fine_hair(stack))
     colour = _hair_colour(rng)
     style = (_long, _curly, _windblown)[int(rng.integers(3))]
     style(stack, figure, colour, False)

@@ -65,6 +65,15 @@ def _split(rng: Rng, first: Picture, second: Picture) -> Picture:
 # --- screens --------------------------------------------------------------------------------------
 
 
+def flat_screen(rng: Rng, side: int) -> Picture:
+    """A green or blue screen, evenly lit, with nothing on it."""
+    base = _GREEN if chance(rng, 0.55) else _BLUE
+    colour = np.clip(base * rng.uniform(0.6, 1.15) * rng.normal(1, 0.08, 3), 0.02, 0.97)
+    light = fractal(rng, side, side, coarsest=2, roughness=0.2)[..., None] - 0.5
+    picture = colour * (1 + rng.choice([0.0, 0.04, 0.15]) * light)
+    return np.clip(picture, 0, 1).astype(np.float32)
+
+
 def _screen(rng: Rng, side: int) -> Picture:
     """A lit screen with hot spot, folds, seams, markers, and perhaps the studio beside it."""
     base = _GREEN if chance(rng, 0.6) else _BLUE

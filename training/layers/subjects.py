@@ -46,7 +46,7 @@ def draw_subject(rng: Rng, side: int, recipe: Recipe) -> NDArray[np.uint8]:
     if chance(rng, 0.04):
         _fade(stack)
     sheet = np.concatenate([stack.premultiplied, stack.alpha[..., None]], -1)
-    sheet = photographed(rng, np.ascontiguousarray(sheet, np.float32))
+    sheet = photographed(rng, np.ascontiguousarray(sheet, np.float32), recipe.swung)
     stack.premultiplied, stack.alpha = sheet[..., :3], np.clip(sheet[..., 3], 0, 1)
     return np.concatenate([to_bytes(stack.straight()), to_bytes(stack.alpha)[..., None]], -1)
 

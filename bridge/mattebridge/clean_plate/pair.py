@@ -222,10 +222,11 @@ def improves(pair: Pair, before: Solution, after: Solution) -> bool:
     if not old.size:
         return False
     keep = 1 - REQUIRED_GAIN
-    if not float(np.median(new)) < float(np.median(old)) * keep:
-        return False
+    # First what takes the least time.
     mean_old, mean_new = (float(np.minimum(d, CHANGED).mean()) for d in (old, new))
-    return mean_new < mean_old * keep
+    if not mean_new < mean_old * keep:
+        return False
+    return float(np.median(new)) < float(np.median(old)) * keep
 
 
 def compared(pair: Pair, before: Solution, after: Solution) -> tuple[FloatImage, FloatImage]:
@@ -237,12 +238,12 @@ def compared(pair: Pair, before: Solution, after: Solution) -> tuple[FloatImage,
     _, covered_old, first = pair.seen(before)
     _, covered_new, second = pair.seen(after)
     covered = covered_old & covered_new
-    same = (first < CHANGED) | (second < CHANGED)
-    same &= covered
-    if not same.any():
-        return first[same], second[same]
-    slope = pair.slope(after)
-    look = same & (slope >= np.median(slope[same][::3]))
+    same = np.flatnonzero(((first < CHANGED) | (second < CHANGED)) & covered)
+    first, second = first.reshape(-1)[same], second.reshape(-1)[same]
+    if not same.size:
+        return first, second
+    slope = pair.slope(after).reshape(-1)[same]
+    look = np.flatnonzero(slope >= np.median(slope[::3]))
     return first[look], second[look]
 
 

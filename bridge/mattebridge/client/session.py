@@ -329,5 +329,4 @@ def _after_fork_in_child() -> None:
             arena.memory.close()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+oslayer.call_after_fork(_after_fork_in_child)

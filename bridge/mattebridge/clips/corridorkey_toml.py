@@ -24,6 +24,7 @@ from mattebridge.clips.configs import (
 from mattebridge.clips.requests import settings_of, written_of
 from mattebridge.errors import ArgumentError, UsageError
 from mattebridge.models.greenformer.card import SETTINGS
+from mattebridge.shot.outputs import LOSSY_CODECS
 from mattebridge.wire.params import CLEAN_UP_NAMES
 
 # What is known and has its place elsewhere.
@@ -60,6 +61,10 @@ def import_config(path: Path) -> Imported:
             continue
         kept[name] = {key: each for key, each in value.items() if key in known}
         left_out += [_why(f"{name}.{key}") for key in value if key not in known]
+    writer = kept.get("writer", {})
+    codec = writer.get("exr_compression")
+    if codec in LOSSY_CODECS and writer.get("alpha_enabled", True):
+        left_out.append(f"writer.exr_compression {codec} for alpha, which is written lossless")
     try:
         return Imported(*_mapped(kept), tuple(sorted(left_out)))
     except ArgumentError as wrong:
@@ -112,6 +117,20 @@ def _mapped(kept: Mapping[str, dict[str, Any]]) -> tuple[dict[str, Any], dict[st
     if "checkerboard_size" in behind:
         options["background"] = f"checker:{postprocess.checkerboard_size}"
     if kept.get("writer"):
-        written = written_of(WriteConfig(Path(), **kept["writer"]))
-        options |= {"outputs": ",".join(written.outputs), "format": written.formats}
+        options |= _written(kept["writer"])
     return options, changed
+
+
+def _written(writer: Mapping[str, Any]) -> dict[str, str]:
+    """Outputs and formats; a lossy codec, which the published page has as its default, is for the
+    colours alone."""
+    codec = writer.get("exr_compression")
+    if codec not in LOSSY_CODECS:
+        written = written_of(WriteConfig(Path(), **writer))
+        return {"outputs": ",".join(written.outputs), "format": written.formats}
+    written = written_of(WriteConfig(Path(), **{**writer, "exr_compression": "zip"}))
+    forms = dict(each.split("=") for each in written.formats.split(","))
+    lossy = [name for name, form in forms.items() if name != "alpha" and form.startswith("exr")]
+    forms |= {name: f"{forms[name]}-{codec}" for name in lossy}
+    formats = ",".join(f"{name}={form}" for name, form in forms.items())
+    return {"outputs": ",".join(written.outputs), "format": formats}

@@ -41,7 +41,8 @@ from mattebridge.image_io.video_read import VideoInfo, is_video, probe
 from mattebridge.shot.ledger import identity
 from mattebridge.version import __version__
 from mattebridge.whole_files import replace_file, write_error
-from mattebridge.wire import oslayer
+from mattebridge.wire import file_locks
+from mattebridge.wire.file_locks import Lock
 
 EXTRACT = "extract"
 FRAME_NAME = "frame_{:06d}.png"
@@ -272,7 +273,7 @@ def _is_locked(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return _is_held_by_another(descriptor)
+        return file_locks.take(descriptor) is Lock.HELD
     finally:
         os.close(descriptor)
 
@@ -285,7 +286,7 @@ def _locked(clip: Clip, name: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        if _is_held_by_another(descriptor):
+        if file_locks.take(descriptor) is Lock.HELD:
             raise ExtractionError(
                 f"{clip.root / name} is being made by another process; wait until it is done",
                 clip=clip.name,
@@ -297,11 +298,3 @@ def _locked(clip: Clip, name: str) -> Iterator[None]:
                 path.unlink()  # on Windows this waits for the next run: the file is open
     finally:
         os.close(descriptor)
-
-
-def _is_held_by_another(descriptor: int) -> bool:
-    """Take the lock; a file system without locks goes without."""
-    try:
-        return not oslayer.current().lock(descriptor)
-    except OSError:
-        return False

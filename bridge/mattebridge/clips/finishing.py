@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mattebridge import color
 from mattebridge.client.matte import Matte
 from mattebridge.clips.configs import PostprocessConfig
 from mattebridge.clips.errors import ArgumentError
@@ -36,6 +35,8 @@ from mattebridge.models.base import ModelOutput
 from mattebridge.models.greenformer.square import Square
 from mattebridge.ocio.space import SRGB
 from mattebridge.shot.background import Background, parse_background
+from mattebridge.shot.outputs import FORMATS
+from mattebridge.shot.pictures import PictureStyle, picture_of
 from mattebridge.wire.params import OUTPUT_CHANNELS, RenderParams
 
 SEEN = ("alpha", "fg", "processed", "comp")
@@ -61,9 +62,7 @@ class Results:
 
         roles: which planes; by default alpha, foreground and premultiplied.
         """
-        request = self.prepared.request
-        params = replace(request.params, output_colorspace=space)
-        prepared = replace(self.prepared, request=replace(request, params=params))
+        prepared = replace(self.prepared, request=self._request_in(space))
         size = self.made.alpha.shape
         out = {
             role: np.empty((*size, OUTPUT_CHANNELS[role][0]), dtype)
@@ -74,6 +73,14 @@ class Results:
         deliver(targets, out)
         self.notes.update(finished.clean_up)
         return Matte(**out)  # type: ignore[arg-type]
+
+    def white_in(self, space: str) -> float:
+        """The light that is white in results in a colour space: the plate may be HDR video."""
+        return self._request_in(space).output_space.white
+
+    def _request_in(self, space: str) -> FrameRequest:
+        request = self.prepared.request
+        return replace(request, params=replace(request.params, output_colorspace=space))
 
     def is_unchanged(self, frame: PostprocessedFrame) -> bool:
         """Whether a frame still has the pictures that were made here."""
@@ -89,7 +96,7 @@ def postprocessed(
     results = _results(result, config)
     light = results.matte("linear", roles=("alpha", "premultiplied"))
     foreground = results.matte("srgb", roles=("foreground",)).foreground
-    comp = _comp(light, results.background)
+    comp = _comp(light, results)
     pictures = light.alpha, foreground, light.premultiplied, comp
     results.shown.update(zip(SEEN, map(_read_only, pictures)))
     if config.debug_dump:
@@ -113,11 +120,11 @@ def _read_only(picture: Pixels | None) -> FloatImage:
     return picture
 
 
-def _comp(light: Matte, background: Background) -> FloatImage:
-    premultiplied = np.asarray(light.premultiplied)
-    behind = background.render(*premultiplied.shape[:2])
-    comp = color.over(premultiplied[..., :3], premultiplied[..., 3:], behind)
-    shown: FloatImage = color.srgb_encode(comp).clip(0, 1)
+def _comp(light: Matte, results: Results) -> FloatImage:
+    style = PictureStyle("linear", results.background, results.white_in("linear"))
+    form = FORMATS["png"]
+    comp = picture_of("comp", light, form, style)
+    shown: FloatImage = style.converted(comp, style.space_in(form), "srgb").clip(0, 1)
     return shown
 
 

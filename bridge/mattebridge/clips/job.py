@@ -44,6 +44,7 @@ def job_of(clip: Clip, common: MatteJob, *, layout: str, output: Path | None = N
         clean_plate=_text(clip.clean_plate_path),
         output=clip.root / OUTPUT if output is None else output / clip.name,
         fit_hint=True,
+        output_is_folder=True,
         preset=LAYOUTS[layout],
         formats=common.formats or FORMATS,
         params=params,

@@ -13,6 +13,7 @@ its reason, never guessed.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from mattebridge.clips.events import PipelineEvents, call
 from mattebridge.image_io import EXTENSIONS
 from mattebridge.image_io.sequences import natural_key
 from mattebridge.image_io.video_read import is_video
+from mattebridge.wire import oslayer
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,7 @@ def scan(
 
 
 def _scanned(path: Path) -> ScanResult:
+    path = oslayer.current().reachable(path)
     if path.is_dir():
         entries = _top_entries(path)
         return _of_one(path) if _named(entries, "input") else _of_many(entries)
@@ -91,27 +94,41 @@ def _of_one(root: Path) -> ScanResult:
 
 
 def _of_many(entries: Sequence[Path]) -> ScanResult:
-    clips: dict[Path, Clip] = {}
-    skipped = []
-    for path in entries:
+    found: dict[Path, Clip | SkippedPath] = {}
+    by_folder: dict[Path, Clip] = {}
+    # Links last: of a clip and a link to it, the clip is the one.
+    for path in sorted(entries, key=Path.is_symlink):
         if path.is_dir() and (path.name.startswith("_") or path.name.lower() in NO_CLIPS):
             continue
-        found = _clip_or_reason(path)
-        if isinstance(found, Clip):
-            found = _unless_known(found, path, clips)
-        if isinstance(found, Clip):
-            clips[found.root.resolve()] = found
-        else:
-            skipped.append(found)
-    return ScanResult(tuple(clips.values()), tuple(skipped))
+        one = _clip_or_reason(path)
+        if isinstance(one, Clip):
+            one = _unless_known(one, path, by_folder)
+        if isinstance(one, Clip):
+            by_folder[_real(one.root)] = one
+        found[path] = one
+    for clip in by_folder.values():
+        if _is_loose(clip):
+            _leave_out_results(found, clip)
+    in_order = [found[path] for path in entries if path in found]
+    return ScanResult(
+        tuple(one for one in in_order if isinstance(one, Clip)),
+        tuple(one for one in in_order if isinstance(one, SkippedPath)),
+    )
+
+
+def _leave_out_results(found: dict[Path, Clip | SkippedPath], clip: Clip) -> None:
+    """Say nothing of the folder beside a loose video that holds its results."""
+    for path, one in list(found.items()):
+        if isinstance(one, SkippedPath) and not one.is_clip and path.absolute() == clip.root:
+            del found[path]
 
 
 def _unless_known(clip: Clip, path: Path, clips: dict[Path, Clip]) -> Clip | SkippedPath:
     """The clip, unless another one has its folder: by a link, or as a video of the same name."""
-    other = clips.get(clip.root.resolve())
+    other = clips.get(_real(clip.root))
     if other is None:
         return clip
-    if clip.input_path.resolve() == other.input_path.resolve():
+    if _real(clip.input_path) == _real(other.input_path):
         return SkippedPath(path, f"is the same clip as {other.name}")
     where = f"{other.input_path.name} already has its results in {other.root.name}/"
     return SkippedPath(path, f"{where}; rename one of the two", is_clip=True)
@@ -133,7 +150,14 @@ def _clip_or_reason(path: Path) -> Clip | SkippedPath:
         return SkippedPath(path, f"cannot be read ({failure.strerror})", is_clip=True)
     if no_clean or no_hint:
         return SkippedPath(path, no_hint or no_clean, is_clip=True)
-    return Clip(path.resolve().name, path.absolute(), plate, hint, clean, tuple(_notes(entries)))
+    # Of a link its own name: two links may lead to folders of one name.
+    root = Path(os.path.abspath(path))
+    return Clip(root.name, root, plate, hint, clean, tuple(_notes(entries)))
+
+
+def _real(path: Path) -> Path:
+    """Where a path leads: one folder or video may be there under two names."""
+    return oslayer.current().real_path(path)
 
 
 def _loose_video(path: Path) -> Clip:

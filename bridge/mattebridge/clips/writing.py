@@ -30,10 +30,12 @@ def write(frame: PostprocessedFrame, config: WriteConfig) -> None:
     formats = parse_formats(written.formats, written.outputs)
     results = frame.results
     unchanged = isinstance(results, Results) and results.is_unchanged(frame)
-    matte, space = _as_made(results, formats) if unchanged else _as_shown(frame)
+    white = results.white_in("linear") if results else 1.0
+    matte, space = _as_made(results, formats) if unchanged else _as_shown(frame, white)
     size = PostprocessConfig().checkerboard_size
     style = PictureStyle(
         space=space,
+        white=1.0 if space == "srgb" else white,
         background=results.background if results else parse_background(f"checker:{size}"),
         spaces=Spaces(),
         metadata={"mattebridge:version": __version__},
@@ -54,9 +56,9 @@ def _as_made(results: Results, formats: Mapping[str, OutputFormat]) -> tuple[Mat
     return results.matte(space, output_dtype(formats), roles), space
 
 
-def _as_shown(frame: PostprocessedFrame) -> tuple[Matte, str]:
-    """The pictures of a frame that a script has changed, in light."""
-    foreground = color.srgb_decode(np.asarray(frame.fg, np.float32))
+def _as_shown(frame: PostprocessedFrame, white: float) -> tuple[Matte, str]:
+    """The pictures of a frame that a script has changed, in light; white: the light that is."""
+    foreground = color.srgb_decode(np.asarray(frame.fg, np.float32)) * np.float32(white)
     return Matte(frame.alpha, foreground, frame.processed), "linear"
 
 

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mattebridge.commands.options import DEINTERLACE, add_layer, space
+from mattebridge.commands.options import DEINTERLACE, add_layer, path_to_write, space
 from mattebridge.commands.terminal import drop_lost_terminal, ending_signals
 from mattebridge.errors import Cancelled, InputsError, OutputExistsError, UsageError
+from mattebridge.wire import oslayer
 
 if TYPE_CHECKING:
     from mattebridge.checkpoint import Checkpoint
@@ -32,6 +33,9 @@ examples:
   mattebridge clean-plate plate.####.exr -o clean.exr
   mattebridge clean-plate plate.####.exr -o clean.exr --frames 1001-1200 --samples 61
   mattebridge matte plate.####.exr --clean-plate clean.exr --alignment auto -o mattes
+
+  mattebridge clean-plate plate.####.exr -o screen.exr --screen
+      the empty green or blue screen, for `mattebridge matte --model screen`
 
 Each pixel of the clean plate is what most of the frames show there, once they are aligned to one of
 them. An EXR has the confidence (0 to 1) as the layer `confidence`; for other types it is written
@@ -56,7 +60,12 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
     command.set_defaults(run=run_clean_plate)
     command.add_argument("shot", metavar="SHOT", help="a folder, or a pattern: plate.####.exr")
     command.add_argument(
-        "-o", "--output", metavar="PLATE", type=Path, required=True, help="the file to write"
+        "-o",
+        "--output",
+        metavar="PLATE",
+        type=path_to_write,
+        required=True,
+        help="the file to write",
     )
     add_layer(command, "the shot's EXRs")
     command.add_argument("--hint-layer", metavar="NAME", help="the same for the rough mattes")
@@ -73,6 +82,14 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--alpha-hint", metavar="P", help="rough mattes: pixels that they cover are not used"
+    )
+    command.add_argument(
+        "--screen",
+        nargs="?",
+        const="auto",
+        choices=("auto", "green", "blue"),
+        help="of a green or blue screen: only what shows nothing but screen is used, and is"
+        " continued where the subject never leaves",
     )
     command.add_argument("--deinterlace", action="store_true", help=DEINTERLACE)
     command.add_argument("--no-align", action="store_true", help="the camera is known not to move")
@@ -119,8 +136,11 @@ def _percent(text: str) -> float:
 def run_clean_plate(options: argparse.Namespace) -> int:
     """`mattebridge clean-plate`: writes nothing where too much of the set is never visible."""
     from mattebridge.clean_plate.estimate import make_clean_plate
+    from mattebridge.clean_plate.screen import NotScreen, continued_screen
     from mattebridge.image_io.sources import path_of
 
+    if options.screen and options.alpha_hint:
+        raise UsageError("--screen finds the subject by itself; leave out --alpha-hint")
     files = _files(options)
     used = [source for entry in files for source in entry.files.values()]
     _check_output(options, [path_of(source) for source in used])
@@ -128,16 +148,21 @@ def run_clean_plate(options: argparse.Namespace) -> int:
     numbers = [entry.frame for entry in files]
     reference = None if options.reference is None else numbers.index(options.reference)
     with _ends_on_sigterm():
+        screen = NotScreen(shot.light, options.screen) if options.screen else None
         made = make_clean_plate(
             shot.light,
             len(files),
             reference=reference,
-            subject=shot.hint if options.alpha_hint else None,
+            subject=screen or (shot.hint if options.alpha_hint else None),
             align=not options.no_align,
             memory_bytes=max(1, options.memory) << 20,
             checkpoint=_progress(),
         )
-        _refuse_hidden(made, options.max_hidden)
+        if screen is None:
+            _refuse_hidden(made, options.max_hidden)
+        else:
+            screen.refuse_none()
+            made = continued_screen(made)
         _write(made, options.output, shot.header(made.reference))
     _report(made, options, numbers)
     return 0
@@ -228,8 +253,8 @@ def _check_output(options: argparse.Namespace, inputs: Sequence[Path]) -> None:
     path: Path = options.output
     if path.suffix.lower() not in EXTENSIONS:
         raise UsageError(f"-o takes a file of type {', '.join(EXTENSIONS)}; got {path.name}")
-    written = {path, _beside(path)}
-    if any(given.resolve() in {each.resolve() for each in written} for given in inputs):
+    written, real_path = {path, _beside(path)}, oslayer.current().real_path
+    if {real_path(each) for each in written} & set(map(real_path, inputs)):
         raise UsageError(f"{path} is a frame of the shot; choose another -o")
     there = [each for each in written if each.exists()]
     if there and options.existing == "error":
@@ -284,13 +309,15 @@ def _report(made: CleanPlate, options: argparse.Namespace, numbers: Sequence[int
     )
     share = made.hidden_share * 100
     if share >= 0.005:
-        print(f"  {share:.2f} % of the frame is never visible and was guessed")
+        how = "continued from the screen around it" if options.screen else "guessed"
+        print(f"  {share:.2f} % of the frame is never visible and was {how}")
     if made.left_out:
         frames = format_frames([numbers[index] for index in made.left_out])
         print(f"  left out, since they could not be aligned: {frames}")
     if _beside(path) != path:
         print(f"  confidence: {_beside(path)}")
-    print(f"  mattebridge matte {options.shot} --clean-plate {path} --alignment auto -o mattes")
+    model = "--model screen" if options.screen else "--alignment auto"
+    print(f"  mattebridge matte {options.shot} --clean-plate {path} {model} -o mattes")
 
 
 def _progress() -> Checkpoint:

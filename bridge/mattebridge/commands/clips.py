@@ -28,6 +28,7 @@ from mattebridge.commands.options import (
     add_pace,
     add_plate_alpha,
     make_job,
+    path_to_write,
 )
 from mattebridge.commands.terminal import print_traceback, wants_traceback
 from mattebridge.errors import Cancelled, MattebridgeError, UsageError, one_line
@@ -176,7 +177,7 @@ def _add_results(command: argparse.ArgumentParser) -> None:
         "--output",
         metavar="OUT",
         dest="results",
-        type=Path,
+        type=path_to_write,
         help="folder; OUT/CLIP/... (default: Output/ in each clip)",
     )
     group.add_argument(
@@ -248,7 +249,7 @@ def _print_found(options: argparse.Namespace, found: ScanResult) -> None:
     """The clips on standard output where they are asked for, what is skipped always."""
     for clip in found.clips:
         if options.list:
-            print(_line_of(options, clip), flush=True)
+            print(one_line(_line_of(options, clip)), flush=True)
         for note in clip.notes:
             _say(f"{clip.name}: {note}")
     for path in found.skipped:

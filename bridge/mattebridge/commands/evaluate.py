@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
+from mattebridge.commands.options import path_to_write
 from mattebridge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +58,11 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
         help="see `mattebridge models`; may be given several times (default: default)",
     )
     command.add_argument(
-        "-o", "--output", metavar="PICTURE", type=Path, help="draw the figures and some mattes"
+        "-o",
+        "--output",
+        metavar="PICTURE",
+        type=path_to_write,
+        help="draw the figures and some mattes",
     )
     command.add_argument("--json", action="store_true", help="figures by frame, for programs")
     command.add_argument("--device", default="cpu", metavar="D", help="cpu (default) or cuda:0")
@@ -66,8 +71,6 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
 def run_eval(options: argparse.Namespace) -> int:
     """`mattebridge eval`: frames go through the engine here, without a daemon."""
     from mattebridge.daemon.devices import check_named
-    from mattebridge.engine.engine import Engine
-    from mattebridge.evaluate.judge import COMPARED_WITH, figures_table
     from mattebridge.evaluate.truth import SHOT, find_set
 
     picture: Optional[Path] = options.output
@@ -75,6 +78,9 @@ def run_eval(options: argparse.Namespace) -> int:
         raise UsageError(f"-o takes a .png or .jpg; got {picture.name}")
     frames = find_set(options.set)
     check_named(options.device, option="--device")
+    from mattebridge.engine.engine import Engine
+    from mattebridge.evaluate.judge import COMPARED_WITH, figures_table
+
     engine = Engine(options.device)
     names = [engine.registry.card(name).name for name in options.models or ["default"]]
     # Each frame is read once for all models; for the picture, one frame of each kind is kept.

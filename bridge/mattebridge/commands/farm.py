@@ -37,6 +37,7 @@ from mattebridge.commands.options import (
     add_outputs,
     add_pace,
     make_job,
+    path_to_write,
 )
 from mattebridge.commands.path_map import Rule, is_of_windows, map_path, read_rules
 from mattebridge.errors import FrameError, UsageError, one_line
@@ -100,7 +101,9 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 def _add_farm(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("farm")
-    group.add_argument("--to", metavar="DIR", type=Path, help="the job's files (default: OUT/farm)")
+    group.add_argument(
+        "--to", metavar="DIR", type=path_to_write, help="the job's files (default: OUT/farm)"
+    )
     group.add_argument("--name", metavar="NAME", help="of the job (default: that of the plate)")
     group.add_argument(
         "--queue",
@@ -301,7 +304,7 @@ def _as_the_workers_see(options: argparse.Namespace, rules: Sequence[Rule]) -> d
 
 def _here(path: str) -> str:
     """The folder of the job's files, which is on this machine. Raises `UsageError`."""
-    if is_of_windows(path) and os.name == "posix":
+    if is_of_windows(path) and not os.path.isabs(path):
         raise UsageError(
             f"{path} is no folder of this machine: say with --to where the job's files go"
         )

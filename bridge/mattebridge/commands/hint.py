@@ -7,11 +7,16 @@ A hint is the matte of the model `screen`, made a little smaller and softer: it 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from mattebridge.commands.matte import add_running, run_matte
-from mattebridge.commands.options import INPUT_PARAMS, add_existing, add_inputs, add_pace
+from mattebridge.commands.options import (
+    INPUT_PARAMS,
+    add_existing,
+    add_inputs,
+    add_pace,
+    path_to_write,
+)
 from mattebridge.wire.params import DEFAULTS
 
 MODEL = "screen"
@@ -60,7 +65,12 @@ def run_hint(options: argparse.Namespace) -> int:
 def _add_hint(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("hints")
     group.add_argument(
-        "-o", "--output", metavar="HINT", type=Path, required=True, help="folder; HINT/alpha/..."
+        "-o",
+        "--output",
+        metavar="HINT",
+        type=path_to_write,
+        required=True,
+        help="folder; HINT/alpha/...",
     )
     group.add_argument(
         "--format", metavar="F", help="as of `mattebridge matte`: exr (default), png, png16, ..."

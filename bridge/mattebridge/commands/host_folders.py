@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-# By host, then by `sys.platform`. ~ is the user's folder; %NAME% is a variable of Windows, or what
+# By host, then by system. ~ is the user's folder; %NAME% is a variable of Windows, or what
 # it is on a usual installation.
 FOLDERS: Mapping[str, Mapping[str, str]] = {
     "nuke": {"linux": "~/.nuke", "darwin": "~/.nuke", "win32": "%HOME%/.nuke"},
@@ -46,10 +46,15 @@ _USUAL = {
 }
 
 
+def system() -> str:
+    """The system that is installed for, by the name that `FOLDERS` has for it."""
+    return sys.platform
+
+
 def host_folder(host: str) -> Path:
     """The folder of a host on this system; an unknown system is taken for Linux."""
     systems = FOLDERS[host]
-    name = systems.get(sys.platform) or systems["linux"]
+    name = systems.get(system()) or systems["linux"]
     for variable, usual in _USUAL.items():
         mark = f"%{variable}%"
         if mark in name:
@@ -59,6 +64,6 @@ def host_folder(host: str) -> Path:
 
 def quoted(path: str) -> str:
     """A path as a word for this system's shell; a path of Windows has no quotes in it."""
-    if sys.platform == "win32":
+    if system() == "win32":
         return f'"{path}"'
     return "'" + path.replace("'", "'\\''") + "'"

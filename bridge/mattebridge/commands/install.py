@@ -23,8 +23,9 @@ import sys
 from pathlib import Path
 from typing import Any, Optional
 
-from mattebridge.commands.host_folders import host_folder, quoted
+from mattebridge.commands.host_folders import host_folder, quoted, system
 from mattebridge.commands.install_steps import Steps
+from mattebridge.commands.options import path_to_write
 from mattebridge.commands.plugin_builds import BUNDLE, build_for_this_system, copy_bundle
 from mattebridge.commands.service import runs_systemd, service_folder, service_for
 from mattebridge.errors import UsageError
@@ -69,7 +70,9 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
     )
     command.set_defaults(run=run_install)
     command.add_argument("host", choices=("nuke", "fusion", "resolve", "ofx", "service"))
-    command.add_argument("--to", metavar="DIR", type=Path, help="another folder than the usual one")
+    command.add_argument(
+        "--to", metavar="DIR", type=path_to_write, help="another folder than the usual one"
+    )
     command.add_argument(
         "--dry-run", action="store_true", help="print what would be done, do nothing"
     )
@@ -197,7 +200,7 @@ def _install_service(work: Steps) -> str:
             " then install the service again"
         )
     command = [sys.executable, "-m", "mattebridge", "serve"]
-    service = service_for(sys.platform, command, systemd=runs_systemd())
+    service = service_for(system(), command, systemd=runs_systemd())
     for name, data in service.files.items():
         work.write(work.to / name, data)
     for name, target in service.links.items():

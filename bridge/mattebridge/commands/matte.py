@@ -13,7 +13,6 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mattebridge.commands.options import (
@@ -23,6 +22,7 @@ from mattebridge.commands.options import (
     add_outputs,
     add_pace,
     make_job,
+    path_to_write,
 )
 from mattebridge.commands.terminal import (
     drop_lost_terminal,
@@ -119,7 +119,9 @@ def add_running(command: argparse.ArgumentParser) -> None:
         default="auto",
         help="auto: a bar on a terminal, a line a frame elsewhere",
     )
-    group.add_argument("--report", metavar="FILE", type=Path, help="write a JSON line a frame here")
+    group.add_argument(
+        "--report", metavar="FILE", type=path_to_write, help="write a JSON line a frame here"
+    )
 
 
 @contextlib.contextmanager

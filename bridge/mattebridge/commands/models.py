@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import Any, cast
 
-from mattebridge.commands.options import shared_again
+from mattebridge.commands.options import path_to_write, shared_again
 from mattebridge.commands.terminal import print_json
 from mattebridge.errors import (
     ConnectionFailed,
@@ -106,7 +106,7 @@ def _add_export(actions: Any, again: argparse.ArgumentParser) -> None:
     )
     command.set_defaults(run=run_export)
     command.add_argument("name", metavar="NAME")
-    command.add_argument("-o", "--output", metavar="FILE.onnx", type=Path, required=True)
+    command.add_argument("-o", "--output", metavar="FILE.onnx", type=path_to_write, required=True)
     command.add_argument(
         "--size", metavar="WxH", type=_size, default=(1920, 1080), help="of the frames (1920x1080)"
     )

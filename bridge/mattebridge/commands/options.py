@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from mattebridge.errors import UsageError
 from mattebridge.hosts.settings_text import parse_settings
+from mattebridge.whole_files import check_names
 from mattebridge.wire.params import (
     CLEAN_UP_NAMES,
     INPUT_ROLES,
@@ -118,7 +119,12 @@ def add_outputs(command: argparse.ArgumentParser) -> None:
     """What a job writes: kinds of output, formats, names, files that exist already."""
     group = command.add_argument_group("outputs")
     group.add_argument(
-        "-o", "--output", metavar="OUT", type=Path, required=True, help="folder; OUT/alpha/... etc."
+        "-o",
+        "--output",
+        metavar="OUT",
+        type=path_to_write,
+        required=True,
+        help="folder; OUT/alpha/... etc.",
     )
     group.add_argument(
         "--outputs",
@@ -322,9 +328,10 @@ def seconds(text: str) -> float:
 
 def space(text: str) -> str:
     """The name of a colour space, for argparse; the daemon knows which there are."""
-    if not is_space_name(text):
+    name = text.strip()
+    if not is_space_name(name):
         raise argparse.ArgumentTypeError(f"'{text}' is not the name of a colour space")
-    return text
+    return name
 
 
 def _add_params(
@@ -350,6 +357,17 @@ def _option_of(param: Param) -> dict[str, Any]:
     if param.unset or param.default:
         return {"action": argparse.BooleanOptionalAction, "default": param.default}
     return {"action": "store_true"}
+
+
+def path_to_write(text: str) -> Path:
+    """A file or folder that a command writes, for argparse: what the system takes for another
+    one is refused at once."""
+    path = Path(text)
+    try:
+        check_names([path])
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(error.message) from error
+    return path
 
 
 def _within(param: Param) -> Callable[[str], float]:

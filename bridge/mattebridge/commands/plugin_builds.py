@@ -11,10 +11,10 @@ from __future__ import annotations
 import platform
 import shutil
 import struct
-import sys
 from pathlib import Path
 from typing import Optional
 
+from mattebridge.commands.host_folders import system
 from mattebridge.errors import UsageError
 
 BUNDLE = "MatteBridge.ofx.bundle"
@@ -79,7 +79,7 @@ def carried_files(bundle: Path) -> dict[str, Path]:
 
 def this_system() -> tuple[str, str]:
     """The system and the processor that a plugin must be for to run here."""
-    return _SYSTEMS.get(sys.platform, sys.platform), _processor()
+    return _SYSTEMS.get(system(), system()), _processor()
 
 
 def _processor() -> str:

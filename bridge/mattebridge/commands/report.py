@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from mattebridge.commands.options import path_to_write
 from mattebridge.errors import UsageError, one_line
 
 DEFAULT_FRAMES = 36
@@ -38,7 +39,7 @@ def add_parser(commands: Any, shared: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         metavar="PAGE",
-        type=Path,
+        type=path_to_write,
         help="the page's file (default: OUT/<shot>.report.html)",
     )
     command.add_argument(

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mattebridge.commands.options import size
+from mattebridge.commands.options import path_to_write, size
 from mattebridge.errors import OutputExistsError
 
 
@@ -67,7 +67,7 @@ def _add_sample(commands: Any, shared: argparse.ArgumentParser) -> None:
         description="Render a short shot with its clean plate, true alpha and true foreground.",
     )
     command.set_defaults(run=run_sample)
-    command.add_argument("directory", metavar="DIR", type=Path)
+    command.add_argument("directory", metavar="DIR", type=path_to_write)
     command.add_argument(
         "--existing",
         choices=("error", "overwrite"),
@@ -98,4 +98,6 @@ def _add_demo(commands: Any, shared: argparse.ArgumentParser) -> None:
         description="Render the sample shot, matte it, and measure the mattes.",
     )
     command.set_defaults(run=run_demo)
-    command.add_argument("directory", metavar="DIR", type=Path, nargs="?", default=Path("demo"))
+    command.add_argument(
+        "directory", metavar="DIR", type=path_to_write, nargs="?", default=Path("demo")
+    )

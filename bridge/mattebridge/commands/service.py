@@ -15,12 +15,11 @@ from __future__ import annotations
 import plistlib
 import shlex
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 
-from mattebridge.commands.host_folders import host_folder
+from mattebridge.commands.host_folders import host_folder, system
 from mattebridge.wire import oslayer
 
 NAME = "mattebridge"
@@ -47,17 +46,17 @@ def service_folder() -> Path:
 
     On Windows there are none, and the folder is for the list of what was installed.
     """
-    if sys.platform.startswith("linux"):
+    if system() == "linux":
         return oslayer.current().settings_folder().parent
     return host_folder("login")
 
 
-def service_for(system: str, command: Sequence[str], *, systemd: bool) -> Service:
-    """The service of this system, of `sys.platform`; systemd: whether it runs this machine."""
-    if system == "win32":
+def service_for(name: str, command: Sequence[str], *, systemd: bool) -> Service:
+    """The service of a system; systemd: whether it runs this machine."""
+    if name == "win32":
         start = subprocess.list2cmdline([*command, "--detach"])
         return Service({}, start, logon=_without_a_window([*command, "--detach"]))
-    if system == "darwin":
+    if name == "darwin":
         path = f"{LABEL}.plist"
         start = f"launchctl bootstrap gui/$(id -u) ~/Library/LaunchAgents/{path}"
         return Service({path: _launch_agent(command)}, start)

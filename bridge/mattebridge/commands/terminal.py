@@ -12,6 +12,7 @@ import traceback
 from typing import Any, Optional, TextIO
 
 from mattebridge.errors import one_line
+from mattebridge.wire import oslayer
 
 
 def ending_signals() -> list[int]:
@@ -20,7 +21,7 @@ def ending_signals() -> list[int]:
     On Windows SIGBREAK, which Ctrl-Break and the closing of a console send. Without those that this
     command was told to ignore, as by `nohup`.
     """
-    others = [getattr(signal, name) for name in ("SIGHUP", "SIGBREAK") if hasattr(signal, name)]
+    others = {*oslayer.current().stop_signals()} - {signal.SIGINT, signal.SIGTERM}
     return [signal.SIGTERM, *(one for one in others if signal.getsignal(one) != signal.SIG_IGN)]
 
 
@@ -29,7 +30,7 @@ def drop_lost_terminal(number: int) -> None:
 
     number: the signal that came; after others the terminal is still there.
     """
-    if number != getattr(signal, "SIGHUP", None):
+    if signal.Signals(number).name != "SIGHUP":
         return
     for descriptor in (1, 2):
         with contextlib.suppress(OSError):

@@ -39,8 +39,9 @@ from mattebridge.errors import (
 )
 from mattebridge.interpreter import clean_environment
 from mattebridge.ocio import where
-from mattebridge.wire import oslayer, protocol
+from mattebridge.wire import file_locks, oslayer, protocol
 from mattebridge.wire.door import Door
+from mattebridge.wire.file_locks import Lock
 from mattebridge.wire.folder import LOCK, LOG, runtime_folder
 
 LAUNCH_LIMIT_S = autostart.LAUNCH_LIMIT_S
@@ -279,6 +280,6 @@ def lock_is_held(folder: Path) -> bool:
     except OSError:
         return False
     try:
-        return not oslayer.current().lock(fd)
+        return file_locks.take(fd) is Lock.HELD
     finally:
         os.close(fd)

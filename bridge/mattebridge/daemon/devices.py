@@ -14,7 +14,6 @@ cannot compute is refused; under `auto` it is left out, and `status` says so.
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -28,13 +27,6 @@ AUTO = "auto"
 CPU = "cpu"
 CHILD = "mattebridge.daemon.devices"
 _CPU = re.compile(r"cpu(:\d+)?\Z")
-# Only where one of these exists can torch have a GPU: NVIDIA, WSL, AMD (ROCm), NVIDIA on Windows.
-DRIVERS = (
-    "/dev/nvidiactl",
-    "/dev/dxg",
-    "/dev/kfd",
-    os.path.join(os.environ.get("SYSTEMROOT", "C:\\Windows"), "System32", "nvcuda.dll"),
-)
 # torch takes seconds to load, on a busy machine or a network drive much longer.
 CHECK_LIMIT_S = 120.0
 MAX_REASON = 300
@@ -55,8 +47,7 @@ def known_devices(wanted: str) -> Optional[list[str]]:
     """
     if wanted != AUTO:
         return named_devices(wanted)
-    has_driver = sys.platform == "darwin" or any(os.path.exists(path) for path in DRIVERS)
-    return None if has_driver else [CPU]
+    return None if oslayer.current().may_have_gpu() else [CPU]
 
 
 def check_named(wanted: str, *, option: str = "--devices") -> None:

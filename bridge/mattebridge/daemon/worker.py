@@ -59,7 +59,8 @@ from mattebridge.wire.slots import SlotMap
 if TYPE_CHECKING:
     from mattebridge.checkpoint import Checkpoint
     from mattebridge.engine.ahead import SentFrame
-    from mattebridge.engine.engine import RenderReport, StartedFrame
+    from mattebridge.engine.engine import StartedFrame
+    from mattebridge.engine.report import RenderReport
     from mattebridge.ocio.space import Spaces
     from mattebridge.wire.params import RenderParams
 

@@ -85,7 +85,7 @@ class ZeroMQCarrier:
         return True
 
     def clear_accepted(self) -> None:
-        """Make `accepted_fd` unreadable until the next connection is accepted."""
+        """See `Mailbox.clear_accepted`."""
         with contextlib.suppress(zmq.Again):
             while True:
                 self._accepted.recv_multipart(NOBLOCK)

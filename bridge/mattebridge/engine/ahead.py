@@ -29,10 +29,10 @@ from mattebridge.color import FloatImage
 from mattebridge.engine.align import Wanted
 from mattebridge.engine.clean_plates import KeptCleanPlate
 from mattebridge.engine.crossing import Crossing, SentPlanes
-from mattebridge.engine.picture import display_of
 from mattebridge.engine.preprocess import subject_of
 from mattebridge.engine.request import FrameRequest
 from mattebridge.engine.samples import picture_of, plane_of, plate_alpha_of, straight
+from mattebridge.engine.space import display_of
 from mattebridge.ocio.space import Curve
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ once. The alignment itself is computed for every frame: it depends on the plate.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Optional
 
@@ -22,6 +23,7 @@ from mattebridge.engine.blocks import extremes
 from mattebridge.engine.device import raw_of
 from mattebridge.engine.picture import Picture
 from mattebridge.engine.render_scale import Size, resampled
+from mattebridge.engine.request import FrameRequest
 from mattebridge.engine.samples import (
     is_finite,
     made_finite,
@@ -31,7 +33,6 @@ from mattebridge.engine.samples import (
     straight,
 )
 from mattebridge.ocio.space import ColorSpace
-from mattebridge.wire.params import RenderParams
 
 if TYPE_CHECKING:
     from mattebridge.clean_plate.pair import CleanSide
@@ -40,33 +41,49 @@ if TYPE_CHECKING:
 _DERIVED_BYTES_PER_PIXEL = 6 * 12
 
 
+@dataclass(frozen=True)
+class CleanPlateKey:
+    """What a clean plate is found by, beside its pixels where `content` does not stand for them.
+
+    content: of the client; the caller must keep those of different clients apart. shape, dtype: of
+    what was sent. size: height and width of the frame, to which it is resampled (render_scale.py).
+    space, plate_alpha: what its samples mean.
+    """
+
+    content: Optional[str]
+    shape: tuple[int, ...]
+    dtype: str
+    size: Size
+    space: ColorSpace
+    plate_alpha: str
+
+    @classmethod
+    def of(cls, plane: Pixels, size: Size, request: FrameRequest) -> CleanPlateKey:
+        """That of a plane of a request, whose plate is of this size."""
+        content, plate_alpha = request.clean_plate_key, request.params.plate_alpha
+        return cls(content, plane.shape, plane.dtype.str, size, request.space, plate_alpha)
+
+    @property
+    def is_resampled(self) -> bool:
+        """Whether it is sent in another size than that of the frame."""
+        return self.shape[:2] != self.size
+
+
 class KeptCleanPlate:
     """A clean plate on its device, at the size of the frames, and what was computed from it.
 
-    sent: shape and sample type of what was sent, which is larger where it was resampled. key:
-    stands for its content, where the client gave one; without one `raw` is a copy of what was sent,
-    in main memory, which later ones are compared with.
+    Where its key has no content, `raw` is a copy of what was sent, in main memory, which later ones
+    are compared with.
     """
 
-    def __init__(
-        self,
-        plane: Pixels,
-        params: RenderParams,
-        key: Optional[str],
-        size: Size,
-        device: torch.device,
-        space: ColorSpace,
-    ) -> None:
-        self.sent = (plane.shape, plane.dtype.str)
-        self.size, self.key = size, key
-        self.space, self.plate_alpha = space, params.plate_alpha
-        self.was_resampled = plane.shape[:2] != size
-        if self.was_resampled:
-            plane = resampled(plane, size)
-        self.raw = plane.copy() if key is None and not self.was_resampled else None
+    def __init__(self, plane: Pixels, key: CleanPlateKey, device: torch.device) -> None:
+        self.key = key
+        if key.is_resampled:
+            plane = resampled(plane, key.size)
+        self.raw = plane.copy() if key.content is None and not key.is_resampled else None
         raw = raw_of(plane if self.raw is None else self.raw, device)
         self._rgb = picture_of(raw)
-        self._alpha = plate_alpha_of(raw, params.plate_alpha)
+        self._alpha = plate_alpha_of(raw, key.plate_alpha)
         # What the alignment needs of it; made on first use, so that `off` does not import cv2.
         self.side: Optional[CleanSide] = None
 
@@ -81,9 +98,9 @@ class KeptCleanPlate:
     def picture(self) -> Picture:
         """Finite and straight; only to be asked for once the pixels are known to be whole."""
         assert self.nonfinite_values >= 0
-        pixels = straight(self._rgb, self._alpha, self.plate_alpha, self.space)
+        pixels = straight(self._rgb, self._alpha, self.key.plate_alpha, self.key.space)
         self._alpha = None
-        return Picture.of(pixels, self.space)
+        return Picture.of(pixels, self.key.space)
 
     @cached_property
     def negative_values(self) -> int:
@@ -93,24 +110,15 @@ class KeptCleanPlate:
     @property
     def size_bytes(self) -> int:
         """The memory it takes when everything derived from it exists."""
-        height, width = self.size
+        height, width = self.key.size
         raw = 0 if self.raw is None else int(self.raw.nbytes)
         return raw + _DERIVED_BYTES_PER_PIXEL * height * width
 
-    def has(
-        self,
-        plane: Pixels,
-        params: RenderParams,
-        key: Optional[str],
-        size: Size,
-        space: ColorSpace,
-    ) -> bool:
+    def is_of(self, plane: Pixels, key: CleanPlateKey) -> bool:
         """Whether this is the clean plate of a request."""
-        if (self.space, self.plate_alpha) != (space, params.plate_alpha):
+        if self.key != key:
             return False
-        if self.size != size or self.sent != (plane.shape, plane.dtype.str) or self.key != key:
-            return False
-        return key is not None or (self.raw is not None and same_bits(self.raw, plane))
+        return key.content is not None or (self.raw is not None and same_bits(self.raw, plane))
 
 
 class CleanPlates:
@@ -122,36 +130,18 @@ class CleanPlates:
         self._kept: list[KeptCleanPlate] = []
 
     def find_or_read(
-        self,
-        plane: Pixels,
-        params: RenderParams,
-        key: Optional[str],
-        size: Size,
-        device: torch.device,
-        space: ColorSpace,
+        self, plane: Pixels, key: CleanPlateKey, device: torch.device
     ) -> KeptCleanPlate:
         """The kept clean plate with these pixels, or one that is read now and not kept yet.
 
-        size: height and width of the frame, to which it is resampled (render_scale.py). A `key`
-        stands for the content: with the same key, layout and parameters the pixels are not
-        compared. The caller must keep the keys of different clients apart.
+        Where the key has a content the pixels are not compared.
         """
-        kept = self.find(plane, params, key, size, space)
-        return KeptCleanPlate(plane, params, key, size, device, space) if kept is None else kept
+        kept = self.find(plane, key)
+        return KeptCleanPlate(plane, key, device) if kept is None else kept
 
-    def find(
-        self,
-        plane: Pixels,
-        params: RenderParams,
-        key: Optional[str],
-        size: Size,
-        space: ColorSpace,
-    ) -> Optional[KeptCleanPlate]:
+    def find(self, plane: Pixels, key: CleanPlateKey) -> Optional[KeptCleanPlate]:
         """The kept clean plate with these pixels, see `find_or_read`; None where there is none."""
-        for kept in reversed(self._kept):
-            if kept.has(plane, params, key, size, space):
-                return kept
-        return None
+        return next((kept for kept in reversed(self._kept) if kept.is_of(plane, key)), None)
 
     def keep(self, clean_plate: KeptCleanPlate) -> None:
         """Keep it, as the last used; only once its pixels are known to be whole."""

@@ -18,7 +18,7 @@ are still on their way, and `send_ahead` begins with the next one (ahead.py).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, Optional
 
 import torch
@@ -26,7 +26,7 @@ import torch
 from mattebridge.checkpoint import Checkpoint, no_checkpoint
 from mattebridge.color import Pixels
 from mattebridge.engine.ahead import Search, Searches, SentFrame
-from mattebridge.engine.clean_plates import CleanPlates
+from mattebridge.engine.clean_plates import CleanPlateKey, CleanPlates
 from mattebridge.engine.clock import Clock
 from mattebridge.engine.crossing import Crossing, Delivery, SentPlanes
 from mattebridge.engine.device import dtypes_of, settle_arithmetic, targets_for
@@ -37,6 +37,7 @@ from mattebridge.engine.less_memory import first_that_fits
 from mattebridge.engine.loaded_models import LoadedModels
 from mattebridge.engine.postprocess import FinishedFrame, postprocess
 from mattebridge.engine.preprocess import PreparedFrame, fitted, read_frame, with_clean_plate
+from mattebridge.engine.report import RenderReport
 from mattebridge.engine.request import (
     FrameLimits,
     FrameRequest,
@@ -57,17 +58,6 @@ CLEAN_PLATE_BUDGET_BYTES = 2**30
 # The share of the machine's memory that one frame may take; the rest is for arenas and other
 # programs.
 MEMORY_SHARE = 0.6
-
-
-@dataclass(frozen=True)
-class RenderReport:
-    """What the reply reports about a frame: what was not reached, what was found, and the time."""
-
-    model: str
-    digest: str
-    degraded: tuple[str, ...]
-    notes: Mapping[str, Any]
-    timings_ms: Mapping[str, float]
 
 
 class StartedFrame:
@@ -145,7 +135,7 @@ class Engine:
         `params.colorspace`, mattes 0..1. out: alpha (H, W, 1) linear coverage, foreground (H, W, 3)
         straight, premultiplied (H, W, 4), error, refinement (H, W, 1); half or float32; colours in
         `params.output_colorspace`, of any space that `spaces` has. clean_plate_key: see
-        `CleanPlates.find_or_read`. held_clean_plate: see `check_request`. keep: the frame may be
+        `CleanPlateKey.content`. held_clean_plate: see `check_request`. keep: the frame may be
         asked for again, with other parameters: it is kept within `frame_budget_bytes`, and what is
         kept is used, with the same bits; the note `reused` says what was.
 
@@ -202,9 +192,9 @@ class Engine:
             return None
         card = self.registry.card(model)
         request = FrameRequest(card, params, {}, None, key, self.spaces)
-        size = planes["plate"].shape[:2]
-        kept = self.clean_plates.find(planes["clean_plate"], params, key, size, request.space)
-        return self._searches.begin(sent, request, kept)
+        clean_plate = planes["clean_plate"]
+        found_by = CleanPlateKey.of(clean_plate, planes["plate"].shape[:2], request)
+        return self._searches.begin(sent, request, self.clean_plates.find(clean_plate, found_by))
 
     def start(
         self,

@@ -10,10 +10,10 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from mattebridge.engine.blocks import Range, extremes, pointwise, range_of, row_blocks
+from mattebridge.engine.blocks import Range, extremes, row_blocks
 from mattebridge.engine.channels import places_above
-from mattebridge.engine.light import FLOAT_MAX, encode, encode_spent, encoded
-from mattebridge.engine.space import code_of, in_rec709, in_turn, light_of, of_rec709, to_rec709
+from mattebridge.engine.light import FLOAT_MAX, encode, encoded
+from mattebridge.engine.space import code_of, display_of, in_rec709, light_of, of_rec709
 from mattebridge.ocio.space import LINEAR, SRGB, ColorSpace, Curve
 
 # Light of a wider gamut is below this somewhere; nearer to 0 it is the rounding of a matrix.
@@ -118,7 +118,9 @@ class Picture:
         """`display` cut at 1, as most networks need it."""
         if not self.has_highlights:
             return self.display
-        return self._cut_at_white[0] if self._is_quickly_encoded else self.encoded.clamp(0, 1)
+        if self._is_quickly_encoded:
+            return self._cut_at_white[0]
+        return self.encoded.clamp(0, 1) if self._is_built_in else self.display.clamp(max=1)
 
     @property
     def _is_quickly_encoded(self) -> bool:
@@ -192,30 +194,15 @@ class Picture:
 
     @cached_property
     def _shown(self) -> tuple[Tensor, list[tuple[float, float]]]:
-        """`display` of a space of the config, and the range of the light of each row block.
-
-        In one pass: what is in between stays in the processor's cache.
-        """
+        """`display` of a space of the config, and the range of the light of each row block."""
         if self.space.curve is Curve.WHOLE:
             light = light_of(self.pixels, self.space)
             ranges = [(float(low), float(high)) for low, high in extremes(light)]
             display = encoded(light).clamp_(min=0)
             return display, ranges * len(list(row_blocks(light)))
-        display, found = torch.empty_like(self.pixels), list[Range]()
-        is_moderate = self.space.curve is Curve.NONE and self._has_moderate_pixels
-        steps = to_rec709(self.space, self.pixels.device, is_moderate=is_moderate)
-        first = next(row_blocks(self.pixels))
-        memory = torch.empty_like(self.pixels[first]) if steps else None
-
-        def step(pixels: Tensor, target: Tensor) -> None:
-            light = pixels if memory is None else memory[: len(pixels)]
-            in_turn(steps, pixels, light)
-            found.append(range_of(light))
-            (encode if memory is None else encode_spent)(light, target)
-            if not found[-1].is_surely_from(0):
-                target.clamp_(min=0)
-
-        pointwise(step, self.pixels, display)
+        found = list[Range]()
+        is_moderate = self._has_moderate_pixels
+        display = display_of(self.pixels, self.space, is_moderate=is_moderate, found=found)
         return display, [each.values() for each in found]
 
     @property
@@ -227,25 +214,6 @@ class Picture:
         for value in vars(self).values():
             yield from (one for one in _as_tuple(value) if isinstance(one, Tensor))
         yield from self._lights.values()
-
-
-def display_of(pixels: Tensor, space: ColorSpace) -> Tensor:
-    """`Picture.display` of finite pixels (H, W, 3), without a look at their values, which a GPU
-    would be waited for; of any space but those of `Curve.WHOLE`."""
-    if space is SRGB:
-        return pixels.clamp(min=0)
-    steps = to_rec709(space, pixels.device)
-    if not steps:
-        return encoded(pixels).clamp_(min=0)
-    display = torch.empty_like(pixels)
-
-    def step(source: Tensor, target: Tensor) -> None:
-        light = torch.empty_like(source)
-        in_turn(steps, source, light)
-        encode_spent(light, target)
-
-    pointwise(step, pixels, display)
-    return display.clamp_(min=0)
 
 
 def _as_tuple(value: object) -> tuple[object, ...]:

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from mattebridge.checkpoint import Checkpoint, no_checkpoint
-from mattebridge.color import HALF_MAX
+from mattebridge.color import HALF_MAX, FloatImage
+from mattebridge.engine import in_memory
 from mattebridge.engine.blocks import is_surely_within, row_blocks
 from mattebridge.engine.channels import copy_channels, write_product
 from mattebridge.engine.clean_up import (
@@ -150,6 +151,7 @@ class _Finish:
     despill: Optional[Despill]
     write_s: float = 0.0
     beyond: dict[str, list[Tensor]] = field(default_factory=dict)
+    _black: Optional[FloatImage] = None
 
     def fill(self, checkpoint: Checkpoint) -> None:
         height = self.made.alpha.shape[0]
@@ -268,7 +270,7 @@ class _Finish:
         light = unmix(plate.light_in(space)[rows], clean_plate.light_in(space)[rows], alpha)
         return _of_light(unpremultiply(light, alpha), space)
 
-    @property
+    @cached_property
     def _space(self) -> ColorSpace:
         return self.prepared.request.output_space
 
@@ -368,16 +370,57 @@ class _Finish:
         space = self._space
         if colour is None:
             assert made.light is not None
-            return _coded_product(made.light, None, alpha, space)
+            return self._coded_product(made.light, None, alpha)
         if self._is_code_product:
             return colour * alpha
         known = made.light if colour is made.code else None
         light = light_of(colour, space) if known is None else known
-        # Finite, so that it is 0 and not NaN where alpha is 0.
-        light = light.clamp_(max=FLOAT_MAX)
+        if known is None or not self._is_moderate:
+            # Finite, so that it is 0 and not NaN where alpha is 0.
+            light = light.clamp_(max=FLOAT_MAX)
         if space.is_built_in:
             return code_of(light.mul_(alpha), space)
-        return _coded_product(light, colour, alpha, space)
+        if known is not None and (space.curve is Curve.LOG or space.hlg is not None):
+            # In closed form: of all pixels it takes less than to find the soft ones.
+            return self._code_of_all(light, alpha)
+        return self._coded_product(light, colour, alpha)
+
+    def _coded_product(self, light: Tensor, colour: Optional[Tensor], alpha: Tensor) -> Tensor:
+        """Light times alpha as code values of the output's space.
+
+        colour: the code values of `light`, where they are known. Most pixels of a matte are solid
+        or empty: on a CPU, which has no wait for their number, the curve is taken of the others
+        alone. (That of a log is taken of all, which takes less than to find them.)
+        """
+        space = self._space
+        if light.device.type != "cpu" or (space.curve is Curve.LOG and colour is None):
+            return self._code_of_all(light, alpha)
+        plane = alpha[..., 0].contiguous().numpy()
+        is_soft = plane > 0 if colour is None else (plane > 0) & (plane < 1)
+        soft = np.flatnonzero(is_soft)
+        if 2 * len(soft) > plane.size:
+            return self._code_of_all(light, alpha)
+        black = self._black_rows(len(plane), plane.shape[1])
+        if colour is None:
+            product = black.copy()
+        else:
+            product = in_memory.where_covered(colour.contiguous().numpy(), plane, black)
+        own = light.numpy().reshape(-1, 3).take(soft, axis=0) * plane.reshape(-1, 1)[soft]
+        product.reshape(-1, 3)[soft] = code_of(torch.from_numpy(own), space).numpy()
+        return torch.from_numpy(product)
+
+    def _code_of_all(self, light: Tensor, alpha: Tensor) -> Tensor:
+        if light.device.type != "cpu":
+            return code_of(light * alpha, self._space)
+        plane = alpha[..., 0].contiguous().numpy()
+        return code_of(torch.from_numpy(in_memory.times(light.numpy(), plane)), self._space)
+
+    def _black_rows(self, height: int, width: int) -> FloatImage:
+        """Rows of no light, as code values of the output's space."""
+        if self._black is None or len(self._black) < height:
+            black = code_of(torch.zeros(1, 3), self._space).numpy()[0]
+            self._black = np.ascontiguousarray(np.broadcast_to(black, (height, width, 3)))
+        return self._black[:height]
 
     # --- types ------------------------------------------------------------------------------------
 
@@ -397,6 +440,8 @@ class _Finish:
     def _is_small(self, dtype: torch.dtype) -> bool:
         """Whether no colour can be beyond a type, as far as is known without looking at them."""
         request, limit = self.prepared.request, _SMALL[dtype]
+        if self._space.codes_are_bounded and dtype == torch.float32:
+            return True  # whatever the light is
         return (
             request.params.foreground == "model"
             and self._space.is_built_in
@@ -440,34 +485,6 @@ def _of_light(light: Tensor, space: ColorSpace) -> _Colour:
     if space.is_built_in:
         return _Colour(space, code_of(light, space))
     return _Colour(space, light=light)
-
-
-def _coded_product(
-    light: Tensor, colour: Optional[Tensor], alpha: Tensor, space: ColorSpace
-) -> Tensor:
-    """Light times alpha as code values of a space.
-
-    colour: the code values of `light`, where they are known. Most pixels of a matte are solid or
-    empty: on a CPU, which has no wait for their number, the curve is taken of the others alone. (Of
-    a log it is taken of all, which takes less than to find them, where no plane was rounded.)
-    """
-    if light.device.type != "cpu" or (space.curve is Curve.LOG and colour is None):
-        return code_of(light * alpha, space)
-    flat, pixels = alpha.reshape(-1).numpy(), light.reshape(-1, 3)
-    is_soft = flat > 0 if colour is None else (flat > 0) & (flat < 1)
-    soft = torch.from_numpy(np.flatnonzero(is_soft))
-    if 2 * len(soft) > len(flat):
-        return code_of(light * alpha, space)
-    black = code_of(torch.zeros(1, 3), space)
-    if colour is None:
-        product = black.expand_as(pixels).clone()
-    else:
-        product = colour.reshape(-1, 3).clone()
-        empty = torch.from_numpy(np.flatnonzero(flat == 0))
-        product.index_copy_(0, empty, black.expand(len(empty), 3))
-    of_soft = pixels.index_select(0, soft).mul_(alpha.reshape(-1, 1).index_select(0, soft))
-    product.index_copy_(0, soft, code_of(of_soft, space))
-    return product.view(light.shape)
 
 
 def _rounded(values: Tensor, dtype: torch.dtype) -> Tensor:

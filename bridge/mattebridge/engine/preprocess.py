@@ -22,7 +22,7 @@ from mattebridge.checkpoint import Checkpoint, no_checkpoint
 from mattebridge.color import Pixels
 from mattebridge.engine.align import MatchedCleanPlate, SearchAhead, matched_clean_plate
 from mattebridge.engine.blocks import extremes
-from mattebridge.engine.clean_plates import CleanPlates, KeptCleanPlate
+from mattebridge.engine.clean_plates import CleanPlateKey, CleanPlates, KeptCleanPlate
 from mattebridge.engine.clock import Clock
 from mattebridge.engine.crossing import SentPlanes
 from mattebridge.engine.device import raw_of
@@ -159,10 +159,8 @@ def _read(
 
     params, kept = request.params, None
     if "clean_plate" in planes:
-        size = planes["plate"].shape[:2]
-        kept = clean_plates.find_or_read(
-            planes["clean_plate"], params, request.clean_plate_key, size, device, request.space
-        )
+        key = CleanPlateKey.of(planes["clean_plate"], planes["plate"].shape[:2], request)
+        kept = clean_plates.find_or_read(planes["clean_plate"], key, device)
     raw = raw_plane("plate")
     alpha = plate_alpha_of(raw, params.plate_alpha)
     # A plate with alpha is divided by it in place.
@@ -198,8 +196,8 @@ def _prepared(read: _Read, request: FrameRequest) -> PreparedFrame:
     if kept is not None:
         below["clean_plate"] = kept.negative_values
     notes = _counts(nonfinite=counts, negative=below)
-    if kept is not None and kept.was_resampled:
-        height, width = kept.sent[0][:2]
+    if kept is not None and kept.key.is_resampled:
+        height, width = kept.key.shape[:2]
         notes["clean_plate_resampled_from"] = [width, height]
     if kept is not None and same_picture(plate, kept.picture):
         notes["clean_plate_is_the_plate"] = True

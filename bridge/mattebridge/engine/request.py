@@ -34,7 +34,7 @@ ENGINE_BYTES_PER_PIXEL = 144
 class FrameRequest:
     """What is wanted of a frame, and of whom.
 
-    settings: all of the card's schema. clean_plate_key: see `CleanPlates.find_or_read`. spaces:
+    settings: all of the card's schema. clean_plate_key: see `CleanPlateKey.content`. spaces:
     where the colour spaces of the params are found.
     """
 

@@ -8,40 +8,43 @@
 (`mattebridge.ocio.chain`) leads to Rec. 709 light in one go. So does a space that is neither, which
 goes through OpenColorIO in main memory, wherever the pixels are.
 
-On the CPU a matrix is OpenCV's, which takes a sixth of the time of torch, and a cube is
-OpenColorIO's, which takes a third. Both may treat the last pixels that they are given by other
-instructions, which round otherwise: those are done again, with others behind them, so that every
-pixel has the same bits wherever it lies.
+In main memory all of it but the curve of `srgb` is done by the kernels of `in_memory`, which take a
+third of torch's time. A step is one for tensors of any device, or all kernels of a way at once.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Callable, Union
+from typing import Callable, Optional, Union
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mattebridge.color import FloatImage
-from mattebridge.engine.blocks import is_surely_within, pointwise
-from mattebridge.engine.light import FLOAT_MAX, decode_quick, decoded, encoded
+from mattebridge.engine import in_memory
+from mattebridge.engine.blocks import Range, pointwise, range_of, row_blocks
+from mattebridge.engine.in_memory import Kernel
+from mattebridge.engine.light import (
+    FLOAT_MAX,
+    decode_quick,
+    decoded,
+    encode,
+    encode_spent,
+    encoded,
+)
 from mattebridge.ocio import system_gain, table
 from mattebridge.ocio.chain import Cube, Log, Mix, Tables
 from mattebridge.ocio.chain import Step as ChainStep
 from mattebridge.ocio.log_curve import LogCurve
-from mattebridge.ocio.space import ColorSpace, Curve
+from mattebridge.ocio.space import SRGB, ColorSpace, Curve
 
 # Light of a log is within this in both signs: its curve stays within float32.
 _MOST_LIGHT = 1e30
+_CPU = torch.device("cpu")
 _LUMINANCE = Mix.of(np.tile(np.array(system_gain.WEIGHTS), (3, 1)))
-# The instructions of OpenCV and OpenColorIO take no more pixels at once.
-_LAST_PIXELS = 64
-# To give fewer to another thread takes longer than to convert them.
-_LEAST_PIXELS = 8192
 # The tables and cubes that are in use, by device and, of a space, by direction.
 _Owner = Union[ColorSpace, Tables, Cube]
 _ON_DEVICE: weakref.WeakKeyDictionary[_Owner, dict[tuple[torch.device, bool], Tensor]]
@@ -56,7 +59,7 @@ def light_of(pixels: Tensor, space: ColorSpace) -> Tensor:
         return decoded(pixels)
     if space.curve is Curve.WHOLE:
         return _by_config(pixels, space, to_light=True)
-    return _in_steps(pixels, *_to_light(space, pixels.device))
+    return _in_steps(pixels, _to_light(space, pixels.device))
 
 
 def code_of(light: Tensor, space: ColorSpace) -> Tensor:
@@ -67,14 +70,7 @@ def code_of(light: Tensor, space: ColorSpace) -> Tensor:
         return encoded(light)
     if space.curve is Curve.WHOLE:
         return _by_config(light, space, to_light=False)
-    if space.chain is not None:
-        return _in_steps(light, *_chain(space.chain.to_code, light.device))
-    if space.curve is Curve.LOG:
-        return _in_steps(light, _to_log(_log_of(space)))
-    step, gain = _through_table(_table_on(light.device, space, to_light=False)), space.gain
-    if gain is None:
-        return _in_steps(light, step)
-    return _in_steps(light, _times_power(gain.exponent_back, gain.darkest_back), step)
+    return _in_steps(light, _to_code(space, light.device))
 
 
 def in_rec709(light: Tensor, space: ColorSpace, *, is_moderate: bool = False) -> Tensor:
@@ -96,57 +92,197 @@ def of_rec709(light: Tensor, space: ColorSpace, *, is_moderate: bool = False) ->
 def light_of_display(display: Tensor, space: ColorSpace, *, is_moderate: bool = False) -> Tensor:
     """Light in the space's own primaries of display-encoded colours; see `in_rec709`."""
     mix = space.of_rec709
-    if mix is None:
+    if mix is None and (space.curve is Curve.NONE or display.device.type != "cpu"):
         return decoded(display)
-    out = torch.empty_like(display, memory_format=torch.contiguous_format)
-    steps = [decode_quick, _mixing(mix, is_moderate)]
-    pointwise(lambda source, target: in_turn(steps, source, target), display, out)
-    return out
+    if display.device.type == "cpu":
+        back = [] if mix is None else [in_memory.mixing(mix, is_moderate)]
+        return _in_steps(display, [_all_of([in_memory.decode, *back])])
+    assert mix is not None
+    return _in_steps(display, [decode_quick, _mixing(mix, is_moderate)])
+
+
+def display_of(
+    pixels: Tensor,
+    space: ColorSpace,
+    *,
+    is_moderate: bool = False,
+    found: Optional[list[Range]] = None,
+) -> Tensor:
+    """Finite pixels (H, W, 3) as a display shows them, never below 0, without a wait for a GPU; of
+    any space but those of `Curve.WHOLE`.
+
+    In one pass: what is in between stays in the processor's cache. is_moderate: see `in_rec709`;
+    of the pixels. found: is given the range of the Rec. 709 light of each row block, for which the
+    pixels are looked at.
+    """
+    if space is SRGB:
+        return pixels.clamp(min=0)
+    display = torch.empty_like(pixels, memory_format=torch.contiguous_format)
+    if pixels.device.type == "cpu" and (space.curve is not Curve.NONE or space.to_rec709):
+        kernels = _kernels_to_rec709(space, is_moderate)
+        for rows in row_blocks(pixels):
+            flat = (_flat(pixels[rows]), _flat(display[rows]))
+            seen = in_memory.show(kernels, *flat, looks=found is not None)
+            if found is not None:
+                found.append(Range(seen))
+        return display
+    steps = _to_rec709(space, pixels.device, is_moderate)
+    memory = torch.empty_like(pixels[next(row_blocks(pixels))]) if steps else None
+
+    def step(source: Tensor, target: Tensor) -> None:
+        light = source if memory is None else memory[: len(source)]
+        _in_turn(steps, source, light)
+        if found is not None:
+            found.append(range_of(light))
+        (encode if memory is None else encode_spent)(light, target)
+        if found is None or not found[-1].is_surely_from(0):
+            target.clamp_(min=0)
+
+    pointwise(step, pixels, display)
+    return display
 
 
 # One step, from values into `target`, which may be the same tensor.
 _Step = Callable[[Tensor, Tensor], None]
 
 
-def to_rec709(space: ColorSpace, device: torch.device, *, is_moderate: bool = False) -> list[_Step]:
-    """The steps from code values to Rec. 709 light; none where these are the same."""
-    assert space.curve not in (Curve.SRGB, Curve.WHOLE)
-    mix = space.to_rec709
-    return _to_light(space, device) + ([] if mix is None else [_mixing(mix, is_moderate)])
+def _in_steps(values: Tensor, steps: Sequence[_Step]) -> Tensor:
+    """Values through some steps, in new memory; each block of rows through all of them."""
+    out = torch.empty_like(values, memory_format=torch.contiguous_format)
+    pointwise(lambda source, target: _in_turn(steps, source, target), values, out)
+    return out
 
 
-def in_turn(steps: Sequence[_Step], source: Tensor, target: Tensor) -> None:
-    """All steps, one behind the other, of a block of rows."""
+def _in_turn(steps: Sequence[_Step], source: Tensor, target: Tensor) -> None:
     for step in steps:
         step(source, target)
         source = target
 
 
-def _to_light(space: ColorSpace, device: torch.device) -> list[_Step]:
+def _to_rec709(space: ColorSpace, device: torch.device, is_moderate: bool) -> list[_Step]:
+    """The steps on a GPU from code values to Rec. 709 light; none where these are the same."""
+    mix = space.to_rec709
+    return _to_light(space, device) + ([] if mix is None else [_mixing(mix, is_moderate)])
+
+
+# --- in main memory -------------------------------------------------------------------------------
+
+
+def _all_of(kernels: Sequence[Kernel]) -> _Step:
+    """Kernels as one step."""
+
+    def step(source: Tensor, target: Tensor) -> None:
+        in_memory.run(kernels, _flat(source), _flat(target))
+
+    return step
+
+
+def _flat(image: Tensor) -> FloatImage:
+    pixels: FloatImage = image.contiguous().numpy().reshape(-1, 3)
+    return pixels
+
+
+def _kernels_to_rec709(space: ColorSpace, is_moderate: bool) -> list[Kernel]:
+    mix = space.to_rec709
+    # A table holds no light that is near what float32 can hold, and a log none of moderate codes.
+    is_moderate = is_moderate or space.curve is Curve.TABLE
+    return _kernels(space, True) + ([] if mix is None else [in_memory.mixing(mix, is_moderate)])
+
+
+@lru_cache(maxsize=64)
+def _kernels(space: ColorSpace, to_light: bool) -> list[Kernel]:
+    """From code values to light in the space's own primaries, or back; made once."""
     if space.curve is Curve.NONE:
         return []
     if space.chain is not None:
+        steps = space.chain.to_light if to_light else space.chain.to_code
+        return [_kernel_of(step) for step in steps]
+    if space.log is not None:
+        return [(in_memory.of_log if to_light else in_memory.to_log)(space.log)]
+    if space.hlg is not None:
+        curve = (in_memory.of_hlg if to_light else in_memory.to_hlg)(space.hlg)
+    else:
+        curve = in_memory.through_table(_keyed(space, to_light))
+    if space.gain is None:
+        return [curve]
+    gain, is_bounded = space.gain, space.hlg is not None
+    if to_light:
+        power = in_memory.times_power(gain.exponent, gain.darkest, is_bounded=is_bounded)
+        return [curve, power]
+    back, least = gain.exponent_back, gain.darkest_back
+    return [in_memory.times_power(back, least, is_bounded=is_bounded), curve]
+
+
+def _kernel_of(step: ChainStep) -> Kernel:
+    if isinstance(step, Mix):
+        return in_memory.mixing(step)
+    if isinstance(step, Log):
+        return (in_memory.of_log if step.to_light else in_memory.to_log)(step.curve)
+    if isinstance(step, Cube):
+        return in_memory.cube_kernel(step)
+    at = _kept_on(_CPU, step, True, lambda: _by_rows(step.channels))
+    if step.is_one:
+        return in_memory.through_table(at[0].numpy())
+    return in_memory.by_channel([in_memory.through_table(each.numpy()) for each in at])
+
+
+def _keyed(space: ColorSpace, to_light: bool) -> FloatImage:
+    values = space.decode if to_light else space.encode
+    assert values is not None
+    kept: FloatImage = _kept_on(_CPU, space, to_light, lambda: _by_rows([values]))[0].numpy()
+    return kept
+
+
+def _by_rows(tables: Sequence[FloatImage]) -> FloatImage:
+    """(N, 2, 2^19): values and slopes of tables, each in a row of its own."""
+    return np.ascontiguousarray(np.stack([table.by_key(each).T for each in tables]))
+
+
+# --- on tensors -----------------------------------------------------------------------------------
+
+
+def _to_light(space: ColorSpace, device: torch.device) -> list[_Step]:
+    if space.curve is Curve.NONE:
+        return []
+    if device.type == "cpu":
+        return [_all_of(_kernels(space, True))]
+    if space.chain is not None:
         return _chain(space.chain.to_light, device)
-    if space.curve is Curve.LOG:
-        return [_of_log(_log_of(space))]
-    step, gain = _through_table(_table_on(device, space, to_light=True)), space.gain
-    return [step] if gain is None else [step, _times_power(gain.exponent, gain.darkest)]
+    if space.log is not None:
+        return [_of_log(space.log)]
+    step, gain = through_table(_table_on(device, space, to_light=True)), space.gain
+    return [step] if gain is None else [step, times_power(gain.exponent, gain.darkest)]
+
+
+def _to_code(space: ColorSpace, device: torch.device) -> list[_Step]:
+    if device.type == "cpu":
+        return [_all_of(_kernels(space, False))]
+    if space.chain is not None:
+        return _chain(space.chain.to_code, device)
+    if space.log is not None:
+        return [_to_log(space.log)]
+    step, gain = through_table(_table_on(device, space, to_light=False)), space.gain
+    if gain is None:
+        return [step]
+    return [times_power(gain.exponent_back, gain.darkest_back), step]
 
 
 def mixed(light: Tensor, mix: Mix, *, is_moderate: bool = False) -> Tensor:
     """Colours (..., 3) times a matrix, in new memory; see `in_rec709`."""
-    out = torch.empty_like(light, memory_format=torch.contiguous_format)
-    pointwise(_mixing(mix, is_moderate), light, out)
-    return out
+    return _in_steps(light, [_mixing(mix, is_moderate)])
 
 
 def _mixing(mix: Mix, is_moderate: bool = False) -> _Step:
+    in_here = _all_of([in_memory.mixing(mix, is_moderate)])
+
     def step(source: Tensor, target: Tensor) -> None:
+        if source.device.type == "cpu":
+            in_here(source, target)
+            return
         # Products beyond float32 would give infinity less infinity.
-        if not (is_moderate or is_surely_within(source, -table.LARGEST, table.LARGEST)):
+        if not is_moderate:
             source = source.clamp(-table.LARGEST, table.LARGEST)
-        run = _mix_in_memory if source.device.type == "cpu" else mix_on_device
-        run(source, target, mix)
+        mix_on_device(source, target, mix)
 
     return step
 
@@ -163,22 +299,6 @@ def mix_on_device(source: Tensor, target: Tensor, mix: Mix) -> None:
     torch.stack(channels, -1, out=target)
 
 
-def _mix_in_memory(source: Tensor, target: Tensor, mix: Mix) -> None:
-    import cv2
-
-    weights = mix.weights
-    pixels = np.ascontiguousarray(source.numpy()).reshape(1, -1, 3)
-    mixed = target.view(1, -1, 3).numpy()
-    last = _last_of(pixels[0])[None]
-    cv2.transform(pixels, weights, dst=mixed)
-    mixed[:, -_LAST_PIXELS:] = cv2.transform(last, weights)[:, :-_LAST_PIXELS]
-
-
-def _last_of(pixels: FloatImage) -> FloatImage:
-    """The last ones of pixels (N, 3), with as many others behind them."""
-    return np.concatenate([pixels[-_LAST_PIXELS:], np.zeros((_LAST_PIXELS, 3), np.float32)])
-
-
 def _chain(steps: Sequence[ChainStep], device: torch.device) -> list[_Step]:
     return [_step_of(step, device) for step in steps]
 
@@ -190,53 +310,22 @@ def _step_of(step: ChainStep, device: torch.device) -> _Step:
         return _through_tables(step, device)
     if isinstance(step, Log):
         return _of_log(step.curve) if step.to_light else _to_log(step.curve)
-    return _cube_in_memory(step) if device.type == "cpu" else cube_on_device(step, device)
+    return cube_on_device(step, device)
 
 
 def _through_tables(tables: Tables, device: torch.device) -> _Step:
     if tables.is_one:
         first = tables.channels[0]
-        return _through_table(_kept_on(device, tables, True, lambda: table.by_key(first)))
+        return through_table(_kept_on(device, tables, True, lambda: table.by_key(first)))
     keyed = (table.by_key(each) for each in tables.channels)
     by_channel = _kept_on(device, tables, True, lambda: np.stack(list(keyed)))
-    steps = [_through_table(values) for values in by_channel]
+    steps = [through_table(values) for values in by_channel]
 
     def step(source: Tensor, target: Tensor) -> None:
         for each, values, found in zip(steps, source.unbind(-1), target.unbind(-1)):
             each(values, found)
 
     return step
-
-
-def _cube_in_memory(cube: Cube) -> _Step:
-    def step(source: Tensor, target: Tensor) -> None:
-        pixels = target.copy_(source).view(-1, 3).numpy()
-        last = _last_of(pixels)
-        _by_threads(cube.run, pixels)
-        cube.run(last)
-        pixels[-_LAST_PIXELS:] = last[:-_LAST_PIXELS]
-
-    return step
-
-
-def _by_threads(run: Callable[[FloatImage], None], pixels: FloatImage) -> None:
-    """Change pixels in place, a part in each of torch's threads; `run` has only one."""
-    count = torch.get_num_threads()
-    # Parts end where the widest instructions do, so that each pixel has its bits.
-    size = -(-len(pixels) // (count * _LAST_PIXELS)) * _LAST_PIXELS
-    if count == 1 or size < _LEAST_PIXELS:
-        run(pixels)
-        return
-    others = [pixels[first : first + size] for first in range(size, len(pixels), size)]
-    waiting = [_helpers(count - 1).submit(run, part) for part in others]
-    run(pixels[:size])
-    for each in waiting:
-        each.result()
-
-
-@lru_cache(maxsize=4)
-def _helpers(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="cube")
 
 
 def cube_on_device(cube: Cube, device: torch.device) -> _Step:
@@ -285,19 +374,6 @@ def _tetrahedron(nodes: Tensor, first: Tensor, part: Tensor, strides: _Strides) 
     return found
 
 
-def _in_steps(values: Tensor, *steps: _Step) -> Tensor:
-    """Values through some steps, in new memory; each block of rows through all of them."""
-    out = torch.empty_like(values)
-
-    pointwise(lambda source, target: in_turn(steps, source, target), values, out)
-    return out
-
-
-def _log_of(space: ColorSpace) -> LogCurve:
-    assert space.log is not None
-    return space.log
-
-
 def _of_log(log: LogCurve) -> _Step:
     # A scalar and a multiple of a tensor are added in one pass.
     intercept = torch.tensor(float(np.log(log.gain)))
@@ -327,13 +403,11 @@ def _to_log(log: LogCurve) -> _Step:
     return step
 
 
-def _times_power(exponent: float, darkest: float) -> _Step:
-    luminance_of = _mixing(_LUMINANCE)
-
+def times_power(exponent: float, darkest: float) -> _Step:
     def step(source: Tensor, target: Tensor) -> None:
         # The luminance in all channels, which takes less than to repeat it behind the power.
         factor = torch.empty_like(target)
-        luminance_of(source, factor)
+        mix_on_device(source, factor, _LUMINANCE)
         factor.abs_().clamp_(darkest, table.LARGEST).log_().mul_(exponent).exp_()
         torch.mul(source, factor, out=target)
         target.clamp_(-table.LARGEST, table.LARGEST)
@@ -341,7 +415,7 @@ def _times_power(exponent: float, darkest: float) -> _Step:
     return step
 
 
-def _through_table(at: Tensor) -> _Step:
+def through_table(at: Tensor) -> _Step:
     # A value and its slope, found together.
     pairs, last = at.view(torch.int64).flatten(), (1 << table.SHIFT) - 1
 

@@ -11,6 +11,7 @@ removes it. Process ids are not compared: the system uses them again.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import tempfile
@@ -19,7 +20,8 @@ from pathlib import Path
 from typing import Optional
 
 from mattebridge.errors import FrameWriteError
-from mattebridge.wire import oslayer
+from mattebridge.wire import file_locks, oslayer
+from mattebridge.wire.file_locks import Lock
 
 MEMORY_FOLDER = Path("/dev/shm")
 LOCK_NAME = "lock"
@@ -35,7 +37,7 @@ class ScratchFolder:
         sweep(self.root)
         try:
             self.path = Path(tempfile.mkdtemp(prefix=_prefix(), dir=self.root))
-            self._lock = _make_lock(self.path)
+            self._lock = oslayer.current().create_locked(self.path / LOCK_NAME)
         except OSError as error:
             raise FrameWriteError(
                 f"cannot make a scratch folder in {self.root}: {error.strerror}; choose another "
@@ -53,10 +55,10 @@ class ScratchFolder:
 
     def close(self) -> None:
         """Remove the folder and its files."""
-        shutil.rmtree(self.path, ignore_errors=True)
         if self._lock >= 0:
-            os.close(self._lock)
+            os.close(self._lock)  # first: Windows removes no file that is open
             self._lock = -1
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def __enter__(self) -> ScratchFolder:
         return self
@@ -80,10 +82,11 @@ def choose_root(configured: Optional[str], need_bytes: int) -> Path:
 
 def sweep(root: Path) -> list[Path]:
     """Remove the folders that this user's killed processes left; returns what was removed."""
-    swept = []
+    swept, layer = [], oslayer.find()
     for folder in root.glob(_prefix() + "*"):
         with contextlib.suppress(OSError):
-            if folder.lstat().st_uid == _uid() and _is_abandoned(folder):
+            mine = layer is not None and layer.other_owner(folder, folder.lstat()) is None
+            if mine and _is_abandoned(folder):
                 shutil.rmtree(folder, ignore_errors=True)
                 swept.append(folder)
     return swept
@@ -95,38 +98,20 @@ def _is_abandoned(folder: Path) -> bool:
     except FileNotFoundError:
         return time.time() - folder.lstat().st_mtime > UNLOCKED_AGE_S
     try:
-        return _try_lock(descriptor)
+        # Without locks nobody knows, and nothing is removed.
+        return file_locks.take(descriptor) is Lock.TAKEN
     finally:
         os.close(descriptor)
-
-
-def _make_lock(folder: Path) -> int:
-    """The descriptor of a locked file, which gets its name only once it is locked."""
-    temporary = folder / f"{LOCK_NAME}.new"
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    _try_lock(descriptor)
-    os.rename(temporary, folder / LOCK_NAME)
-    return descriptor
-
-
-def _try_lock(descriptor: int) -> bool:
-    layer = oslayer.find()
-    if layer is None:
-        return False  # without locks nothing is swept
-    try:
-        return layer.lock(descriptor)
-    except OSError:
-        return False
 
 
 def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _uid() -> int:
-    layer = oslayer.find()
-    return layer.user_id() if layer is not None else 0
-
-
 def _prefix() -> str:
-    return f"mattebridge-{_uid()}-"
+    """The same for all folders of this user; the number of a user of Windows has 90 digits."""
+    layer = oslayer.find()
+    user = str(layer.user_id()) if layer is not None else "0"
+    if len(user) > 12:
+        user = hashlib.sha256(user.encode()).hexdigest()[:12]
+    return f"mattebridge-{user}-"

@@ -2,19 +2,27 @@
 
 It is `linear` or `srgb` (Rec. 709 primaries), else the name that OpenColorIO configs have for it
 (`lin_ap1_scene` is ACEScg), else `unknown`. A file that names none is what its type usually is.
-In order: the tag of the file (an EXR's `colorInteropID`, a PNG's `cICP`, an ICC profile), the
-primaries in an EXR's header, the type.
+Of several tags the first counts, as the PNG specification (third edition) has it:
+
+    EXR    colorInteropID, chromaticities
+    other  cICP, an ICC profile, sRGB, gAMA with cHRM
 """
 
 from __future__ import annotations
 
-from typing import Any, Optional
+import os
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
-from mattebridge.ocio.primaries import AP0, AP1, D65, REC709
+from mattebridge.errors import one_line
+from mattebridge.image_io import coded_colours, icc_profiles
+from mattebridge.image_io.coded_colours import UNKNOWN
+from mattebridge.ocio.primaries import ADOBE_RGB, AP0, AP1, D65, P3_D65, REC709, REC2020
 
-UNKNOWN = "unknown"
 # What files say of an EXR in another space than our own, beside the tag, which has names for few.
 OWN_TAG = "mattebridge:colorspace"
 CHROMATICITIES = "chromaticities"
@@ -28,9 +36,9 @@ _DATA = ("data", "raw", "unknown")
 _LIGHT = {
     "lin_ap1_scene": AP1,
     "lin_ap0_scene": AP0,
-    "lin_p3d65_scene": (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, *D65),
-    "lin_rec2020_scene": (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, *D65),
-    "lin_adobergb_scene": (0.640, 0.330, 0.210, 0.710, 0.150, 0.060, *D65),
+    "lin_p3d65_scene": P3_D65,
+    "lin_rec2020_scene": REC2020,
+    "lin_adobergb_scene": ADOBE_RGB,
     "Linear ARRI Wide Gamut 3": (0.684, 0.313, 0.221, 0.848, 0.0861, -0.102, *D65),
     "Linear ARRI Wide Gamut 4": (0.7347, 0.2653, 0.1424, 0.8576, 0.0991, -0.0308, *D65),
     "Linear S-Gamut3": (0.730, 0.280, 0.140, 0.855, 0.100, -0.050, *D65),
@@ -39,37 +47,45 @@ _LIGHT = {
 }
 # Headers have them with three or four digits.
 _SAME_PLACE = 6e-4
-_PROFILE = "ICCProfile:profile_description"
-# Words in the description of an ICC profile.
-_PROFILES = (("display p3", "srgb_p3d65_scene"), ("srgb", "srgb"))
+# Of a PNG: the rounding of older programs.
+_NEAR = 2e-3
+_TAG, _CICP, _DESCRIPTION = "oiio:ColorSpace", "CICP", "ICCProfile:profile_description"
+_PROFILE = "ICCProfile"
+_PNG_SIGNATURE_BYTES = 8
 
 
-def space_of(spec: Any, kind: str, dtype: str) -> tuple[str, str]:
-    """The space of a file, and why it is `unknown` (else ""), as the end of a message.
+class Tag(NamedTuple):
+    """What a file says of its colours.
 
-    spec: OpenImageIO's. kind: its format name. dtype: the sample type. A log picture in a DPX says
-    nothing that can be trusted.
+    unknown_because: why `space` is `unknown`, as the end of a message ("" where nothing was said).
+    unread: what it has that says nothing here, so that its colours are only taken for what such
+    pictures are.
+    """
+
+    space: str
+    unknown_because: str = ""
+    unread: str = ""
+
+
+def tag_of(path: Path, spec: Any, kind: str, dtype: str) -> Tag:
+    """What a file says. spec: OpenImageIO's. kind: its format name. dtype: the sample type.
+
+    A log picture in a DPX says nothing that can be trusted.
     """
     if kind == "dpx":
-        return UNKNOWN, ""
-    tag = str(spec.get_string_attribute("oiio:ColorSpace"))
-    own = str(spec.get_string_attribute(OWN_TAG))
-    profile = str(spec.get_string_attribute(_PROFILE))
-    if profile and kind != "openexr":
-        return _of_profile(profile, tag), ""
-    if own or tag:
-        return named(own or tag), ""
+        return Tag(UNKNOWN)
+    own, said = (str(spec.get_string_attribute(name)) for name in (OWN_TAG, _TAG))
     if kind == "openexr":
+        if own or said:
+            return Tag(own or named(said))
         return _by_primaries(spec.getattribute(CHROMATICITIES))
-    return ("linear" if dtype.startswith("float") else "srgb"), ""
-
-
-def unread_profile(spec: Any, kind: str) -> str:
-    """The name of an ICC profile that says nothing here, so that the colours are only taken for
-    what pictures are; empty without one."""
-    words = str(spec.get_string_attribute(_PROFILE))
-    is_read = any(part in words.lower() for part, _ in _PROFILES)
-    return "" if is_read or kind == "openexr" or spec.getattribute("CICP") is not None else words
+    codes, profile = spec.getattribute(_CICP), spec.getattribute(_PROFILE)
+    if codes is not None:
+        return _of_cicp(codes)
+    usual = named(said) if said else "linear" if dtype.startswith("float") else "srgb"
+    if profile is not None:
+        return _of_profile(bytes(profile), str(spec.get_string_attribute(_DESCRIPTION)), usual)
+    return _of_png(path, said, usual) if kind == "png" else Tag(usual)
 
 
 def named(tag: str) -> str:
@@ -82,22 +98,63 @@ def named(tag: str) -> str:
     return UNKNOWN if lower in _DATA else tag
 
 
-def _of_profile(description: str, tag: str) -> str:
-    """By the words of an ICC profile; any other profile leaves the tag, or what pictures are."""
-    words = description.lower()
-    found: Optional[str] = next((space for part, space in _PROFILES if part in words), None)
-    return found or named(tag or "srgb")
+def _of_cicp(codes: Sequence[int]) -> Tag:
+    primaries, transfer, _, is_full = (int(code) for code in codes)
+    if not is_full:
+        return Tag(UNKNOWN, "has codes of narrow range (by its cICP), which are not read")
+    return Tag(*coded_colours.space_of(primaries, transfer))
 
 
-def _by_primaries(chromaticities: Any) -> tuple[str, str]:
+def _of_profile(profile: bytes, description: str, usual: str) -> Tag:
+    found = icc_profiles.space_of(profile, description)
+    if found is not None:
+        return Tag(found)
+    return Tag(usual, unread=f"the ICC profile '{one_line(description, 80)}'")
+
+
+def _of_png(path: Path, said: str, usual: str) -> Tag:
+    """By the primaries of a PNG that has no better tag, and the curve that OpenImageIO tells."""
+    places = _png_primaries(path)
+    if places is None or np.allclose(places, REC709, rtol=0, atol=_NEAR):
+        return Tag(usual)
+    curve = said.partition("_")[0]
+    known = (name for name, each in coded_colours.PRIMARIES.items() if _are_same(places, each))
+    found = next((coded_colours.space_of_pair(name, curve) for name in known), None)
+    if found is not None:
+        return Tag(found)
+    return Tag(usual, unread=f"a cHRM chunk of other primaries ({_red(places)})")
+
+
+def _png_primaries(path: Path) -> Optional[tuple[float, ...]]:
+    """x and y of red, green, blue and white of the chunk cHRM; None without it, or beside sRGB."""
+    places: Optional[tuple[float, ...]] = None
+    with open(path, "rb") as stored:
+        stored.seek(_PNG_SIGNATURE_BYTES)
+        while len(head := stored.read(8)) == 8:
+            size, name = int.from_bytes(head[:4], "big"), head[4:]
+            if name in (b"sRGB", b"IDAT"):
+                return None if name == b"sRGB" else places
+            if name == b"cHRM" and size == 32:
+                white_x, white_y, *rgb = struct.unpack(">8I", stored.read(size))
+                places = tuple(value / 100_000 for value in (*rgb, white_x, white_y))
+                size = 0
+            stored.seek(size + 4, os.SEEK_CUR)
+    return None
+
+
+def _by_primaries(chromaticities: Any) -> Tag:
     """Of an EXR without a tag: its light by its primaries, those of Rec. 709 where it has none."""
     if chromaticities is None or _are_same(chromaticities, REC709):
-        return "linear", ""
+        return Tag("linear")
     found = next((name for name, p in _LIGHT.items() if _are_same(chromaticities, p)), None)
     if found is not None:
-        return found, ""
-    red = ", ".join(f"{value:.4g}" for value in tuple(chromaticities)[:2])
-    return UNKNOWN, f"has primaries that are of no colour space known here (red at {red})"
+        return Tag(found)
+    places = _red(chromaticities)
+    return Tag(UNKNOWN, f"has primaries that are of no colour space known here ({places})")
+
+
+def _red(places: Any) -> str:
+    return "red at " + ", ".join(f"{value:.4g}" for value in tuple(places)[:2])
 
 
 def _are_same(one: Any, other: Any) -> bool:

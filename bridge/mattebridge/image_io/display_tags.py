@@ -15,18 +15,18 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
+from mattebridge.image_io.coded_colours import (
+    P3_D65_NUMBER,
+    REC709_NUMBER,
+    UNSPECIFIED,
+    primaries_named,
+)
+from mattebridge.ocio.primaries import ICC_WHITE, REC709, adapted, to_xyz, white_of
 
-from mattebridge.image_io.video_pictures import UNSPECIFIED, primaries_named
-from mattebridge.ocio.primaries import REC709, adapted, to_xyz, white_of
-
-_REC709, _P3_D65 = 1, 12
-# Names of profiles, by which `colour_tags` knows them again.
-_DESCRIPTIONS = {_REC709: "sRGB", _P3_D65: "Display P3"}
+# Names of profiles, for people.
+_DESCRIPTIONS = {REC709_NUMBER: "sRGB", P3_D65_NUMBER: "Display P3"}
 _SRGB_CURVE, _RGB, _FULL_RANGE = 13, 0, 1
 _GAMMA = 45_455  # 1 / 2.2, in 1/100,000
-# The white of every profile.
-_D50 = np.array([0.9642, 1.0, 0.8249])
 
 
 def places_of(metadata: Mapping[str, Any]) -> tuple[float, ...]:
@@ -48,7 +48,7 @@ def png_chunks(places: Sequence[float]) -> Iterator[bytes]:
     number = primaries_named(places)
     if number != UNSPECIFIED:
         yield png_chunk(b"cICP", bytes((number, _SRGB_CURVE, _RGB, _FULL_RANGE)))
-    if number == _REC709:
+    if number == REC709_NUMBER:
         yield png_chunk(b"sRGB", b"\0")
     yield png_chunk(b"gAMA", _GAMMA.to_bytes(4, "big"))
     *rgb, white_x, white_y = (round(place * 100_000) for place in places)
@@ -61,14 +61,14 @@ def png_chunks(places: Sequence[float]) -> Iterator[bytes]:
 def icc_profile(places: Sequence[float]) -> bytes:
     """The profile of a display with these primaries and the curve of sRGB; always equal bytes."""
     number = primaries_named(places)
-    adaptation = adapted(white_of(places), _D50)
+    adaptation = adapted(white_of(places), ICC_WHITE)
     columns = (adaptation @ to_xyz(places)).T
     curve = b"para" + bytes(4) + struct.pack(">HH", 3, 0)
     curve += _fixed(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
     tags = {
         b"desc": _text(_DESCRIPTIONS.get(number, "mattebridge display")),
         b"cprt": _text("No copyright"),
-        b"wtpt": b"XYZ " + bytes(4) + _fixed(*_D50),
+        b"wtpt": b"XYZ " + bytes(4) + _fixed(*ICC_WHITE),
         b"chad": b"sf32" + bytes(4) + _fixed(*adaptation.ravel()),
         **{b"%cXYZ" % c: b"XYZ " + bytes(4) + _fixed(*xyz) for c, xyz in zip(b"rgb", columns)},
         **{b"%cTRC" % c: curve for c in b"rgb"},
@@ -95,7 +95,7 @@ def _profile(tags: Mapping[bytes, bytes]) -> bytes:
     head = struct.pack(">I4xI", 128 + len(table) + len(data), 0x04300000)
     # A display of RGB, by way of XYZ; the date is that of the specification.
     head += b"mntrRGB XYZ " + struct.pack(">6H", 2010, 12, 1, 0, 0, 0) + b"acsp"
-    head += bytes(28) + _fixed(*_D50)
+    head += bytes(28) + _fixed(*ICC_WHITE)
     return head.ljust(128, b"\0") + table + data
 
 

@@ -50,8 +50,8 @@ class FrameHeader:
     none), "straight" or "premultiplied". layers: the names of all layers of the file.
     lost_metadata: the names of attributes that no output can get, such as text that is not UTF-8.
     unknown_because: what follows the file's name in a message, where `colorspace` is "unknown" for
-    another reason than a missing tag. unread_profile: the name of an ICC profile that is none of
-    those known here; `colorspace` is then what such files usually are.
+    another reason than a missing tag. unread_tag: what the file has, such as an ICC profile, that
+    is none of those known here; `colorspace` is then what such files usually are.
     """
 
     path: Path
@@ -68,7 +68,7 @@ class FrameHeader:
     layers: tuple[str, ...] = ()
     lost_metadata: tuple[str, ...] = ()
     unknown_because: str = ""
-    unread_profile: str = ""
+    unread_tag: str = ""
 
     @property
     def size_bytes(self) -> int:

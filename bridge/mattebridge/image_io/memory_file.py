@@ -8,25 +8,27 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from mattebridge.wire import oslayer
+
 
 @contextlib.contextmanager
 def memory_file(data: bytes = b"") -> Iterator[Path]:
-    """A path by which the bytes can be read, and others written: anonymous memory if there is any.
+    """A path by which the bytes can be read, and others written: of memory where the system can.
 
-    Without anonymous memory (systems other than Linux) it is a temporary file. Gone afterwards.
+    Else of a temporary file. Gone afterwards.
     """
-    in_memory = hasattr(os, "memfd_create")
-    if in_memory:
-        descriptor = os.memfd_create("mattebridge-file", os.MFD_CLOEXEC)
-        path = Path(f"/proc/self/fd/{descriptor}")
-    else:
-        descriptor, name = tempfile.mkstemp(prefix="mattebridge-")
-        path = Path(name)
+    in_memory = oslayer.current().memory_file()
+    descriptor, path = in_memory or _temporary_file()
     try:
         with open(descriptor, "wb", closefd=False) as memory:
             memory.write(data)
         yield path
     finally:
         os.close(descriptor)
-        if not in_memory:
+        if in_memory is None:
             path.unlink()
+
+
+def _temporary_file() -> tuple[int, Path]:
+    descriptor, name = tempfile.mkstemp(prefix="mattebridge-")
+    return descriptor, Path(name)

@@ -152,9 +152,9 @@ def opened(path: Path) -> Iterator[Any]:
             raise unreadable(path, "it is a folder; name a file or a pattern (plate.####.exr)")
         if not path.stat().st_size:
             raise unreadable(path, "the file is empty; render or copy it again")
+        _check_channel_list(path)
     except OSError as failure:
         raise unreadable(path, f"{(failure.strerror or 'no access').lower()}") from failure
-    _check_channel_list(path)
     with contextlib.ExitStack() as stack:
         source = _opened_at(path, path)
         if source.format_name() == "jpeg" and str(source.spec().format) != "uint8":
@@ -350,16 +350,16 @@ def _header(path: Path, source: Any, chosen: _Chosen) -> FrameHeader:
         data, display = (_swapped(window) for window in (data, display))
     aspect = float(spec.get_float_attribute("PixelAspectRatio", 1.0)) or 1.0
     dtype = DTYPES[str(spec.format)]
-    colorspace, unknown_because = colour_tags.space_of(spec, kind, dtype)
+    tag = colour_tags.tag_of(path, spec, kind, dtype)
     return FrameHeader(
         path=path,
         width=display[2],
         height=display[3],
         channels=tuple("RRRA" if chosen.roles == "YA" else chosen.roles),
         dtype=dtype,
-        colorspace=colorspace,
-        unknown_because=unknown_because,
-        unread_profile=colour_tags.unread_profile(spec, kind),
+        colorspace=tag.space,
+        unknown_because=tag.unknown_because,
+        unread_tag=tag.unread,
         alpha=_association(spec, kind, chosen.roles),
         data_window=data,
         display_window=display,

@@ -47,6 +47,13 @@ def quantised(values: Pixels, dtype: str, truncate: bool = False) -> Pixels:
     return codes
 
 
+def of_ten_bits(codes: Pixels, truncate: bool = False) -> Pixels:
+    """uint16 codes as 10 bits can hold them: the nearest ones, which encoders that cut off the
+    lowest six bits leave as they are."""
+    tens = (codes.astype(np.uint32) * 1023 + (0 if truncate else 32767)) // 65535
+    return (tens << 6 | tens >> 4).astype(np.uint16)
+
+
 def limited(values: Pixels, dtype: str) -> Pixels:
     """Samples as floats; what half cannot hold becomes its largest value, not infinity."""
     if values.dtype.kind == "u":

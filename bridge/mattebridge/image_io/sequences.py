@@ -30,6 +30,7 @@ from mattebridge.errors import SequenceError, UsageError
 from mattebridge.image_io.other_videos import refuse_other_videos
 from mattebridge.image_io.video_read import is_video, probe
 from mattebridge.image_io.write import EXTENSIONS
+from mattebridge.wire import oslayer
 
 # A range with more frames than this (11 hours at 24 frames/s) is a typing error.
 MAX_FRAMES = 1_000_000
@@ -136,7 +137,7 @@ def find_frames(
     they are numbered. leave_out: a folder that is not read, such as that of the results.
     Raises `SequenceError` when there is no picture, naming what is there instead.
     """
-    path, role = Path(source), _words(role)
+    path, role = oslayer.current().reachable(Path(source)), _words(role)
     if path.is_dir():
         return _from_tree(path, role, leave_out) if recursive else _from_folder(path, role)
     if path.exists():
@@ -197,11 +198,12 @@ def _from_tree(folder: Path, role: str, leave_out: Optional[Path]) -> FrameFiles
 
 def _pictures_below(folder: Path, leave_out: Optional[Path]) -> Iterator[Path]:
     """Pictures of a folder and of all folders in it, in natural order; each folder once."""
-    seen = {leave_out.resolve()} if leave_out is not None else set()
+    real_path = oslayer.current().real_path
+    seen = {real_path(leave_out)} if leave_out is not None else set()
     waiting = [folder]
     while waiting:
         here = waiting.pop()
-        real = here.resolve()
+        real = real_path(here)
         if real in seen:
             continue
         seen.add(real)
@@ -628,11 +630,12 @@ def refuse_collisions(
                 f"{count} plates would be written to {path}: they differ only in their type;"
                 " give them as separate patterns"
             )
+    real_path = oslayer.current().real_path
     folders: dict[Path, Path] = {}
 
     def real(path: Path) -> Path:
         if path.parent not in folders:
-            folders[path.parent] = path.parent.resolve()
+            folders[path.parent] = real_path(path.parent)
         return folders[path.parent] / path.name
 
     taken: dict[object, Path] = {real(path): path for path in inputs}

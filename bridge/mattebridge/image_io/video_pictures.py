@@ -20,9 +20,9 @@ from typing import Any, Optional
 import numpy as np
 
 from mattebridge.color import Pixels
-from mattebridge.image_io import ycbcr
+from mattebridge.image_io import coded_colours, ycbcr
+from mattebridge.image_io.coded_colours import BT2020_NUMBER, UNSPECIFIED, WIDE_PRIMARIES
 from mattebridge.image_io.ycbcr import Layout, Siting
-from mattebridge.ocio.primaries import D65, REC709
 
 # Standard definition, which is Rec.601 where the file has no tag.
 _SD_ROWS = 576
@@ -30,23 +30,6 @@ _SD_MATRIX, _HD_MATRIX, _UHD_MATRIX = 5, 1, 9
 # Numbers of ISO 23091-2 (H.273) that are no matrix of fixed weights, by the names people know.
 _UNREAD_MATRICES = {8: "YCgCo", 10: "BT.2020 constant luminance", 11: "SMPTE 2085"}
 _UNREAD_MATRICES |= {12: "chroma-derived", 13: "chroma-derived", 14: "ICtCp", 15: "IPT-C2"}
-_TRANSFER_LINEAR = 8
-_DISPLAY_TRANSFERS = (1, 2, 6, 7, 13, 14, 15)  # Rec.709 and its kin, unspecified, sRGB, Rec.2020
-_HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
-# Primaries that are those of Rec.709, or of standard definition and close to it.
-_NEAR_709 = (1, 2, 5, 6, 7, 22)
-_REC709, UNSPECIFIED, _BT2020 = 1, 2, 9
-# Of the others: name, and x, y of red, green, blue and white as EXR headers have them.
-_DCI_WHITE, _C = (0.314, 0.351), (0.310, 0.316)
-_P3 = (0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
-WIDE_PRIMARIES: dict[int, tuple[str, tuple[float, ...]]] = {
-    4: ("NTSC 1953", (0.67, 0.33, 0.21, 0.71, 0.14, 0.08, *_C)),
-    8: ("film", (0.681, 0.319, 0.243, 0.692, 0.145, 0.049, *_C)),
-    _BT2020: ("BT.2020", (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, *D65)),
-    10: ("XYZ", (1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1 / 3, 1 / 3)),
-    11: ("DCI-P3", (*_P3, *_DCI_WHITE)),
-    12: ("Display P3", (*_P3, *D65)),
-}
 _LIMITED, _FULL = 1, 2
 _CENTRED_CODECS = ("mpeg1video", "mjpeg", "mjpegb", "ljpeg", "amv")
 _TOP_LEFT_CODECS = ("dvvideo",)
@@ -56,16 +39,6 @@ _WITH_ALPHA = (
     *("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16", "pal8"),
     *("vuya", "ayuv", "uyva"),
 )
-_SRGB_TRANSFER, _PQ, _HLG = 13, 16, 18
-# Pairs of primaries and transfer that OpenColorIO's built-in configs have a space for.
-_NAMED = {
-    (_BT2020, _PQ): "pq_rec2020_display",
-    (_BT2020, _HLG): "hlg_rec2020_display",
-    (12, _PQ): "pq_p3d65_display",
-    (12, _SRGB_TRANSFER): "srgb_p3d65_display",
-    (12, _TRANSFER_LINEAR): "lin_p3d65_scene",
-    (_BT2020, _TRANSFER_LINEAR): "lin_rec2020_scene",
-}
 # Wider samples than this are floats.
 _MOST_BITS = 16
 
@@ -126,21 +99,8 @@ def _nearly_square(a: int, b: int, c: int, d: int) -> Optional[Orientation]:
 
 
 def colorspace_of(first: Any) -> tuple[str, str]:
-    """`linear`, `srgb`, a name of OpenColorIO configs or `unknown`, and why it is that (else "").
-
-    The first two mean the primaries of Rec.709; those of standard definition are taken for them.
-    """
-    transfer, primaries = int(first.color_trc), primaries_of(first)
-    if (primaries, transfer) in _NAMED:
-        return _NAMED[primaries, transfer], ""
-    if transfer in _HDR_TRANSFERS:
-        return "unknown", f"is HDR video ({_HDR_TRANSFERS[transfer]})"
-    if primaries not in _NEAR_709:
-        name = WIDE_PRIMARIES.get(primaries, (f"number {primaries}", ()))[0]
-        return "unknown", f"has other primaries ({name}) than srgb and linear, which are Rec.709"
-    if transfer == _TRANSFER_LINEAR:
-        return "linear", ""
-    return ("srgb" if transfer in _DISPLAY_TRANSFERS else "unknown"), ""
+    """The space that the tags name, and why it is `unknown`; see `coded_colours.space_of`."""
+    return coded_colours.space_of(primaries_of(first), int(first.color_trc))
 
 
 def chromaticities_of(first: Any) -> Optional[tuple[float, ...]]:
@@ -149,22 +109,12 @@ def chromaticities_of(first: Any) -> Optional[tuple[float, ...]]:
     return None if wide is None else wide[1]
 
 
-def primaries_named(chromaticities: Any) -> int:
-    """The number of primaries for a video's tag: Rec.709 for None, 2 where there is no number."""
-    if chromaticities is None:
-        return _REC709
-    for number, (_, places) in {_REC709: ("", REC709), **WIDE_PRIMARIES}.items():
-        if np.allclose(places, chromaticities, atol=5e-4):
-            return number
-    return UNSPECIFIED
-
-
 def primaries_of(first: Any) -> int:
     """The number of the primaries; where only the matrix is tagged, BT.2020 by that."""
     primaries = int(first.color_primaries)
     if primaries in (0, UNSPECIFIED):
         wide = int(first.colorspace) in (_UHD_MATRIX, 10)
-        return _BT2020 if wide and not first.format.is_rgb else UNSPECIFIED
+        return BT2020_NUMBER if wide and not first.format.is_rgb else UNSPECIFIED
     return primaries
 
 
@@ -281,7 +231,7 @@ def _matrix(decoded: Any) -> int:
     tagged = int(decoded.colorspace)
     if tagged in ycbcr.WEIGHTS:
         return tagged
-    if primaries_of(decoded) == _BT2020:
+    if primaries_of(decoded) == BT2020_NUMBER:
         return _UHD_MATRIX
     return _SD_MATRIX if decoded.height <= _SD_ROWS else _HD_MATRIX
 

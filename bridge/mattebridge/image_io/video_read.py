@@ -142,6 +142,9 @@ def probe(path: Path) -> VideoInfo:
     """
     try:
         status = path.stat()
+        if not path.is_dir():
+            with path.open("rb"):  # PyAV would call it unfinished where it may not be read
+                pass
     except OSError as failure:
         raise unreadable(path, (failure.strerror or "no access").lower()) from failure
     return _probed(path, status.st_size, status.st_mtime_ns)

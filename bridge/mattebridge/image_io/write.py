@@ -32,7 +32,7 @@ from mattebridge.image_io.frame import DTYPES, OIIO_TYPES, PathLike, Window, ove
 from mattebridge.image_io.memory_file import memory_file
 from mattebridge.image_io.metadata import as_description, our_texts, set_metadata
 from mattebridge.image_io.picture_ends import is_whole
-from mattebridge.image_io.samples import CODE_MAX, limited, quantised, rescaled
+from mattebridge.image_io.samples import CODE_MAX, limited, of_ten_bits, quantised, rescaled
 from mattebridge.version import __version__
 from mattebridge.whole_files import replace_file
 
@@ -101,6 +101,8 @@ def encode_frame(
     pixels = _checked(path, pixels, kind)
     target = _Target(path, kind, _sample_type(path, kind, encoding.dtype, pixels), encoding)
     stored = _as_stored(pixels, target)
+    if kind is _DPX:
+        stored = of_ten_bits(stored, encoding.truncate)
     if kind.codec == "opencv":
         return _encoded_by_opencv(stored, target)
     return _encoded_by_oiio(stored, target)

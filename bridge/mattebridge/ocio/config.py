@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Optional
@@ -21,6 +21,7 @@ import numpy as np
 from mattebridge.color import FloatImage, Pixels
 from mattebridge.errors import ColorError, one_line
 from mattebridge.ocio import primaries
+from mattebridge.ocio.standard_names import OTHER_NAMES
 from mattebridge.ocio.where import configured, digest, unloadable
 
 # Scene-linear light with the primaries of Rec. 709, by the names that configs have for it.
@@ -43,12 +44,17 @@ _NEAREST = 3
 
 @dataclass(frozen=True)
 class NamedSpace:
-    """One colour space of a config; roles: the roles that it has."""
+    """One colour space of a config.
+
+    roles: the roles that it has. is_active: whether the config shows it in lists; one that is not
+    is still found by its name, for shots of before.
+    """
 
     name: str
     family: str
     aliases: tuple[str, ...]
     roles: tuple[str, ...]
+    is_active: bool = True
 
     def described(self) -> dict[str, Any]:
         """The space as `colors` reports it: plain values only."""
@@ -76,7 +82,8 @@ class Config:
         if problem:
             raise unloadable(where, problem)
         self.digest = digest(where)
-        self.spaces = _spaces_of(config)
+        self._all = _spaces_of(config)
+        self._others = _others_of(config, self._all)
         self._described: dict[str, tuple[str, Optional[tuple[float, ...]]]] = {}
 
     @classmethod
@@ -88,14 +95,24 @@ class Config:
         """Where it is and its digest, as `status` and the files' metadata have them."""
         return {"config": one_line(self.where, 300), "digest": self.digest}
 
+    @property
+    def spaces(self) -> tuple[NamedSpace, ...]:
+        """The spaces that the config shows, in its order."""
+        return tuple(space for space in self._all if space.is_active)
+
     @cached_property
     def _by_name(self) -> Mapping[str, str]:
         """The space of every name, role and alias in lower case, as OpenColorIO compares them."""
         found: dict[str, str] = {}
         for pick in (lambda s: (s.name,), lambda s: s.roles, lambda s: s.aliases):
-            for space in self.spaces:
+            for space in self._all:
                 for name in pick(space):
                     found.setdefault(name.casefold(), space.name)
+        for name, others in OTHER_NAMES.items():
+            known = (found[other.casefold()] for other in others if other.casefold() in found)
+            space_name = next(known, None)
+            if space_name is not None:
+                found.setdefault(name.casefold(), space_name)
         return found
 
     def find(self, name: str) -> str:
@@ -108,11 +125,18 @@ class Config:
             return found
         nearest = self.nearest(name)
         raise ColorError(
-            f"'{one_line(name, 128)}' is no colour space of {one_line(self.where, 200)}; the"
+            f"'{one_line(name, 128)}' {self.what_else(name)}; the"
             f" nearest are: {', '.join(nearest)} - `mattebridge colors` lists all of them",
             name=one_line(name, 128),
             nearest=nearest,
         )
+
+    def what_else(self, name: str) -> str:
+        """What a name is that no space has, as the verb of a sentence."""
+        where, other = one_line(self.where, 200), self._others.get(name.strip().casefold())
+        if other is None:
+            return f"is no colour space of {where}"
+        return f"is {other} of {where}, and no colour space"
 
     def knows(self, name: str) -> bool:
         """Whether a space, role or alias has this name."""
@@ -126,7 +150,7 @@ class Config:
             names = (space.name, *space.aliases, *space.roles)
             return max(_likeness(wanted, other.casefold()) for other in names)
 
-        best = sorted(self.spaces, key=likeness, reverse=True)[:_NEAREST]
+        best = sorted(self.spaces or self._all, key=likeness, reverse=True)[:_NEAREST]
         return [space.name for space in best]
 
     @cached_property
@@ -222,10 +246,32 @@ def _spaces_of(config: Any) -> tuple[NamedSpace, ...]:
             str(config.getColorSpaceFamilyByName(name) or ""),
             tuple(config.getAliases(name)),
             tuple(roles.get(name, ())),
+            bool(config.isColorSpaceActive(name)),
         )
         for name in config.getColorSpaceNames()
         if not config.isData(name)
     )
+
+
+def _others_of(config: Any, spaces: Sequence[NamedSpace]) -> dict[str, str]:
+    """By name in lower case, what else a config has under it than a space with colours."""
+    displays = list(config.getDisplayNames())
+    views = {view for display in displays for view in config.getViewNames(display)}
+    known = {role for space in spaces for role in space.roles}
+    roles = [role for role in config.getRoles() if role not in known]
+    kinds = {
+        "data": [name for name in (*config.getColorSpaceNames(), *roles) if config.isData(name)],
+        "a role without a space": roles,
+        "a view": sorted(views),
+        "a display": displays,
+        "a look": config.getLookNames(),
+        "a named transform": config.getNamedTransformNames(),
+    }
+    found: dict[str, str] = {}
+    for kind, names in kinds.items():
+        for name in names:
+            found.setdefault(str(name).casefold(), kind)
+    return found
 
 
 def _mixed(light: FloatImage, matrix: Pixels) -> FloatImage:

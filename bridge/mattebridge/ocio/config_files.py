@@ -73,7 +73,7 @@ def _search_path(text: str) -> list[str]:
 
 
 def _split(value: str) -> list[str]:
-    has_drive = os.name == "nt" and re.match(r"[A-Za-z]:[\\/]", value)
+    has_drive = os.path.splitdrive(value)[0]  # only where this system has drives
     return value.split(";" if has_drive or ";" in value else ":")
 
 

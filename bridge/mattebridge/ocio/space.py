@@ -26,9 +26,10 @@ import numpy as np
 
 from mattebridge import color
 from mattebridge.color import FloatImage, Pixels
-from mattebridge.ocio import chain, log_curve, reference_white, system_gain, table
+from mattebridge.ocio import chain, hlg_curve, log_curve, reference_white, system_gain, table
 from mattebridge.ocio.chain import Chain, Mix, NoChain
 from mattebridge.ocio.config import Config
+from mattebridge.ocio.hlg_curve import HlgCurve
 from mattebridge.ocio.log_curve import LogCurve
 from mattebridge.ocio.system_gain import SystemGain
 
@@ -61,7 +62,8 @@ class ColorSpace:
 
     matrix: from light in its primaries to Rec. 709 light, 3 x 3 float64; None where they are those
     of Rec. 709. log: of a `LOG`. decode, encode: tables (`table`) of a `TABLE`, to and from light
-    that `gain`, where there is one, makes into the light of the space. chain: of a `CHAIN`, whose
+    that `gain`, where there is one, makes into the light of the space. hlg: the same two in closed
+    form, where they are those of HLG. chain: of a `CHAIN`, whose
     light is Rec. 709 light, as that of a `WHOLE` is. white: the light that is white.
     scene: its light is a scene's, in which mixing is done, not a display's. config: of
     all but `linear` and `srgb`. reason: why a `WHOLE` is one.
@@ -75,6 +77,7 @@ class ColorSpace:
     encode: Optional[FloatImage] = field(default=None, repr=False)
     log: Optional[LogCurve] = field(default=None, repr=False)
     gain: Optional[SystemGain] = field(default=None, repr=False)
+    hlg: Optional[HlgCurve] = field(default=None, repr=False)
     chain: Optional[Chain] = field(default=None, repr=False)
     white: float = 1.0
     reason: str = ""
@@ -91,6 +94,13 @@ class ColorSpace:
     def of_rec709(self) -> Optional[Mix]:
         """From Rec. 709 light, whose white is 1, to light in its primaries."""
         return None if self.to_rec709 is None else Mix.of(np.linalg.inv(self.to_rec709.matrix))
+
+    @property
+    def codes_are_bounded(self) -> bool:
+        """Whether no light has a code value that is near what float32 can hold."""
+        if self.chain is not None:
+            return bool(self.chain.to_code) and not isinstance(self.chain.to_code[-1], Mix)
+        return self.curve in (Curve.LOG, Curve.TABLE)
 
     @property
     def is_built_in(self) -> bool:
@@ -128,6 +138,7 @@ class Spaces:
         Raises `ColorError` for a name that the config does not have.
         """
         with self._lock:
+            name = self.settled(name)
             found = self._known.get(name)
             if found is None:
                 whole = self.config.find(name)
@@ -150,32 +161,47 @@ class Spaces:
                 self._known_results[key] = replace(found, white=plate.white)
             return self._known_results[key]
 
+    def settled(self, name: str) -> str:
+        """The name itself; `linear` or `srgb` for these in other letters, such as sRGB, where the
+        config has no space of that name."""
+        ours = name.strip().lower()
+        is_ours = ours in (LINEAR.name, SRGB.name) and name != ours
+        return ours if is_ours and not self.config.knows(name) else name
+
     def is_known(self, name: str) -> bool:
         """Whether a request may name this space."""
-        return name in self._known or self.config.knows(name)
+        return self.settled(name) in self._known or self.config.knows(name)
 
-    def converted(self, pixels: Pixels, space: str, wanted: str) -> Pixels:
+    def converted(
+        self, pixels: Pixels, space: str, wanted: str, *, white: Optional[float] = None
+    ) -> Pixels:
         """Colours of one space in another, by name; in the same one the array itself.
 
-        pixels: (..., 3), integers as fractions of their maximum. The result is float32; white is as
-        in `of_results`.
+        pixels: (..., 3), integers as fractions of their maximum. The result is float32. white: the
+        light that is white where `srgb`, which has it at 1, is one of the two; by default that of
+        the other one. Light of results has that of their plate (`of_results`).
         """
         if space == wanted:
             return pixels
-        if {space, wanted} <= {LINEAR.name, SRGB.name}:
+        ours = (LINEAR.name, SRGB.name)
+        if SRGB.name not in (space, wanted):
+            white = 1.0
+        elif white is None:
+            white = self.of(wanted if space == SRGB.name else space).white
+        if {space, wanted} <= {*ours} and white == 1:
             return color.converted(pixels, space, wanted)
-        config, ours = self.config, (LINEAR.name, SRGB.name)
-        values = color.srgb_decode(pixels) if space == SRGB.name else color.to_float(pixels)
         if space == SRGB.name:
-            values = values * np.float32(self.of(wanted).white)
-        if space in ours:
-            return config.of_light(values, config.find(wanted))
-        if wanted not in ours:
-            return config.convert(values, config.find(space), config.find(wanted))
-        light = config.light_of(values, config.find(space))
-        if wanted == SRGB.name:
-            return color.srgb_encode(light / np.float32(self.of(space).white))
-        return light
+            values = color.srgb_decode(pixels) * np.float32(white)
+        else:
+            values = color.to_float(pixels)
+        if space not in ours:
+            config, name = self.config, self.config.find(space)
+            if wanted not in ours:
+                return config.convert(values, name, config.find(wanted))
+            values = config.light_of(values, name)
+        elif wanted not in ours:
+            return self.config.of_light(values, self.config.find(wanted))
+        return color.srgb_encode(values / np.float32(white)) if wanted == SRGB.name else values
 
 
 def measured(config: Config, name: str) -> ColorSpace:
@@ -262,14 +288,16 @@ def _with_table(config: Config, name: str, seen: _Seen) -> Optional[ColorSpace]:
         light = table.through(decode, seen.colours).astype(np.float64)
         light = light if gain is None else gain.shown(light)
         if _are_equal(seen.found, light @ matrix.T):
+            encode = _encoding(config, name, decode, gain)
             return ColorSpace(
                 name,
                 Curve.TABLE,
                 seen.span > _SCENE_WHITE,
                 _unless_identity(matrix),
                 decode,
-                _encoding(config, name, decode, gain),
+                encode,
                 gain=gain,
+                hlg=hlg_curve.fitted(decode, encode),
                 white=seen.reference_white,
                 config=config,
             )

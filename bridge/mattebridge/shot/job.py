@@ -55,6 +55,7 @@ class MatteJob:
     formats: Optional[str] = None
     background: Optional[str] = None
     preset: Optional[str] = None
+    output_is_folder: bool = False
     numbering: str = "source"
     truncate: bool = False
     frame_rate: Optional[Fraction] = None

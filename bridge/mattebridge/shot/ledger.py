@@ -5,14 +5,17 @@
     {"job": "3f2a...", "settings": {...}, "model": {...}, "version": "0.1.0"}
     {"frame": 1001, "job": "3f2a...", "inputs": {...}, "outputs": {"alpha": ["exr", 246810]}}
     {"stale": [1001, 1002]}
+    {"choice": {"img_size": 1024, "precision": "float32"}, "job": "3f2a..."}
     {"record": {"frame": 1001, "status": "done", "ms": 412.0, ...}}
 
-Records are for people (`mattebridge report`, `clips --list`) and decide nothing. A frame on disk is
-good when its last line has this job's digest, its inputs are unchanged (size and time), every
-output has its recorded size, and the quick check of image_io passes. Several chunks of a farm
-append to one ledger: each line is written in one piece under a lock and begins with a newline, so
-that a line that a killed process left unfinished makes no other one unreadable. The rule that must
-not be broken: a frame whose line is missing or different is never taken for good.
+Records are for people (`mattebridge report`, `clips --list`) and decide nothing. A choice is what
+the device of a job's first frame chose for all its frames; the first of a job counts, for all runs
+of it. A frame on disk is good when its last line has this job's digest, its inputs are unchanged
+(size and time), every output has its recorded size, and the quick check of image_io passes. Several
+chunks of a farm append to one ledger: each line is written in one piece under a lock and begins
+with a newline, so that a line that a killed process left unfinished makes no other one unreadable.
+The rule that must not be broken: a frame whose line is missing or different is never taken for
+good.
 """
 
 from __future__ import annotations
@@ -23,17 +26,17 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mattebridge.errors import FrameReadError, FrameWriteError, OutputExistsError
 from mattebridge.image_io import check_frame
 from mattebridge.image_io.video_read import is_video
 from mattebridge.version import __version__
 from mattebridge.whole_files import write_error
-from mattebridge.wire import oslayer
+from mattebridge.wire import file_locks
 
 LEDGER_SUFFIX = ".mattebridge.jsonl"
 # Enough hex digits of a digest to tell jobs apart, and few enough to read.
@@ -82,6 +85,7 @@ class Ledger:
     known: bool = False
     _lines: dict[int, _Line] = field(default_factory=dict)
     _failures: dict[int, str] = field(default_factory=dict)
+    _choices: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: Path) -> Ledger:
@@ -104,6 +108,8 @@ class Ledger:
         elif "stale" in line:
             for frame in line["stale"]:
                 self._lines.pop(int(frame), None)
+        elif "choice" in line:
+            self._choices.setdefault(str(line["job"]), dict(line["choice"]))
         else:
             entry = _Line(str(line["job"]), dict(line["inputs"]), dict(line["outputs"]))
             self._lines[int(line["frame"])] = entry
@@ -218,22 +224,47 @@ class Ledger:
         """Note a frame whose outputs are on disk: by output, the format and size in bytes."""
         self._append({"frame": frame, "job": job, "inputs": inputs, "outputs": outputs})
 
+    def choice_of(self, job: str) -> Mapping[str, Any]:
+        """What was chosen for all frames of a job; empty where nothing was yet."""
+        return self._choices.get(job, {})
+
+    def agree(self, job: str, choice: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What counts for all frames of a job: what another run has noted, else `choice`, which is
+        noted now."""
+        with self._opened() as stream:
+            there = Ledger.open(self.path).choice_of(job)
+            if there:
+                self._choices[job] = there
+            else:
+                self._write(stream, {"choice": dict(choice), "job": job})
+        return self._choices[job]
+
     def remember(self, record: Mapping[str, Any]) -> None:
         """Note how a frame ended, for people; a disk that is full is no failure of the job."""
         with contextlib.suppress(FrameWriteError):
             self._append({"record": record})
 
     def _append(self, record: Mapping[str, Any]) -> None:
+        with self._opened() as stream:
+            self._write(stream, record)
+
+    def _write(self, stream: BinaryIO, record: Mapping[str, Any]) -> None:
+        """Append a line to the opened file, and take it."""
         text = json.dumps(record, default=str)
+        data = f"\n{text}\n".encode()
+        if stream.write(data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._take(json.loads(text))
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[BinaryIO]:
+        """The file, locked, for appending. Raises `FrameWriteError`."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "ab", buffering=0) as stream, _locked(stream.fileno()):
-                data = f"\n{text}\n".encode()
-                if stream.write(data) != len(data):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            with open(self.path, "ab", buffering=0) as stream, file_locks.locked(stream.fileno()):
+                yield stream
         except OSError as failure:
             raise write_error(self.path, failure) from failure
-        self._take(json.loads(text))
 
 
 def _is_whole(path: Path, size_bytes: int, size_px: tuple[int, int]) -> bool:
@@ -245,16 +276,3 @@ def _is_whole(path: Path, size_bytes: int, size_px: tuple[int, int]) -> bool:
     except (FrameReadError, OSError):
         return False
     return True
-
-
-@contextlib.contextmanager
-def _locked(descriptor: int) -> Any:
-    """Locked against other processes that append; a file system without locks goes without."""
-    layer, locked = oslayer.current(), False
-    with contextlib.suppress(OSError):
-        locked = layer.lock(descriptor, wait=True)
-    try:
-        yield
-    finally:
-        if locked:
-            layer.unlock(descriptor)

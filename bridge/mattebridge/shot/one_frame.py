@@ -40,7 +40,7 @@ from mattebridge.image_io.sources import path_of
 from mattebridge.shot.budget import DaemonMemory
 from mattebridge.shot.gates import POLL_S, Gates
 from mattebridge.shot.inputs import ShotInputs
-from mattebridge.shot.one_size import OneSize
+from mattebridge.shot.one_choice import OneChoice
 from mattebridge.shot.pictures import PictureStyle, video_codes, write_output
 from mattebridge.shot.plan import FrameTask, Plan
 from mattebridge.shot.ports import Client, Handle
@@ -84,7 +84,7 @@ class FrameWalk:
         self._videos = videos
         self._note = note
         self._inputs = ShotInputs(plan, client)
-        self._one_size = OneSize(card, plan.job.params.settings)
+        self._one_choice = OneChoice(card, plan.job.params.settings, plan.ledger, digest, note)
         self._daemon_memory = DaemonMemory(client)
 
     def walk(self, task: FrameTask) -> FrameRecord:
@@ -155,7 +155,7 @@ class FrameWalk:
         with self._gates.enter("read", times):
             planes = self._inputs.read(task)
         with self._gates.enter("matte", times):
-            return self._one_size.matted(lambda settings: self._ask(task, planes, settings))
+            return self._one_choice.matted(lambda settings: self._ask(task, planes, settings))
 
     def _ask(
         self, task: FrameTask, planes: Mapping[str, Any], settings: Mapping[str, Any]
@@ -222,7 +222,7 @@ class FrameWalk:
                     output,
                     matte,
                     form=plan.formats[output],
-                    style=self._style,
+                    style=self._style_of(task),
                     header=header,
                     backdrop=self._backdrop(task, output),
                 )
@@ -242,11 +242,14 @@ class FrameWalk:
                 output,
                 matte,
                 form=self._plan.formats[output],
-                style=self._style,
+                style=self._style_of(task),
                 backdrop=self._backdrop(task, output),
             )
             for output in self._videos.outputs
         }
+
+    def _style_of(self, task: FrameTask) -> PictureStyle:
+        return replace(self._style, white=self._plan.white_of(task))
 
     def _backdrop(self, task: FrameTask, output: str) -> Optional[Pixels]:
         return self._inputs.backdrop(task) if output == "comp" else None

@@ -32,8 +32,8 @@ from mattebridge.wire.params import COLORSPACES
 class PictureStyle:
     """What the pictures of a job have in common.
 
-    space: of the colours in a matte. white: the light that is white in the plate, 1 but in HDR
-    video, unless `space` is `srgb`, which has it at 1 (`Spaces.of_results`). mixed_in: the space
+    space: of the colours in a matte. white: the light that is white in them, 1 but where the plate
+    or `space` is HDR video (`Spaces.of_results`); it may change with the frame. mixed_in: the space
     that premultiplied was multiplied in, and comps are mixed in. keep_data_window: pictures get the
     plate's data window. truncate: code values are truncated instead of rounded. spaces: where
     colour spaces are found by name. metadata: how they were made.
@@ -54,13 +54,18 @@ class PictureStyle:
         return self.space not in COLORSPACES
 
     def space_in(self, form: OutputFormat) -> str:
-        """The space of the floats that a format is made from: a named one only for EXR."""
+        """The space of the floats that a format is made from: a named one only for EXR.
+
+        `linear` is encoded when it is written, which takes white for 1: where it is not, that is
+        done here.
+        """
+        if self.white != 1 and not form.is_linear:
+            return "srgb"
         return "linear" if self.is_named and form.suffix != ".exr" else self.space
 
-    def shown(self, form: OutputFormat, light: FloatImage) -> FloatImage:
-        """`linear` colours as a format has them: one that is made for displays has white at 1."""
-        is_same = self.white == 1 or form.is_linear or self.space_in(form) != "linear"
-        return light if is_same else light / np.float32(self.white)
+    def converted(self, colours: Pixels, space: str, wanted: str) -> Pixels:
+        """Colours of a matte in another space than that which they are in."""
+        return self.spaces.converted(colours, space, wanted, white=self.white)
 
     def described(self) -> dict[str, Any]:
         """What the header of an EXR in a named space says of it."""
@@ -92,7 +97,9 @@ def write_output(
     named, interop_id = {}, ""
     if space not in COLORSPACES:
         named, config = style.described(), style.spaces.config
-        interop_id = config.interop_id(config.find(space))
+        # Its own name: a role is another space in another config.
+        space = config.find(space)
+        interop_id = config.interop_id(space)
     size = write_frame(
         path,
         picture_of(output, matte, form, style, backdrop),
@@ -148,23 +155,23 @@ def picture_of(
         return _comp_in_codes(matte, form, style)
     premultiplied = np.asarray(matte.premultiplied, np.float32)
     colours = np.ascontiguousarray(premultiplied[..., :3])
-    subject = style.spaces.converted(colours, style.space, style.mixed_in)
+    subject = style.converted(colours, style.space, style.mixed_in)
     behind = style.background.render(*subject.shape[:2]) if backdrop is None else backdrop
     # White of the background, which is 1, is that of the plate.
     behind = fitted(behind, *subject.shape[:2])
     behind = behind if style.white == 1 else behind * np.float32(style.white)
-    behind = color.converted(behind, "linear", style.mixed_in)
+    behind = style.converted(behind, "linear", style.mixed_in)
     comp = color.over(subject, premultiplied[..., 3:], behind)
-    return style.shown(form, style.spaces.converted(comp, style.mixed_in, style.space_in(form)))
+    return style.converted(comp, style.mixed_in, style.space_in(form))
 
 
 def _in_space_of(form: OutputFormat, picture: Pixels, style: PictureStyle) -> Pixels:
     """A picture of a matte in the space of its file; mattes and maps have none."""
     space = style.space_in(form)
-    if picture.shape[2] == 1 or (space == style.space and (style.white == 1 or form.is_linear)):
+    if picture.shape[2] == 1 or space == style.space:
         return picture
     colours = np.ascontiguousarray(picture[..., :3])
-    converted = style.shown(form, style.spaces.converted(colours, style.space, space))
+    converted = style.converted(colours, style.space, space)
     return np.concatenate([converted, picture[..., 3:].astype(np.float32)], axis=2)
 
 
@@ -172,8 +179,7 @@ def _straight_codes(matte: Any, form: OutputFormat, style: PictureStyle) -> Pixe
     """Foreground and alpha as (H, W, 4) code values; black where alpha is 0."""
     alpha = np.asarray(matte.alpha)
     codes, space = np.empty((*alpha.shape[:2], 4), form.dtype), style.space_in(form)
-    colours = style.spaces.converted(np.asarray(matte.foreground), style.space, space)
-    colours = style.shown(form, colours)
+    colours = style.converted(np.asarray(matte.foreground), style.space, space)
     for part, plane in ((slice(0, 3), colours), (slice(3, 4), alpha)):
         codes[..., part] = display_codes(
             plane, dtype=form.dtype, colorspace=space, truncate=style.truncate
@@ -185,15 +191,8 @@ def _straight_codes(matte: Any, form: OutputFormat, style: PictureStyle) -> Pixe
 def _comp_in_codes(matte: Any, form: OutputFormat, style: PictureStyle) -> Pixels:
     """foreground * alpha + background * (1 - alpha) in encoded values, as a format has them."""
     foreground = np.asarray(matte.foreground, np.float32)
-    if style.white != 1:
-        light = style.spaces.converted(foreground, style.space, "linear")
-        foreground = color.srgb_encode(light / np.float32(style.white))
-    else:
-        foreground = style.spaces.converted(foreground, style.space, "srgb")
+    foreground = style.converted(foreground, style.space, "srgb")
     behind = color.srgb_encode(np.asarray(style.background.colours[:1], np.float32))
     alpha = np.asarray(matte.alpha, np.float32)
     comp = foreground * alpha + behind * (np.float32(1.0) - alpha)
-    if style.white == 1:
-        return style.spaces.converted(comp, "srgb", style.space_in(form))
-    light = color.srgb_decode(comp) * np.float32(style.white)
-    return style.shown(form, style.spaces.converted(light, "linear", style.space_in(form)))
+    return style.converted(comp, "srgb", style.space_in(form))

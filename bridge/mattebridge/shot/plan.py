@@ -10,7 +10,7 @@ is unreadable or of another size is noted in its task, and the others go on.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -26,7 +26,6 @@ from mattebridge.errors import (
     OutputExistsError,
     SequenceError,
     UsageError,
-    one_line,
 )
 from mattebridge.image_io import EXTENSIONS, FrameHeader
 from mattebridge.image_io.frame import overlap
@@ -62,7 +61,7 @@ from mattebridge.shot.outputs import (
     parse_formats,
 )
 from mattebridge.shot.videos import VideoPlan, plan_videos, refuse_without_video, video_notes
-from mattebridge.whole_files import can_write
+from mattebridge.whole_files import can_write, check_names
 from mattebridge.wire import oslayer
 from mattebridge.wire.params import COLORSPACES, INPUT_ROLES, MATTE_ROLES, OUTPUT_CHANNELS
 
@@ -76,9 +75,9 @@ class FrameTask:
 
     outputs: the files of this frame alone, by output; videos are in the plan. backdrop: the picture
     behind its comp. header: of the plate. colorspaces: of plate, clean plate and background.
-    identity: size and time of every input. size_bytes: memory that the frame takes at most on its
-    way. resized: roles whose picture is brought to the size of the plate. problem: why it will
-    fail.
+    unread_tags: by role, see `FrameHeader.unread_tag`. identity: size and time of every input.
+    size_bytes: memory that the frame takes at most on its way. resized: roles whose picture is
+    brought to the size of the plate. problem: why it will fail.
     """
 
     inputs: FrameInputs
@@ -86,6 +85,7 @@ class FrameTask:
     backdrop: Optional[Source] = None
     header: Optional[FrameHeader] = None
     colorspaces: Mapping[str, str] = field(default_factory=dict)
+    unread_tags: Mapping[str, str] = field(default_factory=dict)
     identity: Mapping[str, Any] = field(default_factory=dict)
     size_bytes: int = 0
     resized: tuple[str, ...] = ()
@@ -152,11 +152,10 @@ class Plan:
         (own,) = plates
         return own if self.spaces.of(own).curve is Curve.NONE else space
 
-    @property
-    def white(self) -> float:
-        """The light that is white in the results; see `PictureStyle`. 1 where the plates differ."""
-        whites = {self.spaces.of(name).white for name in self.plate_spaces}
-        return whites.pop() if len(whites) == 1 and self.space != "srgb" else 1.0
+    def white_of(self, task: FrameTask) -> float:
+        """The light that is white in the results of a frame, whose plate may be HDR video."""
+        plate = self.spaces.of(task.colorspaces.get("plate", "linear"))
+        return self.spaces.of_results(self.space, plate).white
 
     @property
     def plate_spaces(self) -> set[str]:
@@ -271,8 +270,10 @@ def preflight(job: MatteJob) -> Plan:
     impossible, naming every missing frame, and `InputsError` when no frame fits. Frames that are
     unreadable or do not fit come back as tasks with a `problem`.
     """
-    preset = _preset(job)
+    preset, spaces = _preset(job), Spaces()
+    job = _with_known_results(job, spaces)
     _check_names(job)
+    job = _reachable(job)
     inputs = {role: _found(job, role, preset) for role in _given(job)}
     plate = inputs["plate"]
     if job.deinterlace:
@@ -289,13 +290,12 @@ def preflight(job: MatteJob) -> Plan:
     read = [source for entry in matched for source in entry.files.values()]
     written = [*(path for paths in outputs.values() for path in paths.values()), *videos.values()]
     read_paths = {path_of(source) for source in (*read, *backdrops.values())}
-    _refuse_names([*read_paths, *written])
+    check_names([*read_paths, *written])
     refuse_collisions(written, read_paths)
     ledger = Ledger.open(ledger_path(job.output, _name_of(plate)))
     _check_report(job, read_paths, [*written, ledger.path])
     _check_folder(job, written)
     results_bytes = _bytes_per_pixel(needed_from_daemon(formats, background), formats)
-    spaces = Spaces()
     tasks = _tasks(job, matched, outputs, results_bytes, backdrops, spaces)
     return Plan(
         job=job,
@@ -332,14 +332,18 @@ def _notes_on_colour(job: MatteJob, tasks: Sequence[FrameTask]) -> list[str]:
         if space not in (*COLORSPACES, job.params.colorspace)
     }
     notes = [f"the {role.replace('_', ' ')} is in {space}" for role, space in sorted(found)]
-    headers = [task.header for task in tasks if task.header is not None]
-    if job.params.colorspace == OF_THE_FILE:
-        unread = {(h.unread_profile, h.colorspace) for h in headers if h.unread_profile}
-        notes += [
-            f"the plate has the ICC profile '{one_line(name, 80)}', which is not known here: it is"
-            f" taken for {space}, unless --input-space names another"
-            for name, space in sorted(unread)
-        ]
+    unread = {
+        (role, tag, task.colorspaces[role])
+        for task in tasks
+        for role, tag in task.unread_tags.items()
+        if job.params.colorspace == OF_THE_FILE or role == "background"
+    }
+    for role, tag, space in sorted(unread):
+        other = "" if role == "background" else ", unless --input-space names another"
+        notes.append(
+            f"the {role.replace('_', ' ')} has {tag}, which is not known here: it is taken for"
+            f" {space}{other}"
+        )
     return notes
 
 
@@ -375,6 +379,20 @@ def _preset(job: MatteJob) -> Optional[Preset]:
     if job.preset not in PRESETS:
         raise UsageError(f"no preset '{job.preset}'; there are {', '.join(PRESETS)}")
     return PRESETS[job.preset]
+
+
+def _with_known_results(job: MatteJob, spaces: Spaces) -> MatteJob:
+    """The job with the name that its results' space has here. Raises `UsageError` without one."""
+    asked = job.params.output_colorspace
+    if asked is None:
+        return job
+    name = spaces.settled(asked)
+    if not spaces.is_known(name):
+        raise UsageError(
+            f"--output-colorspace '{asked}' {spaces.config.what_else(name)} (nearest:"
+            f" {', '.join(spaces.config.nearest(name))})"
+        )
+    return replace(job, params=replace(job.params, output_colorspace=name))
 
 
 def _found(job: MatteJob, role: str, preset: Optional[Preset]) -> FrameFiles:
@@ -460,17 +478,17 @@ def _name_of(files: FrameFiles) -> str:
 
 
 def _check_options(job: MatteJob, formats: Mapping[str, OutputFormat]) -> None:
-    for name, form in formats.items():
-        if (
-            job.params.output_colorspace not in (None, "srgb")
-            and not form.is_linear
-            and name in ("foreground", "comp")
-        ):
-            raise UsageError(f"{form.name} holds sRGB pixels; choose exr for linear ones")
+    colours = [form for name, form in formats.items() if name in (*COLOURS, LAYERS)]
+    asked = job.params.output_colorspace
+    if asked not in (None, "srgb") and colours and not any(form.is_linear for form in colours):
+        raise UsageError(
+            f"{colours[0].name} holds sRGB pixels; choose exr for colours in '{asked}', or leave"
+            " out --output-colorspace"
+        )
     _check_premultiply(job, formats)
     name = job.output.name
     looks_like_file = job.output.suffix.lower() in EXTENSIONS or "#" in name or "%0" in name
-    if looks_like_file and not job.output.is_dir():
+    if looks_like_file and not job.output_is_folder and not job.output.is_dir():
         raise UsageError(f"-o takes a folder, not a file or pattern such as {name}")
 
 
@@ -479,7 +497,8 @@ def _check_report(job: MatteJob, inputs: Collection[Path], outputs: Collection[P
     if job.report is None:
         return
     refuse_collisions([job.report], inputs, option="--report")
-    if job.report.resolve() in {path.resolve() for path in outputs}:
+    real_path = oslayer.current().real_path
+    if real_path(job.report) in map(real_path, outputs):
         raise UsageError(f"{job.report} is an output of this job; choose another --report")
 
 
@@ -532,16 +551,14 @@ def _output_paths(
 
 def _check_names(job: MatteJob) -> None:
     """Whether the folder and the report are what their names say; inputs are looked for first."""
-    _refuse_names([job.output, *([job.report] if job.report is not None else [])])
+    check_names([job.output, *([job.report] if job.report is not None else [])])
 
 
-def _refuse_names(paths: Iterable[Path]) -> None:
-    """Raise `UsageError` for a path that this system takes for another file."""
-    layer = oslayer.find()
-    for path in paths:
-        fault = layer.fault_of_path(str(path)) if layer is not None else None
-        if fault is not None:
-            raise UsageError(f"{path} cannot be used: {fault}")
+def _reachable(job: MatteJob) -> MatteJob:
+    """The job with its folder and report as this system takes them, however long they are."""
+    reachable = oslayer.current().reachable
+    report = job.report if job.report is None else reachable(job.report)
+    return replace(job, output=reachable(job.output), report=report)
 
 
 def _check_folder(job: MatteJob, paths: Collection[Path]) -> None:
@@ -631,15 +648,15 @@ def _task(
 ) -> FrameTask:
     found = {role: headers[_look(job, role, path)] for role, path in entry.files.items()}
     behind = {} if backdrop is None else {"background": headers[_look(job, "background", backdrop)]}
-    opened = [*found.values(), *behind.values()]
-    problem = next((each for each in opened if isinstance(each, MattebridgeError)), None)
+    opened = {**found, **behind}
+    problem = next((e for e in opened.values() if isinstance(e, MattebridgeError)), None)
     if problem is not None:
         return FrameTask(entry, outputs, problem=problem)
     plate = found["plate"]
     try:
         resized = _check_sizes(job, entry, found)
         _check_window(job, entry, plate)
-        colorspaces = _colorspaces(job, {**found, **behind}, spaces)
+        colorspaces = _colorspaces(job, opened, spaces)
     except MattebridgeError as mismatch:
         return FrameTask(entry, outputs, header=plate, problem=mismatch)
     sources = entry.files if backdrop is None else {**entry.files, "background": backdrop}
@@ -649,6 +666,7 @@ def _task(
         backdrop=backdrop,
         header=plate,
         colorspaces=colorspaces,
+        unread_tags={role: tag for role in colorspaces if (tag := opened[role].unread_tag)},
         identity={role: _identity(source) for role, source in sources.items()},
         size_bytes=_size_bytes(found, results_bytes),
         resized=resized,
@@ -706,7 +724,7 @@ def _colorspaces(job: MatteJob, found: Mapping[str, FrameHeader], known: Spaces)
         space = header.colorspace
         given = job.params.colorspace
         if given != OF_THE_FILE and space == plate.colorspace and role != "background":
-            space = given
+            space = known.settled(given)
         if space == "unknown":
             advice = "give --input-space, with a name of `mattebridge colors`, linear or srgb"
             if header.unknown_because:
@@ -720,7 +738,7 @@ def _colorspaces(job: MatteJob, found: Mapping[str, FrameHeader], known: Spaces)
             if space == given:
                 named = f"--input-space '{space}', for {header.path},"
             raise InputsError(
-                f"{named} is no colour space of {known.config.where} (nearest:"
+                f"{named} {known.config.what_else(space)} (nearest:"
                 f" {', '.join(known.config.nearest(space))}); give --input-space, with a name of"
                 " `mattebridge colors`",
                 field=role,

@@ -152,7 +152,6 @@ class _Run:
             space=plan.space,
             spaces=plan.spaces,
             mixed_in="srgb" if plan.job.params.premultiply == "display" else "linear",
-            white=plan.white,
             background=plan.background,
             keep_data_window=plan.job.keep_data_window,
             truncate=plan.job.truncate,

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from mattebridge.errors import FrameWriteError, InputsError, MattebridgeError, UsageError
 from mattebridge.image_io import FrameHeader, timecodes
+from mattebridge.image_io.coded_colours import primaries_named
 from mattebridge.image_io.sequences import FrameFiles, VideoPicture
-from mattebridge.image_io.video_pictures import primaries_named
 from mattebridge.image_io.video_read import probe
 from mattebridge.image_io.video_write import (
     VideoTimes,

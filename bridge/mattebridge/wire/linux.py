@@ -146,6 +146,13 @@ class LinuxLayer(LinuxMachine, UnixLayer):
                 raise GeometryError("the memory to copy ended early", field="slot")
             position += copied
 
+    # -- files ----------------------------------------------------------------------------------
+
+    def memory_file(self) -> tuple[int, Path]:
+        """See `Files`."""
+        descriptor = os.memfd_create("mattebridge-file", os.MFD_CLOEXEC)
+        return descriptor, Path(f"/proc/self/fd/{descriptor}")
+
     # -- connections ----------------------------------------------------------------------------
 
     def bind(self, path: Path) -> RecordListener:

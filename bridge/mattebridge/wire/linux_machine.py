@@ -13,6 +13,9 @@ import struct
 from mattebridge.wire.connection import Peer
 from mattebridge.wire.control_groups import ControlGroups
 
+# Only where one of these exists can torch have a GPU: NVIDIA, WSL, AMD (ROCm).
+DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+
 
 def peer_of(connection: socket.socket) -> Peer:
     """The process that opened the other end, as SO_PEERCRED says."""
@@ -58,6 +61,10 @@ class LinuxMachine:
         left = ControlGroups().memory_left()
         free = self._free_memory_bytes()
         return free if left is None else min(free, left)
+
+    def may_have_gpu(self) -> bool:
+        """See `Machine`."""
+        return any(os.path.exists(path) for path in DRIVERS)
 
     def cores(self) -> int:
         """See `Machine`."""

@@ -96,6 +96,10 @@ class MacMachine:
         """See `Machine`. The system says it in percent, as the command `memory_pressure` does."""
         return self.total_memory_bytes() * _system_value("kern.memorystatus_level", 4) // 100
 
+    def may_have_gpu(self) -> bool:
+        """See `Machine`: Metal is part of the system."""
+        return True
+
     def cores(self) -> int:
         """See `Machine`."""
         return os.cpu_count() or 1

@@ -22,7 +22,7 @@ import mmap
 import os
 import subprocess
 import sys
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, Protocol
 
@@ -32,10 +32,15 @@ from mattebridge.wire.connection import Connection, Listener, Peer, WakeUp
 
 # Chooses the layer of another system where it runs here too; for tests.
 TEST_VARIABLE = "MATTEBRIDGE_TEST_OSLAYER"
-# Flags to open the user's own files with, where the system has them: never through a link, never
-# for a child process; and without waiting for a writer where somebody put a pipe in their place.
-OWN_FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+# Flags to open files with, where the system has them: never through a link, never for a child
+# process (both for the user's own files); and without waiting for a writer where somebody put a
+# pipe in their place.
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+KEPT = getattr(os, "O_CLOEXEC", 0)
+OWN_FILE = NO_LINK | KEPT
 NO_WAIT = getattr(os, "O_NONBLOCK", 0)
+# To write bytes as they are: Windows takes files for text otherwise.
+BINARY = getattr(os, "O_BINARY", 0)
 
 
 class Memory(Protocol):
@@ -122,7 +127,7 @@ class Connections(Protocol):
 
 
 class Users(Protocol):
-    """The user, their folders and the locks on files in them."""
+    """The user and their folders."""
 
     def user_id(self) -> int:
         """The user whom this process acts for."""
@@ -132,12 +137,6 @@ class Users(Protocol):
 
     def longest_address(self) -> int:
         """How many bytes the path of a socket may have."""
-
-    def fault_of_path(self, path: str) -> Optional[str]:
-        """Why the file of this path would be another one than it names; None where it would not.
-
-        A sentence with what to do, for the artist.
-        """
 
     def settings_folder(self) -> Path:
         """The user's folder for settings of mattebridge; it need not exist."""
@@ -155,6 +154,46 @@ class Users(Protocol):
         """Raise `UnsafeRuntimeError` where another user could put a folder of theirs into it.
 
         To be asked before anything is made in it.
+        """
+
+    def other_owner(self, path: Path, found: os.stat_result) -> Optional[str]:
+        """Who else could have written a file, or put one into a folder; None where nobody could.
+
+        found: what `os.stat` says of it. Words that go behind "it belongs to".
+        """
+
+
+class Files(Protocol):
+    """Names of files, their replacement, and the locks on them."""
+
+    def memory_file(self) -> Optional[tuple[int, Path]]:
+        """An open file in memory that has no name, and a path by which this process can open it.
+
+        None where the system has none. It is gone when its descriptors are closed.
+        """
+
+    def fault_of_path(self, path: str) -> Optional[str]:
+        """Why the file of this path would be another one than it names; None where it would not.
+
+        A sentence with what to do, for the artist.
+        """
+
+    def reachable(self, path: Path) -> Path:
+        """The same file or folder, written so that the system takes paths of any length in it."""
+
+    def real_path(self, path: Path) -> Path:
+        """Where a path leads, links followed; to compare it with others. It need not exist."""
+
+    def replace(self, source: Path, target: Path) -> None:
+        """Give a file the name of another one, which is gone then; `OSError`.
+
+        `HeldOpenError` where the system keeps the other one because a program has it open.
+        """
+
+    def create_locked(self, path: Path) -> int:
+        """Make a new file that this process has locked from its first moment on; its descriptor.
+
+        Locked as by `lock`; who opens it may also get `PermissionError`. `OSError`.
         """
 
     def lock(self, descriptor: int, *, wait: bool = False) -> bool:
@@ -236,12 +275,21 @@ class Machine(Protocol):
     def available_memory_bytes(self) -> int:
         """What can still be had without swapping, and within the limit of this process's group."""
 
+    def may_have_gpu(self) -> bool:
+        """Whether there is a driver that torch could use; without one nobody need ask torch."""
+
     def cores(self) -> int:
         """Processors that this process may use, or its group's share of them where less."""
 
 
-class OsLayer(Memory, Connections, Users, Processes, Machine, Protocol):
+class OsLayer(Memory, Connections, Users, Files, Processes, Machine, Protocol):
     """Everything that is asked of the operating system."""
+
+
+def call_after_fork(action: Callable[[], object]) -> None:
+    """Have this called in every process that is forked from this one; some systems never fork."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=action)
 
 
 def current() -> OsLayer:

@@ -158,8 +158,11 @@ class SlotMap:
 
     def copy_range(self, source: SlotMap, start: int, length: int) -> None:
         """Copy bytes of another arena to the same place here (after a daemon was replaced)."""
-        with memoryview(self._map) as mine, memoryview(source._map) as theirs:
-            mine[start : start + length] = theirs[start : start + length]
+        import numpy as np
+
+        # Not by `memoryview`, which does not know the type of a map of Windows.
+        mine, theirs = (np.frombuffer(arena._map, np.uint8) for arena in (self, source))
+        mine[start : start + length] = theirs[start : start + length]
 
     def _word(self, offset: int) -> int:
         value: int = struct.unpack_from("<Q", self._map, offset)[0]

@@ -215,10 +215,6 @@ class UnixLayer(ABC):
                 return Path(candidate) / "mattebridge"
         return Path(tempfile.gettempdir()) / f"mattebridge-{uid}"
 
-    def fault_of_path(self, path: str) -> Optional[str]:
-        """See `Users`: every name is the name of one file."""
-        return None
-
     def settings_folder(self) -> Path:
         """See `Users`. `$XDG_CONFIG_HOME/mattebridge`, else in `~/.config`."""
         return folder_of("XDG_CONFIG_HOME", "~/.config")
@@ -260,8 +256,50 @@ class UnixLayer(ABC):
                 "MATTEBRIDGE_RUNTIME_DIR to a folder of your own"
             )
 
+    def other_owner(self, path: Path, found: os.stat_result) -> Optional[str]:
+        """See `Users`. The superuser could write anything."""
+        mode = stat.S_IMODE(found.st_mode)
+        if found.st_uid in (self.user_id(), 0) and not mode & 0o022:
+            return None
+        return f"user {found.st_uid} with mode {mode:04o}"
+
+    # -- files ----------------------------------------------------------------------------------
+
+    def memory_file(self) -> Optional[tuple[int, Path]]:
+        """See `Files`."""
+        return None
+
+    def fault_of_path(self, path: str) -> Optional[str]:
+        """See `Files`: every name is the name of one file."""
+        return None
+
+    def reachable(self, path: Path) -> Path:
+        """See `Files`."""
+        return path
+
+    def real_path(self, path: Path) -> Path:
+        """See `Files`."""
+        return path.resolve()
+
+    def replace(self, source: Path, target: Path) -> None:
+        """See `Files`. Who has the old file open keeps reading it."""
+        os.replace(source, target)
+
+    def create_locked(self, path: Path) -> int:
+        """See `Files`. It gets its name when it is locked."""
+        temporary = path.with_name(f"{path.name}.new")
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks
+                self.lock(descriptor)
+            os.rename(temporary, path)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
     def lock(self, descriptor: int, *, wait: bool = False) -> bool:
-        """See `Users`."""
+        """See `Files`."""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -269,7 +307,7 @@ class UnixLayer(ABC):
         return True
 
     def unlock(self, descriptor: int) -> None:
-        """See `Users`."""
+        """See `Files`."""
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
     # -- processes ------------------------------------------------------------------------------

@@ -35,7 +35,8 @@ PROCESS_DUP_HANDLE, PROCESS_QUERY_LIMITED_INFORMATION, SYNCHRONIZE = 0x40, 0x100
 DUPLICATE_CLOSE_SOURCE, DUPLICATE_SAME_ACCESS = 1, 2
 TOKEN_QUERY, TOKEN_USER_CLASS = 8, 1
 SE_FILE_OBJECT, OWNER_SECURITY_INFORMATION = 1, 1
-GENERIC_READ, GENERIC_WRITE, OPEN_EXISTING = 0x80000000, 0x40000000, 3
+GENERIC_READ, GENERIC_WRITE = 0x80000000, 0x40000000
+CREATE_NEW, OPEN_EXISTING = 1, 3
 FILE_FLAG_OVERLAPPED, FILE_FLAG_FIRST_PIPE_INSTANCE = 0x40000000, 0x80000
 SECURITY_SQOS_PRESENT = 0x100000  # with no level beside it: the other end may not act as this user
 FILE_WRITE_ATTRIBUTES = 0x100
@@ -225,6 +226,14 @@ def check(result: Any) -> int:
 def close(handle: int) -> None:
     """Give a handle back."""
     check(kernel32.CloseHandle(handle))
+
+
+def descriptor_of(handle: int) -> int:
+    """The handle of a file as one of Python's own descriptors, which owns it then."""
+    import msvcrt
+
+    descriptor: int = msvcrt.open_osfhandle(handle, 0)  # type: ignore[attr-defined]
+    return descriptor
 
 
 def event() -> int:

@@ -2,6 +2,7 @@
 
     windows_memory.py   sections             win32.py   the calls, and their errors
     windows_pipes.py    connections          windows_children.py   processes
+    windows_names.py    names of files       windows_files.py      their replacement, long paths
 
 A *descriptor* is a handle here, an integer as elsewhere: of a section, or of the event that a
 connection sets. A user is the number that the bytes of their security identifier spell.
@@ -23,7 +24,13 @@ from pathlib import Path
 from typing import Any, Optional
 
 from mattebridge.errors import GeometryError
-from mattebridge.wire import win32, windows_children, windows_memory, windows_names
+from mattebridge.wire import (
+    win32,
+    windows_children,
+    windows_files,
+    windows_memory,
+    windows_names,
+)
 from mattebridge.wire.connection import Peer
 from mattebridge.wire.own_folder import look_at, not_yours
 from mattebridge.wire.windows_pipes import (
@@ -33,6 +40,7 @@ from mattebridge.wire.windows_pipes import (
     connected,
     create_pipe,
     open_pipe,
+    owner_only,
     pipe_name,
 )
 
@@ -42,9 +50,9 @@ HANDLE_LIMIT = 1 << 16
 LOCKFILE_FAIL_IMMEDIATELY, LOCKFILE_EXCLUSIVE_LOCK = 1, 2
 # The lock is on one byte far behind the end: the file itself stays readable.
 LOCKED_BYTE = 0x7FFF0000
-SDDL_REVISION = 1
 # The group that owns what an administrator makes with all rights. Its members could take anything.
 ADMINISTRATORS = "S-1-5-32-544"
+SYSTEM = "S-1-5-18"
 # What Windows takes as a path at all.
 LONGEST_PATH = 32_000
 # The pause between two looks where there are more events than one call can wait for.
@@ -203,10 +211,6 @@ class WindowsLayer:
         """See `Users`. The pipe's name has a digest of it, so that the path is the limit."""
         return LONGEST_PATH
 
-    def fault_of_path(self, path: str) -> Optional[str]:
-        """See `Users`."""
-        return windows_names.fault_of(path)
-
     def settings_folder(self) -> Path:
         r"""See `Users`: `%APPDATA%\mattebridge`."""
         return _known_folder("APPDATA", "Roaming") / "mattebridge"
@@ -228,8 +232,47 @@ class WindowsLayer:
     def check_parent(self, folder: Path) -> None:
         """See `Users`: the access list of the pipe decides who comes in, not that of the folder."""
 
+    def other_owner(self, path: Path, found: os.stat_result) -> Optional[str]:
+        """See `Users`. Its owner decides who may write it."""
+        owner = win32.owner_of(str(path))
+        if owner == self._user() or win32.sid_text(owner) in (ADMINISTRATORS, SYSTEM):
+            return None
+        return f"user {win32.sid_text(owner)}"
+
+    # -- files ----------------------------------------------------------------------------------
+
+    def memory_file(self) -> Optional[tuple[int, Path]]:
+        """See `Files`."""
+        return None
+
+    def fault_of_path(self, path: str) -> Optional[str]:
+        """See `Files`."""
+        return windows_names.fault_of(path)
+
+    def reachable(self, path: Path) -> Path:
+        """See `Files`."""
+        return windows_files.reachable(path)
+
+    def real_path(self, path: Path) -> Path:
+        """See `Files`."""
+        return windows_files.real_path(path)
+
+    def replace(self, source: Path, target: Path) -> None:
+        """See `Files`."""
+        windows_files.replace(source, target)
+
+    def create_locked(self, path: Path) -> int:
+        """See `Files`. Nobody else may open it; a file that is open cannot be renamed here."""
+        handle = win32.check(
+            win32.kernel32.CreateFileW(
+                str(path), win32.GENERIC_READ | win32.GENERIC_WRITE, 0, None, win32.CREATE_NEW, 0,
+                None,
+            )
+        )  # fmt: skip
+        return win32.descriptor_of(handle)
+
     def lock(self, descriptor: int, *, wait: bool = False) -> bool:
-        """See `Users`."""
+        """See `Files`."""
         flags = LOCKFILE_EXCLUSIVE_LOCK | (0 if wait else LOCKFILE_FAIL_IMMEDIATELY)
         place = _place_of_lock()
         if win32.kernel32.LockFileEx(_file(descriptor), flags, 0, 1, 0, ctypes.byref(place)):
@@ -239,7 +282,7 @@ class WindowsLayer:
         raise win32.error()
 
     def unlock(self, descriptor: int) -> None:
-        """See `Users`."""
+        """See `Files`."""
         place = _place_of_lock()
         win32.check(win32.kernel32.UnlockFileEx(_file(descriptor), 0, 1, 0, ctypes.byref(place)))
 
@@ -250,19 +293,7 @@ class WindowsLayer:
         return pipe_name(path, win32.sid_text(self._user()))
 
     def _owner_only(self) -> Any:
-        """Security attributes that let this user in and nobody else."""
-        text = f"D:P(A;;GA;;;{win32.sid_text(self._user())})"
-        descriptor = ctypes.c_void_p()
-        win32.check(
-            win32.advapi32.ConvertStringSecurityDescriptorToSecurityDescriptorW(
-                text, SDDL_REVISION, ctypes.byref(descriptor), None
-            )
-        )
-        # Some hundred bytes, which live as long as the process.
-        attributes = win32.SecurityAttributes(
-            ctypes.sizeof(win32.SecurityAttributes), descriptor.value, False
-        )
-        return ctypes.pointer(attributes)
+        return owner_only(win32.sid_text(self._user()))
 
     # -- processes ------------------------------------------------------------------------------
 
@@ -334,6 +365,11 @@ class WindowsLayer:
     def available_memory_bytes(self) -> int:
         """See `Machine`."""
         return int(_machine_memory().ullAvailPhys)
+
+    def may_have_gpu(self) -> bool:
+        """See `Machine`: the driver of NVIDIA is installed."""
+        system = os.environ.get("SYSTEMROOT", "C:\\Windows")
+        return os.path.exists(os.path.join(system, "System32", "nvcuda.dll"))
 
     def cores(self) -> int:
         """See `Machine`."""

@@ -84,8 +84,6 @@ def real_python(program: str) -> str:
 
 def _output_pipe(security: Any) -> tuple[PipeOutput, int]:
     """The reading end, and the writing end as one of Python's descriptors."""
-    import msvcrt
-
     name = rf"\\.\pipe\mattebridge-output-{os.urandom(16).hex()}"
     handle = create_pipe(name, security, first=True, mode=BYTE_PIPE)
     writing = win32.kernel32.CreateFileW(
@@ -95,8 +93,7 @@ def _output_pipe(security: Any) -> tuple[PipeOutput, int]:
         failure = win32.error()
         win32.close(handle)
         raise failure
-    descriptor: int = msvcrt.open_osfhandle(writing, 0)  # type: ignore[attr-defined]
-    return PipeOutput(handle), descriptor
+    return PipeOutput(handle), win32.descriptor_of(writing)
 
 
 @contextlib.contextmanager
@@ -141,10 +138,10 @@ def has_ended(pid: int) -> bool:
 
 
 def runs(pid: int) -> bool:
-    """See `Processes`."""
+    """See `Processes`. What cannot be opened runs as another user."""
     process = _open(pid)
     if process is None:
-        return False
+        return win32.last_error() == win32.ERROR_ACCESS_DENIED
     try:
         return not _is_over(process)
     finally:

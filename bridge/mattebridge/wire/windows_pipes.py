@@ -39,6 +39,7 @@ PIPE_ACCESS_DUPLEX = 3
 PIPE_TYPE_MESSAGE, PIPE_READMODE_MESSAGE = 4, 2
 PIPE_REJECT_REMOTE_CLIENTS = 8
 PIPE_UNLIMITED_INSTANCES = 255
+SDDL_REVISION = 1
 COUNT = struct.Struct("<I")
 HANDLE = struct.Struct("<Q")
 # A session has at most 8 arenas; the same bound as on the other systems.
@@ -401,6 +402,19 @@ class PipeListener:
                 transfer.result(wait=True)
             win32.close(handle)
         win32.close(self._event)
+
+
+def owner_only(user: str) -> Buffer:
+    """Security attributes that let one user in, by their security identifier, and nobody else."""
+    descriptor = ctypes.c_void_p()
+    win32.check(
+        win32.advapi32.ConvertStringSecurityDescriptorToSecurityDescriptorW(
+            f"D:P(A;;GA;;;{user})", SDDL_REVISION, ctypes.byref(descriptor), None
+        )
+    )
+    # Some hundred bytes, which live as long as the process.
+    size = ctypes.sizeof(win32.SecurityAttributes)
+    return ctypes.pointer(win32.SecurityAttributes(size, descriptor.value, False))
 
 
 def create_pipe(

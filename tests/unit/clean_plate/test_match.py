@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fakes.mostly_slow import mostly_slow
 from fakes.places import ROOT
 from mattebridge.clean_plate.match import (
     EXPOSURE_UNMATCHED,
@@ -267,8 +268,8 @@ def test_the_number_of_threads_changes_nothing(threads):
     assert np.array_equal(*results)
 
 
-@pytest.mark.parametrize("kind", ["clean", "shadow", "noisy", "motion"])
-@pytest.mark.parametrize("blend", ["display", "linear"])
+@pytest.mark.parametrize("kind", mostly_slow(["shadow", "noisy", "clean", "motion"], quick=2))
+@pytest.mark.parametrize("blend", mostly_slow(["linear", "display"]))
 def test_no_locked_off_frame_is_moved(kind, blend):
     frame = composite(kind, 2, blend=blend, long_side=400)
     match = match_clean_plate(frame.plate, frame.clean_plate, alignment="auto")

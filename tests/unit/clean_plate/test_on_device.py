@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from fakes.mostly_slow import mostly_slow
 from fakes.pretended_cuda import CUDA, pretended_cuda
 from mattebridge.checkpoint import no_checkpoint
 from mattebridge.clean_plate.match import CleanPlateMatch, match_clean_plate
@@ -38,7 +39,9 @@ def pair(turn: float, gain: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.clip(plate, 0, 1), clean, subject
 
 
-@pytest.mark.parametrize(("turn", "gain"), [(0.3, 1.1), (0.0, 1.1), (0.0, 1.0)])
+@pytest.mark.parametrize(
+    ("turn", "gain"), mostly_slow([(0.3, 1.1), (0.0, 1.1), (0.0, 1.0)], several=True)
+)
 def test_it_is_the_match_of_main_memory(turn: float, gain: float) -> None:
     plate, clean, subject = pair(turn, gain)
     wanted = match_clean_plate(plate, clean, alignment="auto", subject=subject)

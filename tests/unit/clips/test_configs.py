@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, asdict
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,57 +21,13 @@ from mattebridge.clips import (
     to_inference_config,
     to_pipeline_config,
 )
-from mattebridge.clips.configs import _Config
 from mattebridge.clips.corridorkey_toml import import_config
 from mattebridge.clips.requests import settings_of, written_of
 from mattebridge.clips.runner import resolve_devices
 from mattebridge.errors import ModelError, UsageError
 from mattebridge.models.greenformer import budget
 from mattebridge.models.greenformer.card import SETTINGS
-
-# Of the published page, and where docs/clips.md names another choice.
-DEFAULTS: dict[type[_Config], dict[str, Any]] = {
-    PreprocessConfig: {
-        "img_size": 2048,
-        "image_upsample_mode": "bilinear",
-        "half_precision": False,
-        "source_passthrough": True,
-        "sharpen_strength": 0.0,
-    },
-    InferenceConfig: {
-        "img_size": 2048,
-        "use_refiner": True,
-        "mixed_precision": True,
-        "model_precision": "float32",
-        "refiner_mode": "auto",
-        "refiner_scale": 1.0,
-        "backend": "auto",
-    },
-    PostprocessConfig: {
-        "fg_upsample_mode": "lanczos4",
-        "alpha_upsample_mode": "lanczos4",
-        "despill_strength": 0.5,
-        "auto_despeckle": True,
-        "despeckle_size": 400,
-        "despeckle_dilation": 25,
-        "despeckle_blur": 5,
-        "checkerboard_size": 128,
-        "source_passthrough": True,
-        "edge_erode_px": 3,
-        "edge_blur_px": 7,
-        "hint_sharpen": True,
-        "hint_sharpen_dilation": 3,
-        "debug_dump": False,
-    },
-}
-
-
-@pytest.mark.parametrize("kind", DEFAULTS)
-def test_the_documented_fields_have_their_defaults(kind: type[_Config]) -> None:
-    made = kind()
-    assert {name: getattr(made, name) for name in DEFAULTS[kind]} == DEFAULTS[kind]
-    with pytest.raises(FrozenInstanceError):
-        made.img_size = 1  # type: ignore[attr-defined]
+from mattebridge.shot.outputs import parse_formats
 
 
 def test_queues_outputs_and_devices_have_their_documented_defaults() -> None:
@@ -260,6 +216,25 @@ def test_a_corridorkey_toml_is_mapped_and_what_is_not_taken_is_listed(tmp_path: 
     }
     path.write_text("")
     assert asdict(import_config(path)) == {"options": {}, "settings": {}, "left_out": ()}
+
+
+def test_the_lossy_codec_of_the_published_page_is_taken_for_colours_and_never_for_alpha(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "corridorkey.toml"
+    path.write_text('[writer]\nexr_compression = "dwaa"\n')
+    imported = import_config(path)
+    assert imported.options["format"] == (
+        "alpha=exr,foreground=exr-dwaa,premultiplied=exr-dwaa,comp=png"
+    )
+    (why,) = imported.left_out
+    assert why == "writer.exr_compression dwaa for alpha, which is written lossless"
+    forms = parse_formats(imported.options["format"], imported.options["outputs"].split(","))
+    assert (forms["foreground"].compression, forms["alpha"].name) == ("dwaa", "exr")
+    path.write_text('[writer]\nexr_compression = "dwaa"\nalpha_format = "png"\n')
+    assert import_config(path).options["format"].startswith("alpha=png,foreground=exr-dwaa")
+    path.write_text('[writer]\nexr_compression = "dwab"\nalpha_enabled = false\n')
+    assert import_config(path).left_out == ()
 
 
 @pytest.mark.parametrize(

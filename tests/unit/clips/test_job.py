@@ -108,3 +108,15 @@ def test_hints_of_another_size_are_fitted_and_that_is_said_once(tmp_path: Path) 
     problems = [task.problem for task in planned(tmp_path).tasks]
     assert problems[:2] == [None, None]
     assert "bring both to one size" in str(problems[2])
+
+
+@pytest.mark.parametrize("name", ["%04d weird", "sh [x] #1", "take.exr"])
+def test_a_folder_of_results_may_be_named_like_a_pattern_or_a_file(
+    tmp_path: Path, name: str
+) -> None:
+    """It has the name of its clip, which the user did not choose for it."""
+    pictures(tmp_path / name / "Input", 1, 2)
+    (clip,) = scan(tmp_path).clips
+    job = job_of(clip, MatteJob("", Path()), layout="stages", output=tmp_path / "out")
+    plan = preflight(job)
+    assert plan.tasks[1].outputs["alpha"] == tmp_path / "out" / name / "alpha/a.0002.exr"

@@ -47,6 +47,18 @@ def test_videos_beside_the_folders_are_plate_and_hint(tmp_path: Path) -> None:
     assert (clip.input_path, clip.alpha_path) == (plate, hint)
 
 
+@pytest.mark.parametrize("kind", ["mp4", "mov", "avi", "mkv", "mxf", "webm", "m4v", "MOV"])
+def test_every_type_of_video_is_a_clip_by_itself_or_in_its_folder(
+    tmp_path: Path, kind: str
+) -> None:
+    suffix = f".{kind}"
+    loose = touch(tmp_path / f"loose{suffix}")
+    inside = touch(tmp_path / f"take/Input/a{suffix}")
+    beside = touch(tmp_path / f"zoom/Input{suffix}")
+    assert [clip.input_path for clip in scan(tmp_path).clips] == [loose, inside, beside]
+    assert [clip.input_path for clip in scan(loose).clips] == [loose]
+
+
 def test_another_video_of_a_clip_folder_is_never_the_plate(tmp_path: Path) -> None:
     touch(tmp_path / "a/AlphaHint.mov")
     touch(tmp_path / "a/preview.mp4")
@@ -95,6 +107,15 @@ def test_two_loose_videos_are_two_clips_and_stay_where_they_are(tmp_path: Path) 
     assert set(tmp_path.iterdir()) == before
 
 
+def test_the_results_of_a_loose_video_are_no_clip_and_not_named(tmp_path: Path) -> None:
+    touch(tmp_path / "one.mov")
+    touch(tmp_path / "one/Output/alpha/frame_000000.exr")
+    touch(tmp_path / "two/notes.txt")
+    found = scan(tmp_path)
+    assert names(found) == ["one"]
+    assert set(reasons(found)) == {"two"}
+
+
 def test_two_videos_with_one_folder_of_results_are_not_both_taken(tmp_path: Path) -> None:
     touch(tmp_path / "take.mov")
     touch(tmp_path / "take.mp4")
@@ -109,6 +130,41 @@ def test_a_clip_and_a_link_to_it_are_one_clip(tmp_path: Path) -> None:
     found = scan(tmp_path)
     assert names(found) == ["a"]
     assert reasons(found) == {"b": "is the same clip as a"}
+
+
+def test_of_a_clip_and_a_link_before_it_the_clip_is_the_one(tmp_path: Path) -> None:
+    touch(tmp_path / "b/Input/a.1.exr")
+    touch(tmp_path / "c/Input/a.1.exr")
+    os.symlink(tmp_path / "b", tmp_path / "a")
+    found = scan(tmp_path)
+    assert [(clip.name, clip.root) for clip in found.clips] == [
+        ("b", tmp_path / "b"),
+        ("c", tmp_path / "c"),
+    ]
+    assert reasons(found) == {"a": "is the same clip as b"}
+
+
+def test_links_to_folders_of_one_name_are_clips_of_their_own_names(tmp_path: Path) -> None:
+    """Else `-o OUT` would put both into OUT/take."""
+    for reel in ("r1", "r2"):
+        touch(tmp_path / reel / "take/Input/a.1.exr")
+        (tmp_path / "shots").mkdir(exist_ok=True)
+        os.symlink(tmp_path / reel / "take", tmp_path / "shots" / reel)
+    assert names(scan(tmp_path / "shots")) == ["r1", "r2"]
+
+
+def test_links_that_lead_nowhere_or_round_in_a_circle_are_named_and_stop_nothing(
+    tmp_path: Path,
+) -> None:
+    touch(tmp_path / "good/Input/a.1.exr")
+    os.symlink(tmp_path, tmp_path / "all")
+    os.symlink(tmp_path / "nowhere", tmp_path / "gone")
+    os.symlink(tmp_path / "round", tmp_path / "round")
+    (tmp_path / "linked").mkdir()
+    os.symlink(tmp_path / "good/Input", tmp_path / "linked/Input")
+    found = scan(tmp_path)
+    assert names(found) == ["good", "linked"]
+    assert set(reasons(found)) == {"all", "gone", "round"}
 
 
 def test_hidden_folders_and_results_are_no_clips_and_anything_else_is_named(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from fakes.seeded_keyer import flat_state
 from fakes.stage_keyer import INFERENCE, POSTPROCESS, PREPROCESS, SIZE, keyer, network
 from mattebridge.clips import (
     FrameMeta,
@@ -229,6 +230,11 @@ def test_a_hint_is_needed_and_a_missing_or_wrong_checkpoint_is_refused(tmp_path:
     with pytest.raises(RuntimeError) as caught:
         load_model(InferenceConfig(tmp_path / "wrong.pth", device="cpu"))
     assert isinstance(caught.value, ModelError)
+    state = flat_state(8)
+    del state["alpha_decoder.bn.bias"]
+    torch.save(state, tmp_path / "part.pth")
+    with pytest.raises(RuntimeError, match=r"1 of the 367 entries .* alpha_decoder\.bn\.bias"):
+        load_model(InferenceConfig(tmp_path / "part.pth", device="cpu"))
     frame = preprocess_frame(manifest, 0, PREPROCESS)
     with pytest.raises(ModelError, match="mlx"):
         run_inference(frame, network(), InferenceConfig(backend="mlx"))

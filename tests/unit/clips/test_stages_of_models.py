@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from fakes.generated_weights import generated_state
+from fakes.mostly_slow import mostly_slow
 from fakes.stage_keyer import network
+from fakes.tagged_pictures import cicp, png
 from mattebridge.clips import (
     ClipManifest,
     InferenceConfig,
@@ -100,7 +102,7 @@ def by_the_engine(
     return out
 
 
-@pytest.mark.parametrize(("model", "settings"), SETTINGS)
+@pytest.mark.parametrize(("model", "settings"), mostly_slow(SETTINGS, quick=2, several=True))
 def test_every_kind_of_model_gives_the_pixels_of_the_daemons_engine(
     tmp_path: Path, model: str, settings: dict[str, object]
 ) -> None:
@@ -162,3 +164,37 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
     half = made.model_copy(update={"alpha": made.alpha[..., ::2]})
     with pytest.raises(ValueError, match=f"plate of {WIDTH}x{HEIGHT}"):
         postprocess_frame(half, PostprocessConfig())
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_white_of_an_hdr_clip_is_white_in_its_comp_and_its_files(
+    tmp_path: Path, changed: bool
+) -> None:
+    """75 % of HLG, in front of a quarter of that light: 2.03 as light, 1 for displays."""
+    white, grey = 0.75, 0.433
+    for folder, subject in (("Input", white), ("CleanPlate", grey)):
+        codes = np.full((HEIGHT, WIDTH, 3), grey, np.float32)
+        codes[20:70, 40:110] = subject
+        (tmp_path / "shot" / folder).mkdir(parents=True)
+        picture = np.round(codes * 65535).astype(np.uint16)
+        png(tmp_path / "shot" / folder, cicp(9, 18), pixels=picture, name="a.1001.png")
+    (found,) = scan(tmp_path / "shot").clips
+    frame = preprocess_frame(load(found), 0, PreprocessConfig(device="cpu", model="difference"))
+    config = InferenceConfig(model="difference", device="cpu")
+    post = replace(POSTPROCESS, source_passthrough=False, auto_despeckle=False)
+    made = postprocess_frame(run_inference(frame, load_model(config), config), post)
+    subject, background = (45, 75), 0.15
+    assert np.abs(made.processed[subject][:3] - 2.03).max() < 0.01
+    assert np.abs(made.fg[subject] - 1).max() < 0.005
+    assert np.abs(made.comp[subject] - 1).max() < 0.005
+    # The checker behind it is as dark as it is behind any other clip.
+    assert np.abs(made.comp[2, 2] - background).max() < 0.005
+    if changed:  # by a script: its files are made from what the script sees
+        made = made.model_copy(update={"fg": made.fg.copy()})
+    write_frame(made, WriteConfig(tmp_path / "out"))
+    comp = read_frame(tmp_path / "out/comp/a.1001.png").rgb / np.float32(255)
+    assert np.abs(comp[subject] - 1).max() < 0.01
+    assert np.abs(comp[2, 2] - background).max() < 0.01
+    for output in ("fg", "processed"):
+        light = read_frame(tmp_path / f"out/{output}/a.1001.exr").pixels[subject][:3]
+        assert np.abs(light - 2.03).max() < 0.02, output

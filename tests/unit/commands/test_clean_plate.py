@@ -166,6 +166,8 @@ def test_a_drifting_shot_is_aligned_and_a_foreign_frame_is_named(tmp_path, monke
         (["clean-plate", "plate.####.exr", "-o", "plate.1003.exr"], "is a frame of the shot"),
         ([*MAKE, "--deinterlace"], "--deinterlace is for videos, and the inputs are pictures"),
         ([*MAKE, "--alpha-hint", "none.####.png"], "no alpha hint frames match none"),
+        ([*MAKE, "--screen"], "no green or blue screen was found"),
+        ([*MAKE, "--screen", "--alpha-hint", "rough.####.png"], "leave out --alpha-hint"),
     ],
 )
 def test_wrong_usage_is_status_two_and_one_sentence(walking, capsys, arguments, says):
@@ -255,3 +257,20 @@ def test_an_interlaced_video_is_made_whole_on_request(walking, capsys):
     combs = [np.abs(2 * each[1:-1] - each[:-2] - each[2:]).mean() for each in made]
     # Medians of integers: no rounding to speak of. Measured: 0.0180 and 0.0214.
     assert combs[1] < 0.93 * combs[0]
+
+
+def test_the_screen_of_a_shot_is_whole_though_somebody_never_leaves(tmp_path, monkeypatch, capsys):
+    wall, rng = np.full((72, 128, 3), (0.02, 0.34, 0.06), np.float32), np.random.default_rng(1)
+    for index in range(7):
+        plate = wall.copy()
+        plate[30:, 50 + index : 80 + index] = (0.4, 0.2, 0.1)
+        plate += rng.normal(0, 0.002, plate.shape).astype(np.float32)
+        write_frame(tmp_path / f"plate.{FIRST + index}.exr", np.maximum(plate, 0))
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(capsys, *MAKE, "--screen")
+    assert (status, err) == (0, "")
+    assert "% of the frame is never visible and was continued from the screen around it" in out
+    assert "--clean-plate clean.exr --model screen -o mattes" in out
+    made = read_frame("clean.exr").pixels.astype(np.float32)
+    assert np.abs(made - wall).max() < 0.01
+    assert not read_frame("clean.exr", layer="confidence").pixels[40:, 60:75].any()

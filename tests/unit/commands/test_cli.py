@@ -27,7 +27,9 @@ from mattebridge.errors import ConnectionFailed, NonFiniteError
 from mattebridge.image_io import read_frame, write_frame
 from mattebridge.shot import outputs, progress
 from mattebridge.shot.job import NUMBERINGS, MatteJob
+from mattebridge.wire import oslayer
 from mattebridge.wire.params import PARAMS, RenderParams
+from mattebridge.wire.windows_names import fault_of
 
 
 @pytest.fixture
@@ -242,6 +244,52 @@ def test_a_number_of_the_clean_up_is_read_within_its_range(capsys):
         assert f"'{words[1]}' is not a" in capsys.readouterr().err
 
 
+# The options and arguments that name what is read; every other path is written.
+READ = {"folder", "records", "wheels", "set", "file", "path", "import_config"}
+
+
+def parsers_below(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    below = [parser]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for one in {id(each): each for each in action.choices.values()}.values():
+                below += parsers_below(one)
+    return below
+
+
+def test_every_path_that_a_command_writes_is_checked_in_one_place():
+    paths = {
+        (parser.prog.split()[1], action.dest): action.type
+        for parser in parsers_below(cli.build_parser())
+        for action in parser._actions
+        if action.type in (Path, options.path_to_write)
+    }
+    assert {dest for (_, dest), kind in paths.items() if kind is Path} == READ
+    written = {key for key, kind in paths.items() if kind is options.path_to_write}
+    assert written >= {
+        ("matte", "output"), ("matte", "report"), ("clips", "results"), ("clips", "report"),
+        ("hint", "output"), ("clean-plate", "output"), ("sample", "directory"),
+        ("demo", "directory"), ("report", "output"), ("eval", "output"), ("models", "output"),
+        ("install", "to"), ("farm", "to"), ("farm", "output"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["sample aux", "report out -o aux", "clean-plate p.exr -o aux", "hint p.exr -o aux"],
+)
+def test_a_name_that_the_system_takes_for_another_file_is_refused_at_once(
+    command, monkeypatch, capsys
+):
+    layer = type(oslayer.current())
+    monkeypatch.setattr(layer, "fault_of_path", lambda _self, path: fault_of(path))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(command.split())
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "aux cannot be used: 'aux' is the name of a device in Windows; choose another" in said
+
+
 def test_the_help_names_every_format_output_and_progress():
     text = cli.build_parser().format_help()
     for command in ("matte", "sample", "demo", "serve", "status", "stop", "models"):
@@ -277,8 +325,9 @@ def test_help_and_the_client_side_load_nothing_heavy():
 def test_a_signal_cancels_with_status_four_and_nothing_half_written(
     shot, client, capsys, monkeypatch, number
 ):
-    # Windows has this one, from Ctrl-Break and the closing of a console.
-    monkeypatch.setattr(signal, "SIGBREAK", signal.SIGUSR1, raising=False)
+    # SIGUSR1 stands for SIGBREAK, which Windows has from Ctrl-Break and the closing of a console.
+    layer, asked = type(oslayer.current()), oslayer.current().stop_signals()
+    monkeypatch.setattr(layer, "stop_signals", lambda _self: (*asked, signal.SIGUSR1))
     before = signal.getsignal(number)
 
     def delay_s(frame: int) -> float:

@@ -13,13 +13,14 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from fakes.nuke_host import NukeHost
 from fakes.places import ROOT
 from mattebridge import cli
-from mattebridge.commands import install, plugin_builds
+from mattebridge.commands import host_folders, install, plugin_builds
 from mattebridge.errors import UsageError
 
 
@@ -294,7 +295,7 @@ def make_bundle(root: Path, where: str, start: bytes, *, age_s: float = 0.0) -> 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(install, "PACKAGE", tmp_path / "bridge" / "mattebridge")
-    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(host_folders, "sys", SimpleNamespace(platform="linux"))
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     # It is made by the layer of the real system.
     monkeypatch.setattr(install, "_note_interpreter", lambda work: None)
@@ -335,7 +336,7 @@ def test_the_plugin_is_found_where_make_plugin_puts_it_and_removed_again(reposit
 def test_of_several_builds_the_newest_for_this_system_is_taken(
     system: str, processor: str, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(host_folders, "sys", SimpleNamespace(platform=system))
     monkeypatch.setattr(platform, "machine", lambda: processor)
     start = REAL[system, processor]
     make_bundle(repository, "plugin/older", start, age_s=60)
@@ -399,7 +400,7 @@ def test_each_host_of_each_system_gets_its_files_where_it_looks_and_is_as_before
     before = everything(tmp_path)
     # What is written down for the daemon's start has its own place and its own tests.
     monkeypatch.setattr(install, "has_daemon_half", lambda: False)
-    monkeypatch.setattr(sys, "platform", system.name)
+    monkeypatch.setattr(host_folders, "sys", SimpleNamespace(platform=system.name))
     given = ["--no-packages", "--host-python=3.11"]
     for host in ("nuke", "fusion", "resolve"):
         assert cli.main(["install", host, *given]) == 0
@@ -427,7 +428,7 @@ def test_each_host_of_each_system_gets_its_files_where_it_looks_and_is_as_before
 def test_plugins_of_openfx_have_a_folder_of_the_machines(
     system: str, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(host_folders, "sys", SimpleNamespace(platform=system))
     monkeypatch.setenv("CommonProgramW6432", "E:/Common Files")
     assert install.default_folder("ofx").as_posix() == folder
     monkeypatch.delenv("CommonProgramW6432")

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from fakes.mostly_slow import mostly_slow
 from fakes.pretended_cuda import CUDA, Counts, pretended_cuda
 from fakes.searches import LONG_S, Searched
 from mattebridge.engine.engine import Engine
-from mattebridge.engine.picture import Picture, display_of
+from mattebridge.engine.picture import Picture
+from mattebridge.engine.space import display_of
 from mattebridge.errors import Cancelled
 from mattebridge.ocio.space import Spaces
 from mattebridge.wire.params import RenderParams
@@ -77,16 +79,19 @@ def first_then(engine: Engine, wanted: RenderParams, **first: Any) -> Engine:
     return engine
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.uint8])
+@pytest.mark.parametrize("dtype", mostly_slow([np.float16, np.float32, np.uint8]))
 @pytest.mark.parametrize(
     "how",
-    [
-        {},
-        {"colorspace": "srgb"},
-        {"colorspace": "ACEScg"},
-        {"plate_alpha": "premultiplied"},
-        {"alignment": "homography", "match_exposure": False},
-    ],
+    mostly_slow(
+        [
+            {},
+            {"colorspace": "ACEScg"},
+            {"colorspace": "srgb"},
+            {"plate_alpha": "premultiplied"},
+            {"alignment": "homography", "match_exposure": False},
+        ],
+        quick=2,
+    ),
 )
 def test_a_search_ahead_sees_what_the_frame_would_and_finds_the_same(
     card: Counts, searched: Searched, dtype: Any, how: dict[str, Any]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from fakes.matting_models import Keyer, keyer_card, registry_of
-from mattebridge.engine.engine import Engine, RenderReport
+from mattebridge.engine.engine import Engine
+from mattebridge.engine.report import RenderReport
 from mattebridge.errors import Cancelled, ModelError
 from mattebridge.wire.params import PARAMS, RenderParams
 

@@ -17,6 +17,7 @@ from fakes import nuke_host
 from fakes.interpreters import SUPPORTED, run
 from fakes.nuke_host import NukeHost
 from fakes.places import ROOT
+from fakes.systems import linux_alone
 
 # Newer than the stubs (Nuke 13.2), or a pattern of theirs that says nothing.
 STUBS_DO_NOT_KNOW: set[str] = set()
@@ -56,6 +57,7 @@ def _stub_names() -> tuple[dict[str, set[str]], dict[str, Optional[set[str]]]]:
     return classes, functions
 
 
+@linux_alone("it reads source against stubs, and nothing of the system")
 def test_every_name_of_the_fake_stands_in_the_stubs_of_nuke() -> None:
     classes, functions = _stub_names()
     unknown = []
@@ -74,6 +76,7 @@ def test_every_name_of_the_fake_stands_in_the_stubs_of_nuke() -> None:
     assert set(unknown) == STUBS_DO_NOT_KNOW
 
 
+@linux_alone("it reads source against stubs, and nothing of the system")
 def test_every_call_of_the_node_is_one_that_the_stubs_know() -> None:
     classes, functions = _stub_names()
     tree = ast.parse((ROOT / "nuke" / "mattebridge_nuke.py").read_text())
@@ -163,6 +166,7 @@ def test_with_no_package_at_all_the_node_opens_and_names_what_is_missing(version
     assert (knobs > 25, threads) == (True, 1)
 
 
+@linux_alone("it starts the interpreter without the packages that Wine has on its path")
 def test_loading_the_node_starts_no_process_and_loads_nothing_heavy() -> None:
     code = (
         "import json, sys, subprocess, os\n"

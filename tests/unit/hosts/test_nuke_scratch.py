@@ -16,6 +16,7 @@ import pytest
 from mattebridge.errors import FrameReadError, FrameWriteError
 from mattebridge.hosts import scratch, store
 from mattebridge.hosts.exr import read_exr, write_exr
+from mattebridge.wire import oslayer
 
 RANDOM = np.random.default_rng(5)
 
@@ -153,7 +154,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_a_scratch_folder_is_private_and_gone_afterwards(tmp_path: Path) -> None:
     with scratch.ScratchFolder(str(tmp_path)) as folder:
-        assert folder.path.stat().st_mode & 0o777 == 0o700
+        oslayer.current().check_private(folder.path)
         (folder.path / "plate.exr").write_bytes(b"x")
         assert scratch.sweep(tmp_path) == []
         assert folder.path.is_dir()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,19 @@ import OpenImageIO as oiio  # noqa: N813
 import pytest
 
 from fakes.colour import studio_spaces
-from mattebridge.image_io import Encoding, read_header, write_frame
-from mattebridge.image_io.colour_tags import _LIGHT, named, space_of
-
-AP1 = _LIGHT["lin_ap1_scene"]
+from fakes.tagged_pictures import (
+    chrm,
+    chunk,
+    cicp,
+    display,
+    gama,
+    iccp,
+    png,
+    profile_of,
+)
+from mattebridge.image_io import Encoding, icc_profiles, read_header, write_frame
+from mattebridge.image_io.colour_tags import _LIGHT, named
+from mattebridge.ocio.primaries import ADOBE_RGB, AP1, P3_D65, REC709, REC2020
 
 
 def _saved(path: Path, kind: str, **attributes: tuple[str, Any]) -> Path:
@@ -53,43 +62,130 @@ def test_an_exr_of_rec709_or_without_primaries_is_linear(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("codes", "space"),
-    [((1, 13, 0, 1), "srgb"), ((12, 13, 0, 1), "srgb_p3d65_scene")],
+    [
+        ((1, 13, 0, 1), "srgb"),
+        # FFmpeg writes those of a frame of video: what is true of the video is true of its frame.
+        ((1, 1, 0, 1), "srgb"),
+        ((2, 2, 0, 1), "srgb"),
+        ((1, 8, 0, 1), "linear"),
+        ((12, 13, 0, 1), "srgb_p3d65_scene"),
+        ((9, 16, 0, 1), "pq_rec2020_display"),
+        ((9, 18, 0, 1), "hlg_rec2020_display"),
+        ((9, 8, 0, 1), "lin_rec2020_scene"),
+    ],
 )
 def test_a_png_is_known_by_its_cicp(tmp_path: Path, codes: Any, space: str) -> None:
-    path = _saved(tmp_path / "a.png", "uint8", CICP=("int[4]", codes))
-    assert read_header(path).colorspace == space
+    path = png(tmp_path, cicp(*codes))
+    assert (read_header(path).colorspace, read_header(path).unread_tag) == (space, "")
+    assert studio_spaces().is_known(space)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+@pytest.mark.parametrize(
+    ("codes", "why"),
+    [
+        ((9, 14, 0, 1), r"other primaries \(BT.2020\)"),
+        ((9, 1, 0, 1), r"other primaries \(BT.2020\)"),
+        ((11, 17, 0, 1), r"other primaries \(DCI-P3\)"),
+        ((99, 99, 0, 1), r"other primaries \(number 99\)"),
+        ((1, 16, 0, 1), r"is HDR \(PQ\)"),
+        ((1, 4, 0, 1), r"a curve \(number 4\)"),
+        ((9, 16, 0, 0), "codes of narrow range"),
+    ],
+)
+def test_a_pair_of_codes_that_no_config_has_is_asked_for(
+    tmp_path: Path, codes: Any, why: str
+) -> None:
+    header = read_header(png(tmp_path, cicp(*codes)))
+    assert header.colorspace == "unknown"
+    assert re.search(why, header.unknown_because)
+
+
+def test_of_several_tags_the_first_of_the_png_specification_counts(tmp_path: Path) -> None:
+    pq, p3 = cicp(9, 16, 0, 1), iccp(display(P3_D65))
+    srgb, light, wide = chunk(b"sRGB", b"\0"), gama(1.0), chrm(P3_D65)
+    for chunks, space in {
+        (pq, p3, srgb, light): "pq_rec2020_display",
+        (p3, srgb, light): "srgb_p3d65_scene",
+        (srgb, light, wide): "srgb",
+        (light, wide): "lin_p3d65_scene",
+        (gama(2.2), wide): "srgb_p3d65_scene",
+        (light,): "linear",
+        (gama(1.8),): "g18_rec709_scene",
+        (gama(2.2), chrm(REC709)): "srgb",
+        (): "srgb",
+    }.items():
+        header = read_header(png(tmp_path, *chunks))
+        assert (header.colorspace, header.unread_tag) == (space, "")
+    odd = read_header(png(tmp_path, gama(2.2), chrm((0.7, 0.3, 0.2, 0.7, 0.1, 0.05, 0.31, 0.33))))
+    assert odd.colorspace == "srgb"
+    assert odd.unread_tag == "a cHRM chunk of other primaries (red at 0.7, 0.3)"
+
+
+PROFILES = [
+    (REC709, "lin", "linear"),
+    (REC709, "srgb", "srgb"),
+    (REC709, "g22", "srgb"),
+    (REC709, "g18", "g18_rec709_scene"),
+    (REC709, "g24", "g24_rec709_scene"),
+    (P3_D65, "srgb", "srgb_p3d65_scene"),
+    (P3_D65, "lin", "lin_p3d65_scene"),
+    (ADOBE_RGB, "g22", "g22_adobergb_scene"),
+    (ADOBE_RGB, "lin", "lin_adobergb_scene"),
+    (REC2020, "lin", "lin_rec2020_scene"),
+    (AP1, "lin", "lin_ap1_scene"),
+    (AP1, "srgb", "srgb_ap1_scene"),
+]
+
+
+@pytest.mark.parametrize("kind", ["parametric", "table", "gamma"])
+@pytest.mark.parametrize(("places", "curve", "space"), PROFILES)
+def test_a_profile_is_known_by_its_numbers_whatever_its_name_is(
+    places: Any, curve: str, space: str, kind: str
+) -> None:
+    profile = display(places, curve, kind)
+    for name in ("Monitor of Jo", "sRGB IEC61966-2.1", "Display P3", ""):
+        assert icc_profiles.space_of(profile, name) == space
+    assert studio_spaces().is_known(space)
+
+
+def test_a_profile_of_tables_is_known_by_its_words_and_one_of_codes_by_these() -> None:
+    tables = profile_of({b"A2B0": b"mft2" + bytes(60)})
+    assert icc_profiles.space_of(tables, "sRGB v4 ICC preference") == "srgb"
+    assert icc_profiles.space_of(tables, "Coated FOGRA39") is None
+    codes = display(REC709, extra={b"cicp": b"cicp" + bytes(4) + bytes((9, 16, 0, 1))})
+    assert icc_profiles.space_of(codes, "Apple PQ") == "pq_rec2020_display"
+
+
+def test_a_damaged_profile_and_one_of_grey_are_of_no_known_space() -> None:
+    profile = display(REC709)
+    for size in range(0, len(profile), 7):
+        assert icc_profiles.space_of(profile[:size], "sRGB") in (None, "srgb")
+    assert icc_profiles.space_of(profile[:200], "Jo") is None
+    assert icc_profiles.space_of(profile.replace(b"RGB XYZ ", b"GRAYXYZ "), "Dot Gain 20%") is None
+    many = profile[:128] + b"\xff\xff\xff\xff" + profile[132:]
+    assert icc_profiles.space_of(many, "Jo") in (None, "srgb")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
 def test_a_picture_is_known_by_its_icc_profile(tmp_path: Path, suffix: str) -> None:
     image, cms = pytest.importorskip("PIL.Image"), pytest.importorskip("PIL.ImageCms")
-    profile = cms.ImageCmsProfile(cms.createProfile("sRGB")).tobytes()
-    data = io.BytesIO()
-    kind = {".png": "PNG", ".jpg": "JPEG"}[suffix]
-    image.new("RGB", (8, 8)).save(data, kind, icc_profile=profile)
-    path = tmp_path / f"a{suffix}"
-    path.write_bytes(data.getvalue())
-    assert read_header(path).colorspace == "srgb"
-
-
-def test_a_profile_of_display_p3_is_believed_and_an_unknown_one_changes_nothing() -> None:
-    spec = oiio.ImageSpec(4, 4, 3, "uint8")
-    spec.attribute("oiio:ColorSpace", "srgb_rec709_scene")
-    for words, space in (("Display P3", "srgb_p3d65_scene"), ("Monitor of Jo", "srgb")):
-        spec.attribute("ICCProfile:profile_description", words)
-        assert space_of(spec, "jpeg", "uint8") == (space, "")
+    # Of version 4, and one of littlecms, of version 2 in older ones.
+    for profile, space in (
+        (display(P3_D65), "srgb_p3d65_scene"),
+        (display(REC709, "lin"), "linear"),
+        (cms.ImageCmsProfile(cms.createProfile("sRGB")).tobytes(), "srgb"),
+    ):
+        path = tmp_path / f"a{suffix}"
+        image.new("RGB", (8, 8)).save(path, icc_profile=profile)
+        assert (read_header(path).colorspace, read_header(path).unread_tag) == (space, "")
 
 
 def test_a_profile_that_is_not_known_is_named(tmp_path: Path) -> None:
-    image, cms = pytest.importorskip("PIL.Image"), pytest.importorskip("PIL.ImageCms")
-    profile = cms.ImageCmsProfile(cms.createProfile("sRGB")).tobytes()
-    for words, unread in ((b"sRGB", ""), (b"Jo's", "Jo's built-in")):
-        # Its description is text of two bytes a letter.
-        wide = [bytes([0, letter]) for letter in words]
-        odd = profile.replace(b"\0s\0R\0G\0B\0 \0b", b"".join(wide) + b"\0 \0b")
-        image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", icc_profile=odd)
-        header = read_header(tmp_path / "a.jpg")
-        assert (header.colorspace, header.unread_profile) == ("srgb", unread)
+    image = pytest.importorskip("PIL.Image")
+    odd = display((0.7347, 0.2653, 0.1596, 0.8404, 0.0366, 0.0001, 0.3457, 0.3585), "g18")
+    image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", icc_profile=odd)
+    header = read_header(tmp_path / "a.jpg")
+    assert (header.colorspace, header.unread_tag) == ("srgb", "the ICC profile 'Test'")
 
 
 def test_what_was_written_in_a_space_is_read_in_it(tmp_path: Path) -> None:

@@ -480,6 +480,19 @@ def test_a_damaged_picture_is_an_error_and_its_neighbours_are_read(tmp_path):
     reader.close()
 
 
+def test_a_video_that_may_not_be_read_is_not_called_unfinished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "take.mov").write_bytes(b"pictures")
+
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(FrameReadError, match=r"cannot read .*take\.mov: permission denied"):
+        probe(tmp_path / "take.mov")
+
+
 def test_what_is_no_video_is_named(tmp_path):
     (tmp_path / "a.mov").write_bytes(b"this is no video")
     with pytest.raises(FrameReadError, match="not a finished video"):

@@ -358,7 +358,7 @@ def test_wide_primaries_are_not_taken_for_those_of_rec709(tmp_path, tags, name):
         (9, 16, "pq_rec2020_display"),
         (9, 18, "hlg_rec2020_display"),
         (12, 16, "pq_p3d65_display"),
-        (12, 13, "srgb_p3d65_display"),
+        (12, 13, "srgb_p3d65_scene"),
     ],
 )
 def test_a_pair_of_primaries_and_curve_that_configs_have_is_named(

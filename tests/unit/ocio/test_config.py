@@ -8,7 +8,8 @@ import pytest
 from mattebridge.errors import ColorError
 from mattebridge.ocio import where
 from mattebridge.ocio.config import Config
-from mattebridge.ocio.space import Spaces
+from mattebridge.ocio.space import LINEAR, Spaces
+from mattebridge.ocio.standard_names import OTHER_NAMES
 
 # A config of a few lines: a wide gamut, a curve with a kink, and no space for data.
 SMALL = """\
@@ -184,3 +185,95 @@ def test_a_conversion_keeps_the_shape(tmp_path):
     expected = picture @ np.float32([[1.5, 0, 0], [-0.4, 1, 0], [-0.1, 0, 1]])
     assert np.abs(converted - expected).max() < 1e-6  # of three products in float32
     assert converted.shape == picture.shape
+
+
+OLD = (
+    "ocio://studio-config-v1.0.0_aces-v1.3_ocio-v2.1",
+    "ocio://cg-config-v2.1.0_aces-v1.3_ocio-v2.3",
+)
+
+
+@pytest.mark.parametrize("name", OTHER_NAMES)
+def test_what_files_call_a_space_is_found_in_older_configs_too(built_in, name):
+    assert built_in.knows(name)
+    light = np.random.default_rng(4).uniform(0, 1, (50, 3)).astype(np.float32)
+    for where_it_is in OLD:
+        older = Config(where_it_is)
+        if not older.knows(name):
+            # The first configs have fewer displays and textures.
+            assert name not in ("lin_ap0_scene", "lin_ap1_scene", "lin_p3d65_scene"), where_it_is
+            continue
+        expected = built_in.light_of(light, built_in.find(name), exact=True)
+        found = older.light_of(light, older.find(name), exact=True)
+        assert np.abs(found - expected).max() <= 2e-4 * max(1, np.abs(expected).max()), where_it_is
+
+
+ODD = """\
+ocio_profile_version: 2
+roles: {default: wide, scene_linear: gone, matte: Alpha}
+displays:
+  Projector:
+    - !<View> {name: Film Look, colorspace: wide}
+looks:
+  - !<Look> {name: Warm, process_space: wide}
+inactive_colorspaces: [Old Log]
+colorspaces:
+  - !<ColorSpace> {name: lin_rec709}
+  - !<ColorSpace> {name: wide, aliases: [Wide Light]}
+  - !<ColorSpace> {name: Old Log, aliases: [ol]}
+  - !<ColorSpace> {name: Alpha, isdata: true}
+named_transforms:
+  - !<NamedTransform> {name: Curve of Log, transform: !<MatrixTransform> {}}
+"""
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "odd.ocio"
+    path.write_text(ODD)
+    return Config(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("Film Look", "a view"),
+        ("projector", "a display"),
+        ("Warm", "a look"),
+        ("curve of log", "a named transform"),
+        ("Alpha", "data"),
+        ("matte", "data"),
+        ("scene_linear", "a role without a space"),
+    ],
+)
+def test_a_name_that_stands_for_something_else_is_refused_with_what_it_is(odd, name, what):
+    with pytest.raises(
+        ColorError, match=rf"'{name}' is {what} of .*odd\.ocio, and no colour"
+    ) as no:
+        odd.find(name)
+    assert set(no.value.details["nearest"]) <= {"lin_rec709", "wide"}
+
+
+def test_a_space_that_is_not_active_is_found_by_its_name_and_not_listed(odd):
+    assert odd.find("old log") == odd.find("OL") == "Old Log"
+    assert [space.name for space in odd.spaces] == ["lin_rec709", "wide"]
+    assert "Old Log" not in odd.nearest("old logs")
+
+
+def test_our_own_names_are_read_in_any_letters_unless_the_config_has_them(odd, tmp_path):
+    spaces = Spaces(odd)
+    for name in ("sRGB", "SRGB", "Linear"):
+        assert spaces.of(name) is spaces.of(name.lower())
+        assert spaces.settled(name) == name.lower()
+        assert spaces.is_known(name)
+    assert spaces.settled("Wide Light") == "Wide Light"
+    path = tmp_path / "theirs.ocio"
+    path.write_text(
+        ODD.replace("name: wide, aliases: [Wide Light]", "name: Linear")
+        .replace("default: wide", "default: Linear")
+        .replace("colorspace: wide", "colorspace: Linear")
+    )
+    theirs = Spaces(Config(str(path)))
+    assert theirs.settled("Linear") == "Linear"
+    assert theirs.of("linear") is LINEAR
+    assert theirs.of("Linear") is not LINEAR

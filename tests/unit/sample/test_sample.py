@@ -21,8 +21,8 @@ of_the_shot = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def shot():
-    """Frames 0 to 14 of a small sample shot; the arm is fast in the later ones."""
-    return list(render_frames(frames=15, width=WIDTH, height=HEIGHT))
+    """Frames 0 to 12 of a small sample shot; the arm is fast in the later ones."""
+    return list(render_frames(frames=13, width=WIDTH, height=HEIGHT))
 
 
 @pytest.fixture(scope="module")

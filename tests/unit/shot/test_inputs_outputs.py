@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import traceback
 from collections.abc import Callable
@@ -22,6 +21,7 @@ import pytest
 from fakes.inprocess_client import InProcessClient
 from fakes.interlaced import write_interlaced
 from fakes.jobs import matte_job
+from fakes.systems import linux_alone
 from mattebridge import color
 from mattebridge.errors import InputsError, NonFiniteError, SequenceError, UsageError
 from mattebridge.image_io import read_frame, read_header, write_frame
@@ -102,7 +102,7 @@ def run(folder: Path, client: InProcessClient | None = None, **options) -> Summa
 
 def tree(folder: Path) -> list[str]:
     paths = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(str(path.relative_to(folder)) for path in paths if path.suffix != ".jsonl")
+    return sorted(path.relative_to(folder).as_posix() for path in paths if path.suffix != ".jsonl")
 
 
 # ------------------------------------------------------------------------------------------ folders
@@ -230,7 +230,7 @@ def test_a_video_in_display_p3_becomes_one_in_rec709(folder):
     client = InProcessClient()
     made = run(folder, client, plate=str(plate), outputs=("foreground",), formats="prores4444")
     assert made.exit_status == 0
-    assert client.requests[0]["colorspace"] == "srgb_p3d65_display"
+    assert client.requests[0]["colorspace"] == "srgb_p3d65_scene"
     assert client.requests[0]["output_colorspace"] == "srgb"
     with av.open(str(folder / "out/foreground/take.mov")) as source:
         assert int(next(source.decode(video=0)).color_primaries) == 1
@@ -437,6 +437,8 @@ def in_a_child_whose_files_end_at(size_bytes: int, act: Callable[[], None]) -> N
         status = 9
         try:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            import resource
+
             resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
             act()
             status = 0
@@ -447,6 +449,7 @@ def in_a_child_whose_files_end_at(size_bytes: int, act: Callable[[], None]) -> N
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+@linux_alone("it limits the size of files in a forked child")
 @pytest.mark.parametrize(
     ("form", "kept"),
     [("png-mov", 0.5), ("ffv1", 0.999)],
@@ -479,6 +482,7 @@ def test_a_video_that_fills_the_disk_leaves_the_small_ones_whole(folder, form, k
     assert left == [4 * index for index in range(8)]
 
 
+@linux_alone("it limits the size of files in a forked child")
 def test_a_video_that_fills_the_disk_leaves_the_pictures_whole_and_is_resumed(folder):
     noise_with_a_block(folder)
     options = {"outputs": ("comp", "alpha"), "formats": "png,comp=ffv1"}
@@ -494,6 +498,7 @@ def test_a_video_that_fills_the_disk_leaves_the_pictures_whole_and_is_resumed(fo
     assert tree(folder / "out") == [*pictures, "comp/plate.mkv"]
 
 
+@linux_alone("it limits the size of files in a forked child")
 def test_a_job_of_nothing_but_a_video_that_fills_the_disk_ends_at_once(folder):
     noise_with_a_block(folder, 40)
     done = folder / "frames"

@@ -17,6 +17,7 @@ from training.canvases import (
     GROUP,
     PLANES,
     TWINS,
+    Drawing,
     Group,
     KeyedShots,
     draw_group,
@@ -26,6 +27,7 @@ from training.compose import camera, codec, light
 from training.compose.blur import moved
 from training.compose.dice import Dice
 from training.compose.front_end import exposure_matched
+from training.compose.shots import Layers, composed
 from training.layers import draw_pair, subjects, things
 from training.layers.recipe import TRAINING, VALIDATION_2026, Recipe
 from training.pool import CanvasPool
@@ -36,9 +38,10 @@ SIZE = 64
 
 FARM = """
 import zlib
+from training.canvases import Drawing
 from training.farm import CanvasFarm
 if __name__ == "__main__":
-    with CanvasFarm(3, 20, workers=2, size=16) as farm:
+    with CanvasFarm(3, 20, workers=2, drawing=Drawing(16)) as farm:
         for _ in range(3):
             group = farm.next()
             print(zlib.crc32(group.planes.tobytes()), zlib.crc32(group.flags.tobytes()))
@@ -47,7 +50,7 @@ if __name__ == "__main__":
 
 @lru_cache(maxsize=4)
 def group(number: int = 0) -> Group:
-    return draw_group(5, number, SIZE)
+    return draw_group(5, number, Drawing(SIZE))
 
 
 @lru_cache(maxsize=4)
@@ -110,14 +113,14 @@ def test_processes_draw_the_same_groups_in_the_same_order_as_none(tmp_path: obje
     )
     import zlib
 
-    expected = [draw_group(3, number, 16) for number in range(20, 23)]
+    expected = [draw_group(3, number, Drawing(16)) for number in range(20, 23)]
     lines = [f"{zlib.crc32(g.planes.tobytes())} {zlib.crc32(g.flags.tobytes())}" for g in expected]
     assert done.stdout.split("\n")[:3] == lines
 
 
 @pytest.mark.slow
 def test_a_group_follows_from_seed_and_number_alone() -> None:
-    again, other = draw_group(5, 0, SIZE), group(1)
+    again, other = draw_group(5, 0, Drawing(SIZE)), group(1)
     assert np.array_equal(group().planes, again.planes)
     assert np.array_equal(group().flags, again.flags)
     assert not np.array_equal(group().planes, other.planes)
@@ -127,7 +130,7 @@ def test_a_group_is_the_same_with_any_number_of_threads() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        assert np.array_equal(draw_group(5, 0, SIZE).planes, group().planes)
+        assert np.array_equal(draw_group(5, 0, Drawing(SIZE)).planes, group().planes)
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(threads)
@@ -141,26 +144,42 @@ def test_canvases_are_bytes_of_the_size_asked_for() -> None:
     assert set(np.unique(made.flags)) <= {0, 1}
 
 
+def inside(plane: torch.Tensor) -> torch.Tensor:
+    """Without the edge, where something was moved in."""
+    return plane[:, 4:-4, 4:-4]
+
+
 def test_twins_are_one_shot_with_other_grain_and_matted_each_by_itself() -> None:
+    moves = []
     for number in (0, 1):
         made = shots(number)
         for first, second in TWINS:
-            for name in ("clean_plate", "alpha", "foreground", "alpha_hint", "scene_linear"):
+            rows, columns = (int(v) for v in group(number).moved[second])
+            moves.append((rows, columns))
+            for name in ("clean_plate", "scene_linear"):
                 plane = getattr(made, name)
                 assert torch.equal(plane[first], plane[second]), name
+            for name in ("alpha", "foreground", "alpha_hint"):
+                plane = getattr(made, name)
+                expected = torch.roll(plane[first], (rows, columns), (1, 2))
+                assert torch.equal(inside(expected), inside(plane[second])), name
+            if (rows, columns) != (0, 0):
+                continue
             away = (made.plate[first] - made.plate[second]).abs().mean()
             # .0034 to .0076, .0015 to .026 and .0003 to .0018 here. Without AVX canvases have other
             # bytes, and these means move by .000002.
             assert 0.001 < away < 0.03
             assert (made.keyed_alpha[first] - made.keyed_alpha[second]).abs().mean() < 0.1
-            again = canvases._keyed(made, second)
+            again, _ = canvases._keyed(made, second)
             assert np.abs(again.alpha - made.keyed_alpha[second, 0].numpy()).mean() < 0.02
+    assert (0, 0) in moves
 
 
 def test_a_canvas_comes_with_what_the_keyer_makes_of_the_whole_of_it() -> None:
     made = shots()
     for shot in range(4):
-        again = canvases._keyed(made, shot)
+        again, wider = canvases._keyed(made, shot)
+        assert np.abs(wider.alpha - made.wide_alpha[shot, 0].numpy()).mean() < 0.02
         # Bytes do not hold the full precision of the values that the keyer was given: .0003 to
         # .0007 here, with AVX2 and without.
         assert np.abs(again.alpha - made.keyed_alpha[shot, 0].numpy()).mean() < 0.02
@@ -239,6 +258,78 @@ def test_twins_come_last_in_a_batch_and_are_cropped_and_changed_alike() -> None:
         seen |= pairs
         assert torch.equal(made.plate[4:7], made.plate[7:])
     assert seen == set(TWINS)
+
+
+def test_a_twin_whose_subject_has_moved_is_cropped_where_its_subject_is() -> None:
+    class Moving(Farm):
+        """Alpha tells where in the subject a pixel is; the second twins' subject has moved."""
+
+        def next(self, *, wait: bool = True) -> Group:
+            made = super().next(wait=wait)
+            rows, columns = np.indices((16, 16), np.uint8)
+            moved = np.zeros((GROUP, 2), np.int8)
+            made.planes[:, 6] = 16 * rows + columns
+            for (_, second), move in zip(TWINS, ((2, 0), (-4, 2), (0, -2))):
+                made.planes[second, 6] = np.roll(made.planes[second, 6], move, (0, 1))
+                moved[second] = move
+            return Group(made.planes, made.flags, moved)
+
+    held = CanvasPool(GROUP, size=16)
+    held.refill(Moving(16), 0, 1)  # type: ignore[arg-type]
+    for step in range(30):
+        made = held.crops(2, step, 8, 8, 4).alpha
+        assert torch.equal(made[:4], made[4:])
+
+
+def test_the_subject_of_the_next_frame_is_moved_and_its_set_is_not() -> None:
+    rows, columns = np.mgrid[:80, :80]
+    disc = (np.hypot(rows - 40, columns - 40) < 14) * 255
+    subject = torch.from_numpy(np.stack([disc // 2, disc // 3, disc, disc]).astype(np.uint8))
+    noise = np.random.default_rng(4).integers(40, 200, (3, 80, 80), np.uint8)
+    pair = Layers(
+        subject.expand(2, -1, -1, -1), torch.from_numpy(noise).expand(2, -1, -1, -1), torch.zeros(2)
+    )
+    takes = (composed(Dice(9, number, 2, "cpu"), pair, SIZE) for number in range(60))
+    moving = [take for take in takes if take.moved != (0, 0)]
+    # Seeded: of 60 batches half are plain, and the subject moves in three of five of these.
+    assert len(moving) > 5
+    for take in moving:
+        down, across = take.moved
+        assert down % 2 == across % 2 == 0
+        alpha = take.shots.alpha
+        assert torch.equal(inside(torch.roll(alpha[-2], (down, across), (1, 2))), inside(alpha[-1]))
+        still = (alpha[-1] == 0) & (alpha[-2] == 0)
+        away = (take.shots.plate[-1] - take.shots.plate[-2]).abs().mean(0, keepdim=True)[still]
+        # Shadows move with the subject; the set, all but its grain, does not. Its noise moved by
+        # two pixels would be .1 and more away.
+        assert away.median() < 0.05
+
+
+def test_a_large_group_is_cut_from_frames_of_twice_the_size_where_their_edges_are() -> None:
+    made = draw_group(5, 0, Drawing(32, wide=True, large=1.0))
+    assert made.planes.shape == (GROUP, CHANNELS, 32, 32)
+    usual = draw_group(5, 0, Drawing(64, wide=True))
+    alpha, whole = made.planes[:, 6], usual.planes[:, 6]
+    # The same shots, each a part of what the usual group has whole.
+    windows = np.lib.stride_tricks.sliding_window_view(whole, (32, 32), (1, 2))[:, ::16, ::16]
+    found = (windows == alpha[:, None, None]).all((3, 4))
+    assert found.any((1, 2)).all()
+    soft = ((windows > 5) & (windows < 250)).mean((3, 4))
+    kept = ((alpha > 5) & (alpha < 250)).mean((1, 2))
+    # But for second twins, which are cut like the first ones.
+    firsts = [shot for shot in range(GROUP) if shot not in {second for _, second in TWINS}]
+    assert np.array_equal(kept[firsts], soft.max((1, 2))[firsts])
+
+
+def test_lamps_are_brighter_than_white_and_the_keyer_sees_them() -> None:
+    dice = Dice(1, 0, 3, "cpu")
+    picture = torch.linspace(0, 1, 64).expand(3, 3, 64, 64)
+    gain = light.lamps(dice, picture)
+    assert torch.equal(gain[..., 0], torch.ones(3, 1, 64))
+    assert float(gain[..., -1].min()) > 1.9
+    bright = light.encode(light.decoded(picture) * gain)
+    assert bright.max() > 1
+    assert light.blended(bright, bright, gain[:, :1] * 0 + 0.5, torch.ones(3, 1, 1, 1)).max() > 1
 
 
 def test_a_batch_follows_from_seed_and_step_alone() -> None:
@@ -352,6 +443,8 @@ def test_a_subject_that_moves_keeps_its_light_and_is_as_wide_as_its_path() -> No
 
 def test_a_grade_never_leaves_a_pair_too_dark_to_say_anything() -> None:
     dim = torch.full((32, 3, 8, 8), 0.12)
-    plate, clean, _ = camera.toned(Dice(1, 0, 32, "cpu"), dim, dim, dim)
-    # .0907 by construction (`toned` keeps the mean above .09).
+    grade = camera.grade_of(Dice(1, 0, 32, "cpu"), dim, dim)
+    assert float((grade - 1).abs().max()) > 0.01
+    plate, clean = camera.toned(grade, dim, dim)
+    # .0907 by construction (`grade_of` keeps the mean above .09).
     assert torch.maximum(plate.mean((1, 2, 3)), clean.mean((1, 2, 3))).min() > 0.08

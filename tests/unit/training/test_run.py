@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -27,9 +30,11 @@ from training.optimiser import AdamW
 from training.plan import PRESETS, Plan
 from training.trainer import Trainer
 
-import fakes.training_package  # noqa: F401
+from fakes.training_package import ROOT
 from mattebridge.errors import ModelError
-from mattebridge.models.twoplate.network import NetworkMatte, from_state, opened
+from mattebridge.models.twoplate.card import WEIGHTS
+from mattebridge.models.twoplate.network import NetworkMatte, opened
+from mattebridge.models.twoplate.versions import from_state, version_of
 from mattebridge.models.weights.state_dict import load_strictly, read_state_dict
 
 TINY = Plan(
@@ -45,6 +50,8 @@ TINY = Plan(
     warm_up=2,
     widths=(8, 8, 8),
 )
+
+GATED = replace(TINY, network="gated")
 
 
 @pytest.fixture(autouse=True)
@@ -213,7 +220,7 @@ def test_windows_lie_where_there_is_something_to_do() -> None:
 
 
 def test_twins_are_looked_at_in_the_same_place() -> None:
-    made = trainer(replace(TINY, canvas=96, crop=96, batch=8))
+    made = trainer(replace(TINY, canvas=96, crop=80, batch=8))
     assert made.plan.twins == 2
     made.fill()
     corners = windows.chosen(made.shots(), 32, np.random.default_rng(3), 2)
@@ -260,6 +267,100 @@ def test_what_is_certain_and_wrong_is_pulled_at_and_what_is_right_is_left_alone(
     assert too_low < -0.05
     assert right == 0
     assert 0.2 < soft < 0.5
+
+
+def test_the_coarse_net_is_trained_at_the_sizes_of_hd_and_uhd_as_often_as_planned() -> None:
+    plan = PRESETS["gpu"]
+    factors = [plan.factor(step) for step in range(400)]
+    # Seeded: 400 draws of shares .4, .4 and .2.
+    assert {factor: round(factors.count(factor) / 400, 1) for factor in (2, 4, 8)} == {
+        2: 0.4,
+        4: 0.4,
+        8: 0.2,
+    }
+
+
+def test_crops_that_leave_no_room_for_moved_twins_are_refused() -> None:
+    with pytest.raises(ValueError, match="use crops of at most 496"):
+        Plan(canvas=512, crop=512)
+
+
+def test_the_next_network_starts_from_weights_of_correction_and_from_its_own() -> None:
+    old = trainer().network
+    for parameter in old.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    made = trainer(GATED)
+    made.begin_from(old.state_dict(), "old")
+    state_dict = made.network.state_dict()
+    for name, tensor in old.state_dict().items():
+        assert torch.equal(
+            state_dict[name][:, : tensor.shape[1]] if tensor.dim() > 1 else state_dict[name], tensor
+        ), name
+    again = trainer(GATED)
+    again.begin_from(state_dict, "own")
+    assert torch.equal(again.network.state_dict()["refiner.gates.bias"], torch.zeros(20))
+    with pytest.raises(ModelError):
+        trainer().begin_from(state_dict, "the other way round")
+
+
+@pytest.mark.slow
+def test_the_next_network_learns_a_batch_it_sees_again_and_again() -> None:
+    plan = replace(GATED, steps=40, learning_rate=2e-3, pool=12, fresh=0.0, batch=4, window=32)
+    made = OneBatch(replace(plan, quarter_share=0.0, eighth_share=0.0))
+    made.fill()
+    parts = [{name: float(part) for name, part in made.step().items()} for _ in range(40)]
+    first, last = parts[0], parts[-1]
+    # As for `correction` above.
+    assert last["alpha"] < 0.6 * last[KEYER]
+    assert last["loss"] < 0.75 * first["loss"]
+    assert float(made.network.refiner.gates.weight.detach().abs().max()) > 1e-3
+
+
+@pytest.mark.slow
+def test_one_call_draws_ahead_trains_judges_and_brings_back_weights_and_a_table(
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "run"
+    command = [
+        sys.executable,
+        "-m",
+        "training.train",
+        "--run",
+        str(run),
+        "--preset",
+        "gpu",
+        "--workers",
+        "2",
+        "--threads",
+        "1",
+    ]
+    command += ["--no-wait", "--new-pool", "--small-state", "--device", "cpu"]
+    command += ["--per-kind", "0", "--table", "1", "--table-side", "64"]
+    plan = ["--steps", "4", "--batch", "4", "--canvas", "64", "--crop", "32", "--window", "16"]
+    plan += ["--pool", "30", "--warm", "15", "--init", str(WEIGHTS)]
+    path = f"{ROOT}{os.pathsep}{ROOT / 'bridge'}"
+    # A process of its own: its workers find `training` by their path.
+    settings = {
+        "env": {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "text": True,
+        "timeout": 550,
+    }
+    for call in ([*command, *plan, "--stop-after", "2"], command):
+        done = subprocess.run(call, **settings)
+        assert done.returncode == 0, done.stdout
+    assert "stopped at step 4 of 4" in done.stdout
+    text = (run / "table.txt").read_text(encoding="utf-8")
+    assert text.splitlines()[0].endswith("best, twoplate, difference")
+    for line in ("frozen", "production", "hd (1)", "green (1)", "lights (1)", "motion (2)"):
+        assert f"\n{line}" in text, line
+    found = read_state_dict(run / "best.safetensors")
+    assert version_of(found) == "gated"
+    load_strictly(from_state(found), found, looks_like="")
+    assert (run / "best.safetensors").stat().st_size <= 10_000_000
+    # Every file that goes with the run stays small enough to be copied.
+    assert max(file.stat().st_size for file in run.rglob("*") if file.is_file()) < 16_000_000
 
 
 def test_new_canvases_come_in_groups_as_often_as_planned() -> None:

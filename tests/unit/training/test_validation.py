@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from training import judge, validation
+from training import judge, production, table, validation
 from training.layers.recipe import VALIDATION_2026
 from training.plan import Plan
 from training.trainer import Trainer
@@ -42,6 +42,19 @@ noisy 4 linear    5225 4703 5373 5968 5416 4155 5221 6198 6793 7172 2657 2672 51
 noisy 14 linear   7005 7191 5684 6131 6277 6167 5134 5924 3899 4989 1453 1323 6464 7874 3367 3512
 motion 1 display  3980 4965 4778 6296 6973 6590 6208 6454 4479 2632 2165  348 1572 1077  820  153
 motion 6 linear   1350 1714 1772 1785 1808 1766 1790 1787 4678  586  191    0  517  102   63    2
+"""
+# The same of the set `production`: kind, number. Of `lights` cut at white.
+PRODUCTION = """
+hd 0          5999 6202 5626 6372 5883 5891 4617 6677 8064 5422 6355 6965 5878 6017 6267 6355
+hd 1          4696 4037 3777 4073 5914 4741 3646 4002 6440 6200 1515 1737 3913 4010 4018 3891
+green 0       3672 3255 5496 5436 3433 3432 3435 3431 3101 9470 8216 10000 3860 3278 5758 5438
+green 1       3687 3495 3948 4907 2893 3315 3040 3550 4630 2987 8869 9274 4990 4606 3939 4840
+blue 0        2863 2798 2929 3284 3435 3435 3434 3432 8349 6658 7518 1803 2702 2536 2812 2635
+blue 1        3158 2657 3250 2741 3385 2608 3629 2689 5859 2439 8452 5457 2868 3158 2844 2842
+lights 0      4795 5774 2606 2245 5086 7309 2564 2169 2076 6885  338  635 3881 4072 3888 3861
+lights 1      5008 5034 6120 5338 3601 4260 5707 4359 8816 3000 4333 4496 5155 5742 5770 5498
+breathing 0   3803 6539 6009 6708 3155 7920 3413 4707 9850 3011 9771 6349 3784 3192 5980 5786
+breathing 1   4318 5666 4416 4991 6544 5558 4753 5502 5539 5057 1011 1560 2608 4388 3566 3497
 """
 # The rounding of the table, and 14 times what the random errors above move a mean by.
 TOLERANCE = 0.00005 + 0.0001
@@ -84,12 +97,52 @@ def test_the_frozen_set_has_the_pixels_it_always_had(line: str) -> None:
     assert found == pytest.approx(np.array(expected, np.float64) / 10_000, abs=TOLERANCE)
 
 
+@pytest.mark.parametrize("line", PRODUCTION.strip().splitlines(), ids=lambda line: line[:11])
+def test_the_production_set_has_the_pixels_it_always_had(line: str) -> None:
+    kind, number, *expected = line.split()
+    made = production.frame(kind, int(number), side=SIDE)
+    assert max(made.plate.shape) == (3 * SIDE if kind == "hd" else SIDE)
+    assert (made.plate.max() > 1) == (kind == "lights")
+    cut = replace(
+        made, plate=np.minimum(made.plate, 1), clean_plate=np.minimum(made.clean_plate, 1)
+    )
+    found = quarter_means(cut)
+    assert found == pytest.approx(np.array(expected, np.float64) / 10_000, abs=TOLERANCE)
+
+
+def test_the_production_set_is_drawn_by_its_name() -> None:
+    wanted = validation.wanted("production", 2, side=SIDE)
+    assert [(kind, number) for _, kind, number, _, _ in wanted] == [
+        (kind, number) for kind in production.KINDS for number in range(2)
+    ]
+    made = validation.drawn(wanted[-1])
+    assert (made.kind, made.blend) == ("breathing", wanted[-1][3])
+
+
+def test_a_table_of_models_has_every_figure_of_each_beside_the_others() -> None:
+    made = frame("clean")
+    perfect = judge.measured(made, made.alpha, made.foreground)
+    nothing = judge.measured(made, 0 * made.alpha, made.foreground)
+    rows = [
+        table.Judged("frozen", kind, f"{kind}_00", model, figures)
+        for kind in ("clean", "motion")
+        for model, figures in (("a/best.safetensors", perfect), ("difference", nothing))
+    ]
+    first, _, heading, clean, motion, every = table.as_text(rows).splitlines()
+    assert first.endswith("best, difference")
+    assert heading.split()[0] == "frozen"
+    for line, name in ((clean, "clean (1)"), (motion, "motion (1)"), (every, "all (2)")):
+        assert line.startswith(name)
+        assert line.split("|")[1].split() == ["0.00", f"{nothing.mad:.2f}"]
+
+
 def test_a_random_number_more_makes_other_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above finds it, even if the probability is so low that it changes no decision."""
     kind, number, blend = "clean", 11, "display"
+    usual = quarter_means(frame(kind, blend, number))
     monkeypatch.setattr(validation, "VALIDATION_2026", replace(VALIDATION_2026, wispy=1e-9))
     other = quarter_means(validation.frame(kind, number, blend, side=SIDE))
-    assert np.abs(other - quarter_means(frame(kind, blend, number))).max() > 100 * TOLERANCE
+    assert np.abs(other - usual).max() > 100 * TOLERANCE
 
 
 def test_the_shadow_is_in_the_plate_alone() -> None:

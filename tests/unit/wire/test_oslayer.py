@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fakes.limits import SOON_S
-from fakes.places import BRIDGE
+from fakes.places import BRIDGE, ROOT
 from mattebridge.errors import GeometryError, UnsafeRuntimeError
 from mattebridge.wire import oslayer, posix
 from mattebridge.wire.connection import Connection, Peer
@@ -382,6 +382,57 @@ def test_modules_of_one_system_are_imported_in_its_layer_alone() -> None:
     assert users == {
         "wire/linux.py": {"fcntl"},
         "wire/unix.py": {"fcntl", "resource", "termios"},
+        "wire/win32.py": {"msvcrt"},
         "wire/windows.py": {"msvcrt"},
-        "wire/windows_children.py": {"msvcrt"},
     }
+
+
+# What a file could ask to find out on which system it runs.
+SYSTEM_NAMES = {
+    "os.name", "os.uname", "sys.platform", "sys.getwindowsversion", "platform.system",
+    "platform.platform", "platform.uname", "platform.release", "platform.win32_ver",
+    "platform.mac_ver",
+}  # fmt: skip
+MODULES_OF_A_SYSTEM = {"os", "sys", "signal", "socket", "select", "mmap", "time", "subprocess"}
+
+
+def questions(tree: ast.AST) -> set[str]:
+    """The questions of a file: names of the system, and whether a module has what some lack."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            found |= {f"{node.value.id}.{node.attr}"} & SYSTEM_NAMES
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} & SYSTEM_NAMES
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            asks = node.func.id == "hasattr" or (node.func.id == "getattr" and len(node.args) == 3)
+            module, name = [*node.args, None, None][:2]
+            if asks and isinstance(module, ast.Name) and module.id in MODULES_OF_A_SYSTEM:
+                found.add(f"{module.id}.{name.value if isinstance(name, ast.Constant) else '?'}")
+    return found
+
+
+def test_which_system_it_is_asks_the_layer_alone_and_the_installers_table_of_folders() -> None:
+    asking = {}
+    for path in sorted((BRIDGE / "mattebridge").rglob("*.py")):
+        found = questions(ast.parse(path.read_text("utf-8")))
+        if found and path.parent.name != "wire":
+            asking[path.relative_to(BRIDGE / "mattebridge").as_posix()] = found
+    assert asking == {"commands/host_folders.py": {"sys.platform"}}
+    for folder in ("nuke", "resolve"):
+        for path in (ROOT / folder).glob("*.py"):
+            # The host scripts name the user without the package, where there is one to be named.
+            assert questions(ast.parse(path.read_text("utf-8"))) <= {"os.getuid"}, path
+
+
+def test_the_questions_are_found() -> None:
+    text = """
+import os, platform, signal, sys
+from os import name
+from sys import platform as system
+windows = os.name == "nt" or sys.platform == "win32" or platform.system() == "Windows"
+hangup = getattr(signal, "SIGHUP", None) if hasattr(os, "fork") else getattr(sys, "stdout")
+"""
+    assert questions(ast.parse(text)) == {
+        "os.name", "sys.platform", "platform.system", "signal.SIGHUP", "os.fork",
+    }  # fmt: skip

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fakes.daemon_process import own_arenas, slot_maps
 from fakes.places import ROOT
+from fakes.systems import linux_alone
 from mattebridge.errors import TornError
 from mattebridge.wire import oslayer
 from mattebridge.wire.params import OUTPUT_CHANNELS
@@ -136,6 +137,7 @@ def test_the_header_is_the_documented_64_bytes(arena: SlotMap) -> None:
         check_header(raw[:4] + b"\2" + raw[5:], 0x0102)
 
 
+@linux_alone("it counts in /proc")
 def test_mapping_closes_the_descriptor_that_was_given() -> None:
     fd = oslayer.current().create_memory(SIZE)
     before = own_arenas()
@@ -148,6 +150,7 @@ def test_mapping_closes_the_descriptor_that_was_given() -> None:
     assert slot_maps(os.getpid()) == before
 
 
+@linux_alone("a pipe and a section are different things on Windows")
 def test_a_descriptor_that_cannot_be_mapped_is_closed_all_the_same() -> None:
     read_end, write_end = os.pipe()
     os.close(write_end)
@@ -157,6 +160,7 @@ def test_a_descriptor_that_cannot_be_mapped_is_closed_all_the_same() -> None:
         os.fstat(read_end)
 
 
+@linux_alone("it counts in /proc")
 def test_a_closed_arena_stays_readable_through_an_array_that_is_left() -> None:
     before = own_arenas()
     arena = SlotMap(oslayer.current().create_memory(SIZE), SIZE)

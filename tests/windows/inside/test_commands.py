@@ -19,7 +19,8 @@ import pytest
 
 from mattebridge.cli import main
 from mattebridge.client import MatteClient
-from mattebridge.errors import FrameWriteError
+from mattebridge.errors import FrameWriteError, SequenceError
+from mattebridge.image_io.sequences import refuse_collisions
 from windows import jobs
 from windows.patience import LIMIT_S, connect
 from windows.running import Daemon, wait_for
@@ -67,10 +68,26 @@ def sessions(client: MatteClient) -> list[int]:
     return [session["pid"] for session in client.status(LIMIT_S)["sessions"]]
 
 
-@pytest.mark.parametrize("name", ["exr", "png", "video", "clips"])
+@pytest.mark.parametrize("name", ["exr", "long", "png", "video", "clips", "long clips"])
 def test_a_job_writes_its_pictures(daemon: Daemon, shot: Path, name: str) -> None:
     results = Path(os.environ["MATTEBRIDGE_TEST_RESULTS"])
     assert run(daemon, jobs.commands(shot, results)[name]) == 0
+
+
+@pytest.mark.parametrize("place", ["drive", "server"])
+def test_a_job_reads_and_writes_on_another_drive_and_on_a_server(
+    daemon: Daemon, place: str
+) -> None:
+    """`X:` and `\\\\server\\share`, which lead to the folder of the shot and the results."""
+    root = Path(os.environ[f"MATTEBRIDGE_TEST_{place.upper()}"])
+    assert root.drive + root.root == str(root)
+    shot = root / Path(os.environ["MATTEBRIDGE_TEST_SHOT"]).name
+    assert run(daemon, jobs.commands(shot, root / place)["exr"]) == 0
+    plate = Path(os.environ["MATTEBRIDGE_TEST_SHOT"]) / "exr" / "plate.1001.exr"
+    # The same file by another name is no place for a result.
+    with pytest.raises(SequenceError, match="is an input of this job"):
+        refuse_collisions([shot / "exr" / "plate.1001.exr"], [plate])
+    assert run(daemon, jobs.commands(shot, root / place)["exr"]) == 2  # they exist
 
 
 def test_a_resumed_job_makes_what_is_missing_or_damaged_alone(

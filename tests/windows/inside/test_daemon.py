@@ -7,6 +7,7 @@ waits for a state, with a bound that only a hang would break.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import signal
@@ -23,11 +24,13 @@ from mattebridge.client import Matte, MatteClient
 from mattebridge.daemon import control
 from mattebridge.errors import ConnectionFailed, DaemonLost, WorkerLostError
 from mattebridge.wire import oslayer
+from mattebridge.wire.folder import CTL, DOOR
 from mattebridge.wire.windows_children import real_python
-from windows import digests
+from windows import digests, handles
 from windows.patience import LIMIT_S, connect
 from windows.running import Daemon, wait_for
 
+KILLS = 2
 # Renders frame after frame until it is killed; says when the first one is there.
 ANOTHER_CLIENT = """
 import sys
@@ -109,9 +112,12 @@ def test_many_threads_that_end_leave_their_session_open(client: MatteClient) -> 
         assert made == [render(client, number)]
 
 
-def test_a_killed_client_leaves_no_session_and_no_arena(daemon: Daemon) -> None:
+def test_killed_clients_leave_no_session_no_arena_and_no_handle_of_the_daemon(
+    daemon: Daemon,
+) -> None:
+    counts = []
     with connect(daemon.folder) as watching:
-        for _turn in range(2):
+        for _turn in range(KILLS + 1):
             other = subprocess.Popen(
                 [sys.executable, "-c", ANOTHER_CLIENT, str(daemon.folder)],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -124,6 +130,35 @@ def test_a_killed_client_leaves_no_session_and_no_arena(daemon: Daemon) -> None:
             other.stdout.close()
             wait_for(lambda: not arena_bytes(watching), "its arenas are still there")
             wait_for(lambda: session_pids(watching) == [os.getpid()], "its session is still there")
+            counts.append(handles.kinds_of(daemon.process.pid))
+    assert counts[0]["pipe"] > 0
+    assert not counts[-1] - counts[0], counts  # by kind: sections, pipes, processes, events
+
+
+def test_killed_daemons_leave_their_client_no_handle_no_pipe_and_no_process(
+    tmp_path: Path,
+) -> None:
+    layer, folder = oslayer.current(), tmp_path / "v1"
+    counts, running = [], handles.processes()
+    for number in range(KILLS + 1):
+        own = Daemon(folder)
+        with connect(folder) as client:
+            render(client, number)
+            worker = worker_pid(client)
+            waiting = client.submit(*digests.frame(number), model="difference", timeout_s=LIMIT_S)
+            own.kill()
+            with pytest.raises(DaemonLost):
+                waiting.result()
+        del waiting, client
+        gc.collect()
+        wait_for(lambda pid=worker: not layer.runs(pid), "its worker still runs")
+        wait_for(lambda: handles.processes() <= running, "a process is still there")
+        for name in (DOOR, CTL):
+            with pytest.raises(FileNotFoundError):
+                layer.connect(folder / name)
+        counts.append(handles.kinds_of())
+    # The first turn opens what a process opens once for ever.
+    assert not counts[-1] - counts[0], counts
 
 
 def test_a_killed_worker_is_replaced_and_its_request_answered(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fakes.jobs import matte_job
-from mattebridge.errors import SequenceError, UsageError
+from mattebridge.cli import main
+from mattebridge.errors import OutputExistsError, SequenceError, UsageError
 from mattebridge.image_io import read_frame, write_frame
 from mattebridge.image_io.sequences import refuse_collisions
 from mattebridge.shot.plan import preflight
@@ -52,8 +53,34 @@ def test_an_input_in_another_spelling_is_no_place_for_an_output(plate: Path) -> 
         refuse_collisions([Path(f"\\\\?\\{str(plate).upper()}")], [plate])
 
 
+def test_a_result_that_is_there_in_other_letters_exists(plate: Path) -> None:
+    write_frame(plate.parent / "MATTES" / "Alpha" / "PLATE.1001.exr", PICTURE[..., :1])
+    with pytest.raises(OutputExistsError, match="exists already"):
+        preflight(matte_job(plate=str(plate), output=plate.parent / "mattes", outputs=("alpha",)))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sample", "{}/aux"], ["demo", "{}/nul"], ["report", "{}", "-o", "{}/con.html"],
+        ["clean-plate", "{}/plate.1001.exr", "-o", "{}/prn.exr"],
+        ["hint", "{}/plate.1001.exr", "-o", "{}/lpt1"], ["clips", "{}", "-o", "{}/com1"],
+        ["matte", "{}/plate.1001.exr", "-o", "{}/out", "--report", "{}/conin$"],
+    ],
+    ids=lambda command: command[0],
+)  # fmt: skip
+def test_every_command_refuses_a_name_to_write_that_is_a_device(
+    plate: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(plate.parent.iterdir())
+    with pytest.raises(SystemExit) as ended:
+        main([word.replace("{}", str(plate.parent)) for word in command])
+    assert ended.value.code == 2
+    assert "is the name of a device in Windows; choose another name" in capsys.readouterr().err
+    assert sorted(plate.parent.iterdir()) == before
+
+
 def test_pictures_are_written_and_read_behind_the_prefix_of_long_paths(tmp_path: Path) -> None:
-    """No whole job: `GetFinalPathNameByHandle` of Wine 8 knows no path above 260 characters."""
     path = Path(f"\\\\?\\{tmp_path}", "shot " * 30 + "1", "plate" * 40, "matte.1001.exr")
     assert len(str(path)) > 300
     write_frame(path, PICTURE)

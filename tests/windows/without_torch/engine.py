@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from mattebridge.checkpoint import Checkpoint, no_checkpoint
+from mattebridge.engine.report import RenderReport
 
 MODEL = "difference"
 
@@ -31,15 +31,6 @@ def matte(planes: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
     }
     for role, plane in outputs.items():
         plane[...] = made[role].astype(plane.dtype)
-
-
-@dataclass
-class RenderReport:
-    model: str = MODEL
-    digest: str = ""
-    degraded: tuple[str, ...] = ()
-    notes: dict[str, Any] = field(default_factory=dict)
-    timings_ms: dict[str, float] = field(default_factory=dict)
 
 
 class Registry:
@@ -87,7 +78,7 @@ class Engine:
             if stage == "model":
                 matte(planes, out)
         timings_ms = {"infer": (time.perf_counter() - started) * 1000}
-        return StartedFrame(RenderReport(timings_ms=timings_ms))
+        return StartedFrame(RenderReport(MODEL, "", (), {}, timings_ms))
 
     def loaded_models(self) -> list[dict[str, Any]]:
         return [{"name": MODEL}]

@@ -1,7 +1,8 @@
 """A test fixture: what a worker imports of torch comes from the files beside this one.
 
-torch loads for minutes under Wine. The Python that has this folder on its path has the real daemon,
-the real worker and the real client, and an engine of a few lines of numpy (`engine.py`).
+No torch is laid there: its wheel is large, and every worker would load it. The Python that has this
+folder on its path has the real daemon, the real worker and the real client, and an engine of a few
+lines of numpy (`engine.py`).
 """
 
 import importlib.util

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from mattebridge.models.base import ModelCard, Setting, SettingsSchema, SizeRule
 from mattebridge.models.entry import Entry
+from mattebridge.models.precision import PRECISION
 from mattebridge.models.weights.file import WeightsRecord
 
 FAMILY = "background_matting"
@@ -27,13 +28,6 @@ BASE_BYTES_PER_PIXEL = 600
 # The plain forward, which holds whole maps at every size, takes this many times more.
 EXACT_FACTOR = 2.5
 
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-PRECISION = Setting(
-    "auto",
-    "numbers that the network computes in; auto: float32. The halves are for CUDA, bfloat16 also "
-    "for CPUs with AMX, and refused where these weights do not hold in them",
-    choices=PRECISIONS,
-)
 BASE_SETTINGS = SettingsSchema(precision=PRECISION)
 REFINE_SETTINGS = SettingsSchema(
     backbone_scale=Setting(

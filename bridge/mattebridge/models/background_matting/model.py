@@ -23,12 +23,12 @@ from mattebridge.models.background_matting.fast import FastMatting
 from mattebridge.models.background_matting.gpu import GpuMatting
 from mattebridge.models.background_matting.matting import Look, Matting, NetworkMatte
 from mattebridge.models.background_matting.networks import MattingBase, MattingRefine
-from mattebridge.models.background_matting.precision import check_holds, dtype_for
 from mattebridge.models.background_matting.recognise import network_from, recognise
 from mattebridge.models.background_matting.refiner import CELL
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
 from mattebridge.models.pytorch.frames import given_back, memory_translated, tensor_of
 from mattebridge.models.pytorch.graphs import Graphs
+from mattebridge.models.pytorch.precision import AlphaOf, check_holds, dtype_for
 from mattebridge.models.weights.file import WeightsRecord
 from mattebridge.models.weights.state_dict import parse_state_dict
 from mattebridge.wire import oslayer
@@ -119,7 +119,7 @@ class BackgroundMattingModel(MattingModel):
             )
         if dtype not in self._halves:
             half = self._prepared(dtype)
-            check_holds(self._fast, half, precision, self.name)
+            check_holds(_alpha_by(self._fast), _alpha_by(half), precision, self.name)
             self._halves = {dtype: half}
         return self._halves[dtype]
 
@@ -205,6 +205,11 @@ def describe_state(state: Mapping[str, Tensor]) -> dict[str, str | int]:
     if architecture.kernel_size is not None:
         found["kernel"] = architecture.kernel_size
     return found
+
+
+def _alpha_by(matting: Matting) -> AlphaOf:
+    """Alpha by a network, for the check of a precision."""
+    return lambda *pair: matting(*(image.to(matting.device) for image in pair)).alpha
 
 
 def _output(

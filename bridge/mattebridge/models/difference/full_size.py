@@ -10,7 +10,8 @@ with them within 1e-5. Every function here has both, and nothing else has.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Optional
 
 import cv2
 import numpy as np
@@ -19,28 +20,32 @@ from torch import Tensor
 from torch.nn import functional
 
 from mattebridge.models.difference import working_size
-from mattebridge.models.pytorch.frames import arrays_of
+from mattebridge.models.pytorch.frames import arrays_of, sent
 
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage, Mask
 
 
-def cut(image: Tensor, highest: float) -> Tensor:
+def cut(image: Tensor, highest: float, peak: Optional[Tensor] = None) -> Tensor:
     """An image without what is above `highest`; the image itself where the CPU sees that it has
-    nothing above."""
-    if image.device.type == "cpu" and image.numpy().max(initial=highest) <= highest:
-        return image
+    nothing above. peak: its highest value, if that is known."""
+    if image.device.type == "cpu":
+        peak = image.max() if peak is None and image.numel() else peak
+        if peak is None or peak <= highest:
+            return image
     return image.clamp(max=highest)
 
 
-def small_arrays(*images: Tensor) -> list[FloatImage]:
+def small_arrays(*images: Tensor, beside: Sequence[Tensor] = ()) -> list[FloatImage]:
     """Float images (H, W) or (H, W, C) at working size, in main memory, with one wait for all.
 
-    On the CPU one that is that small already is the same memory: not to be written into.
+    On the CPU one that is that small already is the same memory: not to be written into. beside:
+    what comes with them as it is, float32.
     """
     if images[0].device.type == "cpu":
-        return [working_size.shrunk(image.numpy()) for image in images]
-    return arrays_of(*shrunk(working_size.size_of(images[0].shape), *images))
+        small = [working_size.shrunk(image.numpy()) for image in images]
+        return [*small, *(values.numpy() for values in beside)]
+    return arrays_of(*shrunk(working_size.size_of(images[0].shape), *images), *beside)
 
 
 def shrunk(size: tuple[int, int], *images: Tensor) -> list[Tensor]:
@@ -59,11 +64,13 @@ def shrunk(size: tuple[int, int], *images: Tensor) -> list[Tensor]:
 
 def _area_weights(length: int, wanted: int, device: torch.device) -> Tensor:
     """(wanted, length): the share of each of `length` pixels in each of `wanted` larger ones."""
-    # In units in which both kinds of pixels begin and end at whole numbers.
-    large = torch.arange(wanted, device=device)[:, None] * length
-    small = torch.arange(length, device=device)[None] * wanted
-    shared = torch.minimum(large + length, small + wanted) - torch.maximum(large, small)
-    return shared.clamp_(min=0).float() / length
+    # In units in which both kinds of pixels begin and end at whole numbers, which float32 holds.
+    size = wanted * length
+    begin = torch.arange(0, size, length, device=device, dtype=torch.float32)[:, None]
+    small = torch.arange(0, size, wanted, device=device, dtype=torch.float32)[None]
+    end = begin + length
+    shared = (small + wanted).clamp(begin, end).sub_(small.clamp(begin, end))
+    return shared.div_(length)
 
 
 def enlarged(small: FloatImage, like: Tensor) -> Tensor:
@@ -71,7 +78,7 @@ def enlarged(small: FloatImage, like: Tensor) -> Tensor:
     shape = tuple(like.shape[:2])
     if like.device.type == "cpu":
         return torch.from_numpy(working_size.enlarged(small, shape))
-    return enlarged_by_torch(torch.from_numpy(small).to(like.device), shape)
+    return enlarged_by_torch(sent(small, like.device), shape)
 
 
 def enlarged_by_torch(small: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -90,7 +97,7 @@ def enlarged_mask(small: Mask, like: Tensor) -> Tensor:
         size = (width, height)
         found = cv2.resize(small.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
         return torch.from_numpy(found > 0)
-    planes = torch.from_numpy(small.astype(np.float32)).to(like.device)[None, None]
+    planes = sent(small.astype(np.float32), like.device)[None, None]
     return functional.interpolate(planes, size=(height, width), mode="nearest")[0, 0] > 0
 
 
@@ -109,7 +116,9 @@ def places_of(mask: Tensor) -> Tensor:
     return mask.reshape(-1).nonzero().reshape(-1)
 
 
-def near(mask: Tensor, reach_px: float) -> Tensor:
-    """Where a pixel of a mask (H, W) is nearer than that; measured in main memory, by OpenCV."""
-    away = cv2.distanceTransform((~mask).view(torch.uint8).cpu().numpy(), cv2.DIST_L2, 3)
-    return torch.from_numpy(away < reach_px).to(mask.device)
+def places_near(wanted: Tensor, mask: Tensor, reach_px: float) -> Tensor:
+    """(N,) the places of those pixels of `wanted` (H, W) that have one of `mask` (H, W) nearer than
+    that, in reading order; found in main memory, by OpenCV, with one wait for a GPU."""
+    both = torch.stack([wanted, mask]).cpu().numpy()
+    away = cv2.distanceTransform((~both[1]).view(np.uint8), cv2.DIST_L2, 3)
+    return sent(np.flatnonzero(both[0] & (away < reach_px)), mask.device)

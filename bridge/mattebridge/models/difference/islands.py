@@ -40,26 +40,39 @@ SHIFT_PX, EXPLAINED = 6, 0.5
 EDGE_PX = 3
 
 
-def without_islands(alpha: Tensor, plate: Tensor, clean_plate: Tensor, speck_share: float) -> None:
-    """Empty the islands of a matte (H, W) in place; see `islands_of`."""
-    islands = islands_of(alpha, plate, clean_plate, speck_share)
-    if islands is not None:
-        alpha.masked_fill_(islands, 0)
+def without_islands(
+    alpha: Tensor, plate: Tensor, clean_plate: Tensor, speck_share: float
+) -> Optional[FloatImage]:
+    """Empty the islands of a matte (H, W) in place; see `islands_of`. Gives the matte at working
+    size if that is known: there were none, and it was looked at."""
+    if speck_share <= 0:
+        return None
+    (small,) = small_arrays(alpha)
+    islands = islands_of(alpha, plate, clean_plate, speck_share, small)
+    if islands is None:
+        return small
+    alpha.masked_fill_(islands, 0)
+    return None
 
 
 def islands_of(
-    alpha: Tensor, plate: Tensor, clean_plate: Tensor, speck_share: float
+    alpha: Tensor,
+    plate: Tensor,
+    clean_plate: Tensor,
+    speck_share: float,
+    small: Optional[FloatImage] = None,
 ) -> Optional[Tensor]:
     """Where a matte (H, W) shows islands, or None where it has none.
 
     plate, clean_plate: (H, W, 3) display-encoded. speck_share: the area of a speck as a share of
-    the frame; 0: nothing is an island.
+    the frame; 0: nothing is an island. small: the matte at working size, if it exists already.
     """
     if speck_share <= 0:
         return None
     height, width = alpha.shape
     scale = min(1.0, WORK_SIDE / max(height, width))
-    (small,) = small_arrays(alpha)
+    if small is None:
+        (small,) = small_arrays(alpha)
     over = (small > LEAST_ALPHA).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(over, connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA].astype(np.float64)

@@ -20,15 +20,17 @@ foreground keeps the plate's own values.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mattebridge.checkpoint import Checkpoint
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
+from mattebridge.models.difference import working_size
 from mattebridge.models.difference.card import DIFFERENCE
 from mattebridge.models.difference.closed_form import closed_form
 from mattebridge.models.difference.evidence import Evidence, gather
@@ -45,18 +47,20 @@ from mattebridge.models.difference.mixture import (
     CHUNK,
     CODING_NOISE,
     LEAST_NOISE,
+    Noise,
     Palette,
     make_palette,
     solve,
 )
 from mattebridge.models.difference.moved import without_moved
 from mattebridge.models.difference.smoothing import smoothed
-from mattebridge.models.difference.trimap import Edges, Trimap, links, make_trimap, new_edges
+from mattebridge.models.difference.trimap import Edges, Trimap, links, make_trimaps, new_edges
+from mattebridge.models.difference.wide import WIDE, Opened, opened_inside
 from mattebridge.models.pytorch.curves import all_decoded, encoded
-from mattebridge.models.pytorch.frames import Frame, array_of, given_back, tensor_of
+from mattebridge.models.pytorch.frames import Frame, array_of, given_back, sent, tensor_of
 
 if TYPE_CHECKING:
-    from mattebridge.models.base import FloatImage
+    from mattebridge.models.base import FloatImage, Mask
 
 # A doubtful pixel follows neighbours over about this many pixels squared; a step in the plate of
 # the third number separates neighbours.
@@ -74,6 +78,15 @@ LARGEST = 1e6
 REPORTED = 32_768
 # Labels of `degraded`.
 NO_SET = "no_set_visible"
+
+
+class _Mattes(NamedTuple):
+    """Two mattes of a frame. wide: with a wider band; else, and where nothing was solved, the same
+    again. small_alpha: the narrow alpha at working size if that is known."""
+
+    narrow: ModelOutput
+    wide: ModelOutput
+    small_alpha: Optional[FloatImage]
 
 
 class DifferenceModel(MattingModel):
@@ -95,19 +108,29 @@ class DifferenceModel(MattingModel):
         given: tensors of any device, or arrays; the output holds what the input does.
         """
         frame = Frame.of(given)
-        small = _Small(frame)
-        made = self._keyed(given, frame, small, checkpoint)
-        return without_moved(made, given, (small.plate, small.clean_plate))
+        small = Small(frame)
+        made = self._mattes(given, frame, small, checkpoint, wide=False)
+        return without_moved(made.narrow, given, small.pictures, made.small_alpha)
 
-    def with_moved(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
+    def with_moved(
+        self, given: ModelInput, checkpoint: Checkpoint, small: Optional[Small] = None
+    ) -> ModelOutput:
         """The same with what was moved on the set since the clean plate was shot."""
         frame = Frame.of(given)
-        return self._keyed(given, frame, _Small(frame), checkpoint)
+        return self._mattes(given, frame, small or Small(frame), checkpoint, wide=False).narrow
+
+    def with_wide(
+        self, given: ModelInput, checkpoint: Checkpoint, small: Optional[Small] = None
+    ) -> tuple[ModelOutput, ModelOutput]:
+        """`with_moved`, and the same with a wider band (`wide`)."""
+        frame = Frame.of(given)
+        made = self._mattes(given, frame, small or Small(frame), checkpoint, wide=True)
+        return made.narrow, made.wide
 
     @torch.inference_mode()
-    def _keyed(
-        self, given: ModelInput, frame: Frame, small: _Small, checkpoint: Checkpoint
-    ) -> ModelOutput:
+    def _mattes(
+        self, given: ModelInput, frame: Frame, small: Small, checkpoint: Checkpoint, *, wide: bool
+    ) -> _Mattes:
         settings = given.settings
         checkpoint("difference")
         evidence = gather(
@@ -119,7 +142,8 @@ class DifferenceModel(MattingModel):
         )
         checkpoint("trimap")
         edges = new_edges(small.plate, small.clean_plate, evidence.light)
-        trimap = make_trimap(
+        band = float(settings["band"])
+        trimaps = make_trimaps(
             small.plate,
             small.clean_plate,
             evidence,
@@ -127,53 +151,90 @@ class DifferenceModel(MattingModel):
             small.hint,
             small.outside,
             fill=float(settings["fill"]),
-            band=float(settings["band"]),
+            bands=(band, WIDE * band) if wide else (band,),
             speck_share=float(settings["specks"]),
         )
+        trimap = trimaps[0]
         degraded = () if trimap.empty.any() else (NO_SET,)
         notes: Mapping[str, Any] = {}
+        places: Optional[Tensor] = None
+        matte: Optional[FloatImage] = None
+        more: Optional[Opened] = None
         if trimap.subject.any():
             checkpoint("alpha")
             if settings["method"] == "closed_form":
                 alpha, colour = _closed_form(frame, trimap, checkpoint)
             else:
-                alpha, colour = _solved(frame, small, evidence, edges, trimap, checkpoint)
+                solved = _solved(frame, small, evidence, edges, trimap, checkpoint)
+                alpha, colour, places = solved.alpha, solved.colour, solved.places
+                if wide:
+                    checkpoint("alpha")
+                    subject, noise = solved.subject, solved.noise
+                    more = opened_inside(frame, small.plate, subject, evidence, trimaps, noise)
             checkpoint("foreground")
-            without_islands(alpha, frame.plate, frame.clean_plate, float(settings["specks"]))
+            specks = float(settings["specks"])
+            matte = without_islands(alpha, frame.plate, frame.clean_plate, specks)
             notes = {"unknown_share": round(float(trimap.unknown.mean()), 4)}
         else:
             alpha, colour = _nothing_sure(frame, evidence, trimap)
-        foreground = _foreground(frame, colour, alpha)
-        alpha, foreground = given_back(given.plate, alpha, foreground)
-        return ModelOutput(alpha, foreground, degraded=degraded, notes=notes)
+        foreground = _foreground(frame, colour, alpha, places)
+        mattes = [(alpha, foreground)]
+        if more is not None:
+            mattes.append(_with_opened(frame, alpha, foreground, more))
+        both = [given_back(given.plate, *one) for one in mattes]
+        outputs = [ModelOutput(a, f, degraded=degraded, notes=notes) for a, f in both]
+        return _Mattes(outputs[0], outputs[-1], matte)
 
 
-def keyed(given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
+def keyed(given: ModelInput, checkpoint: Checkpoint, small: Optional[Small] = None) -> ModelOutput:
     """The model's matte of a frame, for models that start from it: with those settings of the frame
-    that it has too, and its defaults. What was moved on the set is still in it."""
+    that it has too, and its defaults. What was moved on the set is still in it. small: of the same
+    frame, if it exists already."""
+    return DifferenceModel(DIFFERENCE).with_moved(_with_defaults(given), checkpoint, small)
+
+
+def keyed_both(
+    given: ModelInput, checkpoint: Checkpoint, small: Optional[Small] = None
+) -> tuple[ModelOutput, ModelOutput]:
+    """`keyed`, and the matte with a wider band: below it only where that is sure subject."""
+    return DifferenceModel(DIFFERENCE).with_wide(_with_defaults(given), checkpoint, small)
+
+
+def _with_defaults(given: ModelInput) -> ModelInput:
     schema = DIFFERENCE.settings_schema
     shared = {name: value for name, value in given.settings.items() if name in schema}
-    settings = schema.validate(shared, model=DIFFERENCE.name)
-    return DifferenceModel(DIFFERENCE).with_moved(replace(given, settings=settings), checkpoint)
+    return replace(given, settings=schema.validate(shared, model=DIFFERENCE.name))
 
 
-class _Small:
+class Small:
     """The inputs at working size in main memory, cut at `BRIGHTEST`."""
 
     @torch.inference_mode()
     def __init__(self, frame: Frame) -> None:
-        images = [cut(image, BRIGHTEST) for image in (frame.plate, frame.clean_plate)]
+        pictures = (frame.plate, frame.clean_plate)
+        brightest = torch.stack([picture.max() for picture in pictures])
+        images = [cut(picture, BRIGHTEST, peak) for picture, peak in zip(pictures, brightest)]
         others = [frame.hint, None if frame.outside is None else frame.outside.float()]
-        found = small_arrays(*images, *(image for image in others if image is not None))
+        shown = (*images, *(image for image in others if image is not None))
+        *found, peaks = small_arrays(*shown, beside=[brightest])
+        # The brightest value of the whole plate, and of the clean plate.
+        self.brightest = float(peaks[0]), float(peaks[1])
         self.plate, self.clean_plate, *rest = found
         self.hint = None if frame.hint is None else rest[0]
         outside = None if frame.outside is None else rest[-1] > 0
         self.outside = outside if outside is not None and outside.any() else None
 
+    @property
+    def pictures(self) -> tuple[FloatImage, FloatImage]:
+        """Plate and clean plate."""
+        return self.plate, self.clean_plate
+
 
 def _closed_form(frame: Frame, trimap: Trimap, checkpoint: Checkpoint) -> tuple[Tensor, Tensor]:
-    subject, unknown = (mask.cpu().numpy() for mask in _full_masks(trimap, frame.plate))
-    found = closed_form(array_of(frame.plate), subject, unknown, checkpoint)
+    known = _Known.of(trimap, frame.plate.shape)
+    unknown = np.zeros(known.subject.shape, bool)
+    unknown.reshape(-1)[known.unknown] = True
+    found = closed_form(array_of(frame.plate), known.subject, unknown, checkpoint)
     alpha, colour = (tensor_of(image, frame.plate.device) for image in found)
     return alpha, colour
 
@@ -190,23 +251,34 @@ def _nothing_sure(frame: Frame, evidence: Evidence, trimap: Trimap) -> tuple[Ten
 # --- alpha ----------------------------------------------------------------------------------------
 
 
+class _Solved(NamedTuple):
+    """Alpha (H, W) and the subject's colour (H, W, 3); the places (N,) that were solved, outside of
+    which alpha is 0 or 1; the sure subject (H, W), and the noise of a pixel."""
+
+    alpha: Tensor
+    colour: Tensor
+    places: Tensor
+    subject: Tensor
+    noise: Noise
+
+
 def _solved(
     frame: Frame,
-    small: _Small,
+    small: Small,
     evidence: Evidence,
     edges: Edges,
     trimap: Trimap,
     checkpoint: Checkpoint,
-) -> tuple[Tensor, Tensor]:
-    """Alpha (H, W) and the subject's colour (H, W, 3): known pixels as they are, others solved."""
+) -> _Solved:
+    """Known pixels as they are, others solved."""
     plate, clean_plate = frame.plate, frame.clean_plate
-    subject, unknown = _full_masks(trimap, plate)
+    known = _Known.of(trimap, plate.shape)
+    subject, places = sent(known.subject, plate.device), sent(known.unknown, plate.device)
     # The wide band holds colours that nothing else has, such as those of hair.
     palette = make_palette(small.plate, trimap.depth > 1)
-    noise = pixel_noise(plate, clean_plate, ~(subject | unknown))
+    noise = _noise_at(plate, clean_plate, sent(known.empty, plate.device))
     alpha, trust = subject.float(), torch.ones_like(plate[..., 0])
     colour = _base_colour(plate, subject, palette)
-    places = places_of(unknown)
     linear = frame.scene_linear
     chunks = solve(plate, clean_plate, places, palette, evidence, trimap, noise, linear)
     for part, found in chunks:
@@ -216,20 +288,42 @@ def _solved(
         trust.view(-1)[places[part]] = found.trust
         colour.view(-1, 3)[places[part]] = found.colour
     if frame.outside is not None:
-        trust.masked_fill_(frame.outside & unknown, 0)
+        own = trust.view(-1)[places]
+        trust.view(-1)[places] = own.masked_fill_(frame.outside.view(-1)[places], 0)
     value, weight = small_arrays(alpha, trust)
     near = enlarged(_neighbours(value, weight, edges, trimap), plate)
     own, others = trust.view(-1)[places], near.reshape(-1)[places]
     mixed = own * alpha.view(-1)[places] + (1 - own) * others
     alpha.view(-1)[places] = mixed.clamp_(0, 1)
-    return alpha, colour
+    return _Solved(alpha, colour, places, subject, noise)
 
 
-def _full_masks(trimap: Trimap, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Certain subject and unknown at full size; what enlarging leaves undecided is unknown."""
-    subject = enlarged(trimap.subject.astype(np.float32), like) > 0.999
-    empty = enlarged(trimap.empty.astype(np.float32), like) > 0.999
-    return subject, ~(subject | empty)
+@dataclass(frozen=True)
+class _Known:
+    """A trimap at full size, in main memory: a GPU need not be waited for to count the pixels.
+
+    subject: (H, W) bool, where it is certain. unknown: (N,) the places of the pixels that enlarging
+    leaves undecided, too, in reading order. empty: (M,) the places of some of the others, at which
+    noise is measured.
+    """
+
+    subject: Mask
+    unknown: NDArray[np.int64]
+    empty: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, trimap: Trimap, shape: tuple[int, ...]) -> _Known:
+        subject, empty = (
+            working_size.enlarged(mask.astype(np.float32), shape) > np.float32(0.999)
+            for mask in (trimap.subject, trimap.empty)
+        )
+        unknown = np.flatnonzero(~(subject | empty))
+        return cls(subject, unknown, _some(np.flatnonzero(empty & ~subject)))
+
+
+def _some(places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """As many of them as tell the noise."""
+    return np.ascontiguousarray(places[:: max(1, len(places) // 100_000)])
 
 
 def pixel_noise(plate: Tensor, clean_plate: Tensor, empty: Tensor) -> float:
@@ -238,11 +332,23 @@ def pixel_noise(plate: Tensor, clean_plate: Tensor, empty: Tensor) -> float:
     plate, clean_plate: (H, W, 3). empty: (H, W), where the plate shows only the set.
     """
     places = places_of(empty)
-    places = places[:: max(1, len(places) // 100_000)]
-    measured = 0.01
-    if len(places) >= 100:
-        apart = plate.reshape(-1, 3)[places] - clean_plate.reshape(-1, 3)[places]
-        measured = min(float(np.median(array_of(apart.abs_()))) / 0.6745, 0.2)
+    return float(_noise_at(plate, clean_plate, places[:: max(1, len(places) // 100_000)]))
+
+
+def _noise_at(plate: Tensor, clean_plate: Tensor, places: Tensor) -> Noise:
+    """The same at these places; on a GPU a tensor of one value, which is not waited for."""
+    if len(places) < 100:
+        return _noise_of(0.01)
+    apart = plate.reshape(-1, 3)[places].sub_(clean_plate.reshape(-1, 3)[places]).abs_()
+    if apart.device.type == "cpu":
+        return _noise_of(min(float(np.median(apart.numpy())) / 0.6745, 0.2))
+    ordered = apart.reshape(-1).sort().values
+    middle = ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]
+    measured = middle.div_(2 * 0.6745).clamp_(LEAST_NOISE, 0.2)
+    return measured.square_().add_(CODING_NOISE**2).sqrt_()
+
+
+def _noise_of(measured: float) -> float:
     return float(np.hypot(max(measured, LEAST_NOISE), CODING_NOISE))
 
 
@@ -269,20 +375,53 @@ def _neighbours(alpha: FloatImage, trust: FloatImage, edges: Edges, trimap: Trim
 # --- foreground -----------------------------------------------------------------------------------
 
 
-def _foreground(frame: Frame, colour: Tensor, alpha: Tensor) -> Tensor:
+def _foreground(frame: Frame, colour: Tensor, alpha: Tensor, places: Optional[Tensor]) -> Tensor:
     """Straight colour: the plate where alpha is 1, unmixed where there is enough of it, else
-    `colour`, which is written into."""
+    `colour`, which is written into.
+
+    places: (N,) in reading order, outside of which alpha is 0 or 1; None where that is not known.
+    """
     copy_where(alpha >= 1, frame.plate, colour)
-    soft = places_of((alpha < 1) & (alpha > UNMIX_FROM))
-    at_once = max(1, len(soft)) if colour.device.type != "cpu" else CHUNK
-    for places in torch.split(soft, at_once):
-        part, near = alpha.view(-1)[places][:, None], colour.view(-1, 3)[places]
-        seen = frame.plate.reshape(-1, 3)[places].clamp_(max=LARGEST)
-        empty = frame.clean_plate.reshape(-1, 3)[places].clamp_(max=LARGEST)
+    if places is None:
+        places = places_of(_is_soft(alpha))
+    elif colour.device.type == "cpu":
+        places = places[_is_soft(alpha.view(-1)[places])]
+    _unmix(frame, colour, alpha, places)
+    return colour
+
+
+def _with_opened(
+    frame: Frame, alpha: Tensor, foreground: Tensor, more: Opened
+) -> tuple[Tensor, Tensor]:
+    """Alpha and foreground of the wider band: copies of the narrow one's, and what is `more`."""
+    kept = alpha.view(-1)[more.places] >= 1  # what is no island
+    places = more.places[kept]
+    alpha, foreground = alpha.clone(), foreground.clone()
+    alpha.view(-1)[places] = more.alpha[kept]
+    soft = alpha.view(-1)[places] < 1
+    foreground.view(-1, 3)[places[soft]] = more.colour[kept][soft]
+    soft &= alpha.view(-1)[places] > UNMIX_FROM
+    _unmix(frame, foreground, alpha, places[soft])
+    return alpha, foreground
+
+
+def _unmix(frame: Frame, colour: Tensor, alpha: Tensor, places: Tensor) -> None:
+    """Mix what is unmixed from the plate into `colour` at these places, as far as they are soft: a
+    GPU is not waited for to tell which are; on a CPU all of them must be."""
+    on_cpu = colour.device.type == "cpu"
+    for some in torch.split(places, CHUNK if on_cpu else max(1, len(places))):
+        part, near = alpha.view(-1)[some][:, None], colour.view(-1, 3)[some]
+        seen = frame.plate.reshape(-1, 3)[some].clamp_(max=LARGEST)
+        empty = frame.clean_plate.reshape(-1, 3)[some].clamp_(max=LARGEST)
         unmixed = _unmixed(seen, empty, part, frame.scene_linear)
         weight = ((part - UNMIX_FROM) / (UNMIX_FULL - UNMIX_FROM)).clamp_(0, 1)
-        colour.view(-1, 3)[places] = weight * unmixed + (1 - weight) * near
-    return colour
+        found = weight * unmixed + (1 - weight) * near
+        colour.view(-1, 3)[some] = found if on_cpu else torch.where(_is_soft(part), found, near)
+
+
+def _is_soft(alpha: Tensor) -> Tensor:
+    """Where a colour is unmixed."""
+    return (alpha < 1) & (alpha > UNMIX_FROM)
 
 
 def _unmixed(seen: Tensor, empty: Tensor, alpha: Tensor, scene_linear: bool) -> Tensor:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Union
 
 import cv2
 import numpy as np
@@ -32,10 +32,13 @@ from torch.nn import functional
 from mattebridge.models.difference.evidence import Evidence
 from mattebridge.models.difference.trimap import Trimap
 from mattebridge.models.pytorch.curves import decoded, encoded
+from mattebridge.models.pytorch.frames import sent
 
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage, Mask
 
+# A number, or a tensor of one.
+Noise = Union[float, Tensor]
 # Colours of the subject are spread at a quarter of the working size.
 PALETTE_SHARE = 4
 # Clusters of the subject's colours, pixels they are found among, rounds in which they settle.
@@ -57,6 +60,11 @@ DEPTH_WEIGHT, DEPTH_FREE = 3.0, 0.5
 SET_SPREAD = 0.015
 # Added to the squared colour distance: keeps alpha steady where a colour is near that of the set.
 STEADY = 0.002
+# An explanation that costs more than the best one by so many nats adds nothing in float32; the
+# exponential of much more is a denormal number, which takes ten times as long.
+NOTHING = 60.0
+# What an explanation without any alpha counts for the colour.
+LEAST_COUNT = 1e-4
 # Variance of alpha at which a pixel's own answer and its neighbours' count the same.
 DOUBT = 0.05
 # Encoded values above this are cut: they tell nothing more, and float32 stays finite.
@@ -122,14 +130,14 @@ def solve(
     palette: Palette,
     evidence: Evidence,
     trimap: Trimap,
-    noise: float,
+    noise: Noise,
     scene_linear: bool,
 ) -> Iterator[tuple[slice, Mixtures]]:
     """Mixtures of the unknown pixels of full-size pictures, chunk by chunk.
 
     plate, clean_plate: (H, W, 3) display-encoded. pixels: (N,) the places of the unknown ones in
     reading order. evidence, trimap: at working size. noise: standard deviation of one pixel's
-    difference, encoded.
+    difference, encoded; on a GPU a tensor of one value, which is not waited for.
     """
     device = plate.device
     colours = _Map.of([palette.mean, *palette.colours, *palette.shares], device)
@@ -138,16 +146,18 @@ def solve(
     maps = _Map.of([*evident, *masks], device)
     seen, empty = plate.reshape(-1, 3), clean_plate.reshape(-1, 3)
     through = _Map.of([evidence.through.astype(np.float32)], device)
-    unseen = _any_veil_cost(through.at(_shares_of_the_frame(pixels, *plate.shape[:2]))[0] > 0.5)
+    shares = _shares_of_the_frame(pixels, *plate.shape[:2])
+    unseen = _any_veil_cost(through.at(shares)[0] > 0.5)
+    of_noise = _OfNoise.of(noise)
     at_once = CHUNK if device.type == "cpu" else CHUNK_OF_GPU
     for start in range(0, len(pixels), at_once):
         part = slice(start, min(start + at_once, len(pixels)))
         places = pixels[part]
-        at = _shares_of_the_frame(places, *plate.shape[:2])
+        at = shares[part]
         chosen = _Pixels(seen[places], empty[places], scene_linear)
         near = _Near.of(chosen, colours.at(at), len(palette.colours))
         region = _Region.of(maps.at(at), evidence.noise, unseen[part])
-        yield part, _explained(chosen, near, region, noise)
+        yield part, _explained(chosen, near, region, of_noise)
 
 
 def _any_veil_cost(through: Tensor) -> Tensor:
@@ -175,7 +185,7 @@ class _Map:
         """Of images (h, w) or (h, w, 3), in this order."""
         planes = [image[None] if image.ndim == 2 else image.transpose(2, 0, 1) for image in images]
         stacked = np.concatenate(planes).astype(np.float32, copy=False)
-        return cls(torch.from_numpy(stacked)[None].to(device))
+        return cls(sent(stacked, device)[None])
 
     def at(self, shares: Tensor) -> Tensor:
         """(C, N): bilinear values at (N, 2) places in shares of the frame; the edge is repeated."""
@@ -323,7 +333,7 @@ class _Region:
 
     for_subject, for_set: nats that speak for them. inside: the cost of a mixture, which is higher
     inside the subject. apart: half the squared distance from the set, in spreads. coverage,
-    variance: that follow from the set's visible detail, which shows at `through`. unseen: the
+    twice_variance: that follow from the set's visible detail, which shows at `through`. unseen: the
     cost of a veil where it does not show.
     """
 
@@ -332,7 +342,7 @@ class _Region:
     inside: Tensor
     apart: Tensor
     coverage: Tensor
-    variance: Tensor
+    twice_variance: Tensor
     through: Tensor
     unseen: Tensor
 
@@ -347,69 +357,84 @@ class _Region:
             inside=DEPTH_WEIGHT * (depth - DEPTH_FREE).clamp_min(0),
             apart=0.5 * (distance / (SET_SPREAD + noise)).square(),
             coverage=coverage,
-            variance=variance + 0.01,
+            twice_variance=2 * (variance + 0.01),
             through=through > 0.5,
             unseen=unseen,
         )
 
     def detail_cost(self, alpha: Tensor | float) -> Tensor:
         """What it costs an alpha (..., N) to disagree with the visible detail."""
-        off = (self.coverage - alpha).square().div_(2 * self.variance)
+        off = (self.coverage - alpha).square().div_(self.twice_variance)
         return off.clamp_max_(DETAIL_CEILING)
 
 
-def _explained(pixels: _Pixels, near: _Near, region: _Region, noise: float) -> Mixtures:
+class _OfNoise(NamedTuple):
+    """What follows from the noise of a frame. variance: its square. likeness: 1 / 2 of it, inverse.
+    spread: the variance of the subject's colour, in units of the noise's. solid: what the
+    logarithm costs where all of that counts."""
+
+    variance: Noise
+    likeness: Noise
+    spread: Noise
+    solid: Noise
+
+    @classmethod
+    def of(cls, noise: Noise) -> _OfNoise:
+        variance = noise**2
+        spread = VARIATION**2 / variance
+        log = torch.log1p(spread) if isinstance(spread, Tensor) else math.log1p(spread)
+        return cls(variance, 0.5 / variance, spread, 1.5 * log)
+
+
+def _explained(pixels: _Pixels, near: _Near, region: _Region, noise: _OfNoise) -> Mixtures:
+    count, size = near.rarity.shape
+    costs = near.rarity.new_empty((2 * count + 2, size))
+    mixed, pure, set_alone, veil_cost = torch.split(costs, [count, count, 1, 1])
     squared = _over_channels(pixels.difference, pixels.difference)
     towards = near.colours - pixels.empty
     reach = _over_channels(towards, towards)
     along = _over_channels(towards, pixels.difference)
     alpha = (along / (reach + STEADY)).clamp_(0, 1)
-    left = squared - 2 * alpha * along + alpha * alpha * reach
-    mixed = _misfit(left, alpha * alpha * VARIATION**2 + noise**2, noise)
-    mixed += region.detail_cost(alpha).sub_(near.rarity).add_(region.inside)
-    pure = _misfit(squared - 2 * along + reach, VARIATION**2 + noise**2, noise)
-    pure += region.detail_cost(1.0) - PURE_SUBJECT - region.for_subject - near.rarity
-    set_alone = region.apart + region.detail_cost(0.0) - PURE_SET - region.for_set
-    veil_cost, veil_alpha, veil = _veil(pixels, region, noise)
-    costs = torch.cat([mixed, pure, set_alone[None], veil_cost[None]])
-    alphas = torch.cat([alpha, torch.ones_like(pure), torch.zeros_like(veil_alpha[None])])
-    alphas = torch.cat([alphas, veil_alpha[None]])
-    weights = (costs.amin(0) - costs).exp_()
-    weights /= weights.sum(0)
-    mean, variance, weights = _weighed(weights, alphas)
-    count = len(alpha)
-    by_colour = weights[:count] + weights[count : 2 * count]
-    by_colour[0] += weights[-2]  # only set: any colour will do, so the mean
-    colour = (by_colour[:, None] * near.colours).sum(0) + weights[-1] * veil
+    left = (alpha * reach).sub_(along, alpha=2).mul_(alpha).add_(squared)
+    # In units of the noise: the subject's colour varies with its alpha.
+    variance = (alpha * alpha).mul_(noise.spread).add_(1)
+    left = left.clamp_min_(0).mul_(noise.likeness).div_(variance)
+    torch.sub(left.add_(variance.log_(), alpha=1.5), near.rarity, out=mixed)
+    mixed += region.detail_cost(alpha).add_(region.inside)
+    left = torch.sub(reach, along, alpha=2).add_(squared)
+    left = left.clamp_min_(0).mul_(noise.likeness / (1 + noise.spread))
+    torch.sub(left, near.rarity, out=pure)
+    pure += region.detail_cost(1.0).add_(noise.solid - PURE_SUBJECT).sub_(region.for_subject)
+    set_alone[0] = region.detail_cost(0.0).add_(region.apart).sub_(PURE_SET).sub_(region.for_set)
+    veil_cost[0], veil_alpha, veil = _veil(pixels, region, noise)
+    weights = torch.sub(costs.amin(0), costs, out=costs).clamp_(min=-NOTHING).exp_()
+    of_all = weights.sum(0)
+    mixed, pure, set_alone, veiled = torch.split(weights, [count, count, 1, 1])
+    # The mean of alpha, and of its square: 1 of the pure subject, 0 of the set.
+    weighed, of_pure, of_veil = mixed * alpha, pure.sum(0), veiled[0] * veil_alpha
+    mean = (weighed.sum(0) + of_pure + of_veil) / of_all
+    mean_square = (weighed.mul(alpha).sum(0) + of_pure + of_veil * veil_alpha) / of_all
+    variance = (mean_square - mean * mean).clamp_min_(0)
+    # Colours count as their alpha does, and a little beyond that.
+    by_colour = weighed.add_(mixed, alpha=LEAST_COUNT).add_(pure, alpha=1 + LEAST_COUNT)
+    # Only set: any colour will do, so the mean.
+    by_colour[0].add_(set_alone[0], alpha=LEAST_COUNT)
+    of_veil += LEAST_COUNT * veiled[0]
+    colour = near.colours.mul_(by_colour[:, None]).sum(0).addcmul_(of_veil, veil)
+    colour /= by_colour.sum(0).add_(of_veil)
     towards = colour - pixels.empty
     reach = _over_channels(towards, towards)
-    variance += (noise**2 + mean * mean * VARIATION**2) / (reach + 1e-4)
+    variance += (noise.variance + mean * mean * VARIATION**2) / (reach + 1e-4)
     return Mixtures(mean, pixels.encoded(colour).T.contiguous(), DOUBT / (variance + DOUBT))
 
 
 def _over_channels(first: Tensor, second: Tensor) -> Tensor:
     """The dot product of colours (..., 3, N)."""
-    red, green, blue = (first * second).unbind(-2)
-    return red + green + blue
+    one, other = first.unbind(-2), second.unbind(-2)
+    return (one[0] * other[0]).addcmul_(one[1], other[1]).addcmul_(one[2], other[2])
 
 
-def _weighed(weights: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean alpha (N,), its variance, and the weights (M, N) of the explanations for the colour."""
-    weighed = weights * alphas
-    mean = weighed.sum(0)
-    variance = ((weighed * alphas).sum(0) - mean * mean).clamp_min_(0)
-    weights = weights * (alphas + 1e-4)
-    return mean, variance, weights / weights.sum(0)
-
-
-def _misfit(left: Tensor, variance: Tensor | float, noise: float) -> Tensor:
-    """Negative log likelihood of a squared residue; the subject's colour varies with its alpha."""
-    if isinstance(variance, float):
-        return left.clamp_min(0) / (2 * variance) + 1.5 * math.log(variance / noise**2)
-    return left.clamp_min(0) / (2 * variance) + 1.5 * (variance / noise**2).log_()
-
-
-def _veil(pixels: _Pixels, region: _Region, noise: float) -> tuple[Tensor, Tensor, Tensor]:
+def _veil(pixels: _Pixels, region: _Region, noise: _OfNoise) -> tuple[Tensor, Tensor, Tensor]:
     """The explanation by a veil of any colour, whose coverage follows from the set's detail: its
     cost, alpha (N,) and colour (3, N)."""
     alpha = region.coverage.clamp_min(0.05)
@@ -417,6 +442,5 @@ def _veil(pixels: _Pixels, region: _Region, noise: float) -> tuple[Tensor, Tenso
     colour = colour.clamp_min_(0).minimum(pixels.ceiling)
     # What a colour between black and the ceiling does not explain is left over.
     left = pixels.difference - alpha * (colour - pixels.empty)
-    unseen = VEIL_COST + 1.5 * math.log(1 + (VARIATION / noise) ** 2)
-    cost = unseen + _over_channels(left, left) / (2 * noise**2)
+    cost = _over_channels(left, left).mul_(noise.likeness).add_(VEIL_COST + noise.solid)
     return torch.where(region.through, cost, region.unseen), alpha, colour

@@ -16,8 +16,10 @@ subject covers or touches one of the places, nothing is found.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import permutations
 from typing import TYPE_CHECKING, Optional
 
@@ -66,16 +68,20 @@ HINTED = 0.5
 
 @torch.inference_mode()
 def without_moved(
-    made: ModelOutput, given: ModelInput, small: Optional[tuple[FloatImage, FloatImage]] = None
+    made: ModelOutput,
+    given: ModelInput,
+    small: Optional[tuple[FloatImage, FloatImage]] = None,
+    matte: Optional[FloatImage] = None,
 ) -> ModelOutput:
     """A model's result of a frame without moved things, and with the label if there are any.
 
     Its alpha (H, W) is written into. The setting `specks` of the frame counts. What an alpha hint
-    shows as subject stays. small: see `moved_of`.
+    shows as subject stays. small, matte: see `moved_of`.
     """
     frame = Frame.of(given)
     alpha = tensor_of(made.alpha, frame.plate.device)
-    moved = moved_of(alpha, frame.plate, frame.clean_plate, specks_of(given.settings), small)
+    specks = specks_of(given.settings)
+    moved = moved_of(alpha, frame.plate, frame.clean_plate, specks, small, matte)
     if moved is not None and frame.hint is not None:
         moved &= frame.hint < HINTED
     if moved is None or not moved.any():
@@ -90,13 +96,16 @@ def moved_of(
     clean_plate: Tensor,
     speck_share: float,
     small: Optional[tuple[FloatImage, FloatImage]] = None,
+    matte: Optional[FloatImage] = None,
 ) -> Optional[Tensor]:
     """Where a matte (H, W) shows moved things of the set, or None where it shows none.
 
     plate, clean_plate: (H, W, 3) display-encoded. speck_share: the area of a speck as a share of
     the frame. small: both pictures at working size, cut at `BRIGHTEST`, if they exist already.
+    matte: alpha in that size, likewise.
     """
-    (matte,) = small_arrays(alpha)
+    if matte is None:
+        (matte,) = small_arrays(alpha)
     parts = list(_parts(matte, speck_share))
     if not parts:
         return None
@@ -104,7 +113,7 @@ def moved_of(
         seen, empty = small_arrays(*(cut(picture, BRIGHTEST) for picture in (plate, clean_plate)))
     else:
         seen, empty = small
-    pair = _Pair(_blurred(seen, BLUR_PX), _blurred(empty, BLUR_PX))
+    pair = _Pair(seen, empty)
     found = [one.mask for one in parts if _is_both_places(one, pair)]
     for one, other in permutations(parts, 2):
         alike = max(one.area, other.area) < PAIR_SIZES * min(one.area, other.area)
@@ -115,20 +124,6 @@ def moved_of(
     side = 2 * AROUND_PX + 1
     mask = cv2.dilate(np.any(found, axis=0).astype(np.uint8), np.ones((side, side), np.uint8))
     return enlarged_mask(mask > 0, alpha)
-
-
-class _Pair:
-    """Plate and clean plate at working size, and blurred further, each blur computed once."""
-
-    def __init__(self, seen: FloatImage, empty: FloatImage) -> None:
-        self.pictures = seen, empty
-        self._blurred: dict[float, tuple[FloatImage, FloatImage]] = {}
-
-    def at(self, sigma: float) -> tuple[FloatImage, FloatImage]:
-        if sigma not in self._blurred:
-            seen, empty = self.pictures
-            self._blurred[sigma] = _blurred(seen, sigma), _blurred(empty, sigma)
-        return self._blurred[sigma]
 
 
 @dataclass(frozen=True)
@@ -146,10 +141,46 @@ class _Part:
     def side(self) -> int:
         return max(self.bottom - self.top, self.right - self.left)
 
+    @cached_property
+    def inside(self) -> Mask:
+        """The mask of its box alone."""
+        return self.mask[self.top : self.bottom, self.left : self.right]
+
+    @cached_property
     def places(self) -> tuple[Index, Index]:
-        """Rows and columns of its pixels."""
-        rows, columns = np.nonzero(self.mask[self.top : self.bottom, self.left : self.right])
-        return rows + self.top, columns + self.left
+        """Rows and columns of its pixels, in its box."""
+        rows, columns = np.nonzero(self.inside)
+        return rows, columns
+
+
+class _Pair:
+    """Plate and clean plate at working size, blurred in the box of a part, each once."""
+
+    def __init__(self, seen: FloatImage, empty: FloatImage) -> None:
+        self._pictures = seen, empty
+        self._blurred: dict[tuple[int, float], list[FloatImage]] = {}
+
+    def at(self, part: _Part, sigma: float = 0.0) -> list[FloatImage]:
+        """Both in the box of the part, blurred by `BLUR_PX`, and that by `sigma`."""
+        key = id(part.mask), sigma
+        if key not in self._blurred:
+            self._blurred[key] = [_in_box(image, part, sigma) for image in self._pictures]
+        return self._blurred[key]
+
+
+def _in_box(picture: FloatImage, part: _Part, sigma: float) -> FloatImage:
+    """The box of a blurred picture: only what has influence on it is blurred."""
+    reach = _reach(BLUR_PX) + _reach(sigma)
+    top, left = max(part.top - reach, 0), max(part.left - reach, 0)
+    image = _blurred(picture[top : part.bottom + reach, left : part.right + reach], BLUR_PX)
+    if sigma:
+        image = _blurred(image, sigma)
+    return image[part.top - top : part.bottom - top, part.left - left : part.right - left]
+
+
+def _reach(sigma: float) -> int:
+    """From how far away a blur brings something; OpenCV's windows of floats are as large."""
+    return math.ceil(4 * sigma) + 1
 
 
 def _parts(small: FloatImage, speck_share: float) -> Iterator[_Part]:
@@ -170,8 +201,8 @@ def _is_both_places(part: _Part, pair: _Pair) -> bool:
     shift = _best_shift(part, part, pair, (0, 0), part.side)
     if shift is None:
         return False
-    new, old = _explained(part, part, *pair.pictures, shift)
-    shares = (new & part.mask).sum() / part.area, ((new | old) & part.mask).sum() / part.area
+    new, old = _explained(part, part, pair, shift)
+    shares = (new & part.inside).sum() / part.area, ((new | old) & part.inside).sum() / part.area
     return bool(shares[0] > NEW_SHARE and shares[1] > BOTH_SHARE)
 
 
@@ -181,26 +212,26 @@ def _is_new_place(one: _Part, other: _Part, pair: _Pair) -> bool:
     shift = _best_shift(one, other, pair, middle, max(4, one.side // 4))
     if shift is None:
         return False
-    new, old = _explained(one, other, *pair.pictures, shift)
-    shares = (new & one.mask).sum() / one.area, (old & other.mask).sum() / other.area
+    new, old = _explained(one, other, pair, shift)
+    shares = (new & one.inside).sum() / one.area, (old & other.inside).sum() / other.area
     return bool(min(shares) > PAIR_SHARE)
 
 
 def _best_shift(new: _Part, old: _Part, pair: _Pair, middle: Shift, reach: int) -> Optional[Shift]:
     """The shift from the old place to the new one that explains most of a sample of `new`."""
     step = max(1, -(-new.side // COARSE_SIDE))
-    rows, columns = new.places()
+    rows, columns = new.places
     every = max(1, len(rows) // SAMPLE)
     sample = rows[::every], columns[::every]
     tried = _tried(middle, reach, step)
     while step > 1:
         # In steps first, on pictures that hardly vary from one step to the next.
-        counts = _same(sample, old, *pair.at(0.5 * step), tried).sum(axis=1)
+        counts = _same(sample, new, old, pair, 0.5 * step, tried).sum(axis=1)
         best = tried[np.argsort(-counts, kind="stable")[:TRIED_AGAIN]]
         finer = max(1, step // FINER)
         tried = np.concatenate([_tried((int(y), int(x)), step, finer) for y, x in best])
         step = finer
-    counts = _same(sample, old, *pair.pictures, tried).sum(axis=1)
+    counts = _same(sample, new, old, pair, 0.0, tried).sum(axis=1)
     if not counts.any():
         return None
     down, right = tried[int(np.argmax(counts))]
@@ -220,36 +251,59 @@ def _tried(middle: Shift, reach: int, step: int) -> Index:
 
 
 def _same(
-    places: tuple[Index, Index], old: _Part, seen: FloatImage, empty: FloatImage, shifts: Index
+    places: tuple[Index, Index], new: _Part, old: _Part, pair: _Pair, sigma: float, shifts: Index
 ) -> Mask:
-    """Which pixels of the plate are those of the clean plate in `old`, by shifts (S, 2): (S, N).
+    """Which pixels of the plate in `new` are those of the clean plate in `old`, by shifts (S, 2):
+    (S, N).
 
-    places: rows and columns of the N pixels.
+    places: rows and columns of the N pixels in the box of `new`. sigma: see `_Pair.at`.
     """
-    height, width = old.mask.shape
-    rows, columns = (at - shift for at, shift in zip(places, np.hsplit(shifts, 2)))
-    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    at = rows.clip(0, height - 1) * width + columns.clip(0, width - 1)
-    here = seen[places]
-    apart = _squared(here - empty.reshape(-1, 3).take(at, axis=0))
-    in_place = _squared(here - empty[places])
-    alike = apart < np.maximum(SAME**2, SAME_SHARE**2 * in_place)
-    return np.asarray(inside & old.mask.take(at) & alike & (in_place > SAME**2))
+    found = np.zeros((len(shifts), len(places[0])), bool)
+    seen, empty = (picture[places] for picture in pair.at(new, sigma))
+    in_place = _squared(seen - empty)
+    # What does not differ in place is nothing new there, and is not looked for.
+    differ = np.flatnonzero(in_place > SAME**2)
+    rows, columns = (at[differ] for at in places)
+    # Where they would have been, in the box of the old place, which is laid into what is looked at.
+    rows, columns = rows + (new.top - old.top), columns + (new.left - old.left)
+    down, right = shifts[:, :1], shifts[:, 1:]
+    if not differ.size or not len(shifts):
+        return found
+    first = int(rows.min() - down.max()), int(columns.min() - right.max())
+    last = int(rows.max() - down.min()), int(columns.max() - right.min())
+    looked_at = _cut_out(old.inside, first, last)
+    width = looked_at.shape[1]
+    at = ((rows - first[0]) * width + columns - first[1])[None] - (down * width + right)
+    by_shift, pixel = np.nonzero(looked_at.take(at))
+    where = rows[pixel] - down[by_shift, 0], columns[pixel] - right[by_shift, 0]
+    pixel = differ[pixel]
+    apart = _squared(seen[pixel] - pair.at(old, sigma)[1][where])
+    alike = apart < np.maximum(SAME**2, SAME_SHARE**2 * in_place[pixel])
+    found[by_shift, pixel] = alike
+    return found
+
+
+def _cut_out(mask: Mask, first: Shift, last: Shift) -> Mask:
+    """The mask from one place to another, both included; what is outside of it is empty."""
+    (top, left), (bottom, right) = first, last
+    cut = np.zeros((bottom - top + 1, right - left + 1), bool)
+    kept = mask[max(top, 0) : max(bottom + 1, 0), max(left, 0) : max(right + 1, 0)]
+    rows, columns = max(-top, 0), max(-left, 0)
+    cut[rows : rows + kept.shape[0], columns : columns + kept.shape[1]] = kept
+    return cut
 
 
 def _squared(difference: FloatImage) -> FloatImage:
     return np.asarray(np.einsum("...c,...c->...", difference, difference))
 
 
-def _explained(
-    new: _Part, old: _Part, seen: FloatImage, empty: FloatImage, shift: Shift
-) -> tuple[Mask, Mask]:
-    """The pixels of the new place that are the same, and where they are at the old place; their
-    outlines, which are mixed with what is behind them, included."""
-    rows, columns = new.places()
-    same = _same((rows, columns), old, seen, empty, np.array([shift]))[0]
-    masks = np.zeros((2, *new.mask.shape), np.uint8)
-    masks[0, rows[same], columns[same]] = 1
-    masks[1, rows[same] - shift[0], columns[same] - shift[1]] = 1
-    at_new, at_old = (cv2.dilate(mask, disc(EDGE_PX)) > 0 for mask in masks)
-    return at_new, at_old
+def _explained(new: _Part, old: _Part, pair: _Pair, shift: Shift) -> tuple[Mask, Mask]:
+    """The pixels of the new place that are the same, and where they are at the old place, each in
+    its box; their outlines, which are mixed with what is behind them, included."""
+    same = _same(new.places, new, old, pair, 0.0, np.array([shift]))[0]
+    rows, columns = (at[same] for at in new.places)
+    at_new, at_old = (np.zeros(part.inside.shape, np.uint8) for part in (new, old))
+    at_new[rows, columns] = 1
+    at_old[rows + new.top - old.top - shift[0], columns + new.left - old.left - shift[1]] = 1
+    at_new, at_old = (cv2.dilate(mask, disc(EDGE_PX)) for mask in (at_new, at_old))
+    return at_new > 0, at_old > 0

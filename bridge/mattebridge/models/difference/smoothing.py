@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage
 
 
+# Added everywhere: what fades to less would become denormal numbers, which take ten times as long.
+LEAST = np.float32(1e-20)
+
+
 def smoothed(
     value: FloatImage,
     trust: FloatImage,
@@ -34,7 +38,7 @@ def smoothed(
     weight of the links relative to trust; its square root is about the reach in pixels.
     """
     beside, below = links
-    fields = np.stack([value * trust, trust]).astype(np.float32)
+    fields = np.stack([value * trust + LEAST, trust]).astype(np.float32)
     for turn in range(rounds):
         part = np.float32(3.0 * strength * 4.0 ** (rounds - 1 - turn) / (4.0**rounds - 1))
         fields = _solved(fields, below * part)

@@ -13,6 +13,7 @@ Method of the edge term: background cut (Sun et al. 2006), which removes the set
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional
 
@@ -75,7 +76,7 @@ class Trimap:
     depth: FloatImage
 
 
-def make_trimap(
+def make_trimaps(
     plate: FloatImage,
     clean_plate: FloatImage,
     evidence: Evidence,
@@ -84,21 +85,50 @@ def make_trimap(
     outside: Optional[Mask],
     *,
     fill: float,
-    band: float,
+    bands: Sequence[float],
     speck_share: float,
-) -> Trimap:
-    """The trimap at working size from pictures (h, w, 3), their evidence and their new edges.
+) -> list[Trimap]:
+    """Trimaps at working size from pictures (h, w, 3), their evidence and their new edges.
 
-    fill: strength of the region's smoothing, 1 as usual, 0 for none. band: factor on the width of
-    the unknown band. speck_share: islands below this share of the frame are dropped.
+    fill: strength of the region's smoothing, 1 as usual, 0 for none. bands: factors on the width of
+    the unknown band, one for each trimap. speck_share: islands below this share of the frame are
+    dropped.
     """
     shown = _Hint.of(hint)
     likelihood = _region(evidence, edges, shown, outside, fill)
     core = _without_specks((likelihood > 0.5).astype(np.uint8), speck_share)
-    width = _edge_width(plate, clean_plate, evidence, core)
-    inwards = np.maximum(1 + INWARDS * width, LEAST_INWARDS_PX) * np.float32(band)
-    outwards = np.maximum(2 + OUTWARDS * width, LEAST_OUTWARDS_PX) * np.float32(band)
-    inside = cv2.distanceTransform(core, cv2.DIST_L2, 5) / inwards
+    outline = _Outline(
+        core,
+        _edge_width(plate, clean_plate, evidence, core),
+        cv2.distanceTransform(core, cv2.DIST_L2, 5),
+        cv2.distanceTransform(1 - core, cv2.DIST_L2, 5),
+    )
+    if not core.any():
+        outline.away[:] = np.inf
+    return [_with_band(evidence, shown, likelihood, outline, np.float32(band)) for band in bands]
+
+
+@dataclass(frozen=True)
+class _Outline:
+    """The region of the subject, its edge's width, and the distances inside and away from it."""
+
+    core: Bytes
+    width: FloatImage
+    inside: FloatImage
+    away: FloatImage
+
+
+def _with_band(
+    evidence: Evidence,
+    shown: Optional[_Hint],
+    likelihood: FloatImage,
+    outline: _Outline,
+    band: np.float32,
+) -> Trimap:
+    core, width, away = outline.core, outline.width, outline.away
+    inwards = np.maximum(1 + INWARDS * width, LEAST_INWARDS_PX) * band
+    outwards = np.maximum(2 + OUTWARDS * width, LEAST_OUTWARDS_PX) * band
+    inside = outline.inside / inwards
     # Where the subject's colours are far from the set's a mixture is told from a solid pixel: the
     # band may be wide there, and hair is solved. Where they are near, it must be narrow.
     apart = _told_apart(evidence, core)
@@ -109,9 +139,6 @@ def make_trimap(
     gaps |= cv2.dilate(evidence.through.astype(np.uint8), disc(THROUGH_EDGE_PX)) > 0
     subject = (depth > 1) & (deeper > 1 + WIDER_APART * apart) & ~gaps
     depth[gaps] = 0
-    away = cv2.distanceTransform(1 - core, cv2.DIST_L2, 5)
-    if not core.any():
-        away[:] = np.inf
     empty = ((evidence.distance < evidence.low) & (away > outwards)) | (away > FAR_BANDS * outwards)
     if shown is not None:
         empty |= shown.far

@@ -18,6 +18,8 @@ SCREENS = ("green", "blue")
 REFINER, PRESENT, ABSENT = "refiner", "present", "absent"
 # The value of `img_size` that means "by the device's free memory".
 BY_MEMORY = 0
+# The value of `precision` that means "as is best on the device".
+BY_DEVICE = "auto"
 LARGEST_SIZE = 4096
 # The refiner's change was trained with the factor 1; more is allowed, and said in the reply.
 USUAL_SCALE, LARGEST_SCALE = 1.0, 5.0
@@ -63,10 +65,10 @@ SETTINGS = SettingsSchema(
         maximum=LARGEST_SCALE,
     ),
     precision=Setting(
-        "auto",
+        BY_DEVICE,
         "numbers of the encoder; all that follows it is float32. auto: bfloat16 on CUDA from "
         "compute capability 8 on, float16 on older ones, float32 elsewhere",
-        choices=("auto", "float32", "float16", "bfloat16"),
+        choices=(BY_DEVICE, "float32", "float16", "bfloat16"),
     ),
     image_upsample_mode=Setting(
         "bilinear",

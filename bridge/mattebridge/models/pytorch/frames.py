@@ -47,6 +47,18 @@ def arrays_of(*images: Tensor) -> list[FloatImage]:
     return [kept.numpy() for kept in here]
 
 
+def sent(values: NDArray[np.generic], device: torch.device) -> Tensor:
+    """An array of this process on the device, where the steps so far need not be over; on the CPU
+    the same memory."""
+    here = torch.from_numpy(values)
+    if device.type != "cuda":
+        return here.to(device)
+    # Out of other memory the driver would wait for the stream, and copy it twice.
+    kept = torch.empty(here.shape, dtype=here.dtype, pin_memory=True)
+    kept.copy_(here)
+    return kept.to(device, non_blocking=True)
+
+
 def given_back(given: FloatImage | Tensor, *images: Tensor) -> list[Any]:
     """Results as a model's input was given: float32 tensors for a tensor, arrays for an array."""
     if isinstance(given, Tensor):

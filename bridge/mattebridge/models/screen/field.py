@@ -62,8 +62,14 @@ def make_field(plate: FloatImage, clean_plate: Optional[FloatImage], screen: Scr
     base = _base(soft, candidate, clean_plate, screen)
     candidate = screen.clear(soft) & (_hue_apart(soft, base, screen) < HUE_REACH)
     seen = _seen(soft, base, candidate)
-    rest = filled(np.where(seen[..., None], soft - base, np.float32(0)), seen.astype(np.float32))
+    rest = _spread(soft - base, seen)
     return Field(np.maximum(base + rest, np.float32(0)), seen, rest)
+
+
+def continued(picture: FloatImage, seen: Mask) -> FloatImage:
+    """A screen (h, w, 3) that is known where `seen` (h, w), over the whole picture."""
+    base = _surface(picture, seen)
+    return np.maximum(base + _spread(picture - base, seen), np.float32(0))
 
 
 def _base(
@@ -78,6 +84,10 @@ def _base(
             "pick the setting 'colour' from the screen, or leave it and 'screen' out",
         )
     return _surface(soft, candidate) if empty is None else empty
+
+
+def _spread(rest: FloatImage, seen: Mask) -> FloatImage:
+    return filled(np.where(seen[..., None], rest, np.float32(0)), seen.astype(np.float32))
 
 
 def blurred(picture: FloatImage, sigma: float) -> FloatImage:

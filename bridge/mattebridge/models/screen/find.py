@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Optional
 import cv2
 import numpy as np
 
+from mattebridge.color import largest_channel
 from mattebridge.errors import ModelError
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ HUES, HUE_BLUR, HUE_REACH = 40, 1.2, 0.14
 LEAST_AREA, LEAST_EDGE, LEAST_NAMED = 0.15, 0.2, 0.002
 # Median detail (colour length, encoded) over the screen's level: a lawn has more, grain less.
 MOST_TEXTURE = 0.04
+# Of what a plate shows in front of a clean plate (it differs by this, after this blur), so much is
+# in front of the screen, unless it is a set with a coloured wall.
+CHANGED, CHANGED_BLUR_PX, LEAST_BEFORE = 0.1, 1.2, 0.5
 # A clean plate is that of a screen and no set's where the screen covers this share of it, with this
 # texture at most.
 ALONE_AREA, ALONE_TEXTURE = 0.97, 0.02
@@ -101,6 +105,23 @@ def find_screen(picture: FloatImage, wanted: str, colour: str) -> Screen:
             f" {best.screen.name}, but has the texture of a set, not of a screen)"
         )
     return best.screen
+
+
+def refuse_set(plate: FloatImage, clean_plate: FloatImage, screen: Screen) -> None:
+    """Raise `ModelError` for a clean plate of a set, one wall of which was found as the screen.
+
+    What the plate shows in front of it stands elsewhere, too. Both (H, W, 3), display-encoded.
+    """
+    small, empty = _small(plate), _small(clean_plate)
+    apart = np.abs(cv2.GaussianBlur(small - empty, (0, 0), CHANGED_BLUR_PX))
+    changed = largest_channel(apart) > CHANGED
+    wall = screen.clear(empty) & (screen.hue_distance(empty) < HUE_REACH)
+    if changed.any() and wall[changed].mean() < LEAST_BEFORE:
+        raise refusal(
+            f"no green or blue screen was found in this clean plate ({wall.mean():.0%} of the frame"
+            f" is {screen.name}, but only {wall[changed].mean():.0%} of the subject is in front of"
+            " that: it is a set)"
+        )
 
 
 def screen_alone(clean_plate: FloatImage) -> Optional[Screen]:

@@ -7,8 +7,8 @@
 1. `find`: green or blue, and its hue; a plate without a screen is refused.
 2. `field`: the screen over the whole frame, under the subject as well; a clean plate helps.
 3. `key`: an image-based key with equal weights shows what is certainly screen and subject.
-4. `weights`: from the certain subject nearby, the weights with which its colours have no key.
-5. Here: the key with these weights, at full size on a plate freed from grain.
+4. `weights`: from the certain subject nearby, the keys in which its colours are alike.
+5. Here: these keys, at full size on a plate freed from grain.
 6. `spill`: the foreground, unmixed with the known screen, without the screen's light.
 
 Steps 1 to 4 are at working size (long side at most 960). Deterministic, and the same for any number
@@ -32,16 +32,16 @@ from mattebridge.models.difference.keyer import pixel_noise
 from mattebridge.models.difference.mixture import BRIGHTEST
 from mattebridge.models.difference.working_size import enlarged, shrunk
 from mattebridge.models.screen.field import Field, blurred, filled, make_field
-from mattebridge.models.screen.find import Screen, find_screen
+from mattebridge.models.screen.find import Screen, find_screen, refuse_set
 from mattebridge.models.screen.key import make_key
 from mattebridge.models.screen.spill import limited, nearby_colour, own_excess, without_screen
-from mattebridge.models.screen.weights import Weights, at_least, find_weights, keyed
+from mattebridge.models.screen.weights import at_least, find_weights, keyed
 
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage, Mask
 
 # Grain: what differs by less than so many noises is averaged, over this radius.
-CALM_NOISES, CALM_PX, CALM_SIDE = 3.0, 2.0, 5
+CALM_NOISES, CALM_PX, CALM_SIDE = 5.0, 2.0, 5
 # Detail of a clean plate is that of the screen from so many noises on, and whole from twice that.
 CLEAN_NOISES = 3.0
 # Where only the screen is seen, alpha is 0 below so many noises.
@@ -97,6 +97,8 @@ class _Frame:
         clean = _whole(given.clean_plate, given.outside)
         shown = plate if clean is None else clean
         self.screen = find_screen(shown, str(settings["screen"]), str(settings["colour"]))
+        if clean is not None and settings["screen"] == "auto" and not settings["colour"]:
+            refuse_set(plate, clean, self.screen)
         self.small = shrunk(plate)
         self.field = make_field(self.small, None if clean is None else shrunk(clean), self.screen)
         key = make_key(self.small, self.field, self.screen)
@@ -115,8 +117,7 @@ class _Frame:
         noise = pixel_noise(*map(torch.from_numpy, (plate, self.behind, certain)))
         self.other = _otherwise(plate, self.behind, noise, self.screen)
         self.calm = cv2.bilateralFilter(plate, CALM_SIDE, CALM_NOISES * noise, CALM_PX)
-        found = (self.weights.first, self.weights.second, self.weights.offset)
-        self.full = Weights(*(enlarged(plane, shape) for plane in found))
+        self.full = self.weights.enlarged(shape)
         self.deep = enlarged(self.key.deep.astype(np.float32), shape)
         self.grain = _grain(self.calm, self.behind, certain, self.screen)
         self.own = self._own_nearby()

@@ -15,6 +15,7 @@ from typing import Any, Optional
 from mattebridge.models.base import ModelCard, Setting, SettingsSchema
 from mattebridge.models.difference.card import DIFFERENCE
 from mattebridge.models.entry import Entry
+from mattebridge.models.precision import PRECISION
 from mattebridge.models.weights.file import WeightsRecord
 
 NAME = "twoplate"
@@ -24,9 +25,10 @@ WEIGHTS = DATA / f"{NAME}.safetensors"
 DESCRIPTION = DATA / f"{NAME}.json"
 # Measured peak of one frame beyond its planes, rounded up.
 BYTES_PER_PIXEL = 180
-# Of the keyer that it starts from; the slow method would be no start.
+# Of the keyer that it starts from, of which the slow method would be no start; and its own.
 SETTINGS = SettingsSchema(
     **{name: one for name, one in DIFFERENCE.settings_schema.items() if name != "method"},
+    precision=PRECISION,
     screen=Setting(
         "auto",
         "auto: a clean plate that is a green or blue screen is keyed by `screen`; off: none is",

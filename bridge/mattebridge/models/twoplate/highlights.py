@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from mattebridge.models.base import ModelOutput
-from mattebridge.models.difference.full_size import places_of
+from mattebridge.models.difference.full_size import copy_where, places_of
 from mattebridge.models.pytorch.curves import decoded, encoded
 from mattebridge.models.pytorch.frames import Frame
 
@@ -33,25 +33,32 @@ BLEND = 0.1
 # Square of the alpha at which half of what is unexplained is given to the colour; the noise of a
 # straight colour is enlarged elevenfold at most.
 HALF_AT = 0.002
+# Pixels at a time on a CPU: they stay in its cache.
+AT_ONCE = 1 << 13
 # Encoded; a larger value has no meaning, and decoding it would exceed float32.
 LARGEST = 1e6
 
 
-def with_highlights(frame: Frame, alpha: Tensor, foreground: Tensor, keyed: ModelOutput) -> None:
+def with_highlights(
+    frame: Frame,
+    alpha: Tensor,
+    foreground: Tensor,
+    keyed: ModelOutput,
+    brightest: tuple[float, float],
+) -> None:
     """Correct the network's alpha (H, W) and straight foreground (H, W, 3) in place.
 
     foreground: 0..1, as the network gives it. keyed: the matte of `difference` for the same frame,
-    tensors of the frame's device.
+    tensors of the frame's device. brightest: the highest value of plate and clean plate.
     """
-    plate, clean_plate = (image.amax(2) for image in (frame.plate, frame.clean_plate))
-    brightest, brightest_set = torch.stack([plate.max(), clean_plate.max()]).tolist()
-    if max(brightest, brightest_set) <= 1:
+    if max(brightest) <= 1:
         return
+    plate, clean_plate = (image.amax(2) for image in (frame.plate, frame.clean_plate))
     _take_keyed(clean_plate, alpha, foreground, keyed)
     opaque = (plate > 1) & (alpha >= 1)
-    foreground.copy_(torch.where(opaque[..., None], frame.plate, foreground))
+    copy_where(opaque, frame.plate, foreground)
     soft, hot = (alpha > 0) & (alpha < 1), (plate > 1) | (clean_plate > 1)
-    elsewhere = _share_of(brightest_set) if frame.scene_linear else 0.0
+    elsewhere = _share_of(brightest[1]) if frame.scene_linear else 0.0
     _explain(frame, alpha, foreground, soft, torch.where(hot, 1.0, elsewhere))
 
 
@@ -78,6 +85,15 @@ def _explain(frame: Frame, alpha: Tensor, foreground: Tensor, soft: Tensor, shar
     the correction, 0..1.
     """
     places = places_of(soft & (share > 0))
+    at_once = AT_ONCE if places.device.type == "cpu" else max(1, len(places))
+    for some in torch.split(places, at_once):
+        _explain_some(frame, alpha, foreground, share, some)
+
+
+def _explain_some(
+    frame: Frame, alpha: Tensor, foreground: Tensor, share: Tensor, places: Tensor
+) -> None:
+    """The same of the pixels at these places."""
     share = share.view(-1)[places][:, None]
     part, near = alpha.view(-1)[places][:, None], foreground.view(-1, 3)[places]
     images = (frame.plate.reshape(-1, 3)[places], frame.clean_plate.reshape(-1, 3)[places], near)

@@ -26,7 +26,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mattebridge.models.difference.full_size import near, places_of
+from mattebridge.models.difference.full_size import places_near
 from mattebridge.models.pytorch.curves import decoded, encoded
 from mattebridge.models.pytorch.frames import Frame
 
@@ -57,11 +57,12 @@ def explain_in_light(frame: Frame, alpha: Tensor, foreground: Tensor, noise: flo
     if frame.outside is not None:
         soft &= ~frame.outside
     # Where a nearly opaque pixel is near: a subject's edge, no shadow or moved thing.
-    soft &= near(alpha >= OPAQUE, max(NEAR_PX, NEAR_SHARE * max(alpha.shape)))
+    reach_px = max(NEAR_PX, NEAR_SHARE * max(alpha.shape))
+    places = places_near(soft, alpha >= OPAQUE, reach_px)
     grain = max(noise * _OF_ONE, _LEAST_NOISE) ** 2
     at_once = _AT_ONCE if alpha.device.type == "cpu" else _AT_ONCE_OF_GPU
-    for places in torch.split(places_of(soft), at_once):
-        _explain(places, frame, alpha.view(-1), foreground.view(-1, 3), grain)
+    for some in torch.split(places, at_once):
+        _explain(some, frame, alpha.view(-1), foreground.view(-1, 3), grain)
 
 
 def _explain(places: Tensor, frame: Frame, alpha: Tensor, foreground: Tensor, grain: float) -> None:

@@ -24,12 +24,15 @@ by pull-push (Gortler et al. 1996).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from mattebridge.models.twoplate.network import SURE, Inputs
+from mattebridge.models.twoplate.places import Everywhere, Where
+from mattebridge.models.twoplate.resampling import all_smaller, larger, smaller
 
 # Alpha from which on a pixel lends its colour, and from which on in full.
 _SOLID_FROM, _SOLID_FULL = 0.992, 0.998
@@ -46,41 +49,83 @@ _MOST, _APART, _MISFIT, _GRAINY = 0.9, 4.0, 3.0, 0.03
 # An alpha below the first is raised the less the smaller it is, and one nearer to 1 than the second
 # is lowered the less the nearer it is: residue of the set, and the inside of the subject.
 _FAINT, _NEARLY = 0.1, 0.02
-# Pixels at a time: they stay in a CPU's cache.
-_AT_ONCE = 1 << 14
-# The products of two channels that a covariance has.
+# The products of two channels that a covariance has; of them the squares.
 _PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
-# Planes of the colours nearby: mean, products, share of solid parts.
-_PLANES = 3 + len(_PAIRS) + 1
+_SQUARES = (0, 3, 5)
+# Rows at which grain is measured: as many as hold about so many pixels.
+_MEASURED = 400_000
 
 
-def with_mixtures(
-    alpha: Tensor, plate: Tensor, given: Inputs, *, everywhere: bool = False
-) -> Tensor:
+class Solid(NamedTuple):
+    """The solid parts near each pixel, the nearest that there are, of frames of some size.
+
+    around: mean colour in light and mean products of channels (N, 9, H / 2, W / 2). near: their
+    share, at 1 / 2**_NEAR.
+    """
+
+    around: Tensor
+    near: Tensor
+
+
+def with_mixtures(alpha: Tensor, plate: Tensor, given: Inputs) -> Tensor:
     """Alpha (N, 1, H, W), 0..1, with that of mixtures where it is neither 0 nor 1.
 
-    plate: (N, 3, H, W) display-encoded. given: of that size at least. everywhere: every pixel is
-    computed, in the same steps for any picture, as a GPU does it; else the soft ones, of one frame.
+    plate: (N, 3, H, W) display-encoded. given: of that size at least.
     """
     height, width = alpha.shape[2:]
-    clean_plate = given.clean_plate[:, :, :height, :width]
-    grain = _grain(alpha, plate, clean_plate)
-    near = _solid_around(plate, alpha, given.scene_linear)
-    if everywhere:
-        large = functional.interpolate(near, scale_factor=2.0, mode="nearest")
-        colours = large[:, :, :height, :width].unbind(1)
-        seen, empty = (_light(x, given.scene_linear).unbind(1) for x in (plate, clean_plate))
-        return _mixed(alpha[:, 0], seen, empty, colours, grain)[:, None]
-    made = alpha.clone()
-    rows, columns = torch.nonzero((alpha[0, 0] > 0) & (alpha[0, 0] < 1), as_tuple=True)
-    for y, x in zip(torch.split(rows, _AT_ONCE), torch.split(columns, _AT_ONCE)):
-        colours = near[0, :, y // 2, x // 2].unbind(0)
-        seen, empty = (
-            _light(image[0, :, y, x], given.scene_linear[0, 0, 0]).unbind(0)
-            for image in (plate, clean_plate)
-        )
-        made[0, 0, y, x] = _mixed(alpha[0, 0, y, x], seen, empty, colours, grain[0, 0, 0])
-    return made
+    at = Everywhere(height, width)
+    clean_plate = at.of(given.clean_plate)
+    grain = grain_between(alpha, plate, clean_plate)
+    solid = solid_parts(weighed_colours(plate, alpha, given.scene_linear))
+    return mixed(at, alpha, plate, clean_plate, solid, grain, given.scene_linear)
+
+
+def mixed(
+    at: Where,
+    alpha: Tensor,
+    plate: Tensor,
+    clean_plate: Tensor,
+    solid: Solid,
+    grain: Tensor,
+    scene_linear: Tensor,
+) -> Tensor:
+    """The same at some pixels, whose alpha, plate and clean plate are given."""
+    around = torch.split(at.enlarged(solid.around, 2), 1, 1)
+    mean, products = around[:3], around[3:]
+    empty = torch.split(_light(clean_plate, scene_linear), 1, 1)
+    seen = torch.split(_light(plate, scene_linear), 1, 1)
+    towards = [colour - behind for colour, behind in zip(mean, empty)]
+    away = [colour - behind for colour, behind in zip(seen, empty)]
+    del seen, empty
+    variance = _VARIANCE + _STEADY * grain
+    spread = [product - mean[i] * mean[j] for product, (i, j) in zip(products, _PAIRS)]
+    for own in _SQUARES:
+        spread[own] = spread[own].clamp_min(0) + variance
+    inverse = _inverse(spread)
+    weights = _times(inverse, towards)
+    apart = _dot(weights, towards).clamp_min(1e-3)
+    found = (_dot(weights, away) / apart).clamp(0, 1)
+    left = [colour - found * toward for colour, toward in zip(away, towards)]
+    allowed = found.square() + grain / variance
+    misfit = _dot(_times(inverse, left), left).clamp_min(0) / allowed
+    noisy = grain * _dot(weights, weights) / apart.square()
+    reliable = apart / (apart + _APART) / (1 + misfit / _MISFIT) / (1 + noisy / _GRAINY)
+    near = at.enlarged(solid.near, 2**_NEAR)
+    share = _MOST * reliable * (near / _ENOUGH).clamp(0, 1)
+    rest = torch.where(found > alpha, alpha / _FAINT, (1 - alpha) / _NEARLY)
+    # What is sure stays, and what is nearly sure changes little.
+    share = share * rest.clamp_max(1) * (alpha.minimum(1 - alpha) / SURE).clamp(0, 1)
+    return alpha + share * (found - alpha)
+
+
+def grain_between(alpha: Tensor, plate: Tensor, clean_plate: Tensor) -> Tensor:
+    """The variance of one channel between plate and clean plate where there is no subject,
+    (N, 1, 1, 1); planes of one size."""
+    every = max(1, alpha[0].numel() // _MEASURED)
+    empty = (alpha[:, :, ::every] < SURE).float()
+    apart = (plate[:, :, ::every] - clean_plate[:, :, ::every]).abs().mean(1, keepdim=True)
+    mean = (apart * empty).sum((2, 3), keepdim=True) / empty.sum((2, 3), keepdim=True).clamp_min(1)
+    return (1.25 * mean).square().clamp_min(_LEAST_GRAIN)
 
 
 def _light(encoded: Tensor, scene_linear: Tensor) -> Tensor:
@@ -88,92 +133,35 @@ def _light(encoded: Tensor, scene_linear: Tensor) -> Tensor:
     return torch.lerp(encoded, encoded.square(), scene_linear)
 
 
-def _grain(alpha: Tensor, plate: Tensor, clean_plate: Tensor) -> Tensor:
-    """The variance of one channel between plate and clean plate where there is no subject,
-    (N, 1, 1); of as many rows as are enough."""
-    every = max(1, alpha[0].numel() // 400_000)
-    empty = (alpha[:, :, ::every] < SURE).float()
-    apart = (plate[:, :, ::every] - clean_plate[:, :, ::every]).abs().mean(1, keepdim=True)
-    mean = (apart * empty).sum((2, 3)) / empty.sum((2, 3)).clamp_min(1)
-    return (1.25 * mean[..., None]).square().clamp_min(_LEAST_GRAIN)
+def weighed_colours(plate: Tensor, alpha: Tensor, scene_linear: Tensor) -> Tensor:
+    """Colour in light, its products and 1, of solid pixels, at half the size: (N, 10, ...).
 
-
-# --- the colours nearby ---------------------------------------------------------------------------
-
-
-def _solid_around(plate: Tensor, alpha: Tensor, scene_linear: Tensor) -> Tensor:
-    """Of the solid parts near each 2x2 pixels: `_PLANES` planes of half the size, and a little more
-    than that. Mean colour and mean products of channels, in light, and how much of it there is.
-
-    The nearest that there are: as few halvings as find any.
+    Of rows alone, where these begin at an even one.
     """
-    height, width = alpha.shape[2:]
-    cell = 2**_LEVELS
     solid = ((alpha - _SOLID_FROM) / (_SOLID_FULL - _SOLID_FROM)).clamp(0, 1)
-    weight = _half(solid)
-    colour = _light(_half(plate * solid) / weight.clamp_min(1e-6), scene_linear)
-    channels = colour.unbind(1)
-    products = torch.stack([channels[i] * channels[j] for i, j in _PAIRS], 1)
-    weighed = torch.cat([colour * weight, products * weight, weight], 1)
-    spare = -height % cell // 2, -width % cell // 2
-    levels = [functional.pad(weighed, (0, spare[1], 0, spare[0]))]
+    half = all_smaller([plate * solid, solid], 2)
+    weight = half[:, 3:]
+    colour = _light(half[:, :3] / weight.clamp_min(1e-6), scene_linear)
+    products = [colour[:, i : i + 1] * colour[:, j : j + 1] for i, j in _PAIRS]
+    return torch.cat([torch.cat([colour, *products], 1) * weight, weight], 1)
+
+
+def solid_parts(weighed: Tensor) -> Solid:
+    """From `weighed_colours` of the whole frame. As few halvings as find any."""
+    cell = 2 ** (_LEVELS - 1)
+    bottom, right = (-side % cell for side in weighed.shape[2:])
+    levels = [functional.pad(weighed, (0, right, 0, bottom))]
     for _ in range(_LEVELS - 1):
-        levels.append(_half(levels[-1]))
+        levels.append(smaller(levels[-1], 2))
     found = _of_one(levels[-1] + levels[-1].mean((2, 3), keepdim=True))
     for level in reversed(levels[:-1]):
-        found = _of_one(level + _COARSER * _larger(found, 2))
-    near = _larger(levels[_NEAR - 1][:, -1:], 2 ** (_NEAR - 1))
-    return torch.cat([found[:, :-1], near], 1)
-
-
-def _half(planes: Tensor) -> Tensor:
-    return functional.avg_pool2d(planes, 2, ceil_mode=True)
+        found = _of_one(level + _COARSER * larger(found, 2))
+    return Solid(found[:, :-1].contiguous(), levels[_NEAR - 1][:, -1:].contiguous())
 
 
 def _of_one(weighed: Tensor) -> Tensor:
     """Weighed sums divided by their weight, the last channel."""
     return weighed / weighed[:, -1:].clamp_min(1e-6)
-
-
-def _larger(planes: Tensor, times: int) -> Tensor:
-    size = [side * times for side in planes.shape[2:]]
-    return functional.interpolate(planes, size=size, mode="bilinear", align_corners=False)
-
-
-# --- pixels ---------------------------------------------------------------------------------------
-
-
-def _mixed(
-    alpha: Tensor,
-    plate: Sequence[Tensor],
-    clean_plate: Sequence[Tensor],
-    near: Sequence[Tensor],
-    grain: Tensor,
-) -> Tensor:
-    """Alpha of pixels in any order. plate, clean_plate: three channels in light; near: the
-    `_PLANES`; all of one shape."""
-    mean, products, share = near[:3], near[3:-1], near[-1]
-    towards = [colour - empty for colour, empty in zip(mean, clean_plate)]
-    away = [seen - empty for seen, empty in zip(plate, clean_plate)]
-    spread = [product - mean[i] * mean[j] for product, (i, j) in zip(products, _PAIRS)]
-    variance = _VARIANCE + _STEADY * grain
-    for own in (0, 3, 5):
-        spread[own] = spread[own].clamp_min(0) + variance
-    inverse = _inverse(spread)
-    weights = _times(inverse, towards)
-    apart = _dot(weights, towards).clamp_min(1e-3)
-    found = (_dot(weights, away) / apart).clamp(0, 1)
-    left = [seen - found * toward for seen, toward in zip(away, towards)]
-    allowed = found.square() + grain / variance
-    misfit = _dot(_times(inverse, left), left).clamp_min(0) / allowed
-    noisy = grain * _dot(weights, weights) / apart.square()
-    reliable = apart / (apart + _APART) / (1 + misfit / _MISFIT) / (1 + noisy / _GRAINY)
-    counts = _MOST * reliable * (share / _ENOUGH).clamp(0, 1)
-    rest = torch.where(found > alpha, alpha / _FAINT, (1 - alpha) / _NEARLY)
-    counts = counts * rest.clamp_max(1)
-    # What is sure stays, and what is nearly sure changes little.
-    counts = counts * (alpha.minimum(1 - alpha) / SURE).clamp(0, 1)
-    return alpha + counts * (found - alpha)
 
 
 def _inverse(matrix: Sequence[Tensor]) -> list[Tensor]:

@@ -26,8 +26,9 @@ from mattebridge.errors import ModelError
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
 from mattebridge.models.difference.card import specks_of
 from mattebridge.models.difference.islands import without_islands
-from mattebridge.models.difference.keyer import keyed, pixel_noise
+from mattebridge.models.difference.keyer import Small, keyed, keyed_both, pixel_noise
 from mattebridge.models.difference.moved import without_moved
+from mattebridge.models.precision import PRECISION
 from mattebridge.models.pytorch.fold import folded
 from mattebridge.models.pytorch.frames import (
     Frame,
@@ -37,6 +38,7 @@ from mattebridge.models.pytorch.frames import (
     tensor_of,
 )
 from mattebridge.models.pytorch.graphs import Graphs
+from mattebridge.models.pytorch.precision import AlphaOf, check_holds, dtype_for
 from mattebridge.models.screen.card import SCREEN
 from mattebridge.models.twoplate.card import WEIGHTS
 from mattebridge.models.twoplate.grain import without_grain, without_grain_at_once
@@ -48,14 +50,14 @@ from mattebridge.models.twoplate.network import (
     NetworkMatte,
     TwoPlate,
     clamped,
-    factor_for,
-    from_state,
+    enlarged,
     inputs_of,
     padded,
 )
 from mattebridge.models.twoplate.screens import keyed_by_screen, screen_behind
-from mattebridge.models.twoplate.strands import with_strands
+from mattebridge.models.twoplate.strands import put_strands
 from mattebridge.models.twoplate.tiles import refined_in_tiles, small_inputs_by_rows
+from mattebridge.models.twoplate.versions import from_state
 from mattebridge.models.twoplate.whole import Planes, WholeFrame
 from mattebridge.models.weights.file import WeightsRecord, digest_of, read_whole
 from mattebridge.models.weights.state_dict import load_strictly, parse_state_dict
@@ -76,6 +78,27 @@ class _Made(NamedTuple):
     notes: Mapping[str, str]
 
 
+class _Prepared(NamedTuple):
+    """The network in one precision, and in the form for a GPU, `None` on a CPU."""
+
+    network: TwoPlate
+    whole: Optional[WholeFrame]
+
+    @property
+    def memory_bytes(self) -> int:
+        held = sum(int(tensor.nbytes) for tensor in self.network.state_dict().values())
+        return held + (0 if self.whole is None else self.whole.memory_bytes)
+
+
+class _Start(NamedTuple):
+    """What the network starts from, tensors on the device: the keyer's alpha (H, W) and colour
+    (H, W, 3), and, for a version that takes it, its alpha with a wider band."""
+
+    alpha: Any
+    foreground: Any
+    wide_alpha: Any
+
+
 class TwoPlateModel(MattingModel):
     """The network with one set of weights."""
 
@@ -86,8 +109,7 @@ class TwoPlateModel(MattingModel):
         self.card = card
         self._weights = weights
         self._device = torch.device("cpu")
-        self._network: Optional[TwoPlate] = None
-        self._whole: Optional[WholeFrame] = None
+        self._prepared: dict[torch.dtype, _Prepared] = {}
         self._few_tiles = False
 
     @classmethod
@@ -101,14 +123,48 @@ class TwoPlateModel(MattingModel):
         Raises `ModelError` if the weights are missing, were changed or do not fit.
         """
         self._device = torch.device(device)
-        self._network = folded(self.plain_network(), fuse_conv_bn_eval).to(self._device)
-        self._whole = self._whole_frame(self._network)
+        self._prepared = {torch.float32: self._prepare(self.plain_network())}
+
+    def _prepare(self, network: TwoPlate, dtype: torch.dtype = torch.float32) -> _Prepared:
+        network = folded(network, fuse_conv_bn_eval).to(self._device, dtype)
+        return _Prepared(network, self._whole_frame(network))
 
     def _whole_frame(self, network: TwoPlate) -> Optional[WholeFrame]:
         """The form for a GPU, with nothing recorded yet; `None` on a CPU."""
         if self._device.type == "cpu":
             return None
         return WholeFrame(network, Graphs() if self._device.type == "cuda" else None)
+
+    def _in_precision(self, precision: str, exact: bool) -> _Prepared:
+        """The network in a precision, prepared on first use; `ModelError` where it cannot be."""
+        assert torch.float32 in self._prepared, "load() comes before matte()"
+        dtype = dtype_for(precision, self._device, self.name)
+        if dtype != torch.float32 and exact:
+            raise ModelError(
+                f"exact computes in float32, and precision is {precision}: leave out one of them",
+                field="params.settings.precision",
+                reason="precision",
+            )
+        full = self._prepared[torch.float32]
+        if dtype not in self._prepared:
+            half = self._prepare(self.plain_network(), dtype)
+            in_full, in_half = map(self._alpha_by, (full.network, half.network))
+            check_holds(in_full, in_half, precision, self.name)
+            self._prepared = {torch.float32: full, dtype: half}
+        return self._prepared[dtype]
+
+    def _alpha_by(self, network: TwoPlate) -> AlphaOf:
+        """Alpha by a network, which has nothing recorded, for the check of a precision."""
+
+        def alpha(*pair: Tensor) -> Tensor:
+            plate, clean_plate = (image.to(self._device) for image in pair)
+            # Any matte will do as the keyer's: opaque, empty and half parts.
+            keyed = (8 * (plate - clean_plate).abs().mean(2)).clamp(0, 1)
+            wide = keyed if network.takes_wide else None
+            planes = Planes(plate, clean_plate, keyed, plate, None, None, wide)
+            return WholeFrame(network)(planes, scene_linear=False, exact=True).alpha
+
+        return alpha
 
     def plain_network(self) -> TwoPlate:
         """The network as it was trained, with its norms, in evaluation, on the CPU.
@@ -121,29 +177,32 @@ class TwoPlateModel(MattingModel):
         return network.float().eval()
 
     def unload(self) -> None:
-        self._network = self._whole = None
+        self._prepared = {}
 
     def use_less_memory(self, less: bool) -> bool:
         """Refine a few tiles at a time, except with `exact`, which has none."""
-        if less and self._network is not None:
-            self._whole = self._whole_frame(self._network)
+        if less:
+            self._prepared = {
+                dtype: _Prepared(each.network, self._whole_frame(each.network))
+                for dtype, each in self._prepared.items()
+            }
         self._few_tiles = less
         return less
 
     @property
     def memory_bytes(self) -> int:
-        state = {} if self._network is None else self._network.state_dict()
-        recorded = 0 if self._whole is None else self._whole.memory_bytes
-        return sum(int(tensor.nbytes) for tensor in state.values()) + recorded
+        return sum(each.memory_bytes for each in self._prepared.values())
 
     @torch.inference_mode()
     def matte(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
         """Alpha and straight foreground.
 
         given: tensors of any device, or arrays; the output holds what the input does. Raises
-        `OutOfMemoryError` where the device cannot hold the frame.
+        `ModelError` for a precision that cannot be used here, `OutOfMemoryError` where the device
+        cannot hold the frame.
         """
-        assert self._network is not None, "load() comes before matte()"
+        precision = str(given.settings.get("precision", PRECISION.default))
+        prepared = self._in_precision(precision, given.exact)
         if given.settings.get("screen", "auto") == "auto":
             screen = screen_behind(given)
             if screen is not None:
@@ -151,61 +210,72 @@ class TwoPlateModel(MattingModel):
         height, width = given.plate.shape[:2]
         with memory_translated(self.name, (height, width), _SMALLER):
             frame = Frame.of(given, self._device)
-            first = keyed(frame.as_input(given), checkpoint)
-            in_tiles = self._whole is None or self._few_tiles
+            small = Small(frame)
+            first, start = _keyed(prepared.network, frame.as_input(given), small, checkpoint)
+            in_tiles = prepared.whole is None or self._few_tiles
             compute = self._in_tiles if in_tiles else self._at_once
-            made = compute(frame, first, given.exact, checkpoint)
+            made = compute(prepared, frame, start, given.exact, checkpoint)
             explain_in_light(frame, made.alpha, made.foreground, made.noise)
-            with_highlights(frame, made.alpha, made.foreground, first)
-            without_islands(made.alpha, frame.plate, frame.clean_plate, specks_of(given.settings))
+            with_highlights(frame, made.alpha, made.foreground, first, small.brightest)
+            specks = specks_of(given.settings)
+            matte = without_islands(made.alpha, frame.plate, frame.clean_plate, specks)
             alpha, foreground = given_back(given.plate, made.alpha, made.foreground)
         notes = {
             **first.notes,
             "alpha_hint_used": given.alpha_hint is not None,
             "refined_share": round(made.share, 3),
             "noise": round(made.noise, 4),
+            "precision": "float32" if precision == "auto" else precision,
             **made.notes,
         }
         output = ModelOutput(alpha, foreground, degraded=first.degraded, notes=notes)
-        return without_moved(output, given)
+        return without_moved(output, given, small.pictures, matte)
 
     def _in_tiles(
-        self, frame: Frame, first: ModelOutput, exact: bool, checkpoint: Checkpoint
+        self,
+        prepared: _Prepared,
+        frame: Frame,
+        start: _Start,
+        exact: bool,
+        checkpoint: Checkpoint,
     ) -> _Made:
         """On a CPU, and where memory is short: refined only where something is unsure."""
-        network = self._network
-        assert network is not None
+        network = prepared.network
         height, width = frame.plate.shape[:2]
-        factor = factor_for(height, width)
-        grown = padded(_inputs(frame, first), factor)
+        factor = network.factor_for(height, width)
+        grown = padded(_inputs(frame, start), factor)
         checkpoint("coarse")
-        change = network.coarse(small_inputs_by_rows(grown, factor))
+        change = network.coarse(small_inputs_by_rows(network, grown, factor))
         if exact:
-            made, share = clamped(network.refiner(grown, change, factor)), 1.0
+            made, share = clamped(network.refine(grown, enlarged(change, factor // 2))), 1.0
         else:
             made, share = refined_in_tiles(
                 network, grown, change, factor, checkpoint, few=self._few_tiles
             )
-        made = NetworkMatte(*(plane[:, :, :height, :width] for plane in made))
         checkpoint("finish")
-        made = with_strands(made, grown, factor)
+        if network.strands_put_back:
+            put_strands(made, grown, factor, height, width)
+        made = NetworkMatte(*(plane[:, :, :height, :width] for plane in made))
         noise = grain_of(frame, made.alpha[0, 0])
         made = without_grain(made, grown.clean_plate, noise)
         foreground = made.foreground[0].permute(1, 2, 0).contiguous()
         return _Made(made.alpha[0, 0].contiguous(), foreground, share, noise, {})
 
     def _at_once(
-        self, frame: Frame, first: ModelOutput, exact: bool, checkpoint: Checkpoint
+        self,
+        prepared: _Prepared,
+        frame: Frame,
+        start: _Start,
+        exact: bool,
+        checkpoint: Checkpoint,
     ) -> _Made:
         """On a GPU: everything refined."""
-        assert self._whole is not None
+        assert prepared.whole is not None
         outside = None if frame.outside is None else frame.outside.float()
-        alpha: Any = first.alpha
-        foreground: Any = first.foreground
-        pictures = frame.plate, frame.clean_plate, alpha, foreground
-        planes = Planes(*pictures, frame.hint, outside)
+        pictures = frame.plate, frame.clean_plate, start.alpha, start.foreground
+        planes = Planes(*pictures, frame.hint, outside, start.wide_alpha)
         checkpoint("coarse")
-        made = self._whole(planes, scene_linear=frame.scene_linear, exact=exact)
+        made = prepared.whole(planes, scene_linear=frame.scene_linear, exact=exact)
         checkpoint("finish")
         noise = grain_of(frame, made.alpha)
         clean_plate = planes.clean_plate.clamp(0, 1)
@@ -225,15 +295,26 @@ def _by_screen(given: ModelInput, screen: str, checkpoint: Checkpoint) -> ModelO
     return without_moved(replace(made, notes=notes), given)
 
 
-def _inputs(frame: Frame, first: ModelOutput) -> Inputs:
-    alpha: Any = first.alpha
+def _keyed(
+    network: TwoPlate, given: ModelInput, small: Small, checkpoint: Checkpoint
+) -> tuple[ModelOutput, _Start]:
+    """The keyer's matte, and what the network is given of it."""
+    if not network.takes_wide:
+        first = keyed(given, checkpoint, small)
+        return first, _Start(first.alpha, first.foreground, None)
+    first, wide = keyed_both(given, checkpoint, small)
+    return first, _Start(first.alpha, wide.foreground, wide.alpha)
+
+
+def _inputs(frame: Frame, start: _Start) -> Inputs:
     return inputs_of(
         _picture(frame.plate),
         _picture(frame.clean_plate),
-        (alpha[None, None], _picture(first.foreground)),
+        (start.alpha[None, None], _picture(start.foreground)),
         None if frame.hint is None else frame.hint[None, None],
         None if frame.outside is None else frame.outside.float()[None, None],
         scene_linear=frame.scene_linear,
+        wide_alpha=None if start.wide_alpha is None else start.wide_alpha[None, None],
     )
 
 
@@ -277,4 +358,5 @@ def describe_state(state: Mapping[str, Tensor]) -> dict[str, str | int]:
         raise ModelError("these are not weights of twoplate", reason="family")
     network = from_state(state)
     load_strictly(network, state, looks_like=_LOOKS_LIKE)
-    return {"parameters": sum(tensor.numel() for tensor in network.parameters())}
+    parameters = sum(tensor.numel() for tensor in network.parameters())
+    return {"parameters": parameters, "version": network.version}

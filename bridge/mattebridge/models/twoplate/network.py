@@ -11,18 +11,22 @@ input of the refiner is every pixel, and the alpha that would explain it if the 
 the projection of plate - clean plate onto foreground - clean plate, in display and in (about)
 linear values. The refiner works on groups of 2x2 pixels as channels, a quarter of the positions.
 
+This is the version `correction`. `gated` has the next one, which keeps most of it; `versions` tells
+by the weights which one they are of.
+
 All images: (N, C, H, W) float, display-encoded RGB 0..1, any size. Letters below: I plate, B clean
 plate, F foreground, a alpha.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Callable, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from mattebridge.models.twoplate.resampling import all_smaller, around, larger, smaller
 
 # Channels of the encoder at 1/2, 1/4, ... of the coarse size, and residual blocks at each.
 WIDTHS = (24, 48, 80, 128, 160)
@@ -32,12 +36,12 @@ HIDDEN = 12
 REFINER_WIDTH = 32
 # The coarse net computes frames up to this long side at half size, larger ones at a quarter.
 HALF_SIZE_UP_TO = 1000
-_INPUTS = 29
+INPUTS = 29
 # The refiner's input of each 2x2 group: plate, difference, two projections, the keyer's alpha and
 # the coarse net's, the keyer's colour around the group's mean, coarse results.
-_REFINER_INPUTS = 12 + 12 + 4 + 4 + 4 + 4 + 12 + 1 + 3 + HIDDEN
+REFINER_INPUTS = 12 + 12 + 4 + 4 + 4 + 4 + 12 + 1 + 3 + HIDDEN
 # The factor of the last layers, of the coarse net and of the refiner, in the logit of alpha.
-_LOGIT_STEP = 4.0
+LOGIT_STEP = 4.0
 # Alpha nearer to 0 or 1 than this is sure; an error above `WRONG` is visible.
 SURE = 0.004
 WRONG = 0.02
@@ -51,7 +55,8 @@ class Inputs(NamedTuple):
 
     keyed_alpha, keyed_foreground (N, 3, H, W): the keyer's matte of this frame, straight. Without a
     hint `alpha_hint` is 0 and `hint_given` is 0. outside: 1 where the warped clean plate does not
-    cover. scene_linear: the plate is known to have been mixed in linear light.
+    cover. scene_linear: the plate is known to have been mixed in linear light. wide_alpha: the
+    keyer's alpha with a wider band, for the versions that take it; a single 0 for the others.
     """
 
     plate: Tensor
@@ -62,10 +67,13 @@ class Inputs(NamedTuple):
     hint_given: Tensor
     outside: Tensor
     scene_linear: Tensor
+    wide_alpha: Tensor
 
 
 class Change(NamedTuple):
     """The coarse net's result at its size: what to add to logit and colour (3), hidden, and doubt.
+
+    logit: in its first channel; a version may hand on more about alpha in others.
 
     doubt: the logit of the probability that the resulting alpha is wrong by more than `WRONG`.
     """
@@ -84,11 +92,6 @@ class NetworkMatte(NamedTuple):
     foreground: Tensor
 
 
-def factor_for(height: int, width: int) -> int:
-    """How many times smaller the coarse net's picture is."""
-    return 2 if max(height, width) <= HALF_SIZE_UP_TO else 4
-
-
 def opened(logit: Tensor) -> Tensor:
     """Alpha from its logit; reaches 0 and 1, and a little beyond while training."""
     return torch.sigmoid(logit) * 1.01 - 0.005
@@ -101,7 +104,16 @@ def closed(alpha: Tensor) -> Tensor:
 
 
 class TwoPlate(nn.Module):
-    """The whole network; `forward` is used by training and the ONNX export."""
+    """The whole network; `forward` is used by training and the ONNX export.
+
+    A version of the network overrides what is different. `version`: its name. takes_wide: its input
+    has the keyer's alpha with a wider band. strands_put_back: single hairs become fog in its matte,
+    and are put back after it (`strands`).
+    """
+
+    version = "correction"
+    takes_wide = False
+    strands_put_back = True
 
     def __init__(
         self, widths: tuple[int, ...] = WIDTHS, refiner_width: int = REFINER_WIDTH
@@ -114,22 +126,57 @@ class TwoPlate(nn.Module):
         """The coarse matte (at 1/factor) and the matte, of the size of the input."""
         height, width = given.plate.shape[2:]
         given = padded(given, factor)
-        change = self.coarse(small_inputs(given, factor))
-        matte = self.refiner(given, change, factor)
+        change = self.coarse(self.small_inputs(given, factor))
+        matte = self.refine(given, enlarged(change, factor // 2))
         return coarse_matte(given, change, factor), NetworkMatte(
             *(plane[:, :, :height, :width] for plane in matte)
         )
 
+    def factor_for(self, height: int, width: int) -> int:
+        """How many times smaller the coarse net's picture of a frame is."""
+        return 2 if max(height, width) <= HALF_SIZE_UP_TO else 4
 
-def from_state(state: Mapping[str, Tensor]) -> TwoPlate:
-    """An empty network of the shape that the weights have, on the meta device."""
-    stages = 0
-    while f"coarse.down.{stages}.0.weight" in state:
-        stages += 1
-    widths = tuple(len(state[f"coarse.down.{stage}.0.weight"]) for stage in range(stages))
-    refiner = state.get("refiner.enter.weight")
-    with torch.device("meta"):
-        return TwoPlate(widths or WIDTHS, REFINER_WIDTH if refiner is None else len(refiner))
+    def small_inputs(self, given: Inputs, factor: int) -> Tensor:
+        """The coarse net's input, (N, C, H / factor, W / factor)."""
+        return self.looked_at(given, all_smaller(self.to_shrink(given), factor))
+
+    def to_shrink(self, given: Inputs) -> list[Tensor]:
+        """The planes at full size of which the coarse net sees the means."""
+        return to_shrink(given)
+
+    def looked_at(self, given: Inputs, small: Tensor) -> Tensor:
+        """The coarse net's input, from all of a frame's planes to shrink, shrunk."""
+        return looked_at(given, small)
+
+    def refine(self, given: Inputs, half: Change) -> NetworkMatte:
+        """The matte of a frame, or of some rows; `half` is the coarse change at half their size."""
+        logit = twice(half.logit)
+        x = self.refiner_inputs(given, half, coarse_alpha(given, logit))
+        fine = self.of_pixels(given, x, self.refiner(x))
+        return self.finished(given, logit, twice(half.foreground), fine)
+
+    def refiner_inputs(self, given: Inputs, half: Change, alpha: Tensor) -> Tensor:
+        """The channels of each 2x2 group; alpha: the coarse net's, at full size."""
+        return refiner_inputs(given, half, alpha)
+
+    def of_pixels(self, given: Inputs, x: Tensor, answer: Tensor) -> Tensor:
+        """What `finished` needs of every pixel, from input and answer of the refiner, by groups."""
+        return functional.pixel_shuffle(answer, 2).float()
+
+    def finished(
+        self, given: Inputs, logit: Tensor, colour: Tensor, fine: Optional[Tensor]
+    ) -> NetworkMatte:
+        """The matte from the coarse changes, enlarged to full size, and the refiner's answer;
+        without `fine`, that of the coarse net alone."""
+        logit = closed(given.keyed_alpha) + logit[:, :1]
+        if fine is None:
+            return coloured(given, logit, opened(logit), colour, None)
+        logit = logit + LOGIT_STEP * fine[:, :1]
+        return coloured(given, logit, opened(logit), colour, fine[:, 1:])
+
+    def unsure(self, given: Inputs) -> Tensor:
+        """Where the keyer's matte is neither set nor subject."""
+        return is_unsure(given.keyed_alpha)
 
 
 # --- coarse ---------------------------------------------------------------------------------------
@@ -158,33 +205,24 @@ def is_unsure(alpha: Tensor) -> Tensor:
     return (alpha > SURE) & (alpha < 1 - SURE)
 
 
-def small_inputs(given: Inputs, factor: int) -> Tensor:
-    """The 29 channels of the coarse net's input, (N, 29, H / factor, W / factor)."""
-    return looked_at(given, shrunk(given, factor))
-
-
-def shrunk(given: Inputs, factor: int) -> Tensor:
-    """The planes that the coarse net's input is made from, shrunk by area, (N, 15, ...)."""
+def to_shrink(given: Inputs) -> list[Tensor]:
+    """The planes that the coarse net's input is made from: 15 channels, each (N, C, H, W)."""
     alpha, colour = given.keyed_alpha, given.keyed_foreground
-    full = torch.cat(
-        [
-            given.plate,
-            given.clean_plate,
-            (given.plate - given.clean_plate).abs().mean(1, keepdim=True),
-            alpha,
-            is_unsure(alpha).float(),
-            alpha * (colour - given.plate),
-            unexplained(given, alpha, colour).abs().mean(1, keepdim=True),
-            given.alpha_hint,
-            given.outside,
-        ],
-        1,
-    )
-    return functional.avg_pool2d(full, factor)
+    return [
+        given.plate,
+        given.clean_plate,
+        (given.plate - given.clean_plate).abs().mean(1, keepdim=True),
+        alpha,
+        is_unsure(alpha).float(),
+        alpha * (colour - given.plate),
+        unexplained(given, alpha, colour).abs().mean(1, keepdim=True),
+        given.alpha_hint,
+        given.outside,
+    ]
 
 
-def looked_at(given: Inputs, small: Tensor) -> Tensor:
-    """The coarse net's input, from all of a frame's planes as `shrunk` gives them.
+def looked_at(given: Inputs, small: Tensor, *more: Tensor) -> Tensor:
+    """The 29 channels of the coarse net's input, from the planes `to_shrink`, shrunk; and more.
 
     The logarithm of I / B is the same in all channels where a shadow falls; the mean of |I - B|
     separates fine texture and grain, which shrinking has removed, from a real difference. Of the
@@ -212,6 +250,7 @@ def looked_at(given: Inputs, small: Tensor) -> Tensor:
             3 * taken,
             5 * left,
             set_showing(plate, clean),
+            *more,
         ],
         1,
     )
@@ -225,7 +264,7 @@ def set_showing(plate: Tensor, clean_plate: Tensor) -> Tensor:
     3x3: the logarithm of their difference relative to the texture of both, low only where they are
     the same.
     """
-    seen, empty = (picture - _around(picture, 5) for picture in (plate, clean_plate))
+    seen, empty = (picture - around(picture, 5) for picture in (plate, clean_plate))
     both, of_seen, of_empty = (
         (first * second).sum(1, keepdim=True)
         for first, second in ((seen, empty), (seen, seen), (empty, empty))
@@ -233,12 +272,12 @@ def set_showing(plate: Tensor, clean_plate: Tensor) -> Tensor:
     apart = (plate - clean_plate).square().sum(1, keepdim=True)
 
     def correlation(size: int) -> Tensor:
-        power = (_around(of_seen, size) + 1e-5) * (_around(of_empty, size) + 1e-5)
-        return _around(both, size) / power.sqrt()
+        power = (around(of_seen, size) + 1e-5) * (around(of_empty, size) + 1e-5)
+        return around(both, size) / power.sqrt()
 
-    texture = _around(of_empty, 5)
-    slope = (_around(both, 5) / (texture + 1e-4)).clamp(-0.5, 1.5)
-    unlike = (_around(apart, 3) + 1e-4) / (_around(of_seen + of_empty, 3) + 1e-4)
+    texture = around(of_empty, 5)
+    slope = (around(both, 5) / (texture + 1e-4)).clamp(-0.5, 1.5)
+    unlike = (around(apart, 3) + 1e-4) / (around(of_seen + of_empty, 3) + 1e-4)
     return torch.cat(
         [
             slope,
@@ -251,14 +290,10 @@ def set_showing(plate: Tensor, clean_plate: Tensor) -> Tensor:
     )
 
 
-def _around(planes: Tensor, size: int) -> Tensor:
-    """The mean of `size` x `size` pixels around each; at the frame's edge, of those inside."""
-    return functional.avg_pool2d(planes, size, 1, size // 2, count_include_pad=False)
-
-
 def unexplained(given: Inputs, alpha: Tensor, colour: Tensor) -> Tensor:
     """What is left of the plate: I - a F - (1 - a) B."""
-    return given.plate - alpha * colour - (1 - alpha) * given.clean_plate
+    left = torch.addcmul(given.plate, alpha, colour, value=-1)
+    return torch.addcmul(left, 1 - alpha, given.clean_plate, value=-1)
 
 
 def coarse_matte(given: Inputs, change: Change, factor: int) -> NetworkMatte:
@@ -267,19 +302,24 @@ def coarse_matte(given: Inputs, change: Change, factor: int) -> NetworkMatte:
         functional.avg_pool2d(plane, factor)
         for plane in (given.keyed_alpha, given.keyed_foreground)
     )
-    logit = closed(alpha) + change.logit
+    logit = closed(alpha) + change.logit[:, :1]
     return NetworkMatte(logit, opened(logit), colour + change.foreground)
+
+
+def coarse_alpha(given: Inputs, logit: Tensor) -> Tensor:
+    """The coarse net's alpha at full size; logit: its change, enlarged."""
+    return opened(closed(given.keyed_alpha) + logit[:, :1])
 
 
 class CoarseNet(nn.Module):
     """A U-net over the small picture, with a branch for its mean."""
 
-    def __init__(self, widths: tuple[int, ...]) -> None:
+    def __init__(self, widths: tuple[int, ...], inputs: int = INPUTS) -> None:
         super().__init__()
         self.depth = len(widths)
         self.down = nn.ModuleList()
         self.up, self.merge = nn.ModuleList(), nn.ModuleList()
-        above = _INPUTS
+        above = inputs
         for width, blocks in zip(widths, BLOCKS):
             self.down.append(_stage(above, width, blocks))
             above = width
@@ -292,11 +332,12 @@ class CoarseNet(nn.Module):
         with torch.no_grad():
             answer.weight[:4].zero_()
             answer.bias[:4].zero_()  # type: ignore[index]
-        self.last = nn.Sequential(_conv(above + _INPUTS, 32, 3), answer)
+        self.last = nn.Sequential(_conv(above + inputs, 32, 3), answer)
 
     def forward(self, inputs: Tensor) -> Change:
-        """From 29 channels of any size; the size inside is a multiple of 2**depth."""
+        """From the channels of its input, of any size; inside, it is a multiple of 2**depth."""
         height, width = inputs.shape[2:]
+        inputs = inputs.to(self.everywhere.weight.dtype)
         multiple = 2**self.depth
         inputs = functional.pad(
             inputs, (0, -width % multiple, 0, -height % multiple), mode="replicate"
@@ -310,7 +351,7 @@ class CoarseNet(nn.Module):
             x = merge(torch.cat([twice(up(x)), skip], 1))
         # In float32: half precision cannot separate .996 from 1.
         out = self.last(torch.cat([twice(x), inputs], 1))[:, :, :height, :width].float()
-        return Change(_LOGIT_STEP * out[:, :1], out[:, 1:4], out[:, 4:-1], out[:, -1:])
+        return Change(LOGIT_STEP * out[:, :1], out[:, 1:4], out[:, 4:-1], out[:, -1:])
 
 
 def _conv(
@@ -335,7 +376,7 @@ class _Residual(nn.Module):
 
 
 def twice(x: Tensor) -> Tensor:
-    return functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+    return larger(x, 2)
 
 
 # --- full size ------------------------------------------------------------------------------------
@@ -344,50 +385,52 @@ def twice(x: Tensor) -> Tensor:
 class Refiner(nn.Module):
     """Corrects alpha and colour at every pixel; starts by changing nothing."""
 
-    def __init__(self, width: int = REFINER_WIDTH) -> None:
+    def __init__(self, width: int = REFINER_WIDTH, inputs: int = REFINER_INPUTS) -> None:
         super().__init__()
-        self.enter = nn.Conv2d(_REFINER_INPUTS, width, 3, padding=1)
+        self.enter = nn.Conv2d(inputs, width, 3, padding=1)
         self.middle = nn.ModuleList(
             nn.Conv2d(width, width, 3, padding=1) for _ in range(_REFINER_MIDDLE)
         )
-        self.leave = nn.Conv2d(width, 16, 3, padding=1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
+        self.leave = starting_at_zero(nn.Conv2d(width, 16, 3, padding=1))
 
-    def forward(self, given: Inputs, change: Change, factor: int) -> NetworkMatte:
-        """All of the frame at once; sizes are multiples of the factor."""
-        return self.of_rows(given, enlarged(change, factor // 2))
-
-    def of_rows(self, given: Inputs, half: Change) -> NetworkMatte:
-        """The matte of some rows, or all; `half` is the coarse change at half of their size."""
-        logit = closed(given.keyed_alpha) + twice(half.logit)
-        x = functional.relu(self.enter(refiner_inputs(given, half, opened(logit))))
+    def forward(self, x: Tensor) -> Tensor:
+        """The answer for each 2x2 group, the channels of a pixel for `pixel_shuffle`; x: (N, C, h,
+        w), of the whole frame or some rows of it."""
+        x = x.to(self.enter.weight.dtype)
+        x = functional.relu(self.enter(x))
         for conv in self.middle:
             x = x + functional.relu(conv(x))
-        fine = functional.pixel_shuffle(self.leave(x), 2).float()
-        logit = self.added(logit, fine)
-        return finished(given, logit, twice(half.foreground), fine[:, 1:])
+        return functional.conv2d(x, *self.answer(), padding=1)
 
-    def inner(self, x: Tensor, inside: Tensor) -> Tensor:
-        """The layers on windows that have `REFINER_REACH` more groups on each side than the result.
+    def inner(self, x: Tensor, inside: Optional[Tensor]) -> Tensor:
+        """The layers on a window that has `REFINER_REACH` more groups on each side than the result.
 
-        x: (N, C, S, S), from `refiner_inputs`. inside: (N, 1, S, S), 1 in the frame and 0 beyond
-        it, where everything is 0 before each layer.
+        x: (N, C, h, w), from `refiner_inputs`. inside: (N, 1, h, w), 1 in the frame and 0 beyond
+        it, where everything is 0 before each layer; None where all of it is in the frame. Not for
+        training: layers are computed in place.
         """
 
         def seen(values: Tensor, margin: int) -> Tensor:
-            size = inside.shape[2]
-            return values * inside[:, :, margin : size - margin, margin : size - margin]
+            if inside is None:
+                return values
+            height, width = inside.shape[2:]
+            return values.mul_(inside[:, :, margin : height - margin, margin : width - margin])
 
-        x = seen(functional.relu(_without_edge(self.enter, seen(x, 0))), 1)
+        x = seen(_without_edge(self.enter, seen(x.to(self.enter.weight.dtype), 0)).relu_(), 1)
         for done, conv in enumerate(self.middle, 2):
-            x = seen(x[:, :, 1:-1, 1:-1] + functional.relu(_without_edge(conv, x)), done)
-        return _without_edge(self.leave, x)
+            x = seen(_without_edge(conv, x).relu_().add_(x[:, :, 1:-1, 1:-1]), done)
+        return functional.conv2d(x, *self.answer())
 
-    @staticmethod
-    def added(logit: Tensor, fine: Tensor) -> Tensor:
-        """The logit with the refiner's change, the first channel of `fine`."""
-        return logit + _LOGIT_STEP * fine[:, :1]
+    def answer(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the last layer."""
+        assert self.leave.bias is not None
+        return self.leave.weight, self.leave.bias
+
+
+def starting_at_zero(conv: nn.Conv2d) -> nn.Conv2d:
+    nn.init.zeros_(conv.weight)
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+    return conv
 
 
 def _without_edge(conv: nn.Module, x: Tensor) -> Tensor:
@@ -400,30 +443,22 @@ def enlarged(change: Change, times: int) -> Change:
     """The coarse change at half of the frame's size."""
     if times == 1:
         return change
-    return Change(
-        *(
-            functional.interpolate(
-                plane, scale_factor=float(times), mode="bilinear", align_corners=False
-            )
-            for plane in change
-        )
-    )
+    return Change(*(larger(plane, times) for plane in change))
 
 
-def refiner_inputs(given: Inputs, half: Change, coarse_alpha: Tensor) -> Tensor:
-    """The channels of each 2x2 group, (N, 68, H / 2, W / 2)."""
+def refiner_inputs(given: Inputs, half: Change, coarse_alpha: Tensor, *more: Tensor) -> Tensor:
+    """The 68 channels of each 2x2 group, and more, (N, C, H / 2, W / 2)."""
     plate, clean_plate = given.plate, given.clean_plate
     keyed_alpha, keyed_colour = (
-        functional.avg_pool2d(plane, 2) for plane in (given.keyed_alpha, given.keyed_foreground)
+        smaller(plane, 2) for plane in (given.keyed_alpha, given.keyed_foreground)
     )
     # Group first, colour second: (N, 3, 4, h, w) keeps the four pixels of a group apart.
     shape = (plate.shape[0], 3, 4, plate.shape[2] // 2, plate.shape[3] // 2)
-    groups = functional.pixel_unshuffle(plate, 2)
-    clean_groups = functional.pixel_unshuffle(clean_plate, 2)
+    groups, clean_groups = _in_groups(plate), _in_groups(clean_plate)
     colour = keyed_colour + half.foreground
     seen, clean = groups.reshape(shape), clean_groups.reshape(shape)
     aim = colour.clamp(0, 1)[:, :, None]
-    around = functional.pixel_unshuffle(given.keyed_foreground, 2).reshape(shape)
+    around = _in_groups(given.keyed_foreground).reshape(shape)
     around = (around - keyed_colour[:, :, None]).flatten(1, 2)
     return torch.cat(
         [
@@ -432,15 +467,25 @@ def refiner_inputs(given: Inputs, half: Change, coarse_alpha: Tensor) -> Tensor:
             projected(seen, clean, aim),
             # Squares are close enough to linear light.
             projected(seen.square(), clean.square(), aim.square()),
-            opened(closed(keyed_alpha) + half.logit),
+            opened(closed(keyed_alpha) + half.logit[:, :1]),
             colour,
             half.hidden,
-            functional.pixel_unshuffle(given.keyed_alpha, 2),
-            functional.pixel_unshuffle(coarse_alpha, 2),
+            _in_groups(given.keyed_alpha),
+            _in_groups(coarse_alpha),
             3 * around,
+            *more,
         ],
         1,
     )
+
+
+def _in_groups(planes: Tensor) -> Tensor:
+    """(N, 4 C, H / 2, W / 2): the four pixels of each 2x2 group behind each other."""
+    if planes.device.type != "cpu" or not torch.is_inference_mode_enabled():
+        return functional.pixel_unshuffle(planes, 2)
+    # The same in half of the time.
+    parts = [planes[:, :, down::2, right::2] for down in (0, 1) for right in (0, 1)]
+    return torch.stack(parts, 2).flatten(1, 2)
 
 
 def projected(plate: Tensor, clean_plate: Tensor, foreground: Tensor) -> Tensor:
@@ -450,13 +495,14 @@ def projected(plate: Tensor, clean_plate: Tensor, foreground: Tensor) -> Tensor:
     return (along / (toward.square().sum(1) + 0.003)).clamp(-0.2, 1.2)
 
 
-def finished(given: Inputs, logit: Tensor, coarse: Tensor, fine: Optional[Tensor]) -> NetworkMatte:
-    """The matte from its logit and the two changes of colour; `fine` may be None.
+def coloured(
+    given: Inputs, logit: Tensor, alpha: Tensor, coarse: Tensor, fine: Optional[Tensor]
+) -> NetworkMatte:
+    """The matte with this alpha, and the two changes of colour; `fine` may be None.
 
     The colour is first moved towards I = a F + (1 - a) B, by more the larger a is: where a is 1 it
     becomes the plate's, where a is 0 it does not change.
     """
-    alpha = opened(logit)
     share, colour = alpha.clamp(0, 1), given.keyed_foreground + coarse
     colour = colour + pull(share) * unexplained(given, share, colour)
     if fine is not None:
@@ -482,6 +528,7 @@ def inputs_of(
     outside: Optional[Tensor] = None,
     *,
     scene_linear: bool = False,
+    wide_alpha: Optional[Tensor] = None,
 ) -> Inputs:
     """Inputs from (N, 3, H, W) plates and the keyer's alpha and foreground; None becomes 0."""
     nothing = torch.zeros_like(plate[:, :1])
@@ -494,4 +541,5 @@ def inputs_of(
         flag * float(alpha_hint is not None),
         nothing if outside is None else outside,
         flag * float(scene_linear),
+        torch.zeros_like(flag) if wide_alpha is None else wide_alpha,
     )

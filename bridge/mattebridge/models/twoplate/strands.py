@@ -18,68 +18,135 @@ residue. At last soft pixels are measured against the solid parts near them (`mi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from operator import itemgetter
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mattebridge.models.twoplate.mixed import with_mixtures
-from mattebridge.models.twoplate.network import Inputs, NetworkMatte, is_unsure, pull
+from mattebridge.models.twoplate.mixed import grain_between, mixed, solid_parts, weighed_colours
+from mattebridge.models.twoplate.network import (
+    Inputs,
+    NetworkMatte,
+    each_plane,
+    is_unsure,
+    pull,
+)
+from mattebridge.models.twoplate.places import Everywhere, Places, Where
+from mattebridge.models.twoplate.resampling import all_smaller, around
 
 # Means nearer to 0 or 1 than this are not divided by.
 _LEAST = 1e-3
 # The network's alpha from which on the keyer's detail counts in full, and what it lacks to 1.
 _FAINT, _SOLID = 0.08, 0.4
+# Rows at a time on a CPU: whole cells, and pairs of rows.
+STRIP = 64
 
 
-def with_strands(
-    matte: NetworkMatte, given: Inputs, factor: int, *, everywhere: bool = False
-) -> NetworkMatte:
+def with_strands(matte: NetworkMatte, given: Inputs, factor: int) -> NetworkMatte:
     """The matte, alpha and straight foreground 0..1, with the keyer's detail.
 
     given: of that size at least. factor: the coarse net's; a neighbourhood is three of its pixels.
-    everywhere: see `with_mixtures`.
     """
     height, width = matte.alpha.shape[2:]
-    keyed, clean_plate, plate = (
-        plane[:, :, :height, :width]
-        for plane in (given.keyed_alpha, given.clean_plate, given.plate)
-    )
-    alpha = _with_detail(matte, keyed, clean_plate, factor)
-    alpha = with_mixtures(alpha, plate, given, everywhere=everywhere)
-    # What is taken from alpha is added to the colour: the pixel in front of the set stays the same.
-    lacking = pull(alpha) * (matte.alpha - alpha)
-    foreground = (matte.foreground + lacking * (matte.foreground - clean_plate)).clamp(0, 1)
-    became_opaque = (alpha >= 1) & (matte.alpha < 1)
-    return NetworkMatte(matte.logit, alpha, plate.where(became_opaque, foreground))
+    at = Everywhere(height, width)
+    given = each_plane(given, at.of)
+    means = _smooth(_cells(matte, given, factor))
+    alpha = _with_detail(at, matte, given, means, factor)
+    solid = solid_parts(weighed_colours(given.plate, alpha, given.scene_linear))
+    grain = grain_between(alpha, given.plate, given.clean_plate)
+    alpha = mixed(at, alpha, given.plate, given.clean_plate, solid, grain, given.scene_linear)
+    return matte._replace(alpha=alpha, foreground=_completed(at, matte, given, alpha))
 
 
-def _with_detail(matte: NetworkMatte, keyed: Tensor, clean_plate: Tensor, factor: int) -> Tensor:
-    apart = (matte.foreground - clean_plate).square().sum(1, keepdim=True)
-    around = _mean_around(
-        torch.cat([is_unsure(keyed).float(), keyed, matte.alpha, apart], 1), factor
+def put_strands(matte: NetworkMatte, given: Inputs, factor: int, height: int, width: int) -> None:
+    """The same for one frame of this size, in place, as a CPU does it: at the pixels that are
+    neither 0 nor 1, since no other changes. Its planes are contiguous, and may be larger."""
+    means = _smooth(
+        torch.cat([_cells(*part, factor) for part in _strips(matte, given, height, width)], 2)
     )
-    unsure, mean, wanted, apart = around.chunk(4, 1)
-    soft = (matte.alpha / _FAINT).clamp_max(1) * ((1 - matte.alpha) / _SOLID).clamp_max(1)
+    soft = ((matte.alpha > 0) & (matte.alpha < 1))[0, 0, :height, :width]
+    places = list(Places.where(soft))
+    before = matte.alpha.clone()
+    for at in places:
+        at.put(before, _with_detail(at, matte, given, means, factor))
+    detailed = matte._replace(alpha=before)
+    solid = solid_parts(
+        torch.cat(
+            [
+                weighed_colours(rows.plate, part.alpha, given.scene_linear)
+                for part, rows in _strips(detailed, given, height, width)
+            ],
+            2,
+        )
+    )
+    whole = Everywhere(height, width)
+    grain = grain_between(*map(whole.of, (before, given.plate, given.clean_plate)))
+    for at in places:
+        alpha, plate, clean_plate = map(at.of, (before, given.plate, given.clean_plate))
+        alpha = mixed(at, alpha, plate, clean_plate, solid, grain, given.scene_linear)
+        colour = _completed(at, matte, given, alpha)
+        at.put(matte.alpha, alpha)
+        at.put(matte.foreground, colour)
+
+
+def _strips(
+    matte: NetworkMatte, given: Inputs, height: int, width: int
+) -> Iterator[tuple[NetworkMatte, Inputs]]:
+    """A frame in strips of rows that a processor's cache holds, each from a whole cell on."""
+    for top in range(0, height, STRIP):
+        part = (..., slice(top, min(top + STRIP, height)), slice(width))
+        yield (
+            NetworkMatte(*(plane[part] for plane in matte)),
+            each_plane(given, itemgetter(part)),
+        )
+
+
+def _completed(at: Where, matte: NetworkMatte, given: Inputs, alpha: Tensor) -> Tensor:
+    """The colour that goes with another alpha.
+
+    What is taken from alpha is added to the colour: the pixel in front of the set stays the same.
+    """
+    before, colour = at.of(matte.alpha), at.of(matte.foreground)
+    lacking = pull(alpha) * (before - alpha)
+    colour = (colour + lacking * (colour - at.of(given.clean_plate))).clamp(0, 1)
+    return at.of(given.plate).where((alpha >= 1) & (before < 1), colour)
+
+
+def _with_detail(
+    at: Where, matte: NetworkMatte, given: Inputs, means: Tensor, factor: int
+) -> Tensor:
+    """Alpha with the keyer's detail. means: those of `_cells`, smooth."""
+    found, keyed = at.of(matte.alpha), at.of(given.keyed_alpha)
+    unsure, mean, wanted, apart = at.enlarged(means, factor).chunk(4, 1)
+    soft = (found / _FAINT).clamp_max(1) * ((1 - found) / _SOLID).clamp_max(1)
     shared = (2 * unsure).clamp_max(1) * soft
     departs = ((wanted - mean).abs() / apart.clamp_min(_LEAST)).clamp_max(1)
-    detail = keyed + departs * (_scaled(keyed, mean, wanted) - keyed)
-    return matte.alpha + shared * (detail - matte.alpha)
+    detail = keyed + departs * (scaled(keyed, mean, wanted) - keyed)
+    return found + shared * (detail - found)
 
 
-def _scaled(alpha: Tensor, mean: Tensor, wanted: Tensor) -> Tensor:
+def scaled(alpha: Tensor, mean: Tensor, wanted: Tensor) -> Tensor:
     """Alpha with another mean of its neighbourhood; 0 stays 0 where it falls, 1 where it rises."""
     down = alpha * (wanted / mean.clamp_min(_LEAST)).clamp_max(1)
     up = 1 - (1 - alpha) * ((1 - wanted) / (1 - mean).clamp_min(_LEAST)).clamp_max(1)
     return down.where(wanted < mean, up)
 
 
-def _mean_around(planes: Tensor, cell: int) -> Tensor:
-    """The mean of about 3x3 cells around every pixel, smoothly, plane by plane."""
-    height, width = planes.shape[2:]
-    grown = functional.pad(planes, (0, -width % cell, 0, -height % cell), mode="replicate")
-    cells = functional.avg_pool2d(grown, cell)
-    cells = functional.avg_pool2d(cells, 3, 1, 1, count_include_pad=False)
-    around = functional.interpolate(
-        cells, scale_factor=float(cell), mode="bilinear", align_corners=False
-    )
-    return around[:, :, :height, :width]
+def _cells(matte: NetworkMatte, given: Inputs, cell: int) -> Tensor:
+    """Means over cells: where the keyer is unsure, its alpha, the network's, and the squared
+    distance of the colours. Of rows alone, where these begin with a cell."""
+    apart = (matte.foreground - given.clean_plate).square().sum(1, keepdim=True)
+    keyed = given.keyed_alpha
+    planes = [is_unsure(keyed).float(), keyed, matte.alpha, apart]
+    height, width = keyed.shape[2:]
+    lacking = (0, -width % cell, 0, -height % cell)
+    if any(lacking):
+        planes = [functional.pad(plane, lacking, mode="replicate") for plane in planes]
+    return all_smaller(planes, cell)
+
+
+def _smooth(cells: Tensor) -> Tensor:
+    """The mean of about 3x3 of them, of those in the frame."""
+    return around(cells, 3)

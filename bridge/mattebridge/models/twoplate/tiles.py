@@ -5,14 +5,20 @@
 
 Most of a frame is certainly set or certainly subject, by the coarse net and by the keyer, and the
 coarse net does not doubt it. There the refiner, which computes every pixel and takes most of the
-time, has nothing to decide. A tile has as many neighbours around it as influence the refiner, so
-that its result is that of the whole frame, within rounding. Rows and batches of tiles bound the
-memory and keep it in the processor's cache.
+time, has nothing to decide. Tiles that touch are refined together, as a piece. A piece has as many
+neighbours around it as influence the refiner, so that its result is that of the whole frame, within
+rounding. Rows and pieces bound the memory and keep it in the processor's cache.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from typing import NamedTuple, Optional
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -24,34 +30,32 @@ from mattebridge.models.twoplate.network import (
     NetworkMatte,
     TwoPlate,
     clamped,
-    closed,
+    coarse_alpha,
     each_plane,
     enlarged,
-    finished,
     is_unsure,
-    looked_at,
-    opened,
-    refiner_inputs,
-    shrunk,
     twice,
 )
+from mattebridge.models.twoplate.resampling import all_smaller
 
 # Side of a tile in groups of 2x2 pixels: smaller ones fit edges better, but have more neighbours.
 TILE = 32
 # A tile is refined if the coarse net gives some alpha in it this probability of being wrong: the
 # highest of those that were tried at which frames are equal to frames that are refined everywhere.
 DOUBTFUL = 0.05
-# Tiles at a time: what fits in a cache, and enough for a GPU; and where memory is short.
-_CPU_TILES, _GPU_TILES, _FEW_TILES = 16, 512, 4
+# Tiles at a time, a square of them if possible: what fits in a cache; and where memory is short.
+_TILES, _FEW_TILES = 16, 4
 # One group more than the reach of the refiner, for the bilinear enlargement.
 _MARGIN = REFINER_REACH + 1
 
 
-def small_inputs_by_rows(given: Inputs, factor: int) -> Tensor:
+def small_inputs_by_rows(network: TwoPlate, given: Inputs, factor: int) -> Tensor:
     """`small_inputs` of the whole frame, computed by rows."""
     height = given.plate.shape[2]
     rows = [slice(top, min(height, top + 2 * TILE)) for top in range(0, height, 2 * TILE)]
-    return looked_at(given, torch.cat([shrunk(_rows(given, part), factor) for part in rows], 2))
+    planes = (network.to_shrink(_rows(given, part)) for part in rows)
+    small = torch.cat([all_smaller(part, factor) for part in planes], 2)
+    return network.looked_at(given, small)
 
 
 def refined_in_tiles(
@@ -63,25 +67,25 @@ def refined_in_tiles(
     *,
     few: bool = False,
 ) -> tuple[NetworkMatte, float]:
-    """The matte, clamped, and the share of tiles that were refined.
+    """The matte, clamped, its planes larger by parts of tiles; and the share of tiles refined.
 
     Sizes are multiples of the factor. In tiles where keyer and coarse net are sure of every pixel
     the coarse matte stands. few: a few tiles at a time, which takes less memory and more time.
     """
-    height, width = given.plate.shape[2:]
     half = enlarged(change, factor // 2)
-    frame, busy = _unrefined(given, half)
-    corners = torch.nonzero(busy | doubtful(half))
-    usual = _CPU_TILES if half.logit.device.type == "cpu" else _GPU_TILES
-    batch = _FEW_TILES if few else usual
-    for first in range(0, len(corners), batch):
-        checkpoint("refine", first, len(corners))
-        some = corners[first : first + batch]
-        _put(frame, _refined(network, given, half, some), some)
-    return NetworkMatte(*(p[:, :, :height, :width] for p in frame)), len(corners) / busy.numel()
+    frame, busy = _unrefined(network, given, half)
+    wanted = (busy | doubtful(half)).cpu().numpy()
+    done, total = 0, int(wanted.sum())
+    for piece in _pieces(wanted, _FEW_TILES if few else _TILES):
+        checkpoint("refine", done, total)
+        made = _refined(network, given, half, piece)
+        for whole, part in zip(frame, made):
+            whole[:, :, piece.rows(2), piece.columns(2)] = part
+        done += piece.tiles
+    return frame, total / wanted.size
 
 
-def _unrefined(given: Inputs, half: Change) -> tuple[NetworkMatte, Tensor]:
+def _unrefined(network: TwoPlate, given: Inputs, half: Change) -> tuple[NetworkMatte, Tensor]:
     """The matte of the coarse net alone, padded to whole tiles, and the tiles (rows, columns) in
     which it or the keyer's matte is unsure."""
     height, width = given.plate.shape[2:]
@@ -92,10 +96,10 @@ def _unrefined(given: Inputs, half: Change) -> tuple[NetworkMatte, Tensor]:
         rows = slice(2 * top, min(height, 2 * (top + TILE)))
         part = _rows(given, rows)
         logit, colour = _enlarged_rows(half, top, part.plate.shape[2])
-        made = clamped(finished(part, closed(part.keyed_alpha) + logit, colour, None))
+        made = clamped(network.finished(part, logit, colour, None))
         for whole, strip in zip(frame, made):
             whole[:, :, rows, :width] = strip
-        here = (is_unsure(made.alpha) | is_unsure(part.keyed_alpha)).any(2)[0, 0]
+        here = (is_unsure(made.alpha) | network.unsure(part)).any(2)[0, 0]
         here = functional.pad(here, (0, grown[1] - width))
         busy.append(here.reshape(-1, 2 * TILE).any(1))
     return frame, torch.stack(busy)
@@ -122,84 +126,102 @@ def _enlarged_rows(half: Change, top: int, height: int) -> tuple[Tensor, Tensor]
 # --- tiles ----------------------------------------------------------------------------------------
 
 
-def _refined(network: TwoPlate, given: Inputs, half: Change, corners: Tensor) -> NetworkMatte:
-    """The refined matte of the tiles in these rows and columns, (N, 2): (N, C, 2 TILE, 2 TILE)."""
-    around = _inputs_of_tiles(given, corners)
-    around_half = Change(*(_windows(plane, corners, 1) for plane in half))
-    logit = closed(around.keyed_alpha) + twice(around_half.logit)
-    x = _trimmed(refiner_inputs(around, around_half, opened(logit)), 1)
-    fine = functional.pixel_shuffle(network.refiner.inner(x, _inside(half, corners)), 2).float()
+class _Piece(NamedTuple):
+    """A rectangle of tiles, ends left out."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def tiles(self) -> int:
+        return (self.bottom - self.top) * (self.right - self.left)
+
+    def rows(self, scale: int, margin: int = 0) -> slice:
+        """Its rows in an image of `scale` pixels a group, with a margin of groups."""
+        return slice((self.top * TILE - margin) * scale, (self.bottom * TILE + margin) * scale)
+
+    def columns(self, scale: int, margin: int = 0) -> slice:
+        """Its columns in the same way."""
+        return slice((self.left * TILE - margin) * scale, (self.right * TILE + margin) * scale)
+
+
+def _pieces(busy: NDArray[np.bool_], most: int) -> Iterator[_Piece]:
+    """Pieces of at most so many tiles that cover each tile that is set once, and no other.
+
+    The larger a piece, the smaller its surroundings, which are computed for nothing; so they are
+    as near to squares as the tiles allow.
+    """
+    free, side = busy.copy(), math.isqrt(most)
+    for top, left in np.argwhere(busy).tolist():
+        if not free[top, left]:
+            continue
+        right = left + 1
+        while right < min(left + side, busy.shape[1]) and free[top, right]:
+            right += 1
+        bottom, deepest = top + 1, min(top + most // (right - left), busy.shape[0])
+        while bottom < deepest and free[bottom, left:right].all():
+            bottom += 1
+        free[top:bottom, left:right] = False
+        yield _Piece(top, left, bottom, right)
+
+
+def _refined(network: TwoPlate, given: Inputs, half: Change, piece: _Piece) -> NetworkMatte:
+    """The refined matte of a piece."""
+    around = _inputs_of(given, piece)
+    around_half = Change(*(_window(plane, piece, 1) for plane in half))
+    logit = twice(around_half.logit)
+    alpha = coarse_alpha(around, logit)
+    x = _trimmed(network.refiner_inputs(around, around_half, alpha), 1)
+    answer = network.refiner.inner(x, _inside(half, piece))
     # Back to the tiles themselves.
     tiles = each_plane(around, lambda plane: _trimmed(plane, 2 * _MARGIN))
+    fine = network.of_pixels(tiles, _trimmed(x, REFINER_REACH), answer)
     colour = _trimmed(twice(around_half.foreground), 2 * _MARGIN)
-    logit = network.refiner.added(_trimmed(logit, 2 * _MARGIN), fine)
-    return clamped(finished(tiles, logit, colour, fine[:, 1:]))
+    logit = _trimmed(logit, 2 * _MARGIN)
+    return clamped(network.finished(tiles, logit, colour, fine))
 
 
-def _inputs_of_tiles(given: Inputs, corners: Tensor) -> Inputs:
+def _inputs_of(given: Inputs, piece: _Piece) -> Inputs:
     """The inputs of the refiner; the planes that only the coarse net uses are left out."""
     nothing = torch.zeros((1, 1, 1, 1), device=given.plate.device)
+    wide = given.wide_alpha
     return given._replace(
-        plate=_windows(given.plate, corners, 2),
-        clean_plate=_windows(given.clean_plate, corners, 2),
-        keyed_alpha=_windows(given.keyed_alpha, corners, 2),
-        keyed_foreground=_windows(given.keyed_foreground, corners, 2),
+        plate=_window(given.plate, piece, 2),
+        clean_plate=_window(given.clean_plate, piece, 2),
+        keyed_alpha=_window(given.keyed_alpha, piece, 2),
+        keyed_foreground=_window(given.keyed_foreground, piece, 2),
         alpha_hint=nothing,
         outside=nothing,
+        wide_alpha=wide if wide.shape[2] == 1 else _window(wide, piece, 2),
     )
 
 
-def _windows(plane: Tensor, corners: Tensor, scale: int) -> Tensor:
-    """The tiles of a plane (1, C, H, W) with their margins; the frame's edge is repeated."""
-    if plane.device.type == "cpu":
-        # Copies of rows, which a CPU does many times as fast as it looks up single pixels.
-        return torch.stack([_window(plane[0], corner, scale) for corner in corners.tolist()])
-    rows, columns = (
-        (scale * at).add(_along(_MARGIN * scale, scale, at)).clamp(0, length - 1)
-        for at, length in zip(_places(corners), plane.shape[2:])
-    )
-    return plane[0][:, rows[:, :, None], columns[:, None, :]].transpose(0, 1)
-
-
-def _window(plane: Tensor, corner: list[int], scale: int) -> Tensor:
-    """One tile of a plane (C, H, W)."""
+def _window(plane: Tensor, piece: _Piece, scale: int) -> Tensor:
+    """A piece of a plane (1, C, H, W) with its margins; the frame's edge is repeated."""
     lacking: list[int] = []
-    for axis, at in ((2, corner[1]), (1, corner[0])):
-        first = (at * TILE - _MARGIN) * scale
-        last, length = first + (TILE + 2 * _MARGIN) * scale, plane.shape[axis]
-        lacking += [max(-first, 0), max(last - length, 0)]
-        first, last = max(first, 0), min(last, length)
+    for axis, wanted in ((3, piece.columns(scale, _MARGIN)), (2, piece.rows(scale, _MARGIN))):
+        length = plane.shape[axis]
+        lacking += [max(-wanted.start, 0), max(wanted.stop - length, 0)]
+        first, last = max(wanted.start, 0), min(wanted.stop, length)
         plane = plane.narrow(axis, first, last - first)
-    return functional.pad(plane[None], lacking, mode="replicate")[0] if any(lacking) else plane
+    return functional.pad(plane, lacking, mode="replicate") if any(lacking) else plane
 
 
-def _places(corners: Tensor) -> tuple[Tensor, Tensor]:
-    """Tops and lefts, (N, 1) each, in groups."""
-    return corners[:, :1] * TILE, corners[:, 1:] * TILE
-
-
-def _along(margin: int, scale: int, like: Tensor) -> Tensor:
-    """The offsets of a tile's rows or columns from its corner, margins included."""
-    return torch.arange(-margin, TILE * scale + margin, device=like.device)
-
-
-def _inside(half: Change, corners: Tensor) -> Tensor:
-    """1 where the groups of each tile and its surroundings are in the frame, (N, 1, S, S)."""
+def _inside(half: Change, piece: _Piece) -> Optional[Tensor]:
+    """1 where the groups of a piece and its surroundings are in the frame, (1, 1, h, w); None where
+    all of them are."""
+    spans = piece.rows(1, REFINER_REACH), piece.columns(1, REFINER_REACH)
+    lengths = half.logit.shape[2:]
+    if all(span.start >= 0 and span.stop <= length for span, length in zip(spans, lengths)):
+        return None
     rows, columns = (
         ((places >= 0) & (places < length)).float()
-        for at, length in zip(_places(corners), half.logit.shape[2:])
-        for places in [at + _along(REFINER_REACH, 1, at)]
+        for span, length in zip(spans, lengths)
+        for places in [torch.arange(span.start, span.stop, device=half.logit.device)]
     )
-    return rows[:, None, :, None] * columns[:, None, None, :]
-
-
-def _put(frame: NetworkMatte, tiles: NetworkMatte, corners: Tensor) -> None:
-    """Write the tiles into the frame, whose sides are whole tiles."""
-    side = 2 * TILE
-    for whole, part in zip(frame, tiles):
-        rows, columns = (length // side for length in whole.shape[2:])
-        cells = whole.view(whole.shape[1], rows, side, columns, side)
-        cells[:, corners[:, 0], :, corners[:, 1]] = part
+    return (rows[:, None] * columns)[None, None]
 
 
 def _trimmed(planes: Tensor, margin: int) -> Tensor:

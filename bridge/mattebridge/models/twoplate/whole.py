@@ -24,14 +24,10 @@ from mattebridge.models.twoplate.network import (
     NetworkMatte,
     TwoPlate,
     clamped,
-    closed,
     enlarged,
-    factor_for,
-    finished,
     inputs_of,
     is_unsure,
     padded,
-    small_inputs,
     twice,
 )
 from mattebridge.models.twoplate.strands import with_strands
@@ -39,7 +35,10 @@ from mattebridge.models.twoplate.tiles import TILE, doubtful
 
 
 class Planes(NamedTuple):
-    """A frame as it is in memory, float32: (H, W, 3) or (H, W); pictures are cut to 0..1 here."""
+    """A frame as it is in memory, float32: (H, W, 3) or (H, W); pictures are cut to 0..1 here.
+
+    wide_alpha: the keyer's with a wider band, for a network that takes it.
+    """
 
     plate: Tensor
     clean_plate: Tensor
@@ -47,6 +46,7 @@ class Planes(NamedTuple):
     keyed_foreground: Tensor
     alpha_hint: Optional[Tensor]
     outside: Optional[Tensor]
+    wide_alpha: Optional[Tensor] = None
 
 
 class WholeMatte(NamedTuple):
@@ -76,37 +76,35 @@ class WholeFrame:
     def __call__(self, planes: Planes, *, scene_linear: bool, exact: bool) -> WholeMatte:
         """The network's matte of a frame; with `exact` every tile keeps the refined one."""
         given = tuple(plane for plane in planes if plane is not None)
-        has_hint, has_outside = planes.alpha_hint is not None, planes.outside is not None
+        present = tuple(plane is not None for plane in planes)
 
         def compute(*seen: Tensor) -> Tensors:
-            plate, clean_plate, keyed_alpha, keyed_foreground, *rest = seen
-            hint = rest.pop(0) if has_hint else None
-            outside = rest.pop(0) if has_outside else None
-            keyed = (keyed_alpha, keyed_foreground)
-            return self._compute(
-                Planes(plate, clean_plate, *keyed, hint, outside), scene_linear, exact
-            )
+            rest = iter(seen)
+            all_planes = Planes(*(next(rest) if there else None for there in present))  # type: ignore[arg-type]
+            return self._compute(all_planes, scene_linear, exact)
 
         if self._graphs is None:
             made, graph = compute(*given), None
         else:
-            key = (planes.plate.shape, has_hint, has_outside, scene_linear, exact)
+            key = (planes.plate.shape, present, scene_linear, exact)
             made, graph = self._graphs.run(key, compute, given)
         alpha, foreground, share = made
         return WholeMatte(alpha, foreground, share, graph)
 
     def _compute(self, planes: Planes, scene_linear: bool, exact: bool) -> Tensors:
         height, width = planes.keyed_alpha.shape
-        factor = factor_for(height, width)
+        network = self._network
+        factor = network.factor_for(height, width)
         grown = padded(_inputs(planes, scene_linear), factor)
-        half = enlarged(self._network.coarse(small_inputs(grown, factor)), factor // 2)
-        fine = clamped(self._network.refiner.of_rows(grown, half))
+        half = enlarged(network.coarse(network.small_inputs(grown, factor)), factor // 2)
+        fine = clamped(network.refine(grown, half))
         if exact:
             made, share = fine, grown.plate.new_ones(1)
         else:
-            made, share = _chosen(grown, half, fine)
+            made, share = _chosen(network, grown, half, fine)
         made = NetworkMatte(*(plane[:, :, :height, :width] for plane in made))
-        made = with_strands(made, grown, factor, everywhere=True)
+        if network.strands_put_back:
+            made = with_strands(made, grown, factor)
         rows = made.foreground[0].permute(1, 2, 0).contiguous()
         return made.alpha[0, 0].contiguous(), rows, share
 
@@ -119,6 +117,7 @@ def _inputs(planes: Planes, scene_linear: bool) -> Inputs:
         None if planes.alpha_hint is None else planes.alpha_hint[None, None],
         None if planes.outside is None else planes.outside[None, None],
         scene_linear=scene_linear,
+        wide_alpha=None if planes.wide_alpha is None else planes.wide_alpha[None, None],
     )
 
 
@@ -126,12 +125,13 @@ def _picture(image: Tensor) -> Tensor:
     return image.permute(2, 0, 1)[None].clamp(0, 1)
 
 
-def _chosen(given: Inputs, half: Change, fine: NetworkMatte) -> tuple[NetworkMatte, Tensor]:
+def _chosen(
+    network: TwoPlate, given: Inputs, half: Change, fine: NetworkMatte
+) -> tuple[NetworkMatte, Tensor]:
     """The refined matte where something is unsure, else that of the coarse net; and the share."""
-    logit = closed(given.keyed_alpha) + twice(half.logit)
-    rough = clamped(finished(given, logit, twice(half.foreground), None))
+    rough = clamped(network.finished(given, twice(half.logit), twice(half.foreground), None))
     height, width = given.plate.shape[2:]
-    unsure = (is_unsure(rough.alpha) | is_unsure(given.keyed_alpha)).float()
+    unsure = (is_unsure(rough.alpha) | network.unsure(given)).float()
     side = 2 * TILE
     unsure = functional.pad(unsure, (0, -width % side, 0, -height % side))
     busy = (functional.max_pool2d(unsure, side) > 0) | doubtful(half)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Union
 
 from mattebridge.errors import ModelError
+from mattebridge.wire import oslayer
 
 # The largest published matting checkpoints have a few hundred MB.
 MAX_WEIGHTS_BYTES = 4 << 30
@@ -53,9 +54,8 @@ def digest_of(data: bytes) -> str:
 
 def _flags(follow_links: bool) -> int:
     # Without O_NONBLOCK, opening a pipe waits for a writer.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-    flags |= getattr(os, "O_BINARY", 0)
-    return flags if follow_links else flags | getattr(os, "O_NOFOLLOW", 0)
+    flags = os.O_RDONLY | oslayer.NO_WAIT | oslayer.KEPT | oslayer.BINARY
+    return flags if follow_links else flags | oslayer.NO_LINK
 
 
 def _not_opened(label: str, failure: OSError) -> ModelError:

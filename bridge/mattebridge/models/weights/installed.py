@@ -38,7 +38,7 @@ from mattebridge.models.weights.file import (
     read_whole,
 )
 from mattebridge.whole_files import replace_file, sweep_temporaries
-from mattebridge.wire import oslayer
+from mattebridge.wire import file_locks, oslayer
 
 log = logging.getLogger(__name__)
 
@@ -229,7 +229,6 @@ class InstalledModels:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """The folder, made on first use, locked: one command at a time changes it."""
-        layer = oslayer.current()
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             (self.folder / WEIGHTS).mkdir(mode=0o700, exist_ok=True)
@@ -238,8 +237,8 @@ class InstalledModels:
         except OSError as failure:
             raise _not_writable(self.folder, failure) from failure
         try:
-            layer.lock(descriptor, wait=True)
-            yield
+            with file_locks.locked(descriptor):
+                yield
         finally:
             os.close(descriptor)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fakes.generated_weights import generated_state, plate_pair
+from fakes.mostly_slow import mostly_slow
 from mattebridge.errors import Cancelled
 from mattebridge.models.background_matting import tiles
 from mattebridge.models.background_matting.coarse import CoarsePass
@@ -87,17 +88,21 @@ def test_the_matte_is_the_plain_networks(
 
 @pytest.mark.parametrize(
     ("backbone", "size"),
-    [
-        ("resnet50", (101, 77)),
-        ("mobilenetv2", (101, 77)),
-        ("mobilenetv2", (200, 30)),
-    ],
+    mostly_slow(
+        [
+            ("mobilenetv2", (101, 77)),
+            ("mobilenetv2", (200, 30)),
+            ("resnet50", (101, 77)),
+        ],
+        several=True,
+    ),
 )
 def test_the_whole_frame_matte_is_the_plain_networks(backbone: str, size: tuple[int, int]) -> None:
     plain = plainly(network("MattingBase", backbone), Look(), *size)
     assert_near(fast("MattingBase", backbone)(*frame(*size)), plain)
 
 
+@pytest.mark.slow
 def test_resnet_refined_is_the_plain_networks() -> None:
     look = Look(refine_sample_pixels=4000)
     plain = plainly(network(backbone="resnet50"), look, 128, 192)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fakes.generated_weights import generated_state, plate_pair
+from fakes.mostly_slow import mostly_slow
 from fakes.pretended_cuda import pretended_cuda, recorder
 from mattebridge.checkpoint import no_checkpoint
 from mattebridge.errors import Cancelled
@@ -94,7 +95,7 @@ def _ties(matte: NetworkMatte, look: Look) -> int:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("scale", [0.25, 0.125, 0.2])
+@pytest.mark.parametrize("scale", mostly_slow([0.25, 0.125, 0.2]))
 @pytest.mark.parametrize(("size", "kernel"), [((172, 268), 3), ((123, 99), 1)])
 def test_both_forms_give_the_same_pixels(
     mode: str, scale: float, size: tuple[int, int], kernel: int
@@ -127,7 +128,9 @@ def test_small_frames_come_back_at_their_size(mode: str, size: tuple[int, int]) 
     assert_same(made, FastMatting(network())(*frame(*size), look), look)
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in GOLDEN.glob("*.npz")))
+@pytest.mark.parametrize(
+    "name", mostly_slow(sorted(path.stem for path in GOLDEN.glob("*.npz")), quick=2)
+)
 def test_it_agrees_with_the_published_network(name: str) -> None:
     with np.load(GOLDEN / f"{name}.npz") as golden:
         settings = json.loads(str(golden["settings"]))
@@ -145,7 +148,7 @@ def test_it_agrees_with_the_published_network(name: str) -> None:
         assert np.abs(image.numpy() - expected[key]).max() <= 1e-4, key
 
 
-@pytest.mark.parametrize("limit", ["MOST_WINDOWS", "BAND_PIXELS"])
+@pytest.mark.parametrize("limit", mostly_slow(["MOST_WINDOWS", "BAND_PIXELS"]))
 def test_windows_and_bands_give_what_all_at_once_gives(
     limit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,7 +251,7 @@ def given(height: int, width: int, **settings: Any) -> ModelInput:
     "backbone",
     [
         "mobilenetv2",
-        "resnet50",
+        pytest.param("resnet50", marks=pytest.mark.slow),
         # Its 59 million weights take longer to make than the frame.
         pytest.param("resnet101", marks=pytest.mark.slow),
     ],
@@ -292,6 +295,7 @@ def test_a_replayed_frame_is_seven_launches_and_one_wait(monkeypatch: pytest.Mon
     assert counts.waits == 1, counts.places
 
 
+@pytest.mark.slow
 def test_a_card_that_cannot_record_gives_the_frame_all_the_same_and_says_so() -> None:
     wanted = model_on("cpu", "MattingRefine", "mobilenetv2").matte(given(64, 96), no_checkpoint)
     assert "graph" not in wanted.notes

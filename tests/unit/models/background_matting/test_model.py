@@ -22,8 +22,8 @@ from mattebridge.errors import MessageError, ModelError, TooLargeError
 from mattebridge.models.background_matting.card import FAMILY, card_of, entry_of, recommended
 from mattebridge.models.background_matting.model import BackgroundMattingModel, describe_state
 from mattebridge.models.background_matting.networks import MattingBase, MattingRefine, make_network
-from mattebridge.models.background_matting.precision import MEAN_TOLERANCE
 from mattebridge.models.base import ModelInput, ModelOutput
+from mattebridge.models.pytorch.precision import MEAN_TOLERANCE
 from mattebridge.models.registry import Registry
 from mattebridge.models.weights.file import WeightsRecord, digest_of
 from mattebridge.wire.linux import LinuxLayer
@@ -258,9 +258,7 @@ def test_a_network_computes_in_float32_unless_told_otherwise() -> None:
 def test_half_precision_is_refused_where_it_would_only_be_worse(
     precision: str, needs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "mattebridge.models.background_matting.precision.cpu_has_amx", lambda: False
-    )
+    monkeypatch.setattr("mattebridge.models.pytorch.precision.cpu_has_amx", lambda: False)
     with pytest.raises(ModelError, match=f"needs .*{needs}.*slower and coarser") as caught:
         matte(given(64, 96, precision=precision))
     assert caught.value.details["field"] == "params.settings.precision"
@@ -271,7 +269,7 @@ def test_half_precision_is_refused_where_it_would_only_be_worse(
 def test_weights_that_hold_in_half_precision_stay_within_its_tolerance(
     family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mattebridge.models.background_matting.precision.cpu_has_amx", lambda: True)
+    monkeypatch.setattr("mattebridge.models.pytorch.precision.cpu_has_amx", lambda: True)
     made = made_of(family, "resnet50")
     full = made.matte(given(128, 192), no_checkpoint)
     half = made.matte(given(128, 192, precision="bfloat16"), no_checkpoint)
@@ -287,13 +285,13 @@ def test_weights_that_hold_in_half_precision_stay_within_its_tolerance(
 def test_weights_that_do_not_hold_in_half_precision_are_refused_with_the_figures(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mattebridge.models.background_matting.precision.cpu_has_amx", lambda: True)
+    monkeypatch.setattr("mattebridge.models.pytorch.precision.cpu_has_amx", lambda: True)
     with pytest.raises(ModelError, match=r"do not hold in bfloat16.*off by 0\.\d+ on average"):
         matte(given(64, 96, precision="bfloat16"))
 
 
 def test_exact_and_half_precision_cannot_both_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mattebridge.models.background_matting.precision.cpu_has_amx", lambda: True)
+    monkeypatch.setattr("mattebridge.models.pytorch.precision.cpu_has_amx", lambda: True)
     with pytest.raises(ModelError, match="exact computes in float32"):
         matte(given(64, 96, exact=True, precision="bfloat16"))
 

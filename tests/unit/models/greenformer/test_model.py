@@ -319,6 +319,7 @@ def test_less_memory_is_used_when_the_engine_asks_for_it() -> None:
     assert np.abs(made[0].alpha - made[1].alpha).max() <= 1e-5
 
 
+@pytest.mark.slow
 def test_a_plate_of_the_other_screen_is_keyed_with_green_and_blue_exchanged() -> None:
     turned = planes("alpha_hint")
     turned["plate"] = turned["plate"][..., [0, 2, 1]]
@@ -361,6 +362,7 @@ def with_values(**changed: Callable[[torch.Tensor], torch.Tensor]) -> State:
     return state
 
 
+@pytest.mark.slow
 def test_light_above_white_comes_back_from_the_plate_in_an_opaque_subject() -> None:
     def opaque(bias: torch.Tensor) -> torch.Tensor:
         return bias + 60
@@ -400,6 +402,7 @@ def test_no_pixel_of_the_plate_or_hint_makes_nan_in_alpha(engine: Engine, value:
         assert np.isfinite(made.premultiplied).all()
 
 
+@pytest.mark.slow
 def test_a_frame_that_overflows_float16_is_computed_again_in_float32() -> None:
     def large(bias: torch.Tensor) -> torch.Tensor:
         return bias.fill_(1e5)
@@ -411,6 +414,7 @@ def test_a_frame_that_overflows_float16_is_computed_again_in_float32() -> None:
     assert difference(made, Matted(engine, planes("alpha_hint"))) == 0
 
 
+@pytest.mark.slow
 def test_weights_that_overflow_float32_are_an_error_and_no_matte() -> None:
     def huge(bias: torch.Tensor) -> torch.Tensor:
         return bias.fill_(3e38)
@@ -420,6 +424,7 @@ def test_weights_that_overflow_float32_are_an_error_and_no_matte() -> None:
         Matted(engine, planes("alpha_hint"))
 
 
+@pytest.mark.slow
 def test_half_precision_is_named_and_stays_close(engine: Engine) -> None:
     half = Matted(engine, planes("alpha_hint"), precision="bfloat16")
     assert half.notes["precision"] == "bfloat16"
@@ -427,6 +432,7 @@ def test_half_precision_is_named_and_stays_close(engine: Engine) -> None:
     assert 0 < np.abs(half.alpha - full.alpha).mean() < 0.03  # measured 0.001
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_refiner_is_refused_unless_it_is_off() -> None:
     state = {name: v for name, v in seeded_state().items() if not name.startswith("refiner.")}
     engine = engine_of(state)
@@ -437,6 +443,7 @@ def test_a_checkpoint_without_refiner_is_refused_unless_it_is_off() -> None:
     assert difference(made, whole) == 0
 
 
+@pytest.mark.slow
 def test_memory_is_reported_while_the_model_is_loaded() -> None:
     model = GreenformerModel(card_for(), seeded_state, "green")
     assert model.memory_bytes == 0

@@ -207,6 +207,20 @@ def test_a_green_subject_before_a_wall_is_not_a_screen(model):
         matte(model, over(disc(), SCREENS["green"], textured(GREY)))
 
 
+def test_a_clean_plate_of_a_set_with_a_blue_wall_is_not_a_screen(model):
+    """The wall would do for a screen; but the subject stands before the rest of the set, too."""
+    clean = textured(GREY, 0.4)
+    clean[:150, :170] = SCREENS["blue"]
+    plate = over(disc(), RED, clean)
+    with pytest.raises(ModelError, match=r"of the frame is blue, but only .* is a set\) - use"):
+        matte(model, plate, clean)
+    # Named, or behind the whole subject, it is one.
+    assert matte(model, plate, clean, screen="blue").notes["screen"] == "blue"
+    small = disc(radius=30)
+    small[130:] = 0
+    assert matte(model, over(small, RED, clean), clean).notes["screen"] == "blue"
+
+
 def test_a_screen_that_is_named_may_be_small(model):
     plate = np.ones((*SIZE, 3), np.float32) * np.float32(GREY)
     plate[:30] = SCREENS["green"]

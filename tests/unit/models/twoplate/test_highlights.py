@@ -37,7 +37,9 @@ def complete(
 ) -> None:
     """Correct the arrays in place."""
     matte, other = map(torch.from_numpy, (alpha, colour)), map(torch.from_numpy, first)
-    with_highlights(Frame.of(frame), *matte, ModelOutput(*other))
+    shown = Frame.of(frame)
+    brightest = float(shown.plate.max()), float(shown.clean_plate.max())
+    with_highlights(shown, *matte, ModelOutput(*other), brightest)
 
 
 def test_before_a_lamp_of_the_set_the_keyers_matte_counts() -> None:

@@ -88,15 +88,3 @@ def test_hair_of_one_hue_and_many_brightnesses_is_told_by_its_hue() -> None:
     made = with_mixtures(too_solid(truth), plate, given)
     # Measured: 0.33; 0.94 along the line from the mean colour.
     assert error(made, truth) < 0.5 * error(too_solid(truth), truth)
-
-
-def test_every_pixel_computed_gives_what_the_soft_ones_give() -> None:
-    truth = edge()[:, :, :51, :61]
-    rng = np.random.default_rng(2)
-    noise = torch.from_numpy(rng.normal(0, 0.02, (1, 3, 51, 61)).astype(np.float32))
-    given = shot(edge())
-    plate = given.plate[:, :, :51, :61] + noise
-    made = with_mixtures(too_solid(truth), plate, given)
-    assert (made - too_solid(truth)).abs().max() > 0.05
-    whole = with_mixtures(too_solid(truth), plate, given, everywhere=True)
-    assert (made - whole).abs().max() < 1e-6

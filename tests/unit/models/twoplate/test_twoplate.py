@@ -32,13 +32,12 @@ from mattebridge.models.twoplate.network import (
     NetworkMatte,
     TwoPlate,
     clamped,
-    factor_for,
-    from_state,
     inputs_of,
     set_showing,
 )
 from mattebridge.models.twoplate.onnx import INPUTS, export_onnx, with_noise
 from mattebridge.models.twoplate.strands import with_strands
+from mattebridge.models.twoplate.versions import from_state
 from mattebridge.models.weights.file import digest_of
 from mattebridge.wire.params import RenderParams
 
@@ -92,7 +91,7 @@ def plain(frame: ModelInput) -> tuple[NetworkMatte, float]:
     network = from_state(weights()).to_empty(device="cpu").eval()
     network.load_state_dict(weights())
     with torch.inference_mode():
-        factor = factor_for(*frame.plate.shape[:2])
+        factor = network.factor_for(*frame.plate.shape[:2])
         made = clamped(network(inputs(frame), factor)[1])
         made = with_strands(made, inputs(frame), factor)
     return made, grain_of(Frame.of(frame), made.alpha[0, 0])
@@ -126,7 +125,7 @@ def test_the_settings_of_the_keyer_reach_it() -> None:
     frame = ModelInput(plate, clean, None, None, False, {})
     schema = model().card.settings_schema
     assert "method" not in schema
-    assert set(schema) - {"screen"} < set(DIFFERENCE.settings_schema)
+    assert set(schema) - {"precision", "screen"} < set(DIFFERENCE.settings_schema)
     usual = keyed(
         dataclasses.replace(frame, settings=schema.validate({}, model="x")), no_checkpoint
     )
@@ -176,7 +175,7 @@ def test_tiles_give_what_the_whole_frame_at_once_gives(
     height: int, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tiles_module, "DOUBTFUL", -1.0)
-    monkeypatch.setattr(tiles_module, "_CPU_TILES", 3)
+    monkeypatch.setattr(tiles_module, "_TILES", 3)
     tiles = matte(given(height, width))
     whole = matte(given(height, width, exact=True))
     assert tiles.notes["refined_share"] == whole.notes["refined_share"] == 1

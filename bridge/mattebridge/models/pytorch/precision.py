@@ -11,11 +11,12 @@ Tolerance, on the alpha of the test picture: 0.002 on average (half a step of 8 
 
 from __future__ import annotations
 
+from typing import Callable
+
 import torch
 from torch import Tensor
 
 from mattebridge.errors import ModelError
-from mattebridge.models.background_matting.matting import Matting
 from mattebridge.models.pytorch.known_pair import known_pair
 
 DTYPES = {
@@ -51,9 +52,18 @@ def cpu_has_amx() -> bool:
     return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
-def check_holds(full: Matting, half: Matting, precision: str, model: str) -> None:
-    """Raise `ModelError`, with the figures, where the weights lose too much by rounding."""
-    difference = _difference(full, half)
+# Alpha (H, W) of a plate and a clean plate, (H, W, 3) in main memory, by a network.
+AlphaOf = Callable[[Tensor, Tensor], Tensor]
+
+
+@torch.inference_mode()
+def check_holds(full: AlphaOf, half: AlphaOf, precision: str, model: str) -> None:
+    """Raise `ModelError`, with the figures, where the weights lose too much by rounding.
+
+    full: in float32. half: in the precision.
+    """
+    pair = known_pair(*PICTURE_SIZE)
+    difference = (full(*pair) - half(*pair)).abs().cpu()
     mean = float(difference.mean())
     edge = float(torch.quantile(difference.flatten(), PIXEL_SHARE))
     # This way round, so that NaN, from numbers too large for the type, is refused as well.
@@ -66,9 +76,3 @@ def check_holds(full: Matting, half: Matting, precision: str, model: str) -> Non
         field="params.settings.precision",
         reason="precision",
     )
-
-
-@torch.inference_mode()
-def _difference(full: Matting, half: Matting) -> Tensor:
-    plate, clean_plate = (image.to(full.device) for image in known_pair(*PICTURE_SIZE))
-    return (full(plate, clean_plate).alpha - half(plate, clean_plate).alpha).abs().cpu()

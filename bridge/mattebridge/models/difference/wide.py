@@ -1,0 +1,70 @@
+"""The keyer's matte with a wider band: less of the subject is taken for granted.
+
+    trimap --sure subject--------> trimap of the wide band --sure subject--> stays
+                                                          `--unknown-------> solved as well
+
+A narrow band is right for bodies, above all those in the set's colours, and wrong for hair and the
+gaps in it; a wide one the other way round. A network that is given both can choose. The narrow
+matte is that of `keyed`; the wide one differs from it only where that is sure subject, so evidence,
+region and everything outside are computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mattebridge.models.difference.evidence import Evidence
+from mattebridge.models.difference.full_size import enlarged, places_of
+from mattebridge.models.difference.mixture import Noise, make_palette, solve
+from mattebridge.models.difference.trimap import Trimap
+from mattebridge.models.pytorch.frames import Frame
+
+if TYPE_CHECKING:
+    from mattebridge.models.base import FloatImage
+
+# How many times as wide the wide band is.
+WIDE = 2.5
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Pixels of the sure subject that were solved: their places (N,), alpha (N,), colour (N, 3)."""
+
+    places: Tensor
+    alpha: Tensor
+    colour: Tensor
+
+
+def opened_inside(
+    frame: Frame,
+    small_plate: FloatImage,
+    subject: Tensor,
+    evidence: Evidence,
+    trimaps: Sequence[Trimap],
+    noise: Noise,
+) -> Opened:
+    """What is sure subject for the narrow band and not for the wide one, solved.
+
+    small_plate: at working size. subject: (H, W), the sure subject of the narrow band at full size.
+    trimaps: narrow and wide. An alpha that the mixtures hardly support is drawn towards 1, what the
+    narrow band says.
+    """
+    narrow, wide = trimaps
+    sure = wide.depth > 1
+    palette = make_palette(small_plate, sure if sure.any() else narrow.depth > 1)
+    deep = enlarged(wide.subject.astype(np.float32), frame.plate) > 0.999
+    places = places_of(subject & ~deep)
+    alpha = torch.ones(len(places), device=frame.plate.device)
+    colour = alpha.new_zeros(len(places), 3)
+    pictures = frame.plate, frame.clean_plate
+    chunks = solve(*pictures, places, palette, evidence, wide, noise, frame.scene_linear)
+    for part, found in chunks:
+        alpha[part] = (1 + found.trust * (found.alpha - 1)).clamp_(0, 1)
+        colour[part] = found.colour
+    return Opened(places, alpha, colour)
