@@ -59,8 +59,8 @@ _MEASURED = 400_000
 class Solid(NamedTuple):
     """The solid parts near each pixel, the nearest that there are, of frames of some size.
 
-    around: mean colour in light and mean products of channels (N, 9, H / 2, W / 2). near: their
-    share, at 1 / 2**_NEAR.
+    around: mean colour in light, mean products of channels, and 1 (N, 10, H / 2, W / 2). near:
+    their share, at 1 / 2**_NEAR.
     """
 
     around: Tensor
@@ -91,7 +91,7 @@ def mixed(
 ) -> Tensor:
     """The same at some pixels, whose alpha, plate and clean plate are given."""
     around = torch.split(at.enlarged(solid.around, 2), 1, 1)
-    mean, products = around[:3], around[3:]
+    mean, products = around[:3], around[3:-1]
     empty = torch.split(_light(clean_plate, scene_linear), 1, 1)
     seen = torch.split(_light(plate, scene_linear), 1, 1)
     towards = [colour - behind for colour, behind in zip(mean, empty)]
@@ -155,8 +155,8 @@ def solid_parts(weighed: Tensor) -> Solid:
         levels.append(smaller(levels[-1], 2))
     found = _of_one(levels[-1] + levels[-1].mean((2, 3), keepdim=True))
     for level in reversed(levels[:-1]):
-        found = _of_one(level + _COARSER * larger(found, 2))
-    return Solid(found[:, :-1].contiguous(), levels[_NEAR - 1][:, -1:].contiguous())
+        found = _of_one(torch.add(level, larger(found, 2), alpha=_COARSER))
+    return Solid(found, levels[_NEAR - 1][:, -1:].contiguous())
 
 
 def _of_one(weighed: Tensor) -> Tensor:
