@@ -1,20 +1,29 @@
-"""Soft pixels measured against the colour of the solid parts near them.
+"""Soft pixels measured against the colours of the solid parts near them.
 
-    alpha near 1 --> its colours, spread outwards --> <I - B, F - B> / |F - B|**2 --> soft pixels
+    alpha near 1 --> mean and spread of its colours, spread outwards
+    mean and spread, set --> the light in which they are told apart best --> alpha of soft pixels
 
 The keyer explains a soft pixel with colours that it found among the sure subject at working size,
 and the coarse net with what is usual: both lean towards too solid. Once the matte is known, the
-colour of its solid parts is too, and a pixel between that colour and the set's has the alpha of a
-plain mixture. That alpha counts as far as it can be relied on: the two colours are far apart, the
-solid parts have one colour, and the pixel lies between them. Everything is smooth in the picture,
-so that grain moves the result by no more than it moves the pixel.
+colours of its solid parts are too. Hair has one hue and many brightnesses, so that a pixel between
+its mean colour and the set's may be a thin bright strand or a thick dark one. But some direction
+among colours, a weighted sum of the channels, has about one value for all of the hair, and another
+for the set: measured along it, a pixel has the alpha of a plain mixture. It is Fisher's:
+w = S^-1 (F - B), with F and S the mean and the covariance of the solid parts' colours nearby.
 
-Method: projection onto a colour line (Berman, Dadourian and Vlahos 2000); colours are spread by
-pull-push (Gortler et al. 1996).
+    alpha = <w, I - B> / <w, F - B>
+
+That alpha counts as far as it can be relied on: <w, F - B>, the squared distance of subject and set
+in spreads of the subject's colours, is large; the pixel lies between them; grain alone would not
+move it far. Where the light is scarce or the set has the subject's colours, the matte stands.
+
+Method: linear discriminant (Fisher 1936) as the image-based key of every place; colours are spread
+by pull-push (Gortler et al. 1996).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -30,16 +39,28 @@ _SOLID_FROM, _SOLID_FULL = 0.992, 0.998
 # Halvings over which colours are spread, and how much the coarser one counts at each.
 _LEVELS, _COARSER = 6, 0.02
 # The halvings over which solid parts must be near, and the share of them that is enough.
-_NEAR, _ENOUGH = 4, 0.05
-# Added to the squared distance of the colours; how much the squared spread of the solid parts' own
-# colours counts beside it; the squared distance from the line at which a pixel is no mixture.
-_STEADY, _OWN, _APART, _OFF_THE_LINE = 0.002, 8.0, 0.1, 0.003
+_NEAR, _ENOUGH = 4, 0.002
+# Variance that the subject's colours have beyond that of the solid parts; the least of grain; how
+# much grain counts beside them: the more, the less a direction is used in which it is large.
+_VARIANCE, _LEAST_GRAIN, _STEADY = 5e-4, 1e-4, 8.0
+# How much the alpha found counts at most; the squared distance at which it counts half of that, the
+# squared misfit (in spreads) at which it does, and the variance by grain at which it does.
+_MOST, _APART, _MISFIT, _GRAINY = 0.9, 4.0, 3.0, 0.03
+# An alpha below the first is raised the less the smaller it is, and one nearer to 1 than the second
+# is lowered the less the nearer it is: residue of the set, and the inside of the subject.
+_FAINT, _NEARLY = 0.1, 0.02
+# The products of two channels that a covariance has; of them the squares.
+_PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+_SQUARES = (0, 3, 5)
+# Rows at which grain is measured: as many as hold about so many pixels.
+_MEASURED = 400_000
 
 
 class Solid(NamedTuple):
     """The solid parts near each pixel, the nearest that there are, of frames of some size.
 
-    around: mean colour and its variance (N, 4, H / 2, W / 2). near: their share, at 1 / 2**_NEAR.
+    around: mean colour in light, mean products of channels, and 1 (N, 10, H / 2, W / 2). near:
+    their share, at 1 / 2**_NEAR.
     """
 
     around: Tensor
@@ -47,14 +68,16 @@ class Solid(NamedTuple):
 
 
 def with_mixtures(alpha: Tensor, plate: Tensor, given: Inputs) -> Tensor:
-    """Alpha (N, 1, H, W), 0..1, with that of plain mixtures where it is neither 0 nor 1.
+    """Alpha (N, 1, H, W), 0..1, with that of mixtures where it is neither 0 nor 1.
 
     plate: (N, 3, H, W) display-encoded. given: of that size at least.
     """
     height, width = alpha.shape[2:]
-    solid = solid_parts(weighed_colours(plate, alpha))
     at = Everywhere(height, width)
-    return mixed(at, alpha, plate, at.of(given.clean_plate), solid, given.scene_linear)
+    clean_plate = at.of(given.clean_plate)
+    grain = grain_between(alpha, plate, clean_plate)
+    solid = solid_parts(weighed_colours(plate, alpha, given.scene_linear))
+    return mixed(at, alpha, plate, clean_plate, solid, grain, given.scene_linear)
 
 
 def mixed(
@@ -63,25 +86,46 @@ def mixed(
     plate: Tensor,
     clean_plate: Tensor,
     solid: Solid,
+    grain: Tensor,
     scene_linear: Tensor,
 ) -> Tensor:
     """The same at some pixels, whose alpha, plate and clean plate are given."""
-    around = at.enlarged(solid.around, 2)
-    colour, spread = around[:, :3], around[:, 3:]
+    around = torch.split(at.enlarged(solid.around, 2), 1, 1)
+    mean, products = around[:3], around[3:-1]
+    empty = torch.split(_light(clean_plate, scene_linear), 1, 1)
+    seen = torch.split(_light(plate, scene_linear), 1, 1)
+    towards = [colour - behind for colour, behind in zip(mean, empty)]
+    away = [colour - behind for colour, behind in zip(seen, empty)]
+    del seen, empty
+    variance = _VARIANCE + _STEADY * grain
+    spread = [product - mean[i] * mean[j] for product, (i, j) in zip(products, _PAIRS)]
+    for own in _SQUARES:
+        spread[own] = spread[own].clamp_min(0) + variance
+    inverse = _inverse(spread)
+    weights = _times(inverse, towards)
+    apart = _dot(weights, towards).clamp_min(1e-3)
+    found = (_dot(weights, away) / apart).clamp(0, 1)
+    left = [colour - found * toward for colour, toward in zip(away, towards)]
+    allowed = found.square() + grain / variance
+    misfit = _dot(_times(inverse, left), left).clamp_min(0) / allowed
+    noisy = grain * _dot(weights, weights) / apart.square()
+    reliable = apart / (apart + _APART) / (1 + misfit / _MISFIT) / (1 + noisy / _GRAINY)
     near = at.enlarged(solid.near, 2**_NEAR)
-    set_light = _light(clean_plate, scene_linear)
-    towards = _light(colour, scene_linear) - set_light
-    away = _light(plate, scene_linear) - set_light
-    del around, colour, set_light  # each is some planes of the frame
-    reach = towards.square().sum(1, keepdim=True)
-    found = ((away * towards).sum(1, keepdim=True) / (reach + _STEADY)).clamp(0, 1)
-    left = torch.addcmul(away, found, towards, value=-1).square().sum(1, keepdim=True)
-    del away, towards
-    reliable = (reach / (reach + _OWN * spread + _APART)).square()
-    share = reliable * torch.exp(left / -_OFF_THE_LINE) * (near / _ENOUGH).clamp_max(1)
+    share = _MOST * reliable * (near / _ENOUGH).clamp(0, 1)
+    rest = torch.where(found > alpha, alpha / _FAINT, (1 - alpha) / _NEARLY)
     # What is sure stays, and what is nearly sure changes little.
-    share = share * (alpha.minimum(1 - alpha) / SURE).clamp(0, 1)
+    share = share * rest.clamp_max(1) * (alpha.minimum(1 - alpha) / SURE).clamp(0, 1)
     return alpha + share * (found - alpha)
+
+
+def grain_between(alpha: Tensor, plate: Tensor, clean_plate: Tensor) -> Tensor:
+    """The variance of one channel between plate and clean plate where there is no subject,
+    (N, 1, 1, 1); planes of one size."""
+    every = max(1, alpha[0].numel() // _MEASURED)
+    empty = (alpha[:, :, ::every] < SURE).float()
+    apart = (plate[:, :, ::every] - clean_plate[:, :, ::every]).abs().mean(1, keepdim=True)
+    mean = (apart * empty).sum((2, 3), keepdim=True) / empty.sum((2, 3), keepdim=True).clamp_min(1)
+    return (1.25 * mean).square().clamp_min(_LEAST_GRAIN)
 
 
 def _light(encoded: Tensor, scene_linear: Tensor) -> Tensor:
@@ -89,14 +133,17 @@ def _light(encoded: Tensor, scene_linear: Tensor) -> Tensor:
     return torch.lerp(encoded, encoded.square(), scene_linear)
 
 
-def weighed_colours(plate: Tensor, alpha: Tensor) -> Tensor:
-    """Colour, its square and 1, of solid pixels, as means at half the size: (N, 5, ...).
+def weighed_colours(plate: Tensor, alpha: Tensor, scene_linear: Tensor) -> Tensor:
+    """Colour in light, its products and 1, of solid pixels, at half the size: (N, 10, ...).
 
     Of rows alone, where these begin at an even one.
     """
     solid = ((alpha - _SOLID_FROM) / (_SOLID_FULL - _SOLID_FROM)).clamp(0, 1)
-    squared = plate.square().sum(1, keepdim=True)
-    return all_smaller([plate * solid, squared * solid, solid], 2)
+    half = all_smaller([plate * solid, solid], 2)
+    weight = half[:, 3:]
+    colour = _light(half[:, :3] / weight.clamp_min(1e-6), scene_linear)
+    products = [colour[:, i : i + 1] * colour[:, j : j + 1] for i, j in _PAIRS]
+    return torch.cat([torch.cat([colour, *products], 1) * weight, weight], 1)
 
 
 def solid_parts(weighed: Tensor) -> Solid:
@@ -108,12 +155,30 @@ def solid_parts(weighed: Tensor) -> Solid:
         levels.append(smaller(levels[-1], 2))
     found = _of_one(levels[-1] + levels[-1].mean((2, 3), keepdim=True))
     for level in reversed(levels[:-1]):
-        found = _of_one(level + _COARSER * larger(found, 2))
-    colour = found[:, :3]
-    spread = (found[:, 3:4] - colour.square().sum(1, keepdim=True)).clamp_min(0)
-    return Solid(torch.cat([colour, spread], 1), levels[_NEAR - 1][:, 4:].contiguous())
+        found = _of_one(torch.add(level, larger(found, 2), alpha=_COARSER))
+    return Solid(found, levels[_NEAR - 1][:, -1:].contiguous())
 
 
 def _of_one(weighed: Tensor) -> Tensor:
     """Weighed sums divided by their weight, the last channel."""
-    return weighed / weighed[:, 4:].clamp_min(1e-6)
+    return weighed / weighed[:, -1:].clamp_min(1e-6)
+
+
+def _inverse(matrix: Sequence[Tensor]) -> list[Tensor]:
+    """The inverse of symmetric 3x3 matrices, by their six values in the order of `_PAIRS`."""
+    a, b, c, d, e, f = matrix
+    first, second, third = d * f - e * e, c * e - b * f, b * e - c * d
+    scale = (a * first + b * second + c * third).clamp_min(1e-12).reciprocal()
+    rest = (a * f - c * c, b * c - a * e, a * d - b * b)
+    return [value * scale for value in (first, second, third, *rest)]
+
+
+def _times(matrix: Sequence[Tensor], vector: Sequence[Tensor]) -> list[Tensor]:
+    a, b, c, d, e, f = matrix
+    x, y, z = vector
+    return [a * x + b * y + c * z, b * x + d * y + e * z, c * x + e * y + f * z]
+
+
+def _dot(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+    red, green, blue = (one * other for one, other in zip(first, second))
+    return red + green + blue

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mattebridge.models.twoplate.mixed import mixed, solid_parts, weighed_colours
+from mattebridge.models.twoplate.mixed import grain_between, mixed, solid_parts, weighed_colours
 from mattebridge.models.twoplate.network import (
     Inputs,
     NetworkMatte,
@@ -54,8 +54,9 @@ def with_strands(matte: NetworkMatte, given: Inputs, factor: int) -> NetworkMatt
     given = each_plane(given, at.of)
     means = _smooth(_cells(matte, given, factor))
     alpha = _with_detail(at, matte, given, means, factor)
-    solid = solid_parts(weighed_colours(given.plate, alpha))
-    alpha = mixed(at, alpha, given.plate, given.clean_plate, solid, given.scene_linear)
+    solid = solid_parts(weighed_colours(given.plate, alpha, given.scene_linear))
+    grain = grain_between(alpha, given.plate, given.clean_plate)
+    alpha = mixed(at, alpha, given.plate, given.clean_plate, solid, grain, given.scene_linear)
     return matte._replace(alpha=alpha, foreground=_completed(at, matte, given, alpha))
 
 
@@ -74,15 +75,17 @@ def put_strands(matte: NetworkMatte, given: Inputs, factor: int, height: int, wi
     solid = solid_parts(
         torch.cat(
             [
-                weighed_colours(rows.plate, part.alpha)
+                weighed_colours(rows.plate, part.alpha, given.scene_linear)
                 for part, rows in _strips(detailed, given, height, width)
             ],
             2,
         )
     )
+    whole = Everywhere(height, width)
+    grain = grain_between(*map(whole.of, (before, given.plate, given.clean_plate)))
     for at in places:
         alpha, plate, clean_plate = map(at.of, (before, given.plate, given.clean_plate))
-        alpha = mixed(at, alpha, plate, clean_plate, solid, given.scene_linear)
+        alpha = mixed(at, alpha, plate, clean_plate, solid, grain, given.scene_linear)
         colour = _completed(at, matte, given, alpha)
         at.put(matte.alpha, alpha)
         at.put(matte.foreground, colour)
