@@ -31,6 +31,7 @@ def generated_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 @cache
+@torch.inference_mode(False)
 def _generated(name: str, shape: tuple[int, ...]) -> torch.Tensor:
     if name.endswith("num_batches_tracked"):
         return torch.zeros(shape, dtype=torch.int64)

@@ -67,6 +67,7 @@ def _refiner() -> Shapes:
 
 
 @cache
+@torch.inference_mode(False)
 def seeded_state() -> dict[str, torch.Tensor]:
     """Values for every entry, which keep alpha away from 0 and 1; shared, so not to be changed."""
     generator = np.random.default_rng(17)

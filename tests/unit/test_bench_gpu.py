@@ -79,7 +79,7 @@ def test_frames_go_through_a_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_tests_for_a_gpu_are_found_and_say_how_many_there_were(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = bench_of("cpu", monkeypatch).tests()
+    found = bench_of("cpu", monkeypatch, ONE_SIZE).tests()
     assert found["status"] == 0
     # Each of them is run, or on a machine without a GPU skipped; no other one is.
     run = sum(int(count) for count in re.findall(r"(\d+) (?:passed|skipped)", found["summary"]))
@@ -90,7 +90,7 @@ def test_the_tests_for_a_gpu_are_found_and_say_how_many_there_were(
 def test_without_time_cases_and_tests_are_left_out_and_the_tests_last(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    bench = bench_of("cpu", monkeypatch)
+    bench = bench_of("cpu", monkeypatch, ONE_SIZE)
     found: dict[str, Any] = {}
     for left_s, kept in ((bench_gpu.TESTS_S + 60, True), (bench_gpu.TESTS_S - 1, False)):
         bench.until = time.monotonic() + left_s
