@@ -17,7 +17,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 # Processes that the tests are spread over, a file each at a time.
-WORKERS ?= 3
+WORKERS ?= 4
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # The plugin is built with compilers out of wheels, for every Linux since glibc 2.17.
 PLUGIN_DIR ?=

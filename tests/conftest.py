@@ -44,8 +44,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
         os.environ.setdefault(variable, "1")
 
-# What takes longest, first: the processes of `pytest -n 3 --dist loadfile` take whole files in this
-# order, and a long one at the end would leave the other process without work.
+# What takes longest, first: the processes of `pytest -n 4 --dist loadfile` take whole files in this
+# order, and a long one at the end would leave the other processes without work.
 LONGEST = (
     "e2e/test_ofx_release.py",  # six minutes where nothing is built yet, as the next one
     "e2e/test_under_wine.py",
