@@ -46,7 +46,7 @@ def test_f37_a_soak_with_random_kills_gives_no_wrong_frame_and_nothing_grows() -
     # A worker takes a quarter of a minute to start where the processors are busy.
     assert found["frames"] > 10
     assert sum(found["kills"].values()) >= 2
-    # A leak of a descriptor or a thread a frame would be the number of frames, which is two hundred.
+    # A leak of a descriptor or a thread a frame would be the number of frames, two hundred.
     # What a process has at most: a connection and two descriptors a client, and its own few.
     for metrics in found["processes"].values():
         assert metrics["descriptors"]["most"] < 100
