@@ -161,7 +161,8 @@ def test_of_two_chunks_at_the_same_time_the_one_that_noted_its_size_first_decide
     assert size < 512 + 32 * 5
     # The frame that was first was made again, and no other one.
     frames = [r["frame"] for r in client.requests]
-    assert frames[0] == frames[1] and sorted(frames[1:]) == [5, 6, 7, 8]
+    assert frames[0] == frames[1]
+    assert sorted(frames[1:]) == [5, 6, 7, 8]
 
 
 def test_a_job_with_other_settings_chooses_anew(shot: Path) -> None:
