@@ -211,27 +211,16 @@ def of_hlg(curve: HlgCurve) -> Kernel:
     square = np.float32(curve.gain / 3)
     at_middle = _of_one(cv2.exp, middle * rate + intercept)
 
-    def kernel(source: FloatImage, target: FloatImage) -> None:
-        flat, out = source.reshape(-1), target.reshape(-1)
-        is_signed = flat.min() < 0
-        found, low, power, *room = _rooms.take(4 if is_signed else 3, len(flat))
-        size = np.abs(flat, out=room[0]) if is_signed else flat
-        np.minimum(size, middle, out=low)
+    def below(low: FloatImage) -> None:
         low *= low
         low *= square
-        np.clip(size, middle, highest, out=power)
+
+    def above(power: FloatImage, found: FloatImage) -> None:
         power *= rate
         power += intercept
         cv2.exp(power, found)
-        # Up to the middle this is exactly 0.
-        found -= at_middle
-        if is_signed:
-            found += low
-            np.copysign(found, flat, out=out)
-        else:
-            np.add(found, low, out=out)
 
-    return kernel
+    return _in_halves(middle, highest, at_middle, below, above)
 
 
 def to_hlg(curve: HlgCurve) -> Kernel:
@@ -243,19 +232,41 @@ def to_hlg(curve: HlgCurve) -> Kernel:
     root, rate = np.float32(3 / curve.gain), np.float32(hlg_curve.A)
     at_middle = rate * _of_one(cv2.log, middle * factor + offset)
 
+    def below(low: FloatImage) -> None:
+        low *= root
+        np.sqrt(low, out=low)
+
+    def above(power: FloatImage, found: FloatImage) -> None:
+        power *= factor
+        power += offset
+        cv2.log(power, found)
+        found *= rate
+
+    return _in_halves(middle, most, at_middle, below, above)
+
+
+def _in_halves(
+    middle: np.float32,
+    highest: np.float32,
+    at_middle: np.float32,
+    below: Callable[[FloatImage], None],
+    above: Callable[[FloatImage, FloatImage], None],
+) -> Kernel:
+    """A curve of one form up to `middle` and of another from there to `highest`, in both signs.
+
+    below: computes the first in place. above: writes the second, whose value at the middle is
+    `at_middle`, into its second argument, and may overwrite the first.
+    """
+
     def kernel(source: FloatImage, target: FloatImage) -> None:
         flat, out = source.reshape(-1), target.reshape(-1)
         is_signed = flat.min() < 0
         found, low, power, *room = _rooms.take(4 if is_signed else 3, len(flat))
         size = np.abs(flat, out=room[0]) if is_signed else flat
         np.minimum(size, middle, out=low)
-        low *= root
-        np.sqrt(low, out=low)
-        np.clip(size, middle, most, out=power)
-        power *= factor
-        power += offset
-        cv2.log(power, found)
-        found *= rate
+        below(low)
+        np.clip(size, middle, highest, out=power)
+        above(power, found)
         # Up to the middle this is exactly 0.
         found -= at_middle
         if is_signed:
