@@ -42,6 +42,7 @@ from mattebridge.models.twoplate.network import (
     TwoPlate,
     closed,
     coloured,
+    in_groups,
     is_unsure,
     looked_at,
     opened,
@@ -99,7 +100,7 @@ class GatedTwoPlate(TwoPlate):
         return looked_at(given, small, small[:, -_MORE_INPUTS:])
 
     def refiner_inputs(self, given: Inputs, half: Change, alpha: Tensor) -> Tensor:
-        wide = functional.pixel_unshuffle(given.wide_alpha, 2)
+        wide = in_groups(given.wide_alpha)
         return refiner_inputs(given, half, alpha, wide, half.logit[:, 1:2])
 
     def of_pixels(self, given: Inputs, x: Tensor, answer: Tensor) -> Tensor:

@@ -454,11 +454,11 @@ def refiner_inputs(given: Inputs, half: Change, coarse_alpha: Tensor, *more: Ten
     )
     # Group first, colour second: (N, 3, 4, h, w) keeps the four pixels of a group apart.
     shape = (plate.shape[0], 3, 4, plate.shape[2] // 2, plate.shape[3] // 2)
-    groups, clean_groups = _in_groups(plate), _in_groups(clean_plate)
+    groups, clean_groups = in_groups(plate), in_groups(clean_plate)
     colour = keyed_colour + half.foreground
     seen, clean = groups.reshape(shape), clean_groups.reshape(shape)
     aim = colour.clamp(0, 1)[:, :, None]
-    around = _in_groups(given.keyed_foreground).reshape(shape)
+    around = in_groups(given.keyed_foreground).reshape(shape)
     around = (around - keyed_colour[:, :, None]).flatten(1, 2)
     return torch.cat(
         [
@@ -470,8 +470,8 @@ def refiner_inputs(given: Inputs, half: Change, coarse_alpha: Tensor, *more: Ten
             opened(closed(keyed_alpha) + half.logit[:, :1]),
             colour,
             half.hidden,
-            _in_groups(given.keyed_alpha),
-            _in_groups(coarse_alpha),
+            in_groups(given.keyed_alpha),
+            in_groups(coarse_alpha),
             3 * around,
             *more,
         ],
@@ -479,7 +479,7 @@ def refiner_inputs(given: Inputs, half: Change, coarse_alpha: Tensor, *more: Ten
     )
 
 
-def _in_groups(planes: Tensor) -> Tensor:
+def in_groups(planes: Tensor) -> Tensor:
     """(N, 4 C, H / 2, W / 2): the four pixels of each 2x2 group behind each other."""
     if planes.device.type != "cpu" or not torch.is_inference_mode_enabled():
         return functional.pixel_unshuffle(planes, 2)
