@@ -517,16 +517,25 @@ Switch {
         assert host.module.root().firstFrame() == 1001
 
 
+def assert_space_as_the_command_takes_it(
+    comp: Comp, folder: Path, instance: str, shot: HostShot, named: str, options: tuple[str, str]
+) -> None:
+    """The node's frame in the space `named`; options: the command's input and output space."""
+    comp.node["alignment"].setValue("off")
+    comp.node["space"].setValue(named)
+    comp.range(1, 1)
+    source, target = options
+    words = ["--alignment", "off", "--input-space", source, "--output-colorspace", target]
+    assert_same(comp.frame(1), next(offline(folder, instance, shot, "1", *words).glob("*.exr")))
+
+
 def test_a_space_by_name_reaches_the_daemon_as_the_command_would_say_it(
     make_comp: Callable[..., Comp], tmp_path: Path, instance: str
 ) -> None:
     shot = make_shot(tmp_path, (1,))
     comp = make_comp(shot)
-    comp.node["alignment"].setValue("off")
-    comp.node["space"].setValue("lin_ap1")
-    comp.range(1, 1)
-    words = ["--alignment", "off", "--input-space", "lin_ap1", "--output-colorspace", "lin_ap1"]
-    assert_same(comp.frame(1), next(offline(tmp_path, instance, shot, "1", *words).glob("*.exr")))
+    both = ("lin_ap1", "lin_ap1")
+    assert_space_as_the_command_takes_it(comp, tmp_path, instance, shot, "lin_ap1", both)
     comp.node["space"].setValue("ACECg")
     with pytest.raises(Exception, match="'ACECg' is no colour space"):
         comp.range(1, 1)
@@ -550,11 +559,8 @@ def test_srgb_in_other_letters_is_srgb(
 ) -> None:
     shot = make_shot(tmp_path, (1,))
     comp = make_comp(shot)
-    comp.node["alignment"].setValue("off")
-    comp.node["space"].setValue("sRGB")
-    comp.range(1, 1)
-    words = ["--alignment", "off", "--input-space", "SRGB", "--output-colorspace", "srgb"]
-    assert_same(comp.frame(1), next(offline(tmp_path, instance, shot, "1", *words).glob("*.exr")))
+    both = ("SRGB", "srgb")
+    assert_space_as_the_command_takes_it(comp, tmp_path, instance, shot, "sRGB", both)
 
 
 def test_a_new_node_takes_the_working_space_of_the_script(

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from fakes.grainy_pair import given
 from mattebridge.checkpoint import no_checkpoint
 from mattebridge.models.base import ModelInput
 from mattebridge.models.difference.keyer import keyed, keyed_both
-from mattebridge.models.pytorch.known_pair import known_pair
 from mattebridge.models.twoplate.card import WEIGHTS, card_of
 from mattebridge.models.twoplate.gated import GatedTwoPlate, grown
 from mattebridge.models.twoplate.model import TwoPlateModel, _Prepared, describe_state
@@ -47,17 +47,6 @@ def model() -> TwoPlateModel:
     made = TwoPlateModel(card_of("sha256:0"), lambda: small(GatedTwoPlate).state_dict())
     made.load("cpu")
     return made
-
-
-def given(height: int, width: int, **others: object) -> ModelInput:
-    """The known pair with some grain."""
-    rng = np.random.default_rng(height + width)
-    plate, clean_plate = (
-        (image.numpy() + 0.004 * rng.standard_normal((height, width, 3))).astype(np.float32)
-        for image in known_pair(height, width)
-    )
-    frame = ModelInput(plate, clean_plate, None, None, False, {})
-    return dataclasses.replace(frame, **others)  # type: ignore[arg-type]
 
 
 def planes(image: np.ndarray) -> torch.Tensor:

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from fakes.grainy_pair import given
 from fakes.mostly_slow import mostly_slow
 from fakes.pretended_cuda import CUDA, pretended_cuda, recorder
 from mattebridge.checkpoint import no_checkpoint
 from mattebridge.models.base import ModelInput, ModelOutput
 from mattebridge.models.difference.keyer import keyed
 from mattebridge.models.pytorch.graphs import FIRST, RECORDED, REPLAYED, Graphs
-from mattebridge.models.pytorch.known_pair import known_pair
 from mattebridge.models.twoplate.card import card_of
 from mattebridge.models.twoplate.model import TwoPlateModel, _Prepared
 from mattebridge.models.twoplate.network import TwoPlate
@@ -63,17 +63,6 @@ def at_once() -> TwoPlateModel:
     network = made._prepared[torch.float32].network
     made._prepared[torch.float32] = _Prepared(network, WholeFrame(network))
     return made
-
-
-def given(height: int, width: int, **others: object) -> ModelInput:
-    """The known pair with some grain: a part of the tiles has nothing unsure in it."""
-    rng = np.random.default_rng(height + width)
-    plate, clean_plate = (
-        (image.numpy() + 0.004 * rng.standard_normal((height, width, 3))).astype(np.float32)
-        for image in known_pair(height, width)
-    )
-    frame = ModelInput(plate, clean_plate, None, None, False, {})
-    return dataclasses.replace(frame, **others)  # type: ignore[arg-type]
 
 
 def assert_same(found: ModelOutput, wanted: ModelOutput) -> None:
