@@ -24,7 +24,7 @@ from mattebridge.client import MatteClient
 from mattebridge.client.session import Session
 from mattebridge.daemon import private
 from mattebridge.image_io import read_frame
-from mattebridge.image_io.sequences import parse_frames
+from mattebridge.image_io.frame_ranges import parse_frames
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Optional
 
 from mattebridge.errors import Cancelled, FrameError, InputsError, MattebridgeError
-from mattebridge.image_io.sequences import format_frames
+from mattebridge.image_io.frame_ranges import format_frames
 from mattebridge.shot.job import MatteJob
 from mattebridge.shot.plan import FrameTask, preflight
 from mattebridge.shot.planes import FramePlanes

@@ -29,7 +29,8 @@ from mattebridge.engine.infer import model_input
 from mattebridge.engine.preprocess import PreparedFrame, preprocess
 from mattebridge.engine.request import FrameLimits, FrameRequest, check_request
 from mattebridge.image_io import FrameHeader
-from mattebridge.image_io.sequences import FrameInputs, VideoPicture
+from mattebridge.image_io.matching import FrameInputs
+from mattebridge.image_io.sequences import VideoPicture
 from mattebridge.models.base import ModelCard
 from mattebridge.models.greenformer.budget import size_for
 from mattebridge.models.greenformer.card import BY_MEMORY, FAMILY, card_of

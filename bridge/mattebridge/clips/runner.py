@@ -39,7 +39,7 @@ from mattebridge.clips.requests import clean_up_of, makes_hints, settings_of, wr
 from mattebridge.clips.telling import PREPROCESS, Narrator, ToldClient
 from mattebridge.daemon import private
 from mattebridge.errors import FrameWriteError, ModelError
-from mattebridge.image_io.sequences import frame_ranges
+from mattebridge.image_io.frame_ranges import frame_ranges
 from mattebridge.models.greenformer.card import FAMILY
 from mattebridge.models.registry import Registry
 from mattebridge.ocio.space import Spaces

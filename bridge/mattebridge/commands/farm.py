@@ -250,7 +250,7 @@ def _checked_frames(options: argparse.Namespace) -> list[int]:
 
 
 def _named_frames(options: argparse.Namespace) -> list[int]:
-    from mattebridge.image_io.sequences import parse_frames
+    from mattebridge.image_io.frame_ranges import parse_frames
 
     if options.frames is None:
         raise UsageError("--unchecked looks at no file: give the frames, as --frames 1001-1100")
@@ -312,7 +312,7 @@ def _here(path: str) -> str:
 
 
 def _ranges(frames: Sequence[int], mark: str) -> str:
-    from mattebridge.image_io.sequences import frame_ranges
+    from mattebridge.image_io.frame_ranges import frame_ranges
 
     return frame_ranges(frames, mark)
 

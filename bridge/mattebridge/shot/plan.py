@@ -29,17 +29,10 @@ from mattebridge.errors import (
 )
 from mattebridge.image_io import EXTENSIONS, FrameHeader
 from mattebridge.image_io.frame import overlap
-from mattebridge.image_io.sequences import (
-    FrameFiles,
-    FrameInputs,
-    Source,
-    VideoPicture,
-    find_frames,
-    match_frames,
-    output_path,
-    parse_frames,
-    refuse_collisions,
-)
+from mattebridge.image_io.frame_ranges import parse_frames
+from mattebridge.image_io.matching import FrameInputs, match_frames
+from mattebridge.image_io.output_names import output_path, refuse_collisions
+from mattebridge.image_io.sequences import FrameFiles, Source, VideoPicture, find_frames
 from mattebridge.image_io.sources import path_of, read_header
 from mattebridge.ocio.space import Curve, Spaces
 from mattebridge.shot.background import Background, parse_background

@@ -32,7 +32,7 @@ from mattebridge.errors import (
     MattebridgeError,
 )
 from mattebridge.hosts.request import check_needs, find_card
-from mattebridge.image_io.sequences import format_frames
+from mattebridge.image_io.frame_ranges import format_frames
 from mattebridge.shot.budget import ByteBudget
 from mattebridge.shot.gates import MAX_WRITERS, POLL_S, READERS, Gates
 from mattebridge.shot.job import MatteJob

@@ -27,7 +27,7 @@ from mattebridge.commands.path_map import map_path, read_rules
 from mattebridge.commands.tables import status_table
 from mattebridge.errors import FrameWriteError, UsageError
 from mattebridge.image_io import read_frame, write_frame
-from mattebridge.image_io.sequences import parse_frames
+from mattebridge.image_io.frame_ranges import parse_frames
 from mattebridge.shot import summary
 from mattebridge.shot.job import MatteJob
 from mattebridge.shot.run import run_job

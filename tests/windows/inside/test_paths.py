@@ -11,7 +11,7 @@ from fakes.jobs import matte_job
 from mattebridge.cli import main
 from mattebridge.errors import OutputExistsError, SequenceError, UsageError
 from mattebridge.image_io import read_frame, write_frame
-from mattebridge.image_io.sequences import refuse_collisions
+from mattebridge.image_io.output_names import refuse_collisions
 from mattebridge.shot.plan import preflight
 
 PICTURE = np.linspace(0, 2, 12, dtype=np.float16).reshape(2, 2, 3)
