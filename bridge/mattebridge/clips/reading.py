@@ -43,8 +43,9 @@ from mattebridge.ocio.space import Spaces
 from mattebridge.shot.job import MatteJob
 from mattebridge.shot.ledger import identity
 from mattebridge.shot.outputs import PRESETS
-from mattebridge.shot.plan import FrameTask, frame_task
+from mattebridge.shot.plan import FrameTask
 from mattebridge.shot.planes import FramePlanes
+from mattebridge.shot.tasks import frame_task
 from mattebridge.wire.params import RenderParams
 
 # The pictures of a clip are read for results in light; the last step asks for others where needed.

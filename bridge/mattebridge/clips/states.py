@@ -23,7 +23,8 @@ from mattebridge.clips.job import job_of, job_of_layers, with_hint_of_plate
 from mattebridge.errors import MattebridgeError
 from mattebridge.image_io.frame_ranges import format_frames
 from mattebridge.shot.job import MatteJob
-from mattebridge.shot.plan import FrameTask, Plan, preflight
+from mattebridge.shot.plan import FrameTask, Plan
+from mattebridge.shot.preflight import preflight
 
 
 class ClipState(str, Enum):

@@ -39,8 +39,9 @@ from mattebridge.shot.job import MatteJob
 from mattebridge.shot.ledger import job_digest
 from mattebridge.shot.one_frame import FrameWalk, record_of
 from mattebridge.shot.pictures import PictureStyle
-from mattebridge.shot.plan import FrameTask, Plan, preflight
+from mattebridge.shot.plan import FrameTask, Plan
 from mattebridge.shot.ports import Client
+from mattebridge.shot.preflight import preflight
 from mattebridge.shot.progress import FrameRecord, Progress
 from mattebridge.shot.summary import Summary, gravity
 from mattebridge.shot.videos import VideoSinks
