@@ -17,7 +17,7 @@ import pytest
 
 from fakes.base_line import AbusedDaemon, arena_descriptors
 from fakes.daemon_process import ARENA_NAMES, SOON_S, DaemonProcess, is_alive, wait_for
-from fakes.pictures import PLAIN, matted_here, same, shot
+from fakes.pictures import PLAIN, same, shot
 from fakes.places import TESTS
 from fakes.raw_client import RawClient, ask_door, connect_to_door, hello
 from mattebridge.errors import QuotaError
@@ -63,7 +63,7 @@ def _under_this_layer() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def daemon(_under_this_layer: None) -> Iterator[DaemonProcess]:
-    with DaemonProcess() as daemon:
+    with DaemonProcess(light=True) as daemon:
         daemon.wait_ready()
         yield daemon
 
@@ -84,7 +84,7 @@ def client(daemon: DaemonProcess) -> Iterator[RawClient]:
 
 def _serves_others(daemon: DaemonProcess) -> bool:
     with daemon.client() as other:
-        return same(other.matte(*shot(), timeout_s=SOON_S, **PLAIN), matted_here(*shot()))
+        return same(other.matte(*shot(), timeout_s=SOON_S, **PLAIN), daemon.matted(*shot()))
 
 
 def test_a_clean_plate_in_memory_that_was_made_smaller_is_an_error_of_its_client_alone(

@@ -3,7 +3,7 @@
     MatteJob (what was asked) --preflight--> Plan
 
 Preflight opens headers only. It refuses a job that cannot succeed (a missing frame, an output that
-exists already), so that no daemon is started and nothing is rendered in vain.
+exists already) before a daemon is started and a frame is rendered.
 """
 
 from __future__ import annotations
