@@ -61,7 +61,7 @@ from mattebridge.image_io.sources import Pictures
 from mattebridge.models.weights.installed import InstalledModels
 from mattebridge.shot.job import DEFAULT_PARAMS, MatteJob
 from mattebridge.shot.pictures import PictureStyle, write_output
-from mattebridge.shot.plan import preflight
+from mattebridge.shot.preflight import preflight
 from mattebridge.shot.run import run_job
 
 MODEL = "bench-mobilenetv2"

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fakes import untimed  # noqa: F401
+from fakes.base_line import KILL_TURNS
 from fakes.daemon_process import DaemonProcess, StartDaemon
 from fakes.places import ROOT, TESTS
 from mattebridge.wire.oslayer import TEST_VARIABLE
@@ -137,6 +138,18 @@ def _a_home_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
             del os.environ[name]
         else:
             os.environ[name] = value
+
+
+@pytest.fixture(scope="session")
+def slow_run(pytestconfig: pytest.Config) -> bool:
+    """Whether slow tests run as well: a loop that has two lengths then has the long one only."""
+    return pytestconfig.option.markexpr != "not slow"
+
+
+@pytest.fixture(scope="session")
+def kill_turns(slow_run: bool) -> int:
+    """Turns of a loop in which something is killed."""
+    return KILL_TURNS if slow_run else 2
 
 
 @pytest.fixture(scope="session")

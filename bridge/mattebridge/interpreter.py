@@ -7,8 +7,8 @@ process's, and its environment is cleaned of what the host set for itself:
     MATTEBRIDGE_DAEMON_PYTHON, else the note (daemon.json) that `install` or `serve` wrote,
     else the `mattebridge` command: on PATH, or the one that pip wrote for this very package
 
-The note names a program that will be run. The rule that must not be broken: it is obeyed only where
-nobody but the user can have written it.
+The note names a program that will be run. The rule that must not be broken: it is used only where
+no other user can have written it.
 
 Runs on Python 3.9; standard library only: hosts without numpy run the `mattebridge` command this
 way.

@@ -121,6 +121,13 @@ def picture(number: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
+def daemon(desk: Desk) -> Iterator[DaemonProcess]:
+    """It knows the models of the desk."""
+    with DaemonProcess(MATTEBRIDGE_MODELS=desk.environment["MATTEBRIDGE_MODELS"]) as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     desk = Desk(tmp_path_factory.mktemp("desk"))
     desk.python("-c", script_of_the_page())
@@ -150,16 +157,15 @@ def test_the_stage_functions_make_the_same_pixels_without_a_daemon(desk: Desk) -
     assert equal(desk.pixels("stages"), desk.pixels("shots/take/Output"))
 
 
-def test_both_commands_make_the_same_pixels(desk: Desk) -> None:
+def test_both_commands_make_the_same_pixels(desk: Desk, daemon: DaemonProcess) -> None:
     clip = desk.folder / "shots/take"
     (model,) = json.loads((desk.folder / "models/models.json").read_text())["models"]
     by_hand = desk.folder / "byhand/take"
     by_hand.mkdir(parents=True)
     (by_hand / "Input").symlink_to(clip / "Input")
     (by_hand / "AlphaHint").symlink_to(clip / "RoughMattes")
-    with DaemonProcess(MATTEBRIDGE_MODELS=desk.environment["MATTEBRIDGE_MODELS"]) as daemon:
-        keyed = ["--instance", str(daemon.folder), "--model", model, "--set", f"img_size={SIZE}"]
-        _by_both_commands(desk, clip, keyed)
+    keyed = ["--instance", str(daemon.folder), "--model", model, "--set", f"img_size={SIZE}"]
+    _by_both_commands(desk, clip, keyed)
     made = desk.pixels("shots/take/Output")
     assert equal(desk.pixels("clips/take"), made)
     names = {"foreground": "fg", "premultiplied": "processed"}
@@ -184,7 +190,7 @@ def _by_both_commands(desk: Desk, clip: Path, keyed: list[str]) -> None:
 
 @pytest.mark.parametrize("keyed", ["checkpoint", "screen"])
 def test_commands_plugin_and_stage_functions_give_one_frame_the_same_pixels(
-    desk: Desk, host: OfxHost, keyed: str
+    desk: Desk, daemon: DaemonProcess, host: OfxHost, keyed: str
 ) -> None:
     """With a checkpoint and its hint in the square of 512 that a CPU takes, and by the screen.
 
@@ -198,25 +204,24 @@ def test_commands_plugin_and_stage_functions_give_one_frame_the_same_pixels(
     write_frame(take / "Input/a.1001.exr", plate)
     if hint is not None:
         write_frame(take / "AlphaHint/h.1001.png", hint)
-    with DaemonProcess(MATTEBRIDGE_MODELS=desk.environment["MATTEBRIDGE_MODELS"]) as daemon:
-        how = ["--instance", str(daemon.folder), "--model", model]
-        how += ["--outputs", "premultiplied", "--format", "exr-float"]
-        given = [str(take), "-o", "four/clips", "--no-auto-despeckle"]
-        desk.python("-m", "mattebridge", "clips", *given, *how)
-        clean_up = ["--source-passthrough", "--despill-strength", "0.5"]
-        if has_hint:
-            clean_up += ["--hint-sharpen", "--alpha-hint", str(take / "AlphaHint")]
-        line = ["matte", str(take / "Input"), "-o", "four/matte", "--existing", "overwrite"]
-        desk.python("-m", "mattebridge", *line, *clean_up, *how)
-        node = host.create(GENERAL, endpoint=str(daemon.folder), model=model, timeout=LIMIT_S)
-        node.set(sourcePassthrough=True, despillStrength=0.5)
-        opaque = np.ones((*plate.shape[:2], 1), np.float32)
-        node.connect(Source=HostImage(np.concatenate([plate.astype(np.float32), opaque], axis=2)))
-        if hint is not None:
-            node.set(hintSharpen=True).connect(AlphaHint=HostImage(hint))
-        status, output = node.render()
-        assert (status, node.message) == (OK, None)
-        node.destroy()
+    how = ["--instance", str(daemon.folder), "--model", model]
+    how += ["--outputs", "premultiplied", "--format", "exr-float"]
+    given = [str(take), "-o", "four/clips", "--no-auto-despeckle"]
+    desk.python("-m", "mattebridge", "clips", *given, *how)
+    clean_up = ["--source-passthrough", "--despill-strength", "0.5"]
+    if has_hint:
+        clean_up += ["--hint-sharpen", "--alpha-hint", str(take / "AlphaHint")]
+    line = ["matte", str(take / "Input"), "-o", "four/matte", "--existing", "overwrite"]
+    desk.python("-m", "mattebridge", *line, *clean_up, *how)
+    node = host.create(GENERAL, endpoint=str(daemon.folder), model=model, timeout=LIMIT_S)
+    node.set(sourcePassthrough=True, despillStrength=0.5)
+    opaque = np.ones((*plate.shape[:2], 1), np.float32)
+    node.connect(Source=HostImage(np.concatenate([plate.astype(np.float32), opaque], axis=2)))
+    if hint is not None:
+        node.set(hintSharpen=True).connect(AlphaHint=HostImage(hint))
+    status, output = node.render()
+    assert (status, node.message) == (OK, None)
+    node.destroy()
     desk.python("-c", ONE_FRAME, model, str(take))
     ours = output.pixels()
     assert ours.dtype == np.float32

@@ -39,7 +39,7 @@ def _pair(height: int = 48, width: int = 64) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.slow
 def test_the_first_client_is_accepted_before_any_worker_is_ready(start_daemon: StartDaemon) -> None:
-    daemon = start_daemon()
+    daemon = start_daemon(light=True)
     client = daemon.client()
     assert client.ping()["state"] in ("starting", "ready")
     plate, clean_plate = _pair()
@@ -82,7 +82,7 @@ def test_one_of_two_workers_may_die_while_the_other_serves(start_daemon: StartDa
 
 @pytest.mark.slow
 def test_models_are_listed_loaded_and_unloaded_on_every_worker(start_daemon: StartDaemon) -> None:
-    client = start_daemon(devices="cpu:0,cpu:1").client()
+    client = start_daemon(light=True, devices="cpu:0,cpu:1").client()
     names = {model["name"]: model for model in client.models()}
     assert names["difference"]["needs"] == ["plate", "clean_plate"]
     unloaded = {model["name"]: model for model in client.unload_model("difference")}
@@ -94,7 +94,7 @@ def test_models_are_listed_loaded_and_unloaded_on_every_worker(start_daemon: Sta
 
 
 def test_the_status_is_plain_values_and_lies_in_the_folder_too(start_daemon: StartDaemon) -> None:
-    daemon = start_daemon().wait_ready()
+    daemon = start_daemon(light=True).wait_ready()
     client = daemon.client(name="looker", host="a test")
     plate, clean_plate = _pair()
     matte = client.matte(plate, clean_plate, frame=7)
@@ -280,7 +280,7 @@ def test_the_log_is_rotated() -> None:
 def test_held_clean_plates_outlive_their_session_and_make_room(start_daemon: StartDaemon) -> None:
     plate, clean_plate = _pair(256, 256)
     budget = 2 * 256 * 256 * 3 * 4 + 4096
-    daemon = start_daemon(MATTEBRIDGE_PLATE_BYTES=str(budget))
+    daemon = start_daemon(light=True, MATTEBRIDGE_PLATE_BYTES=str(budget))
     with MatteClient.connect(str(daemon.folder)) as first:
         assert [p["name"] for p in first.hold_clean_plate("a", clean_plate)] == ["a"]
         expected = first.matte(plate, clean_plate, alignment="off", match_exposure=False)

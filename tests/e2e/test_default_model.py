@@ -15,7 +15,7 @@ from mattebridge.client import MatteClient
 from mattebridge.evaluate import metrics
 from mattebridge.image_io import read_frame
 from mattebridge.models.registry import DEFAULT_MODEL, Registry
-from mattebridge_sample import SampleFrame, render_frames, render_shot
+from mattebridge_sample import SampleShot, render_shot
 
 pytestmark = pytest.mark.slow
 
@@ -30,31 +30,31 @@ def daemon() -> Iterator[DaemonProcess]:
 
 
 @pytest.fixture(scope="module")
-def frame() -> SampleFrame:
-    return next(iter(render_frames(frames=1, **SIZE)))
+def shot(tmp_path_factory: pytest.TempPathFactory) -> SampleShot:
+    return render_shot(tmp_path_factory.mktemp("shot"), frames=2, **SIZE)
 
 
 def test_a_request_that_names_no_model_gets_the_shipped_network(
-    daemon: DaemonProcess, frame: SampleFrame
+    daemon: DaemonProcess, shot: SampleShot
 ) -> None:
+    roles = ("plate", "clean_plate", "alpha")
+    plate, clean_plate, truth = (read_frame(shot.file(role, 1001)).pixels for role in roles)
     with MatteClient.connect(str(daemon.folder)) as client:
-        matte = client.matte(frame.plate, frame.clean_plate, colorspace="linear")
-        keyed = client.matte(
-            frame.plate, frame.clean_plate, colorspace="linear", model="difference"
-        )
+        matte = client.matte(plate, clean_plate, colorspace="linear")
+        keyed = client.matte(plate, clean_plate, colorspace="linear", model="difference")
     assert matte.model == DEFAULT_MODEL == "twoplate"
     assert matte.digest == Registry().card(DEFAULT_MODEL).digest
     assert not np.array_equal(matte.alpha, keyed.alpha)
-    errors = [metrics.mad(made.alpha, frame.alpha) for made in (matte, keyed)]
+    errors = [metrics.mad(made.alpha, truth.astype(np.float32)) for made in (matte, keyed)]
     assert errors[0] < 60
     assert errors[0] < 1.1 * errors[1]
 
 
-def test_the_command_notes_whose_matte_it_is(daemon: DaemonProcess, tmp_path: Path) -> None:
-    render_shot(tmp_path / "shot", frames=2, **SIZE)
+def test_the_command_notes_whose_matte_it_is(
+    daemon: DaemonProcess, shot: SampleShot, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "mattebridge", "matte"]
-    command += [str(tmp_path / "shot/plate/plate.####.exr")]
-    command += ["--clean-plate", str(tmp_path / "shot/clean_plate/clean_plate.exr")]
+    command += [str(shot.plate), "--clean-plate", str(shot.clean_plate)]
     command += ["-o", str(tmp_path / "out"), "--instance", str(daemon.folder)]
     command += ["--progress", "none"]
     subprocess.run(command, check=True, timeout=120)

@@ -24,7 +24,7 @@ from mattebridge.client import MatteClient
 from mattebridge.client.session import Session
 from mattebridge.daemon import private
 from mattebridge.image_io import read_frame
-from mattebridge.image_io.sequences import parse_frames
+from mattebridge.image_io.frame_ranges import parse_frames
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +86,8 @@ def test_a_submitted_shot_is_run_with_its_own_options(tmp_path):
     """J1, J12: blanks in every path, a relative output, no home that can be written, umask 077."""
     folder = tmp_path / "a shot" / "with blanks"
     paint_shot(folder, [1, 2, 3, 5], name="my plate")
-    farm = Farm(folder, HOME="/proc/nowhere", XDG_CONFIG_HOME="", XDG_DATA_HOME="")
+    nowhere = {"HOME": "/proc/nowhere", "XDG_CONFIG_HOME": "", "XDG_DATA_HOME": ""}
+    farm = Farm(folder, light=True, **nowhere)
     try:
         job = ["mattebridge", "farm", "submit", "my plate.####.exr", "--clean-plate", "clean.exr"]
         options = ["--frames", "1-5x2", "--cpu", "--chunk", "2"]

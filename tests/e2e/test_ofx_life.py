@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from fakes import ofx_build
-from fakes.base_line import KILL_TURNS, AbusedDaemon
+from fakes.base_line import AbusedDaemon
 from fakes.daemon_process import DaemonProcess, own_arenas, wait_for
 from fakes.limits import SOON_S
 from fakes.ofx_daemon import DOOR_TYPE, FakeDaemon
@@ -307,9 +307,8 @@ def test_a_parked_arena_serves_again_once_it_is_returned(
 # A daemon that is lost
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(KILL_TURNS, marks=pytest.mark.slow, id="many")])
 def test_a_daemon_that_was_restarted_between_two_frames_is_not_even_noticed(
-    host: OfxHost, times: int
+    host: OfxHost, kill_turns: int
 ) -> None:
     daemon = DaemonProcess(light=True)
     try:
@@ -319,7 +318,7 @@ def test_a_daemon_that_was_restarted_between_two_frames_is_not_even_noticed(
         node = connected(host, daemon.folder)
         good(node, expected)
         descriptors, maps = own_descriptors(), own_arenas()
-        for _ in range(times):
+        for _ in range(kill_turns):
             daemon.kill()
             assert "no daemon is running" in failed(node)
             daemon.start()

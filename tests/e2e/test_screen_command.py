@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fakes.daemon_process import DaemonProcess, StartDaemon
+from fakes.daemon_process import DaemonProcess
 from mattebridge.image_io import read_frame, write_frame
 from mattebridge_sample import SampleShot, render_shot
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def daemon(start_daemon: StartDaemon) -> DaemonProcess:
-    return start_daemon().wait_ready()
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[DaemonProcess]:
+    with DaemonProcess() as daemon:
+        yield daemon.wait_ready()
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from fakes.base_line import (
-    KILL_TURNS,
     AbusedDaemon,
     StartAbused,
     arena_descriptors,
@@ -29,7 +28,6 @@ from mattebridge.errors import ConnectionFailed, DaemonLost, DeadlineError, Work
 SHOT = shot(seed=7)
 
 # The same deaths of daemons with the real engine: test_soak.py, e2e/test_client.py, test_daemon.py.
-LONG = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
@@ -44,15 +42,17 @@ def _session_is_gone(client: MatteClient, pid: int) -> bool:
 # -- F1-F3: a client is killed -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("turns", [3, pytest.param(KILL_TURNS, marks=LONG, id="many")])
-def test_f01_a_killed_client_frees_its_queued_request(daemon: AbusedDaemon, turns: int) -> None:
+@pytest.mark.timeout(900)
+def test_f01_a_killed_client_frees_its_queued_request(
+    daemon: AbusedDaemon, kill_turns: int
+) -> None:
     queue_two = """
         for frame in (1, 2):
             client.submit(plate, clean_plate, frame=frame, **PLAIN)
         sleep()
     """
     with daemon.connect() as client, HostFamily(daemon.folder, queue_two) as family:
-        for _turn in range(turns):
+        for _turn in range(kill_turns):
             with daemon.gate() as gate, family.host() as host:
                 blocker = client.submit(*SHOT, frame=13, **PLAIN)
                 gate.wait_reached()
@@ -65,13 +65,13 @@ def test_f01_a_killed_client_frees_its_queued_request(daemon: AbusedDaemon, turn
             assert same(blocker.result(SOON_S), matted_light(*SHOT))
 
 
-@pytest.mark.parametrize("turns", [3, pytest.param(KILL_TURNS, marks=LONG, id="many")])
+@pytest.mark.timeout(900)
 def test_f02_arenas_of_a_client_killed_while_rendering_are_freed_when_the_worker_is_done(
-    daemon: AbusedDaemon, turns: int
+    daemon: AbusedDaemon, kill_turns: int
 ) -> None:
     render = "client.submit(plate, clean_plate, frame=13, **PLAIN); sleep()"
     with daemon.connect() as client, HostFamily(daemon.folder, render) as family:
-        for _turn in range(turns):
+        for _turn in range(kill_turns):
             before = arena_descriptors(daemon.pid)
             with daemon.gate("deaf") as gate, family.host() as host:
                 host.heard("sleeping")
@@ -89,9 +89,9 @@ def test_f02_arenas_of_a_client_killed_while_rendering_are_freed_when_the_worker
                 )
 
 
-@pytest.mark.parametrize("turns", [3, pytest.param(KILL_TURNS, marks=LONG, id="many")])
+@pytest.mark.timeout(900)
 def test_f03_a_client_killed_while_it_writes_an_arena_leaves_nothing(
-    daemon: AbusedDaemon, turns: int
+    daemon: AbusedDaemon, kill_turns: int
 ) -> None:
     write_half = """
         client.matte(plate, clean_plate, **PLAIN)
@@ -103,7 +103,7 @@ def test_f03_a_client_killed_while_it_writes_an_arena_leaves_nothing(
     """
     with daemon.connect() as client, HostFamily(daemon.folder, write_half) as family:
         before = arena_descriptors(daemon.pid)
-        for _turn in range(turns):
+        for _turn in range(kill_turns):
             with family.host() as host:
                 host.heard("writing")
                 host.kill()
@@ -127,15 +127,15 @@ def _kill_mid_render(daemon: AbusedDaemon, client: MatteClient) -> None:
     assert_nothing_remains(daemon, workers)
 
 
-@pytest.mark.parametrize("turns", [2, pytest.param(KILL_TURNS, marks=LONG, id="many")])
+@pytest.mark.timeout(900)
 def test_f04_a_client_gets_its_frame_although_the_front_was_killed_mid_render(
-    start_abused: StartAbused, monkeypatch: pytest.MonkeyPatch, turns: int
+    start_abused: StartAbused, monkeypatch: pytest.MonkeyPatch, kill_turns: int
 ) -> None:
     daemon = start_abused()
     monkeypatch.setenv("MATTEBRIDGE_DAEMON_PYTHON", daemon.python)
     monkeypatch.setenv("MATTEBRIDGE_TEST_HOOKS", f"@{daemon.hooks}")
     with daemon.connect(start=True) as client:
-        for turn in range(turns):
+        for turn in range(kill_turns):
             _kill_mid_render(daemon, client)
             if turn == 0:
                 descriptors, arenas = len(os.listdir("/proc/self/fd")), own_arenas()
@@ -208,12 +208,12 @@ def test_f04_a_second_loss_with_the_same_frame_is_an_error(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("turns", [3, pytest.param(KILL_TURNS, marks=LONG, id="many")])
+@pytest.mark.timeout(900)
 def test_f05_a_killed_worker_is_answered_for_once_reaped_and_replaced(
-    daemon: AbusedDaemon, raw: Raw, turns: int
+    daemon: AbusedDaemon, raw: Raw, kill_turns: int
 ) -> None:
     victim = raw(daemon, slots=1)
-    for turn in range(turns):
+    for turn in range(kill_turns):
         with daemon.gate("deaf") as gate:
             request = victim.send(victim.render(frame=13, gen=2 * turn + 1))
             gate.wait_reached()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import msgpack
@@ -22,6 +21,12 @@ from mattebridge.wire import protocol
 pytestmark = pytest.mark.slow
 
 SHOT = shot(seed=7)
+
+
+@pytest.fixture
+def light(request: pytest.FixtureRequest) -> bool:
+    """F24 is about memory that the real engine frees; the other rows ask for no matte."""
+    return "_f24_" not in request.node.name
 
 
 @pytest.mark.parametrize("stage", ["inputs", "model", "finish"])
@@ -135,7 +140,7 @@ def test_f25_a_bug_in_a_stage_costs_one_frame_and_is_found_in_the_log(
         for said in (f"ref={caught.value.details['ref']}", "asked for by a test hook"):
             wait_for(lambda said=said: said in daemon.log(), SOON_S, f"the log says {said}")
         daemon.misbehave()
-        assert same(client.matte(*SHOT, frame=13, **PLAIN), matted_here(*SHOT))
+        assert same(client.matte(*SHOT, frame=13, **PLAIN), daemon.matted(*SHOT))
         assert daemon.worker_pids() == workers
 
 
@@ -155,8 +160,8 @@ sys.exit(__main__.main())
 
 
 def test_f25_a_bug_in_the_front_costs_one_request_and_is_found_in_the_log(raw: Raw) -> None:
-    daemon = AbusedDaemon()
-    daemon.program = [sys.executable, "-c", BROKEN_FRONT]
+    daemon = AbusedDaemon(light=True)
+    daemon.program = [daemon.python, "-c", BROKEN_FRONT]
     try:
         daemon.start()
         client = raw(daemon, slots=1)
@@ -191,7 +196,7 @@ def test_f25_a_worker_that_exits_by_itself_is_replaced(daemon: AbusedDaemon) -> 
         handle = client.submit(*SHOT, frame=13, **PLAIN)
         wait_for(lambda: "died: status=3" in daemon.log(), SOON_S, "it exits")
         daemon.misbehave()
-        assert same(handle.result(SOON_S), matted_here(*SHOT))
+        assert same(handle.result(SOON_S), daemon.matted(*SHOT))
 
 
 def test_f25_what_a_model_notes_is_cut_to_what_every_client_can_read() -> None:
@@ -264,4 +269,4 @@ def test_f27_an_unknown_model_is_refused_with_the_names_of_those_present(
             client.matte(*SHOT, model="../difference", **PLAIN)
         with pytest.raises((ModelError, MessageError)):
             client.matte(*SHOT, settings={"no-such-setting": 1}, **PLAIN)
-        assert same(client.matte(*SHOT, **PLAIN), matted_here(*SHOT))
+        assert same(client.matte(*SHOT, **PLAIN), daemon.matted(*SHOT))

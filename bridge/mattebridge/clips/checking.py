@@ -11,10 +11,11 @@ from dataclasses import replace
 from typing import Optional
 
 from mattebridge.errors import Cancelled, FrameError, InputsError, MattebridgeError
-from mattebridge.image_io.sequences import format_frames
+from mattebridge.image_io.frame_ranges import format_frames
 from mattebridge.shot.job import MatteJob
-from mattebridge.shot.plan import FrameTask, preflight
+from mattebridge.shot.plan import FrameTask
 from mattebridge.shot.planes import FramePlanes
+from mattebridge.shot.preflight import preflight
 from mattebridge.shot.progress import FrameRecord, Progress
 from mattebridge.shot.summary import Summary
 

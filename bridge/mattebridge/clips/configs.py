@@ -90,7 +90,7 @@ class ExrType(_Choice):
 
 
 class _Config(Contract):
-    """What the configurations have in common: their fields are checked and made their types."""
+    """What the configurations have in common: their fields are checked and converted."""
 
     def _choose(self, name: str, kind: type[_Choice]) -> None:
         value = getattr(self, name)
@@ -340,8 +340,8 @@ class PipelineConfig(_Config):
 class MultiGPUConfig(_Config):
     """What a `MultiDeviceRunner` does with a clip: as `PipelineConfig`, on several devices.
 
-    devices: at least one, such as ["cuda:0", "cuda:1"]; see `resolve_devices`. Of the same meaning
-    as there are also resolved_refiner_mode, existing, deadline_s and timeout_s.
+    devices: at least one, such as ["cuda:0", "cuda:1"]; see `resolve_devices`.
+    resolved_refiner_mode, existing, deadline_s and timeout_s: as of `PipelineConfig`.
     """
 
     devices: Sequence[str] = ()

@@ -13,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mattebridge.image_io.sequences import FrameInputs
+from mattebridge.image_io.matching import FrameInputs
 
 T = TypeVar("T", bound="Contract")
 

@@ -51,7 +51,7 @@ class PipelineEvents:
 
 
 class Teller:
-    """Calls the callbacks : `with Teller(events) as tell: tell("on_stage_done", "extract")`.
+    """Calls the callbacks: `with Teller(events) as tell: tell("on_stage_done", "extract")`.
 
     At the end of the `with` all of them have been called.
     """

@@ -25,7 +25,7 @@ SRGB = "srgb"
 
 
 def job_of(clip: Clip, common: MatteJob, *, layout: str, output: Path | None = None) -> MatteJob:
-    """The job of one clip; common: what all clips have in common, its `plate` counts for nothing.
+    """The job of one clip; common: what all clips share; its `plate` is ignored.
 
     output: a folder for all clips, each in a folder of its name; None for `Output/` of each clip.
     Raises `SequenceError` where a folder is not one sequence.

@@ -20,7 +20,8 @@ from mattebridge.clips.job import OUTPUT, files_of, meeting, space_of, with_hint
 from mattebridge.clips.video_meta import META_NAME
 from mattebridge.errors import FrameReadError, InputsError, SequenceError
 from mattebridge.image_io import FrameHeader
-from mattebridge.image_io.sequences import FrameFiles, FrameInputs, VideoPicture, match_frames
+from mattebridge.image_io.matching import FrameInputs, match_frames
+from mattebridge.image_io.sequences import FrameFiles, VideoPicture
 from mattebridge.image_io.sources import read_header
 from mattebridge.ocio.space import Spaces
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from mattebridge import color
 from mattebridge.errors import InputsError, MattebridgeError, ModelError
-from mattebridge.image_io.sequences import format_frames
+from mattebridge.image_io.frame_ranges import format_frames
 from mattebridge.shot.plan import FrameTask, Plan
 from mattebridge.shot.planes import FramePlanes
 

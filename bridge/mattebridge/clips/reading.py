@@ -29,7 +29,8 @@ from mattebridge.engine.infer import model_input
 from mattebridge.engine.preprocess import PreparedFrame, preprocess
 from mattebridge.engine.request import FrameLimits, FrameRequest, check_request
 from mattebridge.image_io import FrameHeader
-from mattebridge.image_io.sequences import FrameInputs, VideoPicture
+from mattebridge.image_io.matching import FrameInputs
+from mattebridge.image_io.sequences import VideoPicture
 from mattebridge.models.base import ModelCard
 from mattebridge.models.greenformer.budget import size_for
 from mattebridge.models.greenformer.card import BY_MEMORY, FAMILY, card_of
@@ -42,8 +43,9 @@ from mattebridge.ocio.space import Spaces
 from mattebridge.shot.job import MatteJob
 from mattebridge.shot.ledger import identity
 from mattebridge.shot.outputs import PRESETS
-from mattebridge.shot.plan import FrameTask, frame_task
+from mattebridge.shot.plan import FrameTask
 from mattebridge.shot.planes import FramePlanes
+from mattebridge.shot.tasks import frame_task
 from mattebridge.wire.params import RenderParams
 
 # The pictures of a clip are read for results in light; the last step asks for others where needed.

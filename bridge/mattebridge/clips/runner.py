@@ -39,16 +39,16 @@ from mattebridge.clips.requests import clean_up_of, makes_hints, settings_of, wr
 from mattebridge.clips.telling import PREPROCESS, Narrator, ToldClient
 from mattebridge.daemon import private
 from mattebridge.errors import FrameWriteError, ModelError
-from mattebridge.image_io.sequences import frame_ranges
+from mattebridge.image_io.frame_ranges import frame_ranges
 from mattebridge.models.greenformer.card import FAMILY
 from mattebridge.models.registry import Registry
 from mattebridge.ocio.space import Spaces
 from mattebridge.shot.job import MatteJob
-from mattebridge.shot.plan import frame_task
 from mattebridge.shot.planes import FramePlanes
 from mattebridge.shot.ports import Client
 from mattebridge.shot.run import run_job
 from mattebridge.shot.summary import Summary
+from mattebridge.shot.tasks import frame_task
 from mattebridge.wire.protocol import MAX_SLOTS
 
 Config = PipelineConfig | MultiGPUConfig

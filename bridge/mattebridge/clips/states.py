@@ -21,9 +21,10 @@ from mattebridge.clips.errors import ArgumentError, InvalidStateTransitionError
 from mattebridge.clips.extraction import as_extracted, is_extracting
 from mattebridge.clips.job import job_of, job_of_layers, with_hint_of_plate
 from mattebridge.errors import MattebridgeError
-from mattebridge.image_io.sequences import format_frames
+from mattebridge.image_io.frame_ranges import format_frames
 from mattebridge.shot.job import MatteJob
-from mattebridge.shot.plan import FrameTask, Plan, preflight
+from mattebridge.shot.plan import FrameTask, Plan
+from mattebridge.shot.preflight import preflight
 
 
 class ClipState(str, Enum):

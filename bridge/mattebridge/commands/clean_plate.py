@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mattebridge.clean_plate.estimate import CleanPlate
     from mattebridge.color import FloatImage
     from mattebridge.image_io import Frame
-    from mattebridge.image_io.sequences import FrameInputs
+    from mattebridge.image_io.matching import FrameInputs
 
 # Enough to see past a subject that covers a pixel half of the time; more only takes longer.
 DEFAULT_SAMPLES = 41
@@ -173,7 +173,9 @@ def run_clean_plate(options: argparse.Namespace) -> int:
 
 def _files(options: argparse.Namespace) -> list[FrameInputs]:
     """The frames to use: evenly spaced among those asked for, and the reference."""
-    from mattebridge.image_io.sequences import find_frames, match_frames, parse_frames
+    from mattebridge.image_io.frame_ranges import parse_frames
+    from mattebridge.image_io.matching import match_frames
+    from mattebridge.image_io.sequences import find_frames
     from mattebridge.shot.videos import refuse_without_video
 
     inputs = {"plate": find_frames(options.shot)}
@@ -300,7 +302,7 @@ def _refuse_hidden(made: CleanPlate, max_hidden: float) -> None:
 
 
 def _report(made: CleanPlate, options: argparse.Namespace, numbers: Sequence[int]) -> None:
-    from mattebridge.image_io.sequences import format_frames
+    from mattebridge.image_io.frame_ranges import format_frames
 
     path = options.output
     print(

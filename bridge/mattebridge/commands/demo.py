@@ -27,7 +27,7 @@ from mattebridge.errors import FrameWriteError, MattebridgeError
 from mattebridge.evaluate import metrics
 from mattebridge.evaluate.metrics import Figures
 from mattebridge.image_io import Encoding, read_frame, write_frame
-from mattebridge.image_io.sequences import output_path
+from mattebridge.image_io.output_names import output_path
 from mattebridge.report.contact_sheet import SheetRow, contact_sheet
 from mattebridge.shot.job import MatteJob
 from mattebridge.shot.progress import Progress, counter, make_progress

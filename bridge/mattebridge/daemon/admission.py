@@ -47,7 +47,7 @@ class WithoutHello:
         return max(silent, key=lambda lease: share[lease.peer.pid])
 
     def remove(self, lease: Lease) -> bool:
-        """Take out a connection that became a session or was closed; whether it was here."""
+        """Forget a connection that became a session or was closed; whether it was known."""
         if lease not in self._leases:
             return False
         self._leases.remove(lease)

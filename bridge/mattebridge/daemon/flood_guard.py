@@ -25,8 +25,8 @@ HARD_LIMIT_BYTES = 1 << 30
 # at most, and then it goes back to the system.
 LOOKS_AFTER_CLOSING = 100
 KEPT_BYTES = 16 << 20
-# Memory that has grown while this often nobody was sending is what the front needs now.
-LOOKS_IN_VAIN = 8
+# Where memory has grown this many times while no message arrived, the front itself needs it.
+LOOKS_WITHOUT_SENDER = 8
 
 
 class FloodGuard:
@@ -37,14 +37,14 @@ class FloodGuard:
         self._layer = oslayer.current()
         self._normal_bytes = self._layer.private_bytes()
         self._looks_for_freed = 0
-        self._looks_in_vain = 0
+        self._looks_without_sender = 0
 
     def tick(self) -> int:
         """To be called a few times a second; how many connections were closed."""
         used = self._private_bytes()
         self._normal_bytes = min(self._normal_bytes, used)
         if used <= self._normal_bytes + GROWTH_BYTES:
-            self._looks_in_vain = 0
+            self._looks_without_sender = 0
             return 0
         ended = self._layer.end_connections(self._path, only_sending=True)
         if not ended and used > HARD_LIMIT_BYTES:
@@ -56,8 +56,8 @@ class FloodGuard:
                 used >> 20,
                 ended,
             )
-        elif (in_vain := self._looks_in_vain + 1) < LOOKS_IN_VAIN:
-            self._looks_in_vain = in_vain  # it may be sending again at the next look
+        elif (count := self._looks_without_sender + 1) < LOOKS_WITHOUT_SENDER:
+            self._looks_without_sender = count  # it may be sending again at the next look
         else:
             self._normal_bytes = used
         return ended

@@ -72,6 +72,6 @@ def _is_abandoned(folder: Path) -> bool:
 
 
 def _age_s(folder: Path) -> float:
-    """By the clock of the file system: the daemon goes by no wall clock."""
+    """By the clock of the file system; no part of the daemon uses the wall clock."""
     os.utime(folder.parent)
     return folder.parent.stat().st_mtime - folder.lstat().st_mtime

@@ -100,7 +100,7 @@ class RecordCarrier:
         return iter(arrived)
 
     def send(self, routing_id: bytes, data: bytes) -> bool:
-        """Send a reply, unless the peer is gone or has no room for it; whether."""
+        """Send a reply; False where the peer is gone or has no room for it."""
         connection = self._connections.get(routing_id)
         if connection is None:
             return False

@@ -139,7 +139,7 @@ class Worker:
             log.error("the warm-up frame failed: %s", error.message)
         except Exception as error:
             log.exception("the warm-up frame failed")
-            self._end_if_hopeless(error)
+            self._end_if_unusable(error)
         self.link.send(
             op="ready",
             models=self._model_names(),
@@ -267,7 +267,7 @@ class Worker:
     def _unknown(self, job: int, error: Exception) -> None:
         reference = os.urandom(4).hex()
         log.error("ref=%s\n%s", reference, "".join(traceback.format_exception(error)))
-        self._end_if_hopeless(error)
+        self._end_if_unusable(error)
         failure = InternalError(
             "something went wrong while computing this frame; the daemon's log has the details "
             f"under ref={reference}",
@@ -275,7 +275,7 @@ class Worker:
         )
         self._end(job, "failed", error=protocol.error_fields(failure))
 
-    def _end_if_hopeless(self, error: Exception) -> None:
+    def _end_if_unusable(self, error: Exception) -> None:
         """End the process after an error that every later frame would meet again."""
         if is_unsupported(error):
             give_up(self.link, first_line(error))

@@ -124,7 +124,7 @@ class WorkerProcess:
     # -- the process --------------------------------------------------------------------------
 
     def start(self, now: float) -> bool:
-        """Start the process, unless it runs or the pause after a failure is not over; whether."""
+        """Start the process, unless it runs or waits after a failure; whether it was started."""
         if self.state != "absent" or now < self._not_before:
             return False
         try:

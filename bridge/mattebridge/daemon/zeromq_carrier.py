@@ -75,7 +75,7 @@ class ZeroMQCarrier:
         return parts, address
 
     def send(self, routing_id: bytes, data: bytes) -> bool:
-        """Send a reply, unless the peer is gone or its queue is full; whether."""
+        """Send a reply; False where the peer is gone or its queue is full."""
         try:
             self._socket.send(routing_id, NOBLOCK | SNDMORE)
             self._socket.send(protocol.MAGIC, NOBLOCK | SNDMORE)

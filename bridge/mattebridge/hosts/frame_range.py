@@ -1,6 +1,6 @@
 """Frame ranges as hosts have them: two numbers and a step, or text such as `1001-1010, 1-20x2`.
 
-`--frames` of the command line takes more ways of writing a range (`image_io/sequences.py`).
+`--frames` of the command line takes more ways of writing a range (`image_io/frame_ranges.py`).
 Standard library only.
 """
 

@@ -98,7 +98,7 @@ def _is_abandoned(folder: Path) -> bool:
     except FileNotFoundError:
         return time.time() - folder.lstat().st_mtime > UNLOCKED_AGE_S
     try:
-        # Without locks nobody knows, and nothing is removed.
+        # On a file system without locks this is not known, and nothing is removed.
         return file_locks.take(descriptor) is Lock.TAKEN
     finally:
         os.close(descriptor)

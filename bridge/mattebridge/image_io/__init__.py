@@ -20,6 +20,8 @@ to it.
 
     video_times      when pictures are shown; whether all are there    container_ends   cut files
     video_pictures   decoded pictures <-> codes by their tags          ycbcr            YUV <-> RGB
+    matching         which pictures of several inputs belong together
+    frame_ranges     frame numbers as text        output_names    what results are called
     other_videos     types that are not read, and what to convert them to
 
 The names below are imported from here, everything else from its module.

@@ -1,14 +1,10 @@
-"""Sequences of frames on disk: which files an input means, and which of them belong together.
+"""Sequences of frames on disk: which files an input means.
 
     find_frames:    path, folder, pattern or video --> FrameFiles: frame number -> picture
-    parse_frames:   1001-1100x2                    --> which frames
-    match_frames:   FrameFiles by role             --> FrameInputs: the pictures of each frame
 
-An input is a FILE, a FOLDER, a PATTERN (`plate.####.exr`, `%04d`, `@@@@`, `$F4`) or a VIDEO. Inputs
-are matched by frame NUMBER, never by position: frame 1005 of the plate goes with frame 1005 of the
-clean plate, whichever file comes first. The pictures of a video are numbered from 0. Folders of
-pictures without numbers, and folders that are read with all folders in them, are matched by name:
-`sub/ada.png` of one, `sub/ada.jpg` of the other.
+An input is a FILE, a FOLDER, a PATTERN (`plate.####.exr`, `%04d`, `@@@@`, `$F4`) or a VIDEO. The
+pictures of a video are numbered from 0. Which pictures of several inputs belong together is in
+`matching.py`, how people write frame numbers in `frame_ranges.py`.
 
 `####` means four digits, as in Nuke (fileseq's HASH1 style). The path of a file whose name has
 digits means that one file: no sequence is guessed from `plate.1001.exr`. No image is opened here;
@@ -19,9 +15,7 @@ from __future__ import annotations
 
 import os
 import re
-from bisect import bisect_right
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional, Union
@@ -31,9 +25,6 @@ from mattebridge.image_io.other_videos import refuse_other_videos
 from mattebridge.image_io.video_read import is_video, probe
 from mattebridge.image_io.write import EXTENSIONS
 from mattebridge.wire import oslayer
-
-# A range with more frames than this (11 hours at 24 frames/s) is a typing error.
-MAX_FRAMES = 1_000_000
 
 _TOKEN = re.compile(r"#+|@+|%0?\d*d|\$F\d*|<UDIM>|%[vV]")
 # A dash is a sign only behind a separator: in plate-0001.exr it belongs to the name.
@@ -102,28 +93,6 @@ class FrameFiles:
         return replace(self, files=files)
 
 
-@dataclass(frozen=True)
-class FrameInputs:
-    """The pictures of one frame by role, and the name of its results.
-
-    held: roles whose picture is that of an earlier frame. black: roles whose picture is missing and
-    counts as black; that of another frame is here, for its size.
-    """
-
-    frame: int
-    files: Mapping[str, Source]
-    held: tuple[str, ...] = ()
-    black: tuple[str, ...] = ()
-    name: str = ""
-
-    @property
-    def plate(self) -> Source:
-        return self.files["plate"]
-
-
-# --- which files are meant ------------------------------------------------------------------------
-
-
 def find_frames(
     source: Union[str, Path],
     *,
@@ -137,7 +106,7 @@ def find_frames(
     they are numbered. leave_out: a folder that is not read, such as that of the results.
     Raises `SequenceError` when there is no picture, naming what is there instead.
     """
-    path, role = oslayer.current().reachable(Path(source)), _words(role)
+    path, role = oslayer.current().reachable(Path(source)), role.replace("_", " ")
     if path.is_dir():
         return _from_tree(path, role, leave_out) if recursive else _from_folder(path, role)
     if path.exists():
@@ -152,10 +121,6 @@ def find_frames(
 def _from_video(path: Path) -> FrameFiles:
     count = probe(path).frames
     return FrameFiles(str(path), {index: VideoPicture(path, index) for index in range(count)})
-
-
-def _words(role: str) -> str:
-    return role.replace("_", " ")
 
 
 def _from_file(path: Path, role: str) -> FrameFiles:
@@ -361,297 +326,3 @@ def natural_key(name: str) -> tuple[object, ...]:
     parts = re.split(r"(\d+)", name)
     numbers = [(int(part), part) if index % 2 else part for index, part in enumerate(parts)]
     return (tuple(numbers), name)
-
-
-# --- frame ranges ---------------------------------------------------------------------------------
-
-
-def parse_frames(text: str) -> list[int]:
-    """Sorted frame numbers of a range as artists and queues write it.
-
-    `1001-1100`, `1001-1100x2` (every second), `1-20y3` (all but every third), lists with commas,
-    negative numbers. A prefix chooses another grammar, in which the same text may mean other
-    frames: `openjd:1-9:2` and `nuke:1-10x2 20`. Raises `UsageError`.
-    """
-    grammar, _, body = text.partition(":")
-    if grammar not in ("openjd", "nuke"):
-        grammar, body = "", text
-    chosen = _GRAMMARS[grammar]
-    items = list(chosen.items(body))
-    frames: set[int] = set()
-    for item in items:
-        match = chosen.item.fullmatch(item)
-        if match is None:
-            raise UsageError(f"frames '{text}': '{item}' is not a frame or range; {chosen.example}")
-        frames.update(_expand(text, **match.groupdict()))
-        if len(frames) > MAX_FRAMES:
-            raise UsageError(f"frames '{text}' are more than {MAX_FRAMES}; is a digit too many?")
-    if not frames:
-        raise UsageError(f"frames '{text}' contain no frame; {chosen.example}")
-    return sorted(frames)
-
-
-@dataclass(frozen=True)
-class _Grammar:
-    item: re.Pattern[str]
-    separator: str
-    example: str
-
-    def items(self, body: str) -> Iterator[str]:
-        if body.strip():
-            yield from re.split(self.separator, body.strip())
-
-
-_RANGE = r"(?P<first>-?\d+)(?:-(?P<last>-?\d+)"
-_GRAMMARS = {
-    "": _Grammar(
-        re.compile(_RANGE + r"(?:(?P<mode>[xy])(?P<step>\d+))?)?"),
-        ",",
-        "write 1001-1100, 1001-1100x2 or 1001,1005-1010, without blanks",
-    ),
-    "openjd": _Grammar(
-        re.compile(_RANGE + r"(?::(?P<step>-?\d+))?)?"), r"\s*,\s*", "write openjd:1-9:2,20"
-    ),
-    "nuke": _Grammar(
-        re.compile(_RANGE + r"(?:x(?P<step>\d+))?)?"), r"[\s,]+", "write nuke:1-10x2 20"
-    ),
-}
-
-
-def _expand(
-    text: str,
-    first: str,
-    last: Optional[str],
-    step: Optional[str] = None,
-    mode: Optional[str] = None,
-) -> Iterable[int]:
-    start, end = int(first), int(first if last is None else last)
-    stride = int(step) if step else 0
-    if step and (stride == 0 or (stride < 0 and end > start)):
-        raise UsageError(f"frames '{text}': a step of {stride} does not lead from {start} to {end}")
-    count = abs(end - start) + 1
-    if count > MAX_FRAMES:
-        raise UsageError(f"frames '{text}' are more than {MAX_FRAMES}; is a digit too many?")
-    direction = 1 if end >= start else -1
-    every = range(start, end + direction, direction * (abs(stride) or 1))
-    if mode != "y":
-        return every
-    left_out = set(every)
-    return (n for n in range(start, end + direction, direction) if n not in left_out)
-
-
-def format_frames(frames: Collection[int]) -> str:
-    """Frames for people to read: `1001-1010, 1015`."""
-    runs: list[list[int]] = []
-    for number in sorted(frames):
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return _shown(runs)
-
-
-def _shown(runs: Iterable[Sequence[int]]) -> str:
-    shown = [f"{first}-{last}" if last > first else f"{first}" for first, last in runs]
-    return ", ".join(shown[:20]) + (", ..." if len(shown) > 20 else "")
-
-
-def frame_ranges(frames: Collection[int], step_mark: str = "x") -> str:
-    """Frames for programs to read: `1-9x2,20`.
-
-    step_mark is "x" for `parse_frames` and most queues, and ":" for Open Job Description, which
-    refuses ranges that overlap; these never do.
-    """
-    numbers = sorted(set(frames))
-    ranges, at = [], 0
-    while at < len(numbers):
-        end = at + 1
-        step = numbers[end] - numbers[at] if end < len(numbers) else 1
-        while end < len(numbers) and numbers[end] - numbers[end - 1] == step:
-            end += 1
-        if end - at == 1 or (step > 1 and end - at == 2):
-            ranges.append(str(numbers[at]))
-            end = at + 1
-        else:
-            by = f"{step_mark}{step}" if step > 1 else ""
-            ranges.append(f"{numbers[at]}-{numbers[end - 1]}{by}")
-        at = end
-    return ",".join(ranges)
-
-
-# --- matching -------------------------------------------------------------------------------------
-
-
-def match_frames(
-    inputs: Mapping[str, FrameFiles],
-    *,
-    frames: Optional[Sequence[int]] = None,
-    hold: Collection[str] = (),
-    black: Collection[str] = (),
-) -> list[FrameInputs]:
-    """The pictures of every frame, in frame order.
-
-    inputs: by role, "plate" among them. frames: which; by default all of the plate, in which then
-    no number may be missing. hold: roles where the last earlier frame replaces a missing one.
-    black: roles whose missing frames count as black.
-    Raises `SequenceError`, naming every missing frame of every input.
-    """
-    plate = inputs["plate"]
-    wanted = list(frames) if frames is not None else _all_of(plate, "plate" in {*hold, *black})
-    chosen: dict[str, dict[int, Source]] = {}
-    gaps: list[str] = []
-    stood_in: dict[str, dict[int, list[str]]] = {"hold": {}, "black": {}}
-    for role, given in inputs.items():
-        by_frame = _seen_from(plate, given, role, wanted)
-        if role in hold:
-            _fill(by_frame, given, role, wanted, stood_in["hold"])
-        elif role in black:
-            _fill(by_frame, given, role, wanted, stood_in["black"], also_before=True)
-        missing = [number for number in wanted if number not in by_frame]
-        if missing:
-            gaps.append(_gap(role, given, missing))
-        chosen[role] = by_frame
-    if gaps:
-        raise SequenceError("; ".join(gaps))
-    return [
-        FrameInputs(
-            number,
-            {role: by_frame[number] for role, by_frame in chosen.items()},
-            tuple(stood_in["hold"].get(number, ())),
-            tuple(stood_in["black"].get(number, ())),
-            plate.name(number),
-        )
-        for number in wanted
-    ]
-
-
-def _all_of(plate: FrameFiles, filled: bool) -> list[int]:
-    numbers = list(plate.files)
-    if filled and plate.numbered:
-        return list(_expand(str(plate.source), str(numbers[0]), str(numbers[-1])))
-    holes = [(a + 1, b - 1) for a, b in zip(numbers, numbers[1:]) if b - a > 1]
-    if holes:
-        raise SequenceError(
-            f"plate {plate.source} is not complete: no frame {_shown(holes)};"
-            f" render them, or choose frames with --frames{_aside(plate)}"
-        )
-    return numbers
-
-
-def _seen_from(
-    plate: FrameFiles, given: FrameFiles, role: str, wanted: Sequence[int]
-) -> dict[int, Source]:
-    """The input's pictures under the plate's frame numbers."""
-    if given is plate:
-        return dict(given.files)
-    if given.still:
-        return dict.fromkeys(wanted, given.first)
-    if plate.numbered and given.numbered:
-        return dict(given.files)
-    if plate.numbered != given.numbered:
-        bare, other = ("plate", given) if given.numbered else (_words(role), plate)
-        raise SequenceError(
-            f"the {bare} has no frame numbers and {other.source} has; number its files, or give"
-            " a single picture"
-        )
-    return _by_picture_name(plate, given, role)
-
-
-def _by_picture_name(plate: FrameFiles, given: FrameFiles, role: str) -> dict[int, Source]:
-    """Pictures of the same relative name; where no name is shared, those at the same position."""
-    partners = {given.name(number): source for number, source in given.files.items()}
-    names = {number: plate.name(number) for number in plate.files}
-    found = {number: partners[name] for number, name in names.items() if name in partners}
-    if len(found) == len(names):
-        return found
-    if found:
-        lacking = [name for number, name in names.items() if number not in found]
-        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
-        raise SequenceError(
-            f"{_words(role)} {given.source} has no picture named {', '.join(lacking[:3])}{more}"
-        )
-    if len(plate.files) != len(given.files):
-        raise SequenceError(
-            f"{_words(role)} {given.source} has {len(given.files)} pictures and the plate"
-            f" {len(plate.files)}: without frame numbers or shared names the counts must agree"
-        )
-    return dict(zip(plate.files, given.files.values()))
-
-
-def _fill(
-    by_frame: dict[int, Source],
-    given: FrameFiles,
-    role: str,
-    wanted: Sequence[int],
-    stood_in: dict[int, list[str]],
-    *,
-    also_before: bool = False,
-) -> None:
-    """Use an earlier picture where one is missing; also_before: the first one before all others."""
-    numbers = sorted(by_frame)
-    if given.still or not given.numbered or not numbers:
-        return
-    for number in wanted:
-        before = bisect_right(numbers, number)
-        if number not in given.files and (before or also_before):
-            by_frame[number] = by_frame[numbers[max(0, before - 1)]]
-            stood_in.setdefault(number, []).append(role)
-
-
-def _gap(role: str, given: FrameFiles, missing: Sequence[int]) -> str:
-    there = f"{given.source} holds {format_frames(given.files)}"
-    noun = "frame" if len(missing) == 1 else "frames"
-    return f"{_words(role)} has no {noun} {format_frames(missing)} ({there}){_aside(given)}"
-
-
-def _aside(given: FrameFiles) -> str:
-    return f" ({given.left_out})" if given.left_out else ""
-
-
-# --- output names ---------------------------------------------------------------------------------
-
-
-def output_path(folder: Path, output: str, name: str, suffix: str) -> Path:
-    """`OUT/alpha/plate.1001.exr`: the plate's own name and padding in the output's folder."""
-    return folder / output / f"{name}{suffix}"
-
-
-def refuse_collisions(
-    outputs: Iterable[Path], inputs: Collection[Path], *, option: str = "-o"
-) -> None:
-    """No output twice, and none on top of an input. Raises `SequenceError` naming the file.
-
-    option: the one to be changed, for the message.
-    """
-    counts = Counter(outputs)
-    for path, count in counts.items():
-        if count > 1:
-            raise SequenceError(
-                f"{count} plates would be written to {path}: they differ only in their type;"
-                " give them as separate patterns"
-            )
-    real_path = oslayer.current().real_path
-    folders: dict[Path, Path] = {}
-
-    def real(path: Path) -> Path:
-        if path.parent not in folders:
-            folders[path.parent] = real_path(path.parent)
-        return folders[path.parent] / path.name
-
-    taken: dict[object, Path] = {real(path): path for path in inputs}
-    # An input may lead to an output by a link, and so be the same file under another name.
-    taken.update({_file_of(path) or real(path): path for path in inputs})
-    for path in counts:
-        given = taken.get(real(path)) or taken.get(_file_of(path))
-        if given is not None:
-            which = "" if given == path else f" ({given} leads to it)"
-            raise SequenceError(f"{path} is an input of this job{which}; choose another {option}")
-
-
-def _file_of(path: Path) -> Optional[tuple[int, int]]:
-    """What is the same for every name of a file; None where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return (found.st_dev, found.st_ino)

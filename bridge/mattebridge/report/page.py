@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any, Optional
 
-from mattebridge.image_io.sequences import format_frames
+from mattebridge.image_io.frame_ranges import format_frames
 from mattebridge.report.charts import chart
 from mattebridge.report.page_style import SCRIPT, STYLE
 from mattebridge.report.pictures import VIEWS, FramePictures

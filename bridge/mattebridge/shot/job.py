@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from mattebridge.shot.outputs import LAYERS
-from mattebridge.wire.params import DEFAULT_OUTPUTS, MATTE_ROLES, RenderParams
+from mattebridge.wire.params import DEFAULT_OUTPUTS, INPUT_ROLES, MATTE_ROLES, RenderParams
 
 # Room for three UHD frames at once, read, at the daemon and written: fewer do not overlap.
 DEFAULT_MAX_BYTES = 1 << 30
@@ -76,6 +76,11 @@ class MatteJob:
         if role in MATTE_ROLES:
             return self.hint_layer
         return {"plate": self.layer, "clean_plate": self.clean_plate_layer}.get(role)
+
+    @property
+    def roles_given(self) -> tuple[str, ...]:
+        """The inputs that there are; a queue passes an option that was left empty as ""."""
+        return tuple(role for role in INPUT_ROLES if getattr(self, role))
 
     @property
     def written(self) -> tuple[str, ...]:

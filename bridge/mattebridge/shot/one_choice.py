@@ -47,7 +47,7 @@ class OneChoice:
         job: str,
         note: Callable[[str], None],
     ) -> None:
-        """card: of the job's model, as the daemon reports it. settings: that are asked for.
+        """card: of the job's model, as the daemon reports it. settings: those that are asked for.
         job: the digest of the job. note: takes a sentence for the artist."""
         known = card.get("settings") or {}
         asked = {name: settings.get(name, known.get(name, {}).get("default")) for name in OPEN}

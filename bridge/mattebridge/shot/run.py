@@ -32,15 +32,16 @@ from mattebridge.errors import (
     MattebridgeError,
 )
 from mattebridge.hosts.request import check_needs, find_card
-from mattebridge.image_io.sequences import format_frames
+from mattebridge.image_io.frame_ranges import format_frames
 from mattebridge.shot.budget import ByteBudget
 from mattebridge.shot.gates import MAX_WRITERS, POLL_S, READERS, Gates
 from mattebridge.shot.job import MatteJob
 from mattebridge.shot.ledger import job_digest
 from mattebridge.shot.one_frame import FrameWalk, record_of
 from mattebridge.shot.pictures import PictureStyle
-from mattebridge.shot.plan import FrameTask, Plan, preflight
+from mattebridge.shot.plan import FrameTask, Plan
 from mattebridge.shot.ports import Client
+from mattebridge.shot.preflight import preflight
 from mattebridge.shot.progress import FrameRecord, Progress
 from mattebridge.shot.summary import Summary, gravity
 from mattebridge.shot.videos import VideoSinks

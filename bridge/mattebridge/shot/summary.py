@@ -23,7 +23,7 @@ from mattebridge.errors import (
     TooLargeError,
     WorkerLostError,
 )
-from mattebridge.image_io.sequences import format_frames
+from mattebridge.image_io.frame_ranges import format_frames
 from mattebridge.shot.progress import FrameRecord
 from mattebridge.whole_files import replace_file
 from mattebridge.wire.labels import sentence_of

@@ -157,7 +157,7 @@ class Users(Protocol):
         """
 
     def other_owner(self, path: Path, found: os.stat_result) -> Optional[str]:
-        """Who else could have written a file, or put one into a folder; None where nobody could.
+        """Who else could have written a file, or put one into a folder; None for no other user.
 
         found: what `os.stat` says of it. Words that go behind "it belongs to".
         """
@@ -276,7 +276,7 @@ class Machine(Protocol):
         """What can still be had without swapping, and within the limit of this process's group."""
 
     def may_have_gpu(self) -> bool:
-        """Whether there is a driver that torch could use; without one nobody need ask torch."""
+        """Whether there is a driver that torch could use; without one torch is not asked."""
 
     def cores(self) -> int:
         """Processors that this process may use, or its group's share of them where less."""

@@ -31,8 +31,8 @@ from mattebridge.image_io import read_frame
 from mattebridge.image_io.sources import Pictures
 from mattebridge.image_io.video_write import VIDEO_FORMATS, VideoTimes, open_video
 from mattebridge.shot.job import MatteJob
-from mattebridge.shot.plan import preflight
 from mattebridge.shot.planes import FramePlanes
+from mattebridge.shot.preflight import preflight
 
 pytest.importorskip("av")
 

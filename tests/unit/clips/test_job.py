@@ -14,8 +14,9 @@ from mattebridge.errors import SequenceError
 from mattebridge.image_io import write_frame
 from mattebridge.image_io.video_write import VIDEO_FORMATS, VideoTimes, open_video
 from mattebridge.shot.job import MatteJob
-from mattebridge.shot.plan import Plan, preflight
+from mattebridge.shot.plan import Plan
 from mattebridge.shot.planes import FramePlanes
+from mattebridge.shot.preflight import preflight
 from mattebridge.wire.params import RenderParams
 
 GREY = np.full((16, 32, 3), 120, np.uint8)

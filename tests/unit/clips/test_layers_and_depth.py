@@ -25,8 +25,9 @@ from mattebridge.clips.job import job_of, job_of_pictures, with_hint_of_plate
 from mattebridge.clips.loading import clip_of
 from mattebridge.errors import FrameReadError
 from mattebridge.image_io import Encoding, write_frame
-from mattebridge.shot.plan import FrameTask, preflight
+from mattebridge.shot.plan import FrameTask
 from mattebridge.shot.planes import FramePlanes
+from mattebridge.shot.preflight import preflight
 
 HEIGHT, WIDTH = 16, 32
 LAYERS = ClipLayers(plate="beauty", alpha_hint="matte", clean_plate="empty")

@@ -14,7 +14,7 @@ from mattebridge.clips.needs import check_inputs
 from mattebridge.errors import InputsError
 from mattebridge.image_io import write_frame
 from mattebridge.shot.job import MatteJob
-from mattebridge.shot.plan import preflight
+from mattebridge.shot.preflight import preflight
 from mattebridge.wire.params import RenderParams
 
 KEY = {"name": "key", "family": "greenformer", "needs": ["plate"]}

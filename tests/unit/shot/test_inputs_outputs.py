@@ -28,7 +28,7 @@ from mattebridge.image_io import read_frame, read_header, write_frame
 from mattebridge.image_io.video_read import VideoReader, probe
 from mattebridge.image_io.video_write import VIDEO_FORMATS, VideoTimes, open_video
 from mattebridge.shot.job import MatteJob
-from mattebridge.shot.plan import preflight
+from mattebridge.shot.preflight import preflight
 from mattebridge.shot.progress import Progress
 from mattebridge.shot.run import run_job
 from mattebridge.shot.summary import Summary

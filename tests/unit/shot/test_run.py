@@ -38,7 +38,7 @@ from mattebridge.image_io import Encoding, read_frame, read_header, write_frame
 from mattebridge.image_io.sources import Pictures
 from mattebridge.shot import one_frame
 from mattebridge.shot.job import MatteJob
-from mattebridge.shot.plan import preflight
+from mattebridge.shot.preflight import preflight
 from mattebridge.shot.progress import Progress
 from mattebridge.shot.run import run_job
 from mattebridge.shot.summary import write_report

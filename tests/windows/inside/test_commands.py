@@ -20,7 +20,7 @@ import pytest
 from mattebridge.cli import main
 from mattebridge.client import MatteClient
 from mattebridge.errors import FrameWriteError, SequenceError
-from mattebridge.image_io.sequences import refuse_collisions
+from mattebridge.image_io.output_names import refuse_collisions
 from windows import jobs
 from windows.patience import LIMIT_S, connect
 from windows.running import Daemon, wait_for

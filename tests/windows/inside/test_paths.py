@@ -11,8 +11,8 @@ from fakes.jobs import matte_job
 from mattebridge.cli import main
 from mattebridge.errors import OutputExistsError, SequenceError, UsageError
 from mattebridge.image_io import read_frame, write_frame
-from mattebridge.image_io.sequences import refuse_collisions
-from mattebridge.shot.plan import preflight
+from mattebridge.image_io.output_names import refuse_collisions
+from mattebridge.shot.preflight import preflight
 
 PICTURE = np.linspace(0, 2, 12, dtype=np.float16).reshape(2, 2, 3)
 

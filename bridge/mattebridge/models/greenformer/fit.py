@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Scene-linear: the largest that half can hold. More light is of no use to the network.
-BRIGHTEST = 65504.0
+from mattebridge.color import HALF_MAX
+
 SHARPEN_SIGMA_PX = 1.0
 SHARPEN_RADIUS_PX = 3
 LANCZOS_REACH = 4
@@ -67,7 +67,7 @@ class Fit:
         linear: it is resized in linear light. settings: of the model's card.
         """
         light = decoded(plate) if linear else plate.clamp(max=_encoded_limit())
-        inner = to_size(light.clamp(max=BRIGHTEST), self.inner, settings["image_upsample_mode"])
+        inner = to_size(light.clamp(max=HALF_MAX), self.inner, settings["image_upsample_mode"])
         # Bicubic may be below 0 beside edges.
         inner = encoded(inner.clamp(min=0)) if linear else inner.clamp(min=0)
         if settings["sharpen_strength"] and self.grows:
@@ -201,4 +201,4 @@ def decoded(values: Tensor) -> Tensor:
 
 
 def _encoded_limit() -> float:
-    return float(encoded(torch.tensor(BRIGHTEST)))
+    return float(encoded(torch.tensor(HALF_MAX)))

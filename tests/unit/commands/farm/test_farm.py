@@ -21,13 +21,14 @@ from fakes.farm import ROOT, paint_shot
 from fakes.inprocess_client import InProcessClient
 from fakes.jobs import matte_job
 from mattebridge import cli, errors
-from mattebridge.commands import farm
+from mattebridge.commands.farm import queues
+from mattebridge.commands.farm.bundle import farm_folder
+from mattebridge.commands.farm.path_map import map_path, read_rules
 from mattebridge.commands.options import make_job
-from mattebridge.commands.path_map import map_path, read_rules
 from mattebridge.commands.tables import status_table
 from mattebridge.errors import FrameWriteError, UsageError
 from mattebridge.image_io import read_frame, write_frame
-from mattebridge.image_io.sequences import parse_frames
+from mattebridge.image_io.frame_ranges import parse_frames
 from mattebridge.shot import summary
 from mattebridge.shot.job import MatteJob
 from mattebridge.shot.run import run_job
@@ -417,7 +418,7 @@ def test_every_template_travels_with_the_package():
     for target, patterns in listed["data-files"].items():
         if "/farm/" in target:
             assert [f"{target.removeprefix('share/mattebridge/')}/*"] == patterns
-    assert (farm.farm_folder() / "openjd" / "template.yaml").is_file()
+    assert (farm_folder() / "openjd" / "template.yaml").is_file()
 
 
 @pytest.mark.parametrize(
@@ -540,7 +541,7 @@ def test_a_path_that_one_queue_cannot_hold_leaves_the_job_to_the_others(
 def test_the_queue_that_was_asked_for_must_be_able_to_hold_the_job(
     shot, no_tools, monkeypatch, capsys
 ):
-    monkeypatch.setattr(farm.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(queues.shutil, "which", lambda name: f"/usr/bin/{name}")
     given = ["farm", "submit", 'a "b".####.exr', "--frames", "1", "--unchecked", "-o", "out"]
     assert cli.main([*given, "--queue", "deadline10"]) == 2
     assert "Deadline 10 cannot take" in capsys.readouterr().err
@@ -554,7 +555,7 @@ def test_every_line_for_deadline_is_an_argument(shot, no_tools):
     assert lines[0] == "-SubmitCommandLineJob"
     assert [line for line in lines[1::2] if not line.startswith("-")] == []
     assert len(lines) % 2 == 1
-    assert farm.QUEUES["deadline10"].command(folder) == ["deadlinecommand", *lines]
+    assert queues.QUEUES["deadline10"].command(folder) == ["deadlinecommand", *lines]
     assert lines[lines.index("-name") + 1] == "#3 mattes"
 
 
