@@ -37,7 +37,6 @@ import math
 import os
 import re
 import sys
-import tempfile
 import threading
 import time
 import uuid
@@ -990,7 +989,7 @@ def _store_of(node: nuke.Node) -> Any:
     script = nuke.root().name()
     if os.path.isabs(script):
         return Path(script).parent / "mattebridge" / uid
-    return Path(tempfile.gettempdir()) / (f"mattebridge-mattes-{_user()}") / uid
+    return _package("store").unsaved_folder() / uid
 
 
 def _stores_of(node: nuke.Node) -> list[Any]:
@@ -1027,10 +1026,6 @@ def _here(path: str) -> str:
     """A path after the studio's filename filter, which may differ from machine to machine."""
     rules: Any = nuke.filenameFilter
     return rules(path) or path
-
-
-def _user() -> str:
-    return str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
 
 
 def _read_of(node: Any) -> nuke.Node:

@@ -21,7 +21,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -357,8 +356,9 @@ def _store_of(comp: Any, options: Options) -> Path:
     saved = comp.GetAttrs().get("COMPS_FileName") or ""
     if os.path.isabs(saved):
         return Path(saved).parent / "mattebridge" / Path(saved).stem / name
-    user = str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
-    return Path(tempfile.gettempdir()) / f"mattebridge-mattes-{user}" / name
+    from mattebridge.hosts.store import unsaved_folder
+
+    return unsaved_folder() / name
 
 
 # ------------------------------------------------------------------------------------ host renders

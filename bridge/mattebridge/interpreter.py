@@ -130,5 +130,5 @@ def _refuse_open(path: Path, found: os.stat_result) -> None:
     raise UnsafeRuntimeError(
         f"the Python that starts the daemon is named in {config_file()}, and {path} belongs to"
         f" {other}, so that others may have written it: make it yours"
-        " alone (chown, chmod go-w), or set MATTEBRIDGE_DAEMON_PYTHON"
+        f" alone ({oslayer.current().how_to_own}), or set MATTEBRIDGE_DAEMON_PYTHON"
     )

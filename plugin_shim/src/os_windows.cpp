@@ -66,6 +66,10 @@ constexpr DWORD kBusyMs = 10;
 constexpr size_t kLongFrom = 240;
 // The group that owns what an administrator makes with all rights.
 constexpr const char *kAdministrators = "S-1-5-32-544";
+// What is to be done where the system keeps host and daemon apart.
+constexpr const char *kSameUser =
+    "start your own, or where both programs are yours, start either both as administrator or "
+    "neither";
 
 // A path for a call of Windows, however long it is.
 std::wstring wide_path(const std::string &path) {
@@ -432,6 +436,9 @@ Connection connect_to(const std::string &path, const std::string &folder, bool,
     if (pipe.number() != -1) break;
     const DWORD code = GetLastError();
     if (code == ERROR_FILE_NOT_FOUND) throw no_daemon(folder);
+    if (code == ERROR_ACCESS_DENIED)
+      throw Failure("E_UID",
+                    "the daemon in " + folder + " does not let this program in: " + kSameUser);
     if (code != ERROR_PIPE_BUSY)
       throw Failure("E_CONNECTION",
                     "cannot reach the daemon in " + folder + ": " + said_of(code));
@@ -448,9 +455,10 @@ Connection connect_to(const std::string &path, const std::string &folder, bool,
   const std::string user = user_of(handle_of(process));
   if (user.empty() || user != this_user())
     throw Failure("E_UID", "the daemon in " + folder +
-                               (user.empty() ? " belongs to a user whom the system does not name"
-                                             : " belongs to user " + user) +
-                               ", not to you: start one of your own");
+                               " belongs to " +
+                               (user.empty() ? "a user whom the system does not name here"
+                                             : "user " + user) +
+                               ", not to you: " + kSameUser);
   return Connection(std::make_unique<Connection::State>(std::move(pipe), std::move(process)));
 }
 

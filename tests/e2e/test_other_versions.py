@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from fakes.daemon_process import DaemonProcess, is_alive, wait_for
+from fakes.other_versions import ANOTHER_PROTOCOL, OLDER_KEYS, OLDER_RELEASE
 from fakes.pictures import shot
 from mattebridge import cli
 from mattebridge.client import MatteClient
@@ -15,32 +16,6 @@ from mattebridge.daemon import control
 from mattebridge.errors import MessageError, VersionError
 from mattebridge.hosts import route
 from mattebridge.version import __version__, other_release
-
-# Real in everything but the range of versions, or but the keys that it knows.
-ANOTHER_PROTOCOL = (
-    "import sys; from mattebridge.wire import protocol;"
-    "protocol.PROTOCOL_MIN, protocol.PROTOCOL_MAX = 7, 9;"
-    "from mattebridge.daemon.__main__ import main; sys.exit(main())"
-)
-OLDER_KEYS = (
-    "import sys; from mattebridge.wire import protocol; check = protocol.validate_request\n"
-    "def older(message):\n"
-    "    if 'user' in message: raise protocol.MessageError('unknown key: user', field='user')\n"
-    "    return check(message)\n"
-    "protocol.validate_request = older\n"
-    "from mattebridge.daemon.__main__ import main; sys.exit(main())"
-)
-# An older release of the same protocol: it lacks a parameter that came later.
-OLDER_RELEASE = (
-    "import sys; from mattebridge import version; version.__version__ = '0.0.9'\n"
-    "from mattebridge.wire import protocol; check = protocol.validate_request\n"
-    "def older(message):\n"
-    "    if 'nonfinite' in message.get('params', {}):\n"
-    "        raise protocol.MessageError('params has no key: nonfinite', field='nonfinite')\n"
-    "    return check(message)\n"
-    "protocol.validate_request = older\n"
-    "from mattebridge.daemon.__main__ import main; sys.exit(main())"
-)
 
 
 def started(program: str) -> DaemonProcess:

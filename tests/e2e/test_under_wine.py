@@ -111,9 +111,8 @@ def test_the_tests_of_windows_and_the_unit_tests_of_every_system_pass_there() ->
 def test_a_daemon_and_its_clients_exchange_frames_there() -> None:
     """The worker's engine is one of numpy alone; the frames have the bytes that it gives here."""
     expected = ",".join(digests.expected(number) for number in range(FRAMES))
-    _run_tests(
-        INSIDE / "test_daemon.py", folders=(WITHOUT_TORCH,), MATTEBRIDGE_TEST_DIGESTS=expected
-    )
+    files = [INSIDE / f"test_{name}.py" for name in ("daemon", "abuse")]
+    _run_tests(*files, folders=(WITHOUT_TORCH,), MATTEBRIDGE_TEST_DIGESTS=expected)
 
 
 def test_matte_and_clips_write_there_the_pictures_that_they_write_here(

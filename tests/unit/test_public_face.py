@@ -34,9 +34,10 @@ FACE = {
         MadeFrame Render ScratchFiles ShotSettings check_needs find_card warnings_of""",
     "hosts.frame_range": "frame_range parse_frames",
     "hosts.settings_text": "parse_settings parse_settings_knob",
-    "hosts.scratch": "ScratchFolder choose_root sweep",
+    "hosts.scratch": "ScratchFolder choose_root sweep user_word",
     "hosts.store": """
-        PATTERN clear find_set frame_file keep_frame read_set source_of sweep take_up update_set""",
+        PATTERN clear find_set frame_file keep_frame read_set source_of sweep take_up
+        unsaved_folder update_set""",
     "hosts.route": "Route color_names open_route start_daemon status_line why_no_client",
     "hosts.resolve_colour": "SETTINGS space_of_project",
     "hosts.shot": "content_key layers_of matte_shot",

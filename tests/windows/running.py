@@ -6,12 +6,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mattebridge.client import MatteClient
-from mattebridge.errors import ConnectionFailed
+from mattebridge.errors import ConnectionFailed, VersionError
 from windows.patience import LIMIT_S
 
 
@@ -27,19 +27,28 @@ def accepts(folder: Path) -> bool:
         MatteClient.connect(str(folder)).close()
     except ConnectionFailed:
         return False
+    except VersionError:
+        return True
     return True
 
 
-class Daemon:
-    """`python -m mattebridge.daemon`, and what it printed."""
+RUN = ("-m", "mattebridge.daemon")
 
-    def __init__(self, folder: Path) -> None:
+
+def start(folder: Path, program: Sequence[str] = RUN) -> subprocess.Popen[bytes]:
+    """A front of this folder, in no console's background."""
+    return subprocess.Popen(
+        [sys.executable, *program, f"--folder={folder}", "--devices=cpu", "--foreground"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+class Daemon:
+    """`python -m mattebridge.daemon`, or a program in its place, and what it printed."""
+
+    def __init__(self, folder: Path, *, program: Sequence[str] = RUN) -> None:
         self.folder = folder
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "mattebridge.daemon", f"--folder={folder}", "--devices=cpu",
-             "--foreground"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        self.process = start(folder, program)
         self.said: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

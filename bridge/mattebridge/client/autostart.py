@@ -64,7 +64,7 @@ def start_daemon(
 def _run_launcher(command: list[str], output: IO[bytes], until: float) -> int:
     """The launcher's exit status; it is killed when it has not ended by `until`."""
     try:
-        launcher = subprocess.Popen(
+        launcher = oslayer.current().start_detached(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -72,7 +72,6 @@ def _run_launcher(command: list[str], output: IO[bytes], until: float) -> int:
             env=clean_environment(),
             cwd="/",
             close_fds=True,
-            **oslayer.current().detached(),
         )
     except OSError as error:
         raise ConnectionFailed(

@@ -50,10 +50,20 @@ class Steps:
             self._again = True
 
     def do(self, words: str, action: Callable[[], Any]) -> None:
-        """Print a step and do it."""
+        """Print a step and do it. Raises `UsageError` where the system refuses it."""
         print(f"{'would ' if self.dry else ''}{words}", flush=True)
-        if not self.dry:
+        if self.dry:
+            return
+        try:
             action()
+        except OSError as error:
+            # Windows keeps a file that a program has open, such as a plugin that a host has loaded.
+            at = error.filename2 or error.filename
+            place = f" at {at}" if at and str(at) not in words else ""
+            raise UsageError(
+                f"cannot {words}: {error.strerror or error}{place}; close the programs that may"
+                " have it open (the host, a viewer), see that you may write there, and try again"
+            ) from error
 
     # -- files of mattebridge -----------------------------------------------------------------
 
@@ -104,13 +114,15 @@ class Steps:
 
         def action() -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".mattebridge-", dir=target.parent) as place:
-                new = Path(place) / target.name
-                fill(new)
+            with tempfile.TemporaryDirectory(
+                prefix=".mattebridge-", dir=target.parent, ignore_cleanup_errors=True
+            ) as name:
+                place = Path(name)
+                fill(place / target.name)
                 self._record("trees", target)
-                if target.exists():
-                    target.rename(Path(place) / "old")
-                new.rename(target)
+                _exchange(place / target.name, target, place / "old")
+            if place.exists():  # a host has a file of the old one open
+                self._record("trees", place)
 
         self.do(f"fill {target}", action)
 
@@ -210,7 +222,7 @@ class Steps:
                 " the folder that it used"
             ) from None
         for name in made.get("trees", []):
-            self.do(f"remove {name}", partial(shutil.rmtree, name, ignore_errors=True))
+            self.do(f"remove {name}", partial(_remove_tree, name))
         for name in made.get("files", []):
             self.do(f"remove {name}", partial(Path(name).unlink, missing_ok=True))
         for name in made.get("lines", []):
@@ -228,6 +240,23 @@ class Steps:
         self.do(f"remove {self.list}", lambda: self.list.unlink(missing_ok=True))
         if not self.dry:
             _remove_empty(self.to, [*made.get("trees", []), *made.get("files", [])])
+
+
+def _exchange(new: Path, target: Path, old: Path) -> None:
+    """Give a folder the name of another one, which gets a third; all as before where that fails."""
+    if target.exists():
+        target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+
+
+def _remove_tree(name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(name)
 
 
 def replace_bytes(path: Path, data: bytes) -> None:

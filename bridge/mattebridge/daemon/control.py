@@ -162,7 +162,7 @@ def _has_its_colors(folder: Path) -> bool:
 
 
 def _launch(folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
+    return oslayer.current().start_detached(
         [sys.executable, "-m", "mattebridge.daemon", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -170,7 +170,6 @@ def _launch(folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
         cwd="/",
         close_fds=True,
         env=clean_environment(),
-        **oslayer.current().detached(),
     )
 
 
@@ -252,7 +251,7 @@ def stop(instance: Optional[str] = None, *, if_unused: bool = False) -> Outcome:
         time.sleep(POLL_S)
     raise ConnectionFailed(
         f"the daemon in {folder} still runs: {why}. See {folder / LOG}; "
-        f"`kill -9` ends it{_known_pid(folder)}"
+        f"`{oslayer.current().kill_command} {_known_pid(folder)}` ends it"
     )
 
 
@@ -268,9 +267,9 @@ def leave(instance: Optional[str] = None) -> str:
 
 
 def _known_pid(folder: Path) -> str:
-    """The daemon's process id, if its status.json names one."""
+    """The daemon's process id as its status.json names it; the words for it where there is none."""
     pid = other_version.written_status(folder).get("pid")
-    return f" (pid {pid})" if isinstance(pid, int) else ""
+    return str(pid) if isinstance(pid, int) else "PROCESS"
 
 
 def lock_is_held(folder: Path) -> bool:

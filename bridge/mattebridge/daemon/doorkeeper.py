@@ -144,7 +144,9 @@ class Doorkeeper:
             return
         lease = Lease(connection)
         if lease.peer.uid != self._layer.user_id():
-            self._refuse(lease, UidError("this daemon belongs to another user: start your own"))
+            self._refuse(
+                lease, UidError(f"this daemon belongs to another user: {self._layer.same_user}")
+            )
             return
         if self._layer.free_descriptors() < reserved_descriptors() + SPARE_FDS:
             self._refuse(lease, _no_descriptors())
@@ -418,7 +420,8 @@ def reserved_descriptors() -> int:
 
 def _no_descriptors() -> QuotaError:
     return QuotaError(
-        "the daemon has no file descriptors left: close sessions or raise its limit (ulimit -n)",
+        "the daemon has no file descriptors left: close sessions, or start it with a higher limit"
+        " of open files",
         limit="descriptors",
     )
 

@@ -365,10 +365,9 @@ def _neutral_folder() -> str:
 
 def _start(command: Sequence[str], stdout: Any, stderr: Any) -> subprocess.Popen[bytes]:
     try:
-        return subprocess.Popen(
+        return oslayer.current().start_detached(
             command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
             env=clean_environment(), cwd=_neutral_folder(), close_fds=True,
-            **oslayer.current().detached(),
         )  # fmt: skip
     except OSError as error:
         raise ConnectionFailed(

@@ -109,9 +109,13 @@ def _free_bytes(folder: Path) -> int:
 
 
 def _prefix() -> str:
-    """The same for all folders of this user; the number of a user of Windows has 90 digits."""
+    """The same for all folders of this user."""
+    return f"mattebridge-{user_word()}-"
+
+
+def user_word() -> str:
+    """This user in the name of a folder that all users share; at most twelve letters and digits."""
     layer = oslayer.find()
     user = str(layer.user_id()) if layer is not None else "0"
-    if len(user) > 12:
-        user = hashlib.sha256(user.encode()).hexdigest()[:12]
-    return f"mattebridge-{user}-"
+    # The number of a user of Windows has 90 digits.
+    return user if len(user) <= 12 else hashlib.sha256(user.encode()).hexdigest()[:12]

@@ -26,6 +26,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,6 +36,7 @@ from typing import Any, Optional
 
 from mattebridge.errors import FrameWriteError
 from mattebridge.hosts.request import MadeFrame, ShotSettings
+from mattebridge.hosts.scratch import user_word
 from mattebridge.whole_files import link_or_copy, link_whole, sweep_temporaries, write_whole
 
 # The set's list of frames, beside them.
@@ -46,6 +48,11 @@ ABANDONED_AGE_S = 86400.0
 # What a record may name, so that a damaged one cannot lead to another folder.
 _KEY = re.compile(r"[0-9A-Za-z_]+")
 _FRAME = re.compile(r"[^/\\]+\.-?\d+")
+
+
+def unsaved_folder() -> Path:
+    """The folder, of this user's, for the stores of a script or composition that has no path."""
+    return Path(tempfile.gettempdir()) / f"mattebridge-mattes-{user_word()}"
 
 
 def frame_file(store: Path, key: str) -> Path:

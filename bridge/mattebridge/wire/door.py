@@ -55,7 +55,8 @@ class Door:
             peer = connection.peer()
             if peer.uid != layer.user_id():
                 raise UidError(
-                    f"the daemon in {folder} belongs to user {peer.uid}, not to you: start your own"
+                    f"the daemon in {folder} belongs to {layer.called(peer.uid)}, not to you: "
+                    f"{layer.same_user}"
                 )
         except BaseException:
             connection.close()
@@ -142,6 +143,10 @@ def _connect(layer: oslayer.OsLayer, folder: Path, until: float) -> Connection:
             time.sleep(RETRY_S)
         except (FileNotFoundError, ConnectionRefusedError) as error:
             raise _no_daemon(folder) from error
+        except PermissionError as error:
+            raise UidError(
+                f"the daemon in {folder} does not let this program in: {layer.same_user}"
+            ) from error
         except OSError as error:
             raise ConnectionFailed(
                 f"cannot reach the daemon in {folder}: {error.strerror}"

@@ -127,7 +127,17 @@ class Connections(Protocol):
 
 
 class Users(Protocol):
-    """The user and their folders."""
+    """The user and their folders.
+
+    how_to_own: by what a person makes a file theirs alone, in a word or two.
+    same_user: what a person does so that the system lets this program reach a daemon.
+    """
+
+    how_to_own: str
+    same_user: str
+
+    def called(self, user: int) -> str:
+        """A user, by the number that a `Peer` has, as the end of "it belongs to"."""
 
     def user_id(self) -> int:
         """The user whom this process acts for."""
@@ -208,7 +218,12 @@ class Files(Protocol):
 
 
 class Processes(Protocol):
-    """Processes that this one starts, and the one that started it."""
+    """Processes that this one starts, and the one that started it.
+
+    kill_command: what a person types before the number of a process, to end it at once.
+    """
+
+    kill_command: str
 
     def start_child(
         self,
@@ -241,8 +256,11 @@ class Processes(Protocol):
     def runs(self, pid: int) -> bool:
         """Whether there is a process of this number."""
 
-    def detached(self) -> dict[str, Any]:
-        """Arguments of `subprocess.Popen` for a program that outlives this one and its terminal."""
+    def start_detached(self, command: Sequence[str], **arguments: Any) -> subprocess.Popen[bytes]:
+        """Start a program that outlives this one and its terminal; `OSError`.
+
+        arguments: of `subprocess.Popen`.
+        """
 
     def stop_signals(self) -> tuple[int, ...]:
         """The signals that ask a program to end."""

@@ -144,6 +144,9 @@ class UnixLayer(ABC):
     # The folder that lists this process's descriptors.
     own_descriptors = "/dev/fd"
     control_is_records = False
+    how_to_own = "chown, chmod go-w"
+    same_user = "start your own"
+    kill_command = "kill -9"
 
     # -- memory ---------------------------------------------------------------------------------
 
@@ -205,6 +208,10 @@ class UnixLayer(ABC):
     def user_id(self) -> int:
         """See `Users`. The effective user: whom files and sockets are made for."""
         return os.geteuid()
+
+    def called(self, user: int) -> str:
+        """See `Users`."""
+        return f"user {user}"
 
     def runtime_root(self) -> Path:
         """See `Users`. `$XDG_RUNTIME_DIR`, else `/run/user/UID`, else the temporary folder."""
@@ -340,9 +347,9 @@ class UnixLayer(ABC):
             return True
         return True
 
-    def detached(self) -> dict[str, Any]:
-        """See `Processes`."""
-        return {"start_new_session": True}
+    def start_detached(self, command: Sequence[str], **arguments: Any) -> subprocess.Popen[bytes]:
+        """See `Processes`: in a session of its own."""
+        return subprocess.Popen(command, start_new_session=True, **arguments)
 
     def stop_signals(self) -> tuple[int, ...]:
         """See `Processes`."""

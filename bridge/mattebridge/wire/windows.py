@@ -86,6 +86,12 @@ class WindowsLayer:
     """Windows's answers; see `OsLayer` for what each method gives."""
 
     control_is_records = True
+    how_to_own = "its Properties, Security, Advanced, Owner"
+    same_user = (
+        "start your own, or where both programs are yours, start either both as administrator or"
+        " neither"
+    )
+    kill_command = "taskkill /F /PID"
 
     # -- memory ---------------------------------------------------------------------------------
 
@@ -202,6 +208,12 @@ class WindowsLayer:
     def user_id(self) -> int:
         """See `Users`. The bytes of the security identifier, as one number."""
         return int.from_bytes(self._user(), "big")
+
+    def called(self, user: int) -> str:
+        """See `Users`. Of a process with the rights of an administrator others learn no user."""
+        if user < 0:
+            return "a user whom the system does not name here"
+        return f"user {win32.sid_text(user.to_bytes((user.bit_length() + 7) // 8, 'big'))}"
 
     def runtime_root(self) -> Path:
         r"""See `Users`. `%LOCALAPPDATA%\mattebridge\run`, which is the user's own."""
@@ -322,10 +334,9 @@ class WindowsLayer:
         """See `Processes`."""
         return windows_children.runs(pid)
 
-    def detached(self) -> dict[str, Any]:
+    def start_detached(self, command: Sequence[str], **arguments: Any) -> subprocess.Popen[bytes]:
         """See `Processes`. Without a window, and out of reach of the console's Ctrl-C."""
-        flags = windows_children.CREATE_NO_WINDOW | windows_children.CREATE_NEW_PROCESS_GROUP
-        return {"creationflags": flags}
+        return windows_children.start_detached(command, **arguments)
 
     def stop_signals(self) -> tuple[int, ...]:
         """See `Processes`. Ctrl-Break is also what a closed console sends."""

@@ -26,6 +26,7 @@ from mattebridge.wire import win32
 from mattebridge.wire.windows_pipes import PipeConnection, PipeOutput, create_pipe
 
 CREATE_NO_WINDOW, CREATE_NEW_PROCESS_GROUP = 0x08000000, 0x200
+CREATE_BREAKAWAY_FROM_JOB = 0x01000000
 JOB_EXTENDED_LIMITS, JOB_KILL_ON_CLOSE = 9, 0x2000
 HANDLE_FLAG_INHERIT = 1
 BYTE_PIPE = 0
@@ -68,6 +69,20 @@ def start(
     finally:
         os.close(writing)
     return process, reading
+
+
+def start_detached(command: Sequence[str], **arguments: Any) -> subprocess.Popen[bytes]:
+    """See `Processes`: outside of this process's job too, where that job lets its processes leave.
+
+    A launcher or a queue may have put this process into a job, to end all of it at once.
+    """
+    flags = CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP
+    try:
+        return subprocess.Popen(
+            command, creationflags=flags | CREATE_BREAKAWAY_FROM_JOB, **arguments
+        )
+    except PermissionError:  # the job keeps them, or the program may not be run at all
+        return subprocess.Popen(command, creationflags=flags, **arguments)
 
 
 def real_python(program: str) -> str:

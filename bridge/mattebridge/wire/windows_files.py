@@ -28,7 +28,7 @@ RETRY_S = 0.02
 # Windows has one error for both.
 HELD_OPEN = (
     "another program has the old file open (a viewer, a virus scanner, a synchronised folder), or "
-    "it is read-only; close it there or make it writable, then run again with --resume"
+    "it is read-only; close it there or make it writable, then run again (a shot with --resume)"
 )
 PREFIX, SERVER_PREFIX = "\\\\?\\", "\\\\?\\UNC\\"
 # Longer paths get the prefix. The names of results and of unfinished files come behind the folder

@@ -332,6 +332,53 @@ def test_the_plugin_is_found_where_make_plugin_puts_it_and_removed_again(reposit
     assert not (repository / "p" / plugin_builds.BUNDLE).exists()
 
 
+@pytest.mark.parametrize("kept", ["the old plugin", "its name"])
+def test_a_plugin_that_a_host_keeps_open_stays_as_it_is_and_a_sentence_says_so(
+    kept: str, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As Windows refuses to rename a folder whose files are open."""
+    make_bundle(repository, "plugin", REAL["linux", "x86_64"])
+    installed_build(repository)
+    before = everything(repository / "p")
+    bundle, rename = repository / "p" / plugin_builds.BUNDLE, Path.rename
+
+    def refused(path: Path, target: Path) -> Path:
+        if path == bundle if kept == "the old plugin" else path.name == target.name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return rename(path, target)
+
+    words = ["install", "ofx", "--to", str(repository / "p")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "rename", refused)
+        assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert f"cannot fill {bundle}: Permission denied" in said
+    assert "close the programs that may have it open" in said
+    assert everything(repository / "p") == before
+    assert cli.main([*words, "--undo"]) == 0
+    assert not everything(repository / "p")
+
+
+def test_an_undo_that_cannot_remove_a_file_says_so_and_can_be_repeated(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_bundle(repository, "plugin", REAL["linux", "x86_64"])
+    installed_build(repository)
+    bundle = repository / "p" / plugin_builds.BUNDLE
+
+    def refused(path: str) -> None:
+        raise PermissionError(13, "Permission denied", f"{path}/MatteBridge.ofx")
+
+    words = ["install", "ofx", "--to", str(repository / "p"), "--undo"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shutil.rmtree", refused)
+        assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert f"cannot remove {bundle}: Permission denied at {bundle}/MatteBridge.ofx; close" in said
+    assert cli.main(words) == 0
+    assert not everything(repository / "p")
+
+
 @pytest.mark.parametrize(("system", "processor"), list(REAL))
 def test_of_several_builds_the_newest_for_this_system_is_taken(
     system: str, processor: str, repository: Path, monkeypatch: pytest.MonkeyPatch

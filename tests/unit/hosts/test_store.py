@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from mattebridge.errors import FrameWriteError
 from mattebridge.hosts import store
 from mattebridge.hosts.request import MadeFrame, ShotSettings
+from mattebridge.wire import oslayer
 
 LOOK = ShotSettings(model="difference")
 
@@ -32,6 +34,22 @@ def make(folder: Path, numbers: range, look: str = "a") -> list[MadeFrame]:
 def shown(folder: Path) -> dict[int, str]:
     """What a Read of a set shows, by frame."""
     return {int(path.name.split(".")[2]): path.read_text() for path in folder.glob("*.exr")}
+
+
+def test_stores_of_unsaved_documents_lie_in_one_folder_of_this_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    layer = oslayer.current()
+    folders = {store.unsaved_folder()}
+    monkeypatch.setattr(oslayer, "find", lambda: layer)
+    for user in (7, 3**180):  # an account of Linux, and one of Windows
+        monkeypatch.setattr(layer, "user_id", lambda user=user: user)
+        folders.add(store.unsaved_folder())
+    assert len(folders) == 3
+    for folder in folders:
+        assert folder.parent == tmp_path
+        assert re.fullmatch("mattebridge-mattes-[0-9a-f]{1,12}", folder.name)
 
 
 # ------------------------------------------------------------------------------------------- clear
