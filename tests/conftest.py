@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fakes import untimed  # noqa: F401
+from fakes import one_thread, untimed  # noqa: F401
 from fakes.base_line import KILL_TURNS
 from fakes.daemon_process import DaemonProcess, StartDaemon
 from fakes.places import ROOT, TESTS
@@ -38,12 +38,6 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 _make_importable("training")
 _make_importable("benchmarks")
-
-# The processes of `pytest -n` share the cores: each computes with one thread, and so does what it
-# starts. These are read when torch, numpy and OpenCV are loaded, which no import above does.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
-        os.environ.setdefault(variable, "1")
 
 # What takes longest, first: the processes of `pytest -n 4 --dist loadfile` take whole files in this
 # order, and a long one at the end would leave the other processes without work.

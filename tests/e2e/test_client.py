@@ -522,12 +522,12 @@ def test_a_client_goes_on_after_the_daemon_was_replaced_between_frames(
 
 @pytest.mark.slow
 def test_a_frame_in_flight_is_sent_again_to_the_next_daemon(start_daemon: StartDaemon) -> None:
-    daemon = start_daemon(hooks="model#13=sleep:0.5").wait_ready()
+    daemon = start_daemon(light=True, hooks="model#13=sleep:0.5").wait_ready()
     with _connected(daemon) as client:
         handle = client.submit(*SHOT, frame=13, **PLAIN)
         daemon.kill()
         daemon.start()
-        assert same(handle.result(SOON_S), matted_here(*SHOT))
+        assert same(handle.result(SOON_S), matted_light(*SHOT))
 
 
 def test_a_lost_daemon_is_told_to_all_threads_and_a_new_one_serves_them(

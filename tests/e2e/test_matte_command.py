@@ -186,12 +186,12 @@ def test_the_first_run_on_a_machine_has_no_runtime_folder_yet(command, shot):
 
 
 @pytest.mark.slow
-def test_eight_bit_pictures_in_a_folder_become_pngs(real_command, shot):
+def test_eight_bit_pictures_in_a_folder_become_pngs(command, shot):
     for name, number in (("ada", 1), ("bob", 2)):
         plate, clean = paint(number)
         write_frame(shot / f"src/{name}.png", plate)
         write_frame(shot / f"bgr/{name}.png", clean)
-    done = real_command.run("matte", "src", "--clean-plate", "bgr", "-o", "out", "--format", "png")
+    done = command.run("matte", "src", "--clean-plate", "bgr", "-o", "out", "--format", "png")
     assert done.returncode == 0, done.stderr
     frame = read_frame(shot / "out/premultiplied/bob.png")
     assert (frame.pixels.dtype, frame.pixels.shape, frame.alpha) == (
@@ -202,14 +202,15 @@ def test_eight_bit_pictures_in_a_folder_become_pngs(real_command, shot):
 
 
 @pytest.mark.slow
-def test_display_premultiplication_reaches_the_files_and_the_comp(real_command, shot):
+def test_display_premultiplication_reaches_the_files_and_the_comp(command, shared_daemon, shot):
     """Products and comps of encoded values, in an EXR that says it is encoded."""
     soft = np.tile(np.linspace(0, 1, WIDTH, dtype=np.float32), (HEIGHT, 1))[..., None]
     write_frame(shot / "soft.exr", soft)
     words = ("--frames", "1001", "--garbage-matte", "soft.exr", "--format", "exr-float")
     words += ("--outputs", "alpha,foreground,premultiplied,comp", "--background", "#808080")
     words += ("--premultiply", "display", "--output-colorspace", "srgb")
-    assert real_command.run(*MATTE, *words).returncode == 0
+    words += ("--instance", str(shared_daemon.folder))
+    assert command.run(*MATTE, *words).returncode == 0
     frames = {
         name: read_frame(shot / "out" / name / "plate.1001.exr")
         for name in ("alpha", "foreground", "premultiplied", "comp")
@@ -517,8 +518,8 @@ def test_a_job_that_may_start_no_daemon_says_how_to_go_on_after_a_stop(command, 
 
 
 @pytest.mark.slow
-def test_models_are_listed_by_the_daemon(real_command):
-    assert real_command.run("serve", "--detach", "--devices", "cpu").returncode == 0
-    listed = json.loads(real_command.run("models", "--json").stdout)
+def test_models_are_listed_by_the_daemon(command):
+    assert command.run("serve", "--detach", "--devices", "cpu").returncode == 0
+    listed = json.loads(command.run("models", "--json").stdout)
     assert "difference" in {card["name"] for card in listed}
-    assert "digest" in real_command.run("models", "show", "default").stdout
+    assert "digest" in command.run("models", "show", "default").stdout

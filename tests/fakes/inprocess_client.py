@@ -149,19 +149,26 @@ class InProcessClient:
                 if clean not in self.plates:
                     raise PlateError(f"no clean plate '{clean}' is held")
             clean = self.plates[clean]
-        encoded = options["colorspace"] == "srgb"
-        to_light = color.srgb_decode if encoded else color.to_float
-        light, clean_light = to_light(plate[..., :3]), to_light(clean[..., :3])
-        difference = np.abs(light - clean_light).max(axis=2, keepdims=True)
+        light = _light_of(plate, options)
+        red, green, blue = np.moveaxis(np.abs(light - _light_of(clean, options)), 2, 0)
+        difference = np.maximum(np.maximum(red, green), blue)[..., None]
         alpha = np.clip(difference * 4.0, 0.0, 1.0)
-        straight, product = light, light * alpha
-        if options.get("output_colorspace") == "srgb":
-            straight, product = color.srgb_encode(straight), color.srgb_encode(product)
+
+        def shown(colours: np.ndarray) -> np.ndarray:
+            encoded = options.get("output_colorspace") == "srgb"
+            return color.srgb_encode(colours) if encoded else colours
+
+        # Only what was asked for: most of the time of a frame is the curve.
         planes = {
-            "alpha": alpha,
-            "foreground": straight,
-            "premultiplied": np.concatenate([product, alpha], axis=2),
-            "error": 1.0 - alpha,
+            "alpha": lambda: alpha,
+            "foreground": lambda: shown(light),
+            "premultiplied": lambda: np.concatenate([shown(light * alpha), alpha], axis=2),
+            "error": lambda: 1.0 - alpha,
         }
         dtype = options.get("output_dtype", "float32")
-        return FakeMatte(**{name: planes[name].astype(dtype) for name in options["outputs"]})
+        return FakeMatte(**{name: planes[name]().astype(dtype) for name in options["outputs"]})
+
+
+def _light_of(picture: np.ndarray, options: Mapping[str, Any]) -> np.ndarray:
+    encoded = options["colorspace"] == "srgb"
+    return (color.srgb_decode if encoded else color.to_float)(picture[..., :3])

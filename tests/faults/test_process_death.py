@@ -27,7 +27,7 @@ from mattebridge.errors import ConnectionFailed, DaemonLost, DeadlineError, Work
 
 SHOT = shot(seed=7)
 
-# The same deaths of daemons with the real engine: test_soak.py, e2e/test_client.py, test_daemon.py.
+# The same deaths of daemons with the real engine: test_soak.py.
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Optional, TypeVar, Union
 
 import numpy as np
 
@@ -35,7 +35,9 @@ from mattebridge.errors import (
     InputsError,
     NonFiniteError,
 )
+from mattebridge.image_batch.batch import BatchFailure, CudaImageBatch, ImageBatch, ImageInfo
 from mattebridge.image_batch.bounded_jobs import BoundedJobs, Job
+from mattebridge.image_batch.device import DeviceConfig, check_device, on_device, torch_for
 from mattebridge.image_batch.pixel_formats import (
     FILTERS,
     FITS,
@@ -52,8 +54,6 @@ from mattebridge.wire import oslayer
 
 if TYPE_CHECKING:
     from typing import ParamSpec
-
-    import torch
 
     Arguments = ParamSpec("Arguments")
 
@@ -73,87 +73,6 @@ class _Default(str):
 
 
 DEFAULT_PIX_FMT = _Default("rgb24")
-
-
-@dataclass(frozen=True)
-class DeviceConfig:
-    """Where a batch is put: a CUDA device, the stream of the copy, and whether memory is pinned.
-
-    stream: a `torch.cuda.Stream`; None is the device's current one.
-    """
-
-    device: str = "cuda:0"
-    stream: Any = None
-    pinned: bool = True
-
-
-class BatchFailure(NamedTuple):
-    """A source that gave no picture: its place in the list, its name, and why."""
-
-    index: int  # type: ignore[assignment]  # hides tuple.index, which is not used
-    source: str
-    cause: str
-
-
-@dataclass(frozen=True)
-class ImageInfo:
-    """What is known of a picture beside its pixels.
-
-    width, height, channels and dtype are those of the file. colorspace: "linear", "srgb" or
-    "unknown". alpha: "opaque", "straight" or "premultiplied", in the batch as in the file.
-    """
-
-    width: int
-    height: int
-    channels: tuple[str, ...]
-    dtype: str
-    colorspace: str
-    alpha: str
-
-
-@dataclass(frozen=True)
-class ImageBatch:
-    """Pictures in one C-contiguous array (N, H, W, C), row i from source `indices[i]`.
-
-    failures is empty except with `strict=False`.
-    """
-
-    array: Pixels
-    pix_fmt: str
-    indices: tuple[int, ...]
-    images: tuple[ImageInfo, ...]
-    failures: tuple[BatchFailure, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def to_torch(self) -> torch.Tensor:
-        """The same memory as a tensor on the CPU."""
-        return _torch("to_torch()").from_numpy(self.array)
-
-
-@dataclass(frozen=True)
-class CudaImageBatch:
-    """The same on a GPU: `tensor` is (N, H, W, C), which other libraries can take by DLPack."""
-
-    tensor: torch.Tensor
-    pix_fmt: str
-    indices: tuple[int, ...]
-    images: tuple[ImageInfo, ...]
-    failures: tuple[BatchFailure, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def to_torch(self) -> torch.Tensor:
-        """The tensor itself."""
-        return self.tensor
-
-    def __dlpack__(self, **options: Any) -> Any:
-        return self.tensor.__dlpack__(**options)
-
-    def __dlpack_device__(self) -> Any:
-        return self.tensor.__dlpack_device__()
 
 
 # --- the two calls --------------------------------------------------------------------------------
@@ -344,7 +263,7 @@ class _Load:
         """Read the header of every source, and check the device."""
         jobs = [Job(partial(self._look_at, *item)) for item in self.distinct.items()]
         if self.device_config is not None:
-            jobs.insert(0, Job(partial(_check_device, self.device_config)))
+            jobs.insert(0, Job(partial(check_device, self.device_config)))
         return jobs
 
     def _look_at(self, key: Union[str, bytes], indices: Sequence[int]) -> None:
@@ -422,7 +341,7 @@ class _Load:
         if self.out is not None:
             self.buffer = _checked_out(self.out, shape, self.form)
         elif self.device_config is not None and self.device_config.pinned:
-            torch = _torch("device_config")
+            torch = torch_for("device_config")
             kind = getattr(torch, self.form.dtype)
             self.buffer = torch.empty(shape, dtype=kind, pin_memory=True).numpy()
         else:
@@ -489,7 +408,7 @@ class _Load:
                 self.buffer[row] = self.buffer[self.rows[index]]
         self.buffer = self.buffer[: len(self.infos)]
         if self.device_config is not None:
-            self.tensor = _on_device(self.buffer, self.device_config)
+            self.tensor = on_device(self.buffer, self.device_config)
 
     def result(self) -> Union[ImageBatch, CudaImageBatch]:
         """The batch; to be called in the caller's thread."""
@@ -502,7 +421,7 @@ class _Load:
         if self.tensor is None:
             return ImageBatch(self.buffer, **shared)
         # Its memory must not be reused before the work of this thread on it has ended.
-        current = _torch("device_config").cuda.current_stream(self.tensor.device)
+        current = torch_for("device_config").cuda.current_stream(self.tensor.device)
         self.tensor.record_stream(current)
         return CudaImageBatch(self.tensor, **shared)
 
@@ -572,41 +491,3 @@ def _keep_freed_memory(picture_bytes: int) -> None:
 def _half_of_memory() -> int:
     layer = oslayer.find()
     return 4 << 30 if layer is None else layer.total_memory_bytes() // 2
-
-
-# --- the device -----------------------------------------------------------------------------------
-
-
-def _torch(what: str) -> Any:
-    try:
-        import torch
-    except ImportError as missing:
-        raise ArgumentError(f"{what} needs torch: pip install 'mattebridge[daemon]'") from missing
-    return torch
-
-
-def _check_device(config: DeviceConfig) -> None:
-    torch = _torch("device_config")
-    try:
-        device = torch.device(config.device)
-    except RuntimeError as unknown:
-        raise ArgumentError(f"no device '{config.device}'; use cuda:0") from unknown
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device.type != "cuda" or (device.index or 0) >= count:
-        raise ArgumentError(
-            f"device_config asks for {config.device}, and torch finds {count} CUDA devices;"
-            " leave it out for a batch in memory"
-        )
-
-
-def _on_device(buffer: Pixels, config: DeviceConfig) -> Any:
-    torch = _torch("device_config")
-    device = torch.device(config.device)
-    stream = config.stream
-    if stream is None:
-        stream = torch.cuda.current_stream(device)
-    with torch.cuda.stream(stream):
-        tensor = torch.from_numpy(buffer).to(device, non_blocking=True)
-    # Once this returns the buffer may be reused, and any stream may read the tensor.
-    stream.synchronize()
-    return tensor

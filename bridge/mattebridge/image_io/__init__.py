@@ -20,6 +20,7 @@ to it.
 
     video_times      when pictures are shown; whether all are there    container_ends   cut files
     video_pictures   decoded pictures <-> codes by their tags          ycbcr            YUV <-> RGB
+    channels         which channels of a file are its picture
     matching         which pictures of several inputs belong together
     frame_ranges     frame numbers as text        output_names    what results are called
     other_videos     types that are not read, and what to convert them to
