@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
+# The program that drops a node into the hosts of the tests, and where these are.
+FIRST_NODE = Path(__file__).resolve().with_name("first_node.py")
+TESTS = FIRST_NODE.parents[1] / "tests"
 # Lines of a failed program that are shown.
 SHOWN_LINES = 15
 

@@ -3,7 +3,8 @@
     python release/trials.py --out dist        (in an environment with what the daemon needs)
 
     wheel --pip--> a fresh environment, in a folder of its own outside the repository, with a home
-                   of its own  --> mattebridge --version, install ofx, install nuke, demo
+                   of its own  --> mattebridge --version, install ofx, install nuke, install
+                                   service, the first node in test hosts (first_node.py), demo
 
 A wheel is installed without its dependencies: the fresh environment takes the packages of the one
 that runs this program, behind the wheel's own folder. The wheel for Windows is tried under Wine
@@ -22,7 +23,7 @@ import venv
 from pathlib import Path
 
 import under_wine
-from running import Refused, own_home, run, without_ours
+from running import FIRST_NODE, TESTS, Refused, own_home, run, without_ours
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bridge"))
@@ -107,12 +108,14 @@ def _try_here(wheel: Path, folder: Path) -> str:
     _mattebridge(python, folder, "install", "service", "--to", "login")
     if not (folder / "login" / "mattebridge-service.json").exists():
         raise Refused(f"`mattebridge install service` of {wheel.name} installed nothing")
+    run([python, FIRST_NODE, folder], STEP_S, cwd=folder,
+        environment={**own_home(folder), "PYTHONPATH": str(TESTS)})  # fmt: skip
     _mattebridge(python, folder, "demo", "demo")
     # The demo has measured its mattes; that they are there is seen from outside of the wheel.
     mattes = sorted((folder / "demo" / "matte" / "alpha").iterdir())
     if not mattes or not 0.05 < float(read_frame(mattes[0]).pixels.mean()) < 0.95:
         raise Refused(f"the demo of {wheel.name} has no matte of a subject in {mattes[:1]}")
-    return "installed by pip, its command, plugin, Nuke node, service and demo"
+    return "installed by pip, its command, plugin, Nuke node, service, first nodes and demo"
 
 
 def _check_version(python: str, wheel: Path, folder: Path) -> None:

@@ -38,6 +38,7 @@ FILES = (
     "e2e/test_ofx_life.py",
     "e2e/test_ofx_pixels.py",
     "e2e/test_ofx_start_daemon.py",
+    "e2e/test_other_versions.py",
     "faults/test_process_death.py",
     "faults/test_slots_and_geometry.py",
     "faults/test_start_and_environment.py",
@@ -47,6 +48,7 @@ CHOICE = (
     "any_order or same_pixels_as_one or may_be_closed or starts_the_daemon"
     " or one_command or another_users_door or could_vanish or at_the_door_ends"
     " or changes_fills_the_line"
+    " or older_release or stop_ends_it"
     " or good_reply or killed_under or larger_frame_exchanges or odd_sizes_are"
     " or f01 or f02 or f03 or f08 or f10 or f41"
     " or bombs_at_the_door or f19_descriptors or f19_silent_connections or f20_no or f46_a"

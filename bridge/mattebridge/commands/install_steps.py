@@ -37,6 +37,7 @@ class Steps:
         self.list = to / f"mattebridge-{host}.json"
         self.made: dict[str, Any] = {"files": [], "trees": [], "lines": [], "added": {}}
         self._again = False
+        self._now: set[str] = set()  # files of this installation, not of an earlier one
 
     def begin(self) -> None:
         """Read what an earlier installation made here. Raises `UsageError`."""
@@ -73,6 +74,7 @@ class Steps:
 
     def write(self, target: Path, data: bytes) -> None:
         """A file of mattebridge; another one of the same name stays, and is an error."""
+        self._now.add(str(target))
         if self._is_foreign(target, data):
             raise UsageError(
                 f"{target} exists and was not put there by mattebridge: move it away, or choose"
@@ -88,6 +90,7 @@ class Steps:
 
     def link(self, target: Path, to: str) -> None:
         """A symbolic link of mattebridge; what else has that name stays, and is an error."""
+        self._now.add(str(target))
         there = os.path.lexists(target)
         ours = target.is_symlink() and os.readlink(target) == to
         if there and not ours:
@@ -199,7 +202,14 @@ class Steps:
         write_whole(self.list, (json.dumps(self.made, indent=1) + "\n").encode())
 
     def finish(self, then: str) -> None:
-        """Print what is to be done next, and how the installation is removed."""
+        """Remove what an earlier installation has and this one has not; print what is next."""
+        left = [name for name in self.made["files"] if name not in self._now]
+        for name in left:
+            self.do(f"remove {name}", partial(Path(name).unlink, missing_ok=True))
+        if left and not self.dry:
+            self.made["files"] = [name for name in self.made["files"] if name in self._now]
+            self._save()
+            _remove_empty(self.to, left)
         words = "nothing was done" if self.dry else f"done; {then}"
         print(f"mattebridge: {words}. Remove it with `{self.undo_with}`")
 

@@ -54,6 +54,26 @@ def test_nuke_finds_the_node_after_the_installation_and_nothing_of_it_after_the_
     assert cli.main(["install", "nuke", "--to", str(tmp_path), "--undo"]) == 2
 
 
+def test_an_update_removes_what_the_version_before_had_and_this_one_has_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["install", "resolve", "--to", str(tmp_path), *NUKE]
+    with monkeypatch.context() as before:
+        before.setattr(install, "FUSION_MENU", {"Edit/Old name.py": "main", **install.FUSION_MENU})
+        assert cli.main(words) == 0
+    old = tmp_path / "Scripts" / "Edit" / "Old name.py"
+    own = tmp_path / "Scripts" / "Comp" / "mine.py"
+    own.write_text("print('mine')")
+    assert old.is_file()
+    assert cli.main([*words, "--dry-run"]) == 0
+    assert old.is_file()
+    assert cli.main(words) == 0
+    assert not old.parent.exists()
+    assert own.is_file()
+    assert cli.main([*words[:4], "--undo"]) == 0
+    assert everything(tmp_path) == {"Scripts/Comp/mine.py": b"print('mine')"}
+
+
 @pytest.mark.parametrize("host", ["nuke", "resolve"])
 def test_a_dry_run_says_everything_and_does_nothing(
     host: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
