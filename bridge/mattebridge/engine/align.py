@@ -8,7 +8,7 @@ something is to be aligned or fitted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
@@ -42,7 +42,8 @@ class MatchedCleanPlate:
 
     outside: (H, W) bool, where it does not cover the plate; None where it covers all of it.
     unfitted: the clean plate before, None where it was not changed. degraded: labels of what was
-    asked for and not reached. notes: what was found, for the reply.
+    asked for and not reached. notes: what was found, for the reply. found: see
+    `KeptCleanPlate.found`.
     """
 
     picture: Optional[Picture] = None
@@ -50,6 +51,7 @@ class MatchedCleanPlate:
     unfitted: Optional[Picture] = None
     degraded: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
+    found: Optional[MutableMapping[str, Any]] = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def matched_clean_plate(
         return MatchedCleanPlate()
     wanted = Wanted.of(request.params, request.card)
     if wanted is None:
-        return MatchedCleanPlate(kept.picture)
+        return MatchedCleanPlate(kept.picture, found=kept.found)
     checkpoint("align")
     device, picture = plate.pixels.device, kept.picture
     if device.type == "cpu":
@@ -99,7 +101,7 @@ def matched_clean_plate(
         picture, unfitted = Picture.of(match.clean_plate, SRGB), picture
     outside = None if match.outside is None else torch.from_numpy(match.outside).to(device)
     notes = {"alignment": _notes_of(match)}
-    return MatchedCleanPlate(picture, outside, unfitted, match.degraded, notes)
+    return MatchedCleanPlate(picture, outside, unfitted, match.degraded, notes, kept.found)
 
 
 def _found_here(

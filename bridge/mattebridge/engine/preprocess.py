@@ -11,7 +11,7 @@ that they were not written to meanwhile.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
@@ -49,7 +49,8 @@ class PreparedFrame:
     one. outside: (H, W) bool, where the clean plate does not cover the plate, or None. unfitted:
     the clean plate before, where that changed it. mattes:
     alpha_hint, garbage_matte, core_matte, as far as they were sent, (H, W) float32 0..1. notes: for
-    the reply. degraded: labels of what was asked for and not reached.
+    the reply. degraded: labels of what was asked for and not reached. of_clean_plate: see
+    `ModelInput`.
     """
 
     request: FrameRequest
@@ -60,6 +61,7 @@ class PreparedFrame:
     notes: Mapping[str, Any]
     degraded: tuple[str, ...] = ()
     unfitted: Optional[Picture] = None
+    of_clean_plate: Optional[MutableMapping[str, Any]] = None
 
 
 @torch.inference_mode()
@@ -125,6 +127,7 @@ def with_clean_plate(frame: PreparedFrame, matched: MatchedCleanPlate) -> Prepar
         clean_plate=matched.picture,
         outside=matched.outside,
         unfitted=matched.unfitted,
+        of_clean_plate=matched.found,
         notes={**frame.notes, **matched.notes},
         degraded=matched.degraded,
     )

@@ -45,14 +45,14 @@ from mattebridge.models.difference.islands import without_islands
 from mattebridge.models.difference.mixture import (
     BRIGHTEST,
     CHUNK,
-    CODING_NOISE,
-    LEAST_NOISE,
     Noise,
     Palette,
     make_palette,
     solve,
 )
 from mattebridge.models.difference.moved import without_moved
+from mattebridge.models.difference.noise import every_of, noise_at
+from mattebridge.models.difference.noise import pixel_noise as pixel_noise
 from mattebridge.models.difference.smoothing import smoothed
 from mattebridge.models.difference.trimap import Edges, Trimap, links, make_trimaps, new_edges
 from mattebridge.models.difference.wide import WIDE, Opened, opened_inside
@@ -276,7 +276,7 @@ def _solved(
     subject, places = sent(known.subject, plate.device), sent(known.unknown, plate.device)
     # The wide band holds colours that nothing else has, such as those of hair.
     palette = make_palette(small.plate, trimap.depth > 1)
-    noise = _noise_at(plate, clean_plate, sent(known.empty, plate.device))
+    noise = noise_at(plate, clean_plate, sent(known.empty, plate.device))
     alpha, trust = subject.float(), torch.ones_like(plate[..., 0])
     colour = _base_colour(plate, subject, palette)
     linear = frame.scene_linear
@@ -323,33 +323,7 @@ class _Known:
 
 def _some(places: NDArray[np.int64]) -> NDArray[np.int64]:
     """As many of them as tell the noise."""
-    return np.ascontiguousarray(places[:: max(1, len(places) // 100_000)])
-
-
-def pixel_noise(plate: Tensor, clean_plate: Tensor, empty: Tensor) -> float:
-    """Standard deviation of one channel of one pixel between plate and clean plate, encoded.
-
-    plate, clean_plate: (H, W, 3). empty: (H, W), where the plate shows only the set.
-    """
-    places = places_of(empty)
-    return float(_noise_at(plate, clean_plate, places[:: max(1, len(places) // 100_000)]))
-
-
-def _noise_at(plate: Tensor, clean_plate: Tensor, places: Tensor) -> Noise:
-    """The same at these places; on a GPU a tensor of one value, which is not waited for."""
-    if len(places) < 100:
-        return _noise_of(0.01)
-    apart = plate.reshape(-1, 3)[places].sub_(clean_plate.reshape(-1, 3)[places]).abs_()
-    if apart.device.type == "cpu":
-        return _noise_of(min(float(np.median(apart.numpy())) / 0.6745, 0.2))
-    ordered = apart.reshape(-1).sort().values
-    middle = ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]
-    measured = middle.div_(2 * 0.6745).clamp_(LEAST_NOISE, 0.2)
-    return measured.square_().add_(CODING_NOISE**2).sqrt_()
-
-
-def _noise_of(measured: float) -> float:
-    return float(np.hypot(max(measured, LEAST_NOISE), CODING_NOISE))
+    return np.ascontiguousarray(places[:: every_of(len(places))])
 
 
 def _base_colour(plate: Tensor, subject: Tensor, palette: Palette) -> Tensor:

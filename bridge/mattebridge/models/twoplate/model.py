@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Callable, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
 import torch
 from torch import Tensor
@@ -41,7 +41,7 @@ from mattebridge.models.pytorch.graphs import Graphs
 from mattebridge.models.pytorch.precision import AlphaOf, check_holds, dtype_for
 from mattebridge.models.screen.card import SCREEN
 from mattebridge.models.twoplate.card import WEIGHTS
-from mattebridge.models.twoplate.grain import without_grain, without_grain_at_once
+from mattebridge.models.twoplate.grain import rows_between, without_grain
 from mattebridge.models.twoplate.highlights import with_highlights
 from mattebridge.models.twoplate.light import explain_in_light
 from mattebridge.models.twoplate.network import (
@@ -62,6 +62,9 @@ from mattebridge.models.twoplate.whole import Planes, WholeFrame
 from mattebridge.models.weights.file import WeightsRecord, digest_of, read_whole
 from mattebridge.models.weights.state_dict import load_strictly, parse_state_dict
 
+if TYPE_CHECKING:
+    from mattebridge.models.base import FloatImage, Ranges
+
 Weights = Callable[[], Mapping[str, Tensor]]
 
 _SMALLER = "use a smaller proxy or crop"
@@ -69,13 +72,19 @@ _LOOKS_LIKE = "They look like those of another network, or of another version of
 
 
 class _Made(NamedTuple):
-    """The network's results on the device: alpha (H, W), foreground (H, W, 3), and of it all."""
+    """The matte on the device: alpha (H, W), foreground (H, W, 3), and what is known of it all.
+
+    small: alpha at working size in main memory. ranges: see `ModelOutput`. Both where they are
+    known.
+    """
 
     alpha: Tensor
     foreground: Tensor
     share: float
     noise: float
     notes: Mapping[str, str]
+    small: Optional[FloatImage] = None
+    ranges: Optional[Ranges] = None
 
 
 class _Prepared(NamedTuple):
@@ -91,9 +100,10 @@ class _Prepared(NamedTuple):
 
 
 class _Start(NamedTuple):
-    """What the network starts from, tensors on the device: the keyer's alpha (H, W) and colour
-    (H, W, 3), and, for a version that takes it, its alpha with a wider band."""
+    """What the network starts from: the keyer's matte; of it, tensors on the device: alpha (H, W)
+    and colour (H, W, 3), and, for a version that takes it, its alpha with a wider band."""
 
+    keyed: ModelOutput
     alpha: Any
     foreground: Any
     wide_alpha: Any
@@ -162,7 +172,8 @@ class TwoPlateModel(MattingModel):
             keyed = (8 * (plate - clean_plate).abs().mean(2)).clamp(0, 1)
             wide = keyed if network.takes_wide else None
             planes = Planes(plate, clean_plate, keyed, plate, None, None, wide)
-            return WholeFrame(network)(planes, scene_linear=False, exact=True).alpha
+            matte, _ = WholeFrame(network).of_network(planes, scene_linear=False, exact=True)
+            return matte.alpha[0, 0]
 
         return alpha
 
@@ -211,24 +222,23 @@ class TwoPlateModel(MattingModel):
         with memory_translated(self.name, (height, width), _SMALLER):
             frame = Frame.of(given, self._device)
             small = Small(frame)
-            first, start = _keyed(prepared.network, frame.as_input(given), small, checkpoint)
+            start = _keyed(prepared.network, frame.as_input(given), small, checkpoint)
             in_tiles = prepared.whole is None or self._few_tiles
             compute = self._in_tiles if in_tiles else self._at_once
-            made = compute(prepared, frame, start, given.exact, checkpoint)
-            explain_in_light(frame, made.alpha, made.foreground, made.noise)
-            with_highlights(frame, made.alpha, made.foreground, first, small.brightest)
+            made = compute(prepared, frame, start, small.brightest, given.exact, checkpoint)
             specks = specks_of(given.settings)
-            matte = without_islands(made.alpha, frame.plate, frame.clean_plate, specks)
+            matte = without_islands(made.alpha, frame.plate, frame.clean_plate, specks, made.small)
             alpha, foreground = given_back(given.plate, made.alpha, made.foreground)
         notes = {
-            **first.notes,
+            **start.keyed.notes,
             "alpha_hint_used": given.alpha_hint is not None,
             "refined_share": round(made.share, 3),
             "noise": round(made.noise, 4),
             "precision": "float32" if precision == "auto" else precision,
             **made.notes,
         }
-        output = ModelOutput(alpha, foreground, degraded=first.degraded, notes=notes)
+        degraded = start.keyed.degraded
+        output = ModelOutput(alpha, foreground, degraded=degraded, notes=notes, ranges=made.ranges)
         return without_moved(output, given, small.pictures, matte)
 
     def _in_tiles(
@@ -236,6 +246,7 @@ class TwoPlateModel(MattingModel):
         prepared: _Prepared,
         frame: Frame,
         start: _Start,
+        brightest: tuple[float, float],
         exact: bool,
         checkpoint: Checkpoint,
     ) -> _Made:
@@ -258,14 +269,18 @@ class TwoPlateModel(MattingModel):
         made = NetworkMatte(*(plane[:, :, :height, :width] for plane in made))
         noise = grain_of(frame, made.alpha[0, 0])
         made = without_grain(made, grown.clean_plate, noise)
+        alpha = made.alpha[0, 0].contiguous()
         foreground = made.foreground[0].permute(1, 2, 0).contiguous()
-        return _Made(made.alpha[0, 0].contiguous(), foreground, share, noise, {})
+        explain_in_light(frame, alpha, foreground, noise)
+        with_highlights(frame, alpha, foreground, start.keyed, brightest)
+        return _Made(alpha, foreground, share, noise, {})
 
     def _at_once(
         self,
         prepared: _Prepared,
         frame: Frame,
         start: _Start,
+        brightest: tuple[float, float],
         exact: bool,
         checkpoint: Checkpoint,
     ) -> _Made:
@@ -273,16 +288,21 @@ class TwoPlateModel(MattingModel):
         assert prepared.whole is not None
         outside = None if frame.outside is None else frame.outside.float()
         pictures = frame.plate, frame.clean_plate, start.alpha, start.foreground
-        planes = Planes(*pictures, frame.hint, outside, start.wide_alpha)
+        highlights = frame.scene_linear or max(brightest) > 1
+        own: Any = start.keyed.foreground
+        own = None if start.wide_alpha is None or not highlights else own
+        planes = Planes(*pictures, frame.hint, outside, start.wide_alpha, own)
         checkpoint("coarse")
-        made = prepared.whole(planes, scene_linear=frame.scene_linear, exact=exact)
+        made = prepared.whole(
+            planes, scene_linear=frame.scene_linear, exact=exact, highlights=highlights
+        )
         checkpoint("finish")
-        noise = grain_of(frame, made.alpha)
-        clean_plate = planes.clean_plate.clamp(0, 1)
-        steady = without_grain_at_once(made.alpha, made.foreground, clean_plate, noise)
+        small, numbers = arrays_of(made.small, made.numbers)
+        share, noise, *ends = map(float, numbers)
+        # What is emptied later, islands, is 0.
+        ranges = {"alpha": (min(ends[0], 0.0), ends[1]), "foreground": (ends[2], ends[3])}
         notes = {} if made.graph is None else {"graph": made.graph}
-        (share,) = arrays_of(made.share)
-        return _Made(*steady, float(share[0]), noise, notes)
+        return _Made(made.alpha, made.foreground, share, noise, notes, small, ranges)
 
 
 def _by_screen(given: ModelInput, screen: str, checkpoint: Checkpoint) -> ModelOutput:
@@ -295,15 +315,13 @@ def _by_screen(given: ModelInput, screen: str, checkpoint: Checkpoint) -> ModelO
     return without_moved(replace(made, notes=notes), given)
 
 
-def _keyed(
-    network: TwoPlate, given: ModelInput, small: Small, checkpoint: Checkpoint
-) -> tuple[ModelOutput, _Start]:
-    """The keyer's matte, and what the network is given of it."""
+def _keyed(network: TwoPlate, given: ModelInput, small: Small, checkpoint: Checkpoint) -> _Start:
+    """The keyer's matte, as the network is given it."""
     if not network.takes_wide:
         first = keyed(given, checkpoint, small)
-        return first, _Start(first.alpha, first.foreground, None)
+        return _Start(first, first.alpha, first.foreground, None)
     first, wide = keyed_both(given, checkpoint, small)
-    return first, _Start(first.alpha, wide.foreground, wide.alpha)
+    return _Start(first, first.alpha, wide.foreground, wide.alpha)
 
 
 def _inputs(frame: Frame, start: _Start) -> Inputs:
@@ -327,7 +345,7 @@ def _picture(image: Any) -> Tensor:
 def grain_of(frame: Frame, alpha: Tensor) -> float:
     """The deviation between plate and clean plate where `alpha` (H, W) has nothing of a subject;
     of as many rows as are enough."""
-    every = max(1, alpha.numel() // 400_000)
+    every = rows_between(alpha)
     empty = alpha[::every] < SURE
     if frame.outside is not None:
         empty &= ~frame.outside[::every]

@@ -19,22 +19,23 @@ from mattebridge.models.pytorch.graphs import FIRST, RECORDED, REPLAYED, Graphs
 from mattebridge.models.twoplate.card import card_of
 from mattebridge.models.twoplate.model import TwoPlateModel, _Prepared
 from mattebridge.models.twoplate.network import TwoPlate
+from mattebridge.models.twoplate.screens import screen_behind
 from mattebridge.models.twoplate.tiles import TILE
 from mattebridge.models.twoplate.whole import WholeFrame
 
 # Between the forms: they enlarge and convolve the same values in pieces of other sizes. Measured:
 # 6e-8 with the shipped weights, 1.5e-7 with these.
 APART = 1e-5
-# Operations of a frame beyond those of its keyer: replayed 59, of which grain is 34.
-LAUNCHES_REPLAYED = 62
-# Of a frame that is not, with a network of this depth: 625 measured, 220 of them in `mixed`.
-LAUNCHES = 650
-# Waits beyond those of the keyer: grain (two), the share of tiles, alpha for the islands, and one
-# that tells whether the clean plate is a screen.
-WAITS = 5
-# What a linear frame has beyond these, for its explanation in light: 84 measured, and a wait for
-# the opaque and the soft pixels.
-LAUNCHES_IN_LIGHT, WAITS_IN_LIGHT = 88, 1
+# Operations of a frame beyond those of its keyer, replayed: the copies into and out of the
+# recording, and the recording.
+LAUNCHES_REPLAYED = 9
+# Of a frame that is not, with a network of this depth: 633 measured, 220 of them in `mixed`.
+LAUNCHES = 660
+# What a linear frame has beyond these, for its explanation in light and light above white: 209
+# measured.
+LAUNCHES_IN_LIGHT = 220
+# Waits beyond those of the keyer: for what is looked at of the matte, all at once.
+WAITS = 1
 
 
 @lru_cache(maxsize=1)
@@ -84,6 +85,16 @@ def test_both_forms_give_the_same_pixels(size: tuple[int, int]) -> None:
     )
 
 
+@pytest.mark.parametrize("scene_linear", [False, True])
+def test_with_light_above_white_too(scene_linear: bool) -> None:
+    frame = given(131, 203, scene_linear=scene_linear)
+    brighter = dataclasses.replace(
+        frame, plate=1.6 * frame.plate, clean_plate=np.float32(1.6) * frame.clean_plate
+    )
+    assert (brighter.plate > 1).mean() > 0.01
+    assert_same(at_once().matte(brighter, no_checkpoint), on_cpu().matte(brighter, no_checkpoint))
+
+
 def test_with_a_hint_and_a_border_that_the_clean_plate_does_not_cover_too() -> None:
     hint = np.zeros((131, 203), np.float32)
     hint[30:100, 50:120] = 1
@@ -112,7 +123,9 @@ def test_a_replayed_frame_is_few_launches_and_waits(
     frame = given(131, 203, scene_linear=in_light)
     wanted = on_cpu().matte(frame, no_checkpoint)
     with pretended_cuda() as counts:
-        there = on_the_device(frame)
+        # A clean plate that is kept: it is no screen, which was found out once.
+        there = dataclasses.replace(on_the_device(frame), of_clean_plate={})
+        assert screen_behind(there) is None
         monkeypatch.setattr(
             "mattebridge.models.twoplate.model.Graphs", lambda: Graphs(recorder(counts))
         )
@@ -122,16 +135,14 @@ def test_a_replayed_frame_is_few_launches_and_waits(
             counts.reset()
             keyed(there, no_checkpoint)
             launches, waits, to_bytes = counts.launches, counts.waits, counts.to_bytes
+            more = LAUNCHES_IN_LIGHT * in_light
             counts.reset()
             output = made.matte(there, no_checkpoint)
             assert output.notes["graph"] == note
-            own = counts.launches - launches - in_light * LAUNCHES_IN_LIGHT
-            assert own <= (most or LAUNCHES_REPLAYED), counts.places.most_common(50)
-            assert counts.waits - waits <= WAITS + in_light * WAITS_IN_LIGHT, counts.places
-            # All that the network is given is there; in light the places of soft pixels cross.
-            crossed = counts.to_bytes - to_bytes
-            assert crossed % 8 == 0
-            assert 0 < crossed < 8 * frame.plate[..., 0].size if in_light else crossed == 0
+            own = counts.launches - launches
+            assert own <= (most + more * most // LAUNCHES or LAUNCHES_REPLAYED), counts.places
+            assert counts.waits - waits <= WAITS, counts.places
+            assert counts.to_bytes == to_bytes  # all that the network is given is there
             assert_same(output, wanted)
         assert made.use_less_memory(True)
         in_tiles = made.matte(there, no_checkpoint)
