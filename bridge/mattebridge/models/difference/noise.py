@@ -43,18 +43,30 @@ def noise_at(plate: Tensor, clean_plate: Tensor, places: Tensor) -> Noise:
     return _of_middle(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2])
 
 
+def noise_of_first(plate: Tensor, clean_plate: Tensor, places: Tensor, count: Tensor) -> Tensor:
+    """`noise_at` of the first `count` (1,) of some places, as a tensor of one value, in the same
+    list of steps for any number."""
+    apart = (plate.reshape(-1, 3)[places] - clean_plate.reshape(-1, 3)[places]).abs_()
+    taken = torch.arange(len(places), device=plate.device) < count
+    return _of_taken(apart, taken, count[0])
+
+
 def noise_where(plate: Tensor, clean_plate: Tensor, empty: Tensor) -> Tensor:
     """`pixel_noise` as a tensor of one value, in the same list of steps for any picture."""
     empty = empty.reshape(-1)
     order = empty.cumsum(0)
-    count = order[-1]
-    every = count.div(_ENOUGH, rounding_mode="floor").clamp_(min=1)
+    every = order[-1].div(_ENOUGH, rounding_mode="floor").clamp_(min=1)
     taken = empty & ((order - 1).remainder(every) == 0)
-    apart = (plate - clean_plate).abs_().reshape(-1, 3)
-    # Those that are not taken stand at the end.
+    count = (order[-1] + every - 1).div_(every, rounding_mode="floor")
+    return _of_taken((plate - clean_plate).abs_().reshape(-1, 3), taken, count)
+
+
+def _of_taken(apart: Tensor, taken: Tensor, count: Tensor) -> Tensor:
+    """The noise of the differences (N, 3) of those pixels that are taken, of which there are so
+    many."""
+    # The others stand at the end.
     ordered = apart.masked_fill_(~taken[:, None], torch.inf).reshape(-1).sort().values
-    values = 3 * (count + every - 1).div(every, rounding_mode="floor")
-    middle = torch.stack([values - 1, values]).div(2, rounding_mode="floor").clamp_(min=0)
+    middle = torch.stack([3 * count - 1, 3 * count]).div_(2, rounding_mode="floor").clamp_(min=0)
     found = _of_middle(ordered[middle].sum())
     return torch.where(count < _LEAST_PIXELS, _noise_of(_USUAL), found)
 

@@ -17,12 +17,9 @@ Rule: where neither plate nor clean plate has a value above 1, nothing is change
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from mattebridge.models.base import ModelOutput
 from mattebridge.models.difference.full_size import copy_where, places_of
 from mattebridge.models.pytorch.curves import decoded, encoded
 from mattebridge.models.pytorch.frames import Frame
@@ -43,13 +40,13 @@ def with_highlights(
     frame: Frame,
     alpha: Tensor,
     foreground: Tensor,
-    keyed: ModelOutput,
+    keyed: tuple[Tensor, Tensor],
     brightest: tuple[float, float],
 ) -> None:
     """Correct the network's alpha (H, W) and straight foreground (H, W, 3) in place.
 
-    foreground: 0..1, as the network gives it. keyed: the matte of `difference` for the same frame,
-    tensors of the frame's device. brightest: the highest value of plate and clean plate.
+    foreground: 0..1, as the network gives it. keyed: alpha and foreground of `difference` for the
+    same frame, on its device. brightest: the highest value of plate and clean plate.
     """
     if max(brightest) <= 1:
         return
@@ -106,12 +103,13 @@ def _of_white(brightness: Tensor) -> Tensor:
     return ((brightness - 1) / BLEND).clamp_(0, 1)
 
 
-def _take_keyed(brightness: Tensor, alpha: Tensor, foreground: Tensor, keyed: ModelOutput) -> None:
+def _take_keyed(
+    brightness: Tensor, alpha: Tensor, foreground: Tensor, keyed: tuple[Tensor, Tensor]
+) -> None:
     """Blend the keyer's matte in where the set is above white."""
     places = places_of(brightness > 1)
     share = _of_white(brightness.view(-1)[places])
-    pairs: Any = ((alpha, keyed.alpha), (foreground, keyed.foreground))
-    for pair in pairs:
+    for pair in zip((alpha, foreground), keyed):
         flat, other = (image.reshape(len(brightness.view(-1)), -1) for image in pair)
         own = flat[places]
         flat[places] = own + share[:, None] * (other[places] - own)

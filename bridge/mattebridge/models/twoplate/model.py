@@ -24,10 +24,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from mattebridge.checkpoint import Checkpoint
 from mattebridge.errors import ModelError
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
-from mattebridge.models.difference.card import specks_of
+from mattebridge.models.difference.card import DIFFERENCE, specks_of
 from mattebridge.models.difference.islands import without_islands
-from mattebridge.models.difference.keyer import Small, keyed, keyed_both, pixel_noise
+from mattebridge.models.difference.keyer import Begun, DifferenceModel, Small, with_defaults
 from mattebridge.models.difference.moved import without_moved
+from mattebridge.models.difference.noise import pixel_noise
 from mattebridge.models.precision import PRECISION
 from mattebridge.models.pytorch.fold import folded
 from mattebridge.models.pytorch.frames import (
@@ -100,13 +101,17 @@ class _Prepared(NamedTuple):
 
 
 class _Start(NamedTuple):
-    """What the network starts from: the keyer's matte; of it, tensors on the device: alpha (H, W)
-    and colour (H, W, 3), and, for a version that takes it, its alpha with a wider band."""
+    """What the network starts from: the keyer's matte, and, for a version that takes it, its alpha
+    (H, W) and colour (H, W, 3) with a wider band, on the device."""
 
-    keyed: ModelOutput
-    alpha: Any
-    foreground: Any
-    wide_alpha: Any
+    keyed: Begun
+    wide_alpha: Optional[Tensor] = None
+    wide_foreground: Optional[Tensor] = None
+
+    @property
+    def foreground(self) -> Tensor:
+        """The keyer's colour as the network is given it."""
+        return self.keyed.foreground if self.wide_foreground is None else self.wide_foreground
 
 
 class TwoPlateModel(MattingModel):
@@ -121,6 +126,9 @@ class TwoPlateModel(MattingModel):
         self._device = torch.device("cpu")
         self._prepared: dict[torch.dtype, _Prepared] = {}
         self._few_tiles = False
+        self._keyer = DifferenceModel(DIFFERENCE)
+        # Whether there were islands in the keyer's matte of the last frame.
+        self._had_islands = False
 
     @classmethod
     def from_record(cls, card: ModelCard, record: WeightsRecord) -> TwoPlateModel:
@@ -134,6 +142,7 @@ class TwoPlateModel(MattingModel):
         """
         self._device = torch.device(device)
         self._prepared = {torch.float32: self._prepare(self.plain_network())}
+        self._keyer.load(device)
 
     def _prepare(self, network: TwoPlate, dtype: torch.dtype = torch.float32) -> _Prepared:
         network = folded(network, fuse_conv_bn_eval).to(self._device, dtype)
@@ -189,6 +198,7 @@ class TwoPlateModel(MattingModel):
 
     def unload(self) -> None:
         self._prepared = {}
+        self._keyer.unload()
 
     def use_less_memory(self, less: bool) -> bool:
         """Refine a few tiles at a time, except with `exact`, which has none."""
@@ -198,11 +208,13 @@ class TwoPlateModel(MattingModel):
                 for dtype, each in self._prepared.items()
             }
         self._few_tiles = less
+        self._keyer.use_less_memory(less)
         return less
 
     @property
     def memory_bytes(self) -> int:
-        return sum(each.memory_bytes for each in self._prepared.values())
+        held = sum(each.memory_bytes for each in self._prepared.values())
+        return held + self._keyer.memory_bytes
 
     @torch.inference_mode()
     def matte(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
@@ -222,7 +234,7 @@ class TwoPlateModel(MattingModel):
         with memory_translated(self.name, (height, width), _SMALLER):
             frame = Frame.of(given, self._device)
             small = Small(frame)
-            start = _keyed(prepared.network, frame.as_input(given), small, checkpoint)
+            start = self._keyed(prepared.network, frame.as_input(given), small, checkpoint)
             in_tiles = prepared.whole is None or self._few_tiles
             compute = self._in_tiles if in_tiles else self._at_once
             made = compute(prepared, frame, start, small.brightest, given.exact, checkpoint)
@@ -241,6 +253,15 @@ class TwoPlateModel(MattingModel):
         output = ModelOutput(alpha, foreground, degraded=degraded, notes=notes, ranges=made.ranges)
         return without_moved(output, given, small.pictures, matte)
 
+    def _keyed(
+        self, network: TwoPlate, given: ModelInput, small: Small, checkpoint: Checkpoint
+    ) -> _Start:
+        """The keyer's matte, as the network is given it."""
+        frame, given = Frame.of(given), with_defaults(given)
+        if not network.takes_wide:
+            return _Start(self._keyer.begun(given, frame, small, checkpoint))
+        return _Start(*self._keyer.with_wide(given, frame, small, checkpoint))
+
     def _in_tiles(
         self,
         prepared: _Prepared,
@@ -252,6 +273,7 @@ class TwoPlateModel(MattingModel):
     ) -> _Made:
         """On a CPU, and where memory is short: refined only where something is unsure."""
         network = prepared.network
+        start.keyed.settle()
         height, width = frame.plate.shape[:2]
         factor = network.factor_for(height, width)
         grown = padded(_inputs(frame, start), factor)
@@ -272,7 +294,8 @@ class TwoPlateModel(MattingModel):
         alpha = made.alpha[0, 0].contiguous()
         foreground = made.foreground[0].permute(1, 2, 0).contiguous()
         explain_in_light(frame, alpha, foreground, noise)
-        with_highlights(frame, alpha, foreground, start.keyed, brightest)
+        keyed = start.keyed.alpha, start.keyed.foreground
+        with_highlights(frame, alpha, foreground, keyed, brightest)
         return _Made(alpha, foreground, share, noise, {})
 
     def _at_once(
@@ -287,17 +310,24 @@ class TwoPlateModel(MattingModel):
         """On a GPU: everything refined."""
         assert prepared.whole is not None
         outside = None if frame.outside is None else frame.outside.float()
-        pictures = frame.plate, frame.clean_plate, start.alpha, start.foreground
         highlights = frame.scene_linear or max(brightest) > 1
-        own: Any = start.keyed.foreground
-        own = None if start.wide_alpha is None or not highlights else own
-        planes = Planes(*pictures, frame.hint, outside, start.wide_alpha, own)
+        keyed = start.keyed
+        if self._had_islands:
+            self._had_islands = keyed.settle()
         checkpoint("coarse")
-        made = prepared.whole(
-            planes, scene_linear=frame.scene_linear, exact=exact, highlights=highlights
-        )
-        checkpoint("finish")
-        small, numbers = arrays_of(made.small, made.numbers)
+        while True:
+            pictures = frame.plate, frame.clean_plate, keyed.alpha, start.foreground
+            own = None if start.wide_alpha is None or not highlights else keyed.foreground
+            planes = Planes(*pictures, frame.hint, outside, start.wide_alpha, own)
+            made = prepared.whole(
+                planes, scene_linear=frame.scene_linear, exact=exact, highlights=highlights
+            )
+            checkpoint("finish")
+            small, numbers, *arrays = arrays_of(made.small, made.numbers, *keyed.looked_at)
+            if not keyed.settle(arrays):
+                break
+            # Few mattes have islands. Those of later frames are settled before the network.
+            self._had_islands = True
         share, noise, *ends = map(float, numbers)
         # What is emptied later, islands, is 0.
         ranges = {"alpha": (min(ends[0], 0.0), ends[1]), "foreground": (ends[2], ends[3])}
@@ -315,20 +345,11 @@ def _by_screen(given: ModelInput, screen: str, checkpoint: Checkpoint) -> ModelO
     return without_moved(replace(made, notes=notes), given)
 
 
-def _keyed(network: TwoPlate, given: ModelInput, small: Small, checkpoint: Checkpoint) -> _Start:
-    """The keyer's matte, as the network is given it."""
-    if not network.takes_wide:
-        first = keyed(given, checkpoint, small)
-        return _Start(first, first.alpha, first.foreground, None)
-    first, wide = keyed_both(given, checkpoint, small)
-    return _Start(first, first.alpha, wide.foreground, wide.alpha)
-
-
 def _inputs(frame: Frame, start: _Start) -> Inputs:
     return inputs_of(
         _picture(frame.plate),
         _picture(frame.clean_plate),
-        (start.alpha[None, None], _picture(start.foreground)),
+        (start.keyed.alpha[None, None], _picture(start.foreground)),
         None if frame.hint is None else frame.hint[None, None],
         None if frame.outside is None else frame.outside.float()[None, None],
         scene_linear=frame.scene_linear,
