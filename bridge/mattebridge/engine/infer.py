@@ -97,6 +97,7 @@ def _model_input(prepared: PreparedFrame) -> ModelInput:
         exact=request.params.exact,
         unfitted=None if prepared.unfitted is None else seen(prepared.unfitted),
         of_clean_plate=prepared.of_clean_plate,
+        small=prepared.small if card.accepts_hdr and card.takes_alpha_hint else None,
     )
 
 
@@ -126,7 +127,8 @@ def _in_main_memory(given: ModelInput) -> ModelInput:
 def _with_images(given: ModelInput, change: Callable[[Any], Any]) -> ModelInput:
     """The input with each of its images changed."""
     images = {name: getattr(given, name) for name in _IMAGES}
-    return replace(given, **{n: change(image) for n, image in images.items() if image is not None})
+    changed = {n: change(image) for n, image in images.items() if image is not None}
+    return replace(given, small=None, **changed)
 
 
 def _padded_size(size: Size, card: ModelCard) -> Size:

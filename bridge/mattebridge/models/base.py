@@ -229,6 +229,22 @@ class ModelCard:
 
 
 @dataclass(frozen=True)
+class SmallImages:
+    """Images of a frame in main memory, which the engine has looked at already.
+
+    plate, clean_plate (h, w, 3), alpha_hint (h, w): those of the `ModelInput`, 960 pixels on the
+    long side at most. outside: as there, at full size. brightest: the highest values of the whole
+    plate and clean plate.
+    """
+
+    plate: FloatImage
+    clean_plate: FloatImage
+    alpha_hint: Optional[FloatImage]
+    outside: Optional[Mask]
+    brightest: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class ModelInput:
     """One frame as a model sees it: arrays, or tensors (`MattingModel.takes_tensors`).
 
@@ -243,7 +259,8 @@ class ModelInput:
     clean plate before it was aligned and matched, the same for every frame of a shot; None where
     that changed nothing. of_clean_plate: what models found out about the clean plate alone, before
     it was aligned and matched, by a name of theirs: a model may add to it, and finds it again in
-    later frames as long as that clean plate is kept; None where nothing is kept.
+    later frames as long as that clean plate is kept; None where nothing is kept. small: where the
+    engine has them, for a model that works on tensors of a GPU.
 
     A model must not write into any of the images.
     """
@@ -258,6 +275,7 @@ class ModelInput:
     exact: bool = False
     unfitted: Optional[FloatImage] = None
     of_clean_plate: Optional[MutableMapping[str, Any]] = None
+    small: Optional[SmallImages] = None
 
 
 @dataclass(frozen=True)

@@ -46,11 +46,12 @@ from mattebridge.models.difference.solved import (
 )
 from mattebridge.models.difference.trimap import Trimap, make_trimaps, new_edges
 from mattebridge.models.difference.wide import WIDE, Opened, opened_inside, with_opened
+from mattebridge.models.difference.working_size import shrunk, size_of
 from mattebridge.models.pytorch.frames import Frame, array_of, arrays_of, given_back, tensor_of
 from mattebridge.models.pytorch.graphs import Graphs
 
 if TYPE_CHECKING:
-    from mattebridge.models.base import FloatImage, Ranges
+    from mattebridge.models.base import FloatImage, Ranges, SmallImages
 
 # Without any certain subject: the distance at which alpha is 1.
 RAMP = 0.15
@@ -154,7 +155,7 @@ class DifferenceModel(MattingModel):
         given: tensors of any device, or arrays; the output holds what the input does.
         """
         frame = Frame.of(given)
-        small = Small(frame)
+        small = Small(frame, given.small)
         begun = self.begun(given, frame, small, checkpoint)
         begun.settle()
         return without_moved(begun.output(given), given, small.pictures, begun.small_alpha)
@@ -267,7 +268,13 @@ class Small:
     """The inputs at working size in main memory, cut at `BRIGHTEST`."""
 
     @torch.inference_mode()
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, frame: Frame, seen: Optional[SmallImages] = None) -> None:
+        """seen: the same images, if they were looked at already; then a GPU is not waited for."""
+        if seen is not None and self._is_of(frame, seen):
+            self.brightest, outside = seen.brightest, seen.outside
+            self.plate, self.clean_plate, self.hint = seen.plate, seen.clean_plate, seen.alpha_hint
+            self.outside = None if outside is None else shrunk(outside.astype(np.float32)) > 0
+            return
         pictures = (frame.plate, frame.clean_plate)
         brightest = torch.stack([picture.max() for picture in pictures])
         images = [cut(picture, BRIGHTEST, peak) for picture, peak in zip(pictures, brightest)]
@@ -280,6 +287,16 @@ class Small:
         self.hint = None if frame.hint is None else rest[0]
         outside = None if frame.outside is None else rest[-1] > 0
         self.outside = outside if outside is not None and outside.any() else None
+
+    @staticmethod
+    def _is_of(frame: Frame, seen: SmallImages) -> bool:
+        """Whether these images are what would be made of a frame."""
+        is_whole = (frame.outside is None, frame.hint is None) == (
+            seen.outside is None,
+            seen.alpha_hint is None,
+        )
+        is_cut = max(seen.brightest) <= BRIGHTEST
+        return is_whole and is_cut and seen.plate.shape[:2] == size_of(frame.plate.shape)
 
     @property
     def pictures(self) -> tuple[FloatImage, FloatImage]:

@@ -233,7 +233,7 @@ class TwoPlateModel(MattingModel):
         height, width = given.plate.shape[:2]
         with memory_translated(self.name, (height, width), _SMALLER):
             frame = Frame.of(given, self._device)
-            small = Small(frame)
+            small = Small(frame, given.small)
             start = self._keyed(prepared.network, frame.as_input(given), small, checkpoint)
             in_tiles = prepared.whole is None or self._few_tiles
             compute = self._in_tiles if in_tiles else self._at_once
