@@ -108,11 +108,12 @@ def match_on_device(
     clean_side: CleanSide,
     checkpoint: Checkpoint,
     found: Optional[Found] = None,
+    looked: Optional[Looked] = None,
 ) -> CleanPlateMatch:
     """`match_clean_plate` for tensors of a GPU, which the result holds too.
 
     clean_side: `Looked.side` of the clean plate. found: what `found_for` found for this plate, if
-    that was looked for already.
+    that was looked for already. looked: the plate, with its subject, if that was looked at.
     """
     laid: Any = clean_plate
     height, width = plate.shape[:2]
@@ -120,7 +121,7 @@ def match_on_device(
         return unchanged(laid)
     if found is None:
         found = found_for(
-            Looked.at(plate, subject),
+            looked or Looked.at(plate, subject),
             (height, width),
             clean_side,
             alignment=alignment,

@@ -29,11 +29,9 @@ from mattebridge.color import FloatImage
 from mattebridge.engine.align import Wanted
 from mattebridge.engine.clean_plates import KeptCleanPlate
 from mattebridge.engine.crossing import Crossing, SentPlanes
-from mattebridge.engine.preprocess import subject_of
+from mattebridge.engine.look import wanted_ahead, what_is_looked_at
 from mattebridge.engine.request import FrameRequest
-from mattebridge.engine.samples import picture_of, plane_of, plate_alpha_of, straight
-from mattebridge.engine.space import display_of
-from mattebridge.ocio.space import Curve
+from mattebridge.engine.samples import picture_of, plane_of, plate_alpha_of
 
 if TYPE_CHECKING:
     from mattebridge.clean_plate.on_device import Found
@@ -134,45 +132,22 @@ class Searches:
         kept: its clean plate. None where nothing is to be looked for, or only in the frame's turn:
         with a clean plate that was not used before, or a colour space of main memory.
         """
-        wanted, space = Wanted.of(request.params, request.card), request.space
         raw = sent.look_at("plate")
-        if wanted is None or kept is None or kept.side is None or raw is None:
-            return None
-        if space.curve is Curve.WHOLE:
-            return None
-        from mattebridge.clean_plate.on_device import what_is_looked_at
-        from mattebridge.clean_plate.pair import MINIMUM_SIDE
-
-        if min(raw.shape[:2]) < MINIMUM_SIDE:
+        wanted = None if raw is None else wanted_ahead(kept, request, raw.shape)
+        if raw is None or kept is None or wanted is None:
             return None
         search = Search(kept, (raw.shape[0], raw.shape[1]), wanted)
         with self._crossing.beside():
-            display = display_of(_straight_plate(raw, request), space)
-            looked_at = what_is_looked_at(display, subject_of(_mattes(sent)))
+            alpha = plate_alpha_of(raw, request.params.plate_alpha)
+            looked_at = what_is_looked_at(picture_of(raw), alpha, _mattes(sent), request)
             arrays, event = _begin_to_fetch(looked_at)
         search.begin(self._thread, arrays, event)
         return search
 
 
-def _straight_plate(raw: Tensor, request: FrameRequest) -> Tensor:
-    """As `preprocess` makes it, without a look at its values."""
-    plate, plate_alpha = _finite(picture_of(raw)), request.params.plate_alpha
-    alpha = plate_alpha_of(raw, plate_alpha)
-    alpha = None if alpha is None else _finite(alpha)
-    return straight(plate, alpha, plate_alpha, request.space)
-
-
 def _mattes(sent: SentPlanes) -> Mapping[str, Tensor]:
     planes = {role: sent.look_at(role) for role in ("alpha_hint", "core_matte")}
-    return {
-        role: _finite(plane_of(raw, 0)).clamp_(0, 1)
-        for role, raw in planes.items()
-        if raw is not None
-    }
-
-
-def _finite(values: Tensor) -> Tensor:
-    return values.nan_to_num_(0.0, 0.0, 0.0)
+    return {role: plane_of(raw, 0) for role, raw in planes.items() if raw is not None}
 
 
 def _begin_to_fetch(images: Sequence[Tensor]) -> tuple[list[FloatImage], torch.cuda.Event]:

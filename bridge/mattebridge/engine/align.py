@@ -8,7 +8,7 @@ something is to be aligned or fitted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
@@ -20,13 +20,15 @@ from mattebridge.engine.clean_plates import KeptCleanPlate
 from mattebridge.engine.device import array_from, picture_on
 from mattebridge.engine.picture import Picture
 from mattebridge.engine.request import FrameRequest
-from mattebridge.models.base import ModelCard
+from mattebridge.models.base import ModelCard, SmallImages
+from mattebridge.models.pytorch.frames import arrays_of
 from mattebridge.ocio.space import SRGB
 from mattebridge.wire.params import RenderParams
 
 if TYPE_CHECKING:
     from mattebridge.clean_plate.match import Alignment
-    from mattebridge.clean_plate.on_device import Found
+    from mattebridge.clean_plate.on_device import Found, Looked
+    from mattebridge.clean_plate.pair import CleanSide
 
 
 class SearchAhead(Protocol):
@@ -42,7 +44,9 @@ class MatchedCleanPlate:
 
     outside: (H, W) bool, where it does not cover the plate; None where it covers all of it.
     unfitted: the clean plate before, None where it was not changed. degraded: labels of what was
-    asked for and not reached. notes: what was found, for the reply.
+    asked for and not reached. notes: what was found, for the reply. found: see
+    `KeptCleanPlate.found`. small: what was looked at, its hint being `subject`; None where that is
+    not in main memory.
     """
 
     picture: Optional[Picture] = None
@@ -50,6 +54,8 @@ class MatchedCleanPlate:
     unfitted: Optional[Picture] = None
     degraded: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
+    found: Optional[MutableMapping[str, Any]] = None
+    small: Optional[SmallImages] = None
 
 
 @dataclass(frozen=True)
@@ -77,29 +83,38 @@ def matched_clean_plate(
     request: FrameRequest,
     checkpoint: Checkpoint,
     search: Optional[SearchAhead] = None,
+    looked: Optional[Looked] = None,
 ) -> MatchedCleanPlate:
     """The clean plate, aligned and fitted as far as the request or its model want that.
 
     subject: (H, W) 0..1, where the subject is known to be. search: of this frame, if it was begun
-    ahead (ahead.py).
+    ahead (ahead.py). looked: the plate of a frame on a GPU, if it was looked at with its range.
     """
     if kept is None:
         return MatchedCleanPlate()
     wanted = Wanted.of(request.params, request.card)
     if wanted is None:
-        return MatchedCleanPlate(kept.picture)
+        return MatchedCleanPlate(kept.picture, found=kept.found)
     checkpoint("align")
     device, picture = plate.pixels.device, kept.picture
     if device.type == "cpu":
         match = _found_here(plate, kept, subject, wanted, checkpoint)
     else:
-        match = _found_there(plate, kept, subject, wanted, checkpoint, search)
-    unfitted = None
+        match = _found_there(plate, kept, subject, wanted, checkpoint, search, looked)
+    unfitted, seen = None, kept.side
     if match.clean_plate is not picture.display:
-        picture, unfitted = Picture.of(match.clean_plate, SRGB), picture
+        unfitted = picture
+        if looked is None:
+            picture = Picture.of(match.clean_plate, SRGB)
+        else:
+            picture, seen = _looked_at(match.clean_plate)
     outside = None if match.outside is None else torch.from_numpy(match.outside).to(device)
     notes = {"alignment": _notes_of(match)}
-    return MatchedCleanPlate(picture, outside, unfitted, match.degraded, notes)
+    small = None
+    if looked is not None and seen is not None:
+        brightest = looked.brightest, seen.peak
+        small = SmallImages(looked.small, seen.small, looked.subject, match.outside, brightest)
+    return MatchedCleanPlate(picture, outside, unfitted, match.degraded, notes, kept.found, small)
 
 
 def _found_here(
@@ -139,6 +154,7 @@ def _found_there(
     wanted: Wanted,
     checkpoint: Checkpoint,
     search: Optional[SearchAhead],
+    looked: Optional[Looked],
 ) -> Any:
     """The same for a frame on a GPU, whose full-size pictures stay there."""
     from mattebridge.clean_plate.on_device import Looked, match_on_device
@@ -153,7 +169,18 @@ def _found_there(
         clean_side=kept.side,
         checkpoint=checkpoint,
         found=None if search is None else search.found(kept, checkpoint),
+        looked=looked,
     )
+
+
+def _looked_at(clean_plate: Tensor) -> tuple[Picture, CleanSide]:
+    """A fitted clean plate on a GPU with its range, and as a model looks at it; one wait."""
+    from mattebridge.clean_plate.on_device import Looked, what_is_looked_at
+
+    lowest = clean_plate.amin().view(1)
+    least, *arrays = arrays_of(lowest, *what_is_looked_at(clean_plate))
+    looked = Looked.of(arrays)
+    return Picture(clean_plate, SRGB, float(least[0]), looked.brightest), looked.side
 
 
 def _notes_of(match: Any) -> dict[str, Any]:

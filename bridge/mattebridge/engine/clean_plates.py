@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 import torch
@@ -86,6 +86,8 @@ class KeptCleanPlate:
         self._alpha = plate_alpha_of(raw, key.plate_alpha)
         # What the alignment needs of it; made on first use, so that `off` does not import cv2.
         self.side: Optional[CleanSide] = None
+        # What models found out about it, a few numbers and words, by a name of theirs.
+        self.found: dict[str, Any] = {}
 
     @cached_property
     def nonfinite_values(self) -> int:

@@ -264,6 +264,8 @@ class Engine:
         prepared = with_clean_plate(frame, matched)
         made = self._inferred(prepared, checkpoint, clock)
         if keep and self.kept_frames.budget_bytes:
+            # What was looked at was for this frame's model.
+            frame, matched = replace(frame, looked=None), replace(matched, small=None)
             kept = self.kept_frames.keep(frame, clean_plate, matched, made)
         return self._finished(kept, prepared, made, out, checkpoint, clock)
 

@@ -96,6 +96,8 @@ def _model_input(prepared: PreparedFrame) -> ModelInput:
         frame=request.frame,
         exact=request.params.exact,
         unfitted=None if prepared.unfitted is None else seen(prepared.unfitted),
+        of_clean_plate=prepared.of_clean_plate,
+        small=prepared.small if card.accepts_hdr and card.takes_alpha_hint else None,
     )
 
 
@@ -125,7 +127,8 @@ def _in_main_memory(given: ModelInput) -> ModelInput:
 def _with_images(given: ModelInput, change: Callable[[Any], Any]) -> ModelInput:
     """The input with each of its images changed."""
     images = {name: getattr(given, name) for name in _IMAGES}
-    return replace(given, **{n: change(image) for n, image in images.items() if image is not None})
+    changed = {n: change(image) for n, image in images.items() if image is not None}
+    return replace(given, small=None, **changed)
 
 
 def _padded_size(size: Size, card: ModelCard) -> Size:
@@ -135,7 +138,8 @@ def _padded_size(size: Size, card: ModelCard) -> Size:
 def checked_output(
     made: ModelOutput, card: ModelCard, size: Size, device: torch.device
 ) -> InferredFrame:
-    """The output on the device and at the size of the frame; all of it is looked at in one wait."""
+    """The output on the device and at the size of the frame; what the
+    model does not know the range of is looked at in one wait."""
     padded = _padded_size(size, card)
     if made.alpha.shape != padded or made.foreground.shape != (*padded, 3):
         raise InternalError(
@@ -148,7 +152,9 @@ def checked_output(
         "foreground": _on(made.foreground, device)[:height, :width],
         **{name: _on(values, device) for name, values in made.extra.items()},
     }
-    ranges = dict(zip(images, extremes(*images.values())))
+    ranges = dict(made.ranges or {})
+    unknown = {name: image for name, image in images.items() if name not in ranges}
+    ranges.update(zip(unknown, extremes(*unknown.values()) if unknown else ()))
     for name, values in ranges.items():
         if not is_finite(values):
             raise ModelError(

@@ -10,10 +10,9 @@ that they were not written to meanwhile.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import torch
 from torch import Tensor
@@ -26,6 +25,7 @@ from mattebridge.engine.clean_plates import CleanPlateKey, CleanPlates, KeptClea
 from mattebridge.engine.clock import Clock
 from mattebridge.engine.crossing import SentPlanes
 from mattebridge.engine.device import raw_of
+from mattebridge.engine.look import looked_at_with_ranges, subject_of, wanted_ahead
 from mattebridge.engine.picture import Picture, same_picture
 from mattebridge.engine.request import FrameRequest
 from mattebridge.engine.samples import (
@@ -38,7 +38,11 @@ from mattebridge.engine.samples import (
     straight,
 )
 from mattebridge.errors import NonFiniteError
+from mattebridge.models.base import SmallImages
 from mattebridge.wire.params import MATTE_ROLES
+
+if TYPE_CHECKING:
+    from mattebridge.clean_plate.on_device import Looked
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,9 @@ class PreparedFrame:
     one. outside: (H, W) bool, where the clean plate does not cover the plate, or None. unfitted:
     the clean plate before, where that changed it. mattes:
     alpha_hint, garbage_matte, core_matte, as far as they were sent, (H, W) float32 0..1. notes: for
-    the reply. degraded: labels of what was asked for and not reached.
+    the reply. degraded: labels of what was asked for and not reached. of_clean_plate,
+    small: see `ModelInput`. looked: the plate as alignment looks at it, where that was fetched from
+    a GPU with its range.
     """
 
     request: FrameRequest
@@ -60,6 +66,9 @@ class PreparedFrame:
     notes: Mapping[str, Any]
     degraded: tuple[str, ...] = ()
     unfitted: Optional[Picture] = None
+    of_clean_plate: Optional[MutableMapping[str, Any]] = None
+    looked: Optional[Looked] = None
+    small: Optional[SmallImages] = None
 
 
 @torch.inference_mode()
@@ -115,16 +124,23 @@ def fitted(
     """The second half: the clean plate as it is fitted to the plate. search: what was begun for it
     ahead."""
     subject, request = subject_of(frame.mattes), frame.request
-    return matched_clean_plate(frame.plate, clean_plate, subject, request, checkpoint, search)
+    return matched_clean_plate(
+        frame.plate, clean_plate, subject, request, checkpoint, search, frame.looked
+    )
 
 
 def with_clean_plate(frame: PreparedFrame, matched: MatchedCleanPlate) -> PreparedFrame:
     """A frame as it was read, with its fitted clean plate."""
+    # What was looked at is the hint's, where nothing else shows the subject.
+    is_hint = "core_matte" not in frame.mattes
     return replace(
         frame,
+        looked=None,
+        small=matched.small if is_hint else None,
         clean_plate=matched.picture,
         outside=matched.outside,
         unfitted=matched.unfitted,
+        of_clean_plate=matched.found,
         notes={**frame.notes, **matched.notes},
         degraded=matched.degraded,
     )
@@ -135,12 +151,13 @@ class _Read:
     """The planes of a request as they were read, their values not checked yet.
 
     images: plate (H, W, 3), and (H, W): plate_alpha, where it counts, and the mattes. ranges: the
-    lowest and highest value of each.
+    lowest and highest value of each. looked: see `PreparedFrame`.
     """
 
     images: Mapping[str, Tensor]
     clean_plate: Optional[KeptCleanPlate]
     ranges: Mapping[str, tuple[float, float]]
+    looked: Optional[Looked] = None
 
 
 def _read(
@@ -177,6 +194,9 @@ def _read(
             ranges["plate"] = picture.lowest, picture.highest
     unknown = {role: image for role, image in images.items() if role not in ranges}
     # Waits for the device: behind it, everything has been read.
+    if device.type != "cpu" and wanted_ahead(kept, request, images["plate"].shape) is not None:
+        found, looked = looked_at_with_ranges(images, request)
+        return _Read(images, kept, found, looked)
     ranges.update(zip(unknown, extremes(*unknown.values()) if unknown else ()))
     return _Read(images, kept, ranges)
 
@@ -201,7 +221,7 @@ def _prepared(read: _Read, request: FrameRequest) -> PreparedFrame:
         notes["clean_plate_resampled_from"] = [width, height]
     if kept is not None and same_picture(plate, kept.picture):
         notes["clean_plate_is_the_plate"] = True
-    return PreparedFrame(request, plate, None, None, mattes, notes)
+    return PreparedFrame(request, plate, None, None, mattes, notes, looked=read.looked)
 
 
 def _made_finite(read: _Read, name: str) -> int:
@@ -231,12 +251,6 @@ def _plate(read: _Read, request: FrameRequest) -> Picture:
     if is_finite(read.ranges["plate"]) and plate_alpha != "premultiplied":
         return Picture(plate, request.space, *read.ranges["plate"])
     return Picture.of(plate, request.space)
-
-
-def subject_of(mattes: Mapping[str, Tensor]) -> Optional[Tensor]:
-    """Where the hint or the core matte show the subject, (H, W) 0..1; None without either."""
-    shown = [mattes[role] for role in ("alpha_hint", "core_matte") if role in mattes]
-    return functools.reduce(torch.maximum, shown) if shown else None
 
 
 def _counts(**by_name: Mapping[str, int]) -> dict[str, Any]:

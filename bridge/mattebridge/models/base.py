@@ -16,7 +16,7 @@ models is quick.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Optional, Protocol, Union
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
 
 SettingValue = Union[bool, int, float, str]
+# By image, its lowest and highest value.
+Ranges = Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -227,6 +229,22 @@ class ModelCard:
 
 
 @dataclass(frozen=True)
+class SmallImages:
+    """Images of a frame in main memory, which the engine has looked at already.
+
+    plate, clean_plate (h, w, 3), alpha_hint (h, w): those of the `ModelInput`, 960 pixels on the
+    long side at most. outside: as there, at full size. brightest: the highest values of the whole
+    plate and clean plate.
+    """
+
+    plate: FloatImage
+    clean_plate: FloatImage
+    alpha_hint: Optional[FloatImage]
+    outside: Optional[Mask]
+    brightest: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class ModelInput:
     """One frame as a model sees it: arrays, or tensors (`MattingModel.takes_tensors`).
 
@@ -239,7 +257,10 @@ class ModelInput:
     decides in which light `difference` mixes colours). settings: all of the card's schema. exact:
     the plain computation is wanted, even where there is a faster one. unfitted: (H, W, 3), the
     clean plate before it was aligned and matched, the same for every frame of a shot; None where
-    that changed nothing.
+    that changed nothing. of_clean_plate: what models found out about the clean plate alone, before
+    it was aligned and matched, by a name of theirs: a model may add to it, and finds it again in
+    later frames as long as that clean plate is kept; None where nothing is kept. small: where the
+    engine has them, for a model that works on tensors of a GPU.
 
     A model must not write into any of the images.
     """
@@ -253,6 +274,8 @@ class ModelInput:
     frame: Optional[int] = None
     exact: bool = False
     unfitted: Optional[FloatImage] = None
+    of_clean_plate: Optional[MutableMapping[str, Any]] = None
+    small: Optional[SmallImages] = None
 
 
 @dataclass(frozen=True)
@@ -262,6 +285,7 @@ class ModelOutput:
     alpha: (H, W) float32 0..1. foreground: (H, W, 3) float32, straight, display-encoded, 0..1 (or
     unbounded with `accepts_hdr`). extra: e.g. error or refinement, (h, w) float32 of any size.
     degraded: labels of what was asked for and not reached. notes: plain values for the reply.
+    ranges: of alpha and foreground, where the model knows them: no value is below or above.
     The images are arrays, or tensors on the model's device; a model must not write into them later.
     """
 
@@ -270,6 +294,7 @@ class ModelOutput:
     extra: Mapping[str, FloatImage] = field(default_factory=dict)
     degraded: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
+    ranges: Optional[Ranges] = None
 
 
 class MattingModel(Protocol):

@@ -41,13 +41,18 @@ EDGE_PX = 3
 
 
 def without_islands(
-    alpha: Tensor, plate: Tensor, clean_plate: Tensor, speck_share: float
+    alpha: Tensor,
+    plate: Tensor,
+    clean_plate: Tensor,
+    speck_share: float,
+    small: Optional[FloatImage] = None,
 ) -> Optional[FloatImage]:
     """Empty the islands of a matte (H, W) in place; see `islands_of`. Gives the matte at working
     size if that is known: there were none, and it was looked at."""
-    if speck_share <= 0:
-        return None
-    (small,) = small_arrays(alpha)
+    if speck_share <= 0 and small is None:
+        return None  # nothing is an island, and a GPU need not be waited for
+    if small is None:
+        (small,) = small_arrays(alpha)
     islands = islands_of(alpha, plate, clean_plate, speck_share, small)
     if islands is None:
         return small
@@ -56,23 +61,15 @@ def without_islands(
 
 
 def islands_of(
-    alpha: Tensor,
-    plate: Tensor,
-    clean_plate: Tensor,
-    speck_share: float,
-    small: Optional[FloatImage] = None,
+    alpha: Tensor, plate: Tensor, clean_plate: Tensor, speck_share: float, small: FloatImage
 ) -> Optional[Tensor]:
     """Where a matte (H, W) shows islands, or None where it has none.
 
     plate, clean_plate: (H, W, 3) display-encoded. speck_share: the area of a speck as a share of
-    the frame; 0: nothing is an island. small: the matte at working size, if it exists already.
+    the frame; 0: nothing is an island. small: the matte at working size.
     """
-    if speck_share <= 0:
-        return None
     height, width = alpha.shape
     scale = min(1.0, WORK_SIDE / max(height, width))
-    if small is None:
-        (small,) = small_arrays(alpha)
     over = (small > LEAST_ALPHA).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(over, connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA].astype(np.float64)

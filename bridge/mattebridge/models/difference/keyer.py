@@ -19,74 +19,100 @@ foreground keeps the plate's own values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mattebridge.checkpoint import Checkpoint
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
-from mattebridge.models.difference import working_size
 from mattebridge.models.difference.card import DIFFERENCE
 from mattebridge.models.difference.closed_form import closed_form
 from mattebridge.models.difference.evidence import Evidence, gather
-from mattebridge.models.difference.full_size import (
-    copy_where,
-    cut,
-    enlarged,
-    places_of,
-    small_arrays,
-)
+from mattebridge.models.difference.foreground import foreground_of
+from mattebridge.models.difference.full_size import cut, enlarged, small_arrays
 from mattebridge.models.difference.islands import without_islands
-from mattebridge.models.difference.mixture import (
-    BRIGHTEST,
-    CHUNK,
-    CODING_NOISE,
-    LEAST_NOISE,
-    Noise,
-    Palette,
-    make_palette,
-    solve,
-)
+from mattebridge.models.difference.mixture import BRIGHTEST
 from mattebridge.models.difference.moved import without_moved
-from mattebridge.models.difference.smoothing import smoothed
-from mattebridge.models.difference.trimap import Edges, Trimap, links, make_trimaps, new_edges
-from mattebridge.models.difference.wide import WIDE, Opened, opened_inside
-from mattebridge.models.pytorch.curves import all_decoded, encoded
-from mattebridge.models.pytorch.frames import Frame, array_of, given_back, sent, tensor_of
+from mattebridge.models.difference.noise import pixel_noise as pixel_noise
+from mattebridge.models.difference.solved import (
+    Known,
+    SolveInput,
+    solved_at_once,
+    solved_here,
+)
+from mattebridge.models.difference.trimap import Trimap, make_trimaps, new_edges
+from mattebridge.models.difference.wide import WIDE, Opened, opened_inside, with_opened
+from mattebridge.models.difference.working_size import shrunk, size_of
+from mattebridge.models.pytorch.frames import Frame, array_of, arrays_of, given_back, tensor_of
+from mattebridge.models.pytorch.graphs import Graphs
 
 if TYPE_CHECKING:
-    from mattebridge.models.base import FloatImage, Mask
+    from mattebridge.models.base import FloatImage, Ranges, SmallImages
 
-# A doubtful pixel follows neighbours over about this many pixels squared; a step in the plate of
-# the third number separates neighbours.
-NEIGHBOUR_STRENGTH, NEIGHBOUR_ROUNDS, NEIGHBOUR_STEP = 5.0, 2, 0.03
-# The weight of the region's likelihood where neither the pixel nor its neighbours tell.
-REGION_TRUST = 0.1
 # Without any certain subject: the distance at which alpha is 1.
 RAMP = 0.15
-# The unmixed colour is used from the first alpha on, alone from the second on; below them that of
-# the palette. It is divided by the third at least.
-UNMIX_FROM, UNMIX_FULL, UNMIX_LEAST = 0.3, 0.8, 0.1
-# Encoded; a larger value has no meaning, and decoding it would exceed float32.
-LARGEST = 1e6
-# A frame can be cancelled after so many unknown pixels.
-REPORTED = 32_768
 # Labels of `degraded`.
 NO_SET = "no_set_visible"
 
 
-class _Mattes(NamedTuple):
-    """Two mattes of a frame. wide: with a wider band; else, and where nothing was solved, the same
-    again. small_alpha: the narrow alpha at working size if that is known."""
+@dataclass
+class Begun:
+    """The keyer's matte of a frame, in which there may be islands until it is settled.
 
-    narrow: ModelOutput
-    wide: ModelOutput
-    small_alpha: Optional[FloatImage]
+    alpha (H, W), foreground (H, W, 3): tensors of the frame's device. looked_at: what is to be
+    looked at for islands; nothing on a CPU, where that is done already. A GPU is not waited for
+    before it: most mattes have none, and a model that starts from this one begins with it as it is.
+    small_alpha: the settled alpha at working size, where it is known. notes, degraded, ranges: see
+    `ModelOutput`.
+    """
+
+    frame: Frame
+    specks: float
+    alpha: Tensor
+    colour: Tensor
+    foreground: Tensor
+    places: Optional[Tensor]
+    looked_at: tuple[Tensor, ...] = ()
+    small_alpha: Optional[FloatImage] = None
+    degraded: tuple[str, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    ranges: Optional[Ranges] = None
+
+    @torch.inference_mode()
+    def settle(self, arrays: Optional[Sequence[FloatImage]] = None) -> bool:
+        """Empty the islands; whether there were any. arrays: the values of `looked_at`, in main
+        memory, if they are there already."""
+        if not self.looked_at:
+            return False
+        small, ends = arrays_of(*self.looked_at) if arrays is None else arrays
+        self.looked_at = ()
+        plate, clean_plate = self.frame.plate, self.frame.clean_plate
+        self.small_alpha = without_islands(self.alpha, plate, clean_plate, self.specks, small)
+        if self.small_alpha is not None:
+            low, high, lowest, highest = map(float, ends)
+            # What is emptied later, moved things, is 0.
+            self.ranges = {"alpha": (min(low, 0.0), high), "foreground": (lowest, highest)}
+            return False
+        self.foreground = foreground_of(self.frame, self.colour, self.alpha, self.places)
+        return True
+
+    def output(self, given: ModelInput) -> ModelOutput:
+        """The settled matte, as the input was given."""
+        assert not self.looked_at
+        return self.output_of(given, self.alpha, self.foreground, self.ranges)
+
+    def output_of(
+        self, given: ModelInput, alpha: Tensor, foreground: Tensor, ranges: Optional[Ranges] = None
+    ) -> ModelOutput:
+        """A matte that was made of this one, as the input was given."""
+        images = given_back(given.plate, alpha, foreground)
+        return ModelOutput(
+            images[0], images[1], degraded=self.degraded, notes=self.notes, ranges=ranges
+        )
 
 
 class DifferenceModel(MattingModel):
@@ -101,6 +127,27 @@ class DifferenceModel(MattingModel):
 
     def __init__(self, card: ModelCard) -> None:
         self.card = card
+        self._graphs: Optional[Graphs] = None
+        self._device = torch.device("cpu")
+
+    def load(self, device: str) -> None:
+        """A CUDA device records the steps at full size."""
+        self._device = torch.device(device)
+        self.use_less_memory(False)
+
+    def unload(self) -> None:
+        self._graphs = None
+
+    def use_less_memory(self, less: bool) -> bool:
+        """Without recordings, which hold the memory of all their steps."""
+        records = self._device.type == "cuda"
+        self._graphs = Graphs() if records and not less else None
+        return records and less
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory of recordings."""
+        return 0 if self._graphs is None else self._graphs.memory_bytes
 
     def matte(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
         """Alpha and straight foreground of one frame. See `MattingModel.matte`.
@@ -108,29 +155,34 @@ class DifferenceModel(MattingModel):
         given: tensors of any device, or arrays; the output holds what the input does.
         """
         frame = Frame.of(given)
-        small = Small(frame)
-        made = self._mattes(given, frame, small, checkpoint, wide=False)
-        return without_moved(made.narrow, given, small.pictures, made.small_alpha)
+        small = Small(frame, given.small)
+        begun = self.begun(given, frame, small, checkpoint)
+        begun.settle()
+        return without_moved(begun.output(given), given, small.pictures, begun.small_alpha)
 
-    def with_moved(
-        self, given: ModelInput, checkpoint: Checkpoint, small: Optional[Small] = None
-    ) -> ModelOutput:
-        """The same with what was moved on the set since the clean plate was shot."""
-        frame = Frame.of(given)
-        return self._mattes(given, frame, small or Small(frame), checkpoint, wide=False).narrow
+    def begun(self, given: ModelInput, frame: Frame, small: Small, checkpoint: Checkpoint) -> Begun:
+        """The same, not yet settled, with what was moved on the set since the clean plate was shot.
 
-    def with_wide(
-        self, given: ModelInput, checkpoint: Checkpoint, small: Optional[Small] = None
-    ) -> tuple[ModelOutput, ModelOutput]:
-        """`with_moved`, and the same with a wider band (`wide`)."""
-        frame = Frame.of(given)
-        made = self._mattes(given, frame, small or Small(frame), checkpoint, wide=True)
-        return made.narrow, made.wide
+        frame, small: of this input.
+        """
+        return self._begun(given, frame, small, checkpoint, wide=False)[0]
 
     @torch.inference_mode()
-    def _mattes(
+    def with_wide(
+        self, given: ModelInput, frame: Frame, small: Small, checkpoint: Checkpoint
+    ) -> tuple[Begun, Tensor, Tensor]:
+        """`begun`, settled, and alpha and foreground of the same with a wider band (`wide`): below
+        it only where that is sure subject."""
+        begun, more = self._begun(given, frame, small, checkpoint, wide=True)
+        begun.settle()
+        if more is None:
+            return begun, begun.alpha, begun.foreground
+        return begun, *with_opened(frame, begun.alpha, begun.foreground, more)
+
+    @torch.inference_mode()
+    def _begun(
         self, given: ModelInput, frame: Frame, small: Small, checkpoint: Checkpoint, *, wide: bool
-    ) -> _Mattes:
+    ) -> tuple[Begun, Optional[Opened]]:
         settings = given.settings
         checkpoint("difference")
         evidence = gather(
@@ -142,7 +194,7 @@ class DifferenceModel(MattingModel):
         )
         checkpoint("trimap")
         edges = new_edges(small.plate, small.clean_plate, evidence.light)
-        band = float(settings["band"])
+        band, specks = float(settings["band"]), float(settings["specks"])
         trimaps = make_trimaps(
             small.plate,
             small.clean_plate,
@@ -152,55 +204,61 @@ class DifferenceModel(MattingModel):
             small.outside,
             fill=float(settings["fill"]),
             bands=(band, WIDE * band) if wide else (band,),
-            speck_share=float(settings["specks"]),
+            speck_share=specks,
         )
         trimap = trimaps[0]
         degraded = () if trimap.empty.any() else (NO_SET,)
-        notes: Mapping[str, Any] = {}
-        places: Optional[Tensor] = None
-        matte: Optional[FloatImage] = None
-        more: Optional[Opened] = None
-        if trimap.subject.any():
-            checkpoint("alpha")
-            if settings["method"] == "closed_form":
-                alpha, colour = _closed_form(frame, trimap, checkpoint)
-            else:
-                solved = _solved(frame, small, evidence, edges, trimap, checkpoint)
-                alpha, colour, places = solved.alpha, solved.colour, solved.places
-                if wide:
-                    checkpoint("alpha")
-                    subject, noise = solved.subject, solved.noise
-                    more = opened_inside(frame, small.plate, subject, evidence, trimaps, noise)
-            checkpoint("foreground")
-            specks = float(settings["specks"])
-            matte = without_islands(alpha, frame.plate, frame.clean_plate, specks)
-            notes = {"unknown_share": round(float(trimap.unknown.mean()), 4)}
-        else:
+        if not trimap.subject.any():
             alpha, colour = _nothing_sure(frame, evidence, trimap)
-        foreground = _foreground(frame, colour, alpha, places)
-        mattes = [(alpha, foreground)]
-        if more is not None:
-            mattes.append(_with_opened(frame, alpha, foreground, more))
-        both = [given_back(given.plate, *one) for one in mattes]
-        outputs = [ModelOutput(a, f, degraded=degraded, notes=notes) for a, f in both]
-        return _Mattes(outputs[0], outputs[-1], matte)
+            foreground = foreground_of(frame, colour, alpha, None)
+            return Begun(frame, specks, alpha, colour, foreground, None, degraded=degraded), None
+        checkpoint("alpha")
+        notes = {"unknown_share": round(float(trimap.unknown.mean()), 4)}
+        start = SolveInput(frame, small.plate, evidence, edges, trimap)
+        if settings["method"] == "closed_form":
+            alpha, colour = _closed_form(frame, trimap, checkpoint)
+            solved, finished = None, None
+        elif frame.plate.device.type == "cpu":
+            solved, finished = solved_here(start, checkpoint), None
+        else:
+            finished = solved_at_once(start, self._graphs)
+            solved = finished.solved
+        places, more = None, None
+        if solved is not None:
+            alpha, colour, places = solved.alpha, solved.colour, solved.places
+            if wide:
+                checkpoint("alpha")
+                subject, noise = solved.subject, solved.noise
+                more = opened_inside(frame, small.plate, subject, evidence, trimaps, noise)
+        checkpoint("foreground")
+        begun = Begun(frame, specks, alpha, colour, colour, places, degraded=degraded, notes=notes)
+        if finished is not None:
+            begun.foreground, begun.looked_at = finished.foreground, finished.looked_at
+        else:
+            begun.small_alpha = without_islands(alpha, frame.plate, frame.clean_plate, specks)
+            begun.foreground = foreground_of(frame, colour, alpha, places)
+        return begun, more
 
 
-def keyed(given: ModelInput, checkpoint: Checkpoint, small: Optional[Small] = None) -> ModelOutput:
+def keyed(given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
     """The model's matte of a frame, for models that start from it: with those settings of the frame
-    that it has too, and its defaults. What was moved on the set is still in it. small: of the same
-    frame, if it exists already."""
-    return DifferenceModel(DIFFERENCE).with_moved(_with_defaults(given), checkpoint, small)
+    that it has too, and its defaults. What was moved on the set is still in it."""
+    given, frame = with_defaults(given), Frame.of(given)
+    begun = DifferenceModel(DIFFERENCE).begun(given, frame, Small(frame), checkpoint)
+    begun.settle()
+    return begun.output(given)
 
 
-def keyed_both(
-    given: ModelInput, checkpoint: Checkpoint, small: Optional[Small] = None
-) -> tuple[ModelOutput, ModelOutput]:
+def keyed_both(given: ModelInput, checkpoint: Checkpoint) -> tuple[ModelOutput, ModelOutput]:
     """`keyed`, and the matte with a wider band: below it only where that is sure subject."""
-    return DifferenceModel(DIFFERENCE).with_wide(_with_defaults(given), checkpoint, small)
+    given, frame = with_defaults(given), Frame.of(given)
+    keyer = DifferenceModel(DIFFERENCE)
+    begun, alpha, foreground = keyer.with_wide(given, frame, Small(frame), checkpoint)
+    return begun.output(given), begun.output_of(given, alpha, foreground)
 
 
-def _with_defaults(given: ModelInput) -> ModelInput:
+def with_defaults(given: ModelInput) -> ModelInput:
+    """A frame with the settings of this model: those of its own that it has too, else defaults."""
     schema = DIFFERENCE.settings_schema
     shared = {name: value for name, value in given.settings.items() if name in schema}
     return replace(given, settings=schema.validate(shared, model=DIFFERENCE.name))
@@ -210,7 +268,13 @@ class Small:
     """The inputs at working size in main memory, cut at `BRIGHTEST`."""
 
     @torch.inference_mode()
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, frame: Frame, seen: Optional[SmallImages] = None) -> None:
+        """seen: the same images, if they were looked at already; then a GPU is not waited for."""
+        if seen is not None and self._is_of(frame, seen):
+            self.brightest, outside = seen.brightest, seen.outside
+            self.plate, self.clean_plate, self.hint = seen.plate, seen.clean_plate, seen.alpha_hint
+            self.outside = None if outside is None else shrunk(outside.astype(np.float32)) > 0
+            return
         pictures = (frame.plate, frame.clean_plate)
         brightest = torch.stack([picture.max() for picture in pictures])
         images = [cut(picture, BRIGHTEST, peak) for picture, peak in zip(pictures, brightest)]
@@ -224,6 +288,16 @@ class Small:
         outside = None if frame.outside is None else rest[-1] > 0
         self.outside = outside if outside is not None and outside.any() else None
 
+    @staticmethod
+    def _is_of(frame: Frame, seen: SmallImages) -> bool:
+        """Whether these images are what would be made of a frame."""
+        is_whole = (frame.outside is None, frame.hint is None) == (
+            seen.outside is None,
+            seen.alpha_hint is None,
+        )
+        is_cut = max(seen.brightest) <= BRIGHTEST
+        return is_whole and is_cut and seen.plate.shape[:2] == size_of(frame.plate.shape)
+
     @property
     def pictures(self) -> tuple[FloatImage, FloatImage]:
         """Plate and clean plate."""
@@ -231,7 +305,7 @@ class Small:
 
 
 def _closed_form(frame: Frame, trimap: Trimap, checkpoint: Checkpoint) -> tuple[Tensor, Tensor]:
-    known = _Known.of(trimap, frame.plate.shape)
+    known = Known.of(trimap, frame.plate.shape)
     unknown = np.zeros(known.subject.shape, bool)
     unknown.reshape(-1)[known.unknown] = True
     found = closed_form(array_of(frame.plate), known.subject, unknown, checkpoint)
@@ -246,188 +320,3 @@ def _nothing_sure(frame: Frame, evidence: Evidence, trimap: Trimap) -> tuple[Ten
     ramp = np.where(evidence.through, evidence.covered_by, ramp)
     alpha = np.where(trimap.unknown, ramp, 0).astype(np.float32)
     return enlarged(alpha, frame.plate), frame.plate.clone()
-
-
-# --- alpha ----------------------------------------------------------------------------------------
-
-
-class _Solved(NamedTuple):
-    """Alpha (H, W) and the subject's colour (H, W, 3); the places (N,) that were solved, outside of
-    which alpha is 0 or 1; the sure subject (H, W), and the noise of a pixel."""
-
-    alpha: Tensor
-    colour: Tensor
-    places: Tensor
-    subject: Tensor
-    noise: Noise
-
-
-def _solved(
-    frame: Frame,
-    small: Small,
-    evidence: Evidence,
-    edges: Edges,
-    trimap: Trimap,
-    checkpoint: Checkpoint,
-) -> _Solved:
-    """Known pixels as they are, others solved."""
-    plate, clean_plate = frame.plate, frame.clean_plate
-    known = _Known.of(trimap, plate.shape)
-    subject, places = sent(known.subject, plate.device), sent(known.unknown, plate.device)
-    # The wide band holds colours that nothing else has, such as those of hair.
-    palette = make_palette(small.plate, trimap.depth > 1)
-    noise = _noise_at(plate, clean_plate, sent(known.empty, plate.device))
-    alpha, trust = subject.float(), torch.ones_like(plate[..., 0])
-    colour = _base_colour(plate, subject, palette)
-    linear = frame.scene_linear
-    chunks = solve(plate, clean_plate, places, palette, evidence, trimap, noise, linear)
-    for part, found in chunks:
-        if part.stop % REPORTED == 0 or part.stop == len(places):
-            checkpoint("alpha", part.stop, len(places))
-        alpha.view(-1)[places[part]] = found.alpha
-        trust.view(-1)[places[part]] = found.trust
-        colour.view(-1, 3)[places[part]] = found.colour
-    if frame.outside is not None:
-        own = trust.view(-1)[places]
-        trust.view(-1)[places] = own.masked_fill_(frame.outside.view(-1)[places], 0)
-    value, weight = small_arrays(alpha, trust)
-    near = enlarged(_neighbours(value, weight, edges, trimap), plate)
-    own, others = trust.view(-1)[places], near.reshape(-1)[places]
-    mixed = own * alpha.view(-1)[places] + (1 - own) * others
-    alpha.view(-1)[places] = mixed.clamp_(0, 1)
-    return _Solved(alpha, colour, places, subject, noise)
-
-
-@dataclass(frozen=True)
-class _Known:
-    """A trimap at full size, in main memory: a GPU need not be waited for to count the pixels.
-
-    subject: (H, W) bool, where it is certain. unknown: (N,) the places of the pixels that enlarging
-    leaves undecided, too, in reading order. empty: (M,) the places of some of the others, at which
-    noise is measured.
-    """
-
-    subject: Mask
-    unknown: NDArray[np.int64]
-    empty: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, trimap: Trimap, shape: tuple[int, ...]) -> _Known:
-        subject, empty = (
-            working_size.enlarged(mask.astype(np.float32), shape) > np.float32(0.999)
-            for mask in (trimap.subject, trimap.empty)
-        )
-        unknown = np.flatnonzero(~(subject | empty))
-        return cls(subject, unknown, _some(np.flatnonzero(empty & ~subject)))
-
-
-def _some(places: NDArray[np.int64]) -> NDArray[np.int64]:
-    """As many of them as tell the noise."""
-    return np.ascontiguousarray(places[:: max(1, len(places) // 100_000)])
-
-
-def pixel_noise(plate: Tensor, clean_plate: Tensor, empty: Tensor) -> float:
-    """Standard deviation of one channel of one pixel between plate and clean plate, encoded.
-
-    plate, clean_plate: (H, W, 3). empty: (H, W), where the plate shows only the set.
-    """
-    places = places_of(empty)
-    return float(_noise_at(plate, clean_plate, places[:: max(1, len(places) // 100_000)]))
-
-
-def _noise_at(plate: Tensor, clean_plate: Tensor, places: Tensor) -> Noise:
-    """The same at these places; on a GPU a tensor of one value, which is not waited for."""
-    if len(places) < 100:
-        return _noise_of(0.01)
-    apart = plate.reshape(-1, 3)[places].sub_(clean_plate.reshape(-1, 3)[places]).abs_()
-    if apart.device.type == "cpu":
-        return _noise_of(min(float(np.median(apart.numpy())) / 0.6745, 0.2))
-    ordered = apart.reshape(-1).sort().values
-    middle = ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]
-    measured = middle.div_(2 * 0.6745).clamp_(LEAST_NOISE, 0.2)
-    return measured.square_().add_(CODING_NOISE**2).sqrt_()
-
-
-def _noise_of(measured: float) -> float:
-    return float(np.hypot(max(measured, LEAST_NOISE), CODING_NOISE))
-
-
-def _base_colour(plate: Tensor, subject: Tensor, palette: Palette) -> Tensor:
-    """The plate where the subject is certain, elsewhere the colour of the subject nearby."""
-    colour = enlarged(palette.mean, plate).contiguous()
-    if palette.mean.shape == plate.shape:
-        colour = colour.clone()
-    copy_where(subject, plate, colour)
-    return colour
-
-
-def _neighbours(alpha: FloatImage, trust: FloatImage, edges: Edges, trimap: Trimap) -> FloatImage:
-    """Alpha that follows from trusted neighbours and the region; all at working size."""
-    value, weight = alpha, np.square(trust) + np.float32(1e-3)
-    unknown = trimap.unknown
-    mixed = value * weight + REGION_TRUST * trimap.likelihood
-    value = np.where(unknown, mixed / (weight + REGION_TRUST), value)
-    weight = np.where(unknown, weight + np.float32(REGION_TRUST), weight)
-    between = links(edges, NEIGHBOUR_STEP)
-    return smoothed(value, weight, between, NEIGHBOUR_STRENGTH, NEIGHBOUR_ROUNDS)
-
-
-# --- foreground -----------------------------------------------------------------------------------
-
-
-def _foreground(frame: Frame, colour: Tensor, alpha: Tensor, places: Optional[Tensor]) -> Tensor:
-    """Straight colour: the plate where alpha is 1, unmixed where there is enough of it, else
-    `colour`, which is written into.
-
-    places: (N,) in reading order, outside of which alpha is 0 or 1; None where that is not known.
-    """
-    copy_where(alpha >= 1, frame.plate, colour)
-    if places is None:
-        places = places_of(_is_soft(alpha))
-    elif colour.device.type == "cpu":
-        places = places[_is_soft(alpha.view(-1)[places])]
-    _unmix(frame, colour, alpha, places)
-    return colour
-
-
-def _with_opened(
-    frame: Frame, alpha: Tensor, foreground: Tensor, more: Opened
-) -> tuple[Tensor, Tensor]:
-    """Alpha and foreground of the wider band: copies of the narrow one's, and what is `more`."""
-    kept = alpha.view(-1)[more.places] >= 1  # what is no island
-    places = more.places[kept]
-    alpha, foreground = alpha.clone(), foreground.clone()
-    alpha.view(-1)[places] = more.alpha[kept]
-    soft = alpha.view(-1)[places] < 1
-    foreground.view(-1, 3)[places[soft]] = more.colour[kept][soft]
-    soft &= alpha.view(-1)[places] > UNMIX_FROM
-    _unmix(frame, foreground, alpha, places[soft])
-    return alpha, foreground
-
-
-def _unmix(frame: Frame, colour: Tensor, alpha: Tensor, places: Tensor) -> None:
-    """Mix what is unmixed from the plate into `colour` at these places, as far as they are soft: a
-    GPU is not waited for to tell which are; on a CPU all of them must be."""
-    on_cpu = colour.device.type == "cpu"
-    for some in torch.split(places, CHUNK if on_cpu else max(1, len(places))):
-        part, near = alpha.view(-1)[some][:, None], colour.view(-1, 3)[some]
-        seen = frame.plate.reshape(-1, 3)[some].clamp_(max=LARGEST)
-        empty = frame.clean_plate.reshape(-1, 3)[some].clamp_(max=LARGEST)
-        unmixed = _unmixed(seen, empty, part, frame.scene_linear)
-        weight = ((part - UNMIX_FROM) / (UNMIX_FULL - UNMIX_FROM)).clamp_(0, 1)
-        found = weight * unmixed + (1 - weight) * near
-        colour.view(-1, 3)[some] = found if on_cpu else torch.where(_is_soft(part), found, near)
-
-
-def _is_soft(alpha: Tensor) -> Tensor:
-    """Where a colour is unmixed."""
-    return (alpha < 1) & (alpha > UNMIX_FROM)
-
-
-def _unmixed(seen: Tensor, empty: Tensor, alpha: Tensor, scene_linear: bool) -> Tensor:
-    """The subject's encoded colour (N, 3), no brighter than white or the pixel itself."""
-    ceiling = seen.amax(1, keepdim=True).clamp_(min=1)
-    if scene_linear:
-        seen, empty = all_decoded(seen, empty)
-    own = (seen - (1 - alpha) * empty).clamp_(min=0).div_(alpha.clamp(min=UNMIX_LEAST))
-    return (encoded(own) if scene_linear else own).minimum(ceiling)

@@ -139,13 +139,44 @@ def solve(
     reading order. evidence, trimap: at working size. noise: standard deviation of one pixel's
     difference, encoded; on a GPU a tensor of one value, which is not waited for.
     """
-    device = plate.device
-    colours = _Map.of([palette.mean, *palette.colours, *palette.shares], device)
-    evident = (evidence.distance, evidence.covered_by, evidence.covered_by_variance)
-    masks = (trimap.likelihood, trimap.depth, evidence.through.astype(np.float32))
-    maps = _Map.of([*evident, *masks], device)
+    maps = Maps.of(palette, evidence, trimap, plate.device)
+    return solve_by(plate, clean_plate, pixels, maps, noise, scene_linear)
+
+
+class Maps(NamedTuple):
+    """What pixels are explained by, on the device.
+
+    colours: mean, colours and shares of the palette, (1, 3 + 4 K, h, w). region: distance,
+    coverage, its variance, likelihood, depth, where the set shows through, (1, 6, h, w). noise: of
+    the evidence.
+    """
+
+    colours: Tensor
+    region: Tensor
+    noise: Noise
+
+    @classmethod
+    def of(cls, palette: Palette, evidence: Evidence, trimap: Trimap, device: torch.device) -> Maps:
+        colours = _Map.of([palette.mean, *palette.colours, *palette.shares], device)
+        evident = (evidence.distance, evidence.covered_by, evidence.covered_by_variance)
+        masks = (trimap.likelihood, trimap.depth, evidence.through.astype(np.float32))
+        region = _Map.of([*evident, *masks], device)
+        return cls(colours.planes, region.planes, evidence.noise)
+
+
+def solve_by(
+    plate: Tensor,
+    clean_plate: Tensor,
+    pixels: Tensor,
+    by: Maps,
+    noise: Noise,
+    scene_linear: bool,
+) -> Iterator[tuple[slice, Mixtures]]:
+    """`solve` with its maps on the device: in the same list of steps for as many pixels."""
+    device, colours, maps = plate.device, _Map(by.colours), _Map(by.region)
+    count = by.colours.shape[1] // 4
     seen, empty = plate.reshape(-1, 3), clean_plate.reshape(-1, 3)
-    through = _Map.of([evidence.through.astype(np.float32)], device)
+    through = _Map(by.region[:, 5:])
     shares = _shares_of_the_frame(pixels, *plate.shape[:2])
     unseen = _any_veil_cost(through.at(shares)[0] > 0.5)
     of_noise = _OfNoise.of(noise)
@@ -155,8 +186,8 @@ def solve(
         places = pixels[part]
         at = shares[part]
         chosen = _Pixels(seen[places], empty[places], scene_linear)
-        near = _Near.of(chosen, colours.at(at), len(palette.colours))
-        region = _Region.of(maps.at(at), evidence.noise, unseen[part])
+        near = _Near.of(chosen, colours.at(at), count)
+        region = _Region.of(maps.at(at), by.noise, unseen[part])
         yield part, _explained(chosen, near, region, of_noise)
 
 
@@ -347,7 +378,7 @@ class _Region:
     unseen: Tensor
 
     @classmethod
-    def of(cls, found: Tensor, noise: float, unseen: Tensor) -> _Region:
+    def of(cls, found: Tensor, noise: Noise, unseen: Tensor) -> _Region:
         """found: (6, N) distance, coverage, variance, likelihood, depth, through."""
         distance, coverage, variance, likely, depth, through = found
         likely = likely.clamp(SURE_REGION, 1 - SURE_REGION)

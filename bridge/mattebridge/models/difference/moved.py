@@ -82,10 +82,12 @@ def without_moved(
     alpha = tensor_of(made.alpha, frame.plate.device)
     specks = specks_of(given.settings)
     moved = moved_of(alpha, frame.plate, frame.clean_plate, specks, small, matte)
-    if moved is not None and frame.hint is not None:
-        moved &= frame.hint < HINTED
-    if moved is None or not moved.any():
+    if moved is None:
         return made
+    if frame.hint is not None:
+        moved &= frame.hint < HINTED
+        if not moved.any():
+            return made
     alpha.masked_fill_(moved, 0)
     return replace(made, degraded=(*made.degraded, SET_MOVED))
 

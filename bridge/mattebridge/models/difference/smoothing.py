@@ -16,6 +16,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage
@@ -40,11 +42,16 @@ def smoothed(
     beside, below = links
     fields = np.stack([value * trust + LEAST, trust]).astype(np.float32)
     for turn in range(rounds):
-        part = np.float32(3.0 * strength * 4.0 ** (rounds - 1 - turn) / (4.0**rounds - 1))
+        part = np.float32(_weight(strength, turn, rounds))
         fields = _solved(fields, below * part)
         turned = _solved(fields.transpose(0, 2, 1), beside.T * part)
         fields = turned.transpose(0, 2, 1)
     return np.ascontiguousarray(fields[0] / np.maximum(fields[1], np.float32(1e-9)))
+
+
+def _weight(strength: float, turn: int, rounds: int) -> float:
+    """The weight of the links in one round."""
+    return 3.0 * strength * 4.0 ** (rounds - 1 - turn) / (4.0**rounds - 1)
 
 
 def _solved(fields: FloatImage, link: FloatImage) -> FloatImage:
@@ -74,3 +81,56 @@ def _solved(fields: FloatImage, link: FloatImage) -> FloatImage:
         multiply(after, share, of_fields)
         add(row, of_fields, row)
     return rows[:, :2].transpose(1, 0, 2)
+
+
+# --- on a GPU -------------------------------------------------------------------------------------
+
+
+def smoothed_at_once(
+    value: Tensor, trust: Tensor, links: tuple[Tensor, Tensor], strength: float, rounds: int
+) -> Tensor:
+    """`smoothed` as a GPU does it: for all rows at a time, in about ten steps for each thousand.
+
+    The same within rounding.
+    """
+    beside, below = links
+    fields = torch.stack([value * trust + float(LEAST), trust])
+    for turn in range(rounds):
+        weight = _weight(strength, turn, rounds)
+        fields = _reduced(fields, below * weight)
+        fields = _reduced(fields.transpose(1, 2), beside.T * weight).transpose(1, 2)
+    return fields[0] / fields[1].clamp(min=1e-9)
+
+
+def _reduced(fields: Tensor, link: Tensor) -> Tensor:
+    """`_solved` by cyclic reduction: (2, N, M); link: (N - 1, M).
+
+    Each row is its own value and a share of the rows above and below it. These are replaced by what
+    they are made of, so that after k steps a row depends on those 2**k away alone, and at last on
+    none.
+    """
+    count, width = fields.shape[1:]
+    reach = count
+    # Shares of the row above and below, and the values; 0 beyond the frame. Each step writes into
+    # the one that it does not read.
+    now, other = (fields.new_zeros(4, count + 2 * reach, width) for _ in range(2))
+    inside = slice(reach, reach + count)
+    now[0, reach + 1 : reach + count] = link
+    now[1, reach : reach + count - 1] = link
+    whole = 1 + now[0, inside] + now[1, inside]
+    now[2:, inside] = fields
+    now[:, inside] /= whole
+    step = 1
+    while step < count:
+        up, down = (slice(reach + by, reach + by + count) for by in (-step, step))
+        above, below = now[0, inside], now[1, inside]
+        whole = 1 - above * now[1, up]
+        whole.addcmul_(below, now[0, down], value=-1)
+        torch.mul(above, now[0, up], out=other[0, inside])
+        torch.mul(below, now[1, down], out=other[1, inside])
+        torch.addcmul(now[2:, inside], above, now[2:, up], out=other[2:, inside])
+        other[2:, inside].addcmul_(below, now[2:, down])
+        other[:, inside] /= whole
+        now, other = other, now
+        step *= 2
+    return now[2:, inside]

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from mattebridge.models.difference.evidence import Evidence
+from mattebridge.models.difference.foreground import UNMIX_FROM, unmix
 from mattebridge.models.difference.full_size import enlarged, places_of
 from mattebridge.models.difference.mixture import Noise, make_palette, solve
 from mattebridge.models.difference.trimap import Trimap
@@ -68,3 +69,18 @@ def opened_inside(
         alpha[part] = (1 + found.trust * (found.alpha - 1)).clamp_(0, 1)
         colour[part] = found.colour
     return Opened(places, alpha, colour)
+
+
+def with_opened(
+    frame: Frame, alpha: Tensor, foreground: Tensor, more: Opened
+) -> tuple[Tensor, Tensor]:
+    """Alpha and foreground of the wider band: copies of the narrow one's, and what is `more`."""
+    kept = alpha.view(-1)[more.places] >= 1  # what is no island
+    places = more.places[kept]
+    alpha, foreground = alpha.clone(), foreground.clone()
+    alpha.view(-1)[places] = more.alpha[kept]
+    soft = alpha.view(-1)[places] < 1
+    foreground.view(-1, 3)[places[soft]] = more.colour[kept][soft]
+    soft &= alpha.view(-1)[places] > UNMIX_FROM
+    unmix(frame, foreground, alpha, places[soft])
+    return alpha, foreground

@@ -28,6 +28,8 @@ _LEAST_APART = 1e-4
 _MOST = 0.1
 # Pixels at a time: they stay in a processor's cache.
 _AT_ONCE = 1 << 14
+# Rows that hold so many pixels are enough to tell the noise.
+_MEASURED = 400_000
 
 
 def without_grain(
@@ -65,8 +67,13 @@ def without_grain(
     return NetworkMatte(matte.logit, alpha[None, None], foreground[None])
 
 
+def rows_between(alpha: Tensor) -> int:
+    """Of the rows of a frame (H, W), each of how many is enough to tell its noise."""
+    return max(1, alpha.numel() // _MEASURED)
+
+
 def without_grain_at_once(
-    alpha: Tensor, foreground: Tensor, clean_plate: Tensor, noise: float
+    alpha: Tensor, foreground: Tensor, clean_plate: Tensor, noise: float | Tensor
 ) -> tuple[Tensor, Tensor]:
     """`without_grain` of a whole frame without a look at the picture, as a GPU does it.
 

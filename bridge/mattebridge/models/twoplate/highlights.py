@@ -17,12 +17,9 @@ Rule: where neither plate nor clean plate has a value above 1, nothing is change
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from mattebridge.models.base import ModelOutput
 from mattebridge.models.difference.full_size import copy_where, places_of
 from mattebridge.models.pytorch.curves import decoded, encoded
 from mattebridge.models.pytorch.frames import Frame
@@ -43,13 +40,13 @@ def with_highlights(
     frame: Frame,
     alpha: Tensor,
     foreground: Tensor,
-    keyed: ModelOutput,
+    keyed: tuple[Tensor, Tensor],
     brightest: tuple[float, float],
 ) -> None:
     """Correct the network's alpha (H, W) and straight foreground (H, W, 3) in place.
 
-    foreground: 0..1, as the network gives it. keyed: the matte of `difference` for the same frame,
-    tensors of the frame's device. brightest: the highest value of plate and clean plate.
+    foreground: 0..1, as the network gives it. keyed: alpha and foreground of `difference` for the
+    same frame, on its device. brightest: the highest value of plate and clean plate.
     """
     if max(brightest) <= 1:
         return
@@ -59,7 +56,41 @@ def with_highlights(
     copy_where(opaque, frame.plate, foreground)
     soft, hot = (alpha > 0) & (alpha < 1), (plate > 1) | (clean_plate > 1)
     elsewhere = _share_of(brightest[1]) if frame.scene_linear else 0.0
-    _explain(frame, alpha, foreground, soft, torch.where(hot, 1.0, elsewhere))
+    share = torch.where(hot, 1.0, elsewhere)
+    places = places_of(soft & (share > 0))
+    at_once = AT_ONCE if places.device.type == "cpu" else max(1, len(places))
+    for some in torch.split(places, at_once):
+        part, own = alpha.view(-1)[some], foreground.view(-1, 3)[some]
+        seen, empty = (image.reshape(-1, 3)[some] for image in (frame.plate, frame.clean_plate))
+        found = _explained(part, own, seen, empty, share.view(-1)[some], frame.scene_linear)
+        foreground.view(-1, 3)[some] = found
+
+
+def highlighted_at_once(
+    alpha: Tensor,
+    foreground: Tensor,
+    keyed: tuple[Tensor, Tensor],
+    plate: Tensor,
+    clean_plate: Tensor,
+    *,
+    scene_linear: bool,
+) -> tuple[Tensor, Tensor]:
+    """The same without a look at the picture, as a GPU does it; gives alpha and foreground.
+
+    keyed: alpha and foreground of `difference`. plate, clean_plate: (H, W, 3), not cut.
+    """
+    seen, empty = plate.amax(2), clean_plate.amax(2)
+    share = _of_white(empty)
+    alpha = alpha + share * (keyed[0] - alpha)
+    foreground = foreground + share[..., None] * (keyed[1] - foreground)
+    opaque = (seen > 1) & (alpha >= 1)
+    foreground = torch.where(opaque[..., None], plate, foreground)
+    share = ((seen > 1) | (empty > 1)).float()
+    if scene_linear:
+        share = share.maximum(_of_white(empty.amax()))
+    found = _explained(alpha, foreground, plate, clean_plate, share, scene_linear)
+    soft = (alpha > 0) & (alpha < 1) & (share > 0)
+    return alpha, torch.where(soft[..., None], found, foreground)
 
 
 def _share_of(brightness: float) -> float:
@@ -67,40 +98,41 @@ def _share_of(brightness: float) -> float:
     return min(max((brightness - 1) / BLEND, 0.0), 1.0)
 
 
-def _take_keyed(brightness: Tensor, alpha: Tensor, foreground: Tensor, keyed: ModelOutput) -> None:
+def _of_white(brightness: Tensor) -> Tensor:
+    """`_share_of` for pixels."""
+    return ((brightness - 1) / BLEND).clamp_(0, 1)
+
+
+def _take_keyed(
+    brightness: Tensor, alpha: Tensor, foreground: Tensor, keyed: tuple[Tensor, Tensor]
+) -> None:
     """Blend the keyer's matte in where the set is above white."""
-    # A GPU does all of the frame before it has told where that is.
-    places: Any = places_of(brightness > 1) if alpha.device.type == "cpu" else slice(None)
-    share = ((brightness.view(-1)[places] - 1) / BLEND).clamp_(0, 1)
-    for image, others in ((alpha, keyed.alpha), (foreground, keyed.foreground)):
-        flat, other = (one.reshape(len(brightness.view(-1)), -1) for one in (image, others))
+    places = places_of(brightness > 1)
+    share = _of_white(brightness.view(-1)[places])
+    for pair in zip((alpha, foreground), keyed):
+        flat, other = (image.reshape(len(brightness.view(-1)), -1) for image in pair)
         own = flat[places]
         flat[places] = own + share[:, None] * (other[places] - own)
 
 
-def _explain(frame: Frame, alpha: Tensor, foreground: Tensor, soft: Tensor, share: Tensor) -> None:
-    """Give the colour what plate = alpha * colour + (1 - alpha) * clean plate lacks, in place.
+def _explained(
+    part: Tensor,
+    near: Tensor,
+    plate: Tensor,
+    clean_plate: Tensor,
+    share: Tensor,
+    scene_linear: bool,
+) -> Tensor:
+    """The colour `near` (..., 3) of pixels with what plate = alpha * colour + (1 - alpha) *
+    clean plate lacks, in the light of the request's colour space.
 
-    In the light of the request's colour space. soft, share: (H, W), which pixels, and how much of
-    the correction, 0..1.
+    part: their alpha (...). share: how much of the correction (...), 0..1.
     """
-    places = places_of(soft & (share > 0))
-    at_once = AT_ONCE if places.device.type == "cpu" else max(1, len(places))
-    for some in torch.split(places, at_once):
-        _explain_some(frame, alpha, foreground, share, some)
-
-
-def _explain_some(
-    frame: Frame, alpha: Tensor, foreground: Tensor, share: Tensor, places: Tensor
-) -> None:
-    """The same of the pixels at these places."""
-    share = share.view(-1)[places][:, None]
-    part, near = alpha.view(-1)[places][:, None], foreground.view(-1, 3)[places]
-    images = (frame.plate.reshape(-1, 3)[places], frame.clean_plate.reshape(-1, 3)[places], near)
-    display = torch.stack(images).clamp_(max=LARGEST)
-    ceiling = display[0].amax(1, keepdim=True).clamp_(min=1)
-    seen, empty, own = (decoded(display) if frame.scene_linear else display).unbind()
+    part, share = part[..., None], share[..., None]
+    display = torch.stack((plate, clean_plate, near)).clamp_(max=LARGEST)
+    ceiling = display[0].amax(-1, keepdim=True).clamp_(min=1)
+    seen, empty, own = (decoded(display) if scene_linear else display).unbind()
     left = seen - part * own - (1 - part) * empty
     own = (own + left * (part / (part.square() + HALF_AT))).clamp_(min=0)
-    own = (encoded(own) if frame.scene_linear else own).minimum(ceiling)
-    foreground.view(-1, 3)[places] = near + share * (own - near)
+    own = (encoded(own) if scene_linear else own).minimum(ceiling)
+    return near + share * (own - near)

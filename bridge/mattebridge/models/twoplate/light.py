@@ -23,12 +23,15 @@ alpha 17.6 -> 18.8.
 
 from __future__ import annotations
 
+from typing import Optional
+
 import torch
 from torch import Tensor
 
 from mattebridge.models.difference.full_size import places_near
 from mattebridge.models.pytorch.curves import decoded, encoded
 from mattebridge.models.pytorch.frames import Frame
+from mattebridge.models.twoplate.near import near
 
 # Deviations that the network is taken to have: of an alpha of 0.5, and of an opaque colour in
 # light; less with the power of 1.5 of how soft a pixel is, and of its alpha. Larger ones explain
@@ -57,30 +60,55 @@ def explain_in_light(frame: Frame, alpha: Tensor, foreground: Tensor, noise: flo
     if frame.outside is not None:
         soft &= ~frame.outside
     # Where a nearly opaque pixel is near: a subject's edge, no shadow or moved thing.
-    reach_px = max(NEAR_PX, NEAR_SHARE * max(alpha.shape))
-    places = places_near(soft, alpha >= OPAQUE, reach_px)
+    places = places_near(soft, alpha >= OPAQUE, _reach_px(alpha))
     grain = max(noise * _OF_ONE, _LEAST_NOISE) ** 2
     at_once = _AT_ONCE if alpha.device.type == "cpu" else _AT_ONCE_OF_GPU
+    images = frame.plate, frame.clean_plate, foreground
     for some in torch.split(places, at_once):
-        _explain(some, frame, alpha.view(-1), foreground.view(-1, 3), grain)
+        seen, empty, own = (_channels(image.reshape(-1, 3), some) for image in images)
+        found, colour = _explained(alpha.view(-1)[some], seen, empty, own, grain)
+        alpha.view(-1)[some], foreground.view(-1, 3)[some] = found, colour.T
 
 
-def _explain(places: Tensor, frame: Frame, alpha: Tensor, foreground: Tensor, grain: float) -> None:
-    """Correct the pixels at these places of (N,) and (N, 3), in place; grain: its variance."""
-    plate, empty = (
-        _channels(image.reshape(-1, 3), places) for image in (frame.plate, frame.clean_plate)
-    )
+def explained_at_once(
+    alpha: Tensor,
+    foreground: Tensor,
+    plate: Tensor,
+    clean_plate: Tensor,
+    outside: Optional[Tensor],
+    noise: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """The same for a scene-linear frame without a look at the picture, as a GPU does it.
+
+    Images as there, outside: (H, W) float, 0 or 1; noise: a tensor of one value. Gives alpha and
+    foreground.
+    """
+    soft = (alpha > 0) & (alpha < 1) & near(alpha >= OPAQUE, _reach_px(alpha))
+    if outside is not None:
+        soft &= outside <= 0
+    grain = (noise * _OF_ONE).clamp(min=_LEAST_NOISE).square_()
+    seen, empty, own = (image.permute(2, 0, 1) for image in (plate, clean_plate, foreground))
+    found, colour = _explained(alpha, seen, empty, own, grain)
+    return torch.where(soft, found, alpha), torch.where(soft, colour, own).permute(1, 2, 0)
+
+
+def _reach_px(alpha: Tensor) -> float:
+    return max(NEAR_PX, NEAR_SHARE * max(alpha.shape))
+
+
+def _explained(
+    before: Tensor, plate: Tensor, empty: Tensor, colour: Tensor, grain: float | Tensor
+) -> tuple[Tensor, Tensor]:
+    """Alpha (...) and colour (3, ...) of pixels, corrected; grain: its variance."""
     inside = torch.maximum(plate, empty).amax(0) <= 1
-    before, colour = alpha[places], _channels(foreground, places)
     # Values above 1 are not used: `inside` leaves these pixels out.
     plate, empty, own = decoded(torch.stack([plate, empty, colour]).clamp_(max=1)).unbind()
     part = _corrected_alpha(before, plate, empty, own, grain)
     left = plate - part * own - (1 - part) * empty
     may_be_off = _colour_variance(part)
     own += left * (part * may_be_off / (part.square() * may_be_off + grain))
-    alpha[places] = torch.where(inside, part, before)
     found = encoded(own.clamp_(min=0)).clamp_(0, 1)
-    foreground[places] = torch.where(inside, found, colour).T
+    return torch.where(inside, part, before), torch.where(inside, found, colour)
 
 
 def _channels(image: Tensor, places: Tensor) -> Tensor:
@@ -93,9 +121,9 @@ def _colour_variance(part: Tensor) -> Tensor:
 
 
 def _corrected_alpha(
-    part: Tensor, plate: Tensor, empty: Tensor, own: Tensor, grain: float
+    part: Tensor, plate: Tensor, empty: Tensor, own: Tensor, grain: float | Tensor
 ) -> Tensor:
-    """Alpha (N,) moved along F - B by what the plate lacks there; the images are (3, N)."""
+    """Alpha (...) moved along F - B by what the plate lacks there; the images are (3, ...)."""
     apart = own - empty
     left = plate - empty - part * apart
     softness = 4 * part * (1 - part)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Callable, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
 import torch
 from torch import Tensor
@@ -24,10 +24,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from mattebridge.checkpoint import Checkpoint
 from mattebridge.errors import ModelError
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
-from mattebridge.models.difference.card import specks_of
+from mattebridge.models.difference.card import DIFFERENCE, specks_of
 from mattebridge.models.difference.islands import without_islands
-from mattebridge.models.difference.keyer import Small, keyed, keyed_both, pixel_noise
+from mattebridge.models.difference.keyer import Begun, DifferenceModel, Small, with_defaults
 from mattebridge.models.difference.moved import without_moved
+from mattebridge.models.difference.noise import pixel_noise
 from mattebridge.models.precision import PRECISION
 from mattebridge.models.pytorch.fold import folded
 from mattebridge.models.pytorch.frames import (
@@ -41,7 +42,7 @@ from mattebridge.models.pytorch.graphs import Graphs
 from mattebridge.models.pytorch.precision import AlphaOf, check_holds, dtype_for
 from mattebridge.models.screen.card import SCREEN
 from mattebridge.models.twoplate.card import WEIGHTS
-from mattebridge.models.twoplate.grain import without_grain, without_grain_at_once
+from mattebridge.models.twoplate.grain import rows_between, without_grain
 from mattebridge.models.twoplate.highlights import with_highlights
 from mattebridge.models.twoplate.light import explain_in_light
 from mattebridge.models.twoplate.network import (
@@ -62,6 +63,9 @@ from mattebridge.models.twoplate.whole import Planes, WholeFrame
 from mattebridge.models.weights.file import WeightsRecord, digest_of, read_whole
 from mattebridge.models.weights.state_dict import load_strictly, parse_state_dict
 
+if TYPE_CHECKING:
+    from mattebridge.models.base import FloatImage, Ranges
+
 Weights = Callable[[], Mapping[str, Tensor]]
 
 _SMALLER = "use a smaller proxy or crop"
@@ -69,13 +73,19 @@ _LOOKS_LIKE = "They look like those of another network, or of another version of
 
 
 class _Made(NamedTuple):
-    """The network's results on the device: alpha (H, W), foreground (H, W, 3), and of it all."""
+    """The matte on the device: alpha (H, W), foreground (H, W, 3), and what is known of it all.
+
+    small: alpha at working size in main memory. ranges: see `ModelOutput`. Both where they are
+    known.
+    """
 
     alpha: Tensor
     foreground: Tensor
     share: float
     noise: float
     notes: Mapping[str, str]
+    small: Optional[FloatImage] = None
+    ranges: Optional[Ranges] = None
 
 
 class _Prepared(NamedTuple):
@@ -91,12 +101,17 @@ class _Prepared(NamedTuple):
 
 
 class _Start(NamedTuple):
-    """What the network starts from, tensors on the device: the keyer's alpha (H, W) and colour
-    (H, W, 3), and, for a version that takes it, its alpha with a wider band."""
+    """What the network starts from: the keyer's matte, and, for a version that takes it, its alpha
+    (H, W) and colour (H, W, 3) with a wider band, on the device."""
 
-    alpha: Any
-    foreground: Any
-    wide_alpha: Any
+    keyed: Begun
+    wide_alpha: Optional[Tensor] = None
+    wide_foreground: Optional[Tensor] = None
+
+    @property
+    def foreground(self) -> Tensor:
+        """The keyer's colour as the network is given it."""
+        return self.keyed.foreground if self.wide_foreground is None else self.wide_foreground
 
 
 class TwoPlateModel(MattingModel):
@@ -111,6 +126,9 @@ class TwoPlateModel(MattingModel):
         self._device = torch.device("cpu")
         self._prepared: dict[torch.dtype, _Prepared] = {}
         self._few_tiles = False
+        self._keyer = DifferenceModel(DIFFERENCE)
+        # Whether there were islands in the keyer's matte of the last frame.
+        self._had_islands = False
 
     @classmethod
     def from_record(cls, card: ModelCard, record: WeightsRecord) -> TwoPlateModel:
@@ -124,6 +142,7 @@ class TwoPlateModel(MattingModel):
         """
         self._device = torch.device(device)
         self._prepared = {torch.float32: self._prepare(self.plain_network())}
+        self._keyer.load(device)
 
     def _prepare(self, network: TwoPlate, dtype: torch.dtype = torch.float32) -> _Prepared:
         network = folded(network, fuse_conv_bn_eval).to(self._device, dtype)
@@ -162,7 +181,8 @@ class TwoPlateModel(MattingModel):
             keyed = (8 * (plate - clean_plate).abs().mean(2)).clamp(0, 1)
             wide = keyed if network.takes_wide else None
             planes = Planes(plate, clean_plate, keyed, plate, None, None, wide)
-            return WholeFrame(network)(planes, scene_linear=False, exact=True).alpha
+            matte, _ = WholeFrame(network).of_network(planes, scene_linear=False, exact=True)
+            return matte.alpha[0, 0]
 
         return alpha
 
@@ -178,6 +198,7 @@ class TwoPlateModel(MattingModel):
 
     def unload(self) -> None:
         self._prepared = {}
+        self._keyer.unload()
 
     def use_less_memory(self, less: bool) -> bool:
         """Refine a few tiles at a time, except with `exact`, which has none."""
@@ -187,11 +208,13 @@ class TwoPlateModel(MattingModel):
                 for dtype, each in self._prepared.items()
             }
         self._few_tiles = less
+        self._keyer.use_less_memory(less)
         return less
 
     @property
     def memory_bytes(self) -> int:
-        return sum(each.memory_bytes for each in self._prepared.values())
+        held = sum(each.memory_bytes for each in self._prepared.values())
+        return held + self._keyer.memory_bytes
 
     @torch.inference_mode()
     def matte(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
@@ -210,37 +233,47 @@ class TwoPlateModel(MattingModel):
         height, width = given.plate.shape[:2]
         with memory_translated(self.name, (height, width), _SMALLER):
             frame = Frame.of(given, self._device)
-            small = Small(frame)
-            first, start = _keyed(prepared.network, frame.as_input(given), small, checkpoint)
+            small = Small(frame, given.small)
+            start = self._keyed(prepared.network, frame.as_input(given), small, checkpoint)
             in_tiles = prepared.whole is None or self._few_tiles
             compute = self._in_tiles if in_tiles else self._at_once
-            made = compute(prepared, frame, start, given.exact, checkpoint)
-            explain_in_light(frame, made.alpha, made.foreground, made.noise)
-            with_highlights(frame, made.alpha, made.foreground, first, small.brightest)
+            made = compute(prepared, frame, start, small.brightest, given.exact, checkpoint)
             specks = specks_of(given.settings)
-            matte = without_islands(made.alpha, frame.plate, frame.clean_plate, specks)
+            matte = without_islands(made.alpha, frame.plate, frame.clean_plate, specks, made.small)
             alpha, foreground = given_back(given.plate, made.alpha, made.foreground)
         notes = {
-            **first.notes,
+            **start.keyed.notes,
             "alpha_hint_used": given.alpha_hint is not None,
             "refined_share": round(made.share, 3),
             "noise": round(made.noise, 4),
             "precision": "float32" if precision == "auto" else precision,
             **made.notes,
         }
-        output = ModelOutput(alpha, foreground, degraded=first.degraded, notes=notes)
+        degraded = start.keyed.degraded
+        output = ModelOutput(alpha, foreground, degraded=degraded, notes=notes, ranges=made.ranges)
         return without_moved(output, given, small.pictures, matte)
+
+    def _keyed(
+        self, network: TwoPlate, given: ModelInput, small: Small, checkpoint: Checkpoint
+    ) -> _Start:
+        """The keyer's matte, as the network is given it."""
+        frame, given = Frame.of(given), with_defaults(given)
+        if not network.takes_wide:
+            return _Start(self._keyer.begun(given, frame, small, checkpoint))
+        return _Start(*self._keyer.with_wide(given, frame, small, checkpoint))
 
     def _in_tiles(
         self,
         prepared: _Prepared,
         frame: Frame,
         start: _Start,
+        brightest: tuple[float, float],
         exact: bool,
         checkpoint: Checkpoint,
     ) -> _Made:
         """On a CPU, and where memory is short: refined only where something is unsure."""
         network = prepared.network
+        start.keyed.settle()
         height, width = frame.plate.shape[:2]
         factor = network.factor_for(height, width)
         grown = padded(_inputs(frame, start), factor)
@@ -258,31 +291,48 @@ class TwoPlateModel(MattingModel):
         made = NetworkMatte(*(plane[:, :, :height, :width] for plane in made))
         noise = grain_of(frame, made.alpha[0, 0])
         made = without_grain(made, grown.clean_plate, noise)
+        alpha = made.alpha[0, 0].contiguous()
         foreground = made.foreground[0].permute(1, 2, 0).contiguous()
-        return _Made(made.alpha[0, 0].contiguous(), foreground, share, noise, {})
+        explain_in_light(frame, alpha, foreground, noise)
+        keyed = start.keyed.alpha, start.keyed.foreground
+        with_highlights(frame, alpha, foreground, keyed, brightest)
+        return _Made(alpha, foreground, share, noise, {})
 
     def _at_once(
         self,
         prepared: _Prepared,
         frame: Frame,
         start: _Start,
+        brightest: tuple[float, float],
         exact: bool,
         checkpoint: Checkpoint,
     ) -> _Made:
         """On a GPU: everything refined."""
         assert prepared.whole is not None
         outside = None if frame.outside is None else frame.outside.float()
-        pictures = frame.plate, frame.clean_plate, start.alpha, start.foreground
-        planes = Planes(*pictures, frame.hint, outside, start.wide_alpha)
+        highlights = frame.scene_linear or max(brightest) > 1
+        keyed = start.keyed
+        if self._had_islands:
+            self._had_islands = keyed.settle()
         checkpoint("coarse")
-        made = prepared.whole(planes, scene_linear=frame.scene_linear, exact=exact)
-        checkpoint("finish")
-        noise = grain_of(frame, made.alpha)
-        clean_plate = planes.clean_plate.clamp(0, 1)
-        steady = without_grain_at_once(made.alpha, made.foreground, clean_plate, noise)
+        while True:
+            pictures = frame.plate, frame.clean_plate, keyed.alpha, start.foreground
+            own = None if start.wide_alpha is None or not highlights else keyed.foreground
+            planes = Planes(*pictures, frame.hint, outside, start.wide_alpha, own)
+            made = prepared.whole(
+                planes, scene_linear=frame.scene_linear, exact=exact, highlights=highlights
+            )
+            checkpoint("finish")
+            small, numbers, *arrays = arrays_of(made.small, made.numbers, *keyed.looked_at)
+            if not keyed.settle(arrays):
+                break
+            # Few mattes have islands. Those of later frames are settled before the network.
+            self._had_islands = True
+        share, noise, *ends = map(float, numbers)
+        # What is emptied later, islands, is 0.
+        ranges = {"alpha": (min(ends[0], 0.0), ends[1]), "foreground": (ends[2], ends[3])}
         notes = {} if made.graph is None else {"graph": made.graph}
-        (share,) = arrays_of(made.share)
-        return _Made(*steady, float(share[0]), noise, notes)
+        return _Made(made.alpha, made.foreground, share, noise, notes, small, ranges)
 
 
 def _by_screen(given: ModelInput, screen: str, checkpoint: Checkpoint) -> ModelOutput:
@@ -295,22 +345,11 @@ def _by_screen(given: ModelInput, screen: str, checkpoint: Checkpoint) -> ModelO
     return without_moved(replace(made, notes=notes), given)
 
 
-def _keyed(
-    network: TwoPlate, given: ModelInput, small: Small, checkpoint: Checkpoint
-) -> tuple[ModelOutput, _Start]:
-    """The keyer's matte, and what the network is given of it."""
-    if not network.takes_wide:
-        first = keyed(given, checkpoint, small)
-        return first, _Start(first.alpha, first.foreground, None)
-    first, wide = keyed_both(given, checkpoint, small)
-    return first, _Start(first.alpha, wide.foreground, wide.alpha)
-
-
 def _inputs(frame: Frame, start: _Start) -> Inputs:
     return inputs_of(
         _picture(frame.plate),
         _picture(frame.clean_plate),
-        (start.alpha[None, None], _picture(start.foreground)),
+        (start.keyed.alpha[None, None], _picture(start.foreground)),
         None if frame.hint is None else frame.hint[None, None],
         None if frame.outside is None else frame.outside.float()[None, None],
         scene_linear=frame.scene_linear,
@@ -327,7 +366,7 @@ def _picture(image: Any) -> Tensor:
 def grain_of(frame: Frame, alpha: Tensor) -> float:
     """The deviation between plate and clean plate where `alpha` (H, W) has nothing of a subject;
     of as many rows as are enough."""
-    every = max(1, alpha.numel() // 400_000)
+    every = rows_between(alpha)
     empty = alpha[::every] < SURE
     if frame.outside is not None:
         empty &= ~frame.outside[::every]

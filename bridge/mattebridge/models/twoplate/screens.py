@@ -27,9 +27,24 @@ from mattebridge.models.screen.model import ScreenModel
 _IMAGES = ("plate", "clean_plate", "alpha_hint", "outside")
 
 
-@torch.inference_mode()
+# What is kept with a clean plate.
+_KEPT = "twoplate.screen"
+
+
 def screen_behind(given: ModelInput) -> Optional[str]:
-    """The colour of the screen, green or blue, that the clean plate shows alone; None for a set."""
+    """The colour of the screen, green or blue, that the clean plate shows alone; None for a set.
+
+    Found once for a clean plate that is kept.
+    """
+    kept = {} if given.of_clean_plate is None else given.of_clean_plate
+    if _KEPT not in kept:
+        kept[_KEPT] = _looked_at(given)
+    found: Optional[str] = kept[_KEPT]
+    return found
+
+
+@torch.inference_mode()
+def _looked_at(given: ModelInput) -> Optional[str]:
     shown: Any = given.clean_plate if given.unfitted is None else given.unfitted
     if isinstance(shown, Tensor):
         on_cpu = shown.device.type == "cpu"

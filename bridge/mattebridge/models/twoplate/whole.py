@@ -2,6 +2,7 @@
 
     planes (H, W, C) --> coarse net --> matte everywhere --unsure?--.
                               `-------> refiner everywhere ---------+--> one or the other, by tile
+                     --> strands, grain, light, highlights, as `model` has them
 
 `tiles` refines only where something is unsure, and looks at the picture to find out where. A GPU
 refines everything in less time than that question takes, so here the question decides only which of
@@ -17,8 +18,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mattebridge.models.difference.full_size import shrunk
+from mattebridge.models.difference.noise import noise_where
+from mattebridge.models.difference.working_size import size_of
 from mattebridge.models.pytorch.graphs import Graphs, Tensors
+from mattebridge.models.twoplate.grain import rows_between, without_grain_at_once
+from mattebridge.models.twoplate.highlights import highlighted_at_once
+from mattebridge.models.twoplate.light import explained_at_once
 from mattebridge.models.twoplate.network import (
+    SURE,
     Change,
     Inputs,
     NetworkMatte,
@@ -37,7 +45,8 @@ from mattebridge.models.twoplate.tiles import TILE, doubtful
 class Planes(NamedTuple):
     """A frame as it is in memory, float32: (H, W, 3) or (H, W); pictures are cut to 0..1 here.
 
-    wide_alpha: the keyer's with a wider band, for a network that takes it.
+    keyed_alpha, keyed_foreground: what the network starts from. wide_alpha: the keyer's with a
+    wider band, for a network that takes it; then own_foreground is the keyer's with the usual one.
     """
 
     plate: Tensor
@@ -47,17 +56,21 @@ class Planes(NamedTuple):
     alpha_hint: Optional[Tensor]
     outside: Optional[Tensor]
     wide_alpha: Optional[Tensor] = None
+    own_foreground: Optional[Tensor] = None
 
 
 class WholeMatte(NamedTuple):
-    """alpha (H, W), foreground (H, W, 3), both 0..1; share: of tiles that were refined, (1,).
+    """alpha (H, W), 0..1, and foreground (H, W, 3).
 
-    graph: whether the steps were replayed from a recording, and if not, why; `None` without any.
+    small: alpha at working size. numbers: the share of tiles that were refined, the noise of a
+    pixel, the lowest and highest value of alpha, and those of the foreground. graph: whether the
+    steps were replayed from a recording, and if not, why; `None` without any.
     """
 
     alpha: Tensor
     foreground: Tensor
-    share: Tensor
+    small: Tensor
+    numbers: Tensor
     graph: Optional[str]
 
 
@@ -73,25 +86,32 @@ class WholeFrame:
         """The memory of recordings."""
         return 0 if self._graphs is None else self._graphs.memory_bytes
 
-    def __call__(self, planes: Planes, *, scene_linear: bool, exact: bool) -> WholeMatte:
-        """The network's matte of a frame; with `exact` every tile keeps the refined one."""
+    def __call__(
+        self, planes: Planes, *, scene_linear: bool, exact: bool, highlights: bool = False
+    ) -> WholeMatte:
+        """The matte of a frame; with `exact` every tile keeps the refined one. highlights: whether
+        there may be light above white."""
         given = tuple(plane for plane in planes if plane is not None)
         present = tuple(plane is not None for plane in planes)
 
         def compute(*seen: Tensor) -> Tensors:
             rest = iter(seen)
             all_planes = Planes(*(next(rest) if there else None for there in present))  # type: ignore[arg-type]
-            return self._compute(all_planes, scene_linear, exact)
+            matte, share = self.of_network(all_planes, scene_linear, exact)
+            return _finished(matte, all_planes, share, scene_linear, highlights)
 
         if self._graphs is None:
             made, graph = compute(*given), None
         else:
-            key = (planes.plate.shape, present, scene_linear, exact)
+            key = (planes.plate.shape, present, scene_linear, exact, highlights)
             made, graph = self._graphs.run(key, compute, given)
-        alpha, foreground, share = made
-        return WholeMatte(alpha, foreground, share, graph)
+        alpha, foreground, small, numbers = made
+        return WholeMatte(alpha, foreground, small, numbers, graph)
 
-    def _compute(self, planes: Planes, scene_linear: bool, exact: bool) -> Tensors:
+    def of_network(
+        self, planes: Planes, scene_linear: bool, exact: bool
+    ) -> tuple[NetworkMatte, Tensor]:
+        """The network's matte alone, and the share of tiles that were refined, (1,)."""
         height, width = planes.keyed_alpha.shape
         network = self._network
         factor = network.factor_for(height, width)
@@ -105,8 +125,39 @@ class WholeFrame:
         made = NetworkMatte(*(plane[:, :, :height, :width] for plane in made))
         if network.strands_put_back:
             made = with_strands(made, grown, factor)
-        rows = made.foreground[0].permute(1, 2, 0).contiguous()
-        return made.alpha[0, 0].contiguous(), rows, share
+        return made, share
+
+
+def _finished(
+    made: NetworkMatte, planes: Planes, share: Tensor, scene_linear: bool, highlights: bool
+) -> Tensors:
+    """What is computed behind the network, and what the host looks at of it."""
+    plate, clean_plate = planes.plate, planes.clean_plate
+    alpha, foreground = made.alpha[0, 0], made.foreground[0].permute(1, 2, 0).contiguous()
+    noise = _noise(planes, alpha)
+    alpha, foreground = without_grain_at_once(alpha, foreground, clean_plate.clamp(0, 1), noise)
+    if scene_linear:
+        alpha, foreground = explained_at_once(
+            alpha, foreground, plate, clean_plate, planes.outside, noise
+        )
+    if highlights:
+        own = planes.keyed_foreground if planes.own_foreground is None else planes.own_foreground
+        keyed = planes.keyed_alpha, own
+        alpha, foreground = highlighted_at_once(
+            alpha, foreground, keyed, plate, clean_plate, scene_linear=scene_linear
+        )
+    (small,) = shrunk(size_of(alpha.shape), alpha)
+    ranges = [*alpha.aminmax(), *foreground.aminmax()]
+    numbers = torch.cat([share, torch.stack([noise, *ranges])])
+    return alpha.contiguous(), foreground.contiguous(), small.contiguous(), numbers
+
+
+def _noise(planes: Planes, alpha: Tensor) -> Tensor:
+    every = rows_between(alpha)
+    empty = alpha[::every] < SURE
+    if planes.outside is not None:
+        empty &= planes.outside[::every] <= 0
+    return noise_where(planes.plate[::every], planes.clean_plate[::every], empty)
 
 
 def _inputs(planes: Planes, scene_linear: bool) -> Inputs:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from mattebridge.models.difference import working_size
 from mattebridge.models.difference.islands import islands_of
 
 SIZE = (540, 960)
@@ -32,8 +35,13 @@ def with_island(side: int, left: int = 800) -> tuple[np.ndarray, np.ndarray, np.
     return alpha, plate, clean
 
 
+def found(alpha: np.ndarray, plate: np.ndarray, clean: np.ndarray, specks: float) -> Any:
+    images = map(torch.from_numpy, (alpha, plate, clean))
+    return islands_of(*images, specks, working_size.shrunk(alpha))
+
+
 def emptied(alpha: np.ndarray, plate: np.ndarray, clean: np.ndarray, specks: float = SPECKS):
-    mask = islands_of(*map(torch.from_numpy, (alpha, plate, clean)), specks)
+    mask = found(alpha, plate, clean, specks)
     return np.zeros(SIZE, bool) if mask is None else mask.numpy()
 
 
@@ -80,7 +88,7 @@ def test_a_frame_above_working_size_loses_the_same_island() -> None:
     big = [
         cv2.resize(p, (1920, 1080), interpolation=cv2.INTER_LINEAR) for p in (alpha, plate, clean)
     ]
-    mask = islands_of(*map(torch.from_numpy, big), SPECKS)
+    mask = found(*big, SPECKS)
     assert mask is not None
     assert mask[500:516, 1600:1616].all()
     assert not mask[:, :1400].any()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from typing import Any
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -11,20 +12,25 @@ import pytest
 import torch
 
 from fakes.mostly_slow import mostly_slow
-from fakes.pretended_cuda import CUDA, Counts, pretended_cuda
+from fakes.pretended_cuda import CUDA, Counts, pretended_cuda, recorder
 from mattebridge.checkpoint import no_checkpoint
 from mattebridge.models.base import ModelInput, ModelOutput
-from mattebridge.models.difference import full_size, working_size
-from mattebridge.models.difference.keyer import keyed
+from mattebridge.models.difference import full_size, keyer, working_size
+from mattebridge.models.difference.card import DIFFERENCE
+from mattebridge.models.difference.keyer import DifferenceModel, with_defaults
+from mattebridge.models.pytorch.graphs import Graphs
 
 # Above working size, and not a whole multiple of it.
 HEIGHT, WIDTH = 150, 1300
 # Of alpha and colour: torch sums the same areas and weights in another order than OpenCV. Measured
 # 3e-5. A threshold that rounding crosses may change single pixels altogether.
 APART, MOST_CHANGED = 1e-3, 1e-4
-# Counted 370 and 3 for a linear frame: a wait each for the pictures, alpha for the neighbours, and
-# alpha for the islands.
-LAUNCHES, WAITS = 380, 3
+# Counted for a linear frame: 50, of which 25 make the pictures small, 13 are copies into the
+# recording and 6 out of it. A wait each for the pictures, and for alpha, in which islands are
+# looked for.
+LAUNCHES, WAITS = 54, 2
+# Of a frame that is computed step by step: 754 counted, about half of them for the neighbours.
+LAUNCHES_STEP_BY_STEP = 780
 
 
 def frame(*, scene_linear: bool = True, high: float = 1.0) -> ModelInput:
@@ -43,17 +49,30 @@ def frame(*, scene_linear: bool = True, high: float = 1.0) -> ModelInput:
     return ModelInput(plate, clean, hint, outside, scene_linear, {})
 
 
-def on_the_device(given: ModelInput) -> tuple[ModelOutput, Counts]:
+def on_the_cpu(given: ModelInput) -> ModelOutput:
+    return DifferenceModel(DIFFERENCE).matte(with_defaults(given), no_checkpoint)
+
+
+def on_the_device(given: ModelInput, *, frames: int = 3) -> tuple[ModelOutput, Counts]:
+    """The last of some equal frames: the first is computed step by step, the second recorded."""
     names = ("plate", "clean_plate", "alpha_hint", "outside")
     with pretended_cuda() as counts:
-        there: dict[str, Any] = {
-            name: torch.from_numpy(getattr(given, name)).to(CUDA) for name in names
+        images: dict[str, Any] = {
+            name: torch.from_numpy(getattr(given, name)).to(CUDA)
+            for name in names
+            if getattr(given, name) is not None
         }
-        counts.reset()
-        made = keyed(dataclasses.replace(given, **there), no_checkpoint)
+        there = with_defaults(dataclasses.replace(given, **images))
+        with mock.patch.object(keyer, "Graphs", return_value=Graphs(recorder(counts))):
+            model = DifferenceModel(DIFFERENCE)
+            model.load(str(CUDA))
+        for _ in range(frames):
+            counts.reset()
+            made = model.matte(there, no_checkpoint)
         found = Counts(counts.launches, counts.waits, counts.to_bytes, counts.from_bytes)
-        images: list[Any] = [made.alpha.cpu().numpy(), made.foreground.cpu().numpy()]  # type: ignore[attr-defined]
-    return ModelOutput(*images, degraded=made.degraded, notes=made.notes), found
+        results: list[Any] = [made.alpha.cpu().numpy(), made.foreground.cpu().numpy()]  # type: ignore[attr-defined]
+        ranges = made.ranges
+    return ModelOutput(*results, degraded=made.degraded, notes=made.notes, ranges=ranges), found
 
 
 @pytest.mark.parametrize(
@@ -61,7 +80,7 @@ def on_the_device(given: ModelInput) -> tuple[ModelOutput, Counts]:
 )
 def test_a_gpu_gives_the_matte_of_the_cpu(scene_linear: bool, high: float) -> None:
     given = frame(scene_linear=scene_linear, high=high)
-    wanted, (found, counts) = keyed(given, no_checkpoint), on_the_device(given)
+    wanted, (found, counts) = on_the_cpu(given), on_the_device(given)
     assert 0.05 < wanted.alpha.mean() < 0.5
     assert ((wanted.alpha > 0.1) & (wanted.alpha < 0.9)).mean() > 0.01
     for one, other in ((found.alpha, wanted.alpha), (found.foreground, wanted.foreground)):
@@ -69,15 +88,54 @@ def test_a_gpu_gives_the_matte_of_the_cpu(scene_linear: bool, high: float) -> No
     assert found.notes == wanted.notes
     assert counts.launches <= LAUNCHES, counts.launches
     assert counts.waits <= WAITS, counts.waits
+    assert found.ranges is not None
+    for name in ("alpha", "foreground"):
+        image = getattr(found, name)
+        assert found.ranges[name] == (min(image.min(), 0 if name == "alpha" else 1), image.max())
+
+
+def test_the_first_frame_is_computed_step_by_step() -> None:
+    given = frame()
+    wanted, (found, counts) = on_the_cpu(given), on_the_device(given, frames=1)
+    assert (np.abs(found.alpha - wanted.alpha) > APART).mean() <= MOST_CHANGED
+    assert counts.launches <= LAUNCHES_STEP_BY_STEP, counts.launches
+    assert counts.waits <= WAITS, counts.waits
+
+
+def test_a_matte_with_islands_gets_another_foreground(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked at behind the foreground, which is made again where there were some."""
+
+    def emptied(alpha: Any, *_: Any) -> None:
+        alpha[60:100, 380:430] = 0
+
+    given = frame()
+    before = on_the_cpu(given)
+    monkeypatch.setattr(keyer, "without_islands", emptied)
+    wanted, (found, counts) = on_the_cpu(given), on_the_device(given)
+    assert (np.abs(wanted.foreground - before.foreground) > 0.01).any()
+    for one, other in ((found.alpha, wanted.alpha), (found.foreground, wanted.foreground)):
+        assert (np.abs(one - other) > APART).mean() <= MOST_CHANGED
+    assert found.ranges is None
+    # Alpha without them is looked at for what was moved.
+    assert counts.waits <= WAITS + 1, counts.waits
+
+
+def test_without_anything_of_a_subject_the_device_gives_the_matte_of_the_cpu_too() -> None:
+    given = frame()
+    ramp = given.clean_plate + np.float32(0.04)  # type: ignore[operator]
+    given = dataclasses.replace(given, plate=ramp.astype(np.float32), alpha_hint=None)
+    wanted, (found, _) = on_the_cpu(given), on_the_device(given)
+    assert found.notes == wanted.notes
+    for one, other in ((found.alpha, wanted.alpha), (found.foreground, wanted.foreground)):
+        assert (np.abs(one - other) > APART).mean() <= MOST_CHANGED
 
 
 def test_only_pictures_of_working_size_come_to_main_memory() -> None:
     given = frame()
-    _, counts = on_the_device(given)
+    _, counts = on_the_device(given, frames=1)
     height, width = working_size.size_of((HEIGHT, WIDTH))
-    # Plate, clean plate, hint, border; alpha, trust; alpha again for the islands. And the noise of
-    # fewer than 200,000 pixels of the set.
-    assert counts.from_bytes <= 4 * ((3 + 3 + 1 + 1) + (1 + 1) + 1) * height * width + 2_400_000
+    # Plate, clean plate, hint, border, and alpha for the islands; ten single numbers.
+    assert counts.from_bytes <= 4 * ((3 + 3 + 1 + 1 + 1) * height * width + 10)
 
 
 @pytest.mark.parametrize("size", [(540, 960), (540, 1920), (151, 1301), (1301, 151), (50, 60)])

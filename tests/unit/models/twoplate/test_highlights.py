@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mattebridge.models.base import ModelInput, ModelOutput
+from mattebridge.models.base import ModelInput
 from mattebridge.models.pytorch.frames import Frame
 from mattebridge.models.twoplate.highlights import with_highlights
 
@@ -39,7 +39,7 @@ def complete(
     matte, other = map(torch.from_numpy, (alpha, colour)), map(torch.from_numpy, first)
     shown = Frame.of(frame)
     brightest = float(shown.plate.max()), float(shown.clean_plate.max())
-    with_highlights(shown, *matte, ModelOutput(*other), brightest)
+    with_highlights(shown, *matte, tuple(other), brightest)
 
 
 def test_before_a_lamp_of_the_set_the_keyers_matte_counts() -> None:

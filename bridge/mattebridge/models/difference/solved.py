@@ -1,0 +1,287 @@
+"""Alpha and the subject's colour at full size: the known pixels as they are, the others solved.
+
+    trimap, palette, evidence --> mixtures of the unknown pixels --> doubtful ones follow their
+                                                                     neighbours
+    main memory, working size      the frame's device, full size     working size
+
+On a CPU this is done pixel chunk by chunk, and the neighbours by elimination, row after row. A GPU
+does everything in the same list of steps for any picture of a size and about so many unknown
+pixels, the foreground included; so it can be recorded (`pytorch/graphs.py`), and is not waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mattebridge.checkpoint import Checkpoint
+from mattebridge.models.difference import working_size
+from mattebridge.models.difference.evidence import Evidence
+from mattebridge.models.difference.foreground import foreground_of
+from mattebridge.models.difference.full_size import (
+    copy_where,
+    enlarged,
+    enlarged_by_torch,
+    shrunk,
+    small_arrays,
+)
+from mattebridge.models.difference.mixture import (
+    Maps,
+    Mixtures,
+    Noise,
+    Palette,
+    make_palette,
+    solve,
+    solve_by,
+)
+from mattebridge.models.difference.noise import every_of, noise_at, noise_of_first
+from mattebridge.models.difference.smoothing import smoothed, smoothed_at_once
+from mattebridge.models.difference.trimap import Edges, Trimap, links
+from mattebridge.models.pytorch.frames import Frame, sent
+from mattebridge.models.pytorch.graphs import Graphs, Tensors
+
+if TYPE_CHECKING:
+    from mattebridge.models.base import FloatImage, Mask
+
+# A doubtful pixel follows neighbours over about this many pixels squared; a step in the plate of
+# the third number separates neighbours.
+NEIGHBOUR_STRENGTH, NEIGHBOUR_ROUNDS, NEIGHBOUR_STEP = 5.0, 2, 0.03
+# The weight of the region's likelihood where neither the pixel nor its neighbours tell.
+REGION_TRUST = 0.1
+# A frame can be cancelled after so many unknown pixels.
+REPORTED = 32_768
+# A GPU is given so many places at least, and else the next power of two of them, so that frames
+# with about as many have the same list of steps.
+LEAST_PLACES = 1 << 14
+
+
+@dataclass(frozen=True)
+class Known:
+    """A trimap at full size, in main memory: a GPU need not be waited for to count the pixels.
+
+    subject: (H, W) bool, where it is certain. unknown: (N,) the places of the pixels that enlarging
+    leaves undecided, too, in reading order. empty: (M,) the places of some of the others, at which
+    noise is measured.
+    """
+
+    subject: Mask
+    unknown: NDArray[np.int64]
+    empty: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, trimap: Trimap, shape: tuple[int, ...]) -> Known:
+        subject, empty = (
+            working_size.enlarged(mask.astype(np.float32), shape) > np.float32(0.999)
+            for mask in (trimap.subject, trimap.empty)
+        )
+        unknown = np.flatnonzero(~(subject | empty))
+        places = np.flatnonzero(empty & ~subject)
+        return cls(subject, unknown, np.ascontiguousarray(places[:: every_of(len(places))]))
+
+
+@dataclass(frozen=True)
+class SolveInput:
+    """What both forms start from: the frame, and in main memory, at working size, its plate and
+    what was found out about it."""
+
+    frame: Frame
+    small_plate: FloatImage
+    evidence: Evidence
+    edges: Edges
+    trimap: Trimap
+
+    def palette(self) -> Palette:
+        # The wide band holds colours that nothing else has, such as those of hair.
+        return make_palette(self.small_plate, self.trimap.depth > 1)
+
+
+class Solved(NamedTuple):
+    """Alpha (H, W) and the subject's colour (H, W, 3); the places (N,) that were solved, outside of
+    which alpha is 0 or 1; the sure subject (H, W), and the noise of a pixel."""
+
+    alpha: Tensor
+    colour: Tensor
+    places: Tensor
+    subject: Tensor
+    noise: Noise
+
+
+class Finished(NamedTuple):
+    """What a GPU made, and has not been waited for: see `Solved`; and the foreground (H, W, 3) that
+    goes with it, alpha at working size, and the lowest and highest value of alpha, and of the
+    foreground, (4,)."""
+
+    solved: Solved
+    foreground: Tensor
+    small: Tensor
+    ranges: Tensor
+
+    @property
+    def looked_at(self) -> tuple[Tensor, ...]:
+        """What tells whether the matte has islands, and the range of what has none."""
+        return self.small, self.ranges
+
+
+def solved_here(given: SolveInput, checkpoint: Checkpoint) -> Solved:
+    """As a CPU does it."""
+    frame, trimap = given.frame, given.trimap
+    plate, clean_plate = frame.plate, frame.clean_plate
+    known = Known.of(trimap, plate.shape)
+    subject, places, empty = (
+        torch.from_numpy(one) for one in (known.subject, known.unknown, known.empty)
+    )
+    palette = given.palette()
+    noise = noise_at(plate, clean_plate, empty)
+    mean = enlarged(palette.mean, plate)
+    if palette.mean.shape == plate.shape:
+        mean = mean.clone()
+    colour = _base_colour(plate, subject, mean)
+    linear, evidence = frame.scene_linear, given.evidence
+    chunks = solve(plate, clean_plate, places, palette, evidence, trimap, noise, linear)
+    alpha, trust = _filled(frame, subject, places, colour, chunks, checkpoint)
+    value, weight = small_arrays(alpha, trust)
+    between = links(given.edges, NEIGHBOUR_STEP)
+    value, weight = _with_region(value, np.square(weight), trimap.unknown, trimap.likelihood, np)
+    near = smoothed(value, weight, between, NEIGHBOUR_STRENGTH, NEIGHBOUR_ROUNDS)
+    _follow(alpha, trust, places, enlarged(near, plate))
+    return Solved(alpha, colour, places, subject, noise)
+
+
+def _base_colour(plate: Tensor, subject: Tensor, mean: Tensor) -> Tensor:
+    """The plate where the subject is certain, elsewhere the colour of the subject nearby (H, W, 3),
+    which may be written into."""
+    colour = mean.contiguous()
+    copy_where(subject, plate, colour)
+    return colour
+
+
+def _filled(
+    frame: Frame,
+    subject: Tensor,
+    places: Tensor,
+    colour: Tensor,
+    chunks: Iterator[tuple[slice, Mixtures]],
+    checkpoint: Optional[Checkpoint] = None,
+) -> tuple[Tensor, Tensor]:
+    """Alpha and trust (H, W) with what was solved at these places; colour is written into."""
+    alpha, trust = subject.float(), torch.ones_like(frame.plate[..., 0])
+    for part, found in chunks:
+        if checkpoint is not None and (part.stop % REPORTED == 0 or part.stop == len(places)):
+            checkpoint("alpha", part.stop, len(places))
+        alpha.view(-1)[places[part]] = found.alpha
+        trust.view(-1)[places[part]] = found.trust
+        colour.view(-1, 3)[places[part]] = found.colour
+    if frame.outside is not None:
+        own = trust.view(-1)[places]
+        trust.view(-1)[places] = own.masked_fill_(frame.outside.view(-1)[places], 0)
+    return alpha, trust
+
+
+def _with_region(
+    value: Any, squared: Any, unknown: Any, likelihood: Any, library: Any
+) -> tuple[Any, Any]:
+    """Alpha and its weight, of squared trust, with the likelihood of the region where a pixel is
+    unknown; all at working size, arrays or tensors of that library."""
+    weight = squared + np.float32(1e-3)
+    mixed = value * weight + REGION_TRUST * likelihood
+    value = library.where(unknown, mixed / (weight + REGION_TRUST), value)
+    return value, library.where(unknown, weight + np.float32(REGION_TRUST), weight)
+
+
+def _follow(alpha: Tensor, trust: Tensor, places: Tensor, near: Tensor) -> None:
+    """Mix what the neighbours say into alpha at these places, the more the less its own is trusted;
+    near: (H, W)."""
+    own, others = trust.view(-1)[places], near.reshape(-1)[places]
+    mixed = own * alpha.view(-1)[places] + (1 - own) * others
+    alpha.view(-1)[places] = mixed.clamp_(0, 1)
+
+
+# --- on a GPU -------------------------------------------------------------------------------------
+
+
+class _Given(NamedTuple):
+    """What the steps read, on the device. places, empty: filled up, see `_filled_up`; measured:
+    how many of `empty` count, (1,). colours, region, noise: see `Maps`, noise (1,). beside, below:
+    the links of neighbours. unknown: at working size."""
+
+    plate: Tensor
+    clean_plate: Tensor
+    subject: Tensor
+    places: Tensor
+    empty: Tensor
+    measured: Tensor
+    colours: Tensor
+    region: Tensor
+    noise: Tensor
+    beside: Tensor
+    below: Tensor
+    unknown: Tensor
+    outside: Optional[Tensor] = None
+
+
+def solved_at_once(given: SolveInput, graphs: Optional[Graphs]) -> Finished:
+    """As a GPU does it, recorded in `graphs`."""
+    frame, device = given.frame, given.frame.plate.device
+    known = Known.of(given.trimap, frame.plate.shape)
+    maps = Maps.of(given.palette(), given.evidence, given.trimap, device)
+    arrays = [known.subject, _filled_up(known.unknown), _filled_up(known.empty)]
+    subject, places, empty = (sent(array, device) for array in arrays)
+    of_noise = sent(np.array([given.evidence.noise], np.float32), device)
+    count = sent(np.array([len(known.empty)], np.int64), device)
+    beside, below = (sent(link, device) for link in links(given.edges, NEIGHBOUR_STEP))
+    unknown = sent(given.trimap.unknown, device)
+    pictures = frame.plate, frame.clean_plate
+    seen = _Given(
+        *pictures, subject, places, empty, count, maps.colours, maps.region, of_noise, beside,
+        below, unknown, frame.outside,
+    )  # fmt: skip
+    inputs = tuple(tensor for tensor in seen if tensor is not None)
+    linear = frame.scene_linear
+
+    def compute(*tensors: Tensor) -> Tensors:
+        return _computed(_Given(*tensors), linear)
+
+    if graphs is None:
+        made = compute(*inputs)
+    else:
+        key = (*(tensor.shape for tensor in inputs), linear)
+        made, _ = graphs.run(key, compute, inputs)
+    alpha, colour, foreground, small, noise, ranges = made
+    return Finished(Solved(alpha, colour, places, subject, noise), foreground, small, ranges)
+
+
+def _filled_up(places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Places with the last one repeated: what is computed of it is written several times."""
+    wanted = max(LEAST_PLACES, 1 << max(len(places) - 1, 0).bit_length())
+    if not len(places):
+        return np.zeros(wanted, np.int64)
+    return np.pad(places, (0, wanted - len(places)), mode="edge")
+
+
+def _computed(given: _Given, linear: bool) -> Tensors:
+    plate, clean_plate, places = given.plate, given.clean_plate, given.places
+    frame = Frame(plate, clean_plate, None, given.outside, linear)
+    noise = noise_of_first(plate, clean_plate, given.empty, given.measured)
+    shape = tuple(plate.shape[:2])
+    mean = given.colours[0, :3].permute(1, 2, 0)
+    colour = _base_colour(plate, given.subject, enlarged_by_torch(mean.clone(), shape))
+    maps = Maps(given.colours, given.region, given.noise)
+    chunks = solve_by(plate, clean_plate, places, maps, noise, linear)
+    alpha, trust = _filled(frame, given.subject, places, colour, chunks)
+    size = working_size.size_of(shape)
+    value, weight = shrunk(size, alpha, trust)
+    likelihood = given.region[0, 3]
+    value, weight = _with_region(value, weight.square(), given.unknown, likelihood, torch)
+    between = given.beside, given.below
+    near = smoothed_at_once(value, weight, between, NEIGHBOUR_STRENGTH, NEIGHBOUR_ROUNDS)
+    _follow(alpha, trust, places, enlarged_by_torch(near, shape))
+    foreground = foreground_of(frame, colour.clone(), alpha, places)
+    (small,) = shrunk(size, alpha)
+    ranges = torch.stack([*alpha.aminmax(), *foreground.aminmax()])
+    return alpha, colour, foreground, small, noise, ranges
