@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Optional
 
+from mattebridge.clips.sizes import refuse_sizes_of
 from mattebridge.errors import Cancelled, FrameError, InputsError, MattebridgeError
 from mattebridge.image_io.frame_ranges import format_frames
 from mattebridge.shot.job import MatteJob
@@ -57,9 +58,10 @@ def record_of_check(task: FrameTask, error: Optional[MattebridgeError]) -> Frame
 def check_job(job: MatteJob, progress: Progress, cancelled: threading.Event) -> Summary:
     """Check all frames of a job; the results that it would write do not matter.
 
-    Raises the errors of `preflight`, and `Cancelled`.
+    Raises the errors of `preflight`, `InputsError` for plates of more than one size, `Cancelled`.
     """
     plan = preflight(replace(job, existing="overwrite"))
+    refuse_sizes_of(plan)
     planes, total = FramePlanes(plan.job, plan.spaces), len(plan.tasks)
     summary = Summary(total=total, output=plan.job.output)
     frames = format_frames([task.frame for task in plan.tasks])

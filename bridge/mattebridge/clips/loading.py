@@ -17,8 +17,9 @@ from mattebridge.clips.errors import ArgumentError, ExtractionError, FrameMismat
 from mattebridge.clips.events import PipelineEvents, Teller
 from mattebridge.clips.extraction import extracted
 from mattebridge.clips.job import OUTPUT, files_of, meeting, space_of, with_hint_of_plate
+from mattebridge.clips.sizes import refuse_other_sizes
 from mattebridge.clips.video_meta import META_NAME
-from mattebridge.errors import FrameReadError, InputsError, SequenceError
+from mattebridge.errors import FrameReadError, SequenceError
 from mattebridge.image_io import FrameHeader
 from mattebridge.image_io.matching import FrameInputs, match_frames
 from mattebridge.image_io.sequences import FrameFiles, VideoPicture
@@ -137,13 +138,5 @@ def _checked_headers(clip: Clip, frames: Sequence[FrameInputs], layer: str | Non
         return read_header(frames[0].plate, layer=layer)
     with ThreadPoolExecutor(HEADER_THREADS, thread_name_prefix="headers") as pool:
         headers = list(pool.map(lambda entry: read_header(entry.plate, layer=layer), frames))
-    first = headers[0]
-    for entry, header in zip(frames, headers):
-        if (header.width, header.height) != (first.width, first.height):
-            raise InputsError(
-                f"clip {clip.name}: frame {entry.frame} is {header.width}x{header.height} and the"
-                f" frames before it {first.width}x{first.height}; bring them to one size",
-                field="plate",
-                frame=entry.frame,
-            )
-    return first
+    refuse_other_sizes(zip((entry.frame for entry in frames), headers), clip.name)
+    return headers[0]

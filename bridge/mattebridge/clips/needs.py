@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mattebridge import color
+from mattebridge.clips.sizes import refuse_sizes_of
 from mattebridge.errors import InputsError, MattebridgeError, ModelError
 from mattebridge.image_io.frame_ranges import format_frames
 from mattebridge.shot.plan import FrameTask, Plan
@@ -28,7 +29,11 @@ BY_SCREEN = {"greenformer": "hint_source", "screen": ""}
 
 
 def check_inputs(plan: Plan, card: Mapping[str, Any]) -> None:
-    """Raise `InputsError` where a clip cannot be matted with this model. Reads three frames."""
+    """Raise `InputsError` where a clip cannot be matted with this model. Reads three frames.
+
+    Plates of more than one size are refused, too.
+    """
+    refuse_sizes_of(plan)
     job, name = plan.job, card["name"]
     for role in card.get("needs", ()):
         if role in FOLDERS and not getattr(job, role):

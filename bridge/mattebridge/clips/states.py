@@ -20,7 +20,8 @@ from mattebridge.clips.contracts import Clip, ClipLayers, ClipManifest, Contract
 from mattebridge.clips.errors import ArgumentError, InvalidStateTransitionError
 from mattebridge.clips.extraction import as_extracted, is_extracting
 from mattebridge.clips.job import job_of, job_of_layers, with_hint_of_plate
-from mattebridge.errors import MattebridgeError
+from mattebridge.clips.sizes import refuse_other_sizes
+from mattebridge.errors import InputsError, MattebridgeError
 from mattebridge.image_io.frame_ranges import format_frames
 from mattebridge.shot.job import MatteJob
 from mattebridge.shot.plan import FrameTask, Plan
@@ -156,6 +157,10 @@ def _status(clip: Clip, place: _Place, in_out: InOutRange | None) -> ClipStatus:
     status = ClipStatus(clip.name, _fresh(clip), len(done), len(tasks))
     if tasks and len(done) == len(tasks):
         return replace(status, state=ClipState.COMPLETE)
+    try:
+        refuse_other_sizes((task.frame, task.header) for task in tasks)
+    except InputsError as problem:
+        return replace(status, state=ClipState.ERROR, detail=problem.message)
     failures = _failures(plan, tasks)
     if failures:
         frame, reason = next(iter(failures.items()))

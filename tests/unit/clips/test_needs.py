@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mattebridge.clips import scan
+from mattebridge.clips import scan, state_of
+from mattebridge.clips.checking import check_job
 from mattebridge.clips.job import job_of
 from mattebridge.clips.needs import check_inputs
 from mattebridge.errors import InputsError
 from mattebridge.image_io import write_frame
 from mattebridge.shot.job import MatteJob
 from mattebridge.shot.preflight import preflight
+from mattebridge.shot.progress import Progress
 from mattebridge.wire.params import RenderParams
 
 KEY = {"name": "key", "family": "greenformer", "needs": ["plate"]}
@@ -41,6 +44,19 @@ def test_a_model_that_needs_a_clean_plate_asks_for_its_folder(tmp_path: Path) ->
         check(tmp_path, DIFFERENCE)
     pictures(tmp_path / "CleanPlate", GREY)
     check(tmp_path, DIFFERENCE)
+
+
+def test_a_plate_that_changes_its_size_is_refused_and_the_frame_named(tmp_path: Path) -> None:
+    pictures(tmp_path / "Input", GREEN, GREEN, GREEN)
+    write_frame(tmp_path / "Input/a.0002.png", np.full((24, 64, 3), GREEN, np.uint8))
+    with pytest.raises(InputsError, match="frame 2 is 64x24 and the frames before it 64x48"):
+        check(tmp_path, SCREEN)
+    (clip,) = scan(tmp_path).clips
+    status = state_of(clip)
+    assert (status.state, status.detail[:16]) == ("error", "frame 2 is 64x24")
+    job = job_of(clip, MatteJob("", Path()), layout="stages")
+    with pytest.raises(InputsError, match="frame 2 is 64x24"):
+        check_job(job, Progress(), Event())
 
 
 @pytest.mark.parametrize("card", [KEY, SCREEN])

@@ -108,7 +108,7 @@ def test_a_clip_that_cannot_be_loaded_is_an_error_with_its_reason(clip: Clip) ->
     write_frame(clip.root / "Input/a.1002.png", np.zeros((8, 8, 3), np.uint8))
     status = state_of(clip)
     assert (status.state, status.total) == (ClipState.ERROR, 3)
-    assert status.detail.startswith("frame 1002: clean plate")
+    assert status.detail.startswith("frame 1002 is 8x8 and the frames before it 32x16")
 
 
 def test_the_colour_space_of_a_plate_that_names_none_can_be_said(clip: Clip) -> None:

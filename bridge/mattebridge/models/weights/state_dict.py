@@ -39,6 +39,24 @@ OPTIONAL_SUFFIX = ".num_batches_tracked"
 KEYS_NAMED = 5
 # Older releases run code in a malicious file even so (CVE-2025-32434, CVE-2026-24747).
 SAFE_TORCH = (2, 10)
+# How a file begins that was saved or copied in place of the weights, and what to say of it.
+LOOK_BYTES = 256
+OTHER_FILES: tuple[tuple[tuple[bytes, ...], str], ...] = (
+    (
+        (b"<!doctype", b"<html", b"<?xml"),
+        "a web page, not weights; download the file itself (on a page that shows it, by its button"
+        " or link for the download)",
+    ),
+    (
+        (b"version https://git-lfs",),
+        "a pointer of Git LFS, not weights; fetch the file with `git lfs pull`, or download it",
+    ),
+    (
+        (b"\x00\x05\x16\x07",),
+        "what macOS keeps beside a file (its resource fork), not weights; give the file whose name"
+        " has no ._ before it",
+    ),
+)
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -57,6 +75,7 @@ def parse_state_dict(
 
     Raises `ModelError` (`reason`: unreadable, torchscript, content) with what to do.
     """
+    _refuse_other_files(data, label)
     # safetensors: 8 bytes of header length, then the header, which is a JSON object.
     if data[8:9] == b"{":
         return _without_prefixes(_parse_safetensors(data, label))
@@ -64,6 +83,14 @@ def parse_state_dict(
     if data.startswith(b"PK\x03\x04"):
         _check_archive(data, label, file_name)
     return _without_prefixes(_plain_tensors(_parse_pickled(data, label), label))
+
+
+def _refuse_other_files(data: bytes, label: str) -> None:
+    """Raise `ModelError` for what is often found in a checkpoint's place, saying what it is."""
+    begin = data[:LOOK_BYTES].lstrip().lower()
+    for signs, found in OTHER_FILES:
+        if begin.startswith(signs):
+            raise ModelError(f"{label} is {found}", reason="unreadable")
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], *, looks_like: str) -> None:
@@ -97,7 +124,7 @@ def _parse_safetensors(data: bytes, label: str) -> dict[str, Tensor]:
     except Exception as error:
         if is_exhausted(error):
             raise
-        raise _unreadable(label, error) from error
+        raise _unreadable(label) from error
 
 
 def _check_archive(data: bytes, label: str, file_name: str) -> None:
@@ -106,7 +133,7 @@ def _check_archive(data: bytes, label: str, file_name: str) -> None:
             entries = archive.infolist()
     # zipfile passes on what it meets: BadZipFile, NotImplementedError, struct.error, ...
     except Exception as error:
-        raise _unreadable(label, error) from error
+        raise _unreadable(label) from error
     # Names are `<archive>/data.pkl`, `<archive>/data/0`, and for TorchScript `<archive>/code/...`.
     inner = [entry.filename.split("/", 1)[-1] for entry in entries]
     if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
@@ -140,7 +167,7 @@ def _parse_pickled(data: bytes, label: str) -> Any:
     except Exception as error:
         if is_exhausted(error):
             raise
-        raise _unreadable(label, error) from error
+        raise _unreadable(label) from error
 
 
 def _check_torch(label: str) -> None:
@@ -153,11 +180,11 @@ def _check_torch(label: str) -> None:
         )
 
 
-def _unreadable(label: str, error: BaseException) -> ModelError:
-    first_line = (str(error).splitlines() or [""])[0]
+def _unreadable(label: str) -> ModelError:
+    # What the reader says is of no use here: torch's sentences are advice for its callers.
     return ModelError(
-        f"{label} is damaged or holds more than weights: {first_line:.160}; download it again, or "
-        "save its state dict alone",
+        f"{label} is damaged, or holds more than weights; download it again, or save its state dict"
+        " alone",
         reason="unreadable",
     )
 

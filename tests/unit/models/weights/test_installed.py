@@ -317,6 +317,27 @@ def test_a_truncated_file_is_not_added(models: InstalledModels, file: Path, keep
     assert refused(models, file).details["reason"] == "unreadable"
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\n<!DOCTYPE html>\n<html>Sign in</html>", "is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
+        (b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        ", "no ._ before it"),
+        (b"some text", "is damaged, or holds more than weights; download it again"),
+    ],
+)
+def test_what_was_saved_in_place_of_a_checkpoint_is_named(
+    models: InstalledModels, tmp_path: Path, content: bytes, said: str
+) -> None:
+    path = tmp_path / "._CorridorKey.pth"
+    path.write_bytes(content)
+    error = refused(models, path)
+    assert said in error.message
+    assert error.details["reason"] == "unreadable"
+    # What torch says to those who call it is no remedy here.
+    assert "torch.load" not in error.message
+
+
 def test_weights_of_another_architecture_are_not_added(
     models: InstalledModels, tmp_path: Path
 ) -> None:
