@@ -94,7 +94,7 @@ def test_a_check_that_fails_itself_is_no_permission(
 def test_a_worker_whose_device_is_gone_stays_down_and_the_others_serve(
     start_daemon: StartDaemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    daemon = start_daemon(devices="cpu,cuda:77")
+    daemon = start_daemon(light=True, devices="cpu,cuda:77")
     client = daemon.client()
     with pytest.raises(WorkerLostError, match=r"cuda:77 is not used any more: .* CUDA devices"):
         client.load_model("difference")  # on every device

@@ -10,7 +10,7 @@ import pytest
 from mattebridge.daemon.flood_guard import (
     GROWTH_BYTES,
     HARD_LIMIT_BYTES,
-    LOOKS_IN_VAIN,
+    LOOKS_WITHOUT_SENDER,
     FloodGuard,
 )
 from mattebridge.wire import oslayer
@@ -85,7 +85,9 @@ def test_memory_that_is_freed_long_after_the_connections_were_closed_is_given_ba
 def test_a_flood_that_pauses_at_one_look_is_closed_at_the_next(layer: FakeLayer) -> None:
     guard = FloodGuard(Path("/ctl"))
     layer.used, layer.sending = CALM + GROWTH_BYTES + 1, 0
-    assert [guard.tick() for _ in range(LOOKS_IN_VAIN - 1)] == [0] * (LOOKS_IN_VAIN - 1)
+    assert [guard.tick() for _ in range(LOOKS_WITHOUT_SENDER - 1)] == [0] * (
+        LOOKS_WITHOUT_SENDER - 1
+    )
     layer.sending = 1
     assert guard.tick() == 1
 
@@ -95,7 +97,7 @@ def test_memory_that_grew_while_nobody_was_sending_is_what_the_front_needs(
 ) -> None:
     guard = FloodGuard(Path("/ctl"))
     layer.used = CALM + GROWTH_BYTES + 1
-    for _ in range(LOOKS_IN_VAIN):
+    for _ in range(LOOKS_WITHOUT_SENDER):
         assert guard.tick() == 0
     looks = len(layer.ended)
     assert guard.tick() == 0

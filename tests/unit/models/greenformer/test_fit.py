@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mattebridge.color import srgb_decode, srgb_encode
+from mattebridge.color import HALF_MAX, srgb_decode, srgb_encode
 from mattebridge.models.greenformer.fit import (
-    BRIGHTEST,
     Fit,
     decoded,
     encoded,
@@ -76,7 +75,7 @@ def test_light_beyond_half_is_cut_there_so_that_nothing_overflows(linear: bool) 
     plate = torch.full((1, 3, 40, 40), 3e37)
     made = Fit.of((40, 40), 64, "stretch").plate(plate, linear=linear, settings=PLAIN)
     assert torch.isfinite(made).all()
-    assert made.max() == pytest.approx(float(encoded(torch.tensor(BRIGHTEST))), rel=1e-4)
+    assert made.max() == pytest.approx(float(encoded(torch.tensor(HALF_MAX))), rel=1e-4)
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 120), (120, 41), (64, 64), (63, 65)])
