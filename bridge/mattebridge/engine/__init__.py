@@ -9,6 +9,7 @@ report         what is reported of a frame
 device         the way of planes to the device and back
 crossing       the copies of one frame beside the steps of another
 ahead          what is begun for a frame before its turn: copies, the search for its clean plate
+look           what the host looks at of a plate on a GPU, in one wait
 blocks         pointwise steps: in row blocks on the CPU, at once on a GPU
 channels       steps along the channels of a pixel
 light          colour curves and alpha arithmetic on tensors

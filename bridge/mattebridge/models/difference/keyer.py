@@ -2,13 +2,13 @@
 
     evidence --> trimap --> palette --> mixtures --> neighbours --> foreground
     working size (long side at most 960)  |  full size, unknown pixels only
-    arrays in main memory                 |  tensors on the frame's device
+    arrays in main memory                 |  tensors on the frame's device; on a GPU recorded
 
 1. `evidence`: how far each pixel is from the set, apart from shadows; where the set shows through.
 2. `trimap`: what is subject, set or unknown, by the pixel and its neighbours.
 3. `mixture`: unknown pixels as mixtures of the set with colours of the subject nearby.
-4. Here: doubtful pixels follow their neighbours (`smoothing`), islands are emptied (`islands`),
-   then the foreground is unmixed.
+4. `solved`: doubtful pixels follow their neighbours (`smoothing`). Islands are emptied (`islands`),
+   and the foreground is unmixed (`foreground`); on a GPU the other way round (`Begun`).
 5. `moved`: things of the set that stand elsewhere in the clean plate are emptied.
 
 With `method="closed_form"` steps 3 and 4 are closed-form matting instead: slow, for stills.

@@ -94,6 +94,7 @@ def test_a_gpu_gives_the_matte_of_the_cpu(scene_linear: bool, high: float) -> No
         assert found.ranges[name] == (min(image.min(), 0 if name == "alpha" else 1), image.max())
 
 
+@pytest.mark.slow
 def test_the_first_frame_is_computed_step_by_step() -> None:
     given = frame()
     wanted, (found, counts) = on_the_cpu(given), on_the_device(given, frames=1)
@@ -120,6 +121,7 @@ def test_a_matte_with_islands_gets_another_foreground(monkeypatch: pytest.Monkey
     assert counts.waits <= WAITS + 1, counts.waits
 
 
+@pytest.mark.slow
 def test_without_anything_of_a_subject_the_device_gives_the_matte_of_the_cpu_too() -> None:
     given = frame()
     ramp = given.clean_plate + np.float32(0.04)  # type: ignore[operator]

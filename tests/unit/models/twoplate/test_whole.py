@@ -85,7 +85,7 @@ def test_both_forms_give_the_same_pixels(size: tuple[int, int]) -> None:
     )
 
 
-@pytest.mark.parametrize("scene_linear", [False, True])
+@pytest.mark.parametrize("scene_linear", mostly_slow([True, False]))
 def test_with_light_above_white_too(scene_linear: bool) -> None:
     frame = given(131, 203, scene_linear=scene_linear)
     brighter = dataclasses.replace(
