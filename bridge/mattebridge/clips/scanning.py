@@ -52,7 +52,7 @@ def scan(
         found = _reorganised(found)
     elif loose:
         log.warning(
-            "%s stays where it is and is a clip by itself; with reorganise it is moved to %s",
+            "%s stays where it is, a clip by itself; reorganise (--reorganise) moves it to %s",
             loose[0].input_path.name if len(loose) == 1 else f"each of {len(loose)} loose videos",
             "NAME/Input/",
         )

@@ -144,7 +144,7 @@ def _check_unexpected(state: Mapping[str, Tensor], expected: Mapping[str, Tensor
         raise _unfit(
             "unexpected_keys",
             unknown,
-            f"{len(unknown)} entries are unknown to a plate + hint keyer",
+            f"of its entries {len(unknown)} are unknown to a plate + hint keyer",
             "it is a checkpoint of another network or version",
         )
 
