@@ -33,7 +33,8 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     print("| model | frame, CPU ms | other despill | the same again |")
     print("|---|---|---|---|")
-    with running(OMP_NUM_THREADS="1", OPENCV_FOR_THREADS_NUM="1") as (client, _process):
+    threads = {"OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
+    with running(keeps_frames=True, **threads) as (client, _process):
         for model in options.models:
             _measure(client, model, options.turns)
 

@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--frames", type=int, default=2000)
     options = parser.parse_args(arguments)
-    with running() as (client, process):
+    with running(keeps_frames=True) as (client, process):
         pids = {
             "client": os.getpid(),
             "front": process.pid,

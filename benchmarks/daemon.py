@@ -43,9 +43,15 @@ def connect(folder: Path, process: subprocess.Popen[bytes], in_flight: int = 2) 
 
 @contextmanager
 def running(
-    devices: str = "cpu", in_flight: int = 2, **environment: str
+    devices: str = "cpu", in_flight: int = 2, *, keeps_frames: bool = False, **environment: str
 ) -> Iterator[tuple[MatteClient, subprocess.Popen[bytes]]]:
-    """A client of a daemon whose worker has warmed up; both are ended afterwards."""
+    """A client of a daemon whose worker has warmed up; both are ended afterwards.
+
+    Unless it `keeps_frames`, as a user's daemon does, each frame is computed: a benchmark that
+    sends the same pictures again would otherwise time the copy of a result.
+    """
+    if not keeps_frames:
+        environment = {"MATTEBRIDGE_FRAME_BYTES": "0", **environment}
     home = Path(tempfile.mkdtemp(prefix="mb-bench-"))
     process = start(home / "run", devices, **environment)
     try:
