@@ -38,6 +38,7 @@ __declspec(dllimport) unsigned char __stdcall SystemFunction036(void *data, unsi
 __declspec(dllexport) int __stdcall ProcessPrng(unsigned char *data, size_t size) {
   return SystemFunction036(data, (unsigned long)size);
 }
+int __stdcall DllMainCRTStartup(void *self, unsigned long why, void *more) { return 1; }
 """
 # A small demo: the usual one takes a quarter of an hour under Wine.
 DEMO = (
@@ -143,5 +144,5 @@ def _lay_shim(python: Path, tools: Path) -> None:
         "ZIG_GLOBAL_CACHE_DIR": str(tools.parent / "zig-cache"),
     }
     run([tools / "bin" / "python", "-m", "ziglang", "cc", "-target", "x86_64-windows-gnu", "-s",
-         "-shared", "-o", python / "bcryptprimitives.dll", source, "-ladvapi32"],
-        STEP_S, cwd=python, environment=environment)  # fmt: skip
+         "-shared", "-ffreestanding", "-nostdlib", "-o", python / "bcryptprimitives.dll", source,
+         "-ladvapi32"], STEP_S, cwd=python, environment=environment)  # fmt: skip
