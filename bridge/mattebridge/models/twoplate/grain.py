@@ -21,7 +21,7 @@ from mattebridge.models.twoplate.network import SURE, NetworkMatte, pull
 
 # The variance that grain gives to alpha, relative to that of a projection onto F - B: the network
 # is steeper where it is unsure.
-_GAIN = 5.0
+_GAIN = 8.0
 # Below this |F - B|**2 the colours are too near to tell anything.
 _LEAST_APART = 1e-4
 # A larger deviation is not taken for grain.

@@ -17,6 +17,13 @@ That alpha counts as far as it can be relied on: <w, F - B>, the squared distanc
 in spreads of the subject's colours, is large; the pixel lies between them; grain alone would not
 move it far. Where the light is scarce or the set has the subject's colours, the matte stands.
 
+    plate = clean plate within the grain, at several pixels together --> gaps, and what is around
+
+There the same measure opens even what is sure: small gaps between solid parts, which the keyer
+fills because at its size they are specks, and the network leaves so. A subject that far from the
+set's colour does not have it by chance, but where both are black or white. Larger ones stay: while
+they count as solid, the subject is not far from their colour.
+
 Method: linear discriminant (Fisher 1936) as the image-based key of every place; colours are spread
 by pull-push (Gortler et al. 1996).
 """
@@ -32,23 +39,37 @@ from torch.nn import functional
 
 from mattebridge.models.twoplate.network import SURE, Inputs
 from mattebridge.models.twoplate.places import Everywhere, Where
-from mattebridge.models.twoplate.resampling import all_smaller, larger, smaller
+from mattebridge.models.twoplate.resampling import all_smaller, around, larger, smaller
 
 # Alpha from which on a pixel lends its colour, and from which on in full.
 _SOLID_FROM, _SOLID_FULL = 0.992, 0.998
-# Halvings over which colours are spread, and how much the coarser one counts at each.
-_LEVELS, _COARSER = 6, 0.02
-# The halvings over which solid parts must be near, and the share of them that is enough.
-_NEAR, _ENOUGH = 4, 0.002
+# Sizes at which colours are spread, each half of the one before and the first a quarter of the
+# frame's; and as how many solid pixels of that one the coarser size counts at each: mean and spread
+# of fewer are not relied on.
+_SIZES, _FEW = 5, 2.0
+# The pixels, square, of which the coarsest size has one. Over about so many, solid parts must be
+# near: the share of them that is enough, and the share of the rest at which not all is solid.
+CELL = 4 * 2 ** (_SIZES - 1)
+_ENOUGH, _OPEN = 0.002, 0.05
 # Variance that the subject's colours have beyond that of the solid parts; the least of grain; how
 # much grain counts beside them: the more, the less a direction is used in which it is large.
 _VARIANCE, _LEAST_GRAIN, _STEADY = 5e-4, 1e-4, 8.0
-# How much the alpha found counts at most; the squared distance at which it counts half of that, the
-# squared misfit (in spreads) at which it does, and the variance by grain at which it does.
-_MOST, _APART, _MISFIT, _GRAINY = 0.9, 4.0, 3.0, 0.03
+# The squared distance, the squared misfit (in spreads) and the variance by grain at which the alpha
+# that is found counts half.
+_APART, _MISFIT, _GRAINY = 4.0, 3.0, 0.01
 # An alpha below the first is raised the less the smaller it is, and one nearer to 1 than the second
-# is lowered the less the nearer it is: residue of the set, and the inside of the subject.
-_FAINT, _NEARLY = 0.1, 0.02
+# is lowered the less the nearer it is: residue of the set, and the inside of the subject. And how
+# much less any is raised: colours farther from the set's than those of the solid parts, which make
+# a pixel look too solid, are more usual than nearer ones.
+_FAINT, _NEARLY, _RAISED = 0.1, 0.02, 0.4
+# Set in gaps: so many deviations of the grain apart, a pixel is not the clean plate's, and one less
+# apart, it is; so many of 3x3 must be for it to count a little, and twice as many in full. It opens
+# what is so many pixels around it, with one over so many of these in full. Where the set is nearly
+# black or white nothing counts: so is many a detail of a subject.
+_SAME, _SEVERAL, _REACH, _WITHIN = 4.5, 3, 2, 8.0
+_DARK, _BRIGHT = 0.12, 0.95
+# The squared distance from which on gaps are opened; at twice as much, in full.
+_CERTAIN = 3.0
 # The products of two channels that a covariance has; of them the squares.
 _PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 _SQUARES = (0, 3, 5)
@@ -59,8 +80,8 @@ _MEASURED = 400_000
 class Solid(NamedTuple):
     """The solid parts near each pixel, the nearest that there are, of frames of some size.
 
-    around: mean colour in light, mean products of channels, and 1 (N, 10, H / 2, W / 2). near:
-    their share, at 1 / 2**_NEAR.
+    around: mean colour in light, mean products of channels, and 1 (N, 10, H / 4, W / 4). near:
+    their share (N, 1, H / CELL, W / CELL).
     """
 
     around: Tensor
@@ -77,7 +98,8 @@ def with_mixtures(alpha: Tensor, plate: Tensor, given: Inputs) -> Tensor:
     clean_plate = at.of(given.clean_plate)
     grain = grain_between(alpha, plate, clean_plate)
     solid = solid_parts(weighed_colours(plate, alpha, given.scene_linear))
-    return mixed(at, alpha, plate, clean_plate, solid, grain, given.scene_linear)
+    gaps = gaps_of(alike(plate, clean_plate, grain))
+    return mixed(at, alpha, plate, clean_plate, solid, gaps, grain, given.scene_linear)
 
 
 def mixed(
@@ -86,11 +108,12 @@ def mixed(
     plate: Tensor,
     clean_plate: Tensor,
     solid: Solid,
+    gaps: Tensor,
     grain: Tensor,
     scene_linear: Tensor,
 ) -> Tensor:
-    """The same at some pixels, whose alpha, plate and clean plate are given."""
-    around = torch.split(at.enlarged(solid.around, 2), 1, 1)
+    """The same at some pixels, whose alpha, plate, clean plate and `gaps_of` are given."""
+    around = torch.split(at.enlarged(solid.around, 4), 1, 1)
     mean, products = around[:3], around[3:-1]
     empty = torch.split(_light(clean_plate, scene_linear), 1, 1)
     seen = torch.split(_light(plate, scene_linear), 1, 1)
@@ -109,13 +132,33 @@ def mixed(
     allowed = found.square() + grain / variance
     misfit = _dot(_times(inverse, left), left).clamp_min(0) / allowed
     noisy = grain * _dot(weights, weights) / apart.square()
-    reliable = apart / (apart + _APART) / (1 + misfit / _MISFIT) / (1 + noisy / _GRAINY)
-    near = at.enlarged(solid.near, 2**_NEAR)
-    share = _MOST * reliable * (near / _ENOUGH).clamp(0, 1)
-    rest = torch.where(found > alpha, alpha / _FAINT, (1 - alpha) / _NEARLY)
+    reliable = 1 / (1 + (_APART / apart).square()) / (1 + misfit / _MISFIT)
+    near = at.enlarged(solid.near, CELL)
+    reliable = reliable * (near / _ENOUGH).clamp_max(1)
     # What is sure stays, and what is nearly sure changes little.
-    share = share * rest.clamp_max(1) * (alpha.minimum(1 - alpha) / SURE).clamp(0, 1)
-    return alpha + share * (found - alpha)
+    share = reliable / (1 + noisy / _GRAINY) * (alpha.minimum(1 - alpha) / SURE).clamp_max(1)
+    raised = _RAISED * share * (alpha / _FAINT).clamp_max(1)
+    lowered = share * ((1 - alpha) / _NEARLY).clamp_max(1)
+    # Gaps are opened, however sure; neither they nor others where all is solid.
+    opened = gaps * reliable * (apart / _CERTAIN - 1).clamp(0, 1)
+    lowered = lowered.maximum(opened) * ((1 - near) / _OPEN).clamp_max(1)
+    return alpha + torch.where(found > alpha, raised, lowered) * (found - alpha)
+
+
+def alike(plate: Tensor, clean_plate: Tensor, grain: Tensor) -> Tensor:
+    """How far each pixel of the plate is the clean plate's within the grain, 0..1: (N, 1, H, W);
+    0 where that proves nothing. grain: see `grain_between`."""
+    apart = (plate - clean_plate).abs_().amax(1, keepdim=True)
+    dark = clean_plate.amax(1, keepdim=True) < _DARK
+    bright = clean_plate.amin(1, keepdim=True) > _BRIGHT
+    same = (_SAME - apart / grain.sqrt()).clamp_(0, 1)
+    return same.masked_fill_(dark | bright, 0)
+
+
+def gaps_of(same: Tensor) -> Tensor:
+    """Where the set is seen and close to it, 0..1. same: `alike` of a part of the frame."""
+    several = (around(same, 3) * (9 / _SEVERAL) - 1).clamp_(0, 1)
+    return (around(same * several, 2 * _REACH + 1) * _WITHIN).clamp_(max=1)
 
 
 def grain_between(alpha: Tensor, plate: Tensor, clean_plate: Tensor) -> Tensor:
@@ -134,29 +177,30 @@ def _light(encoded: Tensor, scene_linear: Tensor) -> Tensor:
 
 
 def weighed_colours(plate: Tensor, alpha: Tensor, scene_linear: Tensor) -> Tensor:
-    """Colour in light, its products and 1, of solid pixels, at half the size: (N, 10, ...).
+    """Colour in light, its products and 1, of solid pixels, at a quarter of the size: (N, 10, ...).
 
-    Of rows alone, where these begin at an even one.
+    Of rows alone, where these begin at a multiple of four.
     """
     solid = ((alpha - _SOLID_FROM) / (_SOLID_FULL - _SOLID_FROM)).clamp(0, 1)
     half = all_smaller([plate * solid, solid], 2)
     weight = half[:, 3:]
     colour = _light(half[:, :3] / weight.clamp_min(1e-6), scene_linear)
     products = [colour[:, i : i + 1] * colour[:, j : j + 1] for i, j in _PAIRS]
-    return torch.cat([torch.cat([colour, *products], 1) * weight, weight], 1)
+    return smaller(torch.cat([torch.cat([colour, *products], 1) * weight, weight], 1), 2)
 
 
 def solid_parts(weighed: Tensor) -> Solid:
     """From `weighed_colours` of the whole frame. As few halvings as find any."""
-    cell = 2 ** (_LEVELS - 1)
+    cell = 2 ** (_SIZES - 1)
     bottom, right = (-side % cell for side in weighed.shape[2:])
     levels = [functional.pad(weighed, (0, right, 0, bottom))]
-    for _ in range(_LEVELS - 1):
+    for _ in range(_SIZES - 1):
         levels.append(smaller(levels[-1], 2))
-    found = _of_one(levels[-1] + levels[-1].mean((2, 3), keepdim=True))
-    for level in reversed(levels[:-1]):
-        found = _of_one(torch.add(level, larger(found, 2), alpha=_COARSER))
-    return Solid(found, levels[_NEAR - 1][:, -1:].contiguous())
+    found = _of_one(levels[-1].mean((2, 3), keepdim=True))
+    for halvings in reversed(range(_SIZES)):
+        coarser = larger(found, 2) if halvings < _SIZES - 1 else found
+        found = _of_one(torch.add(levels[halvings], coarser, alpha=_FEW / 4**halvings))
+    return Solid(found, levels[-1][:, -1:].contiguous())
 
 
 def _of_one(weighed: Tensor) -> Tensor:

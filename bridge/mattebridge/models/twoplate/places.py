@@ -46,6 +46,31 @@ class Everywhere:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A rectangle of a frame (H, W): ends are left out."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @classmethod
+    def around(cls, mask: Tensor, cell: int) -> Part:
+        """What holds every pixel of a mask (H, W), and two cells more on each side; it begins and
+        ends with a cell, or with the frame."""
+        ends = []
+        for axis, length in enumerate(mask.shape):
+            found = mask.any(1 - axis).nonzero()
+            first, last = (int(found[0]), int(found[-1])) if len(found) else (0, 0)
+            ends += [max(first // cell - 2, 0) * cell, min((last // cell + 3) * cell, length)]
+        return cls(*ends)
+
+    def of(self, plane: Tensor) -> Tensor:
+        """This part of a plane, which may be larger than the frame."""
+        return plane[:, :, self.top : self.bottom, self.left : self.right]
+
+
+@dataclass(frozen=True)
 class Places:
     """Some pixels of one frame, (N,) each; planes are contiguous, (1, C, H, W)."""
 
@@ -59,6 +84,10 @@ class Places:
         for some in torch.split(places, AT_ONCE):
             rows = torch.div(some, mask.shape[1], rounding_mode="floor")
             yield cls(rows, some - rows * mask.shape[1])
+
+    def moved(self, down: int, right: int) -> Places:
+        """As many pixels farther down and to the right: those of a part, in the frame."""
+        return Places(self.rows + down, self.columns + right)
 
     def of(self, plane: Tensor) -> Tensor:
         return _taken(plane, self.rows * plane.shape[3] + self.columns)

@@ -25,7 +25,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mattebridge.models.twoplate.mixed import grain_between, mixed, solid_parts, weighed_colours
+from mattebridge.models.twoplate.mixed import (
+    CELL,
+    alike,
+    gaps_of,
+    grain_between,
+    mixed,
+    solid_parts,
+    weighed_colours,
+)
 from mattebridge.models.twoplate.network import (
     Inputs,
     NetworkMatte,
@@ -33,7 +41,7 @@ from mattebridge.models.twoplate.network import (
     is_unsure,
     pull,
 )
-from mattebridge.models.twoplate.places import Everywhere, Places, Where
+from mattebridge.models.twoplate.places import Everywhere, Part, Places, Where
 from mattebridge.models.twoplate.resampling import all_smaller, around
 
 # Means nearer to 0 or 1 than this are not divided by.
@@ -56,7 +64,8 @@ def with_strands(matte: NetworkMatte, given: Inputs, factor: int) -> NetworkMatt
     alpha = _with_detail(at, matte, given, means, factor)
     solid = solid_parts(weighed_colours(given.plate, alpha, given.scene_linear))
     grain = grain_between(alpha, given.plate, given.clean_plate)
-    alpha = mixed(at, alpha, given.plate, given.clean_plate, solid, grain, given.scene_linear)
+    gaps = gaps_of(alike(given.plate, given.clean_plate, grain))
+    alpha = mixed(at, alpha, given.plate, given.clean_plate, solid, gaps, grain, given.scene_linear)
     return matte._replace(alpha=alpha, foreground=_completed(at, matte, given, alpha))
 
 
@@ -67,27 +76,28 @@ def put_strands(matte: NetworkMatte, given: Inputs, factor: int, height: int, wi
         torch.cat([_cells(*part, factor) for part in _strips(matte, given, height, width)], 2)
     )
     soft = ((matte.alpha > 0) & (matte.alpha < 1))[0, 0, :height, :width]
-    places = list(Places.where(soft))
     before = matte.alpha.clone()
-    for at in places:
+    for at in Places.where(soft):
         at.put(before, _with_detail(at, matte, given, means, factor))
-    detailed = matte._replace(alpha=before)
-    solid = solid_parts(
-        torch.cat(
-            [
-                weighed_colours(rows.plate, part.alpha, given.scene_linear)
-                for part, rows in _strips(detailed, given, height, width)
-            ],
-            2,
-        )
-    )
     whole = Everywhere(height, width)
     grain = grain_between(*map(whole.of, (before, given.plate, given.clean_plate)))
-    for at in places:
-        alpha, plate, clean_plate = map(at.of, (before, given.plate, given.clean_plate))
-        alpha = mixed(at, alpha, plate, clean_plate, solid, grain, given.scene_linear)
-        colour = _completed(at, matte, given, alpha)
-        at.put(matte.alpha, alpha)
+    # What lies farther from the subject has no part in what follows.
+    part = Part.around(whole.of(before)[0, 0] > 0, CELL)
+    alpha, plate, clean_plate = map(part.of, (before, given.plate, given.clean_plate))
+    weighed, same = [], []
+    for top in range(0, alpha.shape[2], STRIP):
+        own, seen, empty = (one[:, :, top : top + STRIP] for one in (alpha, plate, clean_plate))
+        weighed.append(weighed_colours(seen, own, given.scene_linear))
+        same.append(alike(seen, empty, grain))
+    solid, gaps = solid_parts(torch.cat(weighed, 2)), gaps_of(torch.cat(same, 2))
+    changing = (alpha > 0) & ((alpha < 1) | (gaps > 0))
+    for inside in Places.where(changing[0, 0]):
+        at = inside.moved(part.top, part.left)
+        own, seen, empty = map(at.of, (before, given.plate, given.clean_plate))
+        shown = inside.of(gaps)
+        found = mixed(inside, own, seen, empty, solid, shown, grain, given.scene_linear)
+        colour = _completed(at, matte, given, found)
+        at.put(matte.alpha, found)
         at.put(matte.foreground, colour)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mattebridge.models.twoplate.mixed import with_mixtures
 from mattebridge.models.twoplate.network import Inputs, inputs_of
@@ -50,6 +51,30 @@ def test_what_is_sure_stays() -> None:
     alpha = (truth > 0.5).float()
     given = shot(truth)
     assert torch.equal(with_mixtures(alpha, given.plate, given), alpha)
+
+
+def solid_with_a_spot(spot: tuple[float, ...], under: tuple[float, ...]) -> tuple[Tensor, Inputs]:
+    """A square of the subject, and a spot of some colour in it; the matte has no spot."""
+    alpha = torch.zeros(1, 1, 64, 64)
+    alpha[..., 16:48, 16:48] = 1
+    plate = alpha * colour(SUBJECT) + (1 - alpha) * colour(under)
+    plate[..., 30:34, 30:34] = colour(spot, 4)
+    return alpha, inputs_of(plate, colour(under), (alpha, plate))
+
+
+def test_a_gap_through_which_the_set_shows_is_opened_though_it_was_sure_subject() -> None:
+    alpha, given = solid_with_a_spot(SET, SET)
+    made = with_mixtures(alpha, given.plate, given)
+    # Measured 0.21: the sure matte counts the spot among the subject's colours.
+    assert float(made[..., 30:34, 30:34].max()) < 0.3
+    made[..., 30:34, 30:34] = 1
+    assert torch.equal(made, alpha)
+
+
+def test_a_detail_of_another_colour_or_before_a_black_set_is_no_gap() -> None:
+    for spot, under in (((0.7, 0.6, 0.2), SET), ((0.02, 0.02, 0.02), (0.02, 0.02, 0.02))):
+        alpha, given = solid_with_a_spot(spot, under)
+        assert torch.equal(with_mixtures(alpha, given.plate, given), alpha)
 
 
 def test_a_subject_of_nearly_the_sets_colour_is_not_measured() -> None:
