@@ -179,10 +179,10 @@ def test_a_network_is_judged_by_kind() -> None:
     assert set(found) == {"clean", "similar", "all", "without_similar"}
     assert found["without_similar"] == found["clean"]
     assert found["all"] == pytest.approx((found["clean"] + found["similar"]) / 2)
-    # A network that has learned nothing gives the keyer's matte, its soft pixels measured again:
-    # .84 and .95 of its errors. Pixels that round differently move this by .00001.
+    # A network that has learned nothing gives the keyer's matte, its soft pixels measured again
+    # and small gaps opened: .62 (clean) and .986 (similar) of its errors.
     for kind, of_keyer in judge.keyer_errors(frames).items():
-        assert 0.7 * of_keyer < found[kind] < of_keyer
+        assert 0.4 * of_keyer < found[kind] < 1.1 * of_keyer
 
 
 def test_the_change_of_a_still_picture_is_that_between_two_grains() -> None:
@@ -197,8 +197,9 @@ def test_the_change_of_a_still_picture_is_that_between_two_grains() -> None:
     assert judge.keyer_change([(first, first), (first, second)]) == pytest.approx(away / 2)
     network = Trainer(Plan(widths=(8, 8, 8))).averaged()
     # A network that has learned nothing gives the keyer's matte, less its grain, and with that of
-    # the soft pixels that are measured once more: 1.054 of the change.
-    assert 0.5 * away < judge.change(network, [(first, second)]) < 1.3 * away
+    # the soft pixels that are measured once more and of gaps, many in a picture of 96 pixels: 1.44
+    # of the change. That of a network which ships is bounded in tests/quality.
+    assert 0.5 * away < judge.change(network, [(first, second)]) < 2 * away
 
 
 def test_the_table_has_a_line_for_every_kind_and_the_means() -> None:
