@@ -413,7 +413,7 @@ class _Waiting:
                 alpha[:, plate.shape[1] // 4 : plate.shape[1] // 2] = 1
                 colours = plate[..., :3].astype(np.float32) / 255
                 self._mattes[plate.shape] = SimpleNamespace(
-                    alpha=alpha, foreground=colours, error=None, degraded=(), timings={}
+                    alpha=alpha, foreground=colours, error=None, degraded=(), notes={}, timings={}
                 )
         matte = self._mattes[plate.shape]
 
