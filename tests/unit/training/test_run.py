@@ -317,6 +317,7 @@ def test_the_next_network_learns_a_batch_it_sees_again_and_again() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_one_call_draws_ahead_trains_judges_and_brings_back_weights_and_a_table(
     tmp_path: Path,
 ) -> None:

@@ -363,7 +363,7 @@ def test_closed_form_without_its_extra_names_the_extra(model, monkeypatch):
 
 
 @pytest.mark.slow  # pymatting compiles itself for half a minute on its first run
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_closed_form_solves_the_same_band_slowly(model):
     pytest.importorskip("pymatting")
     size = (90, 120)
