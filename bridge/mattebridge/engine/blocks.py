@@ -13,7 +13,7 @@ the size of a block nor on the number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Callable, Optional, Union
 
@@ -81,5 +81,14 @@ def range_of(values: Tensor) -> Range:
 
 def extremes(*images: Tensor) -> list[tuple[float, float]]:
     """The lowest and highest value of each image, NaN where it holds one; one wait for them all."""
-    found = torch.stack([value for image in images for value in image.aminmax()]).tolist()
-    return list(zip(found[::2], found[1::2]))
+    return pairs_of(ends_of(*images).tolist())
+
+
+def ends_of(*images: Tensor) -> Tensor:
+    """The same on the device, lowest and highest by turns, which is not waited for."""
+    return torch.stack([value for image in images for value in image.aminmax()])
+
+
+def pairs_of(ends: Sequence[float]) -> list[tuple[float, float]]:
+    """The ends of each image from those of all of them."""
+    return list(zip(ends[::2], ends[1::2]))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mattebridge.engine.align import Wanted
+from mattebridge.engine.blocks import ends_of, pairs_of
 from mattebridge.engine.clean_plates import KeptCleanPlate
 from mattebridge.engine.request import FrameRequest
 from mattebridge.engine.samples import straight
@@ -72,11 +73,9 @@ def looked_at_with_ranges(
     looked at; one wait for all of it. images: see `preprocess`."""
     from mattebridge.clean_plate.on_device import Looked
 
-    ends = torch.stack([value for image in images.values() for value in image.aminmax()])
     seen = what_is_looked_at(images["plate"], images.get("plate_alpha"), images, request)
-    found, *arrays = arrays_of(ends, *seen)
-    pairs = zip(found[::2].tolist(), found[1::2].tolist())
-    return dict(zip(images, pairs)), Looked.of(arrays)
+    found, *arrays = arrays_of(ends_of(*images.values()), *seen)
+    return dict(zip(images, pairs_of(found.tolist()))), Looked.of(arrays)
 
 
 def _finite(values: Tensor) -> Tensor:

@@ -37,7 +37,6 @@ from mattebridge.models.difference.full_size import cut, enlarged, small_arrays
 from mattebridge.models.difference.islands import without_islands
 from mattebridge.models.difference.mixture import BRIGHTEST
 from mattebridge.models.difference.moved import without_moved
-from mattebridge.models.difference.noise import pixel_noise as pixel_noise
 from mattebridge.models.difference.solved import (
     Known,
     SolveInput,

@@ -28,8 +28,8 @@ from mattebridge.checkpoint import Checkpoint
 from mattebridge.color import largest_channel, srgb_decode, srgb_encode
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
 from mattebridge.models.difference.evidence import disc
-from mattebridge.models.difference.keyer import pixel_noise
 from mattebridge.models.difference.mixture import BRIGHTEST
+from mattebridge.models.difference.noise import pixel_noise
 from mattebridge.models.difference.working_size import enlarged, shrunk
 from mattebridge.models.screen.field import Field, blurred, filled, make_field
 from mattebridge.models.screen.find import Screen, find_screen, refuse_set

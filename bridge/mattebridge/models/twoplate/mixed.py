@@ -88,14 +88,14 @@ class Solid(NamedTuple):
     near: Tensor
 
 
-def with_mixtures(alpha: Tensor, plate: Tensor, given: Inputs) -> Tensor:
+def with_mixtures(alpha: Tensor, given: Inputs) -> Tensor:
     """Alpha (N, 1, H, W), 0..1, with that of mixtures where it is neither 0 nor 1.
 
-    plate: (N, 3, H, W) display-encoded. given: of that size at least.
+    given: of that size at least.
     """
     height, width = alpha.shape[2:]
     at = Everywhere(height, width)
-    clean_plate = at.of(given.clean_plate)
+    plate, clean_plate = at.of(given.plate), at.of(given.clean_plate)
     grain = grain_between(alpha, plate, clean_plate)
     solid = solid_parts(weighed_colours(plate, alpha, given.scene_linear))
     gaps = gaps_of(alike(plate, clean_plate, grain))

@@ -33,6 +33,7 @@ from mattebridge.models.twoplate.mixed import (
     mixed,
     solid_parts,
     weighed_colours,
+    with_mixtures,
 )
 from mattebridge.models.twoplate.network import (
     Inputs,
@@ -62,10 +63,7 @@ def with_strands(matte: NetworkMatte, given: Inputs, factor: int) -> NetworkMatt
     given = each_plane(given, at.of)
     means = _smooth(_cells(matte, given, factor))
     alpha = _with_detail(at, matte, given, means, factor)
-    solid = solid_parts(weighed_colours(given.plate, alpha, given.scene_linear))
-    grain = grain_between(alpha, given.plate, given.clean_plate)
-    gaps = gaps_of(alike(given.plate, given.clean_plate, grain))
-    alpha = mixed(at, alpha, given.plate, given.clean_plate, solid, gaps, grain, given.scene_linear)
+    alpha = with_mixtures(alpha, given)
     return matte._replace(alpha=alpha, foreground=_completed(at, matte, given, alpha))
 
 

@@ -42,7 +42,7 @@ def test_a_soft_edge_that_is_too_solid_becomes_the_mixture_that_the_plate_shows(
     truth = edge()
     for linear in (False, True):
         given = shot(truth, linear=linear)
-        made = with_mixtures(too_solid(truth), given.plate, given)
+        made = with_mixtures(too_solid(truth), given)
         assert error(made, truth) < 0.5 * error(too_solid(truth), truth)
 
 
@@ -50,7 +50,7 @@ def test_what_is_sure_stays() -> None:
     truth = edge()
     alpha = (truth > 0.5).float()
     given = shot(truth)
-    assert torch.equal(with_mixtures(alpha, given.plate, given), alpha)
+    assert torch.equal(with_mixtures(alpha, given), alpha)
 
 
 def solid_with_a_spot(spot: tuple[float, ...], under: tuple[float, ...]) -> tuple[Tensor, Inputs]:
@@ -64,7 +64,7 @@ def solid_with_a_spot(spot: tuple[float, ...], under: tuple[float, ...]) -> tupl
 
 def test_a_gap_through_which_the_set_shows_is_opened_though_it_was_sure_subject() -> None:
     alpha, given = solid_with_a_spot(SET, SET)
-    made = with_mixtures(alpha, given.plate, given)
+    made = with_mixtures(alpha, given)
     # Measured 0.21: the sure matte counts the spot among the subject's colours.
     assert float(made[..., 30:34, 30:34].max()) < 0.3
     made[..., 30:34, 30:34] = 1
@@ -74,13 +74,13 @@ def test_a_gap_through_which_the_set_shows_is_opened_though_it_was_sure_subject(
 def test_a_detail_of_another_colour_or_before_a_black_set_is_no_gap() -> None:
     for spot, under in (((0.7, 0.6, 0.2), SET), ((0.02, 0.02, 0.02), (0.02, 0.02, 0.02))):
         alpha, given = solid_with_a_spot(spot, under)
-        assert torch.equal(with_mixtures(alpha, given.plate, given), alpha)
+        assert torch.equal(with_mixtures(alpha, given), alpha)
 
 
 def test_a_subject_of_nearly_the_sets_colour_is_not_measured() -> None:
     truth = edge()
     given = shot(truth, subject=(0.78, 0.7, 0.88))
-    made = with_mixtures(too_solid(truth), given.plate, given)
+    made = with_mixtures(too_solid(truth), given)
     # Measured: 0.04 of it.
     assert error(made, too_solid(truth)) < 0.1 * error(too_solid(truth), truth)
 
@@ -88,7 +88,7 @@ def test_a_subject_of_nearly_the_sets_colour_is_not_measured() -> None:
 def test_without_solid_parts_nothing_changes() -> None:
     alpha = 0.5 * edge()
     given = shot(alpha)
-    assert torch.equal(with_mixtures(alpha, given.plate, given), alpha)
+    assert torch.equal(with_mixtures(alpha, given), alpha)
 
 
 def test_a_pixel_off_the_line_between_both_colours_keeps_its_alpha() -> None:
@@ -96,7 +96,7 @@ def test_a_pixel_off_the_line_between_both_colours_keeps_its_alpha() -> None:
     given = shot(truth)
     odd = given.plate.clone()
     odd[:, 0] = 1 - odd[:, 0]
-    made = with_mixtures(too_solid(truth), odd, given)
+    made = with_mixtures(too_solid(truth), given._replace(plate=odd))
     soft = (truth > 0.3) & (truth < 0.7)
     # Measured against the same pixels on the line, which move by 0.1 and more.
     assert float((made - too_solid(truth)).abs()[soft].mean()) < 0.05
@@ -110,6 +110,6 @@ def test_hair_of_one_hue_and_many_brightnesses_is_told_by_its_hue() -> None:
     truth = edge()
     plate = truth * over + (1 - truth) * under
     given = inputs_of(plate, under, (truth, over))
-    made = with_mixtures(too_solid(truth), plate, given)
+    made = with_mixtures(too_solid(truth), given)
     # Measured: 0.33; 0.94 along the line from the mean colour.
     assert error(made, truth) < 0.5 * error(too_solid(truth), truth)
