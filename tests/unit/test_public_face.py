@@ -74,11 +74,11 @@ INSIDE = {
         premultiplied refinement timings""",
     "errors.MattebridgeError": "code default_retry exit_status",
     "hosts.request.ShotSettings": """
-        alignment auto_despeckle colorspace despeckle_blur despeckle_dilation despeckle_hysteresis
-        despeckle_size despeckle_threshold despill_strength edge_blur_px edge_erode_px exact
-        foreground held_clean_plate hint_blur_px hint_sharpen hint_sharpen_dilation match_exposure
-        model nonfinite overscan params plate_alpha precision premultiply screen settings
-        source_passthrough spill_method""",
+        alignment auto_despeckle colorspace deciding despeckle_blur despeckle_dilation
+        despeckle_hysteresis despeckle_size despeckle_threshold despill_strength edge_blur_px
+        edge_erode_px exact foreground given held_clean_plate hint_blur_px hint_sharpen
+        hint_sharpen_dilation match_exposure model nonfinite output_colorspace overscan params
+        plate_alpha precision premultiply screen settings source_passthrough spill_method""",
     "hosts.request.ScratchFiles": """
         alpha_hint clean_plate core_matte files garbage_matte hint_channel plate""",
     "hosts.request.MadeFrame": "degraded found frame key path view",

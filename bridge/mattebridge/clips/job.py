@@ -12,7 +12,7 @@ from mattebridge.errors import SequenceError
 from mattebridge.image_io.sequences import FrameFiles, find_frames
 from mattebridge.image_io.video_read import is_video
 from mattebridge.shot.job import OF_THE_FILE, MatteJob
-from mattebridge.wire.params import RenderParams
+from mattebridge.wire.params import RenderParams, role_in_words
 
 # By the name of a layout, the preset of `shot/outputs.py` that has its folders and names.
 LAYOUTS: Mapping[str, str | None] = {"stages": "stages", "classic": "classic", "matte": None}
@@ -109,7 +109,7 @@ def _refuse_two_types(role: str, given: FrameFiles) -> None:
     if len(by_type) > 1:
         names = " and ".join(sorted(by_type.values())[:2])
         raise SequenceError(
-            f"the {role.replace('_', ' ')} {given.source} holds pictures of {len(by_type)} types,"
+            f"the {role_in_words(role)} {given.source} holds pictures of {len(by_type)} types,"
             f" {names}; keep those of one"
         )
 

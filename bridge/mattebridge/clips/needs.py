@@ -20,6 +20,7 @@ from mattebridge.errors import InputsError, MattebridgeError, ModelError
 from mattebridge.image_io.frame_ranges import format_frames
 from mattebridge.shot.plan import FrameTask, Plan
 from mattebridge.shot.planes import FramePlanes
+from mattebridge.wire.params import one_of_role
 
 FOLDERS = {"clean_plate": "CleanPlate/", "alpha_hint": "AlphaHint/"}
 # Makers of a hint that need a clean plate.
@@ -37,9 +38,8 @@ def check_inputs(plan: Plan, card: Mapping[str, Any]) -> None:
     job, name = plan.job, card["name"]
     for role in card.get("needs", ()):
         if role in FOLDERS and not getattr(job, role):
-            article = "an" if role.startswith("a") else "a"
             raise InputsError(
-                f"model '{name}' needs {article} {role.replace('_', ' ')}, and the clip has none:"
+                f"model '{name}' needs {one_of_role(role)}, and the clip has none:"
                 f" add {FOLDERS[role]} to its folder, or choose another model",
                 field=role,
             )

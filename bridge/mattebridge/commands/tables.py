@@ -8,6 +8,7 @@ from typing import Any
 from mattebridge.errors import one_line
 from mattebridge.shot.progress import duration
 from mattebridge.version import other_release
+from mattebridge.wire.params import role_in_words
 
 
 def status_table(status: Mapping[str, Any]) -> str:
@@ -64,7 +65,7 @@ def models_table(models: Sequence[Mapping[str, Any]]) -> str:
     for card in models:
         name = str(card.get("name", ""))
         aliases = ", ".join(card.get("aliases", ()))
-        needs = ", ".join(str(need).replace("_", " ") for need in card.get("needs", ()))
+        needs = ", ".join(role_in_words(str(need)) for need in card.get("needs", ()))
         shown = f"{name} ({aliases})" if aliases else name
         rows.append([shown, needs, str(card.get("licence", "")), str(card.get("summary", ""))])
     return "\n".join(table(rows))

@@ -23,6 +23,8 @@ from mattebridge.wire.params import (
     OUTPUT_CHANNELS,
     OUTPUT_DTYPES,
     RenderParams,
+    one_of_role,
+    role_in_words,
 )
 
 # Float copies of plate and clean plate in both spaces and as the model sees them, the clean plate
@@ -156,8 +158,8 @@ def _check_sizes(
             raise _wrong_size(
                 role,
                 planes,
-                f"{wants} {_one(role)} of {size_text(plate)}; got {size_text(plane)}"
-                f" - reformat the {_words(role)}",
+                f"{wants} {one_of_role(role)} of {size_text(plate)}; got {size_text(plane)}"
+                f" - reformat the {role_in_words(role)}",
             )
         if scale_between(plane.shape[:2], plate.shape[:2]) is None:
             raise _wrong_size(
@@ -191,7 +193,7 @@ def _check_needs(planes: Mapping[str, Pixels], card: ModelCard, params: RenderPa
     for role in card.needs:
         if role not in planes:
             raise InputsError(
-                f"model '{card.name}' needs {_one(role)} of {size}; got none - connect one",
+                f"model '{card.name}' needs {one_of_role(role)} of {size}; got none - connect one",
                 field=role,
             )
     if params.hint_sharpen and "alpha_hint" not in planes:
@@ -211,14 +213,6 @@ def _check_needs(planes: Mapping[str, Pixels], card: ModelCard, params: RenderPa
             " - send RGBA, or use plate_alpha 'opaque'",
             field="plate",
         )
-
-
-def _words(role: str) -> str:
-    return role.replace("_", " ")
-
-
-def _one(role: str) -> str:
-    return f"{'an' if role[0] in 'aeiou' else 'a'} {_words(role)}"
 
 
 def size_text(plane: Pixels) -> str:

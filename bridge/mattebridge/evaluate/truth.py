@@ -34,6 +34,7 @@ from mattebridge.errors import InputsError, UsageError
 from mattebridge.evaluate.metrics import Box
 from mattebridge.image_io import EXTENSIONS, read_frame, read_matte
 from mattebridge.ocio.space import Spaces
+from mattebridge.wire.params import role_in_words
 
 # The names of a role in files and folders; the first is the one in messages.
 ROLES: Mapping[str, tuple[str, ...]] = {
@@ -184,7 +185,7 @@ def _files_of(folder: Path, files: Files, name: str, has_boxes: bool) -> dict[st
         found["clean_plate"] = next(iter(cleans.values()))
     for role in NEEDED:
         if role not in found and not (role == "alpha" and has_boxes):
-            raise UsageError(f"frame '{name}' of {folder} has no {role.replace('_', ' ')}")
+            raise UsageError(f"frame '{name}' of {folder} has no {role_in_words(role)}")
     return found
 
 
@@ -209,7 +210,7 @@ def read(frame: TrueFrame) -> LoadedFrame:
         if values is not None and values.shape[:2] != plate.shape[:2]:
             raise InputsError(
                 f"frame '{frame.name}': the plate is {plate.shape[1]}x{plate.shape[0]} and the "
-                f"{role.replace('_', ' ')} {values.shape[1]}x{values.shape[0]}",
+                f"{role_in_words(role)} {values.shape[1]}x{values.shape[0]}",
                 field=role,
             )
     _check_boxes(frame, plate.shape)

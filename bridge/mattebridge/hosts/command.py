@@ -25,7 +25,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -182,7 +181,7 @@ class _Chunk:
 
     def _key(self, inputs: ScratchFiles) -> str:
         decided_by = {
-            "settings": asdict(self.settings),
+            "settings": self.settings.deciding(),
             "model": [self.card.get("name"), self.card.get("digest")],
             "channel": inputs.hint_channel,
             "way": "command",

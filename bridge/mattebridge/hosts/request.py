@@ -6,59 +6,51 @@ Standard library only: a host without numpy uses it as well.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Optional
 
 from mattebridge.errors import InputsError, ModelError
 from mattebridge.wire.labels import sentences
-from mattebridge.wire.params import DEFAULTS, INPUT_ROLES, NAMES, without_defaults
+from mattebridge.wire.params import (
+    INPUT_ROLES,
+    NAMES,
+    RenderParams,
+    one_of_role,
+    without_defaults,
+)
+
+# The render parameters that a host sends.
+HOST_NAMES = tuple(name for name in NAMES if name != "output_colorspace")
 
 
 @dataclass(frozen=True)
-class ShotSettings:
-    """What the artist sets. Everything here decides pixels and goes into the key of a frame.
+class ShotSettings(RenderParams):
+    """What the artist sets: the render parameters, and what else decides pixels.
 
-    The render parameters are those of `wire/params.py`, without `output_colorspace`: results are
-    in the plate's colour space. precision: of the files, float16 or float32. overscan: the whole
-    data window is matted, not the display window alone. held_clean_plate: the name of a clean plate
-    that the daemon holds, for frames without one of their own.
+    Results are in the plate's colour space: output_colorspace cannot be given. precision: of the
+    files, float16 or float32. overscan: the whole data window is matted, not the display window
+    alone. held_clean_plate: the name of a clean plate that the daemon holds, for frames without
+    one of their own.
     """
 
-    model: str = "default"
     colorspace: str = "linear"
-    foreground: str = DEFAULTS["foreground"]
-    alignment: Optional[str] = DEFAULTS["alignment"]
-    match_exposure: Optional[bool] = DEFAULTS["match_exposure"]
-    premultiply: str = DEFAULTS["premultiply"]
-    plate_alpha: str = DEFAULTS["plate_alpha"]
-    nonfinite: str = DEFAULTS["nonfinite"]
-    exact: bool = DEFAULTS["exact"]
-    hint_sharpen: bool = DEFAULTS["hint_sharpen"]
-    hint_sharpen_dilation: int = DEFAULTS["hint_sharpen_dilation"]
-    hint_blur_px: int = DEFAULTS["hint_blur_px"]
-    source_passthrough: bool = DEFAULTS["source_passthrough"]
-    edge_erode_px: int = DEFAULTS["edge_erode_px"]
-    edge_blur_px: int = DEFAULTS["edge_blur_px"]
-    auto_despeckle: bool = DEFAULTS["auto_despeckle"]
-    despeckle_size: int = DEFAULTS["despeckle_size"]
-    despeckle_dilation: int = DEFAULTS["despeckle_dilation"]
-    despeckle_blur: int = DEFAULTS["despeckle_blur"]
-    despeckle_threshold: float = DEFAULTS["despeckle_threshold"]
-    despeckle_hysteresis: bool = DEFAULTS["despeckle_hysteresis"]
-    despill_strength: float = DEFAULTS["despill_strength"]
-    spill_method: str = DEFAULTS["spill_method"]
-    screen: Optional[str] = DEFAULTS["screen"]
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    output_colorspace: Optional[str] = field(default=None, init=False)
+    model: str = "default"
     precision: str = "float16"
     overscan: bool = False
     held_clean_plate: str = ""
 
     def params(self) -> dict[str, Any]:
         """The keywords of `MatteClient.submit`: the model and the render parameters."""
-        wanted = ("model", *NAMES)
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name in wanted}
+        values = {name: getattr(self, name) for name in ("model", *HOST_NAMES)}
         return without_defaults({**values, "settings": dict(self.settings)})
+
+    def deciding(self) -> dict[str, Any]:
+        """Everything here that decides pixels, by name, for the key of a frame."""
+        decides = asdict(self)
+        del decides["output_colorspace"]
+        return decides
 
 
 @dataclass(frozen=True)
@@ -130,9 +122,8 @@ def check_needs(
     held = ("clean_plate",) if settings is not None and settings.held_clean_plate else ()
     for role in card.get("needs", ()):
         if role not in roles and role not in held:
-            article = "an" if role.startswith("a") else "a"
             advice = how.format(option=f"--{role.replace('_', '-')}")
             raise InputsError(
-                f"model '{card['name']}' needs {article} {role.replace('_', ' ')}: {advice}",
+                f"model '{card['name']}' needs {one_of_role(role)}: {advice}",
                 field=role,
             )

@@ -21,7 +21,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -272,7 +272,7 @@ def layers_of(alpha: Pixels, foreground: Pixels, premultiplied: Pixels) -> dict[
 def content_key(inputs: _Inputs, settings: ShotSettings, model: Mapping[str, Any]) -> str:
     """A digest of all that decides the pixels of a result file."""
     words = {
-        "settings": asdict(settings),
+        "settings": settings.deciding(),
         "model": [model.get("name"), model.get("digest")],
         "windows": [inputs.region, inputs.display_window, inputs.pixel_aspect],
         "planes": {role: [plane.shape, str(plane.dtype)] for role, plane in inputs.planes.items()},

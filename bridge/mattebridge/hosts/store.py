@@ -30,7 +30,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
@@ -193,7 +193,7 @@ class _State:
 
 
 def _text_of(settings: ShotSettings) -> str:
-    return json.dumps(asdict(settings), sort_keys=True)
+    return json.dumps(settings.deciding(), sort_keys=True)
 
 
 def _shown(current: Optional[Path], state: _State) -> tuple[dict[str, str], dict[str, str]]:

@@ -18,6 +18,7 @@ from typing import Optional
 from mattebridge.errors import SequenceError
 from mattebridge.image_io.frame_ranges import expand, format_frames, shown_runs
 from mattebridge.image_io.sequences import FrameFiles, Source
+from mattebridge.wire.params import role_in_words
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _seen_from(
     if plate.numbered and given.numbered:
         return dict(given.files)
     if plate.numbered != given.numbered:
-        bare, other = ("plate", given) if given.numbered else (_words(role), plate)
+        bare, other = ("plate", given) if given.numbered else (role_in_words(role), plate)
         raise SequenceError(
             f"the {bare} has no frame numbers and {other.source} has; number its files, or give"
             " a single picture"
@@ -125,11 +126,12 @@ def _by_picture_name(plate: FrameFiles, given: FrameFiles, role: str) -> dict[in
         lacking = [name for number, name in names.items() if number not in found]
         more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
         raise SequenceError(
-            f"{_words(role)} {given.source} has no picture named {', '.join(lacking[:3])}{more}"
+            f"{role_in_words(role)} {given.source} has no picture named"
+            f" {', '.join(lacking[:3])}{more}"
         )
     if len(plate.files) != len(given.files):
         raise SequenceError(
-            f"{_words(role)} {given.source} has {len(given.files)} pictures and the plate"
+            f"{role_in_words(role)} {given.source} has {len(given.files)} pictures and the plate"
             f" {len(plate.files)}: without frame numbers or shared names the counts must agree"
         )
     return dict(zip(plate.files, given.files.values()))
@@ -158,12 +160,8 @@ def _fill(
 def _gap(role: str, given: FrameFiles, missing: Sequence[int]) -> str:
     there = f"{given.source} holds {format_frames(given.files)}"
     noun = "frame" if len(missing) == 1 else "frames"
-    return f"{_words(role)} has no {noun} {format_frames(missing)} ({there}){_aside(given)}"
+    return f"{role_in_words(role)} has no {noun} {format_frames(missing)} ({there}){_aside(given)}"
 
 
 def _aside(given: FrameFiles) -> str:
     return f" ({given.left_out})" if given.left_out else ""
-
-
-def _words(role: str) -> str:
-    return role.replace("_", " ")

@@ -25,6 +25,7 @@ from mattebridge.image_io.other_videos import refuse_other_videos
 from mattebridge.image_io.video_read import is_video, probe
 from mattebridge.image_io.write import EXTENSIONS
 from mattebridge.wire import oslayer
+from mattebridge.wire.params import role_in_words
 
 _TOKEN = re.compile(r"#+|@+|%0?\d*d|\$F\d*|<UDIM>|%[vV]")
 # A dash is a sign only behind a separator: in plate-0001.exr it belongs to the name.
@@ -106,7 +107,7 @@ def find_frames(
     they are numbered. leave_out: a folder that is not read, such as that of the results.
     Raises `SequenceError` when there is no picture, naming what is there instead.
     """
-    path, role = oslayer.current().reachable(Path(source)), role.replace("_", " ")
+    path, role = oslayer.current().reachable(Path(source)), role_in_words(role)
     if path.is_dir():
         return _from_tree(path, role, leave_out) if recursive else _from_folder(path, role)
     if path.exists():

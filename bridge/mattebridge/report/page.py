@@ -24,6 +24,7 @@ from mattebridge.report.page_style import SCRIPT, STYLE
 from mattebridge.report.pictures import VIEWS, FramePictures
 from mattebridge.report.records import Entry, Finding, Shot
 from mattebridge.wire.labels import sentences
+from mattebridge.wire.params import role_in_words
 
 TITLES = {"plate": "Plate", "comp": "Comp", "alpha": "Alpha", "error": "Error"}
 
@@ -191,7 +192,7 @@ def _figure(entry: Entry, made: FramePictures, in_wipe: bool) -> str:
     )
     words = [entry.status] if entry.status not in ("done", "found") else []
     words += ["less than asked for"] if entry.degraded else []
-    words += [role.replace("_", " ") for role in (*entry.held, *entry.black)]
+    words += [role_in_words(role) for role in (*entry.held, *entry.black)]
     if entry.area is not None:
         words.append(f"area {100 * entry.area:.1f} %")
     caption = escape(", ".join(words))
@@ -283,7 +284,7 @@ def _problems(shot: Shot, pictures: Mapping[int, FramePictures]) -> str:
             gathered.setdefault(("less than asked for", why), []).append(entry.frame)
         for what, roles in (("held", entry.held), ("black", entry.black)):
             for role in roles:
-                gathered.setdefault((what, role.replace("_", " ")), []).append(entry.frame)
+                gathered.setdefault((what, role_in_words(role)), []).append(entry.frame)
     for frame, made in pictures.items():
         for why in made.missing:
             gathered.setdefault(("not shown here", why), []).append(frame)

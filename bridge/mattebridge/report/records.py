@@ -21,6 +21,7 @@ from mattebridge.image_io.sequences import Source, VideoPicture, find_frames
 from mattebridge.image_io.video_read import is_video
 from mattebridge.shot.ledger import LEDGER_SUFFIX
 from mattebridge.wire.labels import sentences
+from mattebridge.wire.params import role_in_words
 
 # Area changes by less than this share of the picture are not reported.
 LEAST_JUMP = 0.005
@@ -264,7 +265,7 @@ def findings(shot: Shot) -> list[Finding]:
 
 
 def _spaced(roles: Sequence[str]) -> list[str]:
-    return [role.replace("_", " ") for role in roles]
+    return [role_in_words(role) for role in roles]
 
 
 def _failed(entries: Sequence[Entry]) -> list[Finding]:

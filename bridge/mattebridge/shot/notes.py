@@ -9,7 +9,7 @@ from mattebridge.image_io.sequences import FrameFiles
 from mattebridge.shot.job import OF_THE_FILE, MatteJob
 from mattebridge.shot.plan import FrameTask
 from mattebridge.shot.videos import video_notes
-from mattebridge.wire.params import COLORSPACES
+from mattebridge.wire.params import COLORSPACES, role_in_words
 
 
 def notes_on(job: MatteJob, inputs: Iterable[FrameFiles], tasks: Sequence[FrameTask]) -> list[str]:
@@ -30,7 +30,7 @@ def _notes_on_colour(job: MatteJob, tasks: Sequence[FrameTask]) -> list[str]:
         for role, space in task.colorspaces.items()
         if space not in (*COLORSPACES, job.params.colorspace)
     }
-    notes = [f"the {role.replace('_', ' ')} is in {space}" for role, space in sorted(found)]
+    notes = [f"the {role_in_words(role)} is in {space}" for role, space in sorted(found)]
     unread = {
         (role, tag, task.colorspaces[role])
         for task in tasks
@@ -40,7 +40,7 @@ def _notes_on_colour(job: MatteJob, tasks: Sequence[FrameTask]) -> list[str]:
     for role, tag, space in sorted(unread):
         other = "" if role == "background" else ", unless --input-space names another"
         notes.append(
-            f"the {role.replace('_', ' ')} has {tag}, which is not known here: it is taken for"
+            f"the {role_in_words(role)} has {tag}, which is not known here: it is taken for"
             f" {space}{other}"
         )
     return notes
@@ -50,7 +50,7 @@ def _notes_on_sizes(tasks: Sequence[FrameTask]) -> list[str]:
     """Once for each role: of how many frames its picture is resized."""
     counts = Counter(role for task in tasks for role in task.resized)
     return [
-        f"the {role.replace('_', ' ')} of {count} {'frame is' if count == 1 else 'frames is'}"
+        f"the {role_in_words(role)} of {count} {'frame is' if count == 1 else 'frames is'}"
         " resized to the size of the plate"
         for role, count in counts.items()
     ]

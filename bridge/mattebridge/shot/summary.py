@@ -27,6 +27,7 @@ from mattebridge.image_io.frame_ranges import format_frames
 from mattebridge.shot.progress import FrameRecord
 from mattebridge.whole_files import replace_file
 from mattebridge.wire.labels import sentence_of
+from mattebridge.wire.params import role_in_words
 
 # Errors of a request that are the frame's and not the job's.
 _FRAME_LOCAL = (InputsError, GeometryError, TooLargeError)
@@ -74,8 +75,8 @@ class Summary:
 
     def _stood_in(self) -> Counter[str]:
         """How many frames have another picture than was asked for, by input."""
-        held = [f"with {role.replace('_', ' ')} held" for r in self.records for role in r.held]
-        black = [f"with {role.replace('_', ' ')} black" for r in self.records for role in r.black]
+        held = [f"with {role_in_words(role)} held" for r in self.records for role in r.held]
+        black = [f"with {role_in_words(role)} black" for r in self.records for role in r.black]
         return Counter([*held, *black])
 
     def _warnings(self) -> list[str]:

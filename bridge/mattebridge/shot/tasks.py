@@ -21,7 +21,7 @@ from mattebridge.ocio.space import Spaces
 from mattebridge.shot.job import OF_THE_FILE, MatteJob
 from mattebridge.shot.ledger import identity
 from mattebridge.shot.plan import FrameTask
-from mattebridge.wire.params import MATTE_ROLES
+from mattebridge.wire.params import MATTE_ROLES, role_in_words
 
 # Readers of headers: on a network file system each costs a round trip, not work.
 HEADER_THREADS = 8
@@ -145,7 +145,7 @@ def _check_sizes(
             resized.append(role)
         else:
             raise InputsError(
-                f"{role.replace('_', ' ')} {header.path} is {header.width}x{header.height} and"
+                f"{role_in_words(role)} {header.path} is {header.width}x{header.height} and"
                 f" plate {plate.path.name} {plate.width}x{plate.height}; bring both to one size",
                 field=role,
                 frame=entry.frame,

@@ -355,6 +355,16 @@ def without_defaults(params: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def role_in_words(role: str) -> str:
+    """A role as a sentence names it: `clean plate`."""
+    return role.replace("_", " ")
+
+
+def one_of_role(role: str) -> str:
+    """The same with its article: `an alpha hint`."""
+    return f"{'an' if role[0] in 'aeiou' else 'a'} {role_in_words(role)}"
+
+
 def default_colorspace(dtype: str) -> str:
     """What pixels of this type are unless stated: integers display-encoded, floats linear.
 

@@ -65,7 +65,7 @@ def test_the_settings_of_a_shot_have_every_parameter_with_its_default() -> None:
     defaults = {
         field.name: getattr(ShotSettings(), field.name)
         for field in fields(ShotSettings)
-        if field.name in NAMES
+        if field.name in NAMES and field.init
     }
     assert_all_but(HOSTS_LACK, set(defaults))
     for name, value in defaults.items():
@@ -73,6 +73,12 @@ def test_the_settings_of_a_shot_have_every_parameter_with_its_default() -> None:
     # The clean-up goes along where it is not the default.
     assert set(ShotSettings().params()) == {"model", *defaults} - set(CLEAN_UP_NAMES)
     assert set(ShotSettings(**ALL_CLEAN_UP).params()) == {"model", *defaults}
+    assert set(ShotSettings().deciding()) - set(defaults) == {
+        "model",
+        "precision",
+        "overscan",
+        "held_clean_plate",
+    }
 
 
 def test_the_scratch_files_have_every_role() -> None:
