@@ -142,5 +142,7 @@ def test_a_client_that_leaves_takes_all_its_frames_along(daemon: AbusedDaemon) -
                 leaver.submit(*SHOTS[number], frame=13, **PLAIN)
             gate.wait_reached()
             wait_for(lambda: in_flight(watcher) == 3, SOON_S, "the worker has three")
+            workers = daemon.worker_pids()
         wait_for(lambda: in_flight(watcher) == 0, SOON_S, "none is left")
+        assert daemon.worker_pids() == workers
         assert same(watcher.matte(*SHOTS[1], **PLAIN), matted_light(*SHOTS[1]))

@@ -32,6 +32,14 @@ IN_FLIGHT = "MATTEBRIDGE_LIGHT_IN_FLIGHT"
 COPY_OUT_S = 0.02
 
 
+class SentPlanes(dict[str, Any]):
+    """Copies of a frame's planes, by role."""
+
+    def drop(self) -> None:
+        """They are not used."""
+        self.clear()
+
+
 class StartedFrame:
     """A frame whose results are written when it is finished."""
 
@@ -76,11 +84,12 @@ class Engine:
 
     def send_ahead(
         self, planes: Mapping[str, Any], _params: RenderParams, **_how: Any
-    ) -> Optional[dict[str, Any]]:
+    ) -> Optional[SentPlanes]:
         """Copies of the planes, where frames overlap."""
         if self.frames_in_flight == 1:
             return None
-        return {role: plane.copy() for role, plane in planes.items() if role != "clean_plate"}
+        copies = {role: plane.copy() for role, plane in planes.items() if role != "clean_plate"}
+        return SentPlanes(copies)
 
     def start(
         self,

@@ -26,6 +26,9 @@ from mattebridge.models.twoplate.whole import WholeFrame
 # Between the forms: they enlarge and convolve the same values in pieces of other sizes. Measured:
 # 6e-8 with the shipped weights, 1.5e-7 with these.
 APART = 1e-5
+# The same where the keyer takes its form for a GPU as well: it rounds by 5e-7, and these weights make
+# up to 25 times as much of it.
+APART_WITH_KEYER = 1e-4
 # Operations of a frame whose steps are replayed, the keyer's and the network's: 31 measured, of
 # which 26 are copies into and out of the recordings.
 LAUNCHES_REPLAYED = 34
@@ -66,14 +69,14 @@ def at_once() -> TwoPlateModel:
     return made
 
 
-def assert_same(found: ModelOutput, wanted: ModelOutput) -> None:
+def assert_same(found: ModelOutput, wanted: ModelOutput, apart: float = APART) -> None:
     alpha, foreground = (
         np.asarray(torch.as_tensor(image).cpu()) for image in (found.alpha, found.foreground)
     )
     assert alpha.shape == wanted.alpha.shape
     assert foreground.flags.c_contiguous
-    assert np.abs(alpha - wanted.alpha).max() <= APART
-    assert np.abs(foreground - wanted.foreground).max() <= APART
+    assert np.abs(alpha - wanted.alpha).max() <= apart
+    assert np.abs(foreground - wanted.foreground).max() <= apart
     assert found.notes["refined_share"] == wanted.notes["refined_share"]
     assert found.notes["noise"] == wanted.notes["noise"]
 
@@ -136,11 +139,11 @@ def test_a_replayed_frame_is_few_launches_and_waits(
             assert output.notes["graph"] == note
             assert counts.launches <= most, counts.launches
             assert counts.waits <= WAITS, counts.places
-            assert_same(output, wanted)
+            assert_same(output, wanted, APART_WITH_KEYER)
         assert made.use_less_memory(True)
         in_tiles = made.matte(there, no_checkpoint)
         assert "graph" not in in_tiles.notes
-        assert_same(in_tiles, wanted)
+        assert_same(in_tiles, wanted, APART_WITH_KEYER)
 
 
 def replayed(monkeypatch: pytest.MonkeyPatch, counts: Counts) -> None:
@@ -169,7 +172,9 @@ def test_a_keyed_matte_with_islands_goes_through_the_network_again(
         made.load("cuda:0")
         stages: list[str] = []
         for passes in (2, 3):
-            assert_same(made.matte(there, lambda stage, *_: stages.append(stage)), wanted)
+            assert_same(
+                made.matte(there, lambda stage, *_: stages.append(stage)), wanted, APART_WITH_KEYER
+            )
             assert stages.count("finish") == passes
 
 
