@@ -26,8 +26,8 @@ from mattebridge.models.twoplate.whole import WholeFrame
 # Between the forms: they enlarge and convolve the same values in pieces of other sizes. Measured:
 # 6e-8 with the shipped weights, 1.5e-7 with these.
 APART = 1e-5
-# The same where the keyer takes its form for a GPU as well: it rounds by 5e-7, of which these weights
-# make up to 25 times as much.
+# The same where the keyer takes its form for a GPU as well: it rounds by 5e-7, and these weights
+# amplify that up to 25 times.
 APART_WITH_KEYER = 1e-4
 # Operations of a frame whose steps are replayed, the keyer's and the network's: 31 measured, of
 # which 26 are copies into and out of the recordings.
