@@ -34,6 +34,7 @@ __all__ = [
     "InvalidStateTransitionError",
     "JobCancelledError",
     "ModelError",
+    "PictureExtractionError",
     "ReorganiseError",
     "ScanPermissionError",
     "VRAMInsufficientError",
@@ -62,7 +63,15 @@ class FrameMismatchError(SequenceError):
 
 
 class ExtractionError(FrameReadError):
-    """A video cannot be read; names the file."""
+    """A video cannot be read; names the file. No frame of its clip was begun."""
+
+    exit_status = 2
+
+
+class PictureExtractionError(ExtractionError):
+    """A picture inside of a video cannot be read; names it and the codec."""
+
+    exit_status = FrameReadError.exit_status
 
 
 class DeviceError(ModelError):

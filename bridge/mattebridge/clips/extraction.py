@@ -30,7 +30,11 @@ from pathlib import Path
 from typing import Any
 
 from mattebridge.clips.contracts import Clip
-from mattebridge.clips.errors import ExtractionError, WriteFailureError
+from mattebridge.clips.errors import (
+    ExtractionError,
+    PictureExtractionError,
+    WriteFailureError,
+)
 from mattebridge.clips.events import Teller
 from mattebridge.clips.video_meta import META_NAME, metadata_of
 from mattebridge.errors import Cancelled, FrameReadError, FrameWriteError
@@ -158,7 +162,7 @@ class _Work:
             with _translated(folder):
                 _put_in_place(temporary, folder)
         except FrameReadError as refusal:
-            raise ExtractionError(
+            raise PictureExtractionError(
                 f"{refusal.message} (codec {info.codec})", clip=self.clip.name
             ) from refusal
         except FrameWriteError as refusal:

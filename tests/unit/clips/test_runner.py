@@ -128,8 +128,9 @@ def test_a_range_has_its_own_total_and_its_own_files(manifest: ClipManifest, use
     assert told.of("on_frame_written") == [(2, 2), (3, 2)]
     for wrong in ((4, 4), (0, 7), (-1, 2)):
         empty = manifest.model_copy(update={"frame_range": wrong})
-        with pytest.raises(ValueError, match="frame_range"):
-            ClipRunner(empty, config()).run()
+        for asked in (config(), PipelineConfig(inference=None)):
+            with pytest.raises(ValueError, match="frame_range"):
+                ClipRunner(empty, asked).run()
 
 
 def test_a_failed_frame_stops_no_other_and_no_run_with_a_hole_returns(

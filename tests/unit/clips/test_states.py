@@ -97,6 +97,7 @@ def test_a_frame_that_failed_is_an_error_until_it_is_made(clip: Clip) -> None:
     status = state_of(clip)
     assert (status.state, status.done, status.total) == (ClipState.ERROR, 2, 3)
     assert status.detail == "frame 1002: no room"
+    assert status.exit_status == 3
     matted(manifest)
     assert shown(clip) == ("complete", 3, 3)
 
@@ -104,6 +105,7 @@ def test_a_frame_that_failed_is_an_error_until_it_is_made(clip: Clip) -> None:
 def test_a_clip_that_cannot_be_loaded_is_an_error_with_its_reason(clip: Clip) -> None:
     os.unlink(clip.root / "Input/a.1002.png")
     assert shown(clip) == ("error", 0, 0)
+    assert state_of(clip).exit_status == 2
     assert "no frame 1002" in state_of(clip).detail
     write_frame(clip.root / "Input/a.1002.png", np.zeros((8, 8, 3), np.uint8))
     status = state_of(clip)
@@ -144,9 +146,10 @@ def test_results_elsewhere_are_found_where_they_are(clip: Clip, tmp_path: Path) 
     ],
 )
 def test_states_follow_each_other_as_documented(before: str, after: str, may: bool) -> None:
-    status = ClipStatus("shot", ClipState(before))
+    status = ClipStatus("shot", ClipState(before), exit_status=2 if before == "error" else 0)
     if may:
-        assert status.moved_to(ClipState(after), "why").detail == "why"
+        moved = status.moved_to(ClipState(after), "why")
+        assert (moved.state, moved.detail, moved.exit_status) == (after, "why", 0)
         return
     with pytest.raises(InvalidStateTransitionError, match=f"{before} and cannot become {after}"):
         status.moved_to(ClipState(after))
