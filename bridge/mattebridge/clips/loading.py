@@ -22,7 +22,7 @@ from mattebridge.clips.video_meta import META_NAME
 from mattebridge.errors import SequenceError
 from mattebridge.image_io import FrameHeader
 from mattebridge.image_io.matching import FrameInputs, match_frames
-from mattebridge.image_io.sequences import FrameFiles, VideoPicture
+from mattebridge.image_io.sequences import VideoPicture
 from mattebridge.image_io.sources import read_header
 from mattebridge.ocio.space import Spaces
 
@@ -117,17 +117,9 @@ def clip_of(manifest: ClipManifest) -> Clip:
 
 def _matched(clip: Clip) -> list[FrameInputs]:
     try:
-        files = _not_empty(files_of(clip))
-        return match_frames(files)
+        return match_frames(meeting(files_of(clip)))
     except SequenceError as refusal:
         raise FrameMismatchError(f"clip {clip.name}: {refusal.message}") from refusal
-
-
-def _not_empty(files: dict[str, FrameFiles]) -> dict[str, FrameFiles]:
-    for role, given in files.items():
-        if not given.files:
-            raise SequenceError(f"the {role.replace('_', ' ')} {given.source} has no pictures")
-    return meeting(files)
 
 
 def _checked_headers(clip: Clip, frames: Sequence[FrameInputs], layer: str | None) -> FrameHeader:

@@ -247,5 +247,8 @@ def _content(path: Path) -> Path | None:
 
 
 def _notes(entries: Sequence[Path]) -> list[str]:
-    ignored = [path.name for path in _named(entries, "videomamamaskhint")]
-    return [f"{name}/ is not read" for name in ignored]
+    notes = [f"{path.name}/ is not read" for path in _named(entries, "videomamamaskhint")]
+    for stem, folder in (("input", "Input/"), ("alphahint", "AlphaHint/")):
+        stills = [p for p in _named(entries, stem) if not p.is_dir() and not is_video(p)]
+        notes += [f"{path.name} is not read: put it into {folder}" for path in stills]
+    return notes

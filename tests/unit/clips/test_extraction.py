@@ -34,7 +34,7 @@ from mattebridge.shot.job import MatteJob
 from mattebridge.shot.planes import FramePlanes
 from mattebridge.shot.preflight import preflight
 
-pytest.importorskip("av")
+av = pytest.importorskip("av")
 
 
 def video(path: Path, count: int = 3, form: str = "qtrle", seed: int = 1) -> Path:
@@ -70,16 +70,10 @@ def test_pictures_and_metadata_of_a_video_are_extracted_when_that_is_asked_for(
     source = video(tmp_path / "Input/take.mov")
     video(tmp_path / "AlphaHint/h.mov", seed=2)
     told: list[tuple[object, ...]] = []
-    on_disk: list[bool] = []
-
-    def frame_told(i: int, total: int) -> None:
-        told.append((i, total))
-        on_disk.append((tmp_path / ".Frames.tmp" / f"frame_{i:06d}.png").exists())
-
     events = PipelineEvents(
         on_stage_start=lambda *a: told.append(a),
         on_stage_done=lambda *a: told.append(a),
-        on_extract_frame=frame_told,
+        on_extract_frame=lambda *a: told.append(a),
     )
     before = source.read_bytes()
     manifest = load(clip_of(tmp_path), events, extract=True)
@@ -137,6 +131,43 @@ def test_a_second_run_takes_what_is_there_and_a_replaced_video_is_extracted_anew
 def clip_pictures(root: Path) -> list[object]:
     plan = preflight(job_of(clip_of(root), MatteJob("", Path()), layout="stages"))
     return [task.inputs.plate for task in plan.tasks]
+
+
+def test_the_metadata_of_a_video_are_all_that_is_documented(tmp_path: Path) -> None:
+    path = tmp_path / "Input/take.mp4"
+    path.parent.mkdir()
+    with av.open(str(path), "w") as target:
+        stream = target.add_stream("libx264", rate=Fraction(24000, 1001))
+        stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
+        tags = stream.codec_context
+        tags.colorspace, tags.color_trc, tags.color_primaries, tags.color_range = 1, 13, 12, 1
+        sound = target.add_stream("aac", rate=48000, layout="mono")
+        for index in range(4):
+            grey = av.VideoFrame.from_ndarray(np.full((16, 32, 3), 90, np.uint8), format="rgb24")
+            grey.pts = index
+            target.mux(stream.encode(grey))
+        tone = av.AudioFrame.from_ndarray(np.zeros((1, 6000), np.float32), "fltp", "mono")
+        tone.rate, tone.pts = 48000, 0
+        target.mux(sound.encode(tone))
+        target.mux(stream.encode(None))
+        target.mux(sound.encode(None))
+    made(clip_of(tmp_path))
+    found = json.loads((tmp_path / "video_meta.json").read_text())
+    assert found.pop("duration_s") == pytest.approx(4 * 1001 / 24000, rel=1e-3)
+    assert {name: value for name, value in found.items() if not name.startswith("x_")} == {
+        "filename": "take.mp4",
+        "width": 32,
+        "height": 16,
+        "fps_num": 24000,
+        "fps_den": 1001,
+        "pix_fmt": "yuv420p",
+        "codec_name": "h264",
+        "frame_count": 4,
+        "has_audio": True,
+        "color_space": "bt709",
+        "color_transfer": "iec61966-2-1",
+        "color_primaries": "smpte432",
+    }
 
 
 @pytest.mark.parametrize("what", ["another", "changed", "added"])
@@ -200,6 +231,8 @@ def test_a_clip_says_that_it_is_being_extracted_and_two_do_not_meet(tmp_path: Pa
     seen: list[object] = []
 
     def while_at_work(i: int, total: int) -> None:
+        # What is told of is on disk, whole.
+        read_frame(tmp_path / f".Frames.tmp/frame_{i:06d}.png")
         if i == 0:
             seen.append(state_of(clip).state)
             with pytest.raises(ExtractionError, match="by another process"):

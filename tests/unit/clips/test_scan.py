@@ -290,9 +290,13 @@ def test_a_folder_that_cannot_be_read_is_one_skipped_path_and_the_top_one_an_err
 def test_only_documented_names_are_read_and_others_are_said_or_left(tmp_path: Path) -> None:
     touch(tmp_path / "a/Input/a.1.exr")
     touch(tmp_path / "a/VideoMamaMaskHint/h.1.png")
+    touch(tmp_path / "a/alphahint.PNG")
     touch(tmp_path / "a/inner/Input/b.1.exr")
     (tmp_path / "empty").mkdir()
     (clip,) = scan(tmp_path).clips
-    assert clip.notes == ("VideoMamaMaskHint/ is not read",)
+    assert clip.notes == (
+        "VideoMamaMaskHint/ is not read",
+        "alphahint.PNG is not read: put it into AlphaHint/",
+    )
     assert clip.alpha_path is None
     assert scan(tmp_path / "empty") == ScanResult()
