@@ -35,6 +35,7 @@ __all__ = [
     "JobCancelledError",
     "ModelError",
     "PictureExtractionError",
+    "ReadOnlyClipError",
     "ReorganiseError",
     "ScanPermissionError",
     "VRAMInsufficientError",
@@ -92,6 +93,12 @@ class CheckpointError(ModelError, RuntimeError):
 
 class WriteFailureError(FrameWriteError, OSError):
     """A picture could not be written, and no part of it was left; an `OSError` too."""
+
+
+class ReadOnlyClipError(WriteFailureError):
+    """Nothing can be written to the folder of a clip, where pictures of its videos were to go."""
+
+    exit_status = 2
 
 
 class ClipFailedError(FrameError):

@@ -194,7 +194,8 @@ def _plan(clip: Clip, place: _Place) -> Plan:
 
 def _planned(clip: Clip, place: _Place, common: MatteJob) -> Plan:
     job = job_of(clip, common, layout=place.layout)
-    return preflight(job if place.output is None else replace(job, output=place.output))
+    job = job if place.output is None else replace(job, output=place.output)
+    return preflight(job, writes=False)
 
 
 def _made(plan: Plan, task: FrameTask) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -212,6 +213,30 @@ def test_of_an_extraction_that_does_not_end_well_nothing_is_left(
         made(clip)
     assert isinstance(caught.value, WriteFailureError)
     assert names(tmp_path) == ["Input"]
+
+
+def test_a_read_only_clip_is_refused_unless_its_pictures_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video(tmp_path / "Input/take.mov")
+    opened = os.open
+
+    def read_only(path: object, flags: int, *more: int, **how: int) -> int:
+        if flags & os.O_CREAT and str(path).startswith(str(tmp_path)):
+            raise OSError(errno.EROFS, "Read-only file system")
+        return opened(path, flags, *more, **how)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", read_only)
+        with pytest.raises(OSError, match="the file system is read-only") as caught:
+            load(clip_of(tmp_path), extract=True)
+    assert isinstance(caught.value, WriteFailureError)
+    assert caught.value.exit_status == 2
+    assert names(tmp_path) == ["Input"]
+    whole = load(clip_of(tmp_path), extract=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", read_only)
+        assert load(clip_of(tmp_path), extract=True) == whole
 
 
 def test_what_a_killed_run_left_is_no_hindrance(tmp_path: Path) -> None:

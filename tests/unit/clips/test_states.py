@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -23,9 +24,14 @@ from mattebridge.clips import (
     scan,
     state_of,
 )
+from mattebridge.clips.checking import check_job
+from mattebridge.clips.job import job_of
 from mattebridge.clips.runner import job_for
-from mattebridge.errors import OutOfMemoryError
+from mattebridge.errors import OutOfMemoryError, UsageError
 from mattebridge.image_io import write_frame
+from mattebridge.shot import preflight as preflight_module
+from mattebridge.shot.job import MatteJob
+from mattebridge.shot.progress import Progress
 from mattebridge.shot.run import run_job
 
 NUMBERS = (1001, 1002, 1003)
@@ -100,6 +106,21 @@ def test_a_frame_that_failed_is_an_error_until_it_is_made(clip: Clip) -> None:
     assert status.exit_status == 3
     matted(manifest)
     assert shown(clip) == ("complete", 3, 3)
+
+
+def test_the_state_of_a_read_only_clip_is_seen_and_nothing_is_tried_in_it(
+    clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = load(clip)
+    matted(manifest.model_copy(update={"frame_range": (0, 2)}))
+    monkeypatch.setattr(preflight_module, "can_write", lambda folder: False)
+    assert shown(clip) == ("ready", 2, 3)
+    job = job_of(clip, MatteJob("", Path()), layout="stages")
+    assert check_job(job, Progress(), Event()).count("found") == 3
+    before = sorted(clip.root.rglob("*"))
+    with pytest.raises(UsageError, match=r"nothing can be written to .*Output; choose another -o"):
+        matted(manifest)
+    assert sorted(clip.root.rglob("*")) == before
 
 
 def test_a_clip_that_cannot_be_loaded_is_an_error_with_its_reason(clip: Clip) -> None:
