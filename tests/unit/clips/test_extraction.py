@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import threading
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from mattebridge.clips.job import job_of
 from mattebridge.errors import Cancelled, FrameWriteError
 from mattebridge.image_io import read_frame
 from mattebridge.image_io.sources import Pictures
+from mattebridge.image_io.video_read import probe
 from mattebridge.image_io.video_write import VIDEO_FORMATS, VideoTimes, open_video
 from mattebridge.shot.job import MatteJob
 from mattebridge.shot.planes import FramePlanes
@@ -119,6 +121,10 @@ def test_a_second_run_takes_what_is_there_and_a_replaced_video_is_extracted_anew
     stamp = first.stat().st_ino
     made(clip_of(tmp_path))
     assert first.stat().st_ino == stamp
+    # Pictures that are made whole of their fields are others.
+    made(clip_of(tmp_path), deinterlace=True)
+    source_of_them = json.loads((tmp_path / "Frames" / SOURCE_NAME).read_text())
+    assert source_of_them["deinterlace"] is True
     # Of equal length and of fewer pictures: none of the old ones stay.
     for seed, count in ((5, 3), (6, 2)):
         video(source, count=count, seed=seed)
@@ -213,6 +219,43 @@ def test_of_an_extraction_that_does_not_end_well_nothing_is_left(
         made(clip)
     assert isinstance(caught.value, WriteFailureError)
     assert names(tmp_path) == ["Input"]
+
+
+def test_a_damaged_picture_is_named_with_its_codec_and_nothing_is_left(tmp_path: Path) -> None:
+    path = video(tmp_path / "Input/take.mov", count=4, form="png-mov")
+    data = bytearray(path.read_bytes())
+    starts = [at for at in range(len(data)) if data[at : at + 4] == b"\x89PNG"]
+    data[starts[2] + 60 : starts[2] + 90] = bytes(30)
+    path.write_bytes(data)
+    with pytest.raises(ExtractionError, match=r"picture 2 is damaged.* \(codec png\)") as caught:
+        made(clip_of(tmp_path))
+    assert caught.value.exit_status == 3
+    assert names(tmp_path) == ["Input"]
+
+
+def test_a_video_of_an_unknown_colour_space_is_not_extracted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = video(tmp_path / "Input/take.mov")
+    unknown = replace(probe(path), colorspace="unknown")
+    monkeypatch.setattr(extraction, "probe", lambda _: unknown)
+    with pytest.raises(ExtractionError, match=r"does not name its colour space.*without extract"):
+        made(clip_of(tmp_path))
+    assert names(tmp_path) == ["Input"]
+
+
+def test_the_times_of_a_variable_rate_are_in_the_metadata(tmp_path: Path) -> None:
+    form, ticks = VIDEO_FORMATS["qtrle"], (0, 20, 25, 100)
+    (tmp_path / "Input").mkdir()
+    times = VideoTimes(Fraction(24), clock=Fraction(1, 600))
+    writer = open_video(tmp_path / "Input/take.mov", form, width=32, height=16, times=times)
+    for tick in ticks:
+        writer.add(np.full((16, 32, 3), tick, np.uint8), tick)
+    writer.close()
+    made(clip_of(tmp_path))
+    found = load_video_metadata(tmp_path)
+    assert found is not None
+    assert found.extra["x_times_s"] == pytest.approx([tick / 600 for tick in ticks], abs=0.001)
 
 
 def test_a_read_only_clip_is_refused_unless_its_pictures_are_there(
