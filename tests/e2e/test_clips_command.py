@@ -131,6 +131,18 @@ def test_listing_makes_nothing(shared_daemon: DaemonProcess, clips: Path) -> Non
     first, second = done.stdout.splitlines()
     assert first.startswith("first: ready, 1 of 3 frames done: ")
     assert second.startswith("second: error, 1 of 3 frames done (frame 1004: ")
+    assert done.returncode == 3
+    # A clip that cannot be matted as it is weighs less.
+    (clips / "third/Input").mkdir(parents=True)
+    (clips / "third/Input/take.mov").write_bytes(b"no video")
+    assert run(shared_daemon, "clips", clips, "--list").returncode == 3
+    done = run(shared_daemon, "clips", clips / "third", "--list")
+    assert (done.returncode, done.stdout[:13]) == (2, "third: error ")
+    done = run(shared_daemon, "clips", clips / "third")
+    assert done.returncode == 2
+    assert "third: " in done.stderr
+    assert "take.mov" in done.stderr
+    shutil.rmtree(clips / "third")
     more = ["--outputs", "alpha", "--resume"]
     assert run(shared_daemon, "clips", clips / "first", *more).returncode == 0
     done = run(shared_daemon, "clips", clips / "first", "--list")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Optional
 
 from mattebridge.clips.sizes import refuse_sizes_of
@@ -60,7 +59,7 @@ def check_job(job: MatteJob, progress: Progress, cancelled: threading.Event) -> 
 
     Raises the errors of `preflight`, `InputsError` for plates of more than one size, `Cancelled`.
     """
-    plan = preflight(replace(job, existing="overwrite"))
+    plan = preflight(job, writes=False)
     refuse_sizes_of(plan)
     planes, total = FramePlanes(plan.job, plan.spaces), len(plan.tasks)
     summary = Summary(total=total, output=plan.job.output)

@@ -34,6 +34,8 @@ __all__ = [
     "InvalidStateTransitionError",
     "JobCancelledError",
     "ModelError",
+    "PictureExtractionError",
+    "ReadOnlyClipError",
     "ReorganiseError",
     "ScanPermissionError",
     "VRAMInsufficientError",
@@ -62,7 +64,15 @@ class FrameMismatchError(SequenceError):
 
 
 class ExtractionError(FrameReadError):
-    """A video cannot be read; names the file."""
+    """A video cannot be read; names the file. No frame of its clip was begun."""
+
+    exit_status = 2
+
+
+class PictureExtractionError(ExtractionError):
+    """A picture inside of a video cannot be read; names it and the codec."""
+
+    exit_status = FrameReadError.exit_status
 
 
 class DeviceError(ModelError):
@@ -83,6 +93,12 @@ class CheckpointError(ModelError, RuntimeError):
 
 class WriteFailureError(FrameWriteError, OSError):
     """A picture could not be written, and no part of it was left; an `OSError` too."""
+
+
+class ReadOnlyClipError(WriteFailureError):
+    """Nothing can be written to the folder of a clip, where pictures of its videos were to go."""
+
+    exit_status = 2
 
 
 class ClipFailedError(FrameError):

@@ -18,6 +18,7 @@ which a picture was changed, added or removed, is left as it is and the clip is 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -30,7 +31,12 @@ from pathlib import Path
 from typing import Any
 
 from mattebridge.clips.contracts import Clip
-from mattebridge.clips.errors import ExtractionError, WriteFailureError
+from mattebridge.clips.errors import (
+    ExtractionError,
+    PictureExtractionError,
+    ReadOnlyClipError,
+    WriteFailureError,
+)
 from mattebridge.clips.events import Teller
 from mattebridge.clips.video_meta import META_NAME, metadata_of
 from mattebridge.errors import Cancelled, FrameReadError, FrameWriteError
@@ -46,6 +52,7 @@ from mattebridge.wire.file_locks import Lock
 
 EXTRACT = "extract"
 FRAME_NAME = "frame_{:06d}.png"
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 # Of which video the pictures of a folder are.
 SOURCE_NAME = ".video.json"
 # The level of the published pipeline; the encoder's own quickest way is both smaller and quicker.
@@ -68,14 +75,19 @@ def extracted(
     Makes Frames/, AlphaFrames/ and video_meta.json in the clip's folder. Raises `ExtractionError`
     for a video that cannot be read and a folder that is not to be replaced, `WriteFailureError`
     (an `OSError`) where the pictures cannot be written, `Cancelled`; then nothing is left of them.
+    Pictures that are there already are taken from a folder that is read-only, too.
     """
     work = _Work(clip, tell, png_compression, deinterlace, cancelled or threading.Event())
     changed: dict[str, Path] = {}
-    if is_video(clip.input_path):
-        changed["input_path"] = work.folder_of(clip.input_path, "Frames")
-        _write_metadata(clip.root, probe(clip.input_path))
-    if clip.alpha_path is not None and is_video(clip.alpha_path):
-        changed["alpha_path"] = work.folder_of(clip.alpha_path, "AlphaFrames")
+    try:
+        if is_video(clip.input_path):
+            changed["input_path"] = work.folder_of(clip.input_path, "Frames")
+            _write_metadata(clip.root, probe(clip.input_path))
+        if clip.alpha_path is not None and is_video(clip.alpha_path):
+            changed["alpha_path"] = work.folder_of(clip.alpha_path, "AlphaFrames")
+    except FrameWriteError as refusal:
+        kind = ReadOnlyClipError if refusal.details.get("errno") in READ_ONLY else WriteFailureError
+        raise kind(refusal.message, **refusal.details) from refusal
     return clip.model_copy(update=changed)
 
 
@@ -158,11 +170,9 @@ class _Work:
             with _translated(folder):
                 _put_in_place(temporary, folder)
         except FrameReadError as refusal:
-            raise ExtractionError(
+            raise PictureExtractionError(
                 f"{refusal.message} (codec {info.codec})", clip=self.clip.name
             ) from refusal
-        except FrameWriteError as refusal:
-            raise WriteFailureError(refusal.message, **refusal.details) from refusal
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -211,7 +221,9 @@ def _write_metadata(root: Path, info: VideoInfo) -> None:
     if not info.is_constant:
         extra["x_times_s"] = [info.seconds(index) for index in range(info.frames)]
     extra |= {"x_pixel_aspect": info.pixel_aspect, "x_written_by": f"mattebridge {__version__}"}
-    replace_file(root / META_NAME, json.dumps({**known, **extra}, indent=2).encode())
+    path, data = root / META_NAME, json.dumps({**known, **extra}, indent=2).encode()
+    if not (path.is_file() and path.read_bytes() == data):
+        replace_file(path, data)
 
 
 # --- folders that are there already ---------------------------------------------------------------

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from mattebridge.clips.contracts import Clip, ClipLayers, ClipManifest
+from mattebridge.clips.errors import ExtractionError
 from mattebridge.clips.extraction import source_of
-from mattebridge.errors import SequenceError
+from mattebridge.errors import FrameReadError, SequenceError
 from mattebridge.image_io.sequences import FrameFiles, find_frames
 from mattebridge.image_io.video_read import is_video
 from mattebridge.shot.job import OF_THE_FILE, MatteJob
@@ -28,7 +29,8 @@ def job_of(clip: Clip, common: MatteJob, *, layout: str, output: Path | None = N
     """The job of one clip; common: what all clips share; its `plate` is ignored.
 
     output: a folder for all clips, each in a folder of its name; None for `Output/` of each clip.
-    Raises `SequenceError` where a folder is not one sequence.
+    Raises `SequenceError` where a folder is not one sequence, `ExtractionError` for a video that
+    cannot be read.
     """
     params = common.params
     if clip.alpha_path is None:
@@ -87,14 +89,18 @@ def space_of(path: Path) -> str:
 def files_of(clip: Clip) -> dict[str, FrameFiles]:
     """The pictures of a clip by role, under their own numbers.
 
-    Raises `SequenceError`, for pictures of two types as well: a clip is one sequence.
+    Raises `SequenceError`, for pictures of two types as well: a clip is one sequence;
+    `ExtractionError` for a video that cannot be read.
     """
     paths = {
         "plate": clip.input_path,
         "alpha_hint": clip.alpha_path,
         "clean_plate": clip.clean_plate_path,
     }
-    found = {r: find_frames(path, role=r) for r, path in paths.items() if path is not None}
+    try:
+        found = {r: find_frames(path, role=r) for r, path in paths.items() if path is not None}
+    except FrameReadError as refusal:
+        raise ExtractionError(refusal.message, clip=clip.name, **refusal.details) from refusal
     for role, given in found.items():
         _refuse_two_types(role, given)
     return found

@@ -13,16 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mattebridge.clips.contracts import Clip, ClipLayers, ClipManifest
-from mattebridge.clips.errors import ArgumentError, ExtractionError, FrameMismatchError
+from mattebridge.clips.errors import ArgumentError, FrameMismatchError
 from mattebridge.clips.events import PipelineEvents, Teller
 from mattebridge.clips.extraction import extracted
 from mattebridge.clips.job import OUTPUT, files_of, meeting, space_of, with_hint_of_plate
 from mattebridge.clips.sizes import refuse_other_sizes
 from mattebridge.clips.video_meta import META_NAME
-from mattebridge.errors import FrameReadError, SequenceError
+from mattebridge.errors import SequenceError
 from mattebridge.image_io import FrameHeader
 from mattebridge.image_io.matching import FrameInputs, match_frames
-from mattebridge.image_io.sequences import FrameFiles, VideoPicture
+from mattebridge.image_io.sequences import VideoPicture
 from mattebridge.image_io.sources import read_header
 from mattebridge.ocio.space import Spaces
 
@@ -117,19 +117,9 @@ def clip_of(manifest: ClipManifest) -> Clip:
 
 def _matched(clip: Clip) -> list[FrameInputs]:
     try:
-        files = _not_empty(files_of(clip))
-        return match_frames(files)
+        return match_frames(meeting(files_of(clip)))
     except SequenceError as refusal:
         raise FrameMismatchError(f"clip {clip.name}: {refusal.message}") from refusal
-    except FrameReadError as refusal:
-        raise ExtractionError(refusal.message, clip=clip.name, **refusal.details) from refusal
-
-
-def _not_empty(files: dict[str, FrameFiles]) -> dict[str, FrameFiles]:
-    for role, given in files.items():
-        if not given.files:
-            raise SequenceError(f"the {role.replace('_', ' ')} {given.source} has no pictures")
-    return meeting(files)
 
 
 def _checked_headers(clip: Clip, frames: Sequence[FrameInputs], layer: str | None) -> FrameHeader:

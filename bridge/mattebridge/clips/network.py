@@ -71,8 +71,14 @@ class LoadedNetwork(nn.Module):
         if known is not None:
             notes["channels_swapped"], notes["hint"] = known.square.swaps, known.hint.source
             labels = [*known.hint.degraded, *labels]
+            meta = meta.model_copy(update={"prepared": self._named(known)})
         alpha, fg = made[:, :1], made[:, 1:]
         return InferenceResult(alpha, fg, meta, tuple(labels), notes, dict(config.settings))
+
+    def _named(self, known: Prepared) -> Prepared:
+        """The frame as one of this checkpoint, whose name and digest go into its files."""
+        request = replace(known.frame.request, card=self.model.card)
+        return replace(known, frame=replace(known.frame, request=request))
 
     def _settings(
         self, config: InferenceConfig, resolved: str | None, known: Prepared | None, *, half: bool

@@ -9,11 +9,13 @@ The stage functions and the runners both ask here, and so give the same pixels.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mattebridge.clips.configs import (
+    AUTO,
     SENT,
     BackendChoice,
     ExrType,
@@ -30,6 +32,9 @@ from mattebridge.wire.params import CLEAN_UP_NAMES
 # The configuration's switch and format of each output, by the output's name.
 OUTPUT_FIELDS = {"alpha": "alpha", "foreground": "fg", "premultiplied": "processed", "comp": "comp"}
 PNG_OF = {"premultiplied": "png16"}
+# The variable that scripts of the published pipeline set, over `InferenceConfig.backend`.
+BACKEND_VARIABLE = "CORRIDORKEY_BACKEND"
+HALF = "float16"
 OFF = "off"
 
 
@@ -62,21 +67,35 @@ def settings_of_inference(
     """Settings of the plate + hint model that decide how it computes.
 
     resolved: stands in for the refiner's mode. half: as `PreprocessConfig.half_precision`.
-    Raises `ModelError` for a backend that is not available.
+    Raises `ModelError` for a backend that is not available, `ArgumentError` for two precisions.
     """
-    if config.backend is BackendChoice.MLX:
-        raise ModelError(
-            "the backend 'mlx' is not available here; use 'torch', which also runs on Apple GPUs"
-            " (device mps), or 'auto'",
-            reason="backend",
+    _refuse_backend(config)
+    if half and config.precision not in (AUTO, HALF):
+        raise ArgumentError(
+            f"PreprocessConfig has half_precision, which is {HALF}, and InferenceConfig asks for"
+            f" {config.precision}: leave one of them out"
         )
     refiner = resolved or str(config.refiner_mode)
     return {
         "refiner": refiner if config.use_refiner else OFF,
         "refiner_scale": float(config.refiner_scale),
-        "precision": "float16" if half else config.precision,
+        "precision": HALF if half else config.precision,
         **_hint_source(config.hint_source),
     }
+
+
+def _refuse_backend(config: InferenceConfig) -> None:
+    """Raise `ModelError` where the backend is not torch, which is what computes here."""
+    forced = os.environ.get(BACKEND_VARIABLE, "").strip().lower()
+    backend = forced or str(config.backend)
+    if backend in (BackendChoice.AUTO, BackendChoice.TORCH):
+        return
+    where = BACKEND_VARIABLE if forced else "InferenceConfig.backend"
+    raise ModelError(
+        f"the backend '{backend[:40]}' of {where} is not available here; use 'torch', which also"
+        " runs on Apple GPUs (device mps), or 'auto'",
+        reason="backend",
+    )
 
 
 def makes_hints(preprocess: PreprocessConfig, inference: InferenceConfig) -> bool:

@@ -87,6 +87,7 @@ class ClipRunner:
         not stop the others: then `ClipFailedError` is raised at the end, with the report. A failed
         write (an `OSError` too), a lost daemon and a cancel end the run at once.
         """
+        _refuse_empty_range(self._manifest)
         with Teller(self._config.events) as tell:
             if self._config.inference is None:
                 return _checked(self._manifest, tell, self._cancelled)
@@ -163,11 +164,6 @@ def job_for(manifest: ClipManifest, config: Config) -> MatteJob:
             f" '{inference.model}': give both the same"
         )
     start, end = manifest.frame_range
-    if not 0 <= start < end <= manifest.frame_count:
-        raise ArgumentError(
-            f"clip {manifest.clip_name}: frame_range ({start}, {end}) holds no frame of"
-            f" {manifest.frame_count}"
-        )
     reading = job_of_pictures(manifest)
     common = replace(
         reading,
@@ -213,6 +209,15 @@ def _is_hint_keyer(inference: InferenceConfig) -> bool:
         return Registry().card(inference.model).family == FAMILY
     except ModelError:
         return False  # the daemon says which models there are
+
+
+def _refuse_empty_range(manifest: ClipManifest) -> None:
+    start, end = manifest.frame_range
+    if not 0 <= start < end <= manifest.frame_count:
+        raise ArgumentError(
+            f"clip {manifest.clip_name}: frame_range ({start}, {end}) holds no frame of"
+            f" {manifest.frame_count}"
+        )
 
 
 def _refuse_without_hint(

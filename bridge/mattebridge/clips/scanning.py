@@ -12,6 +12,7 @@ its reason, never guessed.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from mattebridge.clips.contracts import Clip, ScanResult, SkippedPath
 from mattebridge.clips.errors import ClipScanError, ReorganiseError, ScanPermissionError
-from mattebridge.clips.events import PipelineEvents, call
+from mattebridge.clips.events import PipelineEvents, Teller
 from mattebridge.image_io import EXTENSIONS
 from mattebridge.image_io.sequences import natural_key
 from mattebridge.image_io.video_read import is_video
@@ -56,10 +57,11 @@ def scan(
             loose[0].input_path.name if len(loose) == 1 else f"each of {len(loose)} loose videos",
             "NAME/Input/",
         )
-    for clip in found.clips:
-        call(events.on_clip_found if events else None, clip.name, clip.root)
-    for skipped in found.skipped:
-        call(events.on_clip_skipped if events else None, skipped.reason, skipped.path)
+    with Teller(events) as tell:
+        for clip in found.clips:
+            tell("on_clip_found", clip.name, clip.root)
+        for skipped in found.skipped:
+            tell("on_clip_skipped", skipped.reason, skipped.path)
     return found
 
 
@@ -141,15 +143,16 @@ def _clip_or_reason(path: Path) -> Clip | SkippedPath:
         return SkippedPath(path, "is no clip folder and no video")
     try:
         entries = _entries(path)
-        plate, wrong = _asset(entries, "input", stills=False)
-        if plate is None:
-            return SkippedPath(path, wrong or f"has no {OF_A_CLIP}", is_clip=bool(wrong))
+        plate, no_plate = _asset(entries, "input", stills=False)
         hint, no_hint = _asset(entries, "alphahint", stills=False)
         clean, no_clean = _asset(entries, "cleanplate", stills=True)
     except OSError as failure:
         return SkippedPath(path, f"cannot be read ({failure.strerror})", is_clip=True)
-    if no_clean or no_hint:
-        return SkippedPath(path, no_hint or no_clean, is_clip=True)
+    if plate is None and not no_plate:
+        return SkippedPath(path, f"has no {OF_A_CLIP}")
+    reasons = "; ".join(filter(None, (no_plate, no_hint, no_clean)))
+    if plate is None or reasons:
+        return SkippedPath(path, reasons, is_clip=True)
     # Of a link its own name: two links may lead to folders of one name.
     root = Path(os.path.abspath(path))
     return Clip(root.name, root, plate, hint, clean, tuple(_notes(entries)))
@@ -188,6 +191,9 @@ def _moved(clip: Clip) -> Clip:
         target.parent.mkdir(parents=True)
         clip.input_path.rename(target)
     except OSError as failure:
+        for made in (target.parent, clip.root):
+            with contextlib.suppress(OSError):
+                made.rmdir()  # else the next scan would take them for another clip
         raise ReorganiseError(
             f"{clip.input_path} cannot be moved to {target} ({failure.strerror}); scan without"
             " reorganise, or make the folder writable"
@@ -241,5 +247,8 @@ def _content(path: Path) -> Path | None:
 
 
 def _notes(entries: Sequence[Path]) -> list[str]:
-    ignored = [path.name for path in _named(entries, "videomamamaskhint")]
-    return [f"{name}/ is not read" for name in ignored]
+    notes = [f"{path.name}/ is not read" for path in _named(entries, "videomamamaskhint")]
+    for stem, folder in (("input", "Input/"), ("alphahint", "AlphaHint/")):
+        stills = [p for p in _named(entries, stem) if not p.is_dir() and not is_video(p)]
+        notes += [f"{path.name} is not read: put it into {folder}" for path in stills]
+    return notes

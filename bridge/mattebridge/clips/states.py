@@ -21,7 +21,7 @@ from mattebridge.clips.errors import ArgumentError, InvalidStateTransitionError
 from mattebridge.clips.extraction import as_extracted, is_extracting
 from mattebridge.clips.job import job_of, job_of_layers, with_hint_of_plate
 from mattebridge.clips.sizes import refuse_other_sizes
-from mattebridge.errors import InputsError, MattebridgeError
+from mattebridge.errors import FrameError, InputsError, MattebridgeError
 from mattebridge.image_io.frame_ranges import format_frames
 from mattebridge.shot.job import MatteJob
 from mattebridge.shot.plan import FrameTask, Plan
@@ -59,13 +59,15 @@ _NEXT: Mapping[ClipState, tuple[ClipState, ...]] = {
 @dataclass(frozen=True)
 class ClipStatus(Contract):
     """The state of a clip. done, total: its frames that are matted, and all. detail: the reason of
-    an error, or what a reader should know of the state; mostly empty."""
+    an error, or what a reader should know of the state; mostly empty. exit_status: 0, or in error 2
+    for a clip that cannot be matted as it is and 3 for frames that failed, as in docs/farm.md."""
 
     clip_name: str
     state: ClipState
     done: int = 0
     total: int = 0
     detail: str = ""
+    exit_status: int = 0
 
     def moved_to(self, state: ClipState, detail: str = "") -> ClipStatus:
         """The clip in its next state, for programs that keep states of their own.
@@ -77,7 +79,7 @@ class ClipStatus(Contract):
                 f"clip {self.clip_name} is {self.state} and cannot become {state}; look at it again"
                 " with state_of"
             )
-        return replace(self, state=state, detail=detail)
+        return replace(self, state=state, detail=detail, exit_status=0)
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,9 @@ def _status(clip: Clip, place: _Place, in_out: InOutRange | None) -> ClipStatus:
     try:
         plan = _plan(clip, place)
     except MattebridgeError as problem:
-        return ClipStatus(clip.name, ClipState.ERROR, detail=problem.message)
+        return _in_error(
+            ClipStatus(clip.name, ClipState.ERROR), problem.message, problem.exit_status
+        )
     tasks = [task for task in plan.tasks if in_out is None or in_out.contains(task.frame)]
     done = [task for task in tasks if _is_done(plan, task)]
     status = ClipStatus(clip.name, _fresh(clip), len(done), len(tasks))
@@ -160,13 +164,17 @@ def _status(clip: Clip, place: _Place, in_out: InOutRange | None) -> ClipStatus:
     try:
         refuse_other_sizes((task.frame, task.header) for task in tasks)
     except InputsError as problem:
-        return replace(status, state=ClipState.ERROR, detail=problem.message)
+        return _in_error(status, problem.message, problem.exit_status)
     failures = _failures(plan, tasks)
     if failures:
         frame, reason = next(iter(failures.items()))
         others = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-        return replace(status, state=ClipState.ERROR, detail=f"frame {frame}{others}: {reason}")
+        return _in_error(status, f"frame {frame}{others}: {reason}", FrameError.exit_status)
     return status
+
+
+def _in_error(status: ClipStatus, reason: str, exit_status: int) -> ClipStatus:
+    return replace(status, state=ClipState.ERROR, detail=reason, exit_status=exit_status)
 
 
 def _fresh(clip: Clip) -> ClipState:
@@ -186,7 +194,8 @@ def _plan(clip: Clip, place: _Place) -> Plan:
 
 def _planned(clip: Clip, place: _Place, common: MatteJob) -> Plan:
     job = job_of(clip, common, layout=place.layout)
-    return preflight(job if place.output is None else replace(job, output=place.output))
+    job = job if place.output is None else replace(job, output=place.output)
+    return preflight(job, writes=False)
 
 
 def _made(plan: Plan, task: FrameTask) -> dict[str, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -38,12 +40,23 @@ def write(frame: PostprocessedFrame, config: WriteConfig) -> None:
         white=1.0 if space == "srgb" else white,
         background=results.background if results else parse_background(f"checker:{size}"),
         spaces=Spaces(),
-        metadata={"mattebridge:version": __version__},
+        metadata=_metadata(results),
     )
     header = results.header if results else header_of(frame.source_w, frame.source_h)
     for output, form in formats.items():
         path = config.output_dir / PRESETS["stages"].folders[output] / (frame.stem + form.suffix)
         _write(path, output, matte, form, style, header)
+
+
+def _metadata(results: Results | None) -> dict[str, str]:
+    """How the pictures were made, under the names that `mattebridge matte` has for it."""
+    made = {"version": __version__}
+    if results is not None:
+        request = results.prepared.request
+        asked = {**asdict(request.params), "settings": dict(request.settings)}
+        made["model"], made["modelDigest"] = request.card.name, request.card.digest
+        made["settings"] = json.dumps(asked, sort_keys=True, default=str)
+    return {f"mattebridge:{name}": text for name, text in made.items() if text}
 
 
 def _as_made(results: Results, formats: Mapping[str, OutputFormat]) -> tuple[Matte, str]:

@@ -11,7 +11,7 @@ import contextlib
 import json
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
@@ -37,7 +37,7 @@ from mattebridge.shot.progress import make_progress
 from mattebridge.wire.params import CLEAN_UP_NAMES, DEFAULTS
 
 if TYPE_CHECKING:
-    from mattebridge.clips import Clip, ScanResult
+    from mattebridge.clips import Clip, ClipStatus, ScanResult
     from mattebridge.shot.job import MatteJob
     from mattebridge.shot.progress import Progress
     from mattebridge.shot.summary import Summary
@@ -73,7 +73,8 @@ examples:
       what is skipped and why
 
 exit status: that of `mattebridge matte`, the gravest of all clips; 2 also for a clip folder that
-leaves open what is meant, and where there is no clip.
+leaves open what is meant, and where there is no clip. Of --list: 2 for a clip that cannot be matted
+as it is, 3 where frames failed in the last run or cannot be read.
 """
 
 
@@ -205,18 +206,25 @@ def run_clips(options: argparse.Namespace) -> int:
     with cancel_on_signal() as cancelled:
         options = _settled(options)
         found = scan(options.path, reorganise=options.reorganise)
-        _print_found(options, found)
+        listed = _print_found(options, found)
         if not found.clips:
             raise UsageError(f"{options.path} holds no clip; a clip is a folder with Input/ in it")
         if options.list:
-            return 2 if any(path.is_clip for path in found.skipped) else 0
+            return _gravest([*listed, *_of_skipped(found)])
         with (
             private_daemon(options)
             if options.private and not options.check
             else contextlib.nullcontext(options) as chosen
         ):
             statuses = _run_all(chosen, found, cancelled)
-    statuses += [2 for path in found.skipped if path.is_clip]
+    return _gravest([*statuses, *_of_skipped(found)])
+
+
+def _of_skipped(found: ScanResult) -> list[int]:
+    return [2 for path in found.skipped if path.is_clip]
+
+
+def _gravest(statuses: Collection[int]) -> int:
     return next((status for status in GRAVITY if status in statuses), 0)
 
 
@@ -245,29 +253,38 @@ def _settled(options: argparse.Namespace) -> argparse.Namespace:
     return settled
 
 
-def _print_found(options: argparse.Namespace, found: ScanResult) -> None:
-    """The clips on standard output where they are asked for, what is skipped always."""
+def _print_found(options: argparse.Namespace, found: ScanResult) -> list[int]:
+    """The clips on standard output where they are asked for, what is skipped always.
+
+    Gives the exit statuses of the clips that are listed.
+    """
+    statuses = []
     for clip in found.clips:
         if options.list:
-            print(one_line(_line_of(options, clip)), flush=True)
+            status = _status_of(options, clip)
+            statuses.append(status.exit_status)
+            print(one_line(_line_of(clip, status)), flush=True)
         for note in clip.notes:
             _say(f"{clip.name}: {note}")
     for path in found.skipped:
         _say(f"skipped {path.path}: {path.reason}")
+    return statuses
 
 
-def _line_of(options: argparse.Namespace, clip: Clip) -> str:
-    """`take: ready, 12 of 100 frames done: plate PATH, hint PATH`."""
+def _status_of(options: argparse.Namespace, clip: Clip) -> ClipStatus:
     from mattebridge.clips import ClipLayers, state_of
 
-    output = None if options.results is None else options.results / clip.name
-    status = state_of(
+    return state_of(
         clip,
-        output,
+        None if options.results is None else options.results / clip.name,
         layout=options.layout,
         layers=ClipLayers(options.layer, options.hint_layer, options.clean_plate_layer),
         input_space=options.colorspace or "",
     )
+
+
+def _line_of(clip: Clip, status: ClipStatus) -> str:
+    """`take: ready, 12 of 100 frames done: plate PATH, hint PATH`."""
     given = [("plate", clip.input_path), ("hint", clip.alpha_path)]
     given.append(("clean plate", clip.clean_plate_path))
     paths = ", ".join(f"{what} {path}" for what, path in given if path is not None)

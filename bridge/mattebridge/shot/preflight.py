@@ -44,9 +44,10 @@ from mattebridge.wire import oslayer
 from mattebridge.wire.params import INPUT_ROLES, OUTPUT_CHANNELS
 
 
-def preflight(job: MatteJob) -> Plan:
+def preflight(job: MatteJob, *, writes: bool = True) -> Plan:
     """Check everything that the job needs, without rendering and without a daemon.
 
+    writes: False where nothing of the job will be written: its folder may then be read-only.
     Raises `UsageError` (`SequenceError`, `OutputExistsError`) for what makes the whole job
     impossible, naming every missing frame, and `InputsError` when no frame fits. Frames that are
     unreadable or do not fit come back as tasks with a `problem`.
@@ -75,7 +76,8 @@ def preflight(job: MatteJob) -> Plan:
     refuse_collisions(written, read_paths)
     ledger = Ledger.open(ledger_path(job.output, _name_of(plate)))
     _check_report(job, read_paths, [*written, ledger.path])
-    _check_folder(job, written)
+    if writes:
+        _check_folder(job, written)
     results_bytes = _bytes_per_pixel(needed_from_daemon(formats, background), formats)
     tasks = frame_tasks(job, matched, outputs, results_bytes, backdrops, spaces)
     return Plan(

@@ -112,10 +112,28 @@ def test_the_configurations_become_settings_of_the_model() -> None:
         settings_of(PreprocessConfig(img_size=512), InferenceConfig(), PostprocessConfig())
     with pytest.raises(ModelError, match="mlx"):
         settings_of(PreprocessConfig(), InferenceConfig(backend="mlx"), PostprocessConfig())
-    half = settings_of(
-        PreprocessConfig(half_precision=True), InferenceConfig(), PostprocessConfig()
-    )
-    assert half["precision"] == "float16"
+    half = PreprocessConfig(half_precision=True)
+    for network in (InferenceConfig(), InferenceConfig(model_precision="float16")):
+        assert settings_of(half, network, PostprocessConfig())["precision"] == "float16"
+    for precision, network in {
+        "bfloat16": InferenceConfig(model_precision="bfloat16"),
+        "float32": InferenceConfig(mixed_precision=False),
+    }.items():
+        with pytest.raises(ValueError, match=f"half_precision.*asks for {precision}: leave one"):
+            settings_of(half, network, PostprocessConfig())
+
+
+@pytest.mark.parametrize(("named", "refused"), [("mlx", True), ("MLX ", True), ("torch", False)])
+def test_the_documented_variable_names_the_backend_over_the_configuration(
+    monkeypatch: pytest.MonkeyPatch, named: str, refused: bool
+) -> None:
+    monkeypatch.setenv("CORRIDORKEY_BACKEND", named)
+    network = InferenceConfig(backend="auto" if refused else "mlx")
+    if not refused:
+        assert settings_of(PreprocessConfig(), network, PostprocessConfig())
+        return
+    with pytest.raises(ModelError, match="'mlx' of CORRIDORKEY_BACKEND is not available here"):
+        settings_of(PreprocessConfig(), network, PostprocessConfig())
 
 
 def test_a_size_by_memory_is_settled_once_for_both_stages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -29,12 +31,13 @@ from mattebridge.clips.job import job_of
 from mattebridge.errors import Cancelled, FrameWriteError
 from mattebridge.image_io import read_frame
 from mattebridge.image_io.sources import Pictures
+from mattebridge.image_io.video_read import probe
 from mattebridge.image_io.video_write import VIDEO_FORMATS, VideoTimes, open_video
 from mattebridge.shot.job import MatteJob
 from mattebridge.shot.planes import FramePlanes
 from mattebridge.shot.preflight import preflight
 
-pytest.importorskip("av")
+av = pytest.importorskip("av")
 
 
 def video(path: Path, count: int = 3, form: str = "qtrle", seed: int = 1) -> Path:
@@ -70,16 +73,10 @@ def test_pictures_and_metadata_of_a_video_are_extracted_when_that_is_asked_for(
     source = video(tmp_path / "Input/take.mov")
     video(tmp_path / "AlphaHint/h.mov", seed=2)
     told: list[tuple[object, ...]] = []
-    on_disk: list[bool] = []
-
-    def frame_told(i: int, total: int) -> None:
-        told.append((i, total))
-        on_disk.append((tmp_path / ".Frames.tmp" / f"frame_{i:06d}.png").exists())
-
     events = PipelineEvents(
         on_stage_start=lambda *a: told.append(a),
         on_stage_done=lambda *a: told.append(a),
-        on_extract_frame=frame_told,
+        on_extract_frame=lambda *a: told.append(a),
     )
     before = source.read_bytes()
     manifest = load(clip_of(tmp_path), events, extract=True)
@@ -124,6 +121,10 @@ def test_a_second_run_takes_what_is_there_and_a_replaced_video_is_extracted_anew
     stamp = first.stat().st_ino
     made(clip_of(tmp_path))
     assert first.stat().st_ino == stamp
+    # Pictures that are made whole of their fields are others.
+    made(clip_of(tmp_path), deinterlace=True)
+    source_of_them = json.loads((tmp_path / "Frames" / SOURCE_NAME).read_text())
+    assert source_of_them["deinterlace"] is True
     # Of equal length and of fewer pictures: none of the old ones stay.
     for seed, count in ((5, 3), (6, 2)):
         video(source, count=count, seed=seed)
@@ -137,6 +138,43 @@ def test_a_second_run_takes_what_is_there_and_a_replaced_video_is_extracted_anew
 def clip_pictures(root: Path) -> list[object]:
     plan = preflight(job_of(clip_of(root), MatteJob("", Path()), layout="stages"))
     return [task.inputs.plate for task in plan.tasks]
+
+
+def test_the_metadata_of_a_video_are_all_that_is_documented(tmp_path: Path) -> None:
+    path = tmp_path / "Input/take.mp4"
+    path.parent.mkdir()
+    with av.open(str(path), "w") as target:
+        stream = target.add_stream("libx264", rate=Fraction(24000, 1001))
+        stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
+        tags = stream.codec_context
+        tags.colorspace, tags.color_trc, tags.color_primaries, tags.color_range = 1, 13, 12, 1
+        sound = target.add_stream("aac", rate=48000, layout="mono")
+        for index in range(4):
+            grey = av.VideoFrame.from_ndarray(np.full((16, 32, 3), 90, np.uint8), format="rgb24")
+            grey.pts = index
+            target.mux(stream.encode(grey))
+        tone = av.AudioFrame.from_ndarray(np.zeros((1, 6000), np.float32), "fltp", "mono")
+        tone.rate, tone.pts = 48000, 0
+        target.mux(sound.encode(tone))
+        target.mux(stream.encode(None))
+        target.mux(sound.encode(None))
+    made(clip_of(tmp_path))
+    found = json.loads((tmp_path / "video_meta.json").read_text())
+    assert found.pop("duration_s") == pytest.approx(4 * 1001 / 24000, rel=1e-3)
+    assert {name: value for name, value in found.items() if not name.startswith("x_")} == {
+        "filename": "take.mp4",
+        "width": 32,
+        "height": 16,
+        "fps_num": 24000,
+        "fps_den": 1001,
+        "pix_fmt": "yuv420p",
+        "codec_name": "h264",
+        "frame_count": 4,
+        "has_audio": True,
+        "color_space": "bt709",
+        "color_transfer": "iec61966-2-1",
+        "color_primaries": "smpte432",
+    }
 
 
 @pytest.mark.parametrize("what", ["another", "changed", "added"])
@@ -183,6 +221,67 @@ def test_of_an_extraction_that_does_not_end_well_nothing_is_left(
     assert names(tmp_path) == ["Input"]
 
 
+def test_a_damaged_picture_is_named_with_its_codec_and_nothing_is_left(tmp_path: Path) -> None:
+    path = video(tmp_path / "Input/take.mov", count=4, form="png-mov")
+    data = bytearray(path.read_bytes())
+    starts = [at for at in range(len(data)) if data[at : at + 4] == b"\x89PNG"]
+    data[starts[2] + 60 : starts[2] + 90] = bytes(30)
+    path.write_bytes(data)
+    with pytest.raises(ExtractionError, match=r"picture 2 is damaged.* \(codec png\)") as caught:
+        made(clip_of(tmp_path))
+    assert caught.value.exit_status == 3
+    assert names(tmp_path) == ["Input"]
+
+
+def test_a_video_of_an_unknown_colour_space_is_not_extracted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = video(tmp_path / "Input/take.mov")
+    unknown = replace(probe(path), colorspace="unknown")
+    monkeypatch.setattr(extraction, "probe", lambda _: unknown)
+    with pytest.raises(ExtractionError, match=r"does not name its colour space.*without extract"):
+        made(clip_of(tmp_path))
+    assert names(tmp_path) == ["Input"]
+
+
+def test_the_times_of_a_variable_rate_are_in_the_metadata(tmp_path: Path) -> None:
+    form, ticks = VIDEO_FORMATS["qtrle"], (0, 20, 25, 100)
+    (tmp_path / "Input").mkdir()
+    times = VideoTimes(Fraction(24), clock=Fraction(1, 600))
+    writer = open_video(tmp_path / "Input/take.mov", form, width=32, height=16, times=times)
+    for tick in ticks:
+        writer.add(np.full((16, 32, 3), tick, np.uint8), tick)
+    writer.close()
+    made(clip_of(tmp_path))
+    found = load_video_metadata(tmp_path)
+    assert found is not None
+    assert found.extra["x_times_s"] == pytest.approx([tick / 600 for tick in ticks], abs=0.001)
+
+
+def test_a_read_only_clip_is_refused_unless_its_pictures_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video(tmp_path / "Input/take.mov")
+    opened = os.open
+
+    def read_only(path: object, flags: int, *more: int, **how: int) -> int:
+        if flags & os.O_CREAT and str(path).startswith(str(tmp_path)):
+            raise OSError(errno.EROFS, "Read-only file system")
+        return opened(path, flags, *more, **how)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", read_only)
+        with pytest.raises(OSError, match="the file system is read-only") as caught:
+            load(clip_of(tmp_path), extract=True)
+    assert isinstance(caught.value, WriteFailureError)
+    assert caught.value.exit_status == 2
+    assert names(tmp_path) == ["Input"]
+    whole = load(clip_of(tmp_path), extract=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", read_only)
+        assert load(clip_of(tmp_path), extract=True) == whole
+
+
 def test_what_a_killed_run_left_is_no_hindrance(tmp_path: Path) -> None:
     video(tmp_path / "Input/take.mov")
     (tmp_path / ".Frames.tmp").mkdir()
@@ -200,6 +299,8 @@ def test_a_clip_says_that_it_is_being_extracted_and_two_do_not_meet(tmp_path: Pa
     seen: list[object] = []
 
     def while_at_work(i: int, total: int) -> None:
+        # What is told of is on disk, whole.
+        read_frame(tmp_path / f".Frames.tmp/frame_{i:06d}.png")
         if i == 0:
             seen.append(state_of(clip).state)
             with pytest.raises(ExtractionError, match="by another process"):

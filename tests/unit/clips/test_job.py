@@ -58,6 +58,15 @@ def test_hints_of_a_plate_video_begin_at_its_first_picture_whatever_their_number
     assert named == ["a.0101.png", "a.0102.png", "a.0103.png"]
 
 
+def test_a_still_hint_of_a_video_serves_for_all_whatever_number_is_in_its_name(
+    tmp_path: Path,
+) -> None:
+    video(tmp_path / "Input/take.mov", 2)
+    pictures(tmp_path / "AlphaHint", 101)
+    named = [task.inputs.files["alpha_hint"].name for task in planned(tmp_path).tasks]
+    assert named == ["a.0101.png"] * 2
+
+
 def test_a_missing_hint_is_named_and_shifts_no_other(tmp_path: Path) -> None:
     pictures(tmp_path / "Input", 1, 2, 3, 4)
     pictures(tmp_path / "AlphaHint", 1, 2, 4)

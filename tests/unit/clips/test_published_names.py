@@ -202,17 +202,18 @@ ENUMERATIONS = {
     "ImageFormat": {"png", "exr"},
 }
 # The names that scripts catch, and the built-in exceptions that the page documents for them.
-ERRORS: dict[str, tuple[type[BaseException], ...]] = {
-    "ClipScanError": (),
-    "ExtractionError": (),
-    "FrameMismatchError": (),
-    "FrameReadError": (),
-    "WriteFailureError": (OSError,),
-    "VRAMInsufficientError": (),
-    "DeviceError": (),
-    "ModelError": (),
-    "InvalidStateTransitionError": (),
-    "JobCancelledError": (),
+# With each, the code of ours and the exit status that a command has for it.
+ERRORS: dict[str, tuple[type[BaseException], str, int]] = {
+    "ClipScanError": (Exception, "E_USAGE", 2),
+    "ExtractionError": (Exception, "E_READ", 2),
+    "FrameMismatchError": (Exception, "E_SEQUENCE", 2),
+    "FrameReadError": (Exception, "E_READ", 3),
+    "WriteFailureError": (OSError, "E_WRITE", 3),
+    "VRAMInsufficientError": (Exception, "E_OOM", 3),
+    "DeviceError": (Exception, "E_MODEL", 2),
+    "ModelError": (Exception, "E_MODEL", 2),
+    "InvalidStateTransitionError": (Exception, "E_INTERNAL", 1),
+    "JobCancelledError": (Exception, "E_CANCELLED", 4),
 }
 PAGE = (Path(__file__).parents[3] / "docs/clips.md").read_text("utf-8")
 
@@ -261,8 +262,11 @@ def test_every_enumeration_has_its_documented_words_which_are_texts_too(name: st
 
 
 @pytest.mark.parametrize("name", ERRORS)
-def test_every_error_has_its_name_and_the_documented_built_in_beside_it(name: str) -> None:
-    assert issubclass(getattr(clips, name), ERRORS[name] or Exception)
+def test_every_error_has_its_name_its_exit_status_and_the_documented_built_in(name: str) -> None:
+    kind = getattr(clips, name)
+    built_in, code, status = ERRORS[name]
+    assert issubclass(kind, built_in)
+    assert (kind.code, kind.exit_status) == (code, status)
 
 
 def test_runners_have_both_names_and_take_a_manifest_and_a_configuration() -> None:

@@ -22,6 +22,8 @@ from mattebridge.clips import (
     MultiGPUConfig,
     PipelineConfig,
     PipelineEvents,
+    PostprocessConfig,
+    PreprocessConfig,
     WriteConfig,
     load,
     runner,
@@ -128,8 +130,9 @@ def test_a_range_has_its_own_total_and_its_own_files(manifest: ClipManifest, use
     assert told.of("on_frame_written") == [(2, 2), (3, 2)]
     for wrong in ((4, 4), (0, 7), (-1, 2)):
         empty = manifest.model_copy(update={"frame_range": wrong})
-        with pytest.raises(ValueError, match="frame_range"):
-            ClipRunner(empty, config()).run()
+        for asked in (config(), PipelineConfig(inference=None)):
+            with pytest.raises(ValueError, match="frame_range"):
+                ClipRunner(empty, asked).run()
 
 
 def test_a_failed_frame_stops_no_other_and_no_run_with_a_hole_returns(
@@ -241,6 +244,79 @@ def test_several_devices_have_stages_of_their_own(manifest: ClipManifest, use: U
     assert ("inference[cpu:1]", 6) in told.of("on_stage_start")
     assert len(list((manifest.clip_root / "mine/processed").iterdir())) == 6
     assert not manifest.output_dir.exists()
+
+
+def test_devices_and_a_checkpoint_have_a_daemon_of_their_own(
+    manifest: ClipManifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[str, str]] = []
+    client = InProcessClient(card=CARD)
+
+    @contextmanager
+    def private_instance() -> Iterator[str]:
+        yield "own"
+
+    def connect(instance: Any = None, **how: Any) -> InProcessClient:
+        started.append(("shared", str(instance))) if how.get("start") else None
+        return client
+
+    monkeypatch.setattr(runner.private, "private_instance", private_instance)
+    monkeypatch.setattr(
+        runner.private, "start", lambda instance, devices: started.append((instance, devices))
+    )
+    monkeypatch.setattr(runner.MatteClient, "connect", connect)
+    monkeypatch.setattr(runner, "registered", lambda path, screen: "difference")
+    again = {"existing": "overwrite"}
+    ClipRunner(manifest, config(**again)).run()
+    ClipRunner(manifest, config(**again), instance="studio").run()
+    on_a_cpu = BY_NAME.model_copy(update={"device": "cpu"})
+    ClipRunner(manifest, PipelineConfig(inference=on_a_cpu, **again)).run()
+    given = manifest.model_copy(update={"needs_alpha": False})
+    of_a_file = InferenceConfig(checkpoint_path=tmp_path / "key.pth")
+    ClipRunner(given, PipelineConfig(inference=of_a_file, **again)).run()
+    two = MultiGPUConfig(devices=["cuda:0", "cuda:1"], inference=BY_NAME, **again)
+    MultiDeviceRunner(manifest, two).run()
+    assert started == [
+        ("shared", "None"),
+        ("shared", "studio"),
+        ("own", "cpu"),
+        ("own", "auto"),
+        ("own", "cuda:0,cuda:1"),
+    ]
+
+
+def test_every_field_of_a_configuration_is_in_the_job(manifest: ClipManifest) -> None:
+    network = InferenceConfig(model="key", img_size=512, settings={"fit": "letterbox"})
+    asked = PipelineConfig(
+        preprocess=PreprocessConfig(img_size=512),
+        inference=network,
+        postprocess=PostprocessConfig(checkerboard_size=16, despill_strength=0.25),
+        write=WriteConfig(manifest.clip_root / "mine", comp_enabled=False),
+        input_queue_depth=4,
+        existing="verify",
+        deadline_s=7.0,
+        timeout_s=9.0,
+    )
+    job = runner.job_for(manifest, asked)
+    assert (job.model, job.background, job.in_flight) == ("key", "checker:16", 4)
+    assert (job.existing, job.deadline_s, job.timeout_s) == ("verify", 7.0, 9.0)
+    assert job.output == manifest.clip_root / "mine"
+    assert job.outputs == ("alpha", "foreground", "premultiplied")
+    assert job.params.despill_strength == 0.25
+    # `key` is of no family that is known here: it has the settings that are given for it alone.
+    assert job.params.settings == {"fit": "letterbox"}
+    file = manifest.clip_root / "key.pth"
+    of_a_file = network.model_copy(update={"checkpoint_path": file, "settings": {}})
+    settings = runner._settings(
+        asked.model_copy(update={"resolved_refiner_mode": "tiled"}), of_a_file
+    )
+    assert (settings["refiner"], settings["img_size"]) == ("tiled", 512)
+    dump = asked.model_copy(update={"postprocess": PostprocessConfig(debug_dump=True)})
+    with pytest.raises(ValueError, match="debug_dump is for postprocess_frame"):
+        runner.job_for(manifest, dump)
+    other = asked.model_copy(update={"preprocess": PreprocessConfig(model="screen")})
+    with pytest.raises(ValueError, match="model 'screen' and InferenceConfig 'key'"):
+        runner.job_for(manifest, other)
 
 
 @pytest.mark.slow  # hundreds of frames are read, matted and written

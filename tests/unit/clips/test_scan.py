@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mattebridge.clips import PipelineEvents, ScanResult, scan
+from mattebridge.clips import ClipScanError, PipelineEvents, ScanResult, scan
 from mattebridge.errors import UsageError
 
 
@@ -82,6 +83,10 @@ def test_an_empty_hint_folder_is_no_hint(tmp_path: Path) -> None:
         (("Input/a.1.png", "input/a.1.png"), "keep one of them"),
         (("Input/a.1.png", "Input.mov"), "keep one of them"),
         (("Input/a.1.png", "AlphaHint/a.mov", "AlphaHint/b.mov"), "AlphaHint/ holds 2 videos"),
+        (
+            ("Input/a.mov", "Input/b.mov", "AlphaHint/a.mov", "AlphaHint/a.1.png"),
+            "Input/ holds 2 videos; keep exactly one; AlphaHint/ holds 1 video and 1 picture",
+        ),
         (("Input/notes.txt",), "Input/ holds no pictures and no video"),
     ],
 )
@@ -181,9 +186,9 @@ def test_hidden_folders_and_results_are_no_clips_and_anything_else_is_named(
 
 
 def test_a_path_that_is_missing_or_of_another_type_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="does not exist"):
+    with pytest.raises(ClipScanError, match="does not exist"):
         scan(tmp_path / "none")
-    with pytest.raises(UsageError, match="no folder and no video"):
+    with pytest.raises(ClipScanError, match="no folder and no video"):
         scan(touch(tmp_path / "a.txt"))
 
 
@@ -212,6 +217,42 @@ def test_a_loose_video_is_never_moved_into_a_folder_that_is_there(tmp_path: Path
     assert found.clips == ()
     assert "take/ is there already" in reasons(found)["take.mov"]
     assert (tmp_path / "take.mov").is_file()
+
+
+def test_a_video_that_cannot_be_moved_stays_where_it_is_and_can_be_moved_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = touch(tmp_path / "take.mov")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refuse)
+        with pytest.raises(OSError, match=r"take\.mov cannot be moved.*cross-device") as caught:
+            scan(tmp_path, reorganise=True)
+    assert isinstance(caught.value, UsageError)
+    assert list(tmp_path.iterdir()) == [source]
+    (clip,) = scan(tmp_path, reorganise=True).clips
+    assert clip.input_path == tmp_path / "take/Input/take.mov"
+
+
+def test_a_callback_that_raises_ends_no_scan(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a", "b"):
+        touch(tmp_path / name / "Input/a.1.exr")
+    touch(tmp_path / "notes.txt")
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("mine")
+
+    found = scan(tmp_path, events=PipelineEvents(on_clip_found=broken, on_clip_skipped=broken))
+    assert names(found) == ["a", "b"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "the callback on_clip_found raised; the run goes on",
+        "the callback on_clip_skipped raised; the run goes on",
+    ]
 
 
 def test_a_script_is_told_of_each_clip_and_each_skipped_path(tmp_path: Path) -> None:
@@ -249,9 +290,13 @@ def test_a_folder_that_cannot_be_read_is_one_skipped_path_and_the_top_one_an_err
 def test_only_documented_names_are_read_and_others_are_said_or_left(tmp_path: Path) -> None:
     touch(tmp_path / "a/Input/a.1.exr")
     touch(tmp_path / "a/VideoMamaMaskHint/h.1.png")
+    touch(tmp_path / "a/alphahint.PNG")
     touch(tmp_path / "a/inner/Input/b.1.exr")
     (tmp_path / "empty").mkdir()
     (clip,) = scan(tmp_path).clips
-    assert clip.notes == ("VideoMamaMaskHint/ is not read",)
+    assert clip.notes == (
+        "VideoMamaMaskHint/ is not read",
+        "alphahint.PNG is not read: put it into AlphaHint/",
+    )
     assert clip.alpha_path is None
     assert scan(tmp_path / "empty") == ScanResult()

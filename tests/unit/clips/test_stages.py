@@ -3,6 +3,7 @@ shapes, what is refused."""
 
 from __future__ import annotations
 
+import json
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -39,6 +40,7 @@ from mattebridge.image_io import write_frame as write_picture
 from mattebridge.image_io.video_write import VIDEO_FORMATS, VideoTimes, open_video
 from mattebridge.models.entry import Entry
 from mattebridge.models.registry import Registry
+from mattebridge.version import __version__
 from mattebridge.wire.params import RenderParams
 
 HEIGHT, WIDTH = 40, 52
@@ -274,6 +276,12 @@ def test_what_the_plate_says_of_itself_is_in_the_files(tmp_path: Path) -> None:
     write_frame(finished(manifest), WriteConfig(tmp_path / "out"))
     made = read_header(tmp_path / "out/processed/a.0001.exr")
     assert (made.pixel_aspect, made.metadata["camera"]) == (2.0, "B")
+    # And what the files are made by, as `mattebridge matte` says it.
+    told = {name: made.metadata[f"mattebridge:{name}"] for name in ("model", "modelDigest")}
+    assert told == {"model": keyer().card.name, "modelDigest": keyer().card.digest}
+    settings = json.loads(made.metadata["mattebridge:settings"])
+    assert (settings["despill_strength"], settings["settings"]["img_size"]) == (0.5, SIZE)
+    assert made.metadata["mattebridge:version"] == __version__
 
 
 def test_a_replaced_video_of_equal_length_gives_its_own_pictures(tmp_path: Path) -> None:

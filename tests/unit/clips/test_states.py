@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -23,9 +24,14 @@ from mattebridge.clips import (
     scan,
     state_of,
 )
+from mattebridge.clips.checking import check_job
+from mattebridge.clips.job import job_of
 from mattebridge.clips.runner import job_for
-from mattebridge.errors import OutOfMemoryError
+from mattebridge.errors import OutOfMemoryError, UsageError
 from mattebridge.image_io import write_frame
+from mattebridge.shot import preflight as preflight_module
+from mattebridge.shot.job import MatteJob
+from mattebridge.shot.progress import Progress
 from mattebridge.shot.run import run_job
 
 NUMBERS = (1001, 1002, 1003)
@@ -97,13 +103,30 @@ def test_a_frame_that_failed_is_an_error_until_it_is_made(clip: Clip) -> None:
     status = state_of(clip)
     assert (status.state, status.done, status.total) == (ClipState.ERROR, 2, 3)
     assert status.detail == "frame 1002: no room"
+    assert status.exit_status == 3
     matted(manifest)
     assert shown(clip) == ("complete", 3, 3)
+
+
+def test_the_state_of_a_read_only_clip_is_seen_and_nothing_is_tried_in_it(
+    clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = load(clip)
+    matted(manifest.model_copy(update={"frame_range": (0, 2)}))
+    monkeypatch.setattr(preflight_module, "can_write", lambda folder: False)
+    assert shown(clip) == ("ready", 2, 3)
+    job = job_of(clip, MatteJob("", Path()), layout="stages")
+    assert check_job(job, Progress(), Event()).count("found") == 3
+    before = sorted(clip.root.rglob("*"))
+    with pytest.raises(UsageError, match=r"nothing can be written to .*Output; choose another -o"):
+        matted(manifest)
+    assert sorted(clip.root.rglob("*")) == before
 
 
 def test_a_clip_that_cannot_be_loaded_is_an_error_with_its_reason(clip: Clip) -> None:
     os.unlink(clip.root / "Input/a.1002.png")
     assert shown(clip) == ("error", 0, 0)
+    assert state_of(clip).exit_status == 2
     assert "no frame 1002" in state_of(clip).detail
     write_frame(clip.root / "Input/a.1002.png", np.zeros((8, 8, 3), np.uint8))
     status = state_of(clip)
@@ -144,9 +167,10 @@ def test_results_elsewhere_are_found_where_they_are(clip: Clip, tmp_path: Path) 
     ],
 )
 def test_states_follow_each_other_as_documented(before: str, after: str, may: bool) -> None:
-    status = ClipStatus("shot", ClipState(before))
+    status = ClipStatus("shot", ClipState(before), exit_status=2 if before == "error" else 0)
     if may:
-        assert status.moved_to(ClipState(after), "why").detail == "why"
+        moved = status.moved_to(ClipState(after), "why")
+        assert (moved.state, moved.detail, moved.exit_status) == (after, "why", 0)
         return
     with pytest.raises(InvalidStateTransitionError, match=f"{before} and cannot become {after}"):
         status.moved_to(ClipState(after))

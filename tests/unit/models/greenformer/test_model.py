@@ -424,6 +424,27 @@ def test_weights_that_overflow_float32_are_an_error_and_no_matte() -> None:
         Matted(engine, planes("alpha_hint"))
 
 
+@pytest.mark.parametrize(
+    ("device", "capability", "precision"),
+    [
+        ("cuda:0", (9, 0), "bfloat16"),
+        ("cuda:0", (8, 0), "bfloat16"),
+        ("cuda:0", (7, 5), "float16"),
+        ("mps", (9, 0), "float32"),
+        ("cpu", (9, 0), "float32"),
+    ],
+)
+def test_the_precision_by_itself_is_that_which_the_device_is_quick_at(
+    monkeypatch: pytest.MonkeyPatch, device: str, capability: tuple[int, int], precision: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    model = GreenformerModel(card_for(), dict, "green")
+    model._device = torch.device(device)
+    assert model._precision_of("auto", exact=False) == precision
+    assert model._precision_of("auto", exact=True) == "float32"
+    assert model._precision_of("float16", exact=False) == "float16"
+
+
 @pytest.mark.slow
 def test_half_precision_is_named_and_stays_close(engine: Engine) -> None:
     half = Matted(engine, planes("alpha_hint"), precision="bfloat16")
