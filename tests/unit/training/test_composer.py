@@ -289,10 +289,10 @@ def test_the_subject_of_the_next_frame_is_moved_and_its_set_is_not() -> None:
     pair = Layers(
         subject.expand(2, -1, -1, -1), torch.from_numpy(noise).expand(2, -1, -1, -1), torch.zeros(2)
     )
-    takes = (composed(Dice(9, number, 2, "cpu"), pair, SIZE) for number in range(60))
+    takes = (composed(Dice(9, number, 2, "cpu"), pair, SIZE) for number in range(24))
     moving = [take for take in takes if take.moved != (0, 0)]
-    # Seeded: of 60 batches half are plain, and the subject moves in three of five of these.
-    assert len(moving) > 5
+    # Seeded: of 24 batches half are plain, and the subject moves in three of five of these.
+    assert len(moving) > 2
     for take in moving:
         down, across = take.moved
         assert down % 2 == across % 2 == 0
