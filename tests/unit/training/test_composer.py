@@ -24,6 +24,7 @@ from training.canvases import (
     unpacked,
 )
 from training.compose import camera, codec, light
+from training.compose import shots as batches
 from training.compose.blur import moved
 from training.compose.dice import Dice
 from training.compose.front_end import exposure_matched
@@ -289,9 +290,11 @@ def test_the_subject_of_the_next_frame_is_moved_and_its_set_is_not() -> None:
     pair = Layers(
         subject.expand(2, -1, -1, -1), torch.from_numpy(noise).expand(2, -1, -1, -1), torch.zeros(2)
     )
-    takes = (composed(Dice(9, number, 2, "cpu"), pair, SIZE) for number in range(24))
+    # Only in plain batches, which are half of them, something moves: the first throw says it.
+    plain = [n for n in range(24) if Dice(9, n, 2, "cpu").once(batches._PLAIN)]
+    takes = (composed(Dice(9, number, 2, "cpu"), pair, SIZE) for number in plain)
     moving = [take for take in takes if take.moved != (0, 0)]
-    # Seeded: of 24 batches half are plain, and the subject moves in three of five of these.
+    # Seeded: the subject moves in three of five.
     assert len(moving) > 2
     for take in moving:
         down, across = take.moved
