@@ -306,6 +306,14 @@ class WriteConfig(_Config):
             raise ArgumentError("WriteConfig: all outputs are off; enable one of them")
 
 
+_STAGES: dict[str, type[_Config]] = {
+    "preprocess": PreprocessConfig,
+    "inference": InferenceConfig,
+    "postprocess": PostprocessConfig,
+    "write": WriteConfig,
+}
+
+
 @dataclass(frozen=True)
 class PipelineConfig(_Config):
     """What a `ClipRunner` does with a clip.
@@ -358,13 +366,20 @@ class MultiGPUConfig(_Config):
     timeout_s: float = 600.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "devices", tuple(self.devices))
-        if not self.devices or not all(isinstance(name, str) for name in self.devices):
+        # A text is a sequence too, of letters.
+        names = () if isinstance(self.devices, str) else tuple(self.devices)
+        if not names or not all(isinstance(name, str) for name in names):
             raise self._wrong("devices", "a list of at least one device, such as ['cuda:0']")
+        object.__setattr__(self, "devices", names)
         _check_runner(self)
 
 
 def _check_runner(config: PipelineConfig | MultiGPUConfig) -> None:
+    optional = {"write"} | ({"inference"} if isinstance(config, PipelineConfig) else set())
+    for name, kind in _STAGES.items():
+        given = getattr(config, name)
+        if not isinstance(given, kind) and not (given is None and name in optional):
+            raise config._wrong(name, kind.__name__ + (" or None" if name in optional else ""))
     config._check_number("input_queue_depth", 1, 1 << 16)
     config._check_number("output_queue_depth", 1, 1 << 16)
     if config.resolved_refiner_mode not in (None, "full_frame", "tiled"):

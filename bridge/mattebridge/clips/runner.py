@@ -30,7 +30,12 @@ from mattebridge.clips.configs import (
     WriteConfig,
 )
 from mattebridge.clips.contracts import ClipManifest
-from mattebridge.clips.errors import ArgumentError, ClipFailedError, WriteFailureError
+from mattebridge.clips.errors import (
+    ArgumentError,
+    ClipFailedError,
+    DeviceError,
+    WriteFailureError,
+)
 from mattebridge.clips.events import Teller
 from mattebridge.clips.job import job_of, job_of_pictures
 from mattebridge.clips.loading import clip_of
@@ -38,7 +43,7 @@ from mattebridge.clips.needs import check_inputs
 from mattebridge.clips.requests import clean_up_of, makes_hints, settings_of, written_of
 from mattebridge.clips.telling import PREPROCESS, Narrator, ToldClient
 from mattebridge.daemon import private
-from mattebridge.errors import FrameWriteError, ModelError
+from mattebridge.errors import FrameWriteError, ModelError, UsageError
 from mattebridge.image_io.frame_ranges import frame_ranges
 from mattebridge.models.greenformer.card import FAMILY
 from mattebridge.models.registry import Registry
@@ -83,9 +88,9 @@ class ClipRunner:
 
         Blocks until then; a `ClipRunner` runs once. Raises `ArgumentError` (a `ValueError`) for a
         clip that needs a hint, and before the first frame what is wrong with the job
-        (`OutputExistsError`, `InputsError`, `ModelError`, `DaemonError`). A frame that fails does
-        not stop the others: then `ClipFailedError` is raised at the end, with the report. A failed
-        write (an `OSError` too), a lost daemon and a cancel end the run at once.
+        (`OutputExistsError`, `InputsError`, `ModelError`, `DeviceError`, `DaemonError`). A frame
+        that fails does not stop the others: then `ClipFailedError` is raised at the end, with the
+        report. A failed write (an `OSError` too), a lost daemon and a cancel end the run at once.
         """
         _refuse_empty_range(self._manifest)
         with Teller(self._config.events) as tell:
@@ -246,7 +251,10 @@ def _daemon_for(
     with private.private_instance() as own:
 
         def connect() -> MatteClient:
-            private.start(own, devices=",".join(devices) or AUTO)
+            try:
+                private.start(own, devices=",".join(devices) or AUTO)
+            except UsageError as refusal:
+                raise DeviceError(refusal.message, reason="device") from refusal
             return MatteClient.connect(own, in_flight=in_flight, name="clips")
 
         yield connect

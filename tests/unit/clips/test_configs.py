@@ -71,6 +71,10 @@ def test_queues_outputs_and_devices_have_their_documented_defaults() -> None:
         (lambda: PipelineConfig(existing="skip"), "existing"),
         (lambda: PipelineConfig(model=object()), "model must be None"),
         (lambda: MultiGPUConfig(), "at least one device"),
+        (lambda: MultiGPUConfig(devices="cuda:0"), "a list of at least one device.*got 'cuda:0'"),
+        (lambda: MultiGPUConfig(devices=["cpu"], inference=None), "must be InferenceConfig; got"),
+        (lambda: PipelineConfig(inference="key.pth"), "must be InferenceConfig or None; got"),
+        (lambda: PipelineConfig(write=Path("out")), "write must be WriteConfig or None"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_refused_with_what_is(make: Any, message: str) -> None:

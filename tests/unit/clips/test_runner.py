@@ -16,6 +16,7 @@ from mattebridge.clips import (
     ClipFailedError,
     ClipManifest,
     ClipRunner,
+    DeviceError,
     InferenceConfig,
     JobCancelledError,
     MultiDeviceRunner,
@@ -34,6 +35,7 @@ from mattebridge.errors import (
     FrameWriteError,
     OutOfMemoryError,
     OutputExistsError,
+    UsageError,
 )
 from mattebridge.image_io import write_frame
 from mattebridge.shot import one_frame
@@ -283,6 +285,13 @@ def test_devices_and_a_checkpoint_have_a_daemon_of_their_own(
         ("own", "auto"),
         ("own", "cuda:0,cuda:1"),
     ]
+
+    def refuse(instance: str, devices: str) -> None:
+        raise UsageError(f"--devices {devices} cannot be served")
+
+    monkeypatch.setattr(runner.private, "start", refuse)
+    with pytest.raises(DeviceError, match="cuda:0,cuda:1 cannot be served"):
+        MultiDeviceRunner(manifest, two).run()
 
 
 def test_every_field_of_a_configuration_is_in_the_job(manifest: ClipManifest) -> None:
