@@ -74,7 +74,11 @@ def in_nuke(installed: Path, plate: str, clean_plate: str) -> str:
         host.pump(lambda: not mattebridge_nuke._jobs, LIMIT_S)
         host.settle()
         said = str(node["status"].value())
-        is_a_matte(host.frame_of(node, 1, "main").channels["rgba.alpha"], said)
+        try:
+            frame = host.frame_of(node, 1, "main")
+        except RuntimeError as error:  # the host's, which knows no reason
+            raise AssertionError(f"no frame ({error}): {said}") from error
+        is_a_matte(frame.channels["rgba.alpha"], said)
     return said
 
 

@@ -1,9 +1,13 @@
 """Try the wheel for Windows under Wine: installed by pip into a fresh Python, run from there.
 
-    <folder>/python          a copy of the Windows Python of build/wine
+    <folder>/prefix          a copy of the disk and registry of build/wine: no user's settings
+             python          a copy of the Windows Python of build/wine
              /Lib/site-packages   the wheel, and others.pth with the two folders of packages
              /Scripts/mattebridge.exe
     build/dist/windows       what the daemon needs there and `make windows` does not lay: torch, ...
+
+As on Linux, the first node dropped into the test hosts (first_node.py) starts the daemon by the
+note that the installer wrote into this registry's user folder, and gives a matte.
 
 The packages come from the package index by name, as wheels for Windows. Two things are shims of the
 test machine that Wine 8 needs: a bcryptprimitives.dll of one function, without which safetensors
@@ -19,9 +23,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from running import Refused, run, without_ours
+from running import FIRST_NODE, TESTS, Refused, run, without_ours
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(TESTS))
 from windows.make_prefix import PYTHON_VERSION, wine_variables
 
 # `mattebridge[daemon]` and all that torch imports, but for what `make windows` lays: numpy, OpenCV,
@@ -72,15 +76,18 @@ def try_wheel(wheel: Path, folder: Path, *, prefix: Path, packages: Path, tools:
     site = python / "Lib" / "site-packages"
     site.mkdir(parents=True)
     (site / "others.pth").write_text(f"Z:{packages}\nZ:{prefix / 'packages'}\n")
+    shutil.copytree(prefix / "prefix", folder / "prefix", symlinks=True)
     environment = {
         **without_ours(os.environ),
-        **wine_variables(prefix),
-        "PYTHONDONTWRITEBYTECODE": "1",
+        **wine_variables(folder),
+        # Compiled once for all steps, and nothing beside the packages, which are kept.
+        "PYTHONPYCACHEPREFIX": f"Z:{folder / 'compiled'}",
+        "PYTHONDONTWRITEBYTECODE": "",
         "KMP_AFFINITY": "disabled",
     }
 
-    def wine(*command: object) -> str:
-        return run(["wine", *command], STEP_S, cwd=folder, environment=environment)
+    def wine(*command: object, **variables: str) -> str:
+        return run(["wine", *command], STEP_S, cwd=folder, environment={**environment, **variables})
 
     try:
         _use(wheel, folder, wine)
@@ -88,8 +95,8 @@ def try_wheel(wheel: Path, folder: Path, *, prefix: Path, packages: Path, tools:
         # All that is left of this prefix, a daemon of a failed step included.
         subprocess.run(["wineserver", "-k"], env=environment, timeout=60, check=False)
     return (
-        "under Wine: installed by pip, its command, plugin, Nuke node, service, and a demo of two"
-        " frames"
+        "under Wine: installed by pip, its command, plugin, Nuke node, service, first nodes, undone"
+        " again, and a demo of two frames"
     )
 
 
@@ -105,21 +112,30 @@ def _use(wheel: Path, folder: Path, wine: object) -> None:
     version = wheel.name.split("-")[1]
     if version not in wine(command, "--version"):
         raise Refused(f"`mattebridge --version` of {wheel.name} does not say {version}")
-    wine(command, "install", "ofx", "--to", "plugins")
+    plugin, nuke = ("ofx", "--to", "plugins"), ("nuke", "--to", "nuke")
+    wine(command, "install", *plugin)
     if not list(folder.glob("plugins/*.ofx.bundle/Contents/Win64/MatteBridge.ofx")):
         raise Refused(f"`mattebridge install ofx` of {wheel.name} installed no plugin for Windows")
-    nuke = ("install", "nuke", "--to", "nuke")
-    wine(command, *nuke, "--no-packages", "--host-python", "3.11")
+    wine(command, "install", *nuke, "--no-packages", "--host-python", PYTHON_VERSION)
     if not (folder / "nuke" / "mattebridge" / "mattebridge_nuke.py").exists():
         raise Refused(f"`mattebridge install nuke` of {wheel.name} installed no node")
     wine(command, "install", "service")
-    # What is in the prefix, which others use too: the note of the interpreter, the logon entry.
-    wine(command, "install", "service", "--undo")
-    wine(command, *nuke, "--undo")
-    wine(command, "install", "ofx", "--to", "plugins", "--undo")
+    if not _notes(folder):
+        raise Refused(f"`mattebridge install` of {wheel.name} recorded no Python for the daemon")
+    wine(python, FIRST_NODE, f"Z:{folder}", PYTHONPATH=f"Z:{TESTS}")
+    for installed in (("service",), nuke, plugin):
+        wine(command, "install", *installed, "--undo")
+    left = [*folder.glob("plugins/*"), *folder.glob("nuke/mattebridge*"), *_notes(folder)]
+    if left:
+        raise Refused(f"`mattebridge install --undo` of {wheel.name} left {left}")
     wine(python, "-c", DEMO)
     if not (folder / "demo" / "contact_sheet.png").exists():
         raise Refused(f"the demo of {wheel.name} wrote no contact sheet under Wine")
+
+
+def _notes(folder: Path) -> list[Path]:
+    """What the installer writes down for the user."""
+    return list(folder.glob("prefix/drive_c/users/*/AppData/Roaming/mattebridge/*.json"))
 
 
 def _lay_packages(packages: Path) -> None:

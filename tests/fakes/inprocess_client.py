@@ -95,6 +95,7 @@ class InProcessClient:
         self.held = 0
         self.most_in_flight = 0
         self.closed = False
+        self.models_limit_s = 0.0
         self._in_flight = 0
         self._lock = threading.Lock()
 
@@ -109,7 +110,10 @@ class InProcessClient:
         clean = clean_plate if isinstance(clean_plate, str) else np.array(clean_plate)
         return FakeHandle(self, options["frame"], lambda: self._make(plate, clean, options))
 
-    def models(self) -> list[dict[str, Any]]:
+    def models(
+        self, timeout_s: float = 1.0, *, cancelled: Callable[[], bool] = bool
+    ) -> list[dict[str, Any]]:
+        self.models_limit_s = timeout_s
         return [self.card]
 
     def status(self, timeout_s: float = 1.0) -> dict[str, Any]:

@@ -37,7 +37,13 @@ from fakes.raw_client import Raw, ask_door, connect_to_door, hello
 from mattebridge import interpreter
 from mattebridge.client import MatteClient, autostart
 from mattebridge.daemon import control
-from mattebridge.errors import ConnectionFailed, MattebridgeError, QuotaError, UnsafeRuntimeError
+from mattebridge.errors import (
+    Cancelled,
+    ConnectionFailed,
+    MattebridgeError,
+    QuotaError,
+    UnsafeRuntimeError,
+)
 from mattebridge.wire.door import Door
 
 SHOT = shot(seed=7)
@@ -739,6 +745,8 @@ def test_f49_a_stopped_daemon_keeps_no_client_waiting_for_ever(start_abused: Sta
             started = time.monotonic()
             with pytest.raises(ConnectionFailed, match="did not answer"):
                 client.ping(timeout_s=0.5)
+            with pytest.raises(Cancelled):
+                client.models(10 * SOON_S, cancelled=lambda: time.monotonic() > started + 0.7)
             door = Door.connect(daemon.folder)
             with contextlib.closing(door), pytest.raises(ConnectionFailed, match="at the door"):
                 door.ask(hello(), timeout_s=0.5)

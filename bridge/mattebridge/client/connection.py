@@ -39,6 +39,7 @@ from mattebridge.client.matte import Matte
 from mattebridge.client.session import Arena, Session
 from mattebridge.color import Pixels
 from mattebridge.errors import (
+    Cancelled,
     ConnectionFailed,
     DaemonLost,
     DeadlineError,
@@ -279,9 +280,16 @@ class MatteClient:
         """Everything `mattebridge status` shows."""
         return _without_envelope(self._ask("status", timeout_s=timeout_s))
 
-    def models(self, timeout_s: float = 60.0) -> list[dict[str, Any]]:
-        """The models the daemon can use, with what each needs."""
-        return list(self._ask("models_list", timeout_s=timeout_s)["models"])
+    def models(
+        self, timeout_s: float = 60.0, *, cancelled: Callable[[], bool] = bool
+    ) -> list[dict[str, Any]]:
+        """The models the daemon can use, with what each needs.
+
+        A worker answers, whose first start may take minutes on a slow disk. Raises `Cancelled`
+        where `cancelled` returns true meanwhile.
+        """
+        reply = self._ask("models_list", timeout_s=timeout_s, cancelled=cancelled)
+        return list(reply["models"])
 
     def load_model(self, model: str, timeout_s: float = 300.0) -> list[dict[str, Any]]:
         """Load a model now, so that its first frame does not wait."""
@@ -395,18 +403,27 @@ class MatteClient:
             return False
         return True
 
-    def _ask(self, op: str, *, timeout_s: float = CONTROL_TIMEOUT_S, **fields: Any) -> Any:
+    def _ask(
+        self,
+        op: str,
+        *,
+        timeout_s: float = CONTROL_TIMEOUT_S,
+        cancelled: Callable[[], bool] = bool,
+        **fields: Any,
+    ) -> Any:
         """The reply to a request without pixels."""
         exchange = self._exchange
         request = InFlight(until=time.monotonic() + timeout_s, message={"op": op, **fields})
         exchange.register(request)
         exchange.send(request)
-        exchange.wait(lambda: request.finished, request.until)
+        exchange.wait(lambda: request.finished or cancelled(), request.until)
         if not request.finished:
             exchange.withdraw(request)
+            if cancelled():
+                raise Cancelled("cancelled")
             raise ConnectionFailed(
-                f"the daemon did not answer {op!r} within {timeout_s:g} s: it may hang; see its "
-                "log, or stop it and start it again"
+                f"the daemon did not answer {op!r} within {timeout_s:g} s: it may hang, or be"
+                " starting on a slow disk; see its log, or stop it and start it again"
             )
         request.outcome()
         return request.reply

@@ -72,7 +72,7 @@ def matte_shot(
     `cancelled` returns true, the client's errors, and `FrameReadError` for inputs that cannot be
     used.
     """
-    model = find_card(client.models(), settings.model)
+    model = find_card(client.models(timeout_s, cancelled=cancelled), settings.model)
     out: deque[_Pending] = deque()
     made: list[MadeFrame] = []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional, Protocol
+from typing import Any, Callable, Optional, Protocol
 
 from mattebridge.client.matte import Matte
 
@@ -20,7 +20,9 @@ class Client(Protocol):
 
     def submit(self, plate: Any, clean_plate: Any = None, **options: Any) -> Handle: ...
 
-    def models(self) -> list[dict[str, Any]]: ...
+    def models(
+        self, timeout_s: float = ..., *, cancelled: Callable[[], bool] = ...
+    ) -> list[dict[str, Any]]: ...
 
     def status(self, timeout_s: float = ...) -> dict[str, Any]: ...
 

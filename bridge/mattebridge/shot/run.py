@@ -96,7 +96,7 @@ class _Run:
         self.gates = Gates(plan.job.in_flight, cancelled)
         self.budget = ByteBudget(plan.job.max_bytes)
         self.summary = Summary(total=len(plan.tasks), output=plan.job.output)
-        self.model = _find_model(client, plan, check) if client is not None else {}
+        self.model = _find_model(client, plan, cancelled, check) if client is not None else {}
         if client is not None:
             _check_config(client, plan)
         self.settings = plan.settings(str(self.model.get("name", "")))
@@ -335,9 +335,15 @@ def _check_config(client: Client, plan: Plan) -> None:
         )
 
 
-def _find_model(client: Client, plan: Plan, check: Optional[Check]) -> dict[str, Any]:
-    """The daemon's card of the job's model; refuses a job that lacks what the model needs."""
-    job, card = plan.job, find_card(client.models(), plan.job.model)
+def _find_model(
+    client: Client, plan: Plan, cancelled: threading.Event, check: Optional[Check]
+) -> dict[str, Any]:
+    """The daemon's card of the job's model; refuses a job that lacks what the model needs.
+
+    As the first frame of a job may, a worker's first start takes at most the job's time limit.
+    """
+    models = client.models(plan.job.timeout_s, cancelled=cancelled.is_set)
+    job, card = plan.job, find_card(models, plan.job.model)
     if check is not None:
         check(plan, card)
     given = [role for role in INPUT_ROLES if getattr(job, role)]

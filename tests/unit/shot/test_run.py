@@ -812,6 +812,13 @@ def test_a_cancel_ends_soon_with_status_four_and_no_partial_file(shot):
     assert run(shot, existing="verify").exit_status == 0
 
 
+def test_a_job_waits_for_the_models_as_long_as_for_a_frame(shot):
+    """The first start of a worker loads torch: on a slow disk that takes minutes."""
+    client = InProcessClient()
+    assert run(shot, client, timeout_s=1234.0).exit_status == 0
+    assert client.models_limit_s == 1234.0
+
+
 def test_a_cancel_before_the_first_frame_is_no_success(shot):
     cancelled = threading.Event()
     cancelled.set()
