@@ -34,14 +34,6 @@ def write_product(colour: Tensor, alpha: Tensor, target: Tensor) -> None:
         np.multiply(values[..., channel], share, out=place[..., channel])
 
 
-def places_above(image: Tensor, limit: float) -> Tensor:
-    """(N,) the pixels of an image (H, W, C) of the CPU that are above it in some channel, in
-    reading order."""
-    values = image.numpy()
-    found = np.flatnonzero(values > limit) // values.shape[2]
-    return torch.from_numpy(found[np.diff(found, prepend=-1) > 0])
-
-
 def count_below(image: Tensor, limit: float) -> int:
     """How many values are below it; waits for a GPU."""
     if image.device.type != "cpu":

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from mattebridge.engine.blocks import Range, extremes, row_blocks
-from mattebridge.engine.channels import places_above
 from mattebridge.engine.light import FLOAT_MAX, encode, encoded
 from mattebridge.engine.space import code_of, display_of, in_rec709, light_of, of_rec709
+from mattebridge.models.pytorch.pixels import places_above, taken
 from mattebridge.ocio.space import LINEAR, SRGB, ColorSpace, Curve
 
 # Light of a wider gamut is below this somewhere; nearer to 0 it is the rounding of a matrix.
@@ -86,8 +86,8 @@ class Picture:
     def linear_at(self, rows: slice, places: Tensor) -> Tensor:
         """`linear` of some pixels (N,) of some rows alone: (N, 3)."""
         if "linear" in vars(self) or not self._is_built_in:
-            return self.linear_rows(rows).reshape(-1, 3)[places]
-        return self._light_of(self.pixels[rows].reshape(-1, 3)[places])
+            return taken(self.linear_rows(rows), places)
+        return self._light_of(taken(self.pixels[rows], places))
 
     def above_white(self, rows: slice) -> Tensor:
         """(N,) the pixels of some rows whose `display` is above 1 somewhere; on the CPU only."""

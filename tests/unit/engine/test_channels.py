@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from mattebridge.engine.channels import copy_channels, count_below, places_above, write_product
+from mattebridge.engine.channels import copy_channels, count_below, write_product
 from mattebridge.engine.light import encoded
 from mattebridge.engine.picture import Picture
+from mattebridge.models.pytorch.pixels import places_above
 from mattebridge.ocio.space import LINEAR
 
 

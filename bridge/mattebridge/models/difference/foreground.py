@@ -11,6 +11,7 @@ from mattebridge.models.difference.full_size import copy_where, places_of
 from mattebridge.models.difference.mixture import CHUNK
 from mattebridge.models.pytorch.curves import all_decoded, encoded
 from mattebridge.models.pytorch.frames import Frame
+from mattebridge.models.pytorch.pixels import put, taken
 
 # The unmixed colour is used from the first alpha on, alone from the second on; below them that of
 # the palette. It is divided by the third at least.
@@ -31,7 +32,7 @@ def foreground_of(frame: Frame, colour: Tensor, alpha: Tensor, places: Optional[
         everywhere = torch.arange(alpha.numel(), device=colour.device)
         places = places_of(_is_soft(alpha)) if on_cpu else everywhere
     elif on_cpu:
-        places = places[_is_soft(alpha.view(-1)[places])]
+        places = places[_is_soft(taken(alpha, places))]
     unmix(frame, colour, alpha, places)
     return colour
 
@@ -41,13 +42,13 @@ def unmix(frame: Frame, colour: Tensor, alpha: Tensor, places: Tensor) -> None:
     GPU is not waited for to tell which are; on a CPU all of them must be."""
     on_cpu = colour.device.type == "cpu"
     for some in torch.split(places, CHUNK if on_cpu else max(1, len(places))):
-        part, near = alpha.view(-1)[some][:, None], colour.view(-1, 3)[some]
-        seen = frame.plate.reshape(-1, 3)[some].clamp_(max=LARGEST)
-        empty = frame.clean_plate.reshape(-1, 3)[some].clamp_(max=LARGEST)
+        part, near = taken(alpha, some)[:, None], taken(colour, some)
+        seen = taken(frame.plate, some).clamp_(max=LARGEST)
+        empty = taken(frame.clean_plate, some).clamp_(max=LARGEST)
         unmixed = _unmixed(seen, empty, part, frame.scene_linear)
         weight = ((part - UNMIX_FROM) / (UNMIX_FULL - UNMIX_FROM)).clamp_(0, 1)
         found = weight * unmixed + (1 - weight) * near
-        colour.view(-1, 3)[some] = found if on_cpu else torch.where(_is_soft(part), found, near)
+        put(colour, some, found if on_cpu else torch.where(_is_soft(part), found, near))
 
 
 def _is_soft(alpha: Tensor) -> Tensor:

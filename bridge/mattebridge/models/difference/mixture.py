@@ -33,6 +33,7 @@ from mattebridge.models.difference.evidence import Evidence
 from mattebridge.models.difference.trimap import Trimap
 from mattebridge.models.pytorch.curves import decoded, encoded
 from mattebridge.models.pytorch.frames import sent
+from mattebridge.models.pytorch.pixels import taken
 
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage, Mask
@@ -175,7 +176,6 @@ def solve_by(
     """`solve` with its maps on the device: in the same list of steps for as many pixels."""
     device, colours, maps = plate.device, _Map(by.colours), _Map(by.region)
     count = by.colours.shape[1] // 4
-    seen, empty = plate.reshape(-1, 3), clean_plate.reshape(-1, 3)
     through = _Map(by.region[:, 5:])
     shares = _shares_of_the_frame(pixels, *plate.shape[:2])
     unseen = _any_veil_cost(through.at(shares)[0] > 0.5)
@@ -185,7 +185,7 @@ def solve_by(
         part = slice(start, min(start + at_once, len(pixels)))
         places = pixels[part]
         at = shares[part]
-        chosen = _Pixels(seen[places], empty[places], scene_linear)
+        chosen = _Pixels(taken(plate, places), taken(clean_plate, places), scene_linear)
         near = _Near.of(chosen, colours.at(at), count)
         region = _Region.of(maps.at(at), by.noise, unseen[part])
         yield part, _explained(chosen, near, region, of_noise)

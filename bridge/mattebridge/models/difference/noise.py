@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mattebridge.models.difference.full_size import places_of
 from mattebridge.models.difference.mixture import CODING_NOISE, LEAST_NOISE, Noise
+from mattebridge.models.pytorch.pixels import taken
 
 # Noise of one pixel's difference, encoded, at most.
 _MOST = 0.2
@@ -36,7 +37,7 @@ def noise_at(plate: Tensor, clean_plate: Tensor, places: Tensor) -> Noise:
     """The same at these places (N,); on a GPU a tensor of one value, which is not waited for."""
     if len(places) < _LEAST_PIXELS:
         return _noise_of(_USUAL)
-    apart = plate.reshape(-1, 3)[places].sub_(clean_plate.reshape(-1, 3)[places]).abs_()
+    apart = taken(plate, places).sub_(taken(clean_plate, places)).abs_()
     if apart.device.type == "cpu":
         return _noise_of(min(float(np.median(apart.numpy())) / _MEDIAN, _MOST))
     ordered = apart.reshape(-1).sort().values
@@ -46,9 +47,9 @@ def noise_at(plate: Tensor, clean_plate: Tensor, places: Tensor) -> Noise:
 def noise_of_first(plate: Tensor, clean_plate: Tensor, places: Tensor, count: Tensor) -> Tensor:
     """`noise_at` of the first `count` (1,) of some places, as a tensor of one value, in the same
     list of steps for any number."""
-    apart = (plate.reshape(-1, 3)[places] - clean_plate.reshape(-1, 3)[places]).abs_()
-    taken = torch.arange(len(places), device=plate.device) < count
-    return _of_taken(apart, taken, count[0])
+    apart = (taken(plate, places) - taken(clean_plate, places)).abs_()
+    counts = torch.arange(len(places), device=plate.device) < count
+    return _of_taken(apart, counts, count[0])
 
 
 def noise_where(plate: Tensor, clean_plate: Tensor, empty: Tensor) -> Tensor:

@@ -45,6 +45,7 @@ from mattebridge.models.difference.smoothing import smoothed, smoothed_at_once
 from mattebridge.models.difference.trimap import Edges, Trimap, links
 from mattebridge.models.pytorch.frames import Frame, sent
 from mattebridge.models.pytorch.graphs import Graphs, Tensors
+from mattebridge.models.pytorch.pixels import put, taken
 
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage, Mask
@@ -174,12 +175,12 @@ def _filled(
     for part, found in chunks:
         if checkpoint is not None and (part.stop % REPORTED == 0 or part.stop == len(places)):
             checkpoint("alpha", part.stop, len(places))
-        alpha.view(-1)[places[part]] = found.alpha
-        trust.view(-1)[places[part]] = found.trust
-        colour.view(-1, 3)[places[part]] = found.colour
+        put(alpha, places[part], found.alpha)
+        put(trust, places[part], found.trust)
+        put(colour, places[part], found.colour)
     if frame.outside is not None:
-        own = trust.view(-1)[places]
-        trust.view(-1)[places] = own.masked_fill_(frame.outside.view(-1)[places], 0)
+        own = taken(trust, places).masked_fill_(taken(frame.outside, places), 0)
+        put(trust, places, own)
     return alpha, trust
 
 
@@ -197,9 +198,9 @@ def _with_region(
 def _follow(alpha: Tensor, trust: Tensor, places: Tensor, near: Tensor) -> None:
     """Mix what the neighbours say into alpha at these places, the more the less its own is trusted;
     near: (H, W)."""
-    own, others = trust.view(-1)[places], near.reshape(-1)[places]
-    mixed = own * alpha.view(-1)[places] + (1 - own) * others
-    alpha.view(-1)[places] = mixed.clamp_(0, 1)
+    own, others = taken(trust, places), taken(near, places)
+    mixed = own * taken(alpha, places) + (1 - own) * others
+    put(alpha, places, mixed.clamp_(0, 1))
 
 
 # --- on a GPU -------------------------------------------------------------------------------------

@@ -1,2 +1,2 @@
-"""What the families of networks share: frames as tensors, the sRGB curve, folded batch
-norms, a known pair."""
+"""What the families of networks share: frames as tensors, the sRGB curve, some pixels
+of an image, folded batch norms, a known pair."""

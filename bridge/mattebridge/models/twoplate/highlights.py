@@ -20,9 +20,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mattebridge.models.difference.full_size import copy_where, places_of
+from mattebridge.models.difference.full_size import places_of
 from mattebridge.models.pytorch.curves import decoded, encoded
 from mattebridge.models.pytorch.frames import Frame
+from mattebridge.models.pytorch.pixels import places_above, put, taken
 
 # Where the set is brighter than white by this much, encoded, the rules apply in full; between white
 # and that they are blended in, so that grain at white does not switch them.
@@ -50,20 +51,22 @@ def with_highlights(
     """
     if max(brightest) <= 1:
         return
-    plate, clean_plate = (image.amax(2) for image in (frame.plate, frame.clean_plate))
-    _take_keyed(clean_plate, alpha, foreground, keyed)
-    opaque = (plate > 1) & (alpha >= 1)
-    copy_where(opaque, frame.plate, foreground)
-    soft, hot = (alpha > 0) & (alpha < 1), (plate > 1) | (clean_plate > 1)
+    over, behind = (places_above(image, 1) for image in (frame.plate, frame.clean_plate))
+    _take_keyed(frame.clean_plate, behind, alpha, foreground, keyed)
+    opaque = over[taken(alpha, over) >= 1]
+    put(foreground, opaque, taken(frame.plate, opaque))
+    hot = torch.zeros(alpha.numel(), dtype=torch.bool, device=alpha.device)
+    hot[over] = hot[behind] = True
     elsewhere = _share_of(brightest[1]) if frame.scene_linear else 0.0
-    share = torch.where(hot, 1.0, elsewhere)
-    places = places_of(soft & (share > 0))
+    soft = ((alpha > 0) & (alpha < 1)).view(-1)
+    places = places_of(soft if elsewhere > 0 else soft & hot)
     at_once = AT_ONCE if places.device.type == "cpu" else max(1, len(places))
     for some in torch.split(places, at_once):
-        part, own = alpha.view(-1)[some], foreground.view(-1, 3)[some]
-        seen, empty = (image.reshape(-1, 3)[some] for image in (frame.plate, frame.clean_plate))
-        found = _explained(part, own, seen, empty, share.view(-1)[some], frame.scene_linear)
-        foreground.view(-1, 3)[some] = found
+        part, own = taken(alpha, some), taken(foreground, some)
+        seen, empty = taken(frame.plate, some), taken(frame.clean_plate, some)
+        share = torch.where(hot[some], 1.0, elsewhere)
+        found = _explained(part, own, seen, empty, share, frame.scene_linear)
+        put(foreground, some, found)
 
 
 def highlighted_at_once(
@@ -104,15 +107,17 @@ def _of_white(brightness: Tensor) -> Tensor:
 
 
 def _take_keyed(
-    brightness: Tensor, alpha: Tensor, foreground: Tensor, keyed: tuple[Tensor, Tensor]
+    clean_plate: Tensor,
+    places: Tensor,
+    alpha: Tensor,
+    foreground: Tensor,
+    keyed: tuple[Tensor, Tensor],
 ) -> None:
-    """Blend the keyer's matte in where the set is above white."""
-    places = places_of(brightness > 1)
-    share = _of_white(brightness.view(-1)[places])
-    for pair in zip((alpha, foreground), keyed):
-        flat, other = (image.reshape(len(brightness.view(-1)), -1) for image in pair)
-        own = flat[places]
-        flat[places] = own + share[:, None] * (other[places] - own)
+    """Blend the keyer's matte in where the set is above white: at these places."""
+    share = _of_white(taken(clean_plate, places).amax(1))
+    for image, other, part in zip((alpha, foreground), keyed, (share, share[:, None])):
+        own = taken(image, places)
+        put(image, places, own + part * (taken(other, places) - own))
 
 
 def _explained(

@@ -31,6 +31,7 @@ from torch import Tensor
 from mattebridge.models.difference.full_size import places_near
 from mattebridge.models.pytorch.curves import decoded, encoded
 from mattebridge.models.pytorch.frames import Frame
+from mattebridge.models.pytorch.pixels import put, taken
 from mattebridge.models.twoplate.near import near
 
 # Deviations that the network is taken to have: of an alpha of 0.5, and of an opaque colour in
@@ -63,11 +64,13 @@ def explain_in_light(frame: Frame, alpha: Tensor, foreground: Tensor, noise: flo
     places = places_near(soft, alpha >= OPAQUE, _reach_px(alpha))
     grain = max(noise * _OF_ONE, _LEAST_NOISE) ** 2
     at_once = _AT_ONCE if alpha.device.type == "cpu" else _AT_ONCE_OF_GPU
-    images = frame.plate, frame.clean_plate, foreground
     for some in torch.split(places, at_once):
-        seen, empty, own = (_channels(image.reshape(-1, 3), some) for image in images)
-        found, colour = _explained(alpha.view(-1)[some], seen, empty, own, grain)
-        alpha.view(-1)[some], foreground.view(-1, 3)[some] = found, colour.T
+        seen, empty, own = (
+            _channels(image, some) for image in (frame.plate, frame.clean_plate, foreground)
+        )
+        found, colour = _explained(taken(alpha, some), seen, empty, own, grain)
+        put(alpha, some, found)
+        put(foreground, some, colour.T)
 
 
 def explained_at_once(
@@ -113,7 +116,7 @@ def _explained(
 
 def _channels(image: Tensor, places: Tensor) -> Tensor:
     """The pixels at these places as (3, N): arithmetic on whole channels is much quicker."""
-    return image[places].T.contiguous()
+    return taken(image, places).T.contiguous()
 
 
 def _colour_variance(part: Tensor) -> Tensor:

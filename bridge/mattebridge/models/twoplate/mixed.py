@@ -157,8 +157,8 @@ def alike(plate: Tensor, clean_plate: Tensor, grain: Tensor) -> Tensor:
 
 def gaps_of(same: Tensor) -> Tensor:
     """Where the set is seen and close to it, 0..1. same: `alike` of a part of the frame."""
-    several = (around(same, 3) * (9 / _SEVERAL) - 1).clamp_(0, 1)
-    return (around(same * several, 2 * _REACH + 1) * _WITHIN).clamp_(max=1)
+    several = around(same, 3).mul_(9 / _SEVERAL).sub_(1).clamp_(0, 1).mul_(same)
+    return around(several, 2 * _REACH + 1).mul_(_WITHIN).clamp_(max=1)
 
 
 def grain_between(alpha: Tensor, plate: Tensor, clean_plate: Tensor) -> Tensor:

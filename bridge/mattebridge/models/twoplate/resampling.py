@@ -52,21 +52,24 @@ def around(planes: Tensor, size: int) -> Tensor:
     if _by_torch(planes):
         return functional.avg_pool2d(planes, size, 1, size // 2, count_include_pad=False)
     height, width = planes.shape[2:]
-    rows, columns = (_inside(length, size) for length in (height, width))
-    count = torch.from_numpy(rows[:, None] * columns)
+    down, across = (_lacking(length, size) for length in (height, width))
 
-    def summed(one: Any, made: Any) -> None:
-        edge = cv2.BORDER_CONSTANT
-        cv2.boxFilter(one, -1, (size, size), made, normalize=False, borderType=edge)
+    def mean(one: Any, made: Any) -> None:
+        cv2.boxFilter(one, -1, (size, size), made, borderType=cv2.BORDER_CONSTANT)
+        for row, times in down:
+            made[row] *= times
+        for column, times in across:
+            made[:, column] *= times
 
-    return _each(planes, (width, height), summed).mul_(count)
+    return _each(planes, (width, height), mean)
 
 
-def _inside(length: int, size: int) -> Any:
-    """1 / how many pixels of a window of `size` around each are inside."""
+def _lacking(length: int, size: int) -> list[tuple[int, Any]]:
+    """The places near both ends whose window of `size` is partly outside, and what a mean that
+    counts that as 0 is multiplied by."""
     at, reach = np.arange(length), size // 2
     inside = np.minimum(at + reach, length - 1) - np.maximum(at - reach, 0) + 1
-    return (1 / inside).astype(np.float32)
+    return [(int(place), np.float32(size / inside[place])) for place in at[inside < size]]
 
 
 def _by_torch(planes: Tensor) -> bool:

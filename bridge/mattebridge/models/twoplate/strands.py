@@ -145,7 +145,8 @@ def scaled(alpha: Tensor, mean: Tensor, wanted: Tensor) -> Tensor:
 def _cells(matte: NetworkMatte, given: Inputs, cell: int) -> Tensor:
     """Means over cells: where the keyer is unsure, its alpha, the network's, and the squared
     distance of the colours. Of rows alone, where these begin with a cell."""
-    apart = (matte.foreground - given.clean_plate).square().sum(1, keepdim=True)
+    red, green, blue = torch.split(matte.foreground - given.clean_plate, 1, 1)
+    apart = (red * red).addcmul_(green, green).addcmul_(blue, blue)
     keyed = given.keyed_alpha
     planes = [is_unsure(keyed).float(), keyed, matte.alpha, apart]
     height, width = keyed.shape[2:]
