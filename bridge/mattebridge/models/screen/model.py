@@ -106,7 +106,7 @@ class _Frame:
         self.key = key if hint is None else replace(key, deep=key.deep | hint.inside)
         self.far = None if hint is None else enlarged(hint.far.astype(np.float32), plate.shape)
         light, field = self.mixing(self.small), self.mixing(self.field.picture)
-        self.weights = find_weights(light, field, self.key, self.screen)
+        self.weights = find_weights(_below_white(light, field), field, self.key, self.screen)
         self._to_full_size(plate, clean)
 
     def _to_full_size(self, plate: FloatImage, clean: Optional[FloatImage]) -> None:
@@ -194,6 +194,14 @@ class _Hint:
             return None
         away = cv2.distanceTransform((hint < 0.1).astype(np.uint8), cv2.DIST_L2, 5)
         return cls(inside=hint >= HINT_INSIDE, far=away > HINT_REACH * max(hint.shape))
+
+
+def _below_white(light: FloatImage, field: FloatImage) -> FloatImage:
+    """A plate (h, w, 3) cut at white, or at the brightest of the screen.
+
+    A highlight of 20 outweighs all the subject's other colours, in a sum of squares.
+    """
+    return np.minimum(light, max(np.float32(1), field.max()))
 
 
 def _whole(clean_plate: Optional[FloatImage], outside: Optional[Mask]) -> Optional[FloatImage]:

@@ -1,5 +1,7 @@
 """`twoplate` as a model of the engine: one frame, plate and clean plate, perhaps a hint.
 
+    strong grain is taken from both pictures (`calm`), and given back to the foreground at the end
+
     `difference` --> coarse net, whole frame --> refiner, in the tiles where something is unsure
                                                   (`tiles`; on a GPU everywhere: `whole`)
                  --> strands that the keyer resolves --> alpha without the plate's grain
@@ -41,6 +43,7 @@ from mattebridge.models.pytorch.frames import (
 from mattebridge.models.pytorch.graphs import Graphs
 from mattebridge.models.pytorch.precision import AlphaOf, check_holds, dtype_for
 from mattebridge.models.screen.card import SCREEN
+from mattebridge.models.twoplate.calm import calmed, with_its_grain
 from mattebridge.models.twoplate.card import WEIGHTS
 from mattebridge.models.twoplate.grain import rows_between, without_grain
 from mattebridge.models.twoplate.highlights import with_highlights
@@ -234,12 +237,18 @@ class TwoPlateModel(MattingModel):
         with memory_translated(self.name, (height, width), _SMALLER):
             frame = Frame.of(given, self._device)
             small = Small(frame, given.small)
+            calm = calmed(frame, small)
+            if calm is not None:
+                frame, small = calm.frame, calm.small
             start = self._keyed(prepared.network, frame.as_input(given), small, checkpoint)
             in_tiles = prepared.whole is None or self._few_tiles
             compute = self._in_tiles if in_tiles else self._at_once
             made = compute(prepared, frame, start, small.brightest, given.exact, checkpoint)
             specks = specks_of(given.settings)
             matte = without_islands(made.alpha, frame.plate, frame.clean_plate, specks, made.small)
+            if calm is not None:
+                colour = with_its_grain(made.foreground, made.alpha, calm.grain, small.brightest[0])
+                made = made._replace(foreground=colour, ranges=None)
             alpha, foreground = given_back(given.plate, made.alpha, made.foreground)
         notes = {
             **start.keyed.notes,
