@@ -204,7 +204,6 @@ class DifferenceModel(MattingModel):
             fill=float(settings["fill"]),
             bands=(band, WIDE * band) if wide else (band,),
             speck_share=specks,
-            scale=small.plate.shape[1] / frame.plate.shape[1],
         )
         trimap = trimaps[0]
         degraded = () if trimap.empty.any() else (NO_SET,)

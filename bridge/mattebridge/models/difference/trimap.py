@@ -44,10 +44,6 @@ LEAST_STEEPNESS, WIDEST_PX, USUAL_PX = 0.003, 25.0, 5.0
 # The band in edge widths: inwards (the core's outline lies on the outer foot of an edge), outwards.
 INWARDS, OUTWARDS = 1.2, 0.6
 LEAST_INWARDS_PX, LEAST_OUTWARDS_PX = 4.0, 4.0
-# Even a sharp edge is measured some pixels wide, which is a margin for hair. A frame that is larger
-# than working size has the more of its own pixels in it: inwards the band is narrower by this share
-# of what the size lacks.
-NARROWER = 2 / 3
 # A pixel that is not clearly subject by itself is certain only this many bands inside the core.
 DEEP_BANDS, CLEAR = 2.0, 1.3
 # Around a pixel that shows the set unchanged, or through a veil: what covers the rest of a gap and
@@ -91,13 +87,12 @@ def make_trimaps(
     fill: float,
     bands: Sequence[float],
     speck_share: float,
-    scale: float,
 ) -> list[Trimap]:
     """Trimaps at working size from pictures (h, w, 3), their evidence and their new edges.
 
     fill: strength of the region's smoothing, 1 as usual, 0 for none. bands: factors on the width of
     the unknown band, one for each trimap. speck_share: islands below this share of the frame are
-    dropped. scale: the working size over that of the frame.
+    dropped.
     """
     shown = _Hint.of(hint)
     likelihood = _region(evidence, edges, shown, outside, fill)
@@ -105,7 +100,6 @@ def make_trimaps(
     outline = _Outline(
         core,
         _edge_width(plate, clean_plate, evidence, core),
-        np.float32(1 - NARROWER * (1 - scale)),
         cv2.distanceTransform(core, cv2.DIST_L2, 5),
         cv2.distanceTransform(1 - core, cv2.DIST_L2, 5),
     )
@@ -116,12 +110,10 @@ def make_trimaps(
 
 @dataclass(frozen=True)
 class _Outline:
-    """The region of the subject, its edge's width, the share of it that the band has inwards, and
-    the distances inside and away from the region."""
+    """The region of the subject, its edge's width, and the distances inside and away from it."""
 
     core: Bytes
     width: FloatImage
-    inwards: np.float32
     inside: FloatImage
     away: FloatImage
 
@@ -134,8 +126,7 @@ def _with_band(
     band: np.float32,
 ) -> Trimap:
     core, width, away = outline.core, outline.width, outline.away
-    share = outline.inwards
-    inwards = np.maximum(1 + INWARDS * share * width, LEAST_INWARDS_PX * share) * band
+    inwards = np.maximum(1 + INWARDS * width, LEAST_INWARDS_PX) * band
     outwards = np.maximum(2 + OUTWARDS * width, LEAST_OUTWARDS_PX) * band
     inside = outline.inside / inwards
     # Where the subject's colours are far from the set's a mixture is told from a solid pixel: the

@@ -22,10 +22,7 @@ move it far. Where the light is scarce or the set has the subject's colours, the
 There the same measure opens even what is sure: small gaps between solid parts, which the keyer
 fills because at its size they are specks, and the network leaves so. A subject that far from the
 set's colour does not have it by chance, but where both are black or white. Larger ones stay: while
-they count as solid, the subject is not far from their colour. A subject of many colours, such as
-yarn, is not far from any, and no direction tells it apart; but few of its pixels have just the
-set's colour either. How few follows from the volume that its colours fill, and how much of a pixel
-in such a gap is the subject's from how far it is from the set, whatever the direction.
+they count as solid, the subject is not far from their colour.
 
 Method: linear discriminant (Fisher 1936) as the image-based key of every place; colours are spread
 by pull-push (Gortler et al. 1996).
@@ -73,11 +70,6 @@ _SAME, _SEVERAL, _REACH, _WITHIN = 4.5, 3, 2, 8.0
 _DARK, _BRIGHT = 0.12, 0.95
 # The squared distance from which on gaps are opened; at twice as much, in full.
 _CERTAIN = 3.0
-# The same for a subject of many colours: the squared distance and the logarithm of the volume of
-# its colours over that of one. Of a pixel in such a gap so much is the subject's at most for it to
-# be opened, at half as much in full; and it is opened from this alpha on, from the next on in full:
-# what is softer has been measured.
-_RARE, _LEFT, _OPENED_FROM, _OPENED_FULL = 4.0, 0.4, 0.3, 0.75
 # The products of two channels that a covariance has; of them the squares.
 _PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 _SQUARES = (0, 3, 5)
@@ -130,9 +122,9 @@ def mixed(
     del seen, empty
     variance = _VARIANCE + _STEADY * grain
     spread = [product - mean[i] * mean[j] for product, (i, j) in zip(products, _PAIRS)]
-    for place in _SQUARES:
-        spread[place] = spread[place].clamp_min(0) + variance
-    inverse, volume = _inverse(spread)
+    for own in _SQUARES:
+        spread[own] = spread[own].clamp_min(0) + variance
+    inverse = _inverse(spread)
     weights = _times(inverse, towards)
     apart = _dot(weights, towards).clamp_min(1e-3)
     found = (_dot(weights, away) / apart).clamp(0, 1)
@@ -148,18 +140,9 @@ def mixed(
     raised = _RAISED * share * (alpha / _FAINT).clamp_max(1)
     lowered = share * ((1 - alpha) / _NEARLY).clamp_max(1)
     # Gaps are opened, however sure; neither they nor others where all is solid.
-    partly = ((1 - near) / _OPEN).clamp_max(1)
     opened = gaps * reliable * (apart / _CERTAIN - 1).clamp(0, 1)
-    lowered = lowered.maximum(opened) * partly
-    made = alpha + torch.where(found > alpha, raised, lowered) * (found - alpha)
-    # So are those of a subject of many colours, where no direction tells anything.
-    rare = apart + (volume / variance**3).log()
-    opened = gaps * (near / _ENOUGH).clamp_max(1) * partly * (rare / _RARE - 1).clamp(0, 1)
-    usual = _dot(towards, towards) + spread[0] + spread[3] + spread[5]
-    own = ((_dot(away, away) - 3 * grain).clamp_min(0) / usual).sqrt()
-    opened = opened * (2 - own / (0.5 * _LEFT)).clamp(0, 1)
-    opened = opened * ((made - _OPENED_FROM) / (_OPENED_FULL - _OPENED_FROM)).clamp(0, 1)
-    return made + opened * (own - made).clamp_max(0)
+    lowered = lowered.maximum(opened) * ((1 - near) / _OPEN).clamp_max(1)
+    return alpha + torch.where(found > alpha, raised, lowered) * (found - alpha)
 
 
 def alike(plate: Tensor, clean_plate: Tensor, grain: Tensor) -> Tensor:
@@ -225,15 +208,13 @@ def _of_one(weighed: Tensor) -> Tensor:
     return weighed / weighed[:, -1:].clamp_min(1e-6)
 
 
-def _inverse(matrix: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-    """The inverse of symmetric 3x3 matrices, by their six values in the order of `_PAIRS`, and
-    their determinant."""
+def _inverse(matrix: Sequence[Tensor]) -> list[Tensor]:
+    """The inverse of symmetric 3x3 matrices, by their six values in the order of `_PAIRS`."""
     a, b, c, d, e, f = matrix
     first, second, third = d * f - e * e, c * e - b * f, b * e - c * d
-    determinant = (a * first + b * second + c * third).clamp_min(1e-12)
-    scale = determinant.reciprocal()
+    scale = (a * first + b * second + c * third).clamp_min(1e-12).reciprocal()
     rest = (a * f - c * c, b * c - a * e, a * d - b * b)
-    return [value * scale for value in (first, second, third, *rest)], determinant
+    return [value * scale for value in (first, second, third, *rest)]
 
 
 def _times(matrix: Sequence[Tensor], vector: Sequence[Tensor]) -> list[Tensor]:

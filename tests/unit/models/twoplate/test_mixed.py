@@ -71,30 +71,6 @@ def test_a_gap_through_which_the_set_shows_is_opened_though_it_was_sure_subject(
     assert torch.equal(made, alpha)
 
 
-def yarn(size: int = 64) -> Tensor:
-    """Threads of many colours side by side, four pixels wide each, some of them near the set's."""
-    of_threads = np.random.default_rng(7).uniform(0, 1, (1, 3, 1, size // 4))
-    threads = torch.from_numpy(of_threads.astype(np.float32)).repeat_interleave(4, 3)
-    return threads.expand(1, 3, size, size).contiguous()
-
-
-def test_a_gap_in_a_subject_of_many_colours_is_opened_too() -> None:
-    alpha = torch.zeros(1, 1, 64, 64)
-    alpha[..., 8:56, 8:56] = 1
-    under = colour((0.55, 0.5, 0.45))
-    plate = torch.where(alpha > 0, yarn(), under)
-    sure = inputs_of(plate, under, (alpha, plate))
-    # Threads near the set's colour stay: measured 0.97, with and without this step.
-    assert float(with_mixtures(alpha, sure)[alpha > 0].min()) > 0.9
-    plate = plate.clone()
-    plate[..., 30:34, 30:34] = under[..., 30:34, 30:34]
-    made = with_mixtures(alpha, sure._replace(plate=plate))
-    # Measured: 0; 1 where only one direction among the colours counts.
-    assert float(made[..., 30:34, 30:34].max()) < 0.3
-    made[..., 28:36, 28:36] = alpha[..., 28:36, 28:36]
-    assert float((made - alpha).abs().max()) < 0.1
-
-
 def test_a_detail_of_another_colour_or_before_a_black_set_is_no_gap() -> None:
     for spot, under in (((0.7, 0.6, 0.2), SET), ((0.02, 0.02, 0.02), (0.02, 0.02, 0.02))):
         alpha, given = solid_with_a_spot(spot, under)
