@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mattebridge.models.pytorch.pixels import put, taken
 from mattebridge.models.twoplate.network import SURE, NetworkMatte, pull
 
 # The variance that grain gives to alpha, relative to that of a projection onto F - B: the network
@@ -57,17 +56,14 @@ def without_grain(
         around = y * near.shape[1] + x
         seen = torch.stack(
             [
-                taken(near, around + (down * near.shape[1] + right))
+                near.reshape(-1)[around + (down * near.shape[1] + right)]
                 for down in range(3)
                 for right in range(3)
             ]
         )
-        here, behind = y * alpha.shape[1] + x, y * clean_plate.shape[3] + x
-        colour = foreground.flatten(1).index_select(1, here)
-        apart = colour - clean_plate[0].flatten(1).index_select(1, behind)
-        found, changed = _steadied(seen, colour, apart, noise)
-        put(alpha, here, found)
-        foreground.flatten(1).index_copy_(1, here, changed)
+        colour = matte.foreground[0, :, y, x]
+        made = _steadied(seen, colour, colour - clean_plate[0, :, y, x], noise)
+        alpha[y, x], foreground[:, y, x] = made
     return NetworkMatte(matte.logit, alpha[None, None], foreground[None])
 
 
