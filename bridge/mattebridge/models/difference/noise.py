@@ -13,7 +13,7 @@ from mattebridge.models.pytorch.pixels import taken
 # Noise of one pixel's difference, encoded, at most.
 _MOST = 0.2
 # The median of a normal distribution's absolute values, in deviations.
-_MEDIAN = 0.6745
+MEDIAN = 0.6745
 # With fewer pixels than the first nothing is measured, and this is taken; of more than the second
 # some are enough.
 _LEAST_PIXELS, _USUAL, _ENOUGH = 100, 0.01, 100_000
@@ -39,7 +39,7 @@ def noise_at(plate: Tensor, clean_plate: Tensor, places: Tensor) -> Noise:
         return _noise_of(_USUAL)
     apart = taken(plate, places).sub_(taken(clean_plate, places)).abs_()
     if apart.device.type == "cpu":
-        return _noise_of(min(float(np.median(apart.numpy())) / _MEDIAN, _MOST))
+        return _noise_of(min(float(np.median(apart.numpy())) / MEDIAN, _MOST))
     ordered = apart.reshape(-1).sort().values
     return _of_middle(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2])
 
@@ -57,9 +57,9 @@ def noise_where(plate: Tensor, clean_plate: Tensor, empty: Tensor) -> Tensor:
     empty = empty.reshape(-1)
     order = empty.cumsum(0)
     every = order[-1].div(_ENOUGH, rounding_mode="floor").clamp_(min=1)
-    taken = empty & ((order - 1).remainder(every) == 0)
+    chosen = empty & ((order - 1).remainder(every) == 0)
     count = (order[-1] + every - 1).div_(every, rounding_mode="floor")
-    return _of_taken((plate - clean_plate).abs_().reshape(-1, 3), taken, count)
+    return _of_taken((plate - clean_plate).abs_().reshape(-1, 3), chosen, count)
 
 
 def _of_taken(apart: Tensor, taken: Tensor, count: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ def _of_taken(apart: Tensor, taken: Tensor, count: Tensor) -> Tensor:
 
 
 def _of_middle(twice_the_median: Tensor) -> Tensor:
-    measured = twice_the_median.div_(2 * _MEDIAN).clamp_(LEAST_NOISE, _MOST)
+    measured = twice_the_median.div_(2 * MEDIAN).clamp_(LEAST_NOISE, _MOST)
     return measured.square_().add_(CODING_NOISE**2).sqrt_()
 
 

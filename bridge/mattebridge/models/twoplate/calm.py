@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mattebridge.models.difference.keyer import Small
+from mattebridge.models.difference.noise import MEDIAN
 from mattebridge.models.pytorch.frames import Frame
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ RADIUS_PX, NEAR_PX, LIKE = 2, 2.0, 5.0
 CHANGED, LEAST_SET = 0.06, 0.02
 # Rows at which grain is measured.
 _ROWS = 160
-# The median of a normal distribution's absolute values, in deviations; what the second difference
-# makes of a deviation; and that of a difference of two pictures, in those of one.
-_MEDIAN, _SECOND, _OF_TWO = 0.6745, 1.5**0.5, 2.0**0.5
+# What the second difference makes of a deviation; and that of a difference of two pictures, in
+# those of one.
+_SECOND, _OF_TWO = 1.5**0.5, 2.0**0.5
 
 
 class Calm(NamedTuple):
@@ -101,7 +102,7 @@ def _noise(plate: FloatImage, clean_plate: FloatImage) -> float:
     if same.mean() < LEAST_SET:
         return 0.0
     second = np.abs(middle - beside / 2)[same]
-    return float(np.median(second)) / (_MEDIAN * _SECOND)
+    return float(np.median(second)) / (MEDIAN * _SECOND)
 
 
 def _smooth(picture: Tensor, grain: float) -> Tensor:
