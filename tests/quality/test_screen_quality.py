@@ -105,7 +105,7 @@ def matte(
 
 # How a frame is drawn, and the bounds: about a tenth over what is measured, less in soft pixels and
 # more for the leak. Rounding (OpenCV with one thread or three, with and without AVX2) moved these
-# means by less than 0.001. Before alpha was freed from grain, the leak was 0.048, 4.24, 0.131, 0.074.
+# means by less than 0.001. Before grain was taken, the leak was 0.048, 4.24, 0.131 and 0.074.
 CASES: dict[str, tuple[dict[str, Any], Error]] = {
     # Measured 6.38, 50.1, 0.026.
     "spill": ({}, Error(7.0, 53.0, 0.04)),
