@@ -40,7 +40,7 @@ PICTURES = 4
 def main(arguments: list[str]) -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--frames", type=int, default=24)
+    parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--device-ms", type=float, nargs="*", default=[1000.0, 500.0, 250.0])
     parser.add_argument("--small-frames", type=int, default=2000)
@@ -119,7 +119,7 @@ class _Waiting:
         self._seconds, self._free = seconds, 0.0
         self._lock = threading.Lock()
 
-    def models(self) -> list[dict[str, Any]]:
+    def models(self, *_: Any, **_options: Any) -> list[dict[str, Any]]:
         return [{"name": "screen", "digest": "", "needs": ["plate"], "uses_alpha_hint": True}]
 
     def status(self, timeout_s: float = 1.0) -> dict[str, Any]:

@@ -112,6 +112,17 @@ def test_a_clip_that_cannot_be_matted_stops_no_other_and_is_no_success(
     assert (clips / "third/Output/alpha/plate.1002.exr").exists()
 
 
+def test_clips_that_are_refused_before_their_first_frame_get_no_output_folder(
+    shared_daemon: DaemonProcess, clips: Path
+) -> None:
+    before = tree(clips)
+    for options in (["--set", "no_such_knob=1"], ["--set", "screen=red"], ["--set", "screen=blue"]):
+        done = run(shared_daemon, "clips", clips, *options)
+        assert done.returncode == 2
+        assert tree(clips) == before
+    assert not list(clips.rglob("Output"))
+
+
 @pytest.mark.slow
 def test_listing_makes_nothing(shared_daemon: DaemonProcess, clips: Path) -> None:
     before = tree(clips)

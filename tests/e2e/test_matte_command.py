@@ -252,6 +252,38 @@ def test_a_wrong_setting_is_refused_with_the_models_words(command, shot):
     assert done.stderr.count("\n") == 1
 
 
+def test_a_job_that_is_refused_before_its_first_frame_leaves_nothing(command, shot):
+    refusals = {
+        ("--set", "no_such_knob=1"): "no_such_knob",
+        ("--model", "no_such_model"): "there is no model",
+        ("--outputs", "alpha,error"): "gives no error",
+        ("--format", "alpha=prores4444", "--set", "no_such_knob=1"): "no_such_knob",
+        ("--existing", "overwrite", "--set", "no_such_knob=1"): "no_such_knob",
+        ("--core-matte", "core.exr"): "core.exr",
+        ("-o", "clean.exr/out"): "nothing can be written",
+    }
+    before = sorted(shot.rglob("*"))
+    for options, why in refusals.items():
+        done = command.run(*MATTE, *options)
+        assert done.returncode == 2
+        assert why in done.stderr
+        assert sorted(shot.rglob("*")) == before
+    done = command.run("matte", "plate.####.exr", "-o", "out")
+    assert done.returncode == 2
+    assert "needs a clean plate" in done.stderr
+    assert sorted(shot.rglob("*")) == before
+
+
+def test_a_refused_setting_leaves_what_an_earlier_job_made_as_it_is(command, shot):
+    assert command.run(*MATTE, "--frames", "1001-1002").returncode == 0
+    before = {path: path.read_bytes() for path in (shot / "out").rglob("*") if path.is_file()}
+    for existing in ("overwrite", "verify"):
+        done = command.run(*MATTE, "--existing", existing, "--set", "no_such_knob=1")
+        assert done.returncode == 2
+    after = {path: path.read_bytes() for path in (shot / "out").rglob("*") if path.is_file()}
+    assert after == before
+
+
 @pytest.fixture
 def gate(tmp_path):
     """A file: while it is there, the frame that a hook names is not finished."""

@@ -19,7 +19,7 @@ from mattebridge.clips.contracts import Contract
 from mattebridge.clips.events import PipelineEvents
 from mattebridge.errors import ArgumentError
 from mattebridge.shot.outputs import EXR_CODECS, LOSSY_CODECS
-from mattebridge.wire.params import DEFAULTS, PARAMS
+from mattebridge.wire.params import CLEAN_UP_OF_CLIPS, DEFAULTS, PARAMS
 
 SIZE_MULTIPLE, LARGEST_SIZE = 32, 4096
 AUTO = "auto"
@@ -144,7 +144,7 @@ class PreprocessConfig(_Config):
     device: str = AUTO
     image_upsample_mode: ImageUpsampleMode = ImageUpsampleMode.BILINEAR
     half_precision: bool = False
-    source_passthrough: bool = True
+    source_passthrough: bool = CLEAN_UP_OF_CLIPS["source_passthrough"]
     sharpen_strength: float = 0.0
     model: str | None = None
     hint_source: str = SENT
@@ -238,16 +238,16 @@ class PostprocessConfig(_Config):
 
     fg_upsample_mode: FgUpsampleMode = FgUpsampleMode.LANCZOS4
     alpha_upsample_mode: AlphaUpsampleMode = AlphaUpsampleMode.LANCZOS4
-    despill_strength: float = 0.5
-    auto_despeckle: bool = True
+    despill_strength: float = CLEAN_UP_OF_CLIPS["despill_strength"]
+    auto_despeckle: bool = CLEAN_UP_OF_CLIPS["auto_despeckle"]
     despeckle_size: int = DEFAULTS["despeckle_size"]
     despeckle_dilation: int = DEFAULTS["despeckle_dilation"]
     despeckle_blur: int = DEFAULTS["despeckle_blur"]
     checkerboard_size: int = 128
-    source_passthrough: bool = True
+    source_passthrough: bool = CLEAN_UP_OF_CLIPS["source_passthrough"]
     edge_erode_px: int = DEFAULTS["edge_erode_px"]
     edge_blur_px: int = DEFAULTS["edge_blur_px"]
-    hint_sharpen: bool = True
+    hint_sharpen: bool = CLEAN_UP_OF_CLIPS["hint_sharpen"]
     hint_sharpen_dilation: int = DEFAULTS["hint_sharpen_dilation"]
     debug_dump: bool = False
     hint_blur_px: int = DEFAULTS["hint_blur_px"]

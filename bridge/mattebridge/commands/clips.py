@@ -34,7 +34,7 @@ from mattebridge.commands.terminal import print_traceback, wants_traceback
 from mattebridge.errors import Cancelled, MattebridgeError, UsageError, one_line
 from mattebridge.hosts.settings_text import parse_settings
 from mattebridge.shot.progress import make_progress
-from mattebridge.wire.params import CLEAN_UP_NAMES, DEFAULTS
+from mattebridge.wire.params import CLEAN_UP_NAMES, CLEAN_UP_OF_CLIPS, DEFAULTS
 
 if TYPE_CHECKING:
     from mattebridge.clips import Clip, ClipStatus, ScanResult
@@ -43,13 +43,6 @@ if TYPE_CHECKING:
     from mattebridge.shot.summary import Summary
 
 OUTPUTS = "alpha,foreground,premultiplied,comp"
-# What CorridorKey's own pipeline starts with.
-CLEAN_UP_OF_CLIPS: Mapping[str, Any] = {
-    "hint_sharpen": True,
-    "source_passthrough": True,
-    "auto_despeckle": True,
-    "despill_strength": 0.5,
-}
 # What a `corridorkey.toml` may say in place of the defaults.
 IMPORTED = (*CLEAN_UP_NAMES, "outputs", "format")
 # Gravest first: a bug, a cancel, a lost daemon, a failed frame, a wrong clip.

@@ -86,6 +86,7 @@ class Ledger:
     _lines: dict[int, _Line] = field(default_factory=dict)
     _failures: dict[int, str] = field(default_factory=dict)
     _choices: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    _begun: list[Mapping[str, Any]] = field(default_factory=list)
 
     @classmethod
     def open(cls, path: Path) -> Ledger:
@@ -206,12 +207,24 @@ class Ledger:
     def begin(
         self, job: str, settings: Mapping[str, Any], model: Mapping[str, Any], stale: Sequence[int]
     ) -> None:
-        """Note the job, and that these frames are about to be made again."""
+        """Note the job, and that these frames are about to be made again.
+
+        It is written before the next line, or by `flush`: a job that ends before its first frame
+        leaves no file.
+        """
         if stale:
-            self._append({"stale": list(stale)})
+            self._begun.append({"stale": list(stale)})
         if self.job != job:
             record = {"job": job, "settings": settings, "model": model, "version": __version__}
-            self._append(record)
+            self._begun.append(record)
+        for line in self._begun:
+            self._take(json.loads(json.dumps(line, default=str)))
+
+    def flush(self) -> None:
+        """Write what `begin` noted, before a frame has files. Raises `FrameWriteError`."""
+        if self._begun:
+            with self._opened() as stream:
+                self._write_begun(stream)
 
     def note(
         self,
@@ -249,12 +262,15 @@ class Ledger:
             self._write(stream, record)
 
     def _write(self, stream: BinaryIO, record: Mapping[str, Any]) -> None:
-        """Append a line to the opened file, and take it."""
-        text = json.dumps(record, default=str)
-        data = f"\n{text}\n".encode()
-        if stream.write(data) != len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._take(json.loads(text))
+        """Append a line to the opened file, behind what `begin` noted, and take it."""
+        self._write_begun(stream)
+        self._take(json.loads(_append_line(stream, record)))
+
+    def _write_begun(self, stream: BinaryIO) -> None:
+        # Another thread may have written it meanwhile: the file is locked.
+        while self._begun:
+            _append_line(stream, self._begun[0])
+            del self._begun[0]
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[BinaryIO]:
@@ -265,6 +281,15 @@ class Ledger:
                 yield stream
         except OSError as failure:
             raise write_error(self.path, failure) from failure
+
+
+def _append_line(stream: BinaryIO, record: Mapping[str, Any]) -> str:
+    """Append a line to the opened file; its text."""
+    text = json.dumps(record, default=str)
+    data = f"\n{text}\n".encode()
+    if stream.write(data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return text
 
 
 def _is_whole(path: Path, size_bytes: int, size_px: tuple[int, int]) -> bool:

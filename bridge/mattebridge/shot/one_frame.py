@@ -120,6 +120,7 @@ class FrameWalk:
         started, times = time.monotonic(), Counter[str]()
         matte = self._black(task) if "plate" in task.inputs.black else self._matte(task, times)
         with self._gates.enter("write", times):
+            self._plan.ledger.flush()
             sizes = self._write(task, matte)
             codes = self._codes(task, matte)
         record = record_of(

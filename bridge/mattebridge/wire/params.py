@@ -300,6 +300,13 @@ NAMES = tuple(param.name for param in PARAMS)
 BEFORE_MODEL_NAMES = tuple(param.name for param in PARAMS if not param.after_model)
 CLEAN_UP_NAMES = tuple(param.name for param in CLEAN_UP)
 DEFAULTS: Mapping[str, Any] = {p.name: p.default for p in PARAMS if not p.required}
+# What clips start with in place of these defaults, as CorridorKey's own pipeline does.
+CLEAN_UP_OF_CLIPS: Mapping[str, Any] = {
+    "hint_sharpen": True,
+    "source_passthrough": True,
+    "auto_despeckle": True,
+    "despill_strength": 0.5,
+}
 
 
 @dataclass(frozen=True)

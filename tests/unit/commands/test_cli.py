@@ -19,7 +19,9 @@ from fakes.inprocess_client import InProcessClient
 from fakes.limits import SOON_S
 from fakes.places import BRIDGE, TESTS
 from mattebridge import cli
+from mattebridge.clips.configs import PostprocessConfig
 from mattebridge.clips.job import LAYOUTS
+from mattebridge.clips.requests import clean_up_of
 from mattebridge.commands import clips, options
 from mattebridge.commands.options import make_job
 from mattebridge.commands.tables import model_text, models_table, status_table
@@ -28,7 +30,7 @@ from mattebridge.image_io import read_frame, write_frame
 from mattebridge.shot import outputs, progress
 from mattebridge.shot.job import NUMBERINGS, MatteJob
 from mattebridge.wire import oslayer
-from mattebridge.wire.params import PARAMS, RenderParams
+from mattebridge.wire.params import CLEAN_UP_NAMES, PARAMS, RenderParams
 from mattebridge.wire.windows_names import fault_of
 
 
@@ -113,6 +115,13 @@ def test_the_parser_speaks_in_one_sentence_too(capsys):
     printed = capsys.readouterr().err
     assert printed.startswith("mattebridge: ")
     assert printed.count("\n") == 1
+
+
+def test_clips_start_with_the_clean_up_of_the_clip_pipelines_configuration():
+    options = vars(cli.build_parser().parse_args(["clips", "shots"]))
+    assert {name: options[name].value for name in CLEAN_UP_NAMES} == clean_up_of(
+        PostprocessConfig()
+    )
 
 
 def test_a_traceback_is_shown_only_when_asked_for(shot, client, capsys, monkeypatch):
@@ -352,7 +361,9 @@ import os, sys, time
 sys.path[:0] = sys.argv[1:3]
 from fakes.inprocess_client import InProcessClient
 from mattebridge import cli
+from mattebridge.clips.configs import PostprocessConfig
 from mattebridge.clips.job import LAYOUTS
+from mattebridge.clips.requests import clean_up_of
 from mattebridge.commands import matte
 from mattebridge.image_io.sources import Pictures
 matte.connect = lambda options, **given: InProcessClient()
@@ -564,7 +575,9 @@ def test_sample_asks_before_it_replaces_and_never_replaces_what_is_not_its_own(t
 CLOSED_STREAMS = """
 import os, sys
 from mattebridge import cli
+from mattebridge.clips.configs import PostprocessConfig
 from mattebridge.clips.job import LAYOUTS
+from mattebridge.clips.requests import clean_up_of
 ended, *command = sys.argv[1:]
 status = cli.main(command)
 streams = [os.readlink(f"/proc/self/fd/{number}") for number in (0, 1, 2)]

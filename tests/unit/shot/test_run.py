@@ -907,6 +907,30 @@ def test_more_outputs_can_be_added_later(shot):
     assert len(client.requests) == 6
 
 
+def test_the_ledger_says_how_frames_are_made_before_one_of_their_files_is_written(
+    shot, monkeypatch
+):
+    written, texts = one_frame.write_output, []
+
+    def write_output(*given, **options):
+        texts.append((shot / "out/plate.mattebridge.jsonl").read_text())
+        return written(*given, **options)
+
+    monkeypatch.setattr(one_frame, "write_output", write_output)
+    run(shot, frames="1001-1002", in_flight=1)
+    assert '"settings"' in texts[0]
+    before = len(texts)
+    run(shot, frames="1001-1002", existing="overwrite")
+    assert '{"stale": [1001, 1002]}' in texts[before]
+
+
+def test_a_job_that_a_model_refuses_leaves_no_ledger(shot):
+    refusal = ModelError("model 'keyer' has no setting 'gain'", reason="setting")
+    summary = run(shot, InProcessClient(fail=dict.fromkeys(range(1001, 1007), refusal)))
+    assert summary.exit_status == 2
+    assert not (shot / "out").exists()
+
+
 def test_chunks_of_a_farm_share_one_ledger(shot):
     for chunk in ("1001-1002", "1003-1004", "1005-1006"):
         assert run(shot, frames=chunk).exit_status == 0

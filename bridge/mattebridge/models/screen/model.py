@@ -33,9 +33,10 @@ from mattebridge.models.difference.noise import pixel_noise
 from mattebridge.models.difference.working_size import enlarged, shrunk
 from mattebridge.models.screen.field import Field, blurred, filled, make_field
 from mattebridge.models.screen.find import Screen, find_screen, refuse_set
+from mattebridge.models.screen.grain import RADIUS_PX, without_grain
 from mattebridge.models.screen.key import make_key
 from mattebridge.models.screen.spill import limited, nearby_colour, own_excess, without_screen
-from mattebridge.models.screen.weights import at_least, find_weights, keyed
+from mattebridge.models.screen.weights import at_least, find_weights, grain_of_alpha, keyed
 
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage, Mask
@@ -114,7 +115,7 @@ class _Frame:
         self.behind = _full_field(self.field, clean, shape)
         self.empty = enlarged(self.key.empty.astype(np.float32), shape)
         certain = self.empty > 0.999
-        noise = pixel_noise(*map(torch.from_numpy, (plate, self.behind, certain)))
+        self.noise = noise = pixel_noise(*map(torch.from_numpy, (plate, self.behind, certain)))
         self.other = _otherwise(plate, self.behind, noise, self.screen)
         self.calm = cv2.bilateralFilter(plate, CALM_SIDE, CALM_NOISES * noise, CALM_PX)
         self.full = self.weights.enlarged(shape)
@@ -138,11 +139,14 @@ class _Frame:
 
     def solve(self, rows: slice, foreground: FloatImage) -> FloatImage:
         """Alpha (h, W) of some rows; their foreground (h, W, 3) is written into."""
-        behind = self.mixing(self.behind[rows])
-        weights = self.full.of(rows)
-        calm = self.mixing(self.calm[rows])
-        raw, spill = keyed(calm, behind, weights, self.screen)
-        alpha = self._levels(np.maximum(raw, at_least(calm, behind, self.screen)), rows)
+        wide = slice(max(0, rows.start - RADIUS_PX), rows.stop + RADIUS_PX)
+        inside = slice(rows.start - wide.start, rows.stop - wide.start)
+        behind, calm = self.mixing(self.behind[wide]), self.mixing(self.calm[wide])
+        raw, spill = keyed(calm, behind, self.full.of(wide), self.screen)
+        raw = np.maximum(raw, at_least(calm, behind, self.screen))
+        self._take_grain(raw, calm, behind, wide)
+        behind, spill = behind[inside], spill[inside]
+        alpha = self._levels(raw[inside], rows)
         covered = alpha > 0
         plate: FloatImage = np.minimum(self.given.plate[rows][covered], np.float32(LARGEST))
         colour = without_screen(
@@ -157,6 +161,25 @@ class _Frame:
             self.encoded(colour), allowed, float(self.despill), self.screen
         )
         return alpha
+
+    def _take_grain(
+        self, raw: FloatImage, calm: FloatImage, behind: FloatImage, rows: slice
+    ) -> None:
+        """Take the grain from alpha (h, W) in place, between the outer columns where it counts."""
+        counts = np.flatnonzero(((self.empty[rows] < 1) & (self.deep[rows] < 1)).any(axis=0))
+        if not len(counts):
+            return
+        columns = slice(max(0, counts[0] - RADIUS_PX), counts[-1] + 1 + RADIUS_PX)
+        part = (slice(None), columns)
+        variance = grain_of_alpha(
+            calm[part],
+            behind[part],
+            self.full.of((rows, columns)),
+            self.screen,
+            self.noise,
+            in_light=self.given.scene_linear,
+        )
+        raw[part] = without_grain(raw[part], variance)
 
     def _levels(self, raw: FloatImage, rows: slice) -> FloatImage:
         """Alpha (h, W) 0..1 from that of the key: clean ends, an opaque inside, the hint."""

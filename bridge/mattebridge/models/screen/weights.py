@@ -21,8 +21,9 @@ larger of the two.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
 import cv2
 import numpy as np
@@ -49,6 +50,8 @@ BRIGHTNESS, COLOUR, MOST_SCREEN = 0.5, 0.08, 0.25
 LEAST_APART = 0.03
 # How much the first counts, and from where to where the larger one takes over.
 FIRST_COUNTS, OPAQUE = 0.3, (0.7, 0.95)
+# Of light by encoded values, squared, over the light itself: nearly that of sRGB's curve.
+SQUARED_SLOPE = 4.6
 # The least of the screen's excess that is left over the offset.
 LEAST_SPAN = 0.3
 # Spill is between these shares of the key of the screen itself: more is screen that shows through,
@@ -64,9 +67,9 @@ class Weights:
     key: FloatImage
     line: FloatImage
 
-    def of(self, rows: slice) -> Weights:
-        """Those of some rows."""
-        return Weights(self.key[rows], self.line[rows])
+    def of(self, place: Union[slice, tuple[slice, slice]]) -> Weights:
+        """Those of some rows, or of rows and columns."""
+        return Weights(self.key[place], self.line[place])
 
     def enlarged(self, shape: tuple[int, ...]) -> Weights:
         """Those of a larger picture."""
@@ -115,16 +118,45 @@ def keyed(
     return _joined(alpha, _along_line(plate, field, weights.line, screen)), spill
 
 
+def grain_of_alpha(
+    plate: FloatImage,
+    field: FloatImage,
+    weights: Weights,
+    screen: Screen,
+    noise: float,
+    *,
+    in_light: bool,
+) -> FloatImage:
+    """(H, W): the variance of `keyed`'s alpha by the noise of one encoded pixel.
+
+    in_light: the pictures are linear light, whose noise grows with it.
+    """
+    *parts, subject = cv2.split(weights.line)
+    found = np.square(np.float32(noise) / _apart(subject, _on_line(field, parts, screen)))
+    if not in_light:
+        return found
+    steps = _on_line(plate, [part * part for part in parts], screen)
+    return np.asarray(found * np.float32(SQUARED_SLOPE) * np.maximum(steps, np.float32(0.01)))
+
+
 def _along_line(
     plate: FloatImage, field: FloatImage, line: FloatImage, screen: Screen
 ) -> FloatImage:
     """Alpha (H, W) of the second key."""
     *parts, subject = cv2.split(line)
+    behind = _on_line(field, parts, screen)
+    shown = _on_line(plate, parts, screen)
+    return np.asarray((shown - behind) / _apart(subject, behind), np.float32)
+
+
+def _on_line(picture: FloatImage, parts: Sequence[FloatImage], screen: Screen) -> FloatImage:
     channels = (screen.channel, *screen.others)
-    behind = sum(part * field[..., channel] for part, channel in zip(parts, channels))
-    shown = sum(part * plate[..., channel] for part, channel in zip(parts, channels))
-    apart = np.maximum(subject - behind, np.float32(LEAST_APART))
-    return np.asarray((shown - behind) / apart, np.float32)
+    products = (part * picture[..., channel] for part, channel in zip(parts, channels))
+    return np.asarray(sum(products), np.float32)
+
+
+def _apart(subject: FloatImage, behind: FloatImage) -> FloatImage:
+    return np.maximum(subject - behind, np.float32(LEAST_APART))
 
 
 def _joined(first: FloatImage, second: FloatImage) -> FloatImage:
