@@ -55,7 +55,14 @@ MAX_REASON = 300
 # torch's threads wait for each other hundreds of times a frame, by default in a busy loop. On
 # processors that other programs use too (the clients that read and encode frames) this takes ten
 # times as long as the frame itself. Threads that sleep while they wait cost almost nothing.
-WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+#
+# A frame's temporaries are tens of megabytes each, and are given back to the system again and
+# again. In pages of 4 KB that takes longer than what is computed in them, above all on virtual
+# machines; glibc (2.35 or later) asks for large ones. They are held no longer than small ones.
+WORKER_ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
 # torch and what else uses OpenMP, numpy, OpenCV.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 

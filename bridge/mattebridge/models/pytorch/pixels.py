@@ -11,6 +11,15 @@ import torch
 from torch import Tensor
 
 
+def between(values: Tensor, low: float, high: float) -> Tensor:
+    """Where values are above `low` and below `high`."""
+    if values.device.type != "cpu" or not torch.is_inference_mode_enabled():
+        return (values > low) & (values < high)
+    # numpy compares in a tenth of torch's time.
+    array = values.numpy()
+    return torch.from_numpy((array > low) & (array < high))
+
+
 def places_above(image: Tensor, limit: float) -> Tensor:
     """(N,) the pixels of an image (H, W, C) that are above it in some channel; a GPU is waited
     for."""

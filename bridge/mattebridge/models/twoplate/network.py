@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mattebridge.models.pytorch.pixels import between
 from mattebridge.models.twoplate.resampling import all_smaller, around, larger, smaller
 
 # Channels of the encoder at 1/2, 1/4, ... of the coarse size, and residual blocks at each.
@@ -202,7 +203,7 @@ def each_plane(given: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
 
 def is_unsure(alpha: Tensor) -> Tensor:
     """Where alpha is neither 0 nor 1, nor nearly."""
-    return (alpha > SURE) & (alpha < 1 - SURE)
+    return between(alpha, SURE, 1 - SURE)
 
 
 def to_shrink(given: Inputs) -> list[Tensor]:
@@ -504,9 +505,9 @@ def coloured(
     becomes the plate's, where a is 0 it does not change.
     """
     share, colour = alpha.clamp(0, 1), given.keyed_foreground + coarse
-    colour = colour + pull(share) * unexplained(given, share, colour)
+    colour = torch.addcmul(colour, pull(share), unexplained(given, share, colour))
     if fine is not None:
-        colour = colour + (4 * (1 - share)).clamp_max(1) * fine
+        colour = torch.addcmul(colour, (4 * (1 - share)).clamp_max(1), fine)
     return NetworkMatte(logit, alpha, colour)
 
 

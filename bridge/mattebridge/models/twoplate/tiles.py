@@ -29,7 +29,6 @@ from mattebridge.models.twoplate.network import (
     Inputs,
     NetworkMatte,
     TwoPlate,
-    clamped,
     coarse_alpha,
     each_plane,
     enlarged,
@@ -96,12 +95,13 @@ def _unrefined(network: TwoPlate, given: Inputs, half: Change) -> tuple[NetworkM
         rows = slice(2 * top, min(height, 2 * (top + TILE)))
         part = _rows(given, rows)
         logit, colour = _enlarged_rows(half, top, part.plate.shape[2])
-        made = clamped(network.finished(part, logit, colour, None))
+        made = _clamped(network.finished(part, logit, colour, None))
         for whole, strip in zip(frame, made):
             whole[:, :, rows, :width] = strip
-        here = (is_unsure(made.alpha) | network.unsure(part)).any(2)[0, 0]
-        here = functional.pad(here, (0, grown[1] - width))
-        busy.append(here.reshape(-1, 2 * TILE).any(1))
+        # The largest byte: torch takes thirty times as long for `any`.
+        unsure = (is_unsure(made.alpha) | network.unsure(part)).view(torch.uint8).amax(2)[0, 0]
+        unsure = functional.pad(unsure, (0, grown[1] - width))
+        busy.append(unsure.reshape(-1, 2 * TILE).any(1))
     return frame, torch.stack(busy)
 
 
@@ -170,17 +170,23 @@ def _pieces(busy: NDArray[np.bool_], most: int) -> Iterator[_Piece]:
 def _refined(network: TwoPlate, given: Inputs, half: Change, piece: _Piece) -> NetworkMatte:
     """The refined matte of a piece."""
     around = _inputs_of(given, piece)
-    around_half = Change(*(_window(plane, piece, 1) for plane in half))
-    logit = twice(around_half.logit)
-    alpha = coarse_alpha(around, logit)
-    x = _trimmed(network.refiner_inputs(around, around_half, alpha), 1)
+    farther = [_window(plane, piece, 1, _MARGIN) for plane in half]
+    logit, colour = (_trimmed(twice(plane), 2) for plane in farther[:2])
+    around_half = Change(*(_trimmed(plane, 1) for plane in farther))
+    x = network.refiner_inputs(around, around_half, coarse_alpha(around, logit))
     answer = network.refiner.inner(x, _inside(half, piece))
     # Back to the tiles themselves.
-    tiles = each_plane(around, lambda plane: _trimmed(plane, 2 * _MARGIN))
+    tiles = each_plane(around, lambda plane: _trimmed(plane, 2 * REFINER_REACH))
+    logit, colour = (_trimmed(plane, 2 * REFINER_REACH) for plane in (logit, colour))
     fine = network.of_pixels(tiles, _trimmed(x, REFINER_REACH), answer)
-    colour = _trimmed(twice(around_half.foreground), 2 * _MARGIN)
-    logit = _trimmed(logit, 2 * _MARGIN)
-    return clamped(network.finished(tiles, logit, colour, fine))
+    return _clamped(network.finished(tiles, logit, colour, fine))
+
+
+def _clamped(matte: NetworkMatte) -> NetworkMatte:
+    """`clamped`, in place."""
+    matte.alpha.clamp_(0, 1)
+    matte.foreground.clamp_(0, 1)
+    return matte
 
 
 def _inputs_of(given: Inputs, piece: _Piece) -> Inputs:
@@ -188,20 +194,20 @@ def _inputs_of(given: Inputs, piece: _Piece) -> Inputs:
     nothing = torch.zeros((1, 1, 1, 1), device=given.plate.device)
     wide = given.wide_alpha
     return given._replace(
-        plate=_window(given.plate, piece, 2),
-        clean_plate=_window(given.clean_plate, piece, 2),
-        keyed_alpha=_window(given.keyed_alpha, piece, 2),
-        keyed_foreground=_window(given.keyed_foreground, piece, 2),
+        plate=_window(given.plate, piece, 2, REFINER_REACH),
+        clean_plate=_window(given.clean_plate, piece, 2, REFINER_REACH),
+        keyed_alpha=_window(given.keyed_alpha, piece, 2, REFINER_REACH),
+        keyed_foreground=_window(given.keyed_foreground, piece, 2, REFINER_REACH),
         alpha_hint=nothing,
         outside=nothing,
-        wide_alpha=wide if wide.shape[2] == 1 else _window(wide, piece, 2),
+        wide_alpha=wide if wide.shape[2] == 1 else _window(wide, piece, 2, REFINER_REACH),
     )
 
 
-def _window(plane: Tensor, piece: _Piece, scale: int) -> Tensor:
-    """A piece of a plane (1, C, H, W) with its margins; the frame's edge is repeated."""
+def _window(plane: Tensor, piece: _Piece, scale: int, margin: int) -> Tensor:
+    """A piece of a plane (1, C, H, W) with a margin of groups; the frame's edge is repeated."""
     lacking: list[int] = []
-    for axis, wanted in ((3, piece.columns(scale, _MARGIN)), (2, piece.rows(scale, _MARGIN))):
+    for axis, wanted in ((3, piece.columns(scale, margin)), (2, piece.rows(scale, margin))):
         length = plane.shape[axis]
         lacking += [max(-wanted.start, 0), max(wanted.stop - length, 0)]
         first, last = max(wanted.start, 0), min(wanted.stop, length)
