@@ -22,7 +22,12 @@ move it far. Where the light is scarce or the set has the subject's colours, the
 There the same measure opens even what is sure: small gaps between solid parts, which the keyer
 fills because at its size they are specks, and the network leaves so. A subject that far from the
 set's colour does not have it by chance, but where both are black or white. Larger ones stay: while
-they count as solid, the subject is not far from their colour.
+they count as solid, the subject is not far from their colour. A subject of many colours, such as
+yarn, is not far from any, and no direction tells it apart; but few of its pixels have just the
+set's colour either. How few follows from the volume that its colours fill, and how much of a pixel
+in such a gap is the subject's from how far it is from the set, whatever the direction. A thread
+whose colour is nearly the set's differs by less than the grain allows, but by about as much at all
+its pixels; a gap, by what grain alone makes, on the mean. Only that is opened there.
 
 Method: linear discriminant (Fisher 1936) as the image-based key of every place; colours are spread
 by pull-push (Gortler et al. 1996).
@@ -54,6 +59,8 @@ _ENOUGH, _OPEN = 0.002, 0.05
 # Variance that the subject's colours have beyond that of the solid parts; the least of grain; how
 # much grain counts beside them: the more, the less a direction is used in which it is large.
 _VARIANCE, _LEAST_GRAIN, _STEADY = 5e-4, 1e-4, 8.0
+# The least of grain alone, and the variance that a second difference has in that of a pixel.
+_LEAST_ALONE, _SECOND = 2.5e-5, 1.5
 # The squared distance, the squared misfit (in spreads) and the variance by grain at which the alpha
 # that is found counts half.
 _APART, _MISFIT, _GRAINY = 4.0, 3.0, 0.01
@@ -70,11 +77,28 @@ _SAME, _SEVERAL, _REACH, _WITHIN = 4.5, 3, 2, 8.0
 _DARK, _BRIGHT = 0.12, 0.95
 # The squared distance from which on gaps are opened; at twice as much, in full.
 _CERTAIN = 3.0
+# The same for a subject of many colours: the squared distance and the logarithm of the volume of
+# its colours over that of one. Of a pixel in such a gap so much is the subject's at most for it to
+# be opened, at half as much in full; and it is opened from this alpha on, from the next on in full:
+# what is softer has been measured.
+_RARE, _LEFT, _OPENED_FROM, _OPENED_FULL = 3.0, 0.4, 0.1, 0.4
+# There set must be this close to the clean plate on the mean of 3x3 pixels, in deviations of the
+# grain (grain alone: 1.3), and count less the farther it is, up to the second; and a pixel that is
+# opened at most the third away from it, and in full at half of that.
+_CLOSE, _FARTHEST, _AWAY = 1.4, 2.2, 6.0
 # The products of two channels that a covariance has; of them the squares.
 _PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 _SQUARES = (0, 3, 5)
 # Rows at which grain is measured: as many as hold about so many pixels.
 _MEASURED = 400_000
+
+
+class Grain(NamedTuple):
+    """The variance of one channel between plate and clean plate where there is no subject,
+    (N, 1, 1, 1): with what the set differs by besides grain, such as shadows, and without it."""
+
+    between: Tensor
+    alone: Tensor
 
 
 class Solid(NamedTuple):
@@ -109,10 +133,12 @@ def mixed(
     clean_plate: Tensor,
     solid: Solid,
     gaps: Tensor,
-    grain: Tensor,
+    of_frame: Grain,
     scene_linear: Tensor,
 ) -> Tensor:
     """The same at some pixels, whose alpha, plate, clean plate and `gaps_of` are given."""
+    grain = of_frame.between
+    likely, close = torch.split(gaps, 1, 1)
     around = torch.split(at.enlarged(solid.around, 4), 1, 1)
     mean, products = around[:3], around[3:-1]
     empty = torch.split(_light(clean_plate, scene_linear), 1, 1)
@@ -122,9 +148,9 @@ def mixed(
     del seen, empty
     variance = _VARIANCE + _STEADY * grain
     spread = [product - mean[i] * mean[j] for product, (i, j) in zip(products, _PAIRS)]
-    for own in _SQUARES:
-        spread[own] = spread[own].clamp_min(0) + variance
-    inverse = _inverse(spread)
+    for place in _SQUARES:
+        spread[place] = spread[place].clamp_min(0) + variance
+    inverse, volume = _inverse(spread)
     weights = _times(inverse, towards)
     apart = _dot(weights, towards).clamp_min(1e-3)
     found = (_dot(weights, away) / apart).clamp(0, 1)
@@ -140,35 +166,70 @@ def mixed(
     raised = _RAISED * share * (alpha / _FAINT).clamp_max(1)
     lowered = share * ((1 - alpha) / _NEARLY).clamp_max(1)
     # Gaps are opened, however sure; neither they nor others where all is solid.
-    opened = gaps * reliable * (apart / _CERTAIN - 1).clamp(0, 1)
-    lowered = lowered.maximum(opened) * ((1 - near) / _OPEN).clamp_max(1)
-    return alpha + torch.where(found > alpha, raised, lowered) * (found - alpha)
+    partly = ((1 - near) / _OPEN).clamp_max(1)
+    opened = likely * reliable * (apart / _CERTAIN - 1).clamp(0, 1)
+    lowered = lowered.maximum(opened) * partly
+    made = alpha + torch.where(found > alpha, raised, lowered) * (found - alpha)
+    # So are those of a subject of many colours, where no direction tells anything.
+    rare = apart + (volume / variance**3).log()
+    certain = close * (near / _ENOUGH).clamp_max(1) * partly * (rare / _RARE - 1).clamp(0, 1)
+    deviations = _apart(plate, clean_plate) / of_frame.alone.sqrt()
+    certain = certain * (2 - deviations / (0.5 * _AWAY)).clamp(0, 1)
+    usual = _dot(towards, towards) + spread[0] + spread[3] + spread[5]
+    own = ((_dot(away, away) - 3 * grain).clamp_min(0) / usual).sqrt()
+    return _opened(made, own, certain)
 
 
-def alike(plate: Tensor, clean_plate: Tensor, grain: Tensor) -> Tensor:
-    """How far each pixel of the plate is the clean plate's within the grain, 0..1: (N, 1, H, W);
-    0 where that proves nothing. grain: see `grain_between`."""
-    apart = (plate - clean_plate).abs_().amax(1, keepdim=True)
+def _opened(alpha: Tensor, own: Tensor, certain: Tensor) -> Tensor:
+    """Alpha lowered to what is the subject's own of a pixel, the more the surer it is in a gap."""
+    certain = certain * (2 - own / (0.5 * _LEFT)).clamp(0, 1)
+    certain = certain * ((alpha - _OPENED_FROM) / (_OPENED_FULL - _OPENED_FROM)).clamp(0, 1)
+    return alpha + certain * (own - alpha).clamp_max(0)
+
+
+def alike(plate: Tensor, clean_plate: Tensor, grain: Grain) -> Tensor:
+    """How far each pixel of the plate is the clean plate's within the grain, 0..1, and the same
+    times how many deviations apart they are: (N, 2, H, W); 0 where that proves nothing."""
+    apart = _apart(plate, clean_plate)
     dark = clean_plate.amax(1, keepdim=True) < _DARK
     bright = clean_plate.amin(1, keepdim=True) > _BRIGHT
-    same = (_SAME - apart / grain.sqrt()).clamp_(0, 1)
-    return same.masked_fill_(dark | bright, 0)
+    same = (_SAME - apart / grain.between.sqrt()).clamp_(0, 1).masked_fill_(dark | bright, 0)
+    return torch.cat([same, same * (apart / grain.alone.sqrt())], 1)
+
+
+def _apart(plate: Tensor, clean_plate: Tensor) -> Tensor:
+    """The difference of plate and clean plate in the channel that differs most."""
+    return (plate - clean_plate).abs_().amax(1, keepdim=True)
 
 
 def gaps_of(same: Tensor) -> Tensor:
-    """Where the set is seen and close to it, 0..1. same: `alike` of a part of the frame."""
-    several = around(same, 3).mul_(9 / _SEVERAL).sub_(1).clamp_(0, 1).mul_(same)
-    return around(several, 2 * _REACH + 1).mul_(_WITHIN).clamp_(max=1)
+    """Where the set is seen and close to it, 0..1, and where it is seen for certain: (N, 2, H, W).
+    same: `alike` of a part of the frame."""
+    count, apart = torch.split(around(same, 3), 1, 1)
+    apart = apart / count.clamp_min(1e-6)
+    several = (count * (9 / _SEVERAL) - 1).clamp_(0, 1).mul_(same[:, :1])
+    close = ((_FARTHEST - apart) / (_FARTHEST - _CLOSE)).clamp_(0, 1).mul_(several)
+    return around(torch.cat([several, close], 1), 2 * _REACH + 1).mul_(_WITHIN).clamp_(max=1)
 
 
-def grain_between(alpha: Tensor, plate: Tensor, clean_plate: Tensor) -> Tensor:
-    """The variance of one channel between plate and clean plate where there is no subject,
-    (N, 1, 1, 1); planes of one size."""
+def grain_between(alpha: Tensor, plate: Tensor, clean_plate: Tensor) -> Grain:
+    """The grain of planes of one size."""
     every = max(1, alpha[0].numel() // _MEASURED)
     empty = (alpha[:, :, ::every] < SURE).float()
-    apart = (plate[:, :, ::every] - clean_plate[:, :, ::every]).abs().mean(1, keepdim=True)
+    apart = plate[:, :, ::every] - clean_plate[:, :, ::every]
+    between = _variance(apart, empty).clamp_min(_LEAST_GRAIN)
+    # A shadow is about the same from pixel to pixel, and so is what an exposure fit left.
+    second = apart[..., 1:-1] - (apart[..., :-2] + apart[..., 2:]) / 2
+    inside = empty[..., 1:-1] * empty[..., :-2] * empty[..., 2:]
+    alone = (_variance(second, inside) / _SECOND).clamp_min(_LEAST_ALONE)
+    return Grain(between, alone.minimum(between))
+
+
+def _variance(apart: Tensor, empty: Tensor) -> Tensor:
+    """Of normal values, from their mean absolute one where it is empty, (N, 1, 1, 1)."""
+    apart = apart.abs().mean(1, keepdim=True)
     mean = (apart * empty).sum((2, 3), keepdim=True) / empty.sum((2, 3), keepdim=True).clamp_min(1)
-    return (1.25 * mean).square().clamp_min(_LEAST_GRAIN)
+    return (1.25 * mean).square()
 
 
 def _light(encoded: Tensor, scene_linear: Tensor) -> Tensor:
@@ -208,13 +269,15 @@ def _of_one(weighed: Tensor) -> Tensor:
     return weighed / weighed[:, -1:].clamp_min(1e-6)
 
 
-def _inverse(matrix: Sequence[Tensor]) -> list[Tensor]:
-    """The inverse of symmetric 3x3 matrices, by their six values in the order of `_PAIRS`."""
+def _inverse(matrix: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+    """The inverse of symmetric 3x3 matrices, by their six values in the order of `_PAIRS`, and
+    their determinant."""
     a, b, c, d, e, f = matrix
     first, second, third = d * f - e * e, c * e - b * f, b * e - c * d
-    scale = (a * first + b * second + c * third).clamp_min(1e-12).reciprocal()
+    determinant = (a * first + b * second + c * third).clamp_min(1e-12)
+    scale = determinant.reciprocal()
     rest = (a * f - c * c, b * c - a * e, a * d - b * b)
-    return [value * scale for value in (first, second, third, *rest)]
+    return [value * scale for value in (first, second, third, *rest)], determinant
 
 
 def _times(matrix: Sequence[Tensor], vector: Sequence[Tensor]) -> list[Tensor]:

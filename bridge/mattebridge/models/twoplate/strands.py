@@ -88,7 +88,7 @@ def put_strands(matte: NetworkMatte, given: Inputs, factor: int, height: int, wi
         weighed.append(weighed_colours(seen, own, given.scene_linear))
         same.append(alike(seen, empty, grain))
     solid, gaps = solid_parts(torch.cat(weighed, 2)), gaps_of(torch.cat(same, 2))
-    changing = (alpha > 0) & ((alpha < 1) | (gaps > 0))
+    changing = (alpha > 0) & ((alpha < 1) | (gaps[:, :1] > 0))
     for inside in Places.where(changing[0, 0]):
         at = inside.moved(part.top, part.left)
         own, seen, empty = map(at.of, (before, given.plate, given.clean_plate))
