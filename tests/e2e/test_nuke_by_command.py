@@ -14,6 +14,9 @@ from fakes.host_shot import make_shot
 from fakes.interpreters import run
 from fakes.nuke_comp import Comp, assert_same, offline
 from fakes.places import ROOT
+from mattebridge.errors import ConnectionFailed
+from mattebridge.hosts import command
+from mattebridge.hosts.request import ScratchFiles, ShotSettings
 
 pytestmark = pytest.mark.slow
 
@@ -94,6 +97,34 @@ def test_a_cancel_ends_the_command_and_the_next_request_works(
     assert comp.wait() == "2 frames matted; by the command line"
 
 
+def test_a_command_that_hangs_before_the_first_frame_is_cancelled_or_ended_at_the_limit(
+    make_comp: Callable[..., Comp], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid_file, hanging = tmp_path / "pid", tmp_path / "python"
+    hanging.write_text(f"#!/bin/sh\necho $$ > {pid_file}; exec sleep 600\n")
+    hanging.chmod(0o755)
+    comp = make_comp(make_shot(tmp_path, (1,)), gui=True)
+    monkeypatch.setenv("MATTEBRIDGE_DAEMON_PYTHON", str(hanging))
+    comp.range(1, 1)
+    comp.host.pump(pid_file.exists)
+    comp.host.press(comp.node, "cancel")
+    assert comp.wait() == "cancelled"
+    pid = int(pid_file.read_text())
+    assert not psutil.pid_exists(pid)
+    monkeypatch.setattr(command, "START_LIMIT_S", 0.0)
+    asked = ShotSettings(model="difference")
+    with pytest.raises(ConnectionFailed, match="`mattebridge models` did not end within 1 s"):
+        command.matte_by_command(
+            [], asked_for, folder=tmp_path, store=tmp_path, settings=asked, timeout_s=1.0
+        )
+    assert int(pid_file.read_text()) != pid
+    assert not psutil.pid_exists(int(pid_file.read_text()))
+
+
+def asked_for(frame: int, view: str) -> ScratchFiles:
+    raise AssertionError(f"frame {frame} of {view} was asked for")
+
+
 def commands_running() -> list[int]:
     """Children of this process that matte."""
     found = []
@@ -128,7 +159,7 @@ def test_what_fails_is_the_sentence_of_the_command(
     comp.node["overscan"].setValue(False)
     monkeypatch.setenv("MATTEBRIDGE_DAEMON_PYTHON", "/nonexistent/python")
     comp.range(1, 1)
-    assert "the mattebridge command did not run" in comp.wait()
+    assert "cannot start /nonexistent/python" in comp.wait()
     assert [path.name for path in (tmp_path / "store").rglob(".command*")] == []
 
 

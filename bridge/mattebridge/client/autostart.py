@@ -25,7 +25,9 @@ from mattebridge.wire import oslayer
 
 # Exit status of a daemon that found the lock taken: another one is starting.
 ANOTHER_INSTANCE = 17
-LAUNCH_LIMIT_S = 20.0
+# A daemon accepts in a fifth of a second, before it loads torch; in tens of seconds where Python
+# lies on a network drive that many machines read, or a virus scanner reads each of its files first.
+LAUNCH_LIMIT_S = 60.0
 # The launcher stops at the limit by itself and ends what it started; killed, it could not.
 LAUNCHER_GRACE_S = 5.0
 POLL_S = 0.01

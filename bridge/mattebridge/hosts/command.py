@@ -56,10 +56,9 @@ from mattebridge.wire.params import INPUT_ROLES, PARAMS, Param
 POLL_S = 0.1
 # Frames of one command: they share its start, and scratch holds no more of them.
 CHUNK_FRAMES = 8
-# The command ends within 4.5 s of a cancel; its start may load a model.
+# The command ends within 4.5 s of a cancel; its start may start a daemon and load a model.
 CANCEL_LIMIT_S = 6.0
 START_LIMIT_S = 120.0
-CARDS_LIMIT_S = 60.0
 OUT_PREFIX = ".command-"
 # An output folder of this age was left behind by a host that was killed.
 ABANDONED_AGE_S = 86400.0
@@ -92,7 +91,9 @@ def matte_by_command(
     those of single frames: they have the command's message and the class `FrameError`.
     """
     _refuse_unsupported(settings)
-    card = find_card(json.loads(_output_of(["models", "--json"], instance)), settings.model)
+    # A daemon that starts knows its models when torch is loaded: as long as its first frame waits.
+    listed = _output_of(["models", "--json"], instance, START_LIMIT_S + timeout_s, cancelled)
+    card = find_card(json.loads(listed), settings.model)
     made: list[MadeFrame] = []
     for view, numbers in _chunks(frames):
         if cancelled():
@@ -312,18 +313,45 @@ def _folder_in(parent: Path, prefix: str) -> Iterator[Path]:
 # ---------------------------------------------------------------------------------------- the child
 
 
-def _output_of(words: Sequence[str], instance: Optional[str]) -> str:
+def _output_of(
+    words: Sequence[str],
+    instance: Optional[str],
+    limit_s: float = START_LIMIT_S,
+    cancelled: Callable[[], bool] = bool,
+) -> str:
     """What a short command prints. Raises the error that it ends with."""
-    try:
-        done = subprocess.run(
-            _command(words, instance), capture_output=True, text=True, timeout=CARDS_LIMIT_S,
-            check=False, stdin=subprocess.DEVNULL, env=clean_environment(), cwd=_neutral_folder(),
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ConnectionFailed(f"the mattebridge command did not run: {error}") from error
-    if done.returncode:
-        raise _error_of(done.returncode, done.stderr)
-    return done.stdout
+    # Files, not pipes: a daemon that the command starts, or another child of the host that
+    # inherited a pipe, would keep it open.
+    with tempfile.TemporaryFile() as printed, tempfile.TemporaryFile() as errors:
+        child = _start(_command(words, instance), printed, errors)
+        try:
+            _wait(child, f"mattebridge {words[0]}", limit_s, cancelled)
+        finally:
+            _end(child)
+        texts = []
+        for file in (printed, errors):
+            file.seek(0)
+            texts.append(file.read().decode("utf-8", "replace"))
+    if child.returncode:
+        raise _error_of(child.returncode, texts[1])
+    return texts[0]
+
+
+def _wait(
+    child: subprocess.Popen[bytes], name: str, limit_s: float, cancelled: Callable[[], bool]
+) -> None:
+    """Until the child has ended. Raises `Cancelled`; `ConnectionFailed` at the limit."""
+    until = time.monotonic() + limit_s
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(POLL_S)
+            return
+        if cancelled():
+            raise Cancelled("cancelled")
+        if time.monotonic() > until:
+            raise ConnectionFailed(
+                f"`{name}` did not end within {limit_s:.0f} s; run it in a terminal to see why"
+            )
 
 
 def _events(
