@@ -38,7 +38,7 @@ from mattebridge.wire.transport import open_channel
 # How much later than the end of the door the last replies may arrive: they are in the system's
 # buffer by then, and the thread of ZeroMQ has to get its turn on a busy machine. That a daemon was
 # killed is reported this much later.
-LAST_REPLIES_S = 0.25
+LAST_REPLIES_S = 1.0
 # For this long after a request was sent its reply is looked for without sleeping: waking up would
 # take as long as a short reply does.
 EAGER_S = 0.0002

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 MESSAGES_A_TURN = 64
 # How long the last replies may take to be sent when the daemon stops.
-LINGER_MS = 200
+LINGER_MS = 1000
 
 
 class ZeroMQCarrier:
