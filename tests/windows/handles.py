@@ -16,6 +16,7 @@ from functools import cache
 
 from mattebridge.wire import win32, windows_memory
 from mattebridge.wire.windows_pipes import create_pipe
+from windows.running import wait_for
 
 SYSTEM_EXTENDED_HANDLE_INFORMATION = 64
 TOO_SMALL = 0xC0000004
@@ -32,6 +33,12 @@ def kinds_of(pid: int = 0) -> Counter[str]:
     names = _names()
     found = (kind for owner, _handle, kind in _all() if owner == (pid or os.getpid()))
     return Counter(names.get(kind, "other") for kind in found)
+
+
+def wait_until_closed(before: Counter[str], pid: int = 0) -> None:
+    """Until a process, by default this one, has no more of any kind than before: the last ones are
+    closed a moment after the sessions and the memory that they were of are gone."""
+    wait_for(lambda: not kinds_of(pid) - before, f"handles are left beside {before}")
 
 
 def processes() -> int:

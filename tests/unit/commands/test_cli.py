@@ -361,9 +361,6 @@ import os, sys, time
 sys.path[:0] = sys.argv[1:3]
 from fakes.inprocess_client import InProcessClient
 from mattebridge import cli
-from mattebridge.clips.configs import PostprocessConfig
-from mattebridge.clips.job import LAYOUTS
-from mattebridge.clips.requests import clean_up_of
 from mattebridge.commands import matte
 from mattebridge.image_io.sources import Pictures
 matte.connect = lambda options, **given: InProcessClient()
@@ -575,9 +572,6 @@ def test_sample_asks_before_it_replaces_and_never_replaces_what_is_not_its_own(t
 CLOSED_STREAMS = """
 import os, sys
 from mattebridge import cli
-from mattebridge.clips.configs import PostprocessConfig
-from mattebridge.clips.job import LAYOUTS
-from mattebridge.clips.requests import clean_up_of
 ended, *command = sys.argv[1:]
 status = cli.main(command)
 streams = [os.readlink(f"/proc/self/fd/{number}") for number in (0, 1, 2)]

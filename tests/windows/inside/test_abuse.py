@@ -97,7 +97,7 @@ def test_what_is_no_message_ends_its_own_connection_and_nothing_else(daemon: Dae
                 "a session of a bad hello is still there",
             )
             before = before or handles.kinds_of(daemon.process.pid)
-        wait_for(lambda: not handles.kinds_of(daemon.process.pid) - before, "handles are left")
+        handles.wait_until_closed(before, daemon.process.pid)
 
 
 def opened(address: Path) -> PipeConnection:
@@ -144,8 +144,7 @@ def test_a_client_killed_while_it_is_given_memory_leaves_none_of_it(daemon: Daem
                 lambda: not watching.status(LIMIT_S)["memory"]["arena_bytes"], "memory is left"
             )
             before = before or handles.kinds_of(daemon.process.pid)
-        # The last ones are closed a moment after the memory was counted.
-        wait_for(lambda: not handles.kinds_of(daemon.process.pid) - before, "handles are left")
+        handles.wait_until_closed(before, daemon.process.pid)
 
 
 def test_of_daemons_that_start_at_the_same_moment_one_stays(tmp_path: Path) -> None:

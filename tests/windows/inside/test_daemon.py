@@ -133,8 +133,7 @@ def test_killed_clients_leave_no_session_no_arena_and_no_handle_of_the_daemon(
             before = before or handles.kinds_of(daemon.process.pid)
         assert before is not None
         assert before["pipe"] > 0
-        # By kind: sections, pipes, processes, events. The last ones are closed a moment later.
-        wait_for(lambda: not handles.kinds_of(daemon.process.pid) - before, "handles are left")
+        handles.wait_until_closed(before, daemon.process.pid)
 
 
 def test_killed_daemons_leave_their_client_no_handle_no_pipe_and_no_process(
@@ -160,7 +159,7 @@ def test_killed_daemons_leave_their_client_no_handle_no_pipe_and_no_process(
                 layer.connect(folder / name)
         # The first turn opens what a process opens once for ever.
         before = before or handles.kinds_of()
-    wait_for(lambda: not handles.kinds_of() - before, "handles are left")
+    handles.wait_until_closed(before)
 
 
 def test_a_killed_worker_is_replaced_and_its_request_answered(
