@@ -27,6 +27,7 @@ from mattebridge.models.background_matting.refiner import (
     worst_cells,
 )
 from mattebridge.models.pytorch.fold import folded
+from mattebridge.models.pytorch.weights import weights_bytes
 
 # Multiplications for a cell by its own window, over those for a cell of the whole frame: windows of
 # neighbours overlap.
@@ -45,7 +46,7 @@ class CellRefiner:
 
     @property
     def memory_bytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self._refiner.state_dict().values())
+        return weights_bytes(self._refiner)
 
     def refine(
         self, pair: Tensor, coarse: Tensor, hidden: Tensor, error: Tensor, look: Look

@@ -26,6 +26,7 @@ from mattebridge.models.background_matting.decoder import HIDDEN, upsample_and_j
 from mattebridge.models.background_matting.networks import MattingBase
 from mattebridge.models.background_matting.resize import Enlargement, axis_windows, windows
 from mattebridge.models.pytorch.fold import folded
+from mattebridge.models.pytorch.weights import weights_bytes
 
 VISIBLE = slice(0, 5)  # alpha, residual, error
 # Rows of the decoder's last step at a time where it works at full size.
@@ -52,7 +53,7 @@ class CoarsePass:
         if dtype != torch.float32:
             # Only now, so that the folded weights are rounded once.
             network = network.to(dtype)
-        self._weights_bytes = sum(int(tensor.nbytes) for tensor in network.state_dict().values())
+        self._weights_bytes = weights_bytes(network)
         self.backbone, self.decoder = network.backbone, network.decoder
         *self._local, self._pooled = network.aspp.convs
         project = network.aspp.project[0]

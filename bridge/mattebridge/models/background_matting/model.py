@@ -29,6 +29,7 @@ from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOu
 from mattebridge.models.pytorch.frames import given_back, memory_translated, tensor_of
 from mattebridge.models.pytorch.graphs import Graphs
 from mattebridge.models.pytorch.precision import AlphaOf, check_holds, dtype_for
+from mattebridge.models.pytorch.weights import weights_bytes
 from mattebridge.models.weights.file import WeightsRecord
 from mattebridge.models.weights.state_dict import parse_state_dict
 from mattebridge.wire import oslayer
@@ -80,9 +81,8 @@ class BackgroundMattingModel(MattingModel):
     @property
     def memory_bytes(self) -> int:
         fast = [self._fast] if self._fast is not None else []
-        plain = {} if self._plain is None else self._plain.state_dict()
-        held = sum(matting.memory_bytes for matting in (*fast, *self._halves.values()))
-        return held + sum(int(tensor.nbytes) for tensor in plain.values())
+        plain = 0 if self._plain is None else weights_bytes(self._plain)
+        return plain + sum(matting.memory_bytes for matting in (*fast, *self._halves.values()))
 
     def matte(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
         """Alpha and straight foreground; extra `error` and, with a refiner, `refinement`.

@@ -28,6 +28,7 @@ from mattebridge.models.background_matting.coarse import CoarseMaps
 from mattebridge.models.background_matting.refiner import CELL, Refiner
 from mattebridge.models.background_matting.resize import windows
 from mattebridge.models.pytorch.fold import folded
+from mattebridge.models.pytorch.weights import weights_bytes
 
 # Cells on a side of a tile, in the order in which equally cheap ones are taken.
 TILE_SIDES = (8, 16, 32, 4, 2, 1)
@@ -57,7 +58,7 @@ class TileRefiner:
 
     @property
     def memory_bytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self._refiner.state_dict().values())
+        return weights_bytes(self._refiner)
 
     def refine(
         self,

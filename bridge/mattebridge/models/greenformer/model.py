@@ -35,6 +35,7 @@ from mattebridge.models.greenformer.network import Greenformer
 from mattebridge.models.greenformer.recognise import has_refiner, network_from
 from mattebridge.models.greenformer.square import Square
 from mattebridge.models.pytorch.frames import array_of, memory_translated
+from mattebridge.models.pytorch.weights import weights_bytes
 from mattebridge.models.weights.file import WeightsRecord
 from mattebridge.models.weights.state_dict import parse_state_dict
 
@@ -138,7 +139,7 @@ class GreenformerModel(MattingModel):
     def memory_bytes(self) -> int:
         if self._network is None:
             return 0
-        held = sum(int(tensor.nbytes) for tensor in self._network.state_dict().values())
+        held = weights_bytes(self._network)
         held += sum(fast.memory_bytes for fast in self._fast.values())
         return held + self._hints.memory_bytes
 

@@ -42,6 +42,7 @@ from mattebridge.models.pytorch.frames import (
 )
 from mattebridge.models.pytorch.graphs import Graphs
 from mattebridge.models.pytorch.precision import AlphaOf, check_holds, dtype_for
+from mattebridge.models.pytorch.weights import weights_bytes
 from mattebridge.models.screen.card import SCREEN
 from mattebridge.models.twoplate.calm import calmed, with_its_grain
 from mattebridge.models.twoplate.card import WEIGHTS
@@ -99,7 +100,7 @@ class _Prepared(NamedTuple):
 
     @property
     def memory_bytes(self) -> int:
-        held = sum(int(tensor.nbytes) for tensor in self.network.state_dict().values())
+        held = weights_bytes(self.network)
         return held + (0 if self.whole is None else self.whole.memory_bytes)
 
 
