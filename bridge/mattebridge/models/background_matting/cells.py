@@ -27,6 +27,7 @@ from mattebridge.models.background_matting.refiner import (
     worst_cells,
 )
 from mattebridge.models.pytorch.fold import folded
+from mattebridge.models.pytorch.threads import in_one_way
 from mattebridge.models.pytorch.weights import weights_bytes
 
 # Multiplications for a cell by its own window, over those for a cell of the whole frame: windows of
@@ -42,7 +43,7 @@ class CellRefiner:
     """The refiner of a network, folded, channels last, without any look at its data."""
 
     def __init__(self, refiner: Refiner) -> None:
-        self._refiner = folded(refiner)
+        self._refiner = in_one_way(folded(refiner))
 
     @property
     def memory_bytes(self) -> int:

@@ -26,6 +26,7 @@ from mattebridge.models.background_matting.decoder import HIDDEN, upsample_and_j
 from mattebridge.models.background_matting.networks import MattingBase
 from mattebridge.models.background_matting.resize import Enlargement, axis_windows, windows
 from mattebridge.models.pytorch.fold import folded
+from mattebridge.models.pytorch.threads import dilation_on, in_one_way
 from mattebridge.models.pytorch.weights import weights_bytes
 
 VISIBLE = slice(0, 5)  # alpha, residual, error
@@ -45,7 +46,7 @@ class CoarsePass:
     """
 
     def __init__(self, network: MattingBase, dtype: torch.dtype = torch.float32) -> None:
-        network = folded(network)
+        network = in_one_way(folded(network))
         last = network.decoder.conv4
         self._all = _part(last, slice(None))
         self._visible, self._hidden = _part(last, VISIBLE), _part(last, HIDDEN)
@@ -140,7 +141,8 @@ class CoarsePass:
         local = torch.cat([branch(x) for branch in self._local], dim=1)
         (weight, bias), split = self._project, local.shape[1]
         everywhere = weight[:, split:].flatten(1) @ self._pooled(x).flatten()
-        return functional.conv2d(local, weight[:, :split], bias + everywhere).relu_()
+        bias, dilation = bias + everywhere, dilation_on(local.device)
+        return functional.conv2d(local, weight[:, :split], bias, dilation=dilation).relu_()
 
     def _joined_buffer(self, height: int, width: int, channels: int) -> Tensor:
         """(height + 2, width + 2, channels) whose border is zero and stays so."""

@@ -34,7 +34,7 @@ from mattebridge.models.background_matting.networks import (
     small_size,
 )
 from mattebridge.models.background_matting.refiner import CELL
-from mattebridge.models.background_matting.resize import Enlargement
+from mattebridge.models.background_matting.resize import Enlargement, shrunk
 from mattebridge.models.background_matting.tiles import TileRefiner, Tiles
 
 # Rows that are finished at once: what one step leaves in the processor's cache, the next finds.
@@ -152,7 +152,9 @@ def _padded(image: Tensor) -> Tensor:
 
 
 def _shrunk(image: Tensor, size: tuple[int, int]) -> Tensor:
-    return functional.interpolate(_batch_of(image), size=size, mode="bilinear")
+    if image.device.type != "cpu":
+        return functional.interpolate(_batch_of(image), size=size, mode="bilinear")
+    return _batch_of(shrunk(image, *size))
 
 
 def _foreground(residual: Tensor, plate: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from mattebridge.models.background_matting.coarse import CoarseMaps
 from mattebridge.models.background_matting.refiner import CELL, Refiner
 from mattebridge.models.background_matting.resize import windows
 from mattebridge.models.pytorch.fold import folded
+from mattebridge.models.pytorch.threads import in_one_way
 from mattebridge.models.pytorch.weights import weights_bytes
 
 # Cells on a side of a tile, in the order in which equally cheap ones are taken.
@@ -52,7 +53,7 @@ class TileRefiner:
     """The refiner of a network, folded, channels last, on tiles of cells."""
 
     def __init__(self, refiner: Refiner) -> None:
-        self._refiner = folded(refiner)
+        self._refiner = in_one_way(folded(refiner))
         # What two convolutions look beyond a cell at full size, and all four at half size.
         self._half_border, self._full_border = (3, 2) if refiner.kernel_size == 3 else (0, 0)
 
