@@ -108,7 +108,6 @@ def main() -> None:
     clean_up = {"hint_sharpen": True, "source_passthrough": True}
     found = {
         "background_matting": differing(background_matting, "bgm", shot()),
-        "exact": differing(background_matting, "bgm", shot(), exact=True),
         "difference": differing(None, "difference", shot(), colorspace="srgb"),
         "twoplate": differing(None, "twoplate", shot()),
         "screen": differing(None, "screen", screen_shot()),

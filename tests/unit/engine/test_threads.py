@@ -25,5 +25,5 @@ def test_no_plane_of_any_model_depends_on_the_number_of_threads() -> None:
     )
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
-    assert len(found) == 6
+    assert len(found) == 5
     assert not any(found.values()), found

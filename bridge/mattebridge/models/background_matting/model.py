@@ -29,7 +29,6 @@ from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOu
 from mattebridge.models.pytorch.frames import given_back, memory_translated, tensor_of
 from mattebridge.models.pytorch.graphs import Graphs
 from mattebridge.models.pytorch.precision import AlphaOf, check_holds, dtype_for
-from mattebridge.models.pytorch.threads import in_one_way
 from mattebridge.models.pytorch.weights import weights_bytes
 from mattebridge.models.weights.file import WeightsRecord
 from mattebridge.models.weights.state_dict import parse_state_dict
@@ -151,7 +150,7 @@ class BackgroundMattingModel(MattingModel):
         """The plain forward, channels first as published."""
         self._check_exact_fits(plate)
         if self._plain is None:
-            self._plain = in_one_way(self._network())
+            self._plain = self._network()
         network = self._plain
         if look is not None:
             assert isinstance(network, MattingRefine)

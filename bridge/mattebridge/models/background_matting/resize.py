@@ -43,8 +43,7 @@ def shrunk(image: Tensor, height: int, width: int) -> Tensor:
     """A contiguous image (H, W, C) at a smaller size, in new memory.
 
     torch's own way rounds a picture of three channels by how its pixels are dealt out to threads.
-    Here are its sums in its order, so that the bits are the same where shares are powers of 2, as
-    those of a half, a quarter and an eighth are.
+    Here are its sums in the order that it has with several.
     """
     down = taps(torch.arange(height, device=image.device), height, image.shape[0])
     across = taps(torch.arange(width, device=image.device), width, image.shape[1])
