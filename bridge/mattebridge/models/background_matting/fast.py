@@ -73,14 +73,15 @@ class FastMatting:
         clean_plate: Tensor,
         look: Optional[Look] = None,
         checkpoint: Checkpoint = no_checkpoint,
+        *,
+        is_cut: bool = False,
     ) -> NetworkMatte:
-        """The matte of one frame.
+        """The matte of one frame; see `Matting`.
 
-        plate, clean_plate: (H, W, 3) float32, display-encoded, of one size, cut to 0..1; never
-        written to. look: other settings than the network's own. Sizes that are not a multiple of 4
-        are padded by edge replication and cropped.
+        Sizes that are not a multiple of 4 are padded by edge replication and cropped.
         """
-        plate, clean_plate = _within_range(plate), _within_range(clean_plate)
+        if not is_cut:
+            plate, clean_plate = _within_range(plate), _within_range(clean_plate)
         if self._look is None:
             return self._everywhere(plate, clean_plate, checkpoint)
         return self._refined(plate, clean_plate, look or self._look, checkpoint)

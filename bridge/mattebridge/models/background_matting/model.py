@@ -101,7 +101,7 @@ class BackgroundMattingModel(MattingModel):
                 if given.exact:
                     made = self._exactly(plate, clean_plate, look, checkpoint)
                 else:
-                    made = matting(plate, clean_plate, look, checkpoint)
+                    made = matting(plate, clean_plate, look, checkpoint, is_cut=True)
                 ran = "float32" if precision == "auto" else precision
                 return _output(made, given, look, {"exact": given.exact, "precision": ran})
 

@@ -45,6 +45,13 @@ def shrunk(image: Tensor, height: int, width: int) -> Tensor:
     torch's own way rounds a picture of three channels by how its pixels are dealt out to threads.
     Here are its sums in the order that it has with several.
     """
+    times = image.shape[0] // height
+    if times % 2 == 0 and image.shape[:2] == (times * height, times * width):
+        # The mean of the four pixels in the middle of each square.
+        middle = slice(times // 2 - 1, times // 2 + 1)
+        seen = image.view(height, times, width, times, image.shape[2])[:, middle, :, middle]
+        pairs = seen[:, :, :, 0] + seen[:, :, :, 1]
+        return (pairs[:, 0] + pairs[:, 1]).mul_(0.25)
     down = taps(torch.arange(height, device=image.device), height, image.shape[0])
     across = taps(torch.arange(width, device=image.device), width, image.shape[1])
     share = across.share[:, None]
