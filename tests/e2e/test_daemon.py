@@ -318,6 +318,7 @@ def test_batch_work_waits_for_interactive_work_but_not_for_ever(
     gate.unlink()
     for handle in (first, *later, batch):
         handle.result(SOON_S)
+    farm.ping()  # the front writes a frame's line behind its reply
     order = [line.split("frame=")[1].split()[0] for line in _frames(daemon)]
     assert order == ["1", "2", "3", "100"]
 

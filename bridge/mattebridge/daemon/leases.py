@@ -14,6 +14,7 @@ import os
 import time
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Optional
 
 import msgpack
@@ -129,7 +130,11 @@ class Request:
         self.answered = False
         self.cancel_sent = False
         self.last_progress_sent = 0.0
-        self.fingerprint = fingerprint(message)
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """See `fingerprint`. Made when it is needed, which is after the worker has its frame."""
+        return fingerprint(self.message)
 
     @property
     def owner(self) -> Hashable:

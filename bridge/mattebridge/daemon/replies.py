@@ -168,14 +168,16 @@ class Replies:
         if request.arena is not None:
             fields.update(slot=request.arena.number, gen=request.generation)
         reply = self._mail.reply(op, request.id, fields)
+        # First, because a client waits for it; the rest takes as long as its way there. A later
+        # request of the same client comes after all of this.
+        self._send(request.lease, reply)
+        if not fields.get("retry"):
+            request.lease.remember(request.id, request.fingerprint, reply)
+        if op == "error":
+            self._tally.refused[fields["code"]] += 1
         if request.op == "render" and op in self._tally.frames:
             self._tally.frames[op] += 1
             _log_frame(request, op, fields)
-        if op == "error":
-            self._tally.refused[fields["code"]] += 1
-        if not fields.get("retry"):
-            request.lease.remember(request.id, request.fingerprint, reply)
-        self._send(request.lease, reply)
 
     # -- the outbox ---------------------------------------------------------------------------
 

@@ -171,7 +171,7 @@ class Runtime:
         form = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
         handlers: list[logging.Handler] = []
         with contextlib.suppress(OSError):
-            rotating = logging.handlers.RotatingFileHandler(
+            rotating = _RotatedLog(
                 self.folder / LOG,
                 maxBytes=LOG_BYTES,
                 backupCount=LOG_FILES,
@@ -186,6 +186,18 @@ class Runtime:
             handler.setFormatter(form)
             root.addHandler(handler)
         logging.raiseExceptions = False
+
+
+class _RotatedLog(logging.handlers.RotatingFileHandler):
+    """A log that is rotated after the record that made it large enough.
+
+    The library's own way formats every record twice and asks the system about the file, while a
+    client waits for the reply to its frame.
+    """
+
+    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802
+        """See `RotatingFileHandler`."""
+        return self.stream is not None and self.stream.tell() >= self.maxBytes
 
 
 def move_log(source: str, target: str) -> None:

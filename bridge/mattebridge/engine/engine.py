@@ -363,7 +363,7 @@ class Engine:
         """Bytes by model and cache, and of the GPU where it is one."""
         on_device = device_memory(self.device)
         return {
-            "models": {model["name"]: model["memory_bytes"] for model in self.loaded_models()},
+            "models": self._models.bytes_by_name(),
             "caches": {
                 "clean_plates": self.clean_plates.size_bytes,
                 "mattes": self.kept_frames.matte_bytes,

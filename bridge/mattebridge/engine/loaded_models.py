@@ -106,6 +106,11 @@ class LoadedModels:
         order = sorted(self._by_name.values(), key=lambda loaded: loaded.used_at)
         return [self.figures_of(loaded) for loaded in order]
 
+    def bytes_by_name(self) -> dict[str, int]:
+        """The memory of each, least recently used first; the registry is not asked."""
+        order = sorted(self._by_name.values(), key=lambda loaded: loaded.used_at)
+        return {loaded.model.name: loaded.model.memory_bytes for loaded in order}
+
     def figures_of(self, loaded: LoadedModel) -> dict[str, Any]:
         return {
             "name": loaded.model.name,

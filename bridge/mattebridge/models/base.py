@@ -285,7 +285,7 @@ class ModelOutput:
     alpha: (H, W) float32 0..1. foreground: (H, W, 3) float32, straight, display-encoded, 0..1 (or
     unbounded with `accepts_hdr`). extra: e.g. error or refinement, (h, w) float32 of any size.
     degraded: labels of what was asked for and not reached. notes: plain values for the reply.
-    ranges: of alpha and foreground, where the model knows them: no value is below or above.
+    ranges: of images by name, where the model knows them: no value is below or above.
     The images are arrays, or tensors on the model's device; a model must not write into them later.
     """
 

@@ -402,9 +402,11 @@ def validate_params(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked(param: Param, params: Mapping[str, Any]) -> Any:
-    if param.required and param.name not in params:
-        raise _wrong(param.name, f"is missing; give one of {', '.join(param.choices)}")
-    value = params.get(param.name, param.default)
+    if param.name not in params:
+        if param.required:
+            raise _wrong(param.name, f"is missing; give one of {', '.join(param.choices)}")
+        return dict(param.default) if param.kind == "map" else param.default
+    value = params[param.name]
     if value is None and param.unset:
         return None
     return _CHECKS[param.kind](param, value)

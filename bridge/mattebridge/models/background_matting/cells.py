@@ -27,6 +27,8 @@ from mattebridge.models.background_matting.refiner import (
     worst_cells,
 )
 from mattebridge.models.pytorch.fold import folded
+from mattebridge.models.pytorch.threads import in_one_way
+from mattebridge.models.pytorch.weights import weights_bytes
 
 # Multiplications for a cell by its own window, over those for a cell of the whole frame: windows of
 # neighbours overlap.
@@ -41,11 +43,11 @@ class CellRefiner:
     """The refiner of a network, folded, channels last, without any look at its data."""
 
     def __init__(self, refiner: Refiner) -> None:
-        self._refiner = folded(refiner)
+        self._refiner = in_one_way(folded(refiner))
 
     @property
     def memory_bytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self._refiner.state_dict().values())
+        return weights_bytes(self._refiner)
 
     def refine(
         self, pair: Tensor, coarse: Tensor, hidden: Tensor, error: Tensor, look: Look

@@ -26,6 +26,8 @@ from mattebridge.models.background_matting.decoder import HIDDEN, upsample_and_j
 from mattebridge.models.background_matting.networks import MattingBase
 from mattebridge.models.background_matting.resize import Enlargement, axis_windows, windows
 from mattebridge.models.pytorch.fold import folded
+from mattebridge.models.pytorch.threads import dilation_on, in_one_way
+from mattebridge.models.pytorch.weights import weights_bytes
 
 VISIBLE = slice(0, 5)  # alpha, residual, error
 # Rows of the decoder's last step at a time where it works at full size.
@@ -44,7 +46,7 @@ class CoarsePass:
     """
 
     def __init__(self, network: MattingBase, dtype: torch.dtype = torch.float32) -> None:
-        network = folded(network)
+        network = in_one_way(folded(network))
         last = network.decoder.conv4
         self._all = _part(last, slice(None))
         self._visible, self._hidden = _part(last, VISIBLE), _part(last, HIDDEN)
@@ -52,7 +54,7 @@ class CoarsePass:
         if dtype != torch.float32:
             # Only now, so that the folded weights are rounded once.
             network = network.to(dtype)
-        self._weights_bytes = sum(int(tensor.nbytes) for tensor in network.state_dict().values())
+        self._weights_bytes = weights_bytes(network)
         self.backbone, self.decoder = network.backbone, network.decoder
         *self._local, self._pooled = network.aspp.convs
         project = network.aspp.project[0]
@@ -139,7 +141,8 @@ class CoarsePass:
         local = torch.cat([branch(x) for branch in self._local], dim=1)
         (weight, bias), split = self._project, local.shape[1]
         everywhere = weight[:, split:].flatten(1) @ self._pooled(x).flatten()
-        return functional.conv2d(local, weight[:, :split], bias + everywhere).relu_()
+        bias, dilation = bias + everywhere, dilation_on(local.device)
+        return functional.conv2d(local, weight[:, :split], bias, dilation=dilation).relu_()
 
     def _joined_buffer(self, height: int, width: int, channels: int) -> Tensor:
         """(height + 2, width + 2, channels) whose border is zero and stays so."""

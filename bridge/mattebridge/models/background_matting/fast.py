@@ -34,7 +34,7 @@ from mattebridge.models.background_matting.networks import (
     small_size,
 )
 from mattebridge.models.background_matting.refiner import CELL
-from mattebridge.models.background_matting.resize import Enlargement
+from mattebridge.models.background_matting.resize import Enlargement, shrunk
 from mattebridge.models.background_matting.tiles import TileRefiner, Tiles
 
 # Rows that are finished at once: what one step leaves in the processor's cache, the next finds.
@@ -73,14 +73,15 @@ class FastMatting:
         clean_plate: Tensor,
         look: Optional[Look] = None,
         checkpoint: Checkpoint = no_checkpoint,
+        *,
+        is_cut: bool = False,
     ) -> NetworkMatte:
-        """The matte of one frame.
+        """The matte of one frame; see `Matting`.
 
-        plate, clean_plate: (H, W, 3) float32, display-encoded, of one size, cut to 0..1; never
-        written to. look: other settings than the network's own. Sizes that are not a multiple of 4
-        are padded by edge replication and cropped.
+        Sizes that are not a multiple of 4 are padded by edge replication and cropped.
         """
-        plate, clean_plate = _within_range(plate), _within_range(clean_plate)
+        if not is_cut:
+            plate, clean_plate = _within_range(plate), _within_range(clean_plate)
         if self._look is None:
             return self._everywhere(plate, clean_plate, checkpoint)
         return self._refined(plate, clean_plate, look or self._look, checkpoint)
@@ -152,7 +153,9 @@ def _padded(image: Tensor) -> Tensor:
 
 
 def _shrunk(image: Tensor, size: tuple[int, int]) -> Tensor:
-    return functional.interpolate(_batch_of(image), size=size, mode="bilinear")
+    if image.device.type != "cpu":
+        return functional.interpolate(_batch_of(image), size=size, mode="bilinear")
+    return _batch_of(shrunk(image, *size))
 
 
 def _foreground(residual: Tensor, plate: Tensor) -> Tensor:

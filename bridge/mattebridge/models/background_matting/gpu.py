@@ -74,8 +74,13 @@ class GpuMatting:
         clean_plate: Tensor,
         look: Optional[Look] = None,
         checkpoint: Checkpoint = no_checkpoint,
+        *,
+        is_cut: bool = False,
     ) -> NetworkMatte:
-        """The matte of one frame; see `Matting`. The device may still be at work on it."""
+        """The matte of one frame; see `Matting`. The device may still be at work on it.
+
+        The plates are cut in the step that joins them, whatever `is_cut` says.
+        """
         look = self._look and (look or self._look)
         compute = self._everywhere if look is None else partial(self._refined, look)
         checkpoint("coarse")

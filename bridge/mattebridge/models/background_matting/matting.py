@@ -93,11 +93,13 @@ class Matting(Protocol):
         clean_plate: Tensor,
         look: Optional[Look] = None,
         checkpoint: Checkpoint = no_checkpoint,
+        *,
+        is_cut: bool = False,
     ) -> NetworkMatte:
         """The matte of one frame, in new memory.
 
-        plate, clean_plate: (H, W, 3) float32, display-encoded, of one size, cut to 0..1; never
-        written to. look: other settings than the network's own. Sizes that are not a multiple of 4
-        are padded by edge replication and cropped.
+        plate, clean_plate: (H, W, 3) float32, display-encoded, of one size; never written to. They
+        are cut to 0..1, as the networks were trained; is_cut: which they are already, as those of
+        a `ModelInput`. look: other settings than the network's own.
         """
         ...

@@ -25,10 +25,12 @@ from mattebridge.models.background_matting.matting import Look, Matting, Network
 from mattebridge.models.background_matting.networks import MattingBase, MattingRefine
 from mattebridge.models.background_matting.recognise import network_from, recognise
 from mattebridge.models.background_matting.refiner import CELL
-from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
+from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput, Ranges
+from mattebridge.models.pytorch.double import double_of
 from mattebridge.models.pytorch.frames import given_back, memory_translated, tensor_of
 from mattebridge.models.pytorch.graphs import Graphs
 from mattebridge.models.pytorch.precision import AlphaOf, check_holds, dtype_for
+from mattebridge.models.pytorch.weights import weights_bytes
 from mattebridge.models.weights.file import WeightsRecord
 from mattebridge.models.weights.state_dict import parse_state_dict
 from mattebridge.wire import oslayer
@@ -80,9 +82,8 @@ class BackgroundMattingModel(MattingModel):
     @property
     def memory_bytes(self) -> int:
         fast = [self._fast] if self._fast is not None else []
-        plain = {} if self._plain is None else self._plain.state_dict()
-        held = sum(matting.memory_bytes for matting in (*fast, *self._halves.values()))
-        return held + sum(int(tensor.nbytes) for tensor in plain.values())
+        plain = 0 if self._plain is None else weights_bytes(self._plain)
+        return plain + sum(matting.memory_bytes for matting in (*fast, *self._halves.values()))
 
     def matte(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
         """Alpha and straight foreground; extra `error` and, with a refiner, `refinement`.
@@ -100,7 +101,7 @@ class BackgroundMattingModel(MattingModel):
                 if given.exact:
                     made = self._exactly(plate, clean_plate, look, checkpoint)
                 else:
-                    made = matting(plate, clean_plate, look, checkpoint)
+                    made = matting(plate, clean_plate, look, checkpoint, is_cut=True)
                 ran = "float32" if precision == "auto" else precision
                 return _output(made, given, look, {"exact": given.exact, "precision": ran})
 
@@ -219,14 +220,28 @@ def _output(
     alpha, foreground, error, *refined = given_back(
         given.plate, made.alpha, made.foreground, made.error, *cells
     )
-    extra = {"error": error}
+    extra = {"error": error, **({"refinement": refined[0]} if refined else {})}
+    ranges, count = _numbers({"alpha": alpha, "foreground": foreground, **extra})
     if look is not None and refined:
-        extra["refinement"] = refined[0]
         notes |= {
             "backbone_scale": look.backbone_scale,
             "refine_mode": look.refine_mode,
-            "refined_pixels": int((refined[0] > 0).sum()) * CELL**2,
+            "refined_pixels": count * CELL**2,
         }
     if made.graph is not None:
         notes["graph"] = made.graph
-    return ModelOutput(alpha, foreground, extra, notes=notes)
+    return ModelOutput(alpha, foreground, extra, notes=notes, ranges=ranges)
+
+
+def _numbers(images: Mapping[str, Any]) -> tuple[Optional[Ranges], int]:
+    """The ranges of the results, and how many cells were refined; of tensors, in one wait."""
+    cells = images.get("refinement")
+    if not isinstance(images["alpha"], Tensor):
+        return None, 0 if cells is None else int((cells > 0).sum())
+    exact = double_of(images["alpha"].device)
+    numbers = [end.to(exact) for image in images.values() for end in image.aminmax()]
+    if cells is not None:
+        numbers.append((cells > 0).sum(dtype=exact))
+    found = torch.stack(numbers).tolist()
+    ends = zip(found[0::2], found[1::2])
+    return dict(zip(images, ends)), int(found[-1])

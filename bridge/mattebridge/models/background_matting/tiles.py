@@ -28,6 +28,8 @@ from mattebridge.models.background_matting.coarse import CoarseMaps
 from mattebridge.models.background_matting.refiner import CELL, Refiner
 from mattebridge.models.background_matting.resize import windows
 from mattebridge.models.pytorch.fold import folded
+from mattebridge.models.pytorch.threads import in_one_way
+from mattebridge.models.pytorch.weights import weights_bytes
 
 # Cells on a side of a tile, in the order in which equally cheap ones are taken.
 TILE_SIDES = (8, 16, 32, 4, 2, 1)
@@ -51,13 +53,13 @@ class TileRefiner:
     """The refiner of a network, folded, channels last, on tiles of cells."""
 
     def __init__(self, refiner: Refiner) -> None:
-        self._refiner = folded(refiner)
+        self._refiner = in_one_way(folded(refiner))
         # What two convolutions look beyond a cell at full size, and all four at half size.
         self._half_border, self._full_border = (3, 2) if refiner.kernel_size == 3 else (0, 0)
 
     @property
     def memory_bytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self._refiner.state_dict().values())
+        return weights_bytes(self._refiner)
 
     def refine(
         self,

@@ -26,6 +26,7 @@ from mattebridge.models.greenformer.tiles import (
     refined_whole,
 )
 from mattebridge.models.memory import is_exhausted
+from mattebridge.models.pytorch.threads import in_one_way, sigmoid
 
 FULL_FRAME, BY_LAYERS, BY_PREFIX, OFF = "full_frame", "tiled_layers", "tiled_prefix", "off"
 # From the quickest, which needs the most memory, to the slowest.
@@ -74,7 +75,7 @@ class FastGreenformer:
         del maps
         if not ways or not scale:
             return Made(logits, OFF)
-        seen = torch.cat([x[:, :3], logits.sigmoid()], dim=1)
+        seen = torch.cat([x[:, :3], sigmoid(logits)], dim=1)
         way, change = _refined(self._refiner, seen, ways, checkpoint)
         return Made(logits.add_(change, alpha=scale), way)
 
@@ -92,7 +93,7 @@ def on_device(network: Greenformer, device: torch.device) -> Greenformer:
     """The network on a device, but its table of positions, of which little is needed at a time."""
     table = network.encoder.model.pos_embed
     network.encoder.model.pos_embed = torch.nn.Parameter(torch.empty(0), requires_grad=False)
-    network = network.to(device)
+    network = in_one_way(network.to(device))
     network.encoder.model.pos_embed = table
     return network
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mattebridge.color import HALF_MAX
+from mattebridge.models.pytorch.threads import power
 
 SHARPEN_SIGMA_PX = 1.0
 SHARPEN_RADIUS_PX = 3
@@ -190,13 +191,13 @@ def sharpened(image: Tensor, strength: float) -> Tensor:
 
 def encoded(light: Tensor) -> Tensor:
     """Display-encoded of scene-linear light >= 0: the piecewise sRGB curve, continued above 1."""
-    curve = 1.055 * light.clamp(min=0.0031308).pow(1 / 2.4) - 0.055
+    curve = 1.055 * power(light.clamp(min=0.0031308), 1 / 2.4) - 0.055
     return torch.where(light <= 0.0031308, 12.92 * light, curve)
 
 
 def decoded(values: Tensor) -> Tensor:
     """Scene-linear light of display-encoded values >= 0."""
-    curve = ((values.clamp(min=0.04045) + 0.055) / 1.055).pow(2.4)
+    curve = power((values.clamp(min=0.04045) + 0.055) / 1.055, 2.4)
     return torch.where(values <= 0.04045, values / 12.92, curve)
 
 

@@ -35,6 +35,8 @@ from mattebridge.models.greenformer.network import Greenformer
 from mattebridge.models.greenformer.recognise import has_refiner, network_from
 from mattebridge.models.greenformer.square import Square
 from mattebridge.models.pytorch.frames import array_of, memory_translated
+from mattebridge.models.pytorch.threads import sigmoid
+from mattebridge.models.pytorch.weights import weights_bytes
 from mattebridge.models.weights.file import WeightsRecord
 from mattebridge.models.weights.state_dict import parse_state_dict
 
@@ -138,7 +140,7 @@ class GreenformerModel(MattingModel):
     def memory_bytes(self) -> int:
         if self._network is None:
             return 0
-        held = sum(int(tensor.nbytes) for tensor in self._network.state_dict().values())
+        held = weights_bytes(self._network)
         held += sum(fast.memory_bytes for fast in self._fast.values())
         return held + self._hints.memory_bytes
 
@@ -157,7 +159,7 @@ class GreenformerModel(MattingModel):
         with memory_translated(self.name, given.plate.shape, _SMALLER), torch.inference_mode():
             done = self._computed(seen.x, settings, refiner, given.exact, checkpoint)
             checkpoint("finish")
-            frame = seen.square.frame(done.made.logits.sigmoid())
+            frame = seen.square.frame(sigmoid(done.made.logits))
             alpha, foreground = array_of(frame[0]), array_of(frame[1:].permute(1, 2, 0))
         notes = {
             "img_size": size,
@@ -197,7 +199,7 @@ class GreenformerModel(MattingModel):
         """
         with memory_translated(self.name, x.shape[-2:], _SMALLER), torch.inference_mode():
             done = self._computed(x, settings, self._refiner_of(settings), exact, checkpoint)
-            return done, done.made.logits.sigmoid()
+            return done, sigmoid(done.made.logits)
 
     @property
     def network(self) -> Greenformer:

@@ -42,6 +42,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mattebridge.models.pytorch.double import double_of
 from mattebridge.models.twoplate.network import SURE, Inputs
 from mattebridge.models.twoplate.places import Everywhere, Where
 from mattebridge.models.twoplate.resampling import all_smaller, around, larger, smaller
@@ -228,8 +229,11 @@ def grain_between(alpha: Tensor, plate: Tensor, clean_plate: Tensor) -> Grain:
 def _variance(apart: Tensor, empty: Tensor) -> Tensor:
     """Of normal values, from their mean absolute one where it is empty, (N, 1, 1, 1)."""
     apart = apart.abs().mean(1, keepdim=True)
-    mean = (apart * empty).sum((2, 3), keepdim=True) / empty.sum((2, 3), keepdim=True).clamp_min(1)
-    return (1.25 * mean).square()
+    # A sum of half a million values is rounded by how they are dealt out to threads.
+    exact = double_of(empty.device)
+    total = (apart * empty).sum((2, 3), keepdim=True, dtype=exact)
+    count = empty.sum((2, 3), keepdim=True, dtype=exact).clamp_min(1)
+    return (1.25 * (total / count).float()).square()
 
 
 def _light(encoded: Tensor, scene_linear: Tensor) -> Tensor:

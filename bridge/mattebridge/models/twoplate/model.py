@@ -42,6 +42,8 @@ from mattebridge.models.pytorch.frames import (
 )
 from mattebridge.models.pytorch.graphs import Graphs
 from mattebridge.models.pytorch.precision import AlphaOf, check_holds, dtype_for
+from mattebridge.models.pytorch.threads import in_one_way
+from mattebridge.models.pytorch.weights import weights_bytes
 from mattebridge.models.screen.card import SCREEN
 from mattebridge.models.twoplate.calm import calmed, with_its_grain
 from mattebridge.models.twoplate.card import WEIGHTS
@@ -99,7 +101,7 @@ class _Prepared(NamedTuple):
 
     @property
     def memory_bytes(self) -> int:
-        held = sum(int(tensor.nbytes) for tensor in self.network.state_dict().values())
+        held = weights_bytes(self.network)
         return held + (0 if self.whole is None else self.whole.memory_bytes)
 
 
@@ -148,7 +150,7 @@ class TwoPlateModel(MattingModel):
         self._keyer.load(device)
 
     def _prepare(self, network: TwoPlate, dtype: torch.dtype = torch.float32) -> _Prepared:
-        network = folded(network, fuse_conv_bn_eval).to(self._device, dtype)
+        network = in_one_way(folded(network, fuse_conv_bn_eval).to(self._device, dtype))
         return _Prepared(network, self._whole_frame(network))
 
     def _whole_frame(self, network: TwoPlate) -> Optional[WholeFrame]:

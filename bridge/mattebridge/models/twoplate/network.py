@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mattebridge.models.pytorch.pixels import between
+from mattebridge.models.pytorch.threads import sigmoid
 from mattebridge.models.twoplate.resampling import all_smaller, around, larger, smaller
 
 # Channels of the encoder at 1/2, 1/4, ... of the coarse size, and residual blocks at each.
@@ -95,7 +96,7 @@ class NetworkMatte(NamedTuple):
 
 def opened(logit: Tensor) -> Tensor:
     """Alpha from its logit; reaches 0 and 1, and a little beyond while training."""
-    return torch.sigmoid(logit) * 1.01 - 0.005
+    return sigmoid(logit) * 1.01 - 0.005
 
 
 def closed(alpha: Tensor) -> Tensor:

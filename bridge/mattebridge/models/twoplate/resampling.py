@@ -40,11 +40,17 @@ def all_smaller(planes: Sequence[Tensor], times: int) -> Tensor:
 def larger(planes: Tensor, times: int) -> Tensor:
     """Bilinear; pixel centres are between each other, and the edge is repeated."""
     height, width = planes.shape[2:]
-    # torch is quick where the channels of a pixel lie together.
-    if _by_torch(planes) or planes.is_contiguous(memory_format=torch.channels_last):
+    together = planes.is_contiguous(memory_format=torch.channels_last)
+    # torch is quick where the many channels of a pixel lie together. What it makes of few depends
+    # on the number of threads.
+    if _by_torch(planes) or (together and planes.shape[1] > 3):
         size = (height * times, width * times)
         return functional.interpolate(planes, size=size, mode="bilinear", align_corners=False)
     size = (width * times, height * times)
+    if together and planes.shape[1] > 1:
+        images = planes.permute(0, 2, 3, 1).numpy()
+        made = [cv2.resize(image, size, interpolation=cv2.INTER_LINEAR) for image in images]
+        return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2)
     return _each(
         planes, size, lambda one, made: cv2.resize(one, size, made, interpolation=cv2.INTER_LINEAR)
     )

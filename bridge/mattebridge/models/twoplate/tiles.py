@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mattebridge.checkpoint import Checkpoint
+from mattebridge.models.pytorch.threads import sigmoid
 from mattebridge.models.twoplate.network import (
     REFINER_REACH,
     Change,
@@ -107,7 +108,7 @@ def _unrefined(network: TwoPlate, given: Inputs, half: Change) -> tuple[NetworkM
 
 def doubtful(half: Change) -> Tensor:
     """The tiles (rows, columns) in which the coarse net doubts its own alpha somewhere."""
-    doubt = torch.sigmoid(half.doubt)
+    doubt = sigmoid(half.doubt)
     bottom, right = (-length % TILE for length in doubt.shape[2:])
     doubt = functional.pad(doubt, (0, right, 0, bottom))
     return functional.max_pool2d(doubt, TILE)[0, 0] > DOUBTFUL

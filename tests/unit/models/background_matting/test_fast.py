@@ -19,7 +19,12 @@ from mattebridge.models.background_matting.coarse import CoarsePass
 from mattebridge.models.background_matting.fast import FastMatting
 from mattebridge.models.background_matting.matting import Look, NetworkMatte
 from mattebridge.models.background_matting.networks import MattingBase, MattingRefine, make_network
-from mattebridge.models.background_matting.resize import Enlargement, axis_windows, windows
+from mattebridge.models.background_matting.resize import (
+    Enlargement,
+    axis_windows,
+    shrunk,
+    windows,
+)
 
 # Of the reference: largest and mean difference from the plain path where both chose a cell.
 LARGEST, MEAN_ALPHA, MEAN_FOREGROUND = 1e-3, 1e-5, 2e-5
@@ -307,6 +312,21 @@ def test_an_enlargement_in_bands_is_the_whole_one(
     torch.testing.assert_close(
         enlargement.rows(middle, large[0]), wanted[middle:], atol=2e-6, rtol=0
     )
+
+
+@pytest.mark.parametrize("small", [(1, 1), (90, 160), (77, 101)])
+def test_a_shrunk_picture_is_torchs_whatever_the_number_of_threads(small: tuple[int, int]) -> None:
+    image = torch.rand(360, 640, 3, generator=torch.Generator().manual_seed(3))
+    whole = functional.interpolate(image.permute(2, 0, 1)[None], size=small, mode="bilinear")
+    before, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            found.append(shrunk(image, *small))
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(found[0], whole[0].permute(1, 2, 0), atol=2e-6, rtol=0)
+    assert all(torch.equal(found[0], other) for other in found[1:])
 
 
 @pytest.mark.parametrize(("size", "length"), [(40, 20), (40, 10), (41, 17), (5, 1), (10, 30)])
