@@ -187,19 +187,50 @@ def test_a_check_reads_every_frame_and_makes_nothing(clips: Path, tmp_path: Path
     assert tree(clips) == before - {str(damaged.relative_to(clips))}
 
 
+def take_of(folder: Path, plates: list[np.ndarray]) -> Path:
+    """A clip `take` of one video."""
+    (folder / "take/Input").mkdir(parents=True)
+    form, (height, width) = VIDEO_FORMATS["prores4444"], plates[0].shape[:2]
+    path, times = folder / "take/Input/t.mov", VideoTimes(Fraction(24))
+    writer = open_video(path, form, width=width, height=height, times=times)
+    for plate in plates:
+        writer.add(display_codes(plate, dtype=form.dtype, colorspace="linear"))
+    writer.close()
+    return folder / "take"
+
+
+def test_pictures_are_extracted_for_no_clip_that_is_refused(
+    shared_daemon: DaemonProcess, tmp_path: Path
+) -> None:
+    pytest.importorskip("av")
+    take, out = take_of(tmp_path, [np.full((16, 32, 3), 0.2, np.float32)]), tmp_path / "out"
+    (out / "take/alpha").mkdir(parents=True)
+    there = out / "take/alpha/frame_000000.exr"
+    there.write_bytes(b"of somebody else")
+    refusals = {
+        (): "'screen' has nothing to make a matte of",
+        ("--set", "screen=red"): "setting 'screen' of model 'screen' must be one of",
+        ("--outputs", "alpha,error", "--set", "screen=green"): "gives no error",
+        ("-o", str(out), "--set", "screen=green"): "exists already",
+    }
+    for options, why in refusals.items():
+        done = run(shared_daemon, "clips", take, *options, "--extract")
+        assert done.returncode == 2
+        assert why in done.stderr
+        assert tree(take) == {"Input/t.mov"}
+    done = run(shared_daemon, "clips", take, "--check", "--extract")
+    assert done.returncode == 0
+    assert tree(take) == {"Input/t.mov"}
+    assert tree(out) == {"take/alpha/frame_000000.exr"}
+
+
 @pytest.mark.slow
 def test_a_video_is_extracted_where_that_is_asked_for_and_gives_the_same_pixels(
     shared_daemon: DaemonProcess, clips: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("av")
     plates = [read_frame(path).pixels for path in sorted((clips / "first/Input").iterdir())]
-    (tmp_path / "take/Input").mkdir(parents=True)
-    form = VIDEO_FORMATS["prores4444"]
-    times = VideoTimes(Fraction(24))
-    writer = open_video(tmp_path / "take/Input/t.mov", form, width=160, height=90, times=times)
-    for plate in plates:
-        writer.add(display_codes(plate, dtype=form.dtype, colorspace="linear"))
-    writer.close()
+    take_of(tmp_path, plates)
     direct = run(shared_daemon, "clips", tmp_path / "take", "-o", tmp_path / "direct")
     assert direct.returncode == 0, direct.stderr
     assert tree(tmp_path / "take") == {"Input/t.mov"}
