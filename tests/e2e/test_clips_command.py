@@ -16,6 +16,7 @@ import pytest
 from fakes.daemon_process import DaemonProcess
 from mattebridge.clips import ClipRunner, InferenceConfig, PipelineConfig, WriteConfig, load, scan
 from mattebridge.image_io import read_frame, write_frame
+from mattebridge.image_io.video_read import probe
 from mattebridge.image_io.video_write import VIDEO_FORMATS, VideoTimes, open_video
 from mattebridge.image_io.write import display_codes
 from mattebridge_sample import SampleShot, render_shot
@@ -246,6 +247,26 @@ def test_a_video_is_extracted_where_that_is_asked_for_and_gives_the_same_pixels(
         one, other = read_frame(tmp_path / "out" / name), read_frame(tmp_path / "direct" / name)
         assert one.pixels.tobytes() == other.pixels.tobytes()
     listed = run(shared_daemon, "clips", tmp_path / "take", "-o", tmp_path / "out", "--list")
+    assert listed.stdout.startswith("take: complete, 3 of 3 frames done: ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("layout", "path"), [("stages", "comp.mov"), ("classic", "Comp.mov")])
+def test_a_clip_becomes_a_video_of_the_rate_of_its_plate(
+    shared_daemon: DaemonProcess, clips: Path, tmp_path: Path, layout: str, path: str
+) -> None:
+    pytest.importorskip("av")
+    plates = [read_frame(path).pixels for path in sorted((clips / "first/Input").iterdir())]
+    take = take_of(tmp_path, plates)
+    formats = ["--outputs", "alpha,comp", "--format", "exr,comp=prores4444", "--layout", layout]
+    done = run(shared_daemon, "clips", take, *formats)
+    assert done.returncode == 0, done.stderr
+    made = probe(take / "Output" / path)
+    assert (made.frames, made.rate, made.width, made.height) == (3, Fraction(24), 160, 90)
+    before = (take / "Output" / path).stat().st_mtime_ns
+    assert run(shared_daemon, "clips", take, *formats, "--resume").returncode == 0
+    assert (take / "Output" / path).stat().st_mtime_ns == before
+    listed = run(shared_daemon, "clips", take, "--list", "--layout", layout)
     assert listed.stdout.startswith("take: complete, 3 of 3 frames done: ")
 
 
