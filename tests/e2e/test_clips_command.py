@@ -16,6 +16,7 @@ import pytest
 from fakes.daemon_process import DaemonProcess
 from mattebridge.clips import ClipRunner, InferenceConfig, PipelineConfig, WriteConfig, load, scan
 from mattebridge.image_io import read_frame, write_frame
+from mattebridge.image_io.video_read import probe
 from mattebridge.image_io.video_write import VIDEO_FORMATS, VideoTimes, open_video
 from mattebridge.image_io.write import display_codes
 from mattebridge_sample import SampleShot, render_shot
@@ -187,19 +188,50 @@ def test_a_check_reads_every_frame_and_makes_nothing(clips: Path, tmp_path: Path
     assert tree(clips) == before - {str(damaged.relative_to(clips))}
 
 
+def take_of(folder: Path, plates: list[np.ndarray]) -> Path:
+    """A clip `take` of one video."""
+    (folder / "take/Input").mkdir(parents=True)
+    form, (height, width) = VIDEO_FORMATS["prores4444"], plates[0].shape[:2]
+    path, times = folder / "take/Input/t.mov", VideoTimes(Fraction(24))
+    writer = open_video(path, form, width=width, height=height, times=times)
+    for plate in plates:
+        writer.add(display_codes(plate, dtype=form.dtype, colorspace="linear"))
+    writer.close()
+    return folder / "take"
+
+
+def test_pictures_are_extracted_for_no_clip_that_is_refused(
+    shared_daemon: DaemonProcess, tmp_path: Path
+) -> None:
+    pytest.importorskip("av")
+    take, out = take_of(tmp_path, [np.full((16, 32, 3), 0.2, np.float32)]), tmp_path / "out"
+    (out / "take/alpha").mkdir(parents=True)
+    there = out / "take/alpha/frame_000000.exr"
+    there.write_bytes(b"of somebody else")
+    refusals = {
+        (): "'screen' has nothing to make a matte of",
+        ("--set", "screen=red"): "setting 'screen' of model 'screen' must be one of",
+        ("--outputs", "alpha,error", "--set", "screen=green"): "gives no error",
+        ("-o", str(out), "--set", "screen=green"): "exists already",
+    }
+    for options, why in refusals.items():
+        done = run(shared_daemon, "clips", take, *options, "--extract")
+        assert done.returncode == 2
+        assert why in done.stderr
+        assert tree(take) == {"Input/t.mov"}
+    done = run(shared_daemon, "clips", take, "--check", "--extract")
+    assert done.returncode == 0
+    assert tree(take) == {"Input/t.mov"}
+    assert tree(out) == {"take/alpha/frame_000000.exr"}
+
+
 @pytest.mark.slow
 def test_a_video_is_extracted_where_that_is_asked_for_and_gives_the_same_pixels(
     shared_daemon: DaemonProcess, clips: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("av")
     plates = [read_frame(path).pixels for path in sorted((clips / "first/Input").iterdir())]
-    (tmp_path / "take/Input").mkdir(parents=True)
-    form = VIDEO_FORMATS["prores4444"]
-    times = VideoTimes(Fraction(24))
-    writer = open_video(tmp_path / "take/Input/t.mov", form, width=160, height=90, times=times)
-    for plate in plates:
-        writer.add(display_codes(plate, dtype=form.dtype, colorspace="linear"))
-    writer.close()
+    take_of(tmp_path, plates)
     direct = run(shared_daemon, "clips", tmp_path / "take", "-o", tmp_path / "direct")
     assert direct.returncode == 0, direct.stderr
     assert tree(tmp_path / "take") == {"Input/t.mov"}
@@ -215,6 +247,26 @@ def test_a_video_is_extracted_where_that_is_asked_for_and_gives_the_same_pixels(
         one, other = read_frame(tmp_path / "out" / name), read_frame(tmp_path / "direct" / name)
         assert one.pixels.tobytes() == other.pixels.tobytes()
     listed = run(shared_daemon, "clips", tmp_path / "take", "-o", tmp_path / "out", "--list")
+    assert listed.stdout.startswith("take: complete, 3 of 3 frames done: ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("layout", "path"), [("stages", "comp.mov"), ("classic", "Comp.mov")])
+def test_a_clip_becomes_a_video_of_the_rate_of_its_plate(
+    shared_daemon: DaemonProcess, clips: Path, tmp_path: Path, layout: str, path: str
+) -> None:
+    pytest.importorskip("av")
+    plates = [read_frame(path).pixels for path in sorted((clips / "first/Input").iterdir())]
+    take = take_of(tmp_path, plates)
+    formats = ["--outputs", "alpha,comp", "--format", "exr,comp=prores4444", "--layout", layout]
+    done = run(shared_daemon, "clips", take, *formats)
+    assert done.returncode == 0, done.stderr
+    made = probe(take / "Output" / path)
+    assert (made.frames, made.rate, made.width, made.height) == (3, Fraction(24), 160, 90)
+    before = (take / "Output" / path).stat().st_mtime_ns
+    assert run(shared_daemon, "clips", take, *formats, "--resume").returncode == 0
+    assert (take / "Output" / path).stat().st_mtime_ns == before
+    listed = run(shared_daemon, "clips", take, "--list", "--layout", layout)
     assert listed.stdout.startswith("take: complete, 3 of 3 frames done: ")
 
 

@@ -124,7 +124,8 @@ def _add_clips(command: argparse.ArgumentParser) -> None:
         "--extract",
         action="store_true",
         help="write the pictures of videos to Frames/ and AlphaFrames/ of their clip, and matte"
-        " those (default: videos are read as they are)",
+        " those (default: videos are read as they are); nothing is written for a clip that is"
+        " refused, nor with --check",
     )
     group.add_argument(
         "--reorganise",
@@ -326,7 +327,8 @@ def _run_one(
         clip = with_hint_of_plate(clip, options.hint_layer)
         if options.wants_sharpen and clip.alpha_path is None:
             progress.note(f"{clip.name} has no hint: --hint-sharpen does nothing for it")
-        if options.extract:
+        if options.extract and not options.check:
+            _refuse_videos(options, clip, common, cancelled)
             clip, common = _extracted(clip, common, cancelled)
         job = job_of(clip, common, layout=options.layout, output=options.results)
         summary = (
@@ -355,6 +357,26 @@ def _checked(job: MatteJob, progress: Progress, cancelled: threading.Event) -> S
     from mattebridge.clips.checking import check_job
 
     return check_job(job, progress, cancelled)
+
+
+def _refuse_videos(
+    options: argparse.Namespace, clip: Clip, common: MatteJob, cancelled: threading.Event
+) -> None:
+    """Raise what is wrong with the job of a clip's videos, before there are pictures of them."""
+    from mattebridge.clips.job import job_of
+    from mattebridge.clips.needs import check_inputs
+    from mattebridge.shot.run import refuse_job
+
+    job = job_of(clip, common, layout=options.layout, output=options.results)
+    if options.layout != "stages":
+        # Results of pictures have other names than those of a video there, which may stand beside.
+        job = replace(job, existing="overwrite")
+    refuse_job(
+        job,
+        lambda: connect(options, name="clips", in_flight=job.in_flight),
+        cancelled=cancelled,
+        check=check_inputs,
+    )
 
 
 def _extracted(clip: Clip, common: MatteJob, cancelled: threading.Event) -> tuple[Clip, MatteJob]:

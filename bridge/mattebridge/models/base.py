@@ -96,6 +96,12 @@ class Setting:
         known = {key: value for key, value in optional.items() if value is not None}
         return {"type": self.type_name, "default": self.default, "help": self.help, **known}
 
+    @classmethod
+    def described(cls, given: Mapping[str, Any]) -> Setting:
+        """The setting of which `describe` gave this."""
+        limits, choices = (given.get("min"), given.get("max")), tuple(given.get("choices", ()))
+        return cls(given["default"], given.get("help", ""), *limits, choices or None)
+
 
 class SettingsSchema(Mapping[str, Setting]):
     """The settings of one model by name; `validate` makes complete values of those of a request."""
@@ -105,6 +111,11 @@ class SettingsSchema(Mapping[str, Setting]):
             if not setting.accepts(setting.default):
                 raise ValueError(f"default of setting '{name}' is not {setting.allowed}")
         self._settings = settings
+
+    @classmethod
+    def described(cls, settings: Mapping[str, Mapping[str, Any]]) -> SettingsSchema:
+        """The schema of a card that a daemon reported: the inverse of `describe`."""
+        return cls(**{name: Setting.described(given) for name, given in settings.items()})
 
     def __getitem__(self, name: str) -> Setting:
         return self._settings[name]

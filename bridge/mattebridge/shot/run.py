@@ -33,6 +33,7 @@ from mattebridge.errors import (
 )
 from mattebridge.hosts.request import check_needs, find_card
 from mattebridge.image_io.frame_ranges import format_frames
+from mattebridge.models.base import SettingsSchema
 from mattebridge.shot.budget import ByteBudget
 from mattebridge.shot.gates import MAX_WRITERS, POLL_S, READERS, Gates
 from mattebridge.shot.job import MatteJob
@@ -75,6 +76,28 @@ def run_job(
     client = connect()
     try:
         return _Run(plan, client, progress or Progress(), cancelled, check).run()
+    finally:
+        client.close()
+
+
+def refuse_job(
+    job: MatteJob,
+    connect: Callable[[], Client],
+    *,
+    cancelled: Optional[threading.Event] = None,
+    check: Optional[Check] = None,
+) -> None:
+    """Raise what `run_job` would raise of a job before its first frame; makes nothing.
+
+    For a job whose inputs are yet to be made, which is to be refused before they are.
+    """
+    plan = preflight(job)
+    if all(task.problem is not None for task in plan.tasks):
+        return
+    client = connect()
+    try:
+        _find_model(client, plan, cancelled or threading.Event(), check)
+        _check_config(client, plan)
     finally:
         client.close()
 
@@ -351,7 +374,19 @@ def _find_model(
     for name in EXTRA_OUTPUTS:
         if name in job.written and name not in card.get("extra_outputs", ()):
             raise InputsError(f"model '{card['name']}' gives no {name}; leave it out of --outputs")
+    _check_settings(card, job.params.settings)
     return dict(card)
+
+
+def _check_settings(card: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Refuse settings that the model will refuse, in its words.
+
+    A daemon with very many models leaves their settings out of the cards; the first frame is
+    refused then.
+    """
+    if "settings" in card:
+        schema = SettingsSchema.described(card["settings"])
+        schema.validate(settings, model=str(card["name"]))
 
 
 def _has_overscan(task: FrameTask) -> bool:

@@ -108,6 +108,18 @@ def test_a_frame_that_failed_is_an_error_until_it_is_made(clip: Clip) -> None:
     assert shown(clip) == ("complete", 3, 3)
 
 
+def test_the_reason_is_known_where_no_frame_of_a_clip_could_be_made(clip: Clip) -> None:
+    manifest = load(clip)
+    matted(manifest, fail=NUMBERS)
+    assert [path.name for path in manifest.output_dir.iterdir()] == ["a.mattebridge.jsonl"]
+    status = state_of(clip)
+    assert (status.state, status.done, status.total) == (ClipState.ERROR, 0, 3)
+    assert status.detail == "frame 1001 (and 2 more): no room"
+    assert status.exit_status == 3
+    matted(manifest)
+    assert shown(clip) == ("complete", 3, 3)
+
+
 def test_the_state_of_a_read_only_clip_is_seen_and_nothing_is_tried_in_it(
     clip: Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:

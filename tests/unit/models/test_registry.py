@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import msgpack
 import pytest
 
 from mattebridge.errors import MessageError, ModelError
@@ -115,6 +116,17 @@ def test_the_description_says_everything_in_plain_values():
     }
     assert described["settings"]["mode"]["choices"] == ["fast", "closed_form"]
     assert described["settings"]["shadows"]["type"] == "bool"
+
+
+CARDS = [CARD, *map(Registry().card, Registry().names())]
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
+def test_a_card_that_a_daemon_reported_refuses_the_same_settings(card):
+    """A client sees descriptions alone, as messages carry them."""
+    described = msgpack.unpackb(msgpack.packb(card.describe()["settings"]))
+    schema = SettingsSchema.described(described)
+    assert dict(schema) == dict(card.settings_schema)
 
 
 def test_settings_are_laid_over_the_defaults():

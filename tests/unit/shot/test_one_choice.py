@@ -96,7 +96,11 @@ def test_where_the_first_frame_fails_the_next_one_decides(shot: Path) -> None:
 
 @pytest.mark.parametrize(
     ("card", "settings", "size"),
-    [(CARD, {"img_size": 1024}, 1024), ({}, {}, None), ({"settings": {"slope": {}}}, {}, None)],
+    [
+        (CARD, {"img_size": 1024}, 1024),
+        ({}, {}, None),
+        ({"settings": {"slope": {"default": 1.0}}}, {}, None),
+    ],
 )
 def test_a_size_that_is_named_stays_and_other_models_are_asked_for_none(
     shot: Path, card: dict[str, Any], settings: dict[str, Any], size: int | None

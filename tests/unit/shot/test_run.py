@@ -27,8 +27,10 @@ from mattebridge.errors import (
     DaemonLost,
     InputsError,
     InternalError,
+    MessageError,
     ModelError,
     NonFiniteError,
+    OutOfMemoryError,
     OutputExistsError,
     SequenceError,
     UsageError,
@@ -36,11 +38,13 @@ from mattebridge.errors import (
 )
 from mattebridge.image_io import Encoding, read_frame, read_header, write_frame
 from mattebridge.image_io.sources import Pictures
+from mattebridge.models.base import Setting, SettingsSchema
+from mattebridge.report.records import read_shot
 from mattebridge.shot import one_frame
 from mattebridge.shot.job import MatteJob
 from mattebridge.shot.preflight import preflight
 from mattebridge.shot.progress import Progress
-from mattebridge.shot.run import run_job
+from mattebridge.shot.run import refuse_job, run_job
 from mattebridge.shot.summary import write_report
 from mattebridge.wire import oslayer
 from mattebridge.wire.labels import SENTENCES
@@ -731,6 +735,7 @@ def test_an_all_unreadable_shot_needs_no_daemon_and_is_not_a_success(shot):
     assert summary.exit_status == 3
     assert summary.count("failed") == 6
     assert "empty" in summary.first_failure
+    assert not (shot / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -929,6 +934,49 @@ def test_a_job_that_a_model_refuses_leaves_no_ledger(shot):
     summary = run(shot, InProcessClient(fail=dict.fromkeys(range(1001, 1007), refusal)))
     assert summary.exit_status == 2
     assert not (shot / "out").exists()
+
+
+def test_a_setting_that_the_card_does_not_have_is_refused_before_a_frame_is_read(shot):
+    gain = SettingsSchema(gain=Setting(1.0, "", minimum=0.0))
+    client = InProcessClient(card={"settings": gain.describe()})
+    for given, kind in (({"gian": 1.0}, MessageError), ({"gain": -1.0}, ModelError)):
+        with pytest.raises(kind, match=r"setting 'g.*'") as refused:
+            run(shot, client, settings=given)
+        assert refused.value.exit_status == 2
+    assert client.requests == []
+    assert not (shot / "out").exists()
+    assert run(shot, client, settings={"gain": 2.0}).exit_status == 0
+
+
+def test_what_refuses_a_job_is_known_without_making_anything_of_it(shot):
+    client = InProcessClient()
+    refuse_job(job(shot), lambda: client)
+    assert client.closed
+    with pytest.raises(ModelError, match="there is no model 'key'"):
+        refuse_job(job(shot, model="key"), InProcessClient)
+    assert client.requests == []
+    assert not (shot / "out").exists()
+    run(shot, frames="1001")
+    with pytest.raises(OutputExistsError):
+        refuse_job(job(shot), never_connect)
+    for path in (shot / "in").glob("plate.*.exr"):
+        path.write_bytes(b"")
+    refuse_job(job(shot, existing="verify"), never_connect)
+
+
+def test_of_a_job_whose_frames_all_fail_the_ledger_alone_is_left_and_says_why(shot):
+    errors = dict.fromkeys(range(1001, 1007), OutOfMemoryError("no room"))
+    assert run(shot, InProcessClient(fail=errors)).exit_status == 3
+    assert tree(shot / "out") == ["plate.mattebridge.jsonl"]
+    entries = read_shot(shot / "out/plate.mattebridge.jsonl").entries
+    assert {entry.frame: entry.message for entry in entries} == dict.fromkeys(errors, "no room")
+    # It is in the way of no other run: nothing was made, so nothing can be mixed.
+    for more in ({"foreground": "unmix", "existing": "verify"}, {"frames": "1001-1002"}):
+        assert run(shot, InProcessClient(fail=errors), **more).exit_status == 3
+        assert tree(shot / "out") == ["plate.mattebridge.jsonl"]
+    assert run(shot, existing="verify").exit_status == 0
+    entries = read_shot(shot / "out/plate.mattebridge.jsonl").entries
+    assert [entry.status for entry in entries] == ["done"] * 6
 
 
 def test_chunks_of_a_farm_share_one_ledger(shot):

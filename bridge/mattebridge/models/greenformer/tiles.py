@@ -146,12 +146,20 @@ def _convolved(layer: Layer, x: Tensor, core: int) -> tuple[Tensor, Moments]:
         made = layer.conv(x)
         moments.add(made)
         return made, moments
-    made = torch.empty_like(x[:, :1].expand(-1, layer.conv.out_channels, -1, -1))
+    made = _map_like(x, layer.conv.out_channels)
     for tile in tiles:
         part = _at(layer.conv(_at(x, tile.whole)), tile.inner)
         moments.add(part)
         _at(made, tile.core).copy_(part)
     return made, moments
+
+
+def _map_like(x: Tensor, channels: int) -> Tensor:
+    """A map of so many channels, laid out as `x` is: a tile of another layout is copied first."""
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    size = (x.shape[0], channels, *x.shape[-2:])
+    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=layout)
 
 
 def refined_by_prefix(

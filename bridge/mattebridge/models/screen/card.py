@@ -12,7 +12,7 @@ SCREEN = ModelCard(
     family="screen",
     summary="Keyer for green and blue screens; a plate is enough, a clean plate helps",
     # There are no weights: the digest names the algorithm, and changes when its pixels do.
-    digest="screen:6",
+    digest="screen:7",
     licence="MIT",
     needs_clean_plate=False,
     uses_alpha_hint=True,

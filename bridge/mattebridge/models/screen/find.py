@@ -85,7 +85,7 @@ def find_screen(picture: FloatImage, wanted: str, colour: str) -> Screen:
     """
     if colour:
         return _picked(colour, wanted)
-    best = _largest(_small(picture), tuple(CHANNELS) if wanted == "auto" else (wanted,))
+    best = _around(_small(picture), tuple(CHANNELS) if wanted == "auto" else (wanted,))
     if wanted != "auto":
         if best is None or best.area < LEAST_NAMED:
             raise refusal(
@@ -129,7 +129,7 @@ def screen_alone(clean_plate: FloatImage) -> Optional[Screen]:
 
     None for one of a set. A picture that was made small for the look gives the same.
     """
-    best = _largest(_small(clean_plate), tuple(CHANNELS))
+    best = _around(_small(clean_plate), tuple(CHANNELS))
     if best is None or best.area < ALONE_AREA or best.texture > ALONE_TEXTURE:
         return None
     return best.screen
@@ -207,10 +207,13 @@ class _Found:
         return cls(screen, float(joined.mean()), edge, texture)
 
 
-def _largest(small: FloatImage, names: tuple[str, ...]) -> Optional[_Found]:
-    """That of these colours which covers most of a small picture; None where it has none."""
+def _around(small: FloatImage, names: tuple[str, ...]) -> Optional[_Found]:
+    """That of these colours which covers most of a small picture's edge; None where it has none.
+
+    A subject of the other colour may be larger than the screen, but the screen is around it.
+    """
     found = [one for name in names if (one := _Found.of(small, CHANNELS[name])) is not None]
-    return max(found, key=lambda one: one.area, default=None)
+    return max(found, key=lambda one: (one.edge, one.area), default=None)
 
 
 def look_size(shape: tuple[int, ...]) -> tuple[int, int]:

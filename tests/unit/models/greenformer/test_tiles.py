@@ -56,6 +56,24 @@ def test_tiles_give_the_pixels_of_the_whole_frame(refiner, way, height, width) -
     assert (tiled - whole).abs().max() <= BAR * plain.abs().max()
 
 
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("way", WAYS)
+@torch.inference_mode()
+def test_every_convolution_is_given_the_layout_of_the_picture(refiner, way, layout) -> None:
+    """On the CPU the layout decides how quick a convolution is, and how much it copies."""
+    seen, last = picture(70, 50).contiguous(memory_format=layout), layout == torch.channels_last
+    strides: list[int] = []
+    hooks = [
+        layer.conv.register_forward_pre_hook(lambda _, given: strides.append(given[0].stride(1)))
+        for layer in refiner.layers()
+    ]
+    way(refiner, seen, no_checkpoint, CORE)
+    for hook in hooks:
+        hook.remove()
+    assert strides
+    assert all((stride == 1) == last for stride in strides)
+
+
 @torch.inference_mode()
 def test_a_far_pixel_changes_the_other_end_of_the_frame_in_tiles_as_well(refiner) -> None:
     """By way of the norms: 80 pixels are more than the convolutions see."""

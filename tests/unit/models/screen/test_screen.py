@@ -277,6 +277,20 @@ def test_a_subject_of_the_other_screens_colour_keeps_its_body(model, colour, nam
     assert float((1 - made.alpha)[alpha >= 1].mean()) < 2e-3
 
 
+@pytest.mark.parametrize("smooth", [True, False])
+@pytest.mark.parametrize(("colour", "name"), [(LEAF, "blue"), (DENIM, "green")])
+def test_a_subject_that_is_larger_than_the_screen_around_it_is_not_taken_for_it(
+    model, colour, name, smooth
+):
+    alpha = np.zeros(SIZE, np.float32)
+    alpha[30:, 30:-40] = 1
+    alpha = cv2.GaussianBlur(alpha, (0, 0), 1.0)
+    dress = np.broadcast_to(np.float32(colour), (*SIZE, 3)) if smooth else lit(colour)
+    made = matte(model, grain(over(alpha, dress, wall(name))))
+    assert made.notes["screen"] == name
+    assert float((1 - made.alpha)[alpha >= 1].mean()) < 2e-3
+
+
 def test_greenish_cloth_keeps_its_body_over_green(model):
     alpha = disc()
     made = matte(model, grain(over(alpha, lit((0.5, 0.55, 0.3)), wall("green"))))
