@@ -5,11 +5,15 @@
     what was taken from the plate --> foreground, as far as alpha goes
 
 Where a picture was pushed, the grain of dark parts is as large as the difference of many a subject
-from its set, and keyer and network follow it. A bilateral filter leaves what is larger than the
-grain. Ten real composites in low light, MAD / soft e-3: 13.48/136 -> 11.95/124. The amount is found
-at working size, in main memory, so that a GPU is not waited for.
+from its set, and keyer and network follow it. Each pixel becomes the mean of those near it, which
+count the more the more alike they are; what is larger than the grain stays. How alike is told by
+the means of 3x3 pixels, in which there is a third of the grain: by single pixels, one with much
+grain is like none of its neighbours and keeps it. Ten real composites in low light, MAD / soft e-3:
+13.48/136 without any filter, 11.90/123 by single pixels, 11.42/118 by means. The amount is found at
+working size, in main memory, so that a GPU is not waited for.
 
-Method: bilateral filtering (Tomasi and Manduchi 1998), with the noise of the frame known.
+Method: joint bilateral filtering (Tomasi and Manduchi 1998; Petschnig et al. 2004), guided by the
+picture's own means, with the noise of the frame known.
 """
 
 from __future__ import annotations
@@ -18,15 +22,15 @@ from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from mattebridge.models.difference.keyer import Small
+from mattebridge.models.difference.mixture import BRIGHTEST
 from mattebridge.models.difference.noise import MEDIAN
-from mattebridge.models.pytorch.frames import Frame
+from mattebridge.models.pytorch.frames import Frame, tensor_of
 
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage
@@ -34,9 +38,15 @@ if TYPE_CHECKING:
 # Deviation of one channel between plate and clean plate, encoded, from which on grain is taken, and
 # from which on all of it. Pictures exposed as usual have 0.01 to 0.019.
 FROM, FULL = 0.021, 0.028
-# The filter: pixels within this radius, their weight by distance, and by difference in deviations
-# of one picture's grain.
-RADIUS_PX, NEAR_PX, LIKE = 2, 2.0, 5.0
+# The filter: the means of two pixels that differ by so many deviations of one picture's grain, over
+# all channels, weigh 0.6 for each other. Grain alone makes 1.3 of them.
+LIKE = 1.75
+# The pixels that count lie like the black squares of a chessboard, up to so far away: of next ones,
+# the means are alike because they share pixels. Of each pair only the lower one, (down, right).
+REACH_PX = 2
+_BESIDE = ((0, 2), (1, -1), (1, 1), (2, -2), (2, 0), (2, 2))
+# Rows at a time on a CPU: they stay in its cache.
+_STRIP = 32
 # Plate and clean plate show the same where their difference, over three pixels, is less; the least
 # share of the frame in which grain can be measured.
 CHANGED, LEAST_SET = 0.06, 0.02
@@ -66,14 +76,19 @@ def calmed(frame: Frame, small: Small) -> Optional[Calm]:
     # Grain is larger at full size by what shrinking averages.
     scale = max(frame.plate.shape[:2]) / max(pictures[0].shape[:2])
     plate, clean_plate = (
-        torch.lerp(picture, _smooth(picture, of_one * scale), share)
+        torch.lerp(picture, smooth(picture, of_one * scale), share)
         for picture in (frame.plate, frame.clean_plate)
     )
     looked = copy(small)
-    looked.plate, looked.clean_plate = (
-        picture + np.float32(share) * (_smooth_array(picture, of_one) - picture)
-        for picture in pictures
-    )
+    main_memory = torch.device("cpu")
+    if frame.plate.device == main_memory and scale == 1 and max(small.brightest) <= BRIGHTEST:
+        # The same pictures.
+        looked.plate, looked.clean_plate = plate.numpy(), clean_plate.numpy()
+    else:
+        looked.plate, looked.clean_plate = (
+            torch.lerp(picture, smooth(picture, of_one), share).numpy()
+            for picture in (tensor_of(each, main_memory) for each in pictures)
+        )
     calm = replace(frame, plate=plate, clean_plate=clean_plate)
     return Calm(calm, looked, frame.plate - plate)
 
@@ -93,7 +108,7 @@ def _noise(plate: FloatImage, clean_plate: FloatImage) -> float:
     By how the difference changes from pixel to pixel, which does not depend on its mean over three
     pixels, by which the same is told.
     """
-    if min(plate.shape[:2]) <= RADIUS_PX:
+    if min(plate.shape[:2]) <= REACH_PX + 1:
         return 0.0
     every = max(1, plate.shape[0] // _ROWS)
     apart = plate[::every] - clean_plate[::every]
@@ -105,34 +120,49 @@ def _noise(plate: FloatImage, clean_plate: FloatImage) -> float:
     return float(np.median(second)) / (MEDIAN * _SECOND)
 
 
-def _smooth(picture: Tensor, grain: float) -> Tensor:
-    if picture.device.type == "cpu":
-        return torch.from_numpy(_smooth_array(picture.numpy(), grain))
-    return smooth_by_torch(picture, grain)
+def smooth(picture: Tensor, grain: float) -> Tensor:
+    """A picture (H, W, 3) without what grain of this deviation makes of it.
 
-
-def _smooth_array(picture: FloatImage, grain: float) -> FloatImage:
-    found = cv2.bilateralFilter(picture, 2 * RADIUS_PX + 1, LIKE * grain, NEAR_PX)
-    return np.asarray(found, np.float32)
-
-
-def smooth_by_torch(picture: Tensor, grain: float) -> Tensor:
-    """OpenCV's filter of a picture (H, W, 3), within 2e-3, in the same list of steps for any."""
+    Both sides of a step of several deviations stay apart. Higher and wider than the reach.
+    """
     height, width = picture.shape[:2]
-    planes = picture.permute(2, 0, 1)
-    side = (RADIUS_PX,) * 4
-    around = functional.pad(planes[None], side, mode="reflect")[0]
-    total, weights = torch.zeros_like(planes), torch.zeros_like(planes[:1])
-    for down in range(-RADIUS_PX, RADIUS_PX + 1):
-        for right in range(-RADIUS_PX, RADIUS_PX + 1):
-            away = down * down + right * right
-            if away > RADIUS_PX**2:
-                continue
-            top, left = RADIUS_PX + down, RADIUS_PX + right
-            other = around[:, top : top + height, left : left + width]
-            unlike = (other - planes).abs_().sum(0, keepdim=True).square_()
-            exponent = unlike.mul_(-0.5 / (LIKE * grain) ** 2).sub_(0.5 * away / NEAR_PX**2)
-            weight = exponent.exp_()
-            total.addcmul_(other, weight)
-            weights += weight
-    return (total / weights).permute(1, 2, 0).contiguous()
+    side = (REACH_PX + 1,) * 4
+    around = functional.pad(picture.permute(2, 0, 1)[None], side, mode="reflect")[0]
+    rows = _STRIP if picture.device.type == "cpu" else height
+    made = around.new_empty((3, height, width))
+    for top in range(0, height, rows):
+        part = slice(top, min(top + rows, height) + 2 * (REACH_PX + 1))
+        made[:, top : top + rows] = _smoothed(around[:, part], grain)
+    return made.permute(1, 2, 0).contiguous()
+
+
+def _smoothed(around: Tensor, grain: float) -> Tensor:
+    """The same of planes (3, ...) that have a pixel more than the reach on each side."""
+    likeness = _mean(around)
+    around = around[:, 1:-1, 1:-1]
+    side = REACH_PX
+    height, width = around.shape[1] - 2 * side, around.shape[2] - 2 * side
+    total = around[:, side : side + height, side : side + width].clone()
+    weights = torch.ones_like(total[0])
+    scale = -0.5 / (LIKE * grain) ** 2
+    for down, right in _BESIDE:
+        # The weight of a pixel for another is that of the other for it: of all such pairs.
+        left, wide = max(right, 0), width + abs(right)
+        upper = likeness[:, side - down : side + height, side - left :][..., :wide]
+        lower = likeness[:, side : side + height + down, side - left + right :][..., :wide]
+        unlike = (upper - lower).abs_()
+        weight = (unlike[0] + unlike[1]).add_(unlike[2]).square_().mul_(scale).exp_()
+        for y, x, own in (
+            (side + down, side + right, weight[down:, left : left + width]),
+            (side - down, side - right, weight[:height, left - right : left - right + width]),
+        ):
+            total.addcmul_(around[:, y : y + height, x : x + width], own)
+            weights += own
+    return total.div_(weights)
+
+
+def _mean(planes: Tensor) -> Tensor:
+    """The mean around each pixel, of 1, 2 and 1 parts in both directions; a pixel less on each
+    side."""
+    rows = (planes[:, :-2] + planes[:, 2:]).add_(planes[:, 1:-1], alpha=2)
+    return (rows[..., :-2] + rows[..., 2:]).add_(rows[..., 1:-1], alpha=2).mul_(1 / 16)

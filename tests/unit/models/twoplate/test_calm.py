@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 
 from mattebridge.models.difference.keyer import Small
 from mattebridge.models.pytorch.frames import Frame
-from mattebridge.models.twoplate.calm import calmed, smooth_by_torch, with_its_grain
+from mattebridge.models.twoplate.calm import LIKE, REACH_PX, calmed, smooth, with_its_grain
 
 SIZE = (96, 128)
 
 
-def shot(sigma: float) -> Frame:
-    """A subject of flat colour before a gradient, with a step of 0.3 between; grain in both."""
+def shot(sigma: float, times: int = 1) -> Frame:
+    """A subject of flat colour before a gradient, with a step of 0.3 between; grain in both.
+
+    times: how many times higher and wider than `SIZE`.
+    """
     rng = np.random.default_rng(4)
-    empty = np.zeros((*SIZE, 3)) + np.linspace(0.2, 0.5, SIZE[1])[None, :, None]
+    height, width = (times * length for length in SIZE)
+    empty = np.zeros((height, width, 3)) + np.linspace(0.2, 0.5, width)[None, :, None]
     plate = empty.copy()
-    plate[20:80, 30:90] = 0.8
+    plate[20 * times : 80 * times, 30 * times : 90 * times] = 0.8
     grainy = [picture + rng.normal(0, sigma, picture.shape) for picture in (plate, empty)]
     tensors = [torch.from_numpy(np.clip(picture, 0, 1).astype(np.float32)) for picture in grainy]
     return Frame(tensors[0], tensors[1], None, None, False)
@@ -53,11 +56,42 @@ def test_the_foreground_is_the_plate_again_where_it_is_opaque() -> None:
     assert torch.equal(empty, calm.frame.plate)
 
 
-def test_a_gpu_takes_the_same_grain() -> None:
-    frame = shot(0.03)
-    calm = calmed(frame, Small(frame))
-    assert calm is not None
+def smooth_pixel(picture: np.ndarray, y: int, x: int, grain: float) -> np.ndarray:
+    """One pixel of `smooth`, far from the edges, by its definition."""
 
-    expected = cv2.bilateralFilter(frame.plate.numpy(), 5, 0.15, 2.0)
-    # OpenCV takes its weights from a table.
-    assert np.abs(smooth_by_torch(frame.plate, 0.03).numpy() - expected).max() < 2e-3
+    def mean(down: int, right: int) -> np.ndarray:
+        parts = np.outer((1, 2, 1), (1, 2, 1))[..., None] / 16
+        return (parts * picture[down - 1 : down + 2, right - 1 : right + 2]).sum((0, 1))
+
+    total, weights = 0.0, 0.0
+    for down in range(y - REACH_PX, y + REACH_PX + 1):
+        for right in range(x - REACH_PX, x + REACH_PX + 1):
+            if (down - y + right - x) % 2 == 0:
+                unlike = np.abs(mean(down, right) - mean(y, x)).sum()
+                weight = np.exp(-0.5 * (unlike / (LIKE * grain)) ** 2)
+                total, weights = total + weight * picture[down, right], weights + weight
+    return total / weights
+
+
+def test_pixels_count_the_more_the_more_alike_their_means_are() -> None:
+    plate = shot(0.03).plate
+    found = smooth(plate, 0.03).numpy()
+    # In the subject, at its edges, and on both sides of where one strip of rows ends.
+    for y, x in ((50, 60), (20, 30), (21, 89), (31, 30), (32, 88), (92, 124), (3, 3)):
+        # A few roundings of float32.
+        assert np.abs(found[y, x] - smooth_pixel(plate.numpy(), y, x, 0.03)).max() < 1e-5
+
+
+def test_the_pictures_of_a_large_frame_are_each_calmed_in_their_own_size() -> None:
+    frame = shot(0.06, times=10)
+    looked = Small(frame)
+    calm = calmed(frame, looked)
+    assert calm is not None
+    assert calm.small.plate.shape == looked.plate.shape == (720, 960, 3)
+    # Measured 0.30 and 0.33, of a seeded picture.
+    inside = slice(240, 560)
+    for found, before in (
+        (calm.frame.plate.numpy()[320:740, 320:860], frame.plate.numpy()[320:740, 320:860]),
+        (calm.small.plate[inside, inside], looked.plate[inside, inside]),
+    ):
+        assert found.std() < 0.5 * before.std()
