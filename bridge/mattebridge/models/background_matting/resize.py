@@ -17,6 +17,8 @@ from mattebridge.models.pytorch.double import double_of
 
 # Rows made at a time: few enough that a band of an 8K frame stays in the processor's cache.
 BAND_ROWS = 32
+# Enlargements whose shares are exact; four and eight are what is recommended at HD and UHD.
+POWERS = (2, 4, 8, 16)
 
 
 class Taps(NamedTuple):
@@ -88,12 +90,7 @@ class Enlargement:
         _, width, channels = self._size
         before, behind, share = (values[top:bottom] for values in self._down)
         first, last = int(before[0]), int(behind[-1])
-        source = self._image[first : last + 1]
-        wide = torch.lerp(
-            source.index_select(1, self._across.before),
-            source.index_select(1, self._across.behind),
-            self._across.share[None, :, None],
-        ).flatten(1)
+        wide = self._wide(first, last + 1)
         if out is None:
             out = wide.new_empty(bottom - top, width, channels)
         torch.lerp(
@@ -106,11 +103,37 @@ class Enlargement:
 
     def into(self, out: Tensor) -> Tensor:
         """The whole enlarged image, written into `out`, (height, width, C) and contiguous."""
-        height = self._size[0]
+        height, times = self._size[0], self._size[0] // self._image.shape[0]
+        if times in POWERS and height == times * self._image.shape[0]:
+            return self._by_power(times, out)
         for top in range(0, height, BAND_ROWS):
             bottom = min(top + BAND_ROWS, height)
             self.rows(top, bottom, out[top:bottom])
         return out
+
+    def _by_power(self, times: int, out: Tensor) -> Tensor:
+        """The same without copies of rows: `times` of them lie between two of the image, at the
+        same shares, which are exact."""
+        edge, length = times // 2, self._image.shape[0]
+        share = self._down.share[None, edge : edge + times, None]
+        out[:edge].flatten(1).copy_(self._wide(0, 1))
+        out[-edge:].flatten(1).copy_(self._wide(length - 1, length))
+        step = BAND_ROWS // times + 1
+        for first in range(0, length - 1, step):
+            last = min(first + step, length - 1)
+            wide = self._wide(first, last + 1)
+            between = out[edge + times * first : edge + times * last].view(last - first, times, -1)
+            torch.lerp(wide[:-1, None], wide[1:, None], share, out=between)
+        return out
+
+    def _wide(self, first: int, end: int) -> Tensor:
+        """Rows of the small image, enlarged across: (rows, width * C)."""
+        source = self._image[first:end]
+        return torch.lerp(
+            source.index_select(1, self._across.before),
+            source.index_select(1, self._across.behind),
+            self._across.share[None, :, None],
+        ).flatten(1)
 
 
 def axis_windows(start: Tensor, side: int, size: int, length: int) -> tuple[Tensor, Tensor]:
