@@ -5,7 +5,7 @@ the pixels (the `bridge_probe` hook), and a float RGBA result of the same size c
 array that is reused: exactly one copy into the arena and one out of it. It is compared with the
 same two copies, numpy to warm shared memory and (from where a result would lie) back, in this
 process. Both are run in turn, after warm-up, and compared by their best and by their median.
-Goal: at most 1.3 at UHD and 1.5 at HD, on an otherwise idle machine, best of N.
+Goal: at most 1.1 at UHD and 1.4 at HD, on an otherwise idle machine, best of N.
 """
 
 from __future__ import annotations
