@@ -15,17 +15,13 @@ import cv2
 import numpy as np
 import torch
 
-from fakes.generated_weights import generated_state
+from fakes.generated_model import background_matting
 from fakes.grainy_pair import given
 from fakes.seeded_keyer import seeded_state
 from mattebridge.engine.engine import Engine
-from mattebridge.models.background_matting.card import FAMILY
-from mattebridge.models.background_matting.card import card_of as matting_card
-from mattebridge.models.background_matting.model import BackgroundMattingModel
-from mattebridge.models.background_matting.networks import MattingRefine
 from mattebridge.models.base import MattingModel
 from mattebridge.models.entry import Entry
-from mattebridge.models.greenformer.card import card_of as hint_keyer_card
+from mattebridge.models.greenformer.card import card_of
 from mattebridge.models.greenformer.model import GreenformerModel
 from mattebridge.models.registry import Registry
 from mattebridge.models.weights.file import WeightsRecord
@@ -39,17 +35,9 @@ CHANNELS = {"alpha": 1, "foreground": 3, "premultiplied": 4}
 Planes = Mapping[str, np.ndarray]
 
 
-def background_matting() -> MattingModel:
-    settings = {"class": "MattingRefine", "backbone": "mobilenetv2"}
-    card = matting_card(WeightsRecord("bgm", "", "sha256:0", FAMILY, settings, "MIT"))
-    return BackgroundMattingModel(
-        card, lambda: generated_state(MattingRefine("mobilenetv2").state_dict())
-    )
-
-
 def hint_keyer() -> MattingModel:
     settings = {"img_size": 256, "refiner": "present", "screen": "green"}
-    card = hint_keyer_card(WeightsRecord("key", "", "sha256:0", "greenformer", settings))
+    card = card_of(WeightsRecord("key", "", "sha256:0", "greenformer", settings))
     return GreenformerModel(card, seeded_state, "green")
 
 

@@ -9,21 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from fakes.generated_weights import generated_state
+from fakes.generated_model import background_matting
 from fakes.matting_models import Keyer, keyer_card, registry_of
 from fakes.pretended_cuda import CUDA, Counts, pretended_cuda, recorder
 from mattebridge.engine.device import deliver
 from mattebridge.engine.engine import Engine
-from mattebridge.models.background_matting.card import FAMILY, card_of
-from mattebridge.models.background_matting.model import BackgroundMattingModel
-from mattebridge.models.background_matting.networks import MattingRefine
 from mattebridge.models.base import ModelOutput
 from mattebridge.models.difference import keyer
 from mattebridge.models.difference.card import DIFFERENCE
 from mattebridge.models.difference.keyer import DifferenceModel
 from mattebridge.models.pytorch.graphs import Graphs
 from mattebridge.models.pytorch.known_pair import known_pair
-from mattebridge.models.weights.file import WeightsRecord
 from mattebridge.wire.params import RenderParams
 
 HEIGHT, WIDTH = 96, 128
@@ -166,14 +162,6 @@ def test_a_model_of_arrays_gets_arrays_and_its_matte_goes_back_to_the_device() -
         matte(Engine(str(CUDA), registry=registry_of(keyer)), sent, there)
     assert isinstance(keyer.given[0].plate, np.ndarray)
     assert np.array_equal(here["premultiplied"], there["premultiplied"])
-
-
-def background_matting() -> BackgroundMattingModel:
-    settings = {"class": "MattingRefine", "backbone": "mobilenetv2"}
-    card = card_of(WeightsRecord("bgm", "", "sha256:0", FAMILY, settings, "MIT"))
-    return BackgroundMattingModel(
-        card, lambda: generated_state(MattingRefine("mobilenetv2").state_dict())
-    )
 
 
 def test_background_matting_runs_on_the_device_alone() -> None:
