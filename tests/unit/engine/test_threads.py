@@ -26,4 +26,6 @@ def test_no_plane_of_any_model_depends_on_the_number_of_threads() -> None:
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
     assert len(found) == 5
-    assert not any(found.values()), found
+    # Equal to the bit on every processor that was tried. A library of matrices that shares out sums
+    # would round otherwise; before the mend another cell of BackgroundMattingV2 won a tie (0.2).
+    assert max(found.values()) <= 1e-5, found
