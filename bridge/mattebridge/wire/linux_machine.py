@@ -85,12 +85,9 @@ class LinuxMachine:
 def _memory_pages() -> tuple[int, int, int]:
     """Pages of this process: in its address space, in memory, and of those the shared ones."""
     try:
-        # As plain bytes: a worker reads it at the end of each frame, while its client waits.
-        descriptor = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        # Without a buffer and a codec: a worker reads it after each frame, while its client waits.
+        with open("/proc/self/statm", "rb", buffering=0) as file:
+            size, resident, shared = map(int, file.read(256).split()[:3])
     except OSError:
         return 0, 0, 0
-    try:
-        size, resident, shared = map(int, os.read(descriptor, 256).split()[:3])
-    finally:
-        os.close(descriptor)
     return size, resident, shared

@@ -318,9 +318,11 @@ def test_the_device_chooses_the_form_and_that_for_a_cpu_would_wait_on_a_card() -
         assert isinstance(prepared(there), GpuMatting)
         matting = FastMatting(there)
         counts.reset()
-        matting(*(image.to("cuda:0") for image in frame(97, 129)), Look(**SAMPLED))
+        # A scale at which the small copy is enlarged row by row.
+        look = Look(backbone_scale=0.3, **SAMPLED)
+        matting(*(image.to("cuda:0") for image in frame(97, 129)), look)
     # What the budget above is held against: waits are found where they are.
-    assert counts.waits > 10
+    assert counts.waits > 20
 
 
 @pytest.mark.slow
