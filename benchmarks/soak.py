@@ -45,7 +45,9 @@ SAMPLE_S = 1.0
 # A client that reports no frame for so long stands still; models load within it.
 STILL_S = 90.0
 FRAMES = 10_000
-METRICS = ("MB", "descriptors", "threads", "latency ms")
+PROCESSES = ("front", "worker", "client")
+METRICS_READ = ("MB", "descriptors", "threads")
+METRICS = (*METRICS_READ, "latency ms")
 
 
 class Sample(NamedTuple):
@@ -184,11 +186,12 @@ class Soak:
 
     @property
     def _enough(self) -> bool:
-        """Whether what was asked for with `--enough` has been reached."""
+        """Whether what was asked for with `--enough` is reached, and each kind of process read."""
         if self._options.enough is None:
             return False
         frames, kills = self._options.enough
-        return self.frames >= frames and sum(self.kills.values()) >= kills
+        read = all(self.samples[name, metric] for name in PROCESSES for metric in METRICS_READ)
+        return read and self.frames >= frames and sum(self.kills.values()) >= kills
 
     def run(self) -> None:
         """Until the time is up, or enough; raises `RuntimeError` for a client that stands still."""
@@ -286,7 +289,7 @@ def report(soak: Soak) -> dict[str, Any]:
             for metric in METRICS
             if soak.samples[name, metric]
         }
-        for name in ("front", "worker", "client")
+        for name in PROCESSES
     }
     return {
         "frames": soak.frames,
@@ -325,7 +328,7 @@ def main(arguments: Sequence[str]) -> int:
         type=int,
         nargs=2,
         metavar=("FRAMES", "KILLS"),
-        help="end sooner, after so many frames and kills",
+        help="end sooner, after so many frames and kills, when each kind of process was read",
     )
     parser.add_argument("--clients", type=int, default=3)
     parser.add_argument("--models", nargs="+", default=["difference", "twoplate"])

@@ -13,7 +13,7 @@ from benchmarks.soak import FRAMES, Sample, slope
 from fakes.places import ROOT
 
 # SOAK_SECONDS=36000 for the hundred thousand frames that a release deserves; otherwise two minutes,
-# or less where it has sooner matted so many frames and lost two processes.
+# or less where it has sooner matted so many frames, lost two processes and read one of each kind.
 SECONDS = float(os.environ.get("SOAK_SECONDS", "120"))
 ENOUGH = [] if "SOAK_SECONDS" in os.environ else ["--enough", "200", "2"]
 
