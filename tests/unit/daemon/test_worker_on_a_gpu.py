@@ -183,7 +183,7 @@ def test_the_next_frame_is_copied_in_before_the_host_waits_for_a_copy_out(
     counts.reset()
     assert bench.render_together(*frames) == [("done", 1), ("done", 2), ("done", 3)]
     copies_in = [i for i, (stream, what) in enumerate(counts.order) if what == "copy in"]
-    waits = [i for i, (_stream, what) in enumerate(counts.order) if what == "host waits"]
+    waits = [i for i, noted in enumerate(counts.order) if noted == ("stream 2", "host waits")]
     ahead = [i for i in copies_in if counts.order[i][0] == "stream 1"]
     assert len(ahead) == 3  # the plates; clean plates are looked up when it is their turn
     assert len(waits) == 3
