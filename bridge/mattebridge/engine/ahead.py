@@ -1,11 +1,13 @@
 """What is begun for a frame before its turn, on a device that copies beside what it computes.
 
-    arena --copy in--> planes --small, its range--> main memory --thread--> Found
-             stream of the copies                                 `--> the frame's own turn
+    arena --copy in--> planes --range, small--> main memory --thread--> Found
+             stream of the copies                    |            `--> the frame's own turn
+                                                     `---------------> the same
 
-The planes are on their way (crossing.py). Where the clean plate is to be aligned and is kept
-already, the search for its place begins, too: the device makes the small picture that the search
-looks at, behind the copy, and a thread searches on the CPU while the frame before is computed.
+The planes are on their way (crossing.py). What the host looks at of them is made behind the copy
+and fetched (look.py), so that their turn need not wait for it. Where the clean plate is to be
+aligned and is kept already, the search for its place begins, too: a thread searches on the CPU
+while the frame before is computed.
 
 Rules: the search sees the same values as in the frame's own turn, so it finds the same. Whatever
 goes wrong here is left to that turn, which meets it again and reports it. One thread searches, for

@@ -1,10 +1,11 @@
-"""What the host looks at of a plate on a GPU before its model: small, and how bright it is.
+"""What the host looks at of a frame on a GPU before its model: ranges, and the plate small.
 
-    plate, hint, core matte --finite, straight, display--> small, brightest value --> main memory
+    planes as they were read ---------------------------> lowest and highest values --.
+    plate, hint, core matte --finite, straight, display--> small, brightest value ----+--> `Looks`
 
-The search for the clean plate (align.py) and a model's first steps work on it. It is made without
-a look at the values of the full-size pictures, so that these are waited for once; what the frame
-itself is made of later has the same values.
+The search for the clean plate (align.py) and a model's first steps work on the small picture. It is
+made without a look at the values of the full-size pictures, so that all of this is waited for once,
+or ahead of the frame's turn (ahead.py); what the frame itself is made of later has the same values.
 """
 
 from __future__ import annotations

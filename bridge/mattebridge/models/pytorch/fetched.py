@@ -42,12 +42,14 @@ class Fetched:
 
     def is_over(self) -> bool:
         """Whether the arrays are whole; does not wait."""
-        return self._event is None or bool(self._event.query())  # type: ignore[no-untyped-call]
+        event = self._event
+        return event is None or bool(event.query())  # type: ignore[no-untyped-call]
 
     def wait(self) -> list[FloatImage]:
-        """The arrays, once they are whole; raises what the device reports."""
-        if self._event is not None:
-            self._event.synchronize()
+        """The arrays, once they are whole; raises what the device reports. Any thread may wait."""
+        event = self._event
+        if event is not None:
+            event.synchronize()
         self._event, self._held = None, ()
         return self.arrays
 
