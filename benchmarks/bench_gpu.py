@@ -22,6 +22,8 @@ the cells to refine are scattered instead of clustered: their rates are lower bo
     bridge      frames a second through a daemon with one worker on the device: held clean plate,
                 premultiplied only, float and half planes, 1 and 3 in flight; the plate + hint
                 network with generated weights and a hint
+    workers     `twoplate` in half planes with 1, 2 and 4 workers on the device, whose parts on the
+                CPU then run side by side
     tests       the tests marked `gpu`
 """
 
@@ -57,6 +59,8 @@ SETTINGS = {"HD": (0.25, 80_000), "UHD": (0.125, 320_000)}
 LIMIT_S = 480.0
 # What is kept of them for the tests, which come last.
 TESTS_S = 75.0
+# What a client may have.
+MOST_IN_FLIGHT = 8
 # The name under which generated weights of the plate + hint network are added.
 HINT_KEYER = "plate_hint"
 
@@ -85,6 +89,7 @@ def main(arguments: list[str]) -> None:
         "hint_keyer": bench.hint_keyer,
         "stages": bench.stages,
         "bridge": bench.bridge,
+        "workers": bench.workers,
         "tests": bench.tests,
     }
     found: dict[str, Any] = {}
@@ -122,6 +127,7 @@ class Bench:
         self.rounds = 20 if self.on_gpu else 2
         self.span_s = 4.0 if self.on_gpu else 1.0  # of the frames that go through a daemon
         self.backbones = BACKBONES
+        self.workers_on_it: tuple[int, ...] = (1, 2, 4)
         self.squares: tuple[int, ...] = (64,)
         if self.on_gpu:
             from mattebridge.models.greenformer.budget import SIZES as SQUARES
@@ -445,6 +451,29 @@ class Bench:
                             )
         return found
 
+    # -- workers ---------------------------------------------------------------------------------
+
+    def workers(self) -> dict[str, Any]:
+        """Frames a second of the default model by the number of workers that share the device."""
+        from benchmarks.daemon import running
+
+        found: dict[str, Any] = {}
+        for workers in self.workers_on_it:
+            # One frame more than workers keeps them busy, three for each hide the copies.
+            in_flight = min(3 * workers, MOST_IN_FLIGHT)
+            devices = ",".join([str(self.device)] * workers)
+            with running(devices=devices, in_flight=in_flight) as (client, _process):
+                client.load_model("twoplate")
+                for name in self.sizes:
+                    self._case(
+                        found,
+                        f"{workers} x twoplate {name} float16",
+                        lambda n=name, c=client, k=in_flight: self._rate(
+                            c, "twoplate", n, "float16", k
+                        ),
+                    )
+        return found
+
     def _rate(
         self, client: Any, model: str, name: str, dtype: str, in_flight: int
     ) -> dict[str, float]:
@@ -470,7 +499,10 @@ class Bench:
                 **hinted,
             )
 
-        send(0).result(timeout_s=120)
+        # Of each worker on a GPU one frame, a recorded one, and a replayed one.
+        for _ in range(3 if self.on_gpu else 1):
+            for first in [send(number) for number in range(in_flight)]:
+                first.result(timeout_s=120)
         frames, started, waiting = 0, time.perf_counter(), collections.deque()
         while time.perf_counter() - started < self.span_s or frames < 3:
             while len(waiting) < in_flight:

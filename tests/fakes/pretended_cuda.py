@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -390,6 +391,13 @@ class Event:
 
     def __init__(self, counts: Counts, stream: str) -> None:
         self._counts, self.stream, self._asked = counts, stream, 0
+        self._at = time.perf_counter()
+
+    def record(self, stream: Stream) -> None:
+        self.stream, self._at = stream.name, time.perf_counter()
+
+    def elapsed_time(self, later: Event) -> float:
+        return (later._at - self._at) * 1e3
 
     def query(self) -> bool:
         self._asked += 1
@@ -485,6 +493,7 @@ def pretended_cuda(driver: Driver | None = None) -> Iterator[Counts]:
         "memory_reserved": lambda device=None: 0,
         "Stream": lambda device=None: Stream(counts, f"stream {next(names)}"),
         "stream": lambda stream: _on(counts, stream),
+        "Event": lambda enable_timing: Event(counts, "no stream"),
         "current_stream": lambda device=None: counts.streams[-1],
         "synchronize": lambda device=None: counts.wait("synchronize"),
     }

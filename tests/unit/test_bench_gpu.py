@@ -76,6 +76,15 @@ def test_frames_go_through_a_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+def test_several_workers_share_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = bench_of("cpu", monkeypatch, ONE_SIZE)
+    bench.workers_on_it = (2,)
+    found = bench.workers()
+    assert not errors_of(found)
+    assert found["2 x twoplate UHD float16"]["frames"] >= 3
+
+
+@pytest.mark.slow
 def test_the_tests_for_a_gpu_are_found_and_say_how_many_there_were(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

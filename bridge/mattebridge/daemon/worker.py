@@ -59,8 +59,8 @@ from mattebridge.wire.slots import SlotMap
 if TYPE_CHECKING:
     from mattebridge.checkpoint import Checkpoint
     from mattebridge.engine.ahead import SentFrame
-    from mattebridge.engine.engine import StartedFrame
     from mattebridge.engine.report import RenderReport
+    from mattebridge.engine.started import StartedFrame
     from mattebridge.ocio.space import Spaces
     from mattebridge.wire.params import RenderParams
 

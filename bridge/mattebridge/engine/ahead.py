@@ -1,11 +1,13 @@
 """What is begun for a frame before its turn, on a device that copies beside what it computes.
 
-    arena --copy in--> planes --small, its range--> main memory --thread--> Found
-             stream of the copies                                 `--> the frame's own turn
+    arena --copy in--> planes --range, small--> main memory --thread--> Found
+             stream of the copies                    |            `--> the frame's own turn
+                                                     `---------------> the same
 
-The planes are on their way (crossing.py). Where the clean plate is to be aligned and is kept
-already, the search for its place begins, too: the device makes the small picture that the search
-looks at, behind the copy, and a thread searches on the CPU while the frame before is computed.
+The planes are on their way (crossing.py). What the host looks at of them is made behind the copy
+and fetched (look.py), so that their turn need not wait for it. Where the clean plate is to be
+aligned and is kept already, the search for its place begins, too: a thread searches on the CPU
+while the frame before is computed.
 
 Rules: the search sees the same values as in the frame's own turn, so it finds the same. Whatever
 goes wrong here is left to that turn, which meets it again and reports it. One thread searches, for
@@ -14,7 +16,6 @@ the frames that the worker has in hand; a frame that is dropped ends its search 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from concurrent import futures
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,13 +26,13 @@ import torch
 from torch import Tensor
 
 from mattebridge.checkpoint import Checkpoint
-from mattebridge.color import FloatImage
 from mattebridge.engine.align import Wanted
 from mattebridge.engine.clean_plates import KeptCleanPlate
 from mattebridge.engine.crossing import Crossing, SentPlanes
-from mattebridge.engine.look import wanted_ahead, what_is_looked_at
+from mattebridge.engine.look import Looks, is_looked_at_small
 from mattebridge.engine.request import FrameRequest
 from mattebridge.engine.samples import picture_of, plane_of, plate_alpha_of
+from mattebridge.wire.params import MATTE_ROLES
 
 if TYPE_CHECKING:
     from mattebridge.clean_plate.on_device import Found
@@ -52,11 +53,9 @@ class Search:
         self._dropped = Event()
         self._future: Optional[futures.Future[Found]] = None
 
-    def begin(
-        self, thread: futures.Executor, arrays: Sequence[FloatImage], event: torch.cuda.Event
-    ) -> None:
-        """arrays: what is looked at, whole once `event` is over."""
-        self._future = thread.submit(self._run, arrays, event)
+    def begin(self, thread: futures.Executor, looks: Looks) -> None:
+        """looks: of the frame, with the plate as alignment looks at it."""
+        self._future = thread.submit(self._run, looks)
 
     def drop(self) -> None:
         """End it at its next stage; what it found is not used."""
@@ -79,14 +78,15 @@ class Search:
         except Exception:  # the frame's turn meets it again
             return None
 
-    def _run(self, arrays: Sequence[FloatImage], event: torch.cuda.Event) -> Found:
-        from mattebridge.clean_plate.on_device import Looked, found_for
+    def _run(self, looks: Looks) -> Found:
+        from mattebridge.clean_plate.on_device import found_for
 
         self._go_on("align")
-        event.synchronize()
+        looked = looks.looked()
+        assert looked is not None
         assert self._clean_plate.side is not None
         return found_for(
-            Looked.of(arrays),
+            looked,
             self._size,
             self._clean_plate.side,
             alignment=self._wanted.alignment,
@@ -101,9 +101,11 @@ class Search:
 
 @dataclass(frozen=True)
 class SentFrame:
-    """What was begun for a frame: its planes, and where it needs one its search."""
+    """What was begun for a frame: its planes, what is looked at of them, and where it needs one its
+    search."""
 
     planes: SentPlanes
+    looks: Optional[Looks] = None
     search: Optional[Search] = None
 
     def drop(self) -> None:
@@ -126,36 +128,34 @@ class Searches:
     @torch.inference_mode()
     def begin(
         self, sent: SentPlanes, request: FrameRequest, kept: Optional[KeptCleanPlate]
-    ) -> Optional[Search]:
-        """Begin the search of a frame whose planes are on their way; does not wait.
+    ) -> SentFrame:
+        """Look at a frame whose planes are on their way, and begin its search; does not wait.
 
-        kept: its clean plate. None where nothing is to be looked for, or only in the frame's turn:
-        with a clean plate that was not used before, or a colour space of main memory.
+        kept: its clean plate. There is no search where nothing is to be looked for, or only in the
+        frame's turn: with a clean plate that was not used before, or a colour space of main memory.
         """
         raw = sent.look_at("plate")
-        wanted = None if raw is None else wanted_ahead(kept, request, raw.shape)
-        if raw is None or kept is None or wanted is None:
-            return None
-        search = Search(kept, (raw.shape[0], raw.shape[1]), wanted)
+        if raw is None:
+            return SentFrame(sent)
+        small = is_looked_at_small(kept, request, raw.shape)
         with self._crossing.beside():
-            alpha = plate_alpha_of(raw, request.params.plate_alpha)
-            looked_at = what_is_looked_at(picture_of(raw), alpha, _mattes(sent), request)
-            arrays, event = _begin_to_fetch(looked_at)
-        search.begin(self._thread, arrays, event)
-        return search
+            looks = Looks.begin(_images(sent, request), request, small=small)
+        wanted = Wanted.of(request.params, request.card)
+        if kept is None or wanted is None or not small:
+            return SentFrame(sent, looks)
+        search = Search(kept, (raw.shape[0], raw.shape[1]), wanted)
+        search.begin(self._thread, looks)
+        return SentFrame(sent, looks, search)
 
 
-def _mattes(sent: SentPlanes) -> Mapping[str, Tensor]:
-    planes = {role: sent.look_at(role) for role in ("alpha_hint", "core_matte")}
-    return {role: plane_of(raw, 0) for role, raw in planes.items() if raw is not None}
-
-
-def _begin_to_fetch(images: Sequence[Tensor]) -> tuple[list[FloatImage], torch.cuda.Event]:
-    """Arrays that are whole once the event of the current stream is over."""
-    # Only into page-locked memory does a copy go on while the host does other things.
-    here = [torch.empty(image.shape, dtype=torch.float32, pin_memory=True) for image in images]
-    for kept, image in zip(here, images):
-        kept.copy_(image, non_blocking=True)
-    return [kept.numpy() for kept in here], torch.cuda.current_stream(
-        images[0].device
-    ).record_event()
+def _images(sent: SentPlanes, request: FrameRequest) -> dict[str, Tensor]:
+    """The images of a frame as `preprocess` reads them, in its order."""
+    found = {
+        role: raw for role in ("plate", *MATTE_ROLES) if (raw := sent.look_at(role)) is not None
+    }
+    plate = found.pop("plate")
+    alpha = plate_alpha_of(plate, request.params.plate_alpha)
+    images = {"plate": picture_of(plate)}
+    if alpha is not None:
+        images["plate_alpha"] = alpha
+    return {**images, **{role: plane_of(raw, 0) for role, raw in found.items()}}

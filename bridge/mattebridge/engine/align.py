@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mattebridge.clean_plate.match import Alignment
     from mattebridge.clean_plate.on_device import Found, Looked
     from mattebridge.clean_plate.pair import CleanSide
+    from mattebridge.models.base import Mask
 
 
 class SearchAhead(Protocol):
@@ -93,10 +94,13 @@ def matched_clean_plate(
     if kept is None:
         return MatchedCleanPlate()
     wanted = Wanted.of(request.params, request.card)
-    if wanted is None:
-        return MatchedCleanPlate(kept.picture, found=kept.found)
-    checkpoint("align")
     device, picture = plate.pixels.device, kept.picture
+    if wanted is None:
+        if device.type != "cpu" and request.card.takes_small_images:
+            _look_at(kept)
+        small = _small_images(looked, kept.side, None)
+        return MatchedCleanPlate(picture, found=kept.found, small=small)
+    checkpoint("align")
     if device.type == "cpu":
         match = _found_here(plate, kept, subject, wanted, checkpoint)
     else:
@@ -110,10 +114,7 @@ def matched_clean_plate(
             picture, seen = _looked_at(match.clean_plate)
     outside = None if match.outside is None else torch.from_numpy(match.outside).to(device)
     notes = {"alignment": _notes_of(match)}
-    small = None
-    if looked is not None and seen is not None:
-        brightest = looked.brightest, seen.peak
-        small = SmallImages(looked.small, seen.small, looked.subject, match.outside, brightest)
+    small = _small_images(looked, seen, match.outside)
     return MatchedCleanPlate(picture, outside, unfitted, match.degraded, notes, kept.found, small)
 
 
@@ -157,20 +158,37 @@ def _found_there(
     looked: Optional[Looked],
 ) -> Any:
     """The same for a frame on a GPU, whose full-size pictures stay there."""
-    from mattebridge.clean_plate.on_device import Looked, match_on_device
+    from mattebridge.clean_plate.on_device import match_on_device
 
-    kept.side = kept.side or Looked.at(kept.picture.display).side
     return match_on_device(
         plate.display,
         kept.picture.display,
         alignment=wanted.alignment,
         match_exposure=wanted.exposure,
         subject=subject,
-        clean_side=kept.side,
+        clean_side=_look_at(kept),
         checkpoint=checkpoint,
         found=None if search is None else search.found(kept, checkpoint),
         looked=looked,
     )
+
+
+def _look_at(kept: KeptCleanPlate) -> CleanSide:
+    """A clean plate on a GPU in main memory, small; waits at its first use."""
+    from mattebridge.clean_plate.on_device import Looked
+
+    kept.side = kept.side or Looked.at(kept.picture.display).side
+    return kept.side
+
+
+def _small_images(
+    looked: Optional[Looked], seen: Optional[CleanSide], outside: Optional[Mask]
+) -> Optional[SmallImages]:
+    """For the model, where plate and clean plate were looked at. outside: see `SmallImages`."""
+    if looked is None or seen is None:
+        return None
+    brightest = looked.brightest, seen.peak
+    return SmallImages(looked.small, seen.small, looked.subject, outside, brightest)
 
 
 def _looked_at(clean_plate: Tensor) -> tuple[Picture, CleanSide]:

@@ -24,3 +24,9 @@ class Clock:
         """Count a part of one stage as a stage of its own."""
         self.timings_ms[target] = round(seconds * 1e3, 3)
         self.timings_ms[source] = round(self.timings_ms[source] - self.timings_ms[target], 3)
+
+    def shift(self, seconds: float, source: str, target: str) -> None:
+        """Count time of one stage as more of another, as far as the stage took so long."""
+        moved = round(min(max(seconds * 1e3, 0.0), self.timings_ms.get(source, 0.0)), 3)
+        self.timings_ms[target] = round(self.timings_ms.get(target, 0.0) + moved, 3)
+        self.timings_ms[source] = round(self.timings_ms.get(source, 0.0) - moved, 3)

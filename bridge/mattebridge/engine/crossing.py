@@ -21,7 +21,7 @@ that were sent are marked as used by the steps, and results are held until their
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Optional
@@ -29,8 +29,9 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from mattebridge.color import Pixels
+from mattebridge.color import FloatImage, Pixels
 from mattebridge.engine.device import deliver, raw_of, start_copies
+from mattebridge.models.pytorch.fetched import Fetched
 
 # One that is copied in, one that is computed, one that is copied out.
 FRAMES_WITH_STREAMS = 3
@@ -60,24 +61,44 @@ class SentPlanes:
         self._raw.clear()
 
 
-class Delivery:
-    """Results on their way into the planes of an arena."""
+class DeviceTime:
+    """How long a device takes for some steps of the current stream, which it may do later."""
 
-    def __init__(
-        self, event: Optional[torch.cuda.Event] = None, held: tuple[Tensor, ...] = ()
-    ) -> None:
-        """event: behind the last copy; None: they are there. held: what is copied."""
-        self._event, self._held = event, held
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._begin = self._here()
+        self._end: Optional[torch.cuda.Event] = None
+
+    def _here(self) -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record(torch.cuda.current_stream(self._device))
+        return event
+
+    def stop(self) -> None:
+        """The steps so far are all."""
+        self._end = self._here()
+
+    def seconds(self) -> float:
+        """From the first to the last step, which must be over."""
+        assert self._end is not None
+        return float(self._begin.elapsed_time(self._end)) / 1e3
+
+
+class Delivery:
+    """Results on their way into the planes of an arena, and what the host looks at with them."""
+
+    def __init__(self, looked_at: Fetched, held: tuple[Tensor, ...] = ()) -> None:
+        """looked_at: its copies come last. held: what is copied into the planes."""
+        self._looked_at, self._held = looked_at, held
 
     def is_over(self) -> bool:
         """Whether the planes are whole; does not wait."""
-        return self._event is None or bool(self._event.query())  # type: ignore[no-untyped-call]
+        return self._looked_at.is_over()
 
-    def wait(self) -> None:
-        """Wait until the planes are whole; raises what the device reports."""
-        if self._event is not None:
-            self._event.synchronize()
-        self._event, self._held = None, ()
+    def wait(self) -> list[FloatImage]:
+        """Wait until the planes are whole; what is looked at. Raises what the device reports."""
+        arrays, self._held = self._looked_at.wait(), ()
+        return arrays
 
 
 class Crossing:
@@ -101,6 +122,10 @@ class Crossing:
         """How many frames are worth having in hand at a time."""
         return FRAMES_WITH_STREAMS if self._has_streams else 1
 
+    def time(self) -> Optional[DeviceTime]:
+        """The time of the steps from now on; None where the host waits for each of them."""
+        return DeviceTime(self._device) if self._has_streams else None
+
     def send(self, planes: Mapping[str, Pixels]) -> Optional[SentPlanes]:
         """Begin to copy planes to the device, beside what is computed; None where that cannot be.
 
@@ -123,15 +148,24 @@ class Crossing:
         for sent in tuple(self._sent):
             sent.drop()
 
-    def deliver(self, targets: Mapping[str, Tensor], out: Mapping[str, Pixels]) -> Delivery:
-        """Begin to copy results into the planes of `out`, behind the steps so far."""
+    def deliver(
+        self,
+        targets: Mapping[str, Tensor],
+        out: Mapping[str, Pixels],
+        looked_at: Sequence[Tensor] = (),
+    ) -> Delivery:
+        """Begin to copy results into the planes of `out`, behind the steps so far.
+
+        looked_at: tensors of the device that the host looks at when it waits for the planes.
+        """
         if not self._has_streams:
             deliver(targets, out)
-            return Delivery()
+            return Delivery(Fetched.begin(*looked_at, device=self._device))
         self._out.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._out):
             start_copies(targets, out)
-            return Delivery(self._out.record_event(), tuple(targets.values()))
+            fetched = Fetched.begin(*looked_at, device=self._device)
+            return Delivery(fetched, tuple(targets.values()))
 
     def let_copies_end(self) -> None:
         """Steps from now on run behind the copies out: they may write into the same results."""

@@ -25,17 +25,17 @@ import torch
 
 from mattebridge.checkpoint import Checkpoint, no_checkpoint
 from mattebridge.color import Pixels
-from mattebridge.engine.ahead import Search, Searches, SentFrame
-from mattebridge.engine.clean_plates import CleanPlateKey, CleanPlates
+from mattebridge.engine.ahead import Searches, SentFrame
+from mattebridge.engine.clean_plates import CleanPlateKey, CleanPlates, KeptCleanPlate
 from mattebridge.engine.clock import Clock
-from mattebridge.engine.crossing import Crossing, Delivery, SentPlanes
+from mattebridge.engine.crossing import Crossing, DeviceTime
 from mattebridge.engine.device import dtypes_of, settle_arithmetic, targets_for
 from mattebridge.engine.device_memory import device_memory, free_bytes, give_back
 from mattebridge.engine.infer import InferredFrame, infer
 from mattebridge.engine.kept_frames import KeptFrame, KeptFrames
 from mattebridge.engine.less_memory import first_that_fits
 from mattebridge.engine.loaded_models import LoadedModels
-from mattebridge.engine.postprocess import FinishedFrame, postprocess
+from mattebridge.engine.postprocess import postprocess
 from mattebridge.engine.preprocess import PreparedFrame, fitted, read_frame, with_clean_plate
 from mattebridge.engine.report import RenderReport
 from mattebridge.engine.request import (
@@ -45,6 +45,7 @@ from mattebridge.engine.request import (
     needed_bytes,
     size_text,
 )
+from mattebridge.engine.started import Results, StartedFrame, report_of
 from mattebridge.errors import MattebridgeError
 from mattebridge.models.base import ModelCard
 from mattebridge.models.memory import memory_errors
@@ -58,28 +59,6 @@ CLEAN_PLATE_BUDGET_BYTES = 2**30
 # The share of the machine's memory that one frame may take; the rest is for arenas and other
 # programs.
 MEMORY_SHARE = 0.6
-
-
-class StartedFrame:
-    """A frame that has been computed, and whose results are on their way into its planes."""
-
-    def __init__(self, report: RenderReport, delivery: Delivery, clock: Clock) -> None:
-        self._report, self._delivery, self._clock = report, delivery, clock
-
-    def is_over(self) -> bool:
-        """Whether `finished` need not wait."""
-        return self._delivery.is_over()
-
-    def finished(self) -> RenderReport:
-        """Wait until the planes are whole; raises what the device reports."""
-        with self._clock("write"):
-            self._delivery.wait()
-        return replace(self._report, timings_ms=self._clock.timings_ms)
-
-    def with_notes(self, **notes: Any) -> StartedFrame:
-        """The same with more notes in its report."""
-        report = replace(self._report, notes={**self._report.notes, **notes})
-        return StartedFrame(report, self._delivery, self._clock)
 
 
 class Engine:
@@ -174,27 +153,22 @@ class Engine:
         if sent is None:
             return None
         try:
-            search = self._search(sent, planes, params, model, clean_plate_key)
+            request = FrameRequest(
+                self.registry.card(model), params, {}, None, clean_plate_key, self.spaces
+            )
+            return self._searches.begin(sent, request, self._kept_clean_plate(planes, request))
         except (MattebridgeError, torch.OutOfMemoryError):  # the frame's turn meets it again
-            search = None
-        return SentFrame(sent, search)
+            return SentFrame(sent)
 
-    def _search(
-        self,
-        sent: SentPlanes,
-        planes: Mapping[str, Pixels],
-        params: RenderParams,
-        model: str,
-        key: Optional[str],
-    ) -> Optional[Search]:
-        """Begin to look for the place of the clean plate, which is kept under its key."""
-        if key is None or "clean_plate" not in planes:
+    def _kept_clean_plate(
+        self, planes: Mapping[str, Pixels], request: FrameRequest
+    ) -> Optional[KeptCleanPlate]:
+        """The clean plate of a later frame, where it is kept under its key."""
+        if request.clean_plate_key is None or "clean_plate" not in planes:
             return None
-        card = self.registry.card(model)
-        request = FrameRequest(card, params, {}, None, key, self.spaces)
         clean_plate = planes["clean_plate"]
-        found_by = CleanPlateKey.of(clean_plate, planes["plate"].shape[:2], request)
-        return self._searches.begin(sent, request, self.clean_plates.find(clean_plate, found_by))
+        key = CleanPlateKey.of(clean_plate, planes["plate"].shape[:2], request)
+        return self.clean_plates.find(clean_plate, key)
 
     def start(
         self,
@@ -250,11 +224,13 @@ class Engine:
         sent: Optional[SentFrame],
     ) -> StartedFrame:
         clock, device = Clock(), torch.device(self.device)
-        raw, search = (None, None) if sent is None else (sent.planes, sent.search)
+        raw, looks, search = (
+            (None, None, None) if sent is None else (sent.planes, sent.looks, sent.search)
+        )
         with clock("inputs"):
             known = self.kept_frames.plates(request.space) if keep else ()
             frame, clean_plate = read_frame(
-                planes, request, device, self.clean_plates, checkpoint, raw, known
+                planes, request, device, self.clean_plates, checkpoint, raw, known, looks
             )
             kept = self.kept_frames.find(frame, clean_plate) if keep else None
         if kept is not None:
@@ -262,22 +238,37 @@ class Engine:
         with clock("align"):
             matched = fitted(frame, clean_plate, checkpoint, search)
         prepared = with_clean_plate(frame, matched)
-        made = self._inferred(prepared, checkpoint, clock)
+        made, model_time = self._inferred(prepared, checkpoint, clock, settles_later=not keep)
         if keep and self.kept_frames.budget_bytes:
             # What was looked at was for this frame's model.
             frame, matched = replace(frame, looked=None), replace(matched, small=None)
             kept = self.kept_frames.keep(frame, clean_plate, matched, made)
-        return self._finished(kept, prepared, made, out, checkpoint, clock)
+        return self._finished(kept, prepared, made, out, checkpoint, clock, model_time)
 
     def _inferred(
-        self, prepared: PreparedFrame, checkpoint: Checkpoint, clock: Clock
-    ) -> InferredFrame:
+        self,
+        prepared: PreparedFrame,
+        checkpoint: Checkpoint,
+        clock: Clock,
+        *,
+        settles_later: bool,
+    ) -> tuple[InferredFrame, Optional[DeviceTime]]:
+        """The matte, and where the device was not waited for, how long it takes for it."""
         with clock("load"):
             loaded = self._models.ready(prepared.request.card)
-        made = infer(loaded.model, prepared, checkpoint=checkpoint, clock=clock)
+        model_time = self._crossing.time() if settles_later else None
+        made = infer(
+            loaded.model,
+            prepared,
+            checkpoint=checkpoint,
+            clock=clock,
+            settles_later=model_time is not None,
+        )
+        if model_time is not None:
+            model_time.stop()
         loaded.frames += 1
         pieces = ("tiled",) if loaded.in_small_pieces else ()
-        return replace(made, degraded=(*made.degraded, *pieces))
+        return made.with_degraded(*pieces), model_time
 
     def _finished_again(
         self,
@@ -299,8 +290,8 @@ class Engine:
         checkpoint("finish")
         with clock("write"):
             delivery = self._crossing.deliver(result.targets, out)
-        report = _report(prepared, kept.made, result.finished, clock)
-        return StartedFrame(report, delivery, clock).with_notes(reused="result")
+        report = report_of(prepared, kept.made, result.finished, clock)
+        return StartedFrame(delivery, clock, lambda _: report, {"reused": "result"})
 
     def _finished(
         self,
@@ -310,8 +301,12 @@ class Engine:
         out: Mapping[str, Pixels],
         checkpoint: Checkpoint,
         clock: Clock,
+        model_time: Optional[DeviceTime] = None,
     ) -> StartedFrame:
-        """Finish a matte into the planes, and keep these with the frame if that is kept."""
+        """Finish a matte into the planes, and keep these with the frame if that is kept.
+
+        model_time: of a matte on a device that was not waited for.
+        """
         checkpoint("finish")
         device, copies = torch.device(self.device), None
         with clock("finish"):
@@ -323,15 +318,24 @@ class Engine:
                 # What is kept lies in private memory, which no client can write to. In main memory
                 # it is copied while it is in the processor's cache.
                 copies = targets_for(out, device) if device.type == "cpu" else None
-            finished = postprocess(made, prepared, targets, copies=copies, checkpoint=checkpoint)
+            finished = postprocess(
+                made,
+                prepared,
+                targets,
+                copies=copies,
+                checkpoint=checkpoint,
+                settles_later=model_time is not None,
+            )
         clock.move(finished.write_s, "finish", "write")
         if kept is not None:
             self.kept_frames.keep_result(kept, prepared, targets, finished)
-        report = _report(prepared, made, finished, clock)
+        results = Results(made, finished, prepared, out, self._crossing, clock, model_time)
         # Last: a frame that fails leaves no copy behind that still writes into its arena.
         with clock("write"):
-            delivery = self._crossing.deliver(targets if copies is None else copies, out)
-        return StartedFrame(report, delivery, clock)
+            delivery = self._crossing.deliver(
+                targets if copies is None else copies, out, results.looked_at
+            )
+        return StartedFrame(delivery, clock, results.report)
 
     # --- models -----------------------------------------------------------------------------------
 
@@ -395,27 +399,3 @@ def memory_of_one_frame(engines: int = 1) -> Optional[int]:
     """What one frame may take while so many engines work; None where the memory is not known."""
     layer = oslayer.find()
     return None if layer is None else int(layer.total_memory_bytes() * MEMORY_SHARE / engines)
-
-
-def _report(
-    prepared: PreparedFrame, made: InferredFrame, finished: FinishedFrame, clock: Clock
-) -> RenderReport:
-    card, notes = prepared.request.card, dict(prepared.notes)
-    spaces = (prepared.request.space, prepared.request.output_space)
-    for config in {space.config for space in spaces if space.config is not None}:
-        notes["color"] = config.described()
-    in_main_memory = {space.name: space.reason for space in spaces if space.reason}
-    if in_main_memory:
-        notes["color"]["in_main_memory"] = in_main_memory
-    if made.notes:
-        notes["model"] = dict(made.notes)
-    if finished.clean_up:
-        notes["clean_up"] = dict(finished.clean_up)
-    if finished.clamped:
-        notes["clamped"] = dict(finished.clamped)
-    # The alignment uses a hint as well, to leave the subject out.
-    used = "alignment" in notes or prepared.request.params.hint_sharpen
-    if "alpha_hint" in prepared.mattes and not (card.takes_alpha_hint or used):
-        notes["ignored"] = ["alpha_hint"]
-    degraded = (*prepared.degraded, *made.degraded)
-    return RenderReport(card.name, card.digest, degraded, notes, clock.timings_ms)

@@ -8,7 +8,7 @@ device; any other gets and gives arrays in main memory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Optional
 
@@ -16,14 +16,16 @@ import torch
 from torch import Tensor
 
 from mattebridge.checkpoint import Checkpoint, no_checkpoint
-from mattebridge.engine.blocks import extremes
+from mattebridge.color import FloatImage
+from mattebridge.engine.blocks import ends_of, extremes, pairs_of
 from mattebridge.engine.clock import Clock
 from mattebridge.engine.device import array_from, picture_on
 from mattebridge.engine.picture import Picture
 from mattebridge.engine.preprocess import PreparedFrame
 from mattebridge.engine.samples import is_finite
 from mattebridge.errors import InternalError, ModelError
-from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
+from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput, Ranges
+from mattebridge.models.later import Later
 
 Size = tuple[int, int]
 
@@ -34,16 +36,31 @@ class InferredFrame:
 
     alpha: (H, W) float32 0..1. foreground: (H, W, 3) float32 straight, display-encoded. covered:
     height and width of the padded frame, which the maps of `extra`, (h, w), are of.
-    foreground_range: its lowest and highest value.
+    foreground_range: its lowest and highest value; None where they are not known. later: gives the
+    frame that holds, with the same images unless something was seen that changes them; see
+    `ModelOutput`. Raises `ModelError` for values that are not finite.
     """
 
     alpha: Tensor
     foreground: Tensor
-    foreground_range: tuple[float, float]
+    foreground_range: Optional[tuple[float, float]]
     covered: Size
     extra: Mapping[str, Tensor] = field(default_factory=dict)
     degraded: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
+    later: Optional[Later[InferredFrame]] = None
+
+    def with_degraded(self, *labels: str) -> InferredFrame:
+        """The same with more labels of what was asked for and not reached."""
+        later = self.later
+        if later is not None:
+            looked_at, settle = later.looked_at, later.settle
+            later = Later(looked_at, lambda arrays: settle(arrays).with_degraded(*labels))
+        return replace(self, degraded=(*self.degraded, *labels), later=later)
+
+    def has_images_of(self, other: InferredFrame) -> bool:
+        """Whether these are the images of another one, not only the same values."""
+        return self.alpha is other.alpha and self.foreground is other.foreground
 
 
 def infer(
@@ -52,9 +69,11 @@ def infer(
     *,
     checkpoint: Checkpoint = no_checkpoint,
     clock: Optional[Clock] = None,
+    settles_later: bool = False,
 ) -> InferredFrame:
     """The matte of a loaded model.
 
+    settles_later: a CUDA device need not be waited for; the caller takes `InferredFrame.later`.
     Raises `ModelError` for values that are not finite, `InternalError` for images of another size
     than the model was given, and what the model raises.
     """
@@ -63,12 +82,13 @@ def infer(
     height, width, _ = prepared.plate.pixels.shape
     with clock("inputs"), torch.inference_mode():
         given = model_input(prepared, takes_tensors=model.takes_tensors)
+    given = replace(given, settles_later=settles_later and model.takes_tensors)
     checkpoint("model")
     with clock("model"):
         # Not in inference mode: what a model prepares on first use is not of one frame.
         made = model.matte(given, checkpoint)
         with torch.inference_mode():
-            return checked_output(made, card, (height, width), device)
+            return checked_output(made, card, (height, width), device, settles_later=settles_later)
 
 
 def model_input(prepared: PreparedFrame, *, takes_tensors: bool) -> ModelInput:
@@ -97,7 +117,7 @@ def _model_input(prepared: PreparedFrame) -> ModelInput:
         exact=request.params.exact,
         unfitted=None if prepared.unfitted is None else seen(prepared.unfitted),
         of_clean_plate=prepared.of_clean_plate,
-        small=prepared.small if card.accepts_hdr and card.takes_alpha_hint else None,
+        small=prepared.small if card.takes_small_images else None,
     )
 
 
@@ -136,10 +156,15 @@ def _padded_size(size: Size, card: ModelCard) -> Size:
 
 
 def checked_output(
-    made: ModelOutput, card: ModelCard, size: Size, device: torch.device
+    made: ModelOutput,
+    card: ModelCard,
+    size: Size,
+    device: torch.device,
+    *,
+    settles_later: bool = False,
 ) -> InferredFrame:
-    """The output on the device and at the size of the frame; what the
-    model does not know the range of is looked at in one wait."""
+    """The output on the device and at the size of the frame; what the model does not know the range
+    of is looked at in one wait, or later."""
     padded = _padded_size(size, card)
     if made.alpha.shape != padded or made.foreground.shape != (*padded, 3):
         raise InternalError(
@@ -152,9 +177,47 @@ def checked_output(
         "foreground": _on(made.foreground, device)[:height, :width],
         **{name: _on(values, device) for name, values in made.extra.items()},
     }
-    ranges = dict(made.ranges or {})
-    unknown = {name: image for name, image in images.items() if name not in ranges}
-    ranges.update(zip(unknown, extremes(*unknown.values()) if unknown else ()))
+    inferred = _inferred(made, images, padded)
+    later = made.later
+    if later is not None:
+
+        def settled(arrays: Sequence[FloatImage]) -> InferredFrame:
+            known = later.settle(arrays)
+            if known.alpha is made.alpha and known.foreground is made.foreground:
+                same = replace(inferred, degraded=known.degraded, notes=known.notes)
+                return _checked(same, _with_unknown(known.ranges, images), card)
+            return checked_output(known, card, size, device)
+
+        return replace(inferred, later=Later(later.looked_at, settled))
+    unknown = [name for name in images if made.ranges is None or name not in made.ranges]
+    if not (settles_later and unknown):
+        return _checked(inferred, _with_unknown(made.ranges, images), card)
+
+    def checked(arrays: Sequence[FloatImage]) -> InferredFrame:
+        found = dict(zip(unknown, pairs_of(arrays[0].tolist())))
+        return _checked(inferred, {**(made.ranges or {}), **found}, card)
+
+    return replace(inferred, later=Later((ends_of(*(images[name] for name in unknown)),), checked))
+
+
+def _inferred(made: ModelOutput, images: Mapping[str, Tensor], padded: Size) -> InferredFrame:
+    extra = dict(images)
+    alpha, foreground = extra.pop("alpha"), extra.pop("foreground")
+    reach = None if made.ranges is None else made.ranges.get("foreground")
+    return InferredFrame(alpha, foreground, reach, padded, extra, made.degraded, made.notes)
+
+
+def _with_unknown(known: Optional[Ranges], images: Mapping[str, Tensor]) -> Ranges:
+    """The range of each image; those that are not known are looked at, in one wait."""
+    known = known or {}
+    unknown = {name: image for name, image in images.items() if name not in known}
+    found = zip(unknown, extremes(*unknown.values()) if unknown else ())
+    return {**known, **dict(found)}
+
+
+def _checked(made: InferredFrame, ranges: Ranges, card: ModelCard) -> InferredFrame:
+    """With the range of its foreground; `ModelError` where an image has values that are not finite.
+    ranges: of each image."""
     for name, values in ranges.items():
         if not is_finite(values):
             raise ModelError(
@@ -162,10 +225,7 @@ def checked_output(
                 " - its weights or settings do not suit this frame",
                 reason="nonfinite",
             )
-    alpha, foreground = images.pop("alpha"), images.pop("foreground")
-    return InferredFrame(
-        alpha, foreground, ranges["foreground"], padded, images, made.degraded, made.notes
-    )
+    return replace(made, foreground_range=ranges["foreground"])
 
 
 def _on(image: Any, device: torch.device) -> Tensor:

@@ -1,28 +1,31 @@
-"""What the host looks at of a plate on a GPU before its model: small, and how bright it is.
+"""What the host looks at of a frame on a GPU before its model: ranges, and the plate small.
 
-    plate, hint, core matte --finite, straight, display--> small, brightest value --> main memory
+    planes as they were read ---------------------------> lowest and highest values --.
+    plate, hint, core matte --finite, straight, display--> small, brightest value ----+--> `Looks`
 
-The search for the clean plate (align.py) and a model's first steps work on it. It is made without
-a look at the values of the full-size pictures, so that these are waited for once; what the frame
-itself is made of later has the same values.
+The search for the clean plate (align.py) and a model's first steps work on the small picture. It is
+made without a look at the values of the full-size pictures, so that all of this is waited for once,
+or ahead of the frame's turn (ahead.py); what the frame itself is made of later has the same values.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional
 
 import torch
 from torch import Tensor
 
+from mattebridge.color import FloatImage
 from mattebridge.engine.align import Wanted
 from mattebridge.engine.blocks import ends_of, pairs_of
 from mattebridge.engine.clean_plates import KeptCleanPlate
 from mattebridge.engine.request import FrameRequest
 from mattebridge.engine.samples import straight
 from mattebridge.engine.space import display_of
-from mattebridge.models.pytorch.frames import arrays_of
+from mattebridge.models.pytorch.fetched import Fetched
 from mattebridge.ocio.space import Curve
 
 if TYPE_CHECKING:
@@ -31,20 +34,20 @@ if TYPE_CHECKING:
 _SUBJECT = ("alpha_hint", "core_matte")
 
 
-def wanted_ahead(
+def is_looked_at_small(
     kept: Optional[KeptCleanPlate], request: FrameRequest, size: tuple[int, ...]
-) -> Optional[Wanted]:
-    """What is to be looked for with a clean plate; None where nothing is, or nothing before the
-    values of the plate are known: with one that was not used before, or a colour space of main
-    memory."""
-    wanted = Wanted.of(request.params, request.card)
-    if wanted is None or kept is None or kept.side is None:
-        return None
+) -> bool:
+    """Whether a plate is looked at small: where its clean plate is searched for, and for a model
+    that works on it. Not before its values are known: with a clean plate that was not used before,
+    or a colour space of main memory."""
+    wanted = Wanted.of(request.params, request.card) is not None
+    if not (wanted or request.card.takes_small_images) or kept is None or kept.side is None:
+        return False
     if request.space.curve is Curve.WHOLE:
-        return None
+        return False
     from mattebridge.clean_plate.pair import MINIMUM_SIDE
 
-    return None if min(size[:2]) < MINIMUM_SIDE else wanted
+    return min(size[:2]) >= MINIMUM_SIDE
 
 
 def what_is_looked_at(
@@ -66,16 +69,43 @@ def subject_of(mattes: Mapping[str, Tensor]) -> Optional[Tensor]:
     return functools.reduce(torch.maximum, shown) if shown else None
 
 
-def looked_at_with_ranges(
-    images: Mapping[str, Tensor], request: FrameRequest
-) -> tuple[dict[str, tuple[float, float]], Looked]:
-    """The lowest and highest value of each image, NaN where it holds one, and the plate as it is
-    looked at; one wait for all of it. images: see `preprocess`."""
-    from mattebridge.clean_plate.on_device import Looked
+@dataclass(frozen=True)
+class Looks:
+    """What the host looks at of a frame as it was read, on its way to main memory.
 
-    seen = what_is_looked_at(images["plate"], images.get("plate_alpha"), images, request)
-    found, *arrays = arrays_of(ends_of(*images.values()), *seen)
-    return dict(zip(images, pairs_of(found.tolist()))), Looked.of(arrays)
+    roles: of the images of which there are ranges, in order.
+    """
+
+    roles: tuple[str, ...]
+    fetched: Fetched
+
+    @classmethod
+    def begin(cls, images: Mapping[str, Tensor], request: FrameRequest, *, small: bool) -> Looks:
+        """images: see `preprocess`. small: the plate as alignment looks at it, too."""
+        shown = [ends_of(*images.values())]
+        if small:
+            shown += what_is_looked_at(images["plate"], images.get("plate_alpha"), images, request)
+        return cls(tuple(images), Fetched.begin(*shown))
+
+    @property
+    def has_small(self) -> bool:
+        """Whether the plate is looked at as alignment does."""
+        return len(self.fetched.arrays) > 1
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """The lowest and highest value of each image, NaN where it holds one; waits unless the
+        copies are over."""
+        return dict(zip(self.roles, pairs_of(self._arrays()[0].tolist())))
+
+    def looked(self) -> Optional[Looked]:
+        """The plate as it is looked at, if that was asked for; waits likewise."""
+        from mattebridge.clean_plate.on_device import Looked
+
+        _, *small = self._arrays()
+        return Looked.of(small) if small else None
+
+    def _arrays(self) -> list[FloatImage]:
+        return self.fetched.arrays if self.fetched.is_over() else self.fetched.wait()
 
 
 def _finite(values: Tensor) -> Tensor:

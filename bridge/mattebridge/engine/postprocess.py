@@ -13,9 +13,10 @@ clean-up of alpha (clean_up.py) are pointwise: on the CPU the frame is done in b
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Callable, Optional
 
@@ -42,6 +43,8 @@ from mattebridge.engine.maps import spread
 from mattebridge.engine.preprocess import PreparedFrame
 from mattebridge.engine.space import code_of, in_rec709, light_of, light_of_display
 from mattebridge.errors import ModelError
+from mattebridge.models.later import Later
+from mattebridge.models.pytorch.frames import arrays_of
 from mattebridge.ocio.space import LINEAR, SRGB, ColorSpace, Curve
 from mattebridge.wire.params import EXTRA_OUTPUTS
 
@@ -56,6 +59,8 @@ _MODERATE_DISPLAY = 1e6
 # or `srgb` is beyond its type: highlights add at most light * (1 + slope), and despill moves a
 # channel by no more than the distance of two others (half: 28 encoded, 3,000 as light).
 _SMALL = {torch.float32: 1e6, torch.float16: 2.0}
+# Counts reach main memory as multiples of this and a rest.
+_PART = 1 << 20
 # A cancelled frame is noticed after so many blocks of rows.
 _BLOCKS_BETWEEN_CHECKPOINTS = 16
 
@@ -68,12 +73,14 @@ class FinishedFrame:
     """What was found while the results were made.
 
     clamped: by output, how many values its type could not hold. clean_up: what was removed, see
-    `CleanAlpha.notes`. write_s: the seconds that writing into the targets alone took.
+    `CleanAlpha.notes`. write_s: the seconds that writing into the targets alone took. later: gives
+    this with the counts, which are not known yet.
     """
 
     clamped: Mapping[str, int]
     clean_up: Mapping[str, Any]
     write_s: float
+    later: Optional[Later[FinishedFrame]] = None
 
 
 @torch.inference_mode()
@@ -84,12 +91,15 @@ def postprocess(
     *,
     copies: Optional[Mapping[str, Tensor]] = None,
     checkpoint: Checkpoint = no_checkpoint,
+    settles_later: bool = False,
 ) -> FinishedFrame:
     """Fill the targets: alpha, foreground, premultiplied and the model's maps, as asked for.
 
     targets: (H, W, C) half or float32 on the frame's device, rows may be strided (see
     `device.targets_for`). copies: as many more, of the same types, that get the same; the targets
-    are private memory then. Raises `ModelError` for a map that the model did not give.
+    are private memory then. settles_later: the device is not waited for to count what was clamped;
+    the caller takes `FinishedFrame.later`. Raises `ModelError` for a map that the model did not
+    give.
     """
     request = prepared.request
     clean = clean_alpha(made.alpha, prepared.mattes.get("alpha_hint"), request.params)
@@ -100,7 +110,7 @@ def postprocess(
     for role in EXTRA_OUTPUTS:
         if copies is not None and role in copies:
             copies[role].copy_(targets[role])
-    return FinishedFrame(finish.counts(), clean.notes, finish.write_s)
+    return finish.finished(settles_later)
 
 
 def _fill_maps(made: InferredFrame, prepared: PreparedFrame, targets: Mapping[str, Tensor]) -> None:
@@ -173,12 +183,24 @@ class _Finish:
             return iter([slice(0, self.made.alpha.shape[0])])
         return row_blocks(self.made.foreground)
 
-    def counts(self) -> dict[str, int]:
-        """How many values were clamped, by output; one wait for all of them."""
+    def finished(self, settles_later: bool) -> FinishedFrame:
+        """What was found; one wait for what was clamped, if anything was looked at for that."""
+        finished = FinishedFrame({}, self.clean.notes, self.write_s)
         if not self.beyond:
-            return {}
+            return finished
+        roles = tuple(self.beyond)
         sums = torch.stack([torch.stack(counts).sum() for counts in self.beyond.values()])
-        return {role: count for role, count in zip(self.beyond, sums.tolist()) if count}
+        # In two parts, each of which float32 holds exactly.
+        parts = torch.stack([sums // _PART, sums % _PART])
+
+        def counted(arrays: Sequence[FloatImage]) -> FinishedFrame:
+            large, rest = arrays[0].astype(np.int64)
+            counts = zip(roles, (large * _PART + rest).tolist())
+            return replace(finished, clamped={role: count for role, count in counts if count})
+
+        if settles_later:
+            return replace(finished, later=Later((parts,), counted))
+        return counted(arrays_of(parts))
 
     def _results(self, rows: slice) -> dict[str, _Writer]:
         """The results of a block that have a target, each within the range of its type, as what
@@ -258,7 +280,12 @@ class _Finish:
         """Whether no colour of the model can be near what float32 can hold, as light."""
         pictures = (self.prepared.plate, self.prepared.clean_plate)
         plates = all(picture is None or picture.is_moderate for picture in pictures)
-        return plates and max(map(abs, self.made.foreground_range)) <= _MODERATE_DISPLAY
+        return plates and max(map(abs, self._reach)) <= _MODERATE_DISPLAY
+
+    @property
+    def _reach(self) -> tuple[float, float]:
+        """How far the colours of the model reach, as far as that is known."""
+        return self.made.foreground_range or (-math.inf, math.inf)
 
     def _colour_of_plates(self, rows: slice, alpha: Tensor) -> _Colour:
         """The foreground with its spill, from the plate itself or unmixed from both plates."""
@@ -282,7 +309,7 @@ class _Finish:
         """
         colour = self.made.foreground[rows]
         if not self.prepared.request.card.keeps_highlights:
-            lowest, highest = self.made.foreground_range
+            lowest, highest = self._reach
             if lowest < 0 or highest > 1:
                 colour = colour.clamp(0, 1)
             colour = self._with_highlights(colour, rows, alpha)
@@ -446,7 +473,7 @@ class _Finish:
             request.params.foreground == "model"
             and self._space.is_built_in
             and self.prepared.plate.is_within(limit)
-            and max(map(abs, self.made.foreground_range)) < limit
+            and max(map(abs, self._reach)) < limit
         )
 
 

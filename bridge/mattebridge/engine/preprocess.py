@@ -25,7 +25,7 @@ from mattebridge.engine.clean_plates import CleanPlateKey, CleanPlates, KeptClea
 from mattebridge.engine.clock import Clock
 from mattebridge.engine.crossing import SentPlanes
 from mattebridge.engine.device import raw_of
-from mattebridge.engine.look import looked_at_with_ranges, subject_of, wanted_ahead
+from mattebridge.engine.look import Looks, is_looked_at_small, subject_of
 from mattebridge.engine.picture import Picture, same_picture
 from mattebridge.engine.request import FrameRequest
 from mattebridge.engine.samples import (
@@ -103,11 +103,12 @@ def read_frame(
     checkpoint: Checkpoint = no_checkpoint,
     sent: Optional[SentPlanes] = None,
     known: Sequence[Picture] = (),
+    looks: Optional[Looks] = None,
 ) -> tuple[PreparedFrame, Optional[KeptCleanPlate]]:
     """The first half of `preprocess`: the frame without its clean plate, and that one, not fitted
     yet. sent: planes that are on the device, or on their way there. known: plates of before in the
-    request's space, one of which this one may be."""
-    read = _read(planes, request, device, clean_plates, sent, known)
+    request's space, one of which this one may be. looks: of the planes that were sent."""
+    read = _read(planes, request, device, clean_plates, sent, known, looks)
     checkpoint("inputs")
     if read.clean_plate is not None:
         clean_plates.keep(read.clean_plate)
@@ -167,12 +168,17 @@ def _read(
     clean_plates: CleanPlates,
     sent: Optional[SentPlanes],
     known: Sequence[Picture],
+    looks: Optional[Looks],
 ) -> _Read:
     """Read every plane once; integers become fractions of their maximum."""
 
     def raw_plane(role: str) -> Tensor:
+        nonlocal looks
         raw = None if sent is None else sent.take(role)
-        return raw_of(planes[role], device) if raw is None else raw
+        if raw is None:
+            looks = None  # the copy that begins now is to be waited for
+            return raw_of(planes[role], device)
+        return raw
 
     params, kept = request.params, None
     if "clean_plate" in planes:
@@ -193,12 +199,14 @@ def _read(
         if picture.pixels is images["plate"]:
             ranges["plate"] = picture.lowest, picture.highest
     unknown = {role: image for role, image in images.items() if role not in ranges}
-    # Waits for the device: behind it, everything has been read.
-    if device.type != "cpu" and wanted_ahead(kept, request, images["plate"].shape) is not None:
-        found, looked = looked_at_with_ranges(images, request)
-        return _Read(images, kept, found, looked)
-    ranges.update(zip(unknown, extremes(*unknown.values()) if unknown else ()))
-    return _Read(images, kept, ranges)
+    if device.type == "cpu":
+        ranges.update(zip(unknown, extremes(*unknown.values()) if unknown else ()))
+        return _Read(images, kept, ranges)
+    small = is_looked_at_small(kept, request, images["plate"].shape)
+    if looks is None or (small and not looks.has_small):
+        looks = Looks.begin(images, request, small=small)
+        looks.fetched.wait()  # behind it, everything has been read
+    return _Read(images, kept, {**looks.ranges(), **ranges}, looks.looked())
 
 
 def _prepared(read: _Read, request: FrameRequest) -> PreparedFrame:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mattebridge.models.later import Later
+
     FloatImage = NDArray[np.float32]
     Mask = NDArray[np.bool_]
 
@@ -222,6 +224,12 @@ class ModelCard:
         """Whether an alpha hint reaches the model, needed or not."""
         return self.uses_alpha_hint or self.needs_alpha_hint
 
+    @property
+    def takes_small_images(self) -> bool:
+        """Whether the model has a use for `ModelInput.small`: it works on pictures and hint as they
+        are, light above white included."""
+        return self.accepts_hdr and self.takes_alpha_hint
+
     def describe(self) -> dict[str, Any]:
         """The card as `models_list` reports it: plain values only."""
         return {
@@ -271,7 +279,8 @@ class ModelInput:
     that changed nothing. of_clean_plate: what models found out about the clean plate alone, before
     it was aligned and matched, by a name of theirs: a model may add to it, and finds it again in
     later frames as long as that clean plate is kept; None where nothing is kept. small: where the
-    engine has them, for a model that works on tensors of a GPU.
+    engine has them, for a model that works on tensors of a GPU. settles_later: the caller takes a
+    `ModelOutput.later`.
 
     A model must not write into any of the images.
     """
@@ -287,6 +296,7 @@ class ModelInput:
     unfitted: Optional[FloatImage] = None
     of_clean_plate: Optional[MutableMapping[str, Any]] = None
     small: Optional[SmallImages] = None
+    settles_later: bool = False
 
 
 @dataclass(frozen=True)
@@ -298,6 +308,10 @@ class ModelOutput:
     degraded: labels of what was asked for and not reached. notes: plain values for the reply.
     ranges: of images by name, where the model knows them: no value is below or above.
     The images are arrays, or tensors on the model's device; a model must not write into them later.
+
+    later: only from tensors of a GPU, and where the input has `settles_later`: gives the output
+    that holds, with the same images unless something was seen that changes them. Until then
+    `ranges` is how far finite values can reach, and notes and labels are not known.
     """
 
     alpha: FloatImage
@@ -306,6 +320,7 @@ class ModelOutput:
     degraded: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
     ranges: Optional[Ranges] = None
+    later: Optional[Later[ModelOutput]] = None
 
 
 class MattingModel(Protocol):

@@ -9,7 +9,8 @@ light back (engine/postprocess.py), as far as it is the subject's own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Callable, Optional
 
 import torch
@@ -26,8 +27,8 @@ from mattebridge.models.background_matting.networks import MattingBase, MattingR
 from mattebridge.models.background_matting.recognise import network_from, recognise
 from mattebridge.models.background_matting.refiner import CELL
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput, Ranges
-from mattebridge.models.pytorch.double import double_of
-from mattebridge.models.pytorch.frames import given_back, memory_translated, tensor_of
+from mattebridge.models.later import Later
+from mattebridge.models.pytorch.frames import arrays_of, given_back, memory_translated, tensor_of
 from mattebridge.models.pytorch.graphs import Graphs
 from mattebridge.models.pytorch.precision import AlphaOf, check_holds, dtype_for
 from mattebridge.models.pytorch.weights import weights_bytes
@@ -37,6 +38,8 @@ from mattebridge.wire import oslayer
 
 Weights = Callable[[], Mapping[str, Tensor]]
 
+# What the networks clamp their results to.
+_CUT: Ranges = {"alpha": (0.0, 1.0), "foreground": (0.0, 1.0)}
 _SMALLER = "use a smaller backbone_scale, MattingRefine instead of MattingBase, or a smaller frame"
 
 
@@ -221,27 +224,37 @@ def _output(
         given.plate, made.alpha, made.foreground, made.error, *cells
     )
     extra = {"error": error, **({"refinement": refined[0]} if refined else {})}
-    ranges, count = _numbers({"alpha": alpha, "foreground": foreground, **extra})
+    images = {"alpha": alpha, "foreground": foreground, **extra}
     if look is not None and refined:
-        notes |= {
-            "backbone_scale": look.backbone_scale,
-            "refine_mode": look.refine_mode,
-            "refined_pixels": count * CELL**2,
-        }
+        notes |= {"backbone_scale": look.backbone_scale, "refine_mode": look.refine_mode}
     if made.graph is not None:
         notes["graph"] = made.graph
-    return ModelOutput(alpha, foreground, extra, notes=notes, ranges=ranges)
+    output = ModelOutput(alpha, foreground, extra, notes=notes)
+    if not isinstance(alpha, Tensor):
+        return _counted(output, int((refined[0] > 0).sum())) if refined else output
+    numbers = _numbers(images)
+
+    def settled(arrays: Sequence[FloatImage]) -> ModelOutput:
+        (found,) = arrays
+        ends = found[: 2 * len(images)].reshape(-1, 2).tolist()
+        ranges = {name: (lowest, highest) for name, (lowest, highest) in zip(images, ends)}
+        known = replace(output, ranges=ranges)
+        return _counted(known, int(found[-1])) if refined else known
+
+    if given.settles_later:
+        return replace(output, ranges=_CUT, later=Later((numbers,), settled))
+    return settled(arrays_of(numbers))
 
 
-def _numbers(images: Mapping[str, Any]) -> tuple[Optional[Ranges], int]:
-    """The ranges of the results, and how many cells were refined; of tensors, in one wait."""
-    cells = images.get("refinement")
-    if not isinstance(images["alpha"], Tensor):
-        return None, 0 if cells is None else int((cells > 0).sum())
-    exact = double_of(images["alpha"].device)
-    numbers = [end.to(exact) for image in images.values() for end in image.aminmax()]
-    if cells is not None:
-        numbers.append((cells > 0).sum(dtype=exact))
-    found = torch.stack(numbers).tolist()
-    ends = zip(found[0::2], found[1::2])
-    return dict(zip(images, ends)), int(found[-1])
+def _numbers(images: Mapping[str, Tensor]) -> Tensor:
+    """The lowest and highest value of each image, then the number of refined cells if there are
+    any; float32, which holds any number of cells of a frame."""
+    numbers = [end for image in images.values() for end in image.aminmax()]
+    if "refinement" in images:
+        numbers.append((images["refinement"] > 0).sum(dtype=torch.float32))
+    return torch.stack(numbers)
+
+
+def _counted(output: ModelOutput, cells: int) -> ModelOutput:
+    """With the number of pixels in these refined cells in its notes."""
+    return replace(output, notes={**output.notes, "refined_pixels": cells * CELL**2})

@@ -46,18 +46,15 @@ def without_islands(
     clean_plate: Tensor,
     speck_share: float,
     small: Optional[FloatImage] = None,
-) -> Optional[FloatImage]:
-    """Empty the islands of a matte (H, W) in place; see `islands_of`. Gives the matte at working
-    size if that is known: there were none, and it was looked at."""
+) -> tuple[Tensor, Optional[FloatImage]]:
+    """A matte (H, W) without its islands, see `islands_of`: the same tensor if there are none. Then
+    with the matte at working size, if it was looked at."""
     if speck_share <= 0 and small is None:
-        return None  # nothing is an island, and a GPU need not be waited for
+        return alpha, None  # nothing is an island, and a GPU need not be waited for
     if small is None:
         (small,) = small_arrays(alpha)
     islands = islands_of(alpha, plate, clean_plate, speck_share, small)
-    if islands is None:
-        return small
-    alpha.masked_fill_(islands, 0)
-    return None
+    return (alpha, small) if islands is None else (alpha.masked_fill(islands, 0), None)
 
 
 def islands_of(

@@ -46,6 +46,7 @@ from mattebridge.models.difference.solved import (
 from mattebridge.models.difference.trimap import Trimap, make_trimaps, new_edges
 from mattebridge.models.difference.wide import WIDE, Opened, opened_inside, with_opened
 from mattebridge.models.difference.working_size import shrunk, size_of
+from mattebridge.models.later import Later
 from mattebridge.models.pytorch.frames import Frame, array_of, arrays_of, given_back, tensor_of
 from mattebridge.models.pytorch.graphs import Graphs
 
@@ -90,7 +91,9 @@ class Begun:
         small, ends = arrays_of(*self.looked_at) if arrays is None else arrays
         self.looked_at = ()
         plate, clean_plate = self.frame.plate, self.frame.clean_plate
-        self.small_alpha = without_islands(self.alpha, plate, clean_plate, self.specks, small)
+        self.alpha, self.small_alpha = without_islands(
+            self.alpha, plate, clean_plate, self.specks, small
+        )
         if self.small_alpha is not None:
             low, high, lowest, highest = map(float, ends)
             # What is emptied later, moved things, is 0.
@@ -98,6 +101,12 @@ class Begun:
             return False
         self.foreground = foreground_of(self.frame, self.colour, self.alpha, self.places)
         return True
+
+    def unsettled(self, later: Later[ModelOutput], brightest: float) -> ModelOutput:
+        """The matte as it is, tensors of a GPU; brightest: the highest value of the plate."""
+        alpha: Any = self.alpha
+        foreground: Any = self.foreground
+        return ModelOutput(alpha, foreground, ranges=reach(brightest), later=later)
 
     def output(self, given: ModelInput) -> ModelOutput:
         """The settled matte, as the input was given."""
@@ -156,8 +165,14 @@ class DifferenceModel(MattingModel):
         frame = Frame.of(given)
         small = Small(frame, given.small)
         begun = self.begun(given, frame, small, checkpoint)
-        begun.settle()
-        return without_moved(begun.output(given), given, small.pictures, begun.small_alpha)
+
+        def settled(arrays: Optional[Sequence[FloatImage]] = None) -> ModelOutput:
+            begun.settle(arrays)
+            return without_moved(begun.output(given), given, small.pictures, begun.small_alpha)
+
+        if given.settles_later and begun.looked_at:
+            return begun.unsettled(Later(begun.looked_at, settled), small.brightest[0])
+        return settled()
 
     def begun(self, given: ModelInput, frame: Frame, small: Small, checkpoint: Checkpoint) -> Begun:
         """The same, not yet settled, with what was moved on the set since the clean plate was shot.
@@ -234,9 +249,15 @@ class DifferenceModel(MattingModel):
         if finished is not None:
             begun.foreground, begun.looked_at = finished.foreground, finished.looked_at
         else:
-            begun.small_alpha = without_islands(alpha, frame.plate, frame.clean_plate, specks)
-            begun.foreground = foreground_of(frame, colour, alpha, places)
+            pictures = frame.plate, frame.clean_plate
+            begun.alpha, begun.small_alpha = without_islands(alpha, *pictures, specks)
+            begun.foreground = foreground_of(frame, colour, begun.alpha, places)
         return begun, more
+
+
+def reach(brightest: float) -> Ranges:
+    """How far colours reach, which are no brighter than white or than some pixel of the plate."""
+    return {"foreground": (0.0, max(1.0, brightest))}
 
 
 def keyed(given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:

@@ -34,7 +34,7 @@ from mattebridge.models.difference.evidence import disc
 from mattebridge.models.difference.full_size import cut, enlarged_mask, small_arrays
 from mattebridge.models.difference.islands import LEAST_ALPHA
 from mattebridge.models.difference.mixture import BRIGHTEST
-from mattebridge.models.pytorch.frames import Frame, tensor_of
+from mattebridge.models.pytorch.frames import Frame, given_back, tensor_of
 
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage, Mask, ModelInput, ModelOutput
@@ -73,9 +73,10 @@ def without_moved(
     small: Optional[tuple[FloatImage, FloatImage]] = None,
     matte: Optional[FloatImage] = None,
 ) -> ModelOutput:
-    """A model's result of a frame without moved things, and with the label if there are any.
+    """A model's result of a frame without moved things, and with the label if there are any; the
+    same images if there are none.
 
-    Its alpha (H, W) is written into. The setting `specks` of the frame counts. What an alpha hint
+    The setting `specks` of the frame counts. What an alpha hint
     shows as subject stays. small, matte: see `moved_of`.
     """
     frame = Frame.of(given)
@@ -88,8 +89,8 @@ def without_moved(
         moved &= frame.hint < HINTED
         if not moved.any():
             return made
-    alpha.masked_fill_(moved, 0)
-    return replace(made, degraded=(*made.degraded, SET_MOVED))
+    (emptied,) = given_back(made.alpha, alpha.masked_fill(moved, 0))
+    return replace(made, alpha=emptied, degraded=(*made.degraded, SET_MOVED))
 
 
 def moved_of(

@@ -16,6 +16,7 @@ from torch import Tensor
 from mattebridge.color import FloatImage
 from mattebridge.errors import OutOfMemoryError
 from mattebridge.models.base import ModelInput
+from mattebridge.models.pytorch.fetched import Fetched
 
 
 def tensor_of(values: NDArray[np.generic] | Tensor, device: torch.device) -> Tensor:
@@ -31,20 +32,12 @@ def tensor_of(values: NDArray[np.generic] | Tensor, device: torch.device) -> Ten
 
 def array_of(image: Tensor) -> FloatImage:
     """C-contiguous float32 in main memory."""
-    return np.ascontiguousarray(image.to("cpu", torch.float32).numpy())
+    return arrays_of(image)[0]
 
 
 def arrays_of(*images: Tensor) -> list[FloatImage]:
     """Like `array_of` for each, of one device; from a CUDA device with one wait for all of them."""
-    device = images[0].device
-    if device.type != "cuda":
-        return [array_of(image) for image in images]
-    # Only into page-locked memory does a copy go on while the next one is started.
-    here = [torch.empty(image.shape, dtype=torch.float32, pin_memory=True) for image in images]
-    for kept, image in zip(here, images):
-        kept.copy_(image, non_blocking=True)
-    torch.cuda.current_stream(device).synchronize()
-    return [kept.numpy() for kept in here]
+    return Fetched.begin(*images).wait()
 
 
 def sent(values: NDArray[np.generic], device: torch.device) -> Tensor:

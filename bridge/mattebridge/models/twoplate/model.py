@@ -15,7 +15,7 @@ With `exact` the whole frame is refined, as one. A frame before a green or blue 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
@@ -28,9 +28,15 @@ from mattebridge.errors import ModelError
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
 from mattebridge.models.difference.card import DIFFERENCE, specks_of
 from mattebridge.models.difference.islands import without_islands
-from mattebridge.models.difference.keyer import Begun, DifferenceModel, Small, with_defaults
+from mattebridge.models.difference.keyer import (
+    Begun,
+    DifferenceModel,
+    Small,
+    with_defaults,
+)
 from mattebridge.models.difference.moved import without_moved
 from mattebridge.models.difference.noise import pixel_noise
+from mattebridge.models.later import Later
 from mattebridge.models.precision import PRECISION
 from mattebridge.models.pytorch.fold import folded
 from mattebridge.models.pytorch.frames import (
@@ -45,8 +51,9 @@ from mattebridge.models.pytorch.precision import AlphaOf, check_holds, dtype_for
 from mattebridge.models.pytorch.threads import in_one_way
 from mattebridge.models.pytorch.weights import weights_bytes
 from mattebridge.models.screen.card import SCREEN
-from mattebridge.models.twoplate.calm import calmed, with_its_grain
+from mattebridge.models.twoplate.calm import calmed
 from mattebridge.models.twoplate.card import WEIGHTS
+from mattebridge.models.twoplate.ending import Ending, MadeMatte
 from mattebridge.models.twoplate.grain import rows_between, without_grain
 from mattebridge.models.twoplate.highlights import with_highlights
 from mattebridge.models.twoplate.light import explain_in_light
@@ -64,33 +71,17 @@ from mattebridge.models.twoplate.screens import keyed_by_screen, screen_behind
 from mattebridge.models.twoplate.strands import put_strands
 from mattebridge.models.twoplate.tiles import refined_in_tiles, small_inputs_by_rows
 from mattebridge.models.twoplate.versions import from_state
-from mattebridge.models.twoplate.whole import Planes, WholeFrame
+from mattebridge.models.twoplate.whole import Planes, WholeFrame, WholeMatte
 from mattebridge.models.weights.file import WeightsRecord, digest_of, read_whole
 from mattebridge.models.weights.state_dict import load_strictly, parse_state_dict
 
 if TYPE_CHECKING:
-    from mattebridge.models.base import FloatImage, Ranges
+    from mattebridge.models.base import FloatImage
 
 Weights = Callable[[], Mapping[str, Tensor]]
 
 _SMALLER = "use a smaller proxy or crop"
 _LOOKS_LIKE = "They look like those of another network, or of another version of this one."
-
-
-class _Made(NamedTuple):
-    """The matte on the device: alpha (H, W), foreground (H, W, 3), and what is known of it all.
-
-    small: alpha at working size in main memory. ranges: see `ModelOutput`. Both where they are
-    known.
-    """
-
-    alpha: Tensor
-    foreground: Tensor
-    share: float
-    noise: float
-    notes: Mapping[str, str]
-    small: Optional[FloatImage] = None
-    ranges: Optional[Ranges] = None
 
 
 class _Prepared(NamedTuple):
@@ -243,26 +234,18 @@ class TwoPlateModel(MattingModel):
             if calm is not None:
                 frame, small = calm.frame, calm.small
             start = self._keyed(prepared.network, frame.as_input(given), small, checkpoint)
-            in_tiles = prepared.whole is None or self._few_tiles
-            compute = self._in_tiles if in_tiles else self._at_once
-            made = compute(prepared, frame, start, small.brightest, given.exact, checkpoint)
-            specks = specks_of(given.settings)
-            matte = without_islands(made.alpha, frame.plate, frame.clean_plate, specks, made.small)
-            if calm is not None:
-                colour = with_its_grain(made.foreground, made.alpha, calm.grain, small.brightest[0])
-                made = made._replace(foreground=colour, ranges=None)
-            alpha, foreground = given_back(given.plate, made.alpha, made.foreground)
-        notes = {
-            **start.keyed.notes,
-            "alpha_hint_used": given.alpha_hint is not None,
-            "refined_share": round(made.share, 3),
-            "noise": round(made.noise, 4),
-            "precision": "float32" if precision == "auto" else precision,
-            **made.notes,
-        }
-        degraded = start.keyed.degraded
-        output = ModelOutput(alpha, foreground, degraded=degraded, notes=notes, ranges=made.ranges)
-        return without_moved(output, given, small.pictures, matte)
+            ending = Ending(given, frame, small, calm, start.keyed, precision)
+            if prepared.whole is None or self._few_tiles:
+                made = self._in_tiles(
+                    prepared, frame, start, small.brightest, given.exact, checkpoint
+                )
+                return ending.output(made)
+            matte, later = self._at_once(
+                prepared, frame, start, small.brightest, given.exact, checkpoint
+            )
+            if given.settles_later:
+                return ending.unsettled(matte, later)
+            return ending.output(later.settle(arrays_of(*later.looked_at)))
 
     def _keyed(
         self, network: TwoPlate, given: ModelInput, small: Small, checkpoint: Checkpoint
@@ -281,7 +264,7 @@ class TwoPlateModel(MattingModel):
         brightest: tuple[float, float],
         exact: bool,
         checkpoint: Checkpoint,
-    ) -> _Made:
+    ) -> MadeMatte:
         """On a CPU, and where memory is short: refined only where something is unsure."""
         network = prepared.network
         start.keyed.settle()
@@ -307,7 +290,7 @@ class TwoPlateModel(MattingModel):
         explain_in_light(frame, alpha, foreground, noise)
         keyed = start.keyed.alpha, start.keyed.foreground
         with_highlights(frame, alpha, foreground, keyed, brightest)
-        return _Made(alpha, foreground, share, noise, {})
+        return MadeMatte(alpha, foreground, share, noise, {})
 
     def _at_once(
         self,
@@ -317,43 +300,53 @@ class TwoPlateModel(MattingModel):
         brightest: tuple[float, float],
         exact: bool,
         checkpoint: Checkpoint,
-    ) -> _Made:
-        """On a GPU: everything refined."""
-        assert prepared.whole is not None
+    ) -> tuple[WholeMatte, Later[MadeMatte]]:
+        """On a GPU: everything refined. The matte of a keyer without islands, and what holds."""
+        whole = prepared.whole
+        assert whole is not None
         outside = None if frame.outside is None else frame.outside.float()
         highlights = frame.scene_linear or max(brightest) > 1
         keyed = start.keyed
         if self._had_islands:
             self._had_islands = keyed.settle()
-        checkpoint("coarse")
-        while True:
+
+        def computed() -> WholeMatte:
             pictures = frame.plate, frame.clean_plate, keyed.alpha, start.foreground
             own = None if start.wide_alpha is None or not highlights else keyed.foreground
             planes = Planes(*pictures, frame.hint, outside, start.wide_alpha, own)
-            made = prepared.whole(
+            return whole(
                 planes, scene_linear=frame.scene_linear, exact=exact, highlights=highlights
             )
-            checkpoint("finish")
-            small, numbers, *arrays = arrays_of(made.small, made.numbers, *keyed.looked_at)
-            if not keyed.settle(arrays):
-                break
-            # Few mattes have islands. Those of later frames are settled before the network.
-            self._had_islands = True
-        share, noise, *ends = map(float, numbers)
-        # What is emptied later, islands, is 0.
-        ranges = {"alpha": (min(ends[0], 0.0), ends[1]), "foreground": (ends[2], ends[3])}
-        notes = {} if made.graph is None else {"graph": made.graph}
-        return _Made(made.alpha, made.foreground, share, noise, notes, small, ranges)
+
+        def settled(arrays: Sequence[FloatImage]) -> MadeMatte:
+            made, (small, numbers, *of_keyer) = first, arrays
+            if keyed.settle(of_keyer):
+                # Few mattes have islands. Those of later frames are settled before the network.
+                self._had_islands = True
+                made = computed()
+                small, numbers = arrays_of(made.small, made.numbers)
+            share, noise, *ends = map(float, numbers)
+            # What is emptied later, islands, is 0.
+            ranges = {"alpha": (min(ends[0], 0.0), ends[1]), "foreground": (ends[2], ends[3])}
+            notes = {} if made.graph is None else {"graph": made.graph}
+            return MadeMatte(made.alpha, made.foreground, share, noise, notes, small, ranges)
+
+        checkpoint("coarse")
+        first = computed()
+        checkpoint("finish")
+        return first, Later((first.small, first.numbers, *keyed.looked_at), settled)
 
 
 def _by_screen(given: ModelInput, screen: str, checkpoint: Checkpoint) -> ModelOutput:
     """The frame before a screen of that colour, without islands and moved things as any other."""
     made = keyed_by_screen(given, screen, checkpoint)
     frame = Frame.of(given)
-    alpha = tensor_of(made.alpha, frame.plate.device)
-    without_islands(alpha, frame.plate, frame.clean_plate, specks_of(given.settings))
+    found = tensor_of(made.alpha, frame.plate.device)
+    pictures = frame.plate, frame.clean_plate
+    alpha, _ = without_islands(found, *pictures, specks_of(given.settings))
+    (made_alpha,) = given_back(given.plate, alpha)
     notes = {**made.notes, "keyer": SCREEN.name, "alpha_hint_used": given.alpha_hint is not None}
-    return without_moved(replace(made, notes=notes), given)
+    return without_moved(replace(made, alpha=made_alpha, notes=notes), given)
 
 
 def _inputs(frame: Frame, start: _Start) -> Inputs:

@@ -106,8 +106,10 @@ def test_the_first_frame_is_computed_step_by_step() -> None:
 def test_a_matte_with_islands_gets_another_foreground(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is looked at behind the foreground, which is made again where there were some."""
 
-    def emptied(alpha: Any, *_: Any) -> None:
+    def emptied(alpha: Any, *_: Any) -> tuple[Any, None]:
+        alpha = alpha.clone()
         alpha[60:100, 380:430] = 0
+        return alpha, None
 
     given = frame()
     before = on_the_cpu(given)

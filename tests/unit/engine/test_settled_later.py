@@ -1,0 +1,249 @@
+"""A frame on a pretended CUDA device waits once for its results; what the host sees then counts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from fakes.generated_model import background_matting
+from fakes.matting_models import registry_of
+from fakes.pretended_cuda import CUDA, Counts, pretended_cuda, recorder
+from mattebridge.engine import postprocess
+from mattebridge.engine.clock import Clock
+from mattebridge.engine.engine import Engine
+from mattebridge.engine.report import RenderReport
+from mattebridge.engine.started import StartedFrame
+from mattebridge.errors import ModelError
+from mattebridge.models.background_matting.gpu import GpuMatting
+from mattebridge.models.pytorch.graphs import Graphs
+from mattebridge.models.registry import Registry
+from mattebridge.wire.params import RenderParams
+
+HEIGHT, WIDTH = 96, 128
+MODELS = ("difference", "twoplate", "background matting")
+# Launches of a frame that is replayed, the stages around the network included. Counted 53, 62, 46.
+MOST_LAUNCHES = 70
+PATHS = ("difference.keyer", "twoplate.model", "background_matting.model")
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counts]:
+    with pretended_cuda() as counts:
+        for path in PATHS:
+            monkeypatch.setattr(
+                f"mattebridge.models.{path}.Graphs", lambda: Graphs(recorder(counts))
+            )
+        yield counts
+
+
+def registry(model: str) -> Registry | None:
+    return registry_of(background_matting()) if model == "background matting" else None
+
+
+def name_of(model: str) -> str:
+    return "default" if model == "background matting" else model
+
+
+def planes(high: float = 1.0, grain: float = 0.0) -> dict[str, np.ndarray]:
+    """A smooth set with a subject whose edge is soft, so that nothing else differs."""
+    dice = np.random.default_rng(5)
+    coarse = dice.random((5, 6, 3), np.float32) * 0.5 + 0.2
+    empty = cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    subject = np.zeros((HEIGHT, WIDTH), np.float32)
+    subject[15:, 40:90] = 1
+    alpha = cv2.GaussianBlur(subject, (0, 0), 2)[..., None]
+    seen = alpha * np.float32([0.9, 0.15, 0.1]) + (1 - alpha) * empty
+    noise = dice.normal(0, grain, (2, HEIGHT, WIDTH, 3)).astype(np.float32)
+    images = (np.clip(image * high + own, 0, None) for image, own in zip((seen, empty), noise))
+    plate, clean_plate = (np.dstack([image, np.ones_like(alpha)]) for image in images)
+    return {"plate": plate, "clean_plate": clean_plate}
+
+
+def outputs(dtype: Any = np.float32) -> dict[str, np.ndarray]:
+    channels = {"alpha": 1, "foreground": 3, "premultiplied": 4}
+    return {role: np.full((HEIGHT, WIDTH, n), np.nan, dtype) for role, n in channels.items()}
+
+
+def started(
+    engine: Engine, sent: Any, out: Any, model: str, *, ahead: bool = False, **how: Any
+) -> StartedFrame:
+    params = RenderParams(**{"colorspace": "srgb", "alignment": "off", **how.pop("params", {})})
+    how = {"model": name_of(model), "clean_plate_key": "shot", **how}
+    if not ahead:
+        return engine.start(sent, params, out=out, **how)
+    begun = engine.send_ahead(sent, params, model=how["model"], clean_plate_key="shot")
+    return engine.start(sent, params, out=out, sent=begun, **how)
+
+
+def on_both(
+    card: Counts, model: str, sent: Any = None, dtype: Any = np.float32, **how: Any
+) -> list[tuple[dict[str, np.ndarray], RenderReport]]:
+    """Planes and report of the CPU, and of the third of equal frames of the device."""
+    sent, found = sent or planes(), []
+    for device, frames in (("cpu", 1), (str(CUDA), 3)):
+        engine, out = Engine(device, registry=registry(model)), outputs(dtype)
+        for _ in range(frames):
+            report = started(engine, sent, out, model, **how).finished()
+        found.append((out, report))
+    return found
+
+
+def assert_alike(found: Any, other: Any) -> None:
+    for role, plane in found.items():
+        # A threshold that rounding crosses may change a pixel altogether.
+        away = np.abs(plane.astype(np.float32) - other[role].astype(np.float32)) > 2e-3
+        assert away.mean() <= 5e-3, role
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_frame_that_was_sent_ahead_is_waited_for_once(card: Counts, model: str) -> None:
+    engine, out = Engine(str(CUDA), registry=registry(model)), outputs()
+    for _ in range(3):
+        card.reset()
+        frame = started(engine, planes(), out, model, ahead=True)
+    assert card.waits == 0, card.places
+    frame.finished()
+    assert card.waits == 1, card.places
+    assert card.launches <= MOST_LAUNCHES, card.places
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_frame_alone_is_waited_for_twice(card: Counts, model: str) -> None:
+    """Once until its planes are read, as the client waits for that, too."""
+    engine, out = Engine(str(CUDA), registry=registry(model)), outputs()
+    for _ in range(3):
+        card.reset()
+        started(engine, planes(), out, model).finished()
+    assert card.waits == 2, card.places
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_the_report_is_that_of_a_device_that_is_waited_for(
+    card: Counts, model: str, dtype: Any
+) -> None:
+    (here, wanted), (there, report) = on_both(card, model, planes(2.0), dtype)
+    assert_alike(there, here)
+    assert report.degraded == wanted.degraded
+    notes, others = dict(report.notes), dict(wanted.notes)
+    own, other = dict(notes.pop("model")), dict(others.pop("model"))
+    assert own.pop("graph", "replayed") == "replayed"
+    # On a GPU all is refined, and kept by tiles of another size.
+    for name in ("refined_share", "refined_pixels", "noise"):
+        assert (name in own) == (name in other)
+        own.pop(name, None), other.pop(name, None)
+    assert own == other
+    assert notes == others
+    assert report.timings_ms.keys() == wanted.timings_ms.keys()
+
+
+def test_strong_grain_is_given_back_before_anything_is_known(card: Counts) -> None:
+    (here, wanted), (there, report) = on_both(card, "twoplate", planes(grain=0.03))
+    assert_alike(there, here)
+    assert report.degraded == wanted.degraded
+
+
+# Two places where the keyer's islands are emptied, and those of the network.
+@pytest.mark.parametrize(
+    ("model", "place"),
+    [
+        ("difference", "difference.keyer"),
+        ("twoplate", "difference.keyer"),
+        ("twoplate", "twoplate.ending"),
+    ],
+)
+@pytest.mark.parametrize("grain", [0.0, 0.03])
+def test_islands_that_are_seen_late_are_emptied_in_all_planes(
+    card: Counts, monkeypatch: pytest.MonkeyPatch, model: str, place: str, grain: float
+) -> None:
+    def emptied(alpha: Any, *_: Any) -> tuple[Any, None]:
+        alpha = alpha.clone()
+        alpha[20:60, 30:70] = 0
+        return alpha, None
+
+    sent = planes(grain=grain)
+    (before, _), _ = on_both(card, model, sent)
+    monkeypatch.setattr(f"mattebridge.models.{place}.without_islands", emptied)
+    (here, wanted), (there, report) = on_both(card, model, sent)
+    assert np.abs(here["premultiplied"] - before["premultiplied"]).max() > 0.1
+    assert_alike(there, here)
+    assert report.degraded == wanted.degraded
+
+
+@pytest.mark.parametrize("model", ["difference", "twoplate"])
+def test_moved_things_that_are_seen_late_are_emptied_and_named(
+    card: Counts, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    def moved(alpha: torch.Tensor, *_: Any) -> torch.Tensor:
+        mask = torch.zeros(alpha.shape, dtype=torch.bool)
+        mask[20:60, 30:70] = True
+        return mask.to(alpha.device)
+
+    monkeypatch.setattr("mattebridge.models.difference.moved.moved_of", moved)
+    (here, wanted), (there, report) = on_both(card, model)
+    assert report.degraded == wanted.degraded == ("set_moved",)
+    assert not there["premultiplied"][20:60, 30:70].any()
+    assert_alike(there, here)
+
+
+def test_values_that_are_not_finite_are_refused_when_they_are_seen(
+    card: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed = GpuMatting.__call__
+
+    def broken(*given: Any, **how: Any) -> Any:
+        made = computed(*given, **how)
+        return dataclasses.replace(made, alpha=made.alpha * float("nan"))
+
+    monkeypatch.setattr(GpuMatting, "__call__", broken)
+    engine, out = Engine(str(CUDA), registry=registry("background matting")), outputs()
+    frame = started(engine, planes(), out, "background matting")
+    with pytest.raises(ModelError, match="NaN or infinite values"):
+        frame.finished()
+
+
+def test_what_was_clamped_is_counted_to_the_last_value(
+    card: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postprocess, "_PART", 4)  # more would take a frame of millions of pixels
+    sent = planes()
+    sent["plate"][10:13, 10:15, :3] = 1e6
+    how = {"params": {"colorspace": "linear", "foreground": "plate"}}
+    (_, wanted), (_, report) = on_both(card, "difference", sent, np.float16, **how)
+    assert report.notes["clamped"] == wanted.notes["clamped"]
+    assert report.notes["clamped"]["foreground"] == 45
+
+
+def test_a_frame_that_is_kept_is_known_at_once(
+    card: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def emptied(alpha: Any, *_: Any) -> tuple[Any, None]:
+        alpha = alpha.clone()
+        alpha[20:60, 30:70] = 0
+        return alpha, None
+
+    monkeypatch.setattr("mattebridge.models.twoplate.ending.without_islands", emptied)
+    engine = Engine(str(CUDA), frame_budget_bytes=1 << 28)
+    first, again = outputs(), outputs()
+    for out in (first, again):
+        report = started(engine, planes(), out, "twoplate", keep=True).finished()
+    assert report.notes["reused"] == "result"
+    for role, plane in first.items():
+        assert np.array_equal(plane, again[role])
+    assert not first["alpha"][20:60, 30:70].any()
+
+
+def test_time_moves_between_stages_as_far_as_there_is_any() -> None:
+    clock = Clock()
+    clock.timings_ms.update(write=5.0, model=1.0)
+    clock.shift(0.003, "write", "model")
+    assert clock.timings_ms == {"write": 2.0, "model": 4.0}
+    clock.shift(1.0, "write", "model")
+    clock.shift(-1.0, "write", "model")
+    assert clock.timings_ms == {"write": 0.0, "model": 6.0}
