@@ -99,7 +99,7 @@ def gather(
     plain = length(_beyond(seen - empty, tolerance))
     if outside is not None:
         plain[outside] = 0
-    noise = _quiet_level(plain if outside is None else plain[~outside]) + 0.001
+    noise = quiet_level(plain if outside is None else plain[~outside]) + 0.001
     shadow, light, residue = _shadow(seen, empty, tolerance, noise, deepest_shadow)
     share, variance, fit, detail = _regression(seen, empty, noise)
     kept = np.clip(light * (2 * share - light) / (2 * KEPT_NATS * variance), -1, 1)
@@ -152,7 +152,7 @@ def disc(radius: int) -> Bytes:
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), np.uint8)
 
 
-def _quiet_level(distance: FloatImage) -> float:
+def quiet_level(distance: FloatImage) -> float:
     """The median of the smallest differences: grain, and what alignment left."""
     if not distance.size:
         return 0.0

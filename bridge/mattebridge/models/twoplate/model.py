@@ -9,7 +9,8 @@
                      does not see --> without islands far from the subject, and things of the set
                      that were moved
 
-With `exact` the whole frame is refined, as one. A frame before a green or blue screen is given to
+A small subject in a large frame is matted in a window around it (`window`). With `exact` all of
+that is refined, as one. A frame before a green or blue screen is given to
 `screen` (`screens`).
 """
 
@@ -72,6 +73,7 @@ from mattebridge.models.twoplate.strands import put_strands
 from mattebridge.models.twoplate.tiles import refined_in_tiles, small_inputs_by_rows
 from mattebridge.models.twoplate.versions import from_state
 from mattebridge.models.twoplate.whole import Planes, WholeFrame, WholeMatte
+from mattebridge.models.twoplate.window import OF_SCREEN, Window, has_windows, mixed, windows_of
 from mattebridge.models.weights.file import WeightsRecord, digest_of, read_whole
 from mattebridge.models.weights.state_dict import load_strictly, parse_state_dict
 
@@ -222,30 +224,57 @@ class TwoPlateModel(MattingModel):
         """
         precision = str(given.settings.get("precision", PRECISION.default))
         prepared = self._in_precision(precision, given.exact)
+        screen = None
         if given.settings.get("screen", "auto") == "auto":
             screen = screen_behind(given)
-            if screen is not None:
-                return _by_screen(given, screen, checkpoint)
-        height, width = given.plate.shape[:2]
-        with memory_translated(self.name, (height, width), _SMALLER):
-            frame = Frame.of(given, self._device)
-            small = Small(frame, given.small)
-            calm = calmed(frame, small)
-            if calm is not None:
-                frame, small = calm.frame, calm.small
-            start = self._keyed(prepared.network, frame.as_input(given), small, checkpoint)
-            ending = Ending(given, frame, small, calm, start.keyed, precision)
-            if prepared.whole is None or self._few_tiles:
-                made = self._in_tiles(
-                    prepared, frame, start, small.brightest, given.exact, checkpoint
-                )
-                return ending.output(made)
-            matte, later = self._at_once(
-                prepared, frame, start, small.brightest, given.exact, checkpoint
-            )
-            if given.settles_later:
-                return ending.unsettled(matte, later)
-            return ending.output(later.settle(arrays_of(*later.looked_at)))
+        times = 1 if screen is None else OF_SCREEN
+        shape, small = given.plate.shape, None
+        windows: list[Window] = []
+        with memory_translated(self.name, shape, _SMALLER):
+            if has_windows(shape, times):
+                small = Small(Frame.of(given, self._device), given.small)
+                windows = windows_of(shape, small, specks_of(given.settings), times)
+            made = None
+            if len(windows) > 1 or (windows and windows[0].share < 1):
+                given = replace(given, settles_later=False)  # what is mixed is known before
+            if not windows or windows[-1].share < 1:
+                made = self._matted(prepared, given, screen, small, checkpoint)
+            for window in reversed(windows):
+                part = self._matted(prepared, window.cut(given), screen, None, checkpoint)
+                found = window.put(part, shape)
+                made = found if made is None else mixed(found, made, window.share)
+        assert made is not None
+        return made
+
+    def _matted(
+        self,
+        prepared: _Prepared,
+        given: ModelInput,
+        screen: Optional[str],
+        small: Optional[Small],
+        checkpoint: Checkpoint,
+    ) -> ModelOutput:
+        """A frame, or a window of one. screen: the colour of the screen behind. small: of this
+        frame, where there is one already."""
+        if screen is not None:
+            return _by_screen(given, screen, checkpoint)
+        frame = Frame.of(given, self._device)
+        small = Small(frame, given.small) if small is None else small
+        calm = calmed(frame, small)
+        if calm is not None:
+            frame, small = calm.frame, calm.small
+        start = self._keyed(prepared.network, frame.as_input(given), small, checkpoint)
+        precision = str(given.settings.get("precision", PRECISION.default))
+        ending = Ending(given, frame, small, calm, start.keyed, precision)
+        if prepared.whole is None or self._few_tiles:
+            made = self._in_tiles(prepared, frame, start, small.brightest, given.exact, checkpoint)
+            return ending.output(made)
+        matte, later = self._at_once(
+            prepared, frame, start, small.brightest, given.exact, checkpoint
+        )
+        if given.settles_later:
+            return ending.unsettled(matte, later)
+        return ending.output(later.settle(arrays_of(*later.looked_at)))
 
     def _keyed(
         self, network: TwoPlate, given: ModelInput, small: Small, checkpoint: Checkpoint
