@@ -50,24 +50,29 @@ def name_of(model: str) -> str:
     return "default" if model == "background matting" else model
 
 
-def planes(high: float = 1.0, grain: float = 0.0) -> dict[str, np.ndarray]:
+def planes(
+    high: float = 1.0, grain: float = 0.0, size: tuple[int, int] = (HEIGHT, WIDTH)
+) -> dict[str, np.ndarray]:
     """A smooth set with a subject whose edge is soft, so that nothing else differs."""
+    height, width = size
     dice = np.random.default_rng(5)
     coarse = dice.random((5, 6, 3), np.float32) * 0.5 + 0.2
-    empty = cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
-    subject = np.zeros((HEIGHT, WIDTH), np.float32)
-    subject[15:, 40:90] = 1
+    empty = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    subject = np.zeros((height, width), np.float32)
+    subject[15:HEIGHT, 40:90] = 1
     alpha = cv2.GaussianBlur(subject, (0, 0), 2)[..., None]
     seen = alpha * np.float32([0.9, 0.15, 0.1]) + (1 - alpha) * empty
-    noise = dice.normal(0, grain, (2, HEIGHT, WIDTH, 3)).astype(np.float32)
+    noise = dice.normal(0, grain, (2, height, width, 3)).astype(np.float32)
     images = (np.clip(image * high + own, 0, None) for image, own in zip((seen, empty), noise))
     plate, clean_plate = (np.dstack([image, np.ones_like(alpha)]) for image in images)
     return {"plate": plate, "clean_plate": clean_plate}
 
 
-def outputs(dtype: Any = np.float32) -> dict[str, np.ndarray]:
+def outputs(
+    dtype: Any = np.float32, size: tuple[int, int] = (HEIGHT, WIDTH)
+) -> dict[str, np.ndarray]:
     channels = {"alpha": 1, "foreground": 3, "premultiplied": 4}
-    return {role: np.full((HEIGHT, WIDTH, n), np.nan, dtype) for role, n in channels.items()}
+    return {role: np.full((*size, n), np.nan, dtype) for role, n in channels.items()}
 
 
 def started(
@@ -87,7 +92,8 @@ def on_both(
     """Planes and report of the CPU, and of the third of equal frames of the device."""
     sent, found = sent or planes(), []
     for device, frames in (("cpu", 1), (str(CUDA), 3)):
-        engine, out = Engine(device, registry=registry(model)), outputs(dtype)
+        out = outputs(dtype, sent["plate"].shape[:2])
+        engine = Engine(device, registry=registry(model))
         for _ in range(frames):
             report = started(engine, sent, out, model, **how).finished()
         found.append((out, report))
@@ -141,6 +147,33 @@ def test_the_report_is_that_of_a_device_that_is_waited_for(
     assert own == other
     assert notes == others
     assert report.timings_ms.keys() == wanted.timings_ms.keys()
+
+
+@pytest.mark.slow
+def test_a_window_of_a_large_frame_is_settled_as_the_frame_is(
+    card: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = (810, 1440)
+    sent, waits = planes(size=size), []
+    (here, wanted), (there, report) = on_both(card, "twoplate", sent)
+    assert_alike(there, here)
+    assert report.notes["model"]["window"] == wanted.notes["model"]["window"]
+    engine, out = Engine(str(CUDA)), outputs(size=size)
+    for _ in range(3):
+        card.reset()
+        started(engine, sent, out, "twoplate", ahead=True).finished()
+        waits.append(card.waits)
+    assert waits[-1] == 2, card.places  # for the window's pictures, and for the results
+
+    def emptied(alpha: Any, *_: Any) -> tuple[Any, None]:
+        alpha = alpha.clone()
+        alpha[20:60] = 0
+        return alpha, None
+
+    monkeypatch.setattr("mattebridge.models.twoplate.ending.without_islands", emptied)
+    (changed, _), (there, _) = on_both(card, "twoplate", sent)
+    assert np.abs(changed["alpha"] - here["alpha"]).max() > 0.5
+    assert_alike(there, changed)
 
 
 def test_strong_grain_is_given_back_before_anything_is_known(card: Counts) -> None:
