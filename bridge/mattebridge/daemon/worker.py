@@ -234,6 +234,9 @@ class Worker:
         delivered = self._delivered.popleft()
         message = delivered.message
         with self._ends_with_its_error(message["job"]):
+            if self.link.is_cancelled(message["job"]):
+                delivered.frame.drop()
+                self._check_cancelled(message["job"])
             report = delivered.frame.finished()
             if delivered.registered:  # its copies may have run later than the stage that checks it
                 self._memories[message["arena"]].check_generation(message["gen"])

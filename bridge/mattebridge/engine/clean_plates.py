@@ -1,6 +1,6 @@
 """The clean plates that are kept between frames, with what was computed from each of them alone.
 
-    planes --find_or_read--> KeptCleanPlate, kept or new
+    planes --find--> KeptCleanPlate; or a new one, which reads them
            --keep----------> kept (once its pixels are known to be whole)
            --trim----------> the last used, within the budget (after the frame)
 
@@ -131,18 +131,9 @@ class CleanPlates:
         self._count = count
         self._kept: list[KeptCleanPlate] = []
 
-    def find_or_read(
-        self, plane: Pixels, key: CleanPlateKey, device: torch.device
-    ) -> KeptCleanPlate:
-        """The kept clean plate with these pixels, or one that is read now and not kept yet.
-
-        Where the key has a content the pixels are not compared.
-        """
-        kept = self.find(plane, key)
-        return KeptCleanPlate(plane, key, device) if kept is None else kept
-
     def find(self, plane: Pixels, key: CleanPlateKey) -> Optional[KeptCleanPlate]:
-        """The kept clean plate with these pixels, see `find_or_read`; None where there is none."""
+        """The kept clean plate with these pixels, or None. Where the key has a content the pixels
+        are not compared."""
         return next((kept for kept in reversed(self._kept) if kept.is_of(plane, key)), None)
 
     def keep(self, clean_plate: KeptCleanPlate) -> None:

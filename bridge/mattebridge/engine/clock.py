@@ -25,8 +25,10 @@ class Clock:
         self.timings_ms[target] = round(seconds * 1e3, 3)
         self.timings_ms[source] = round(self.timings_ms[source] - self.timings_ms[target], 3)
 
-    def shift(self, seconds: float, source: str, target: str) -> None:
-        """Count time of one stage as more of another, as far as the stage took so long."""
-        moved = round(min(max(seconds * 1e3, 0.0), self.timings_ms.get(source, 0.0)), 3)
-        self.timings_ms[target] = round(self.timings_ms.get(target, 0.0) + moved, 3)
-        self.timings_ms[source] = round(self.timings_ms.get(source, 0.0) - moved, 3)
+    def set(self, stage: str, seconds: float, waited_in: str) -> None:
+        """The time of a stage as a device has measured it. What it is more than was counted is
+        taken from the stage in which the device was waited for, as far as it was."""
+        more_ms = seconds * 1e3 - self.timings_ms.get(stage, 0.0)
+        waited_ms = self.timings_ms.get(waited_in, 0.0)
+        self.timings_ms[stage] = round(seconds * 1e3, 3)
+        self.timings_ms[waited_in] = round(waited_ms - min(max(more_ms, 0.0), waited_ms), 3)

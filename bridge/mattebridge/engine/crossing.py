@@ -162,10 +162,14 @@ class Crossing:
             deliver(targets, out)
             return Delivery(Fetched.begin(*looked_at, device=self._device))
         self._out.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(self._out):
-            start_copies(targets, out)
-            fetched = Fetched.begin(*looked_at, device=self._device)
-            return Delivery(fetched, tuple(targets.values()))
+        try:
+            with torch.cuda.stream(self._out):
+                start_copies(targets, out)
+                fetched = Fetched.begin(*looked_at, device=self._device)
+                return Delivery(fetched, tuple(targets.values()))
+        except BaseException:
+            self._out.synchronize()  # no copy may still write when the frame has failed
+            raise
 
     def let_copies_end(self) -> None:
         """Steps from now on run behind the copies out: they may write into the same results."""

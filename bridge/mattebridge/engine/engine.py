@@ -17,14 +17,16 @@ are still on their way, and `send_ahead` begins with the next one (ahead.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Optional
 
 import torch
 
 from mattebridge.checkpoint import Checkpoint, no_checkpoint
-from mattebridge.color import Pixels
+from mattebridge.color import FloatImage, Pixels
 from mattebridge.engine.ahead import Searches, SentFrame
 from mattebridge.engine.clean_plates import CleanPlateKey, CleanPlates, KeptCleanPlate
 from mattebridge.engine.clock import Clock
@@ -45,7 +47,7 @@ from mattebridge.engine.request import (
     needed_bytes,
     size_text,
 )
-from mattebridge.engine.started import Results, StartedFrame, report_of
+from mattebridge.engine.started import SMALLER, Results, StartedFrame, report_of
 from mattebridge.errors import MattebridgeError
 from mattebridge.models.base import ModelCard
 from mattebridge.models.memory import memory_errors
@@ -87,6 +89,8 @@ class Engine:
         self.kept_frames = KeptFrames(frame_budget_bytes)
         self._models = LoadedModels(lambda: self.registry, device, model_budget_bytes)
         self._crossing = Crossing(torch.device(device))
+        # What is in hand, until it is reported.
+        self._started: weakref.WeakSet[StartedFrame] = weakref.WeakSet()
         self._searches = Searches(self._crossing)
 
     @property
@@ -197,7 +201,7 @@ class Engine:
         frame_text = f"a frame of {size_text(planes['plate'])} with model '{card.name}'"
 
         def attempt() -> StartedFrame:
-            with memory_errors(frame_text, "use a smaller proxy or crop"):
+            with memory_errors(frame_text, SMALLER):
                 return self._matted(planes, request, out, checkpoint, keep, sent)
 
         needed = needed_bytes(planes["plate"], card)
@@ -212,7 +216,8 @@ class Engine:
                 sent.drop()
             self.clean_plates.trim()
             self.kept_frames.trim()
-        return started.with_notes(memory=list(steps)) if steps else started
+        self._started.add(started)
+        return started.add_notes(memory=list(steps)) if steps else started
 
     def _matted(
         self,
@@ -286,12 +291,12 @@ class Engine:
         result = self.kept_frames.result_of(kept, prepared, dtypes_of(out))
         if result is None:
             started = self._finished(kept, prepared, kept.made, out, checkpoint, clock)
-            return started.with_notes(reused="matte")
+            return started.add_notes(reused="matte")
         checkpoint("finish")
         with clock("write"):
             delivery = self._crossing.deliver(result.targets, out)
         report = report_of(prepared, kept.made, result.finished, clock)
-        return StartedFrame(delivery, clock, lambda _: report, {"reused": "result"})
+        return StartedFrame(delivery, clock, lambda _: report).add_notes(reused="result")
 
     def _finished(
         self,
@@ -335,7 +340,17 @@ class Engine:
             delivery = self._crossing.deliver(
                 targets if copies is None else copies, out, results.looked_at
             )
-        return StartedFrame(delivery, clock, results.report)
+        return StartedFrame(delivery, clock, partial(self._settled, results))
+
+    def _settled(self, results: Results, arrays: Sequence[FloatImage]) -> RenderReport:
+        """The report of a frame whose results are in its planes."""
+        prepared = results.prepared
+
+        def matte_again() -> InferredFrame:
+            return self._inferred(prepared, no_checkpoint, results.clock, settles_later=False)[0]
+
+        room = self._room_for(prepared.request.card)
+        return results.reported(arrays, matte_again, room, self._free_bytes)
 
     # --- models -----------------------------------------------------------------------------------
 
@@ -382,6 +397,8 @@ class Engine:
 
     def _room_for(self, card: ModelCard) -> Iterator[str]:
         """Make room for a frame of a model, step by step (less_memory.py)."""
+        for started in tuple(self._started):
+            started.settle()
         self.clean_plates.clear()
         self.kept_frames.clear()
         self._crossing.drop_sent()

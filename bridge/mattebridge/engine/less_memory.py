@@ -1,6 +1,7 @@
 """What is tried when the memory for a frame is exhausted, the cheapest first.
 
-    frame --exhausted--> kept clean plates and torch's own reserve are given back
+    frame --exhausted--> those before it are finished; kept clean plates and torch's own reserve are
+                         given back
           --exhausted--> models that are not needed leave, the least recently used first
           --exhausted--> the model computes in smaller pieces, with the same pixels
           --exhausted--> `OutOfMemoryError`, with what was needed and what was free

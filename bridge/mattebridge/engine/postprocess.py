@@ -59,8 +59,8 @@ _MODERATE_DISPLAY = 1e6
 # or `srgb` is beyond its type: highlights add at most light * (1 + slope), and despill moves a
 # channel by no more than the distance of two others (half: 28 encoded, 3,000 as light).
 _SMALL = {torch.float32: 1e6, torch.float16: 2.0}
-# Counts reach main memory as multiples of this and a rest.
-_PART = 1 << 20
+# Counts reach main memory in two parts: so many bits, and the rest.
+_BITS = 20
 # A cancelled frame is noticed after so many blocks of rows.
 _BLOCKS_BETWEEN_CHECKPOINTS = 16
 
@@ -191,11 +191,11 @@ class _Finish:
         roles = tuple(self.beyond)
         sums = torch.stack([torch.stack(counts).sum() for counts in self.beyond.values()])
         # In two parts, each of which float32 holds exactly.
-        parts = torch.stack([sums // _PART, sums % _PART])
+        parts = torch.stack([sums >> _BITS, sums & ((1 << _BITS) - 1)]).to(torch.float32)
 
         def counted(arrays: Sequence[FloatImage]) -> FinishedFrame:
             large, rest = arrays[0].astype(np.int64)
-            counts = zip(roles, (large * _PART + rest).tolist())
+            counts = zip(roles, ((large << _BITS) + rest).tolist())
             return replace(finished, clamped={role: count for role, count in counts if count})
 
         if settles_later:

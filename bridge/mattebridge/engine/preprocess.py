@@ -183,7 +183,10 @@ def _read(
     params, kept = request.params, None
     if "clean_plate" in planes:
         key = CleanPlateKey.of(planes["clean_plate"], planes["plate"].shape[:2], request)
-        kept = clean_plates.find_or_read(planes["clean_plate"], key, device)
+        kept = clean_plates.find(planes["clean_plate"], key)
+        if kept is None:
+            kept = KeptCleanPlate(planes["clean_plate"], key, device)
+            looks = None  # its copy is to be waited for
     raw = raw_plane("plate")
     alpha = plate_alpha_of(raw, params.plate_alpha)
     # A plate with alpha is divided by it in place.

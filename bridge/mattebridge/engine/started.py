@@ -11,9 +11,9 @@ in the matte that are no subject. Only these change a matte, and few frames have
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 import torch
 from torch import Tensor
@@ -23,9 +23,14 @@ from mattebridge.engine.clock import Clock
 from mattebridge.engine.crossing import Crossing, Delivery, DeviceTime
 from mattebridge.engine.device import targets_for
 from mattebridge.engine.infer import InferredFrame
+from mattebridge.engine.less_memory import first_that_fits
 from mattebridge.engine.postprocess import FinishedFrame, postprocess
 from mattebridge.engine.preprocess import PreparedFrame
 from mattebridge.engine.report import RenderReport
+from mattebridge.models.memory import memory_errors
+
+# What the artist can do where memory is short.
+SMALLER = "use a smaller proxy or crop"
 
 
 class StartedFrame:
@@ -36,29 +41,48 @@ class StartedFrame:
         delivery: Delivery,
         clock: Clock,
         report: Callable[[Sequence[FloatImage]], RenderReport],
-        notes: Optional[Mapping[str, Any]] = None,
     ) -> None:
-        """report: called once with what is looked at, when the results are there. notes: more for
-        the report."""
-        self._delivery, self._clock, self._report = delivery, clock, report
-        self._notes = notes or {}
+        """report: called once with what is looked at, when the results are there."""
+        self._delivery, self._clock = delivery, clock
+        self._report: Optional[Callable[[Sequence[FloatImage]], RenderReport]] = report
+        self._notes: dict[str, Any] = {}
+        self._found: Union[RenderReport, Exception, None] = None
 
     def is_over(self) -> bool:
         """Whether `finished` need not wait."""
         return self._delivery.is_over()
 
     def finished(self) -> RenderReport:
-        """Wait until the planes are whole; raises what the device reports, and `ModelError` for a
-        matte with values that are not finite."""
-        with self._clock("write"):
-            arrays = self._delivery.wait()
-        report = self._report(arrays)
-        notes = {**report.notes, **self._notes}
-        return replace(report, notes=notes, timings_ms=self._clock.timings_ms)
+        """Wait until the planes are whole; raises what the device reports, `ModelError` for a matte
+        with values that are not finite, and `OutOfMemoryError`."""
+        self.settle()
+        if isinstance(self._found, Exception):
+            raise self._found
+        assert self._found is not None
+        notes = {**self._found.notes, **self._notes}
+        return replace(self._found, notes=notes, timings_ms=self._clock.timings_ms)
 
-    def with_notes(self, **notes: Any) -> StartedFrame:
-        """The same with more notes in its report."""
-        return StartedFrame(self._delivery, self._clock, self._report, {**self._notes, **notes})
+    def settle(self) -> None:
+        """Wait as `finished` does, which gives the same later, and let go of the frame's memory."""
+        report, self._report = self._report, None
+        if report is None:
+            return
+        try:
+            with self._clock("write"):
+                arrays = self._delivery.wait()
+            self._found = report(arrays)
+        except Exception as error:
+            self._found = error
+
+    def drop(self) -> None:
+        """Wait until nothing writes into the planes; the frame is not wanted any more."""
+        self._report = None
+        self._delivery.wait()
+
+    def add_notes(self, **notes: Any) -> StartedFrame:
+        """The same, with more notes in its report."""
+        self._notes |= notes
+        return self
 
 
 @dataclass(frozen=True)
@@ -82,6 +106,7 @@ class Results:
         laters = (self.made.later, self.finished.later)
         return [image for later in laters if later is not None for image in later.looked_at]
 
+    @torch.inference_mode()
     def report(self, arrays: Sequence[FloatImage]) -> RenderReport:
         """What is reported of the frame, whose planes are whole; arrays: of `looked_at`.
 
@@ -94,13 +119,39 @@ class Results:
             with self.clock("model"):
                 known = made.later.settle(arrays[:of_matte])
             if not known.has_images_of(made):
-                return self._made_again(known)
+                return self.made_again(known)
             made, arrays = known, arrays[of_matte:]
         if finished.later is not None:
             finished = finished.later.settle(arrays)
         return report_of(self.prepared, made, finished, self.clock)
 
-    def _made_again(self, made: InferredFrame) -> RenderReport:
+    def reported(
+        self,
+        arrays: Sequence[FloatImage],
+        matte_again: Callable[[], InferredFrame],
+        room: Iterable[str],
+        free_bytes: Callable[[], Optional[int]],
+    ) -> RenderReport:
+        """`report`. Where memory is short for a matte that changes, it is computed once more, of
+        the planes as they were read. room, free_bytes: see `first_that_fits`."""
+        request, plate = self.prepared.request, self.prepared.plate.pixels
+        text = f"a frame of {plate.shape[1]}x{plate.shape[0]} with model '{request.card.name}'"
+        is_settled = False
+
+        def attempt() -> RenderReport:
+            nonlocal is_settled
+            with memory_errors(text, SMALLER):
+                if is_settled:
+                    return self.made_again(matte_again())
+                is_settled = True
+                return self.report(arrays)
+
+        report, steps = first_that_fits(attempt, room, needed_bytes=None, free_bytes=free_bytes)
+        return replace(report, notes={**report.notes, "memory": list(steps)}) if steps else report
+
+    @torch.inference_mode()
+    def made_again(self, made: InferredFrame) -> RenderReport:
+        """The same of another matte of this frame, which is known."""
         targets = targets_for(self.out, torch.device(made.alpha.device))
         with self.clock("finish"):
             finished = postprocess(made, self.prepared, targets)
@@ -111,8 +162,7 @@ class Results:
     def _count_model_time(self) -> None:
         """The model's time is the device's; the host spent the end of it waiting for results."""
         if self.model_time is not None:
-            spent = self.clock.timings_ms["model"] / 1e3
-            self.clock.shift(self.model_time.seconds() - spent, "write", "model")
+            self.clock.set("model", self.model_time.seconds(), "write")
 
 
 def report_of(

@@ -200,6 +200,9 @@ class ModelCard:
     extra_outputs: tuple[str, ...] = ()
     settings_schema: SettingsSchema = field(default_factory=SettingsSchema)
     size_rule: SizeRule = field(default_factory=SizeRule)
+    # Whether the model has a use for `ModelInput.small`; then it also takes a hint and light above
+    # white.
+    takes_small_images: bool = False
     # Working memory of one frame beyond its planes: a frame that cannot fit is refused before it
     # starts.
     bytes_per_pixel: int = 128
@@ -223,12 +226,6 @@ class ModelCard:
     def takes_alpha_hint(self) -> bool:
         """Whether an alpha hint reaches the model, needed or not."""
         return self.uses_alpha_hint or self.needs_alpha_hint
-
-    @property
-    def takes_small_images(self) -> bool:
-        """Whether the model has a use for `ModelInput.small`: it works on pictures and hint as they
-        are, light above white included."""
-        return self.accepts_hdr and self.takes_alpha_hint
 
     def describe(self) -> dict[str, Any]:
         """The card as `models_list` reports it: plain values only."""

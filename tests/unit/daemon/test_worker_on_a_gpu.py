@@ -14,6 +14,8 @@ from fakes.pretended_cuda import CUDA, Counts, Driver, pretended_cuda
 from fakes.searches import LONG_S, Searched
 from mattebridge.daemon.hooks import Hooks
 from mattebridge.daemon.worker import Worker
+from mattebridge.engine.started import Results
+from mattebridge.errors import ModelError
 from mattebridge.wire import oslayer
 from mattebridge.wire.slots import PlaneSpec, SlotMap, place
 
@@ -206,6 +208,55 @@ def test_a_frame_is_reported_at_the_next_stage_of_another_once_its_results_have_
     assert said.index(("stage", 2)) < said.index(("done", 1)) < said.index(("done", 2))
     assert not [message for message in bench.front.sent[said.index(("done", 1)) + 1 :]
                 if message["job"] == 1]  # fmt: skip
+
+
+def test_an_error_that_is_seen_with_the_results_ends_its_own_frame_alone(
+    counted: tuple[Bench, Counts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, counts = counted
+    counts.late = 10**6
+    report, seen = Results.report, []
+
+    def refused(self: Results, arrays: Any) -> Any:
+        seen.append(1)
+        if len(seen) == 1:
+            raise ModelError("NaN or infinite values", reason="nonfinite")
+        return report(self, arrays)
+
+    monkeypatch.setattr(Results, "report", refused)
+    ends = bench.render_together(*(bench.message(number, arena=number) for number in (1, 2)))
+    assert ends == [("failed", 1), ("done", 2)]
+    failed = next(said for said in bench.front.sent if said["op"] == "failed")
+    assert failed["error"]["code"] == "E_MODEL"
+
+
+def test_a_frame_that_is_cancelled_behind_its_steps_is_not_settled(
+    counted: tuple[Bench, Counts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, counts = counted
+    counts.late = 10**6
+    report, settled, stages = Results.report, [], []
+
+    def noted(self: Results, arrays: Any) -> Any:
+        settled.append(self.prepared.request.frame)
+        return report(self, arrays)
+
+    monkeypatch.setattr(Results, "report", noted)
+    later = [bench.message(2, arena=2)]
+
+    def at(stage: str) -> None:
+        stages.append(stage)
+        bench.front.coming.extend(later)
+        later.clear()
+        if stages.count("inputs") == 2:  # the first frame has been computed
+            bench.front.cancelled.add(1)
+
+    bench.front.at = at
+    bench.worker.handle(*bench.message(1, arena=1))
+    assert bench.ends() == [("cancelled", 1), ("done", 2)]
+    assert settled == [2]
+    # Nothing writes into its arena any more.
+    assert counts.order.count(("stream 2", "host waits")) == 2
 
 
 def test_pixels_do_not_depend_on_the_frames_in_flight(counted: tuple[Bench, Counts]) -> None:

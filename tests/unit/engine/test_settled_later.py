@@ -14,15 +14,17 @@ import torch
 from fakes.generated_model import background_matting
 from fakes.matting_models import registry_of
 from fakes.pretended_cuda import CUDA, Counts, pretended_cuda, recorder
-from mattebridge.engine import postprocess
+from mattebridge.engine import crossing, postprocess
 from mattebridge.engine.clock import Clock
 from mattebridge.engine.engine import Engine
 from mattebridge.engine.report import RenderReport
 from mattebridge.engine.started import StartedFrame
-from mattebridge.errors import ModelError
+from mattebridge.errors import ModelError, OutOfMemoryError
 from mattebridge.models.background_matting.gpu import GpuMatting
+from mattebridge.models.difference import keyer
 from mattebridge.models.pytorch.graphs import Graphs
 from mattebridge.models.registry import Registry
+from mattebridge.models.twoplate.whole import WholeFrame
 from mattebridge.wire.params import RenderParams
 
 HEIGHT, WIDTH = 96, 128
@@ -107,6 +109,13 @@ def assert_alike(found: Any, other: Any) -> None:
         assert away.mean() <= 5e-3, role
 
 
+def without_a_part(alpha: Any, *_: Any) -> tuple[Any, None]:
+    """In place of `without_islands`."""
+    alpha = alpha.clone()
+    alpha[20:60, 30:70] = 0
+    return alpha, None
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_a_frame_that_was_sent_ahead_is_waited_for_once(card: Counts, model: str) -> None:
     engine, out = Engine(str(CUDA), registry=registry(model)), outputs()
@@ -165,12 +174,7 @@ def test_a_window_of_a_large_frame_is_settled_as_the_frame_is(
         waits.append(card.waits)
     assert waits[-1] == 2, card.places  # for the window's pictures, and for the results
 
-    def emptied(alpha: Any, *_: Any) -> tuple[Any, None]:
-        alpha = alpha.clone()
-        alpha[20:60] = 0
-        return alpha, None
-
-    monkeypatch.setattr("mattebridge.models.twoplate.ending.without_islands", emptied)
+    monkeypatch.setattr("mattebridge.models.twoplate.ending.without_islands", without_a_part)
     (changed, _), (there, _) = on_both(card, "twoplate", sent)
     assert np.abs(changed["alpha"] - here["alpha"]).max() > 0.5
     assert_alike(there, changed)
@@ -195,14 +199,9 @@ def test_strong_grain_is_given_back_before_anything_is_known(card: Counts) -> No
 def test_islands_that_are_seen_late_are_emptied_in_all_planes(
     card: Counts, monkeypatch: pytest.MonkeyPatch, model: str, place: str, grain: float
 ) -> None:
-    def emptied(alpha: Any, *_: Any) -> tuple[Any, None]:
-        alpha = alpha.clone()
-        alpha[20:60, 30:70] = 0
-        return alpha, None
-
     sent = planes(grain=grain)
     (before, _), _ = on_both(card, model, sent)
-    monkeypatch.setattr(f"mattebridge.models.{place}.without_islands", emptied)
+    monkeypatch.setattr(f"mattebridge.models.{place}.without_islands", without_a_part)
     (here, wanted), (there, report) = on_both(card, model, sent)
     assert np.abs(here["premultiplied"] - before["premultiplied"]).max() > 0.1
     assert_alike(there, here)
@@ -244,7 +243,7 @@ def test_values_that_are_not_finite_are_refused_when_they_are_seen(
 def test_what_was_clamped_is_counted_to_the_last_value(
     card: Counts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postprocess, "_PART", 4)  # more would take a frame of millions of pixels
+    monkeypatch.setattr(postprocess, "_BITS", 2)  # more would take a frame of millions of pixels
     sent = planes()
     sent["plate"][10:13, 10:15, :3] = 1e6
     how = {"params": {"colorspace": "linear", "foreground": "plate"}}
@@ -256,12 +255,7 @@ def test_what_was_clamped_is_counted_to_the_last_value(
 def test_a_frame_that_is_kept_is_known_at_once(
     card: Counts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def emptied(alpha: Any, *_: Any) -> tuple[Any, None]:
-        alpha = alpha.clone()
-        alpha[20:60, 30:70] = 0
-        return alpha, None
-
-    monkeypatch.setattr("mattebridge.models.twoplate.ending.without_islands", emptied)
+    monkeypatch.setattr("mattebridge.models.twoplate.ending.without_islands", without_a_part)
     engine = Engine(str(CUDA), frame_budget_bytes=1 << 28)
     first, again = outputs(), outputs()
     for out in (first, again):
@@ -272,11 +266,124 @@ def test_a_frame_that_is_kept_is_known_at_once(
     assert not first["alpha"][20:60, 30:70].any()
 
 
-def test_time_moves_between_stages_as_far_as_there_is_any() -> None:
+def test_the_time_of_the_device_is_that_of_the_model() -> None:
     clock = Clock()
     clock.timings_ms.update(write=5.0, model=1.0)
-    clock.shift(0.003, "write", "model")
+    clock.set("model", 0.004, "write")
     assert clock.timings_ms == {"write": 2.0, "model": 4.0}
-    clock.shift(1.0, "write", "model")
-    clock.shift(-1.0, "write", "model")
-    assert clock.timings_ms == {"write": 0.0, "model": 6.0}
+    clock.set("model", 5.0, "write")  # most of it was spent on other frames
+    assert clock.timings_ms == {"write": 0.0, "model": 5000.0}
+    clock.set("model", 0.001, "write")
+    assert clock.timings_ms == {"write": 0.0, "model": 1.0}
+
+
+def test_what_is_computed_again_is_computed_as_the_frame_was(
+    card: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tensors of inference mode, as recordings have them, can be written to in that mode alone."""
+    computed, modes = WholeFrame.__call__, []
+
+    def noted(*given: Any, **how: Any) -> Any:
+        modes.append(torch.is_inference_mode_enabled())
+        return computed(*given, **how)
+
+    monkeypatch.setattr(WholeFrame, "__call__", noted)
+    monkeypatch.setattr("mattebridge.models.difference.keyer.without_islands", without_a_part)
+    frame = started(Engine(str(CUDA)), planes(), outputs(), "twoplate")
+    assert modes == [True]
+    frame.finished()
+    assert modes == [True, True]
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_matte_that_changes_without_memory_for_it_is_computed_once_more(
+    card: Counts, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    monkeypatch.setattr("mattebridge.models.twoplate.ending.without_islands", without_a_part)
+    (here, _), _ = on_both(card, "twoplate")
+    failures = [torch.OutOfMemoryError("CUDA out of memory")] * times
+
+    def exhausted(*given: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return without_a_part(*given)
+
+    monkeypatch.setattr("mattebridge.models.twoplate.ending.without_islands", exhausted)
+    out = outputs()
+    frame = started(Engine(str(CUDA)), planes(), out, "twoplate")
+    assert len(failures) == times
+    if times == 3:  # more than there are steps
+        with pytest.raises(OutOfMemoryError, match="model 'twoplate'"):
+            frame.finished()
+        return
+    assert frame.finished().notes["memory"] == ["caches freed"]
+    assert_alike(out, here)
+
+
+def test_frames_in_hand_are_finished_where_memory_is_short(
+    card: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, first, second = Engine(str(CUDA)), outputs(), outputs()
+    card.late = 10**6  # no copy is over unless it is waited for
+    before = started(engine, planes(), first, "difference")
+    failures = [torch.OutOfMemoryError("CUDA out of memory")]
+    found = keyer.gather
+
+    def exhausted(*given: Any, **how: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        assert before._report is None, "it still holds its memory"
+        return found(*given, **how)
+
+    monkeypatch.setattr(keyer, "gather", exhausted)
+    report = started(engine, planes(), second, "difference").finished()
+    assert report.notes["memory"] == ["caches freed"]
+    assert before.finished().notes == {k: v for k, v in report.notes.items() if k != "memory"}
+    assert np.array_equal(first["premultiplied"], second["premultiplied"])
+
+
+def test_no_copy_writes_into_the_planes_of_a_frame_that_failed(
+    card: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(str(CUDA))
+    started(engine, planes(), outputs(), "difference").finished()
+
+    def exhausted(*images: Any, **_: Any) -> Any:
+        card.order.append(("test", "no memory"))
+        raise RuntimeError("broken")
+
+    waited = Counts.wait
+
+    def noted(counts: Counts, what: str) -> None:
+        counts.order.append(("test", "waited"))
+        waited(counts, what)
+
+    monkeypatch.setattr(Counts, "wait", noted)
+    monkeypatch.setattr(crossing.Fetched, "begin", exhausted)
+    with pytest.raises(RuntimeError, match="broken"):
+        engine._crossing.deliver({"alpha": torch.zeros(8, 8, 1).to(CUDA)}, outputs(size=(8, 8)))
+    assert [what for _, what in card.order][-2:] == ["no memory", "waited"]
+
+
+def test_a_new_clean_plate_is_read_before_anything_is_concluded(card: Counts) -> None:
+    engine, waits = Engine(str(CUDA)), {}
+
+    def checkpoint(stage: str, done: int = 0, total: int = 0) -> None:
+        waits.setdefault(stage, card.waits)
+
+    for is_kept in (False, True):
+        card.reset()
+        waits.clear()
+        how: Any = {"ahead": True, "checkpoint": checkpoint}
+        started(engine, planes(), outputs(), "difference", **how).finished()
+        assert (waits["inputs"] == 0) is is_kept
+
+
+def test_what_is_kept_has_the_pixels_of_what_is_not(card: Counts) -> None:
+    engine = Engine(str(CUDA), frame_budget_bytes=1 << 28)
+    for model in ("difference", "twoplate"):
+        kept, other = outputs(), outputs()
+        started(engine, planes(), kept, model, keep=True).finished()
+        started(engine, planes(), other, model).finished()
+        for role, plane in kept.items():
+            assert np.array_equal(plane, other[role])

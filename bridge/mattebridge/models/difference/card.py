@@ -17,6 +17,7 @@ DIFFERENCE = ModelCard(
     licence="MIT",
     default_alignment="auto",
     accepts_hdr=True,
+    takes_small_images=True,
     uses_alpha_hint=True,
     needs_torch=True,
     # In smaller frames there are too few neighbours.

@@ -76,8 +76,8 @@ def without_moved(
     """A model's result of a frame without moved things, and with the label if there are any; the
     same images if there are none.
 
-    The setting `specks` of the frame counts. What an alpha hint
-    shows as subject stays. small, matte: see `moved_of`.
+    The setting `specks` of the frame counts. What an alpha hint shows as subject stays. small,
+    matte: see `moved_of`.
     """
     frame = Frame.of(given)
     alpha = tensor_of(made.alpha, frame.plate.device)

@@ -43,7 +43,10 @@ class Fetched:
     def is_over(self) -> bool:
         """Whether the arrays are whole; does not wait."""
         event = self._event
-        return event is None or bool(event.query())  # type: ignore[no-untyped-call]
+        if event is not None and not event.query():  # type: ignore[no-untyped-call]
+            return False
+        self._event, self._held = None, ()
+        return True
 
     def wait(self) -> list[FloatImage]:
         """The arrays, once they are whole; raises what the device reports. Any thread may wait."""

@@ -49,6 +49,7 @@ def card_of(digest: str, *, name: str = NAME, licence: str = "MIT") -> ModelCard
         licence=licence,
         uses_alpha_hint=True,
         accepts_hdr=True,
+        takes_small_images=True,
         # It was trained on what this alignment and exposure fit leave behind.
         default_alignment="auto",
         needs_torch=True,
