@@ -188,6 +188,13 @@ def test_the_matte_is_that_of_the_window_and_empty_around_it() -> None:
     assert "window" not in alone.notes
 
 
+def test_the_whole_frame_is_matted_where_it_is_asked_for() -> None:
+    frame, model = given(), loaded()
+    made = model.matte(dataclasses.replace(frame, settings={"window": "off"}), no_checkpoint)
+    assert "window" not in made.notes
+    assert (made.alpha != model.matte(frame, no_checkpoint).alpha).any()
+
+
 def test_specks_keep_their_area() -> None:
     frame = dataclasses.replace(given(), settings={"specks": 0.001, "band": 2.0})
     (window,) = windows(frame)
