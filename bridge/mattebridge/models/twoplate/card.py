@@ -34,6 +34,11 @@ SETTINGS = SettingsSchema(
         "auto: a clean plate that is a green or blue screen is keyed by `screen`; off: none is",
         choices=("auto", "off"),
     ),
+    window=Setting(
+        "auto",
+        "auto: a small subject in a large frame is matted by itself, finer; off: the whole frame",
+        choices=("auto", "off"),
+    ),
 )
 _FACTORY = "mattebridge.models.twoplate.model:shipped_model"
 _RECORD_FACTORY = "mattebridge.models.twoplate.model:TwoPlateModel.from_record"

@@ -231,7 +231,7 @@ class TwoPlateModel(MattingModel):
         shape, small = given.plate.shape, None
         windows: list[Window] = []
         with memory_translated(self.name, shape, _SMALLER):
-            if has_windows(shape, times):
+            if given.settings.get("window", "auto") == "auto" and has_windows(shape, times):
                 small = Small(Frame.of(given, self._device), given.small)
                 windows = windows_of(shape, small, specks_of(given.settings), times)
             made = None

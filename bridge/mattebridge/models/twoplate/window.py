@@ -10,9 +10,9 @@ about as many pixels the subject is seen at its own size, or at half of it, for 
 Ten real composites, MAD / soft e-3: in HD frames 1.51/96 -> 1.13/81, in UHD frames 0.46/109 ->
 0.29/82, in HD frames with the clean plate of a moved or breathing camera 1.77/104 -> 1.28/88.
 
-The windows of a shot have one size, so that a GPU keeps what it recorded. Where the box grows until
-it hardly fits, the mattes of the window and of what is next larger are mixed, so that a shot passes
-from one to the other little by little.
+Windows are square, tall or wide, of one size each, so that a GPU keeps what it recorded. Where the
+box grows until it hardly fits, the mattes of the window and of what is next larger are mixed, so
+that a shot passes from one to the other little by little.
 """
 
 from __future__ import annotations
@@ -185,14 +185,24 @@ def windows_of(
 
 
 def _around(box: Box, times: int, shape: tuple[int, ...]) -> Window:
-    """The window of this frame around a box, with pixels so many times larger than the frame's; its
-    share may be 0."""
-    height, width = size_of(shape)
-    side = int(math.sqrt(PIXELS * height * width)) // SIDE_PX * SIDE_PX * times
+    """The window of this frame that holds a box best, with pixels so many times larger than the
+    frame's; its share may be 0."""
     margins = MARGIN_PX * times, (MARGIN_PX + MORE_PX) * times
-    rows, of_rows = _placed(box.top, box.bottom, min(side, shape[0]), shape[0], margins)
-    columns, of_columns = _placed(box.left, box.right, min(side, shape[1]), shape[1], margins)
-    return Window(rows, columns, min(of_rows, of_columns))
+    found = []
+    for size in _sizes(shape):
+        height, width = (min(side * times, span) for side, span in zip(size, shape))
+        rows, of_rows = _placed(box.top, box.bottom, height, shape[0], margins)
+        columns, of_columns = _placed(box.left, box.right, width, shape[1], margins)
+        found.append(Window(rows, columns, min(of_rows, of_columns)))
+    return max(found, key=lambda window: window.share)
+
+
+def _sizes(shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """Height and width of the windows of a frame, in their own pixels: square, tall, wide."""
+    height, width = size_of(shape)
+    most = PIXELS * height * width
+    square, short = (int(side) // SIDE_PX * SIDE_PX for side in (math.sqrt(most), most / WORK_SIDE))
+    return (square, square), (WORK_SIDE, short), (short, WORK_SIDE)
 
 
 def _placed(

@@ -125,7 +125,7 @@ def test_the_settings_of_the_keyer_reach_it() -> None:
     frame = ModelInput(plate, clean, None, None, False, {})
     schema = model().card.settings_schema
     assert "method" not in schema
-    assert set(schema) - {"precision", "screen"} < set(DIFFERENCE.settings_schema)
+    assert set(schema) - {"precision", "screen", "window"} < set(DIFFERENCE.settings_schema)
     usual = keyed(
         dataclasses.replace(frame, settings=schema.validate({}, model="x")), no_checkpoint
     )

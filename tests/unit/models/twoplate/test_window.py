@@ -121,28 +121,46 @@ def test_an_empty_set_has_none() -> None:
 
 
 def test_no_margin_is_needed_beyond_the_frame() -> None:
-    tall = (0, 900, 720, 1000)
-    (window,) = windows(given((720, 1440), (100, 900, 720, 1000)))
+    (window,) = windows(given(LARGE, (100, 900, 720, 1000)))
     assert window.rows == slice(16, 720)
-    assert windows(given((720, 1440), tall)) == []
+    (window,) = windows(given(LARGE, (0, 900, 720, 1000)))
+    assert window.rows == slice(0, 720)
+
+
+@pytest.mark.parametrize(
+    ("box", "size"),
+    [
+        ((300, 800, 900, 1400), (768, 768)),
+        ((180, 800, 1000, 1200), (960, 608)),
+        ((400, 500, 800, 1300), (608, 960)),
+    ],
+)
+def test_a_tall_subject_has_a_tall_one(
+    box: tuple[int, int, int, int], size: tuple[int, int]
+) -> None:
+    (window,) = windows(given(HD, box))
+    assert window.share == 1
+    assert holds(window, box)
+    rows, columns = window.rows, window.columns
+    assert (rows.stop - rows.start, columns.stop - columns.start) == size
 
 
 def test_specks_may_lie_outside_and_what_is_hinted_at_may_not() -> None:
     frame = given()
     plate = frame.plate.copy()
-    plate[100:108, 100:108] = 0.9
+    plate[100:108, 20:28] = 0.9
     speck = dataclasses.replace(frame, plate=plate)
     assert windows(speck) == windows(frame)
     assert windows(speck, specks=0) == []
     hint = np.zeros(LARGE, np.float32)
-    hint[100:200, 100:200] = 1
+    hint[100:200, 20:120] = 1
     assert windows(dataclasses.replace(frame, alpha_hint=hint)) == []
 
 
 def test_a_shot_passes_to_the_next_size_little_by_little() -> None:
     shares = []
-    for right in range(1000, 1160, 4):
-        found = windows(given(LARGE, (250, 500, 420, right)))
+    for right in range(1120, 1208, 4):
+        found = windows(given(LARGE, (250, 300, 420, right)))
         shares.append(found[0].share if found else 0.0)
     assert shares[0] == 1
     assert shares[-1] == 0
@@ -170,6 +188,13 @@ def test_the_matte_is_that_of_the_window_and_empty_around_it() -> None:
     assert "window" not in alone.notes
 
 
+def test_the_whole_frame_is_matted_where_it_is_asked_for() -> None:
+    frame, model = given(), loaded()
+    made = model.matte(dataclasses.replace(frame, settings={"window": "off"}), no_checkpoint)
+    assert "window" not in made.notes
+    assert (made.alpha != model.matte(frame, no_checkpoint).alpha).any()
+
+
 def test_specks_keep_their_area() -> None:
     frame = dataclasses.replace(given(), settings={"specks": 0.001, "band": 2.0})
     (window,) = windows(frame)
@@ -182,7 +207,7 @@ def test_specks_keep_their_area() -> None:
 
 
 def test_between_two_sizes_their_mattes_are_mixed() -> None:
-    box = (250, 500, 420, 1108)
+    box = (250, 300, 420, 1164)
     frame, model = given(LARGE, box), loaded()
     (window,) = windows(frame)
     assert 0.1 < window.share < 0.9
