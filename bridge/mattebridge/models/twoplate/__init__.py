@@ -7,5 +7,5 @@ network   coarse net and refiner        tiles   on a CPU, the refiner only where
 grain     alpha without grain           highlights  light above white
 light     a linear plate in light        near        pixels near a mask, on a GPU
 strands   the keyer's hairs              screens     frames for the keyer for screens
-onnx      the network as an ONNX file
+onnx      the network as an ONNX file        window      a small subject in a large frame
 """

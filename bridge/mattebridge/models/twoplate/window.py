@@ -30,12 +30,16 @@ from torch import Tensor
 from mattebridge.models.base import ModelInput, ModelOutput
 from mattebridge.models.difference.card import DIFFERENCE, specks_of
 from mattebridge.models.difference.evidence import SET_NOISES, SURE_SET, disc, length, quiet_level
+from mattebridge.models.difference.islands import islands_of
 from mattebridge.models.difference.keyer import Small
 from mattebridge.models.difference.working_size import WORK_SIDE, size_of
 from mattebridge.models.later import Later
 
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage
+
+if TYPE_CHECKING:
+    from mattebridge.models.base import Mask
 
 # The long side of a frame, in working sizes, from which on it has windows: in smaller ones little
 # would change.
@@ -163,8 +167,9 @@ def windows_of(
     """The windows of a frame whose mattes are mixed, each with what follows: the next one, and the
     last one with the frame's matte, unless its share is 1. Empty: the frame's alone.
 
-    shape: of the frame. small: its pictures. speck_share: what is smaller, as a share of the frame,
-    may lie outside of them. times: how many times larger the pixels of the first one are.
+    shape: of the frame. small: its pictures. speck_share: the area of a speck as a share of the
+    frame; islands (`difference/islands.py`) may lie outside of the windows. times: how many times
+    larger the pixels of the first one are.
     """
     if not has_windows(shape, times):
         return []
@@ -231,13 +236,22 @@ def _changed(small: Small, speck_share: float) -> Optional[Box]:
         distance[cv2.dilate(small.outside.astype(np.uint8), disc(BLURRED_PX)) > 0] = 0
     noise = quiet_level(distance) + 0.001
     seen = distance > max(SURE_SET, SET_NOISES * noise)
+    _, _, stats, _ = cv2.connectedComponentsWithStats(seen.astype(np.uint8), connectivity=8)
+    if (stats[1:, cv2.CC_STAT_AREA] >= max(speck_share * seen.size, 1)).any():
+        _empty_islands(seen, small, speck_share)
+    else:
+        seen[:] = False
     if small.hint is not None:
         seen |= small.hint > HINTED
-    _, _, stats, _ = cv2.connectedComponentsWithStats(seen.astype(np.uint8), connectivity=8)
-    parts = stats[1:]
-    parts = parts[parts[:, cv2.CC_STAT_AREA] >= speck_share * seen.size]
-    if not len(parts):
-        return None
-    left, top, width, height = parts[:, : cv2.CC_STAT_AREA].T
-    ends = top.min(), left.min(), (top + height).max(), (left + width).max()
-    return Box(*map(float, ends))
+    left, top, width, height = cv2.boundingRect(seen.astype(np.uint8))
+    return Box(top, left, top + height, left + width) if width else None
+
+
+def _empty_islands(seen: Mask, small: Small, speck_share: float) -> None:
+    """Take from a mask, in place, what is an island of its matte: parts of a set that flickers or
+    is seen from elsewhere, which are not there in every frame."""
+    matte = seen.astype(np.float32)
+    own, plate, clean_plate = map(torch.from_numpy, (matte, small.plate, small.clean_plate))
+    islands = islands_of(own, plate, clean_plate, speck_share, matte)
+    if islands is not None:
+        seen &= ~islands.numpy()

@@ -153,8 +153,22 @@ def test_specks_may_lie_outside_and_what_is_hinted_at_may_not() -> None:
     assert windows(speck) == windows(frame)
     assert windows(speck, specks=0) == []
     hint = np.zeros(LARGE, np.float32)
-    hint[100:200, 20:120] = 1
+    hint[100:108, 20:28] = 1
     assert windows(dataclasses.replace(frame, alpha_hint=hint)) == []
+    same = dataclasses.replace(frame, plate=frame.clean_plate, alpha_hint=hint)
+    assert len(windows(same)) == 1
+
+
+def test_a_set_that_is_seen_from_elsewhere_may_lie_outside_and_a_ball_may_not() -> None:
+    frame = given()
+    plate, clean = frame.plate.copy(), frame.clean_plate.copy()
+    blinds = np.where(np.arange(60)[:, None, None] // 10 % 2, np.float32(0.9), np.float32(0.1))
+    plate[100:126, 20:46], clean[100:126, 20:46] = blinds[6:32], blinds[:26]
+    moved = dataclasses.replace(frame, plate=plate, clean_plate=clean)
+    assert windows(moved) == windows(frame)
+    ball = frame.plate.copy()
+    ball[100:126, 20:46] = 0.9
+    assert windows(dataclasses.replace(frame, plate=ball)) == []
 
 
 def test_a_shot_passes_to_the_next_size_little_by_little() -> None:
