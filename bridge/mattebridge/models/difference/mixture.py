@@ -9,6 +9,8 @@ is here, how unlikely it is by the region), and its weight is the larger the low
 
 Colours are compared display-encoded. Mixtures are computed in the light of the request's colour
 space, with differences scaled back to encoded ones, so that one noise level is right for both.
+Above white a colour of the subject varies by a share of its light: one number is right up to white,
+and a highlight that is ten times as bright is as much less alike from pixel to pixel.
 
 The palette is found in main memory, at working size. The pixels are explained on the frame's
 device, all colours of a pixel at once.
@@ -21,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Union
+from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 
 import cv2
 import numpy as np
@@ -46,7 +48,8 @@ PALETTE_SHARE = 4
 COLOURS, SAMPLES, SETTLING_ROUNDS = 8, 20_000, 3
 # Radii over which a colour is looked for, and the least weight at which it is found there.
 SPREAD_PX, COLOUR_PX, LEAST_WEIGHT = (1.0, 3.0, 9.0, 27.0), (0.5, 1.5, 4.5, 13.5), 0.02
-# How much the subject's own colour varies about a colour of the palette.
+# How much the subject's own colour varies about a colour of the palette; above white, times its
+# light.
 VARIATION = 0.04
 # Noise of one pixel's difference, encoded: at least, and what compression adds to any.
 LEAST_NOISE, CODING_NOISE = 0.004, 0.006
@@ -149,12 +152,13 @@ class Maps(NamedTuple):
 
     colours: mean, colours and shares of the palette, (1, 3 + 4 K, h, w). region: distance,
     coverage, its variance, likelihood, depth, where the set shows through, (1, 6, h, w). noise: of
-    the evidence.
+    the evidence. above_white: whether some colour is.
     """
 
     colours: Tensor
     region: Tensor
     noise: Noise
+    above_white: bool
 
     @classmethod
     def of(cls, palette: Palette, evidence: Evidence, trimap: Trimap, device: torch.device) -> Maps:
@@ -162,7 +166,8 @@ class Maps(NamedTuple):
         evident = (evidence.distance, evidence.covered_by, evidence.covered_by_variance)
         masks = (trimap.likelihood, trimap.depth, evidence.through.astype(np.float32))
         region = _Map.of([*evident, *masks], device)
-        return cls(colours.planes, region.planes, evidence.noise)
+        above_white = any(float(each.max()) > 1 for each in (palette.mean, *palette.colours))
+        return cls(colours.planes, region.planes, evidence.noise, above_white)
 
 
 def solve_by(
@@ -186,7 +191,7 @@ def solve_by(
         places = pixels[part]
         at = shares[part]
         chosen = _Pixels(taken(plate, places), taken(clean_plate, places), scene_linear)
-        near = _Near.of(chosen, colours.at(at), count)
+        near = _Near.of(chosen, colours.at(at), count, by.above_white)
         region = _Region.of(maps.at(at), by.noise, unseen[part])
         yield part, _explained(chosen, near, region, of_noise)
 
@@ -334,6 +339,11 @@ class _Pixels:
         """Encoded values (..., 3, N) in the light that mixes."""
         return decoded(display).mul_(self.scale) if self.scene_linear else display
 
+    def brightness(self, mixing: Tensor) -> Tensor:
+        """The brightest channel of colours (..., 3, N) in light, in units of white, at least 1."""
+        light = mixing / self.scale if self.scene_linear else mixing
+        return light.amax(-2).clamp_min_(1)
+
     def encoded(self, mixing: Tensor) -> Tensor:
         if not self.scene_linear:
             return mixing
@@ -343,19 +353,29 @@ class _Pixels:
 @dataclass(frozen=True)
 class _Near:
     """The colours of the subject near some pixels, the mean first: (K, 3, N), in the light that
-    mixes, and how common each is there: (K, N), a logarithm."""
+    mixes, and how common each is there: (K, N), a logarithm. brightness: how many times as bright
+    as white each is, at least 1, (K, N); `None` where none is brighter."""
 
     colours: Tensor
     rarity: Tensor
+    brightness: Optional[Tensor]
 
     @classmethod
-    def of(cls, pixels: _Pixels, found: Tensor, count: int) -> _Near:
+    def of(cls, pixels: _Pixels, found: Tensor, count: int, above_white: bool) -> _Near:
         """found: (3 + 4 * count, N) of the palette: mean, colours, shares."""
         several = 3 * (count + 1)
         colours = found[:several].reshape(count + 1, 3, -1)
         # The mean counts like a colour that 0.3 of the subject has.
         shares = functional.pad(found[several:].clamp_min(0), (0, 0, 1, 0), value=0.3)
-        return cls(pixels.mixing(colours.contiguous()), shares.add_(LEAST_WEIGHT).log_())
+        light = pixels.mixing(colours.contiguous())
+        brightness = pixels.brightness(light) if above_white else None
+        return cls(light, shares.add_(LEAST_WEIGHT).log_(), brightness)
+
+    def spread(self, noise: _OfNoise) -> Noise:
+        """The variance of each colour, in units of the noise's."""
+        if self.brightness is None:
+            return noise.spread
+        return self.brightness.square() * noise.spread
 
 
 @dataclass(frozen=True)
@@ -428,12 +448,17 @@ def _explained(pixels: _Pixels, near: _Near, region: _Region, noise: _OfNoise) -
     alpha = (along / (reach + STEADY)).clamp_(0, 1)
     left = (alpha * reach).sub_(along, alpha=2).mul_(alpha).add_(squared)
     # In units of the noise: the subject's colour varies with its alpha.
-    variance = (alpha * alpha).mul_(noise.spread).add_(1)
+    spread = near.spread(noise)
+    variance = (alpha * alpha).mul_(spread).add_(1)
     left = left.clamp_min_(0).mul_(noise.likeness).div_(variance)
     torch.sub(left.add_(variance.log_(), alpha=1.5), near.rarity, out=mixed)
     mixed += region.detail_cost(alpha).add_(region.inside)
     left = torch.sub(reach, along, alpha=2).add_(squared)
-    left = left.clamp_min_(0).mul_(noise.likeness / (1 + noise.spread))
+    left = left.clamp_min_(0).mul_(noise.likeness / (1 + spread))
+    if near.brightness is not None:
+        assert isinstance(spread, Tensor)
+        # What its logarithm costs more than that of a colour up to white.
+        left.add_(spread.log1p(), alpha=1.5).sub_(noise.solid)
     torch.sub(left, near.rarity, out=pure)
     pure += region.detail_cost(1.0).add_(noise.solid - PURE_SUBJECT).sub_(region.for_subject)
     set_alone[0] = region.detail_cost(0.0).add_(region.apart).sub_(PURE_SET).sub_(region.for_set)

@@ -246,12 +246,12 @@ def solved_at_once(given: SolveInput, graphs: Optional[Graphs]) -> Finished:
     linear = frame.scene_linear
 
     def compute(*tensors: Tensor) -> Tensors:
-        return _computed(_Given(*tensors), linear)
+        return _computed(_Given(*tensors), linear, maps.above_white)
 
     if graphs is None:
         made = compute(*inputs)
     else:
-        key = (*(tensor.shape for tensor in inputs), linear)
+        key = (*(tensor.shape for tensor in inputs), linear, maps.above_white)
         made, _ = graphs.run(key, compute, inputs)
     alpha, colour, foreground, small, noise, ranges = made
     return Finished(Solved(alpha, colour, places, subject, noise), foreground, small, ranges)
@@ -265,14 +265,14 @@ def _filled_up(places: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.pad(places, (0, wanted - len(places)), mode="edge")
 
 
-def _computed(given: _Given, linear: bool) -> Tensors:
+def _computed(given: _Given, linear: bool, above_white: bool) -> Tensors:
     plate, clean_plate, places = given.plate, given.clean_plate, given.places
     frame = Frame(plate, clean_plate, None, given.outside, linear)
     noise = noise_of_first(plate, clean_plate, given.empty, given.measured)
     shape = tuple(plate.shape[:2])
     mean = given.colours[0, :3].permute(1, 2, 0)
     colour = _base_colour(plate, given.subject, enlarged_by_torch(mean.clone(), shape))
-    maps = Maps(given.colours, given.region, given.noise)
+    maps = Maps(given.colours, given.region, given.noise, above_white)
     chunks = solve_by(plate, clean_plate, places, maps, noise, linear)
     alpha, trust = _filled(frame, given.subject, places, colour, chunks)
     size = working_size.size_of(shape)

@@ -15,10 +15,11 @@ time). The twelve composites of tests/quality that are mixed in light, before an
 unmixed): composite over the clean plate at soft pixels 0.026 -> 0.011 (0.016), colour 5.4 -> 5.7
 (10.9), alpha 40.7 -> 40.0 (40.7).
 
-Rule: opaque and empty pixels, those above white, those that the clean plate does not cover and
-those far from every nearly opaque one are not changed, nor is a request in display-encoded values.
-The last ones are shadows and things of the set that moved: with them the sample shot got worse,
-alpha 17.6 -> 18.8.
+Rule: opaque and empty pixels, those above white, those of a subject above white, those that the
+clean plate does not cover and those far from every nearly opaque one are not changed, nor is a
+request in display-encoded values. Far ones are shadows and things of the set that moved: with them
+the sample shot got worse, alpha 17.6 -> 18.8. The network's colour of a subject above white is cut
+there: measured against it a soft pixel has too much light, and alpha, too large already, rises.
 """
 
 from __future__ import annotations
@@ -45,15 +46,25 @@ OPAQUE, NEAR_PX, NEAR_SHARE = 0.95, 32, 0.03
 # `noise` is that of a difference of two pictures.
 _OF_ONE = 0.7
 _LEAST_NOISE = 0.001
+# Beyond white the correction fades over this much, encoded: several times what grain makes of the
+# keyer's colours, which are means, so that it does not switch it.
+_FADED = 0.03
 # Pixels at a time: on the CPU they stay in its cache, on a GPU they bound the memory, some 150
 # bytes each.
 _AT_ONCE, _AT_ONCE_OF_GPU = 1 << 13, 1 << 22
 
 
-def explain_in_light(frame: Frame, alpha: Tensor, foreground: Tensor, noise: float) -> None:
+def explain_in_light(
+    frame: Frame,
+    alpha: Tensor,
+    foreground: Tensor,
+    noise: float,
+    keyed: Optional[Tensor] = None,
+) -> None:
     """Correct alpha (H, W) and straight foreground (H, W, 3), encoded 0..1, in place.
 
-    noise: deviation of one channel between plate and clean plate, display-encoded.
+    noise: deviation of one channel between plate and clean plate, display-encoded. keyed: the
+    keyer's foreground (H, W, 3), not cut; `None` where nothing is above white.
     """
     if not frame.scene_linear:
         return
@@ -68,7 +79,11 @@ def explain_in_light(frame: Frame, alpha: Tensor, foreground: Tensor, noise: flo
         seen, empty, own = (
             _channels(image, some) for image in (frame.plate, frame.clean_plate, foreground)
         )
-        found, colour = _explained(taken(alpha, some), seen, empty, own, grain)
+        before = taken(alpha, some)
+        found, colour = _explained(before, seen, empty, own, grain)
+        if keyed is not None:
+            share = _up_to_white(taken(keyed, some).amax(1))
+            found, colour = torch.lerp(before, found, share), torch.lerp(own, colour, share)
         put(alpha, some, found)
         put(foreground, some, colour.T)
 
@@ -80,6 +95,7 @@ def explained_at_once(
     clean_plate: Tensor,
     outside: Optional[Tensor],
     noise: Tensor,
+    keyed: Optional[Tensor] = None,
 ) -> tuple[Tensor, Tensor]:
     """The same for a scene-linear frame without a look at the picture, as a GPU does it.
 
@@ -92,7 +108,15 @@ def explained_at_once(
     grain = (noise * _OF_ONE).clamp(min=_LEAST_NOISE).square_()
     seen, empty, own = (image.permute(2, 0, 1) for image in (plate, clean_plate, foreground))
     found, colour = _explained(alpha, seen, empty, own, grain)
+    if keyed is not None:
+        share = _up_to_white(keyed.amax(2))
+        found, colour = torch.lerp(alpha, found, share), torch.lerp(own, colour, share)
     return torch.where(soft, found, alpha), torch.where(soft, colour, own).permute(1, 2, 0)
+
+
+def _up_to_white(brightness: Tensor) -> Tensor:
+    """How much of the correction counts for a subject of this brightness, encoded."""
+    return (1 - (brightness - 1) / _FADED).clamp_(0, 1)
 
 
 def _reach_px(alpha: Tensor) -> float:

@@ -29,6 +29,8 @@ in such a gap is the subject's from how far it is from the set, whatever the dir
 whose colour is nearly the set's differs by less than the grain allows, but by about as much at all
 its pixels; a gap, by what grain alone makes, on the mean. Only that is opened there.
 
+Where plates are scene-linear and have light above white, the mixtures are measured with it (`Lit`).
+
 Method: linear discriminant (Fisher 1936) as the image-based key of every place; colours are spread
 by pull-push (Gortler et al. 1996).
 """
@@ -36,7 +38,7 @@ by pull-push (Gortler et al. 1996).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor
@@ -47,6 +49,8 @@ from mattebridge.models.twoplate.network import SURE, Inputs
 from mattebridge.models.twoplate.places import Everywhere, Where
 from mattebridge.models.twoplate.resampling import all_smaller, around, larger, smaller
 
+# Encoded values above this are cut, as for the keyer: the squares of light fit into float32.
+LIGHTEST = 4.0
 # Alpha from which on a pixel lends its colour, and from which on in full.
 _SOLID_FROM, _SOLID_FULL = 0.992, 0.998
 # Sizes at which colours are spread, each half of the one before and the first a quarter of the
@@ -113,7 +117,21 @@ class Solid(NamedTuple):
     near: Tensor
 
 
-def with_mixtures(alpha: Tensor, given: Inputs) -> Tensor:
+class Lit(NamedTuple):
+    """Plate and clean plate (N, 3, H, W) with their light above white, display-encoded, up to
+    `LIGHTEST`: a cut mixture is no mixture."""
+
+    plate: Tensor
+    clean_plate: Tensor
+
+    @classmethod
+    def of(cls, plate: Tensor, clean_plate: Tensor) -> Lit:
+        """From pictures (H, W, 3), which are not cut."""
+        images = (image.permute(2, 0, 1)[None] for image in (plate, clean_plate))
+        return cls(*(image.clamp(0, LIGHTEST).contiguous() for image in images))
+
+
+def with_mixtures(alpha: Tensor, given: Inputs, lit: Optional[Lit] = None) -> Tensor:
     """Alpha (N, 1, H, W), 0..1, with that of mixtures where it is neither 0 nor 1.
 
     given: of that size at least.
@@ -122,8 +140,10 @@ def with_mixtures(alpha: Tensor, given: Inputs) -> Tensor:
     at = Everywhere(height, width)
     plate, clean_plate = at.of(given.plate), at.of(given.clean_plate)
     grain = grain_between(alpha, plate, clean_plate)
-    solid = solid_parts(weighed_colours(plate, alpha, given.scene_linear))
     gaps = gaps_of(alike(plate, clean_plate, grain))
+    if lit is not None:
+        plate, clean_plate = at.of(lit.plate), at.of(lit.clean_plate)
+    solid = solid_parts(weighed_colours(plate, alpha, given.scene_linear))
     return mixed(at, alpha, plate, clean_plate, solid, gaps, grain, given.scene_linear)
 
 

@@ -2,7 +2,8 @@
 
     strong grain is taken from both pictures (`calm`), and given back to the foreground at the end
 
-    `difference` --> coarse net, whole frame --> refiner, in the tiles where something is unsure
+    `difference` --> soft edges above white as the network can see them (`dimmed`)
+                 --> coarse net, whole frame --> refiner, in the tiles where something is unsure
                                                   (`tiles`; on a GPU everywhere: `whole`)
                  --> strands that the keyer resolves --> alpha without the plate's grain
                  --> a linear plate explained in light --> light above white, which the network
@@ -54,10 +55,12 @@ from mattebridge.models.pytorch.weights import weights_bytes
 from mattebridge.models.screen.card import SCREEN
 from mattebridge.models.twoplate.calm import calmed
 from mattebridge.models.twoplate.card import WEIGHTS
+from mattebridge.models.twoplate.dimmed import dim_edges
 from mattebridge.models.twoplate.ending import Ending, MadeMatte
 from mattebridge.models.twoplate.grain import rows_between, without_grain
 from mattebridge.models.twoplate.highlights import with_highlights
 from mattebridge.models.twoplate.light import explain_in_light
+from mattebridge.models.twoplate.mixed import Lit
 from mattebridge.models.twoplate.network import (
     SURE,
     Inputs,
@@ -105,6 +108,11 @@ class _Start(NamedTuple):
     keyed: Begun
     wide_alpha: Optional[Tensor] = None
     wide_foreground: Optional[Tensor] = None
+
+    @property
+    def alpha(self) -> Tensor:
+        """The keyer's alpha that goes with `foreground`."""
+        return self.keyed.alpha if self.wide_alpha is None else self.wide_alpha
 
     @property
     def foreground(self) -> Tensor:
@@ -299,7 +307,11 @@ class TwoPlateModel(MattingModel):
         start.keyed.settle()
         height, width = frame.plate.shape[:2]
         factor = network.factor_for(height, width)
-        grown = padded(_inputs(frame, start), factor)
+        inputs = _inputs(frame, start)
+        bright = frame.scene_linear and max(brightest) > 1
+        if bright:
+            dim_edges(inputs, frame, start.alpha, start.foreground)
+        grown = padded(inputs, factor)
         checkpoint("coarse")
         change = network.coarse(small_inputs_by_rows(network, grown, factor))
         if exact:
@@ -310,13 +322,14 @@ class TwoPlateModel(MattingModel):
             )
         checkpoint("finish")
         if network.strands_put_back:
-            put_strands(made, grown, factor, height, width)
+            lit = Lit.of(frame.plate, frame.clean_plate) if bright else None
+            put_strands(made, grown, factor, height, width, lit)
         made = NetworkMatte(*(plane[:, :, :height, :width] for plane in made))
         noise = grain_of(frame, made.alpha[0, 0])
         made = without_grain(made, grown.clean_plate, noise)
         alpha = made.alpha[0, 0].contiguous()
         foreground = made.foreground[0].permute(1, 2, 0).contiguous()
-        explain_in_light(frame, alpha, foreground, noise)
+        explain_in_light(frame, alpha, foreground, noise, start.foreground if bright else None)
         keyed = start.keyed.alpha, start.keyed.foreground
         with_highlights(frame, alpha, foreground, keyed, brightest)
         return MadeMatte(alpha, foreground, share, noise, {})
@@ -334,7 +347,7 @@ class TwoPlateModel(MattingModel):
         whole = prepared.whole
         assert whole is not None
         outside = None if frame.outside is None else frame.outside.float()
-        highlights = frame.scene_linear or max(brightest) > 1
+        highlights = max(brightest) > 1
         keyed = start.keyed
         if self._had_islands:
             self._had_islands = keyed.settle()

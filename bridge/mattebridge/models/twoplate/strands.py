@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from operator import itemgetter
+from typing import Optional
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ from torch.nn import functional
 
 from mattebridge.models.twoplate.mixed import (
     CELL,
+    Lit,
     alike,
     gaps_of,
     grain_between,
@@ -53,21 +55,31 @@ _FAINT, _SOLID = 0.08, 0.4
 STRIP = 64
 
 
-def with_strands(matte: NetworkMatte, given: Inputs, factor: int) -> NetworkMatte:
+def with_strands(
+    matte: NetworkMatte, given: Inputs, factor: int, lit: Optional[Lit] = None
+) -> NetworkMatte:
     """The matte, alpha and straight foreground 0..1, with the keyer's detail.
 
     given: of that size at least. factor: the coarse net's; a neighbourhood is three of its pixels.
+    lit: the same pictures with their light above white, if they have any.
     """
     height, width = matte.alpha.shape[2:]
     at = Everywhere(height, width)
     given = each_plane(given, at.of)
     means = _smooth(_cells(matte, given, factor))
     alpha = _with_detail(at, matte, given, means, factor)
-    alpha = with_mixtures(alpha, given)
+    alpha = with_mixtures(alpha, given, lit)
     return matte._replace(alpha=alpha, foreground=_completed(at, matte, given, alpha))
 
 
-def put_strands(matte: NetworkMatte, given: Inputs, factor: int, height: int, width: int) -> None:
+def put_strands(
+    matte: NetworkMatte,
+    given: Inputs,
+    factor: int,
+    height: int,
+    width: int,
+    lit: Optional[Lit] = None,
+) -> None:
     """The same for one frame of this size, in place, as a CPU does it: at the pixels that are
     neither 0 nor 1, since no other changes. Its planes are contiguous, and may be larger."""
     means = _smooth(
@@ -81,19 +93,21 @@ def put_strands(matte: NetworkMatte, given: Inputs, factor: int, height: int, wi
     grain = grain_between(*map(whole.of, (before, given.plate, given.clean_plate)))
     # What lies farther from the subject has no part in what follows.
     part = Part.around(whole.of(before)[0, 0] > 0, CELL)
-    alpha, plate, clean_plate = map(part.of, (before, given.plate, given.clean_plate))
+    pictures = Lit(given.plate, given.clean_plate) if lit is None else lit
+    planes = before, given.plate, given.clean_plate, pictures.plate
+    alpha, plate, clean_plate, shown = map(part.of, planes)
     weighed, same = [], []
     for top in range(0, alpha.shape[2], STRIP):
-        own, seen, empty = (one[:, :, top : top + STRIP] for one in (alpha, plate, clean_plate))
-        weighed.append(weighed_colours(seen, own, given.scene_linear))
-        same.append(alike(seen, empty, grain))
+        rows = slice(top, top + STRIP)
+        weighed.append(weighed_colours(shown[:, :, rows], alpha[:, :, rows], given.scene_linear))
+        same.append(alike(plate[:, :, rows], clean_plate[:, :, rows], grain))
     solid, gaps = solid_parts(torch.cat(weighed, 2)), gaps_of(torch.cat(same, 2))
     changing = (alpha > 0) & ((alpha < 1) | (gaps[:, :1] > 0))
     for inside in Places.where(changing[0, 0]):
         at = inside.moved(part.top, part.left)
-        own, seen, empty = map(at.of, (before, given.plate, given.clean_plate))
-        shown = inside.of(gaps)
-        found = mixed(inside, own, seen, empty, solid, shown, grain, given.scene_linear)
+        own, seen, empty = map(at.of, (before, *pictures))
+        near = inside.of(gaps)
+        found = mixed(inside, own, seen, empty, solid, near, grain, given.scene_linear)
         colour = _completed(at, matte, given, found)
         at.put(matte.alpha, found)
         at.put(matte.foreground, colour)

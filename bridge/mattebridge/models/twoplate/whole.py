@@ -22,9 +22,11 @@ from mattebridge.models.difference.full_size import shrunk
 from mattebridge.models.difference.noise import noise_where
 from mattebridge.models.difference.working_size import size_of
 from mattebridge.models.pytorch.graphs import Graphs, Tensors
+from mattebridge.models.twoplate.dimmed import dimmed_at_once
 from mattebridge.models.twoplate.grain import rows_between, without_grain_at_once
 from mattebridge.models.twoplate.highlights import highlighted_at_once
 from mattebridge.models.twoplate.light import explained_at_once
+from mattebridge.models.twoplate.mixed import Lit
 from mattebridge.models.twoplate.network import (
     SURE,
     Change,
@@ -97,7 +99,7 @@ class WholeFrame:
         def compute(*seen: Tensor) -> Tensors:
             rest = iter(seen)
             all_planes = Planes(*(next(rest) if there else None for there in present))  # type: ignore[arg-type]
-            matte, share = self.of_network(all_planes, scene_linear, exact)
+            matte, share = self.of_network(all_planes, scene_linear, exact, highlights)
             return _finished(matte, all_planes, share, scene_linear, highlights)
 
         if self._graphs is None:
@@ -109,13 +111,13 @@ class WholeFrame:
         return WholeMatte(alpha, foreground, small, numbers, graph)
 
     def of_network(
-        self, planes: Planes, scene_linear: bool, exact: bool
+        self, planes: Planes, scene_linear: bool, exact: bool, highlights: bool = False
     ) -> tuple[NetworkMatte, Tensor]:
         """The network's matte alone, and the share of tiles that were refined, (1,)."""
         height, width = planes.keyed_alpha.shape
         network = self._network
         factor = network.factor_for(height, width)
-        grown = padded(_inputs(planes, scene_linear), factor)
+        grown = padded(_inputs(planes, scene_linear, highlights), factor)
         half = enlarged(network.coarse(network.small_inputs(grown, factor)), factor // 2)
         fine = clamped(network.refine(grown, half))
         if exact:
@@ -124,7 +126,9 @@ class WholeFrame:
             made, share = _chosen(network, grown, half, fine)
         made = NetworkMatte(*(plane[:, :, :height, :width] for plane in made))
         if network.strands_put_back:
-            made = with_strands(made, grown, factor)
+            bright = highlights and scene_linear
+            lit = Lit.of(planes.plate, planes.clean_plate) if bright else None
+            made = with_strands(made, grown, factor, lit)
         return made, share
 
 
@@ -138,8 +142,9 @@ def _finished(
     alpha, foreground = without_grain_at_once(alpha, foreground, clean_plate.clamp(0, 1), noise)
     if scene_linear:
         alpha, foreground = explained_at_once(
-            alpha, foreground, plate, clean_plate, planes.outside, noise
-        )
+            alpha, foreground, plate, clean_plate, planes.outside, noise,
+            planes.keyed_foreground if highlights else None,
+        )  # fmt: skip
     if highlights:
         own = planes.keyed_foreground if planes.own_foreground is None else planes.own_foreground
         keyed = planes.keyed_alpha, own
@@ -160,11 +165,17 @@ def _noise(planes: Planes, alpha: Tensor) -> Tensor:
     return noise_where(planes.plate[::every], planes.clean_plate[::every], empty)
 
 
-def _inputs(planes: Planes, scene_linear: bool) -> Inputs:
+def _inputs(planes: Planes, scene_linear: bool, highlights: bool) -> Inputs:
+    if highlights and scene_linear:
+        alpha = planes.keyed_alpha if planes.wide_alpha is None else planes.wide_alpha
+        dim = dimmed_at_once(planes.plate, planes.clean_plate, alpha, planes.keyed_foreground)
+        plate, colour = (image[None] for image in dim)
+    else:
+        plate, colour = _picture(planes.plate), _picture(planes.keyed_foreground)
     return inputs_of(
-        _picture(planes.plate),
+        plate,
         _picture(planes.clean_plate),
-        (planes.keyed_alpha[None, None], _picture(planes.keyed_foreground)),
+        (planes.keyed_alpha[None, None], colour),
         None if planes.alpha_hint is None else planes.alpha_hint[None, None],
         None if planes.outside is None else planes.outside[None, None],
         scene_linear=scene_linear,

@@ -105,3 +105,13 @@ def test_not_a_bit_changes_where_there_is_nothing_to_explain(why: str) -> None:
     explain(given, alpha, colour, NOISE)
     assert np.array_equal(alpha, before)
     assert np.array_equal(colour, flat(SUBJECT))
+
+
+def test_a_subject_above_white_is_not_measured_by_its_cut_colour() -> None:
+    alpha, colour = beside_a_subject(ramp()), flat(SUBJECT).copy()
+    found = alpha * np.float32(0.9)
+    for brightness, stays in ((1.0, False), (1.5, True)):
+        made, keyed = beside_a_subject(found), torch.full((*SIZE, 3), brightness)
+        images = map(torch.from_numpy, (made, colour.copy()))
+        explain_in_light(Frame.of(mixed(ramp())), *images, NOISE, keyed)
+        assert np.array_equal(made, beside_a_subject(found)) == stays

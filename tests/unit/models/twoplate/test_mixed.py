@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mattebridge.models.twoplate.mixed import grain_between, with_mixtures
+from mattebridge.models.twoplate.mixed import Lit, grain_between, with_mixtures
 from mattebridge.models.twoplate.network import Inputs, inputs_of
 
 SUBJECT, SET = (0.1, 0.15, 0.2), (0.8, 0.7, 0.9)
@@ -44,6 +44,19 @@ def test_a_soft_edge_that_is_too_solid_becomes_the_mixture_that_the_plate_shows(
         given = shot(truth, linear=linear)
         made = with_mixtures(too_solid(truth), given)
         assert error(made, truth) < 0.5 * error(too_solid(truth), truth)
+
+
+def test_the_edge_of_a_subject_above_white_is_measured_with_all_its_light() -> None:
+    truth = edge()
+    bright, under = 10 * colour(SUBJECT), colour(SET)
+    plate = (truth * bright.square() + (1 - truth) * under.square()).sqrt()
+    given = inputs_of(plate.clamp(0, 1), under, (truth, bright.clamp(0, 1)), scene_linear=True)
+    cut, whole = (
+        error(with_mixtures(too_solid(truth), given, lit), truth)
+        for lit in (None, Lit(plate, under))
+    )
+    assert whole < 0.5 * error(too_solid(truth), truth)
+    assert whole < 0.7 * cut
 
 
 def test_what_is_sure_stays() -> None:
