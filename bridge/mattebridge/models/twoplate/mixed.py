@@ -29,7 +29,7 @@ in such a gap is the subject's from how far it is from the set, whatever the dir
 whose colour is nearly the set's differs by less than the grain allows, but by about as much at all
 its pixels; a gap, by what grain alone makes, on the mean. Only that is opened there.
 
-Where plates are scene-linear and have light above white, the mixtures are measured with it (`Lit`).
+Where plates have light above white, the mixtures are measured with it (`Lit`).
 
 Method: linear discriminant (Fisher 1936) as the image-based key of every place; colours are spread
 by pull-push (Gortler et al. 1996).

@@ -2,8 +2,7 @@
 
     strong grain is taken from both pictures (`calm`), and given back to the foreground at the end
 
-    `difference` --> soft edges above white as the network can see them (`dimmed`)
-                 --> coarse net, whole frame --> refiner, in the tiles where something is unsure
+    `difference` --> coarse net, whole frame --> refiner, in the tiles where something is unsure
                                                   (`tiles`; on a GPU everywhere: `whole`)
                  --> strands that the keyer resolves --> alpha without the plate's grain
                  --> a linear plate explained in light --> light above white, which the network
@@ -55,7 +54,6 @@ from mattebridge.models.pytorch.weights import weights_bytes
 from mattebridge.models.screen.card import SCREEN
 from mattebridge.models.twoplate.calm import calmed
 from mattebridge.models.twoplate.card import WEIGHTS
-from mattebridge.models.twoplate.dimmed import dim_edges
 from mattebridge.models.twoplate.ending import Ending, MadeMatte
 from mattebridge.models.twoplate.grain import rows_between, without_grain
 from mattebridge.models.twoplate.highlights import with_highlights
@@ -108,11 +106,6 @@ class _Start(NamedTuple):
     keyed: Begun
     wide_alpha: Optional[Tensor] = None
     wide_foreground: Optional[Tensor] = None
-
-    @property
-    def alpha(self) -> Tensor:
-        """The keyer's alpha that goes with `foreground`."""
-        return self.keyed.alpha if self.wide_alpha is None else self.wide_alpha
 
     @property
     def foreground(self) -> Tensor:
@@ -307,11 +300,8 @@ class TwoPlateModel(MattingModel):
         start.keyed.settle()
         height, width = frame.plate.shape[:2]
         factor = network.factor_for(height, width)
-        inputs = _inputs(frame, start)
-        bright = frame.scene_linear and max(brightest) > 1
-        if bright:
-            dim_edges(inputs, frame, start.alpha, start.foreground)
-        grown = padded(inputs, factor)
+        bright = max(brightest) > 1
+        grown = padded(_inputs(frame, start), factor)
         checkpoint("coarse")
         change = network.coarse(small_inputs_by_rows(network, grown, factor))
         if exact:

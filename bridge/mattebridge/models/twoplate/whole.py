@@ -22,7 +22,6 @@ from mattebridge.models.difference.full_size import shrunk
 from mattebridge.models.difference.noise import noise_where
 from mattebridge.models.difference.working_size import size_of
 from mattebridge.models.pytorch.graphs import Graphs, Tensors
-from mattebridge.models.twoplate.dimmed import dimmed_at_once
 from mattebridge.models.twoplate.grain import rows_between, without_grain_at_once
 from mattebridge.models.twoplate.highlights import highlighted_at_once
 from mattebridge.models.twoplate.light import explained_at_once
@@ -117,7 +116,7 @@ class WholeFrame:
         height, width = planes.keyed_alpha.shape
         network = self._network
         factor = network.factor_for(height, width)
-        grown = padded(_inputs(planes, scene_linear, highlights), factor)
+        grown = padded(_inputs(planes, scene_linear), factor)
         half = enlarged(network.coarse(network.small_inputs(grown, factor)), factor // 2)
         fine = clamped(network.refine(grown, half))
         if exact:
@@ -126,8 +125,7 @@ class WholeFrame:
             made, share = _chosen(network, grown, half, fine)
         made = NetworkMatte(*(plane[:, :, :height, :width] for plane in made))
         if network.strands_put_back:
-            bright = highlights and scene_linear
-            lit = Lit.of(planes.plate, planes.clean_plate) if bright else None
+            lit = Lit.of(planes.plate, planes.clean_plate) if highlights else None
             made = with_strands(made, grown, factor, lit)
         return made, share
 
@@ -165,17 +163,11 @@ def _noise(planes: Planes, alpha: Tensor) -> Tensor:
     return noise_where(planes.plate[::every], planes.clean_plate[::every], empty)
 
 
-def _inputs(planes: Planes, scene_linear: bool, highlights: bool) -> Inputs:
-    if highlights and scene_linear:
-        alpha = planes.keyed_alpha if planes.wide_alpha is None else planes.wide_alpha
-        dim = dimmed_at_once(planes.plate, planes.clean_plate, alpha, planes.keyed_foreground)
-        plate, colour = (image[None] for image in dim)
-    else:
-        plate, colour = _picture(planes.plate), _picture(planes.keyed_foreground)
+def _inputs(planes: Planes, scene_linear: bool) -> Inputs:
     return inputs_of(
-        plate,
+        _picture(planes.plate),
         _picture(planes.clean_plate),
-        (planes.keyed_alpha[None, None], colour),
+        (planes.keyed_alpha[None, None], _picture(planes.keyed_foreground)),
         None if planes.alpha_hint is None else planes.alpha_hint[None, None],
         None if planes.outside is None else planes.outside[None, None],
         scene_linear=scene_linear,
