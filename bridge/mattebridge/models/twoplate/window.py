@@ -36,10 +36,7 @@ from mattebridge.models.difference.working_size import WORK_SIDE, size_of
 from mattebridge.models.later import Later
 
 if TYPE_CHECKING:
-    from mattebridge.models.base import FloatImage
-
-if TYPE_CHECKING:
-    from mattebridge.models.base import Mask
+    from mattebridge.models.base import FloatImage, Mask
 
 # The long side of a frame, in working sizes, from which on it has windows: in smaller ones little
 # would change.
