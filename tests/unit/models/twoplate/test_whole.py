@@ -13,12 +13,12 @@ import torch
 from fakes.grainy_pair import given
 from fakes.mostly_slow import mostly_slow
 from fakes.pretended_cuda import CUDA, Counts, pretended_cuda, recorder
+from fakes.small_twoplate import weights
 from mattebridge.checkpoint import no_checkpoint
 from mattebridge.models.base import ModelInput, ModelOutput
 from mattebridge.models.pytorch.graphs import FIRST, RECORDED, REPLAYED, Graphs
 from mattebridge.models.twoplate.card import card_of
 from mattebridge.models.twoplate.model import TwoPlateModel, _Prepared
-from mattebridge.models.twoplate.network import TwoPlate
 from mattebridge.models.twoplate.screens import screen_behind
 from mattebridge.models.twoplate.tiles import TILE
 from mattebridge.models.twoplate.whole import WholeFrame
@@ -39,18 +39,6 @@ LAUNCHES = 1420
 LAUNCHES_IN_LIGHT = 220
 # A wait for the pictures that the keyer looks at, and one for what is looked at of the mattes.
 WAITS = 2
-
-
-@lru_cache(maxsize=1)
-def weights() -> dict[str, torch.Tensor]:
-    """A small network's, random, with a refiner that does something."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        network = TwoPlate((8, 8, 8), 8)
-        torch.nn.init.normal_(network.refiner.leave.weight, 0, 0.05)
-        with torch.no_grad():
-            network.coarse.last[1].bias[-1] -= 6  # else it doubts every tile
-    return network.state_dict()
 
 
 @lru_cache(maxsize=1)

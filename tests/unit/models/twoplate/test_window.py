@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 
 from fakes.mostly_slow import mostly_slow
 from fakes.pretended_cuda import CUDA, pretended_cuda, recorder
+from fakes.small_twoplate import weights
 from mattebridge.checkpoint import no_checkpoint
 from mattebridge.models.base import ModelInput, ModelOutput
 from mattebridge.models.difference.keyer import Small
@@ -19,25 +19,12 @@ from mattebridge.models.pytorch.frames import Frame
 from mattebridge.models.pytorch.graphs import REPLAYED, Graphs
 from mattebridge.models.twoplate.card import card_of
 from mattebridge.models.twoplate.model import TwoPlateModel
-from mattebridge.models.twoplate.network import TwoPlate
 from mattebridge.models.twoplate.window import MARGIN_PX, Window, has_windows, mixed, windows_of
 
 HD, UHD = (1080, 1920), (2160, 3840)
 # The smallest frames with windows.
 LARGE = (720, 1440)
 SPECKS = 0.0002
-
-
-@lru_cache(maxsize=1)
-def weights() -> dict[str, torch.Tensor]:
-    """A small network's, random, with a refiner that does something."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        network = TwoPlate((8, 8, 8), 8)
-        torch.nn.init.normal_(network.refiner.leave.weight, 0, 0.05)
-        with torch.no_grad():
-            network.coarse.last[1].bias[-1] -= 6  # else it doubts every tile
-    return network.state_dict()
 
 
 def loaded(device: str = "cpu") -> TwoPlateModel:
