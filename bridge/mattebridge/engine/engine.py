@@ -44,8 +44,8 @@ from mattebridge.engine.request import (
     FrameLimits,
     FrameRequest,
     check_request,
+    frame_text,
     needed_bytes,
-    size_text,
 )
 from mattebridge.engine.started import SMALLER, Results, StartedFrame, report_of
 from mattebridge.errors import MattebridgeError
@@ -198,10 +198,10 @@ class Engine:
         check_request(planes, out, card, params, self.limits, held=held_clean_plate)
         request = FrameRequest(card, params, settings, frame, clean_plate_key, self.spaces)
         _ = request.space, request.output_space  # unknown names end here, before any pixel is read
-        frame_text = f"a frame of {size_text(planes['plate'])} with model '{card.name}'"
+        text = frame_text(planes["plate"].shape, card)
 
         def attempt() -> StartedFrame:
-            with memory_errors(frame_text, SMALLER):
+            with memory_errors(text, SMALLER):
                 return self._matted(planes, request, out, checkpoint, keep, sent)
 
         needed = needed_bytes(planes["plate"], card)

@@ -215,5 +215,10 @@ def _check_needs(planes: Mapping[str, Pixels], card: ModelCard, params: RenderPa
         )
 
 
+def frame_text(shape: tuple[int, ...], card: ModelCard) -> str:
+    """A frame of this shape (H, W, ...) and its model, for sentences about its memory."""
+    return f"a frame of {shape[1]}x{shape[0]} with model '{card.name}'"
+
+
 def size_text(plane: Pixels) -> str:
     return f"{plane.shape[1]}x{plane.shape[0]}"

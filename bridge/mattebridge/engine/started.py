@@ -27,6 +27,7 @@ from mattebridge.engine.less_memory import first_that_fits
 from mattebridge.engine.postprocess import FinishedFrame, postprocess
 from mattebridge.engine.preprocess import PreparedFrame
 from mattebridge.engine.report import RenderReport
+from mattebridge.engine.request import frame_text
 from mattebridge.models.memory import memory_errors
 
 # What the artist can do where memory is short.
@@ -134,8 +135,8 @@ class Results:
     ) -> RenderReport:
         """`report`. Where memory is short for a matte that changes, it is computed once more, of
         the planes as they were read. room, free_bytes: see `first_that_fits`."""
-        request, plate = self.prepared.request, self.prepared.plate.pixels
-        text = f"a frame of {plate.shape[1]}x{plate.shape[0]} with model '{request.card.name}'"
+        card = self.prepared.request.card
+        text = frame_text(self.prepared.plate.pixels.shape, card)
         is_settled = False
 
         def attempt() -> RenderReport:

@@ -13,6 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from fakes.small_twoplate import random_state
 from mattebridge.checkpoint import no_checkpoint
 from mattebridge.engine.engine import Engine
 from mattebridge.errors import ModelError
@@ -46,15 +47,14 @@ SIZES = [(16, 16), (17, 25), (33, 64), (61, 47), (120, 1003)]
 
 @lru_cache(maxsize=1)
 def weights() -> dict[str, torch.Tensor]:
-    """A small network's, random, with a refiner that does something."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        network = TwoPlate((8, 8, 8), 8)
-        torch.nn.init.normal_(network.refiner.leave.weight, 0, 0.05)
+    """Of a network whose norms have means."""
+
+    def move_means(network: TwoPlate) -> None:
         for name, buffer in network.named_buffers():
             if name.endswith("running_mean"):
                 buffer.normal_(0, 0.1)
-    return network.state_dict()
+
+    return random_state(move_means)
 
 
 @lru_cache(maxsize=1)
