@@ -11,11 +11,13 @@ and dark.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from mattebridge.models.tasks import begin
 
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage, Mask
@@ -91,18 +93,21 @@ def gather(
     edge_tolerance: shift in pixels that counts as no difference. deepest_shadow: the largest share
     of light that a shadow takes; 0 for none.
     """
-    seen, empty = _blurred(plate, BLUR_PX), _blurred(clean_plate, BLUR_PX)
-    slope_x = cv2.Sobel(empty, cv2.CV_32F, 1, 0, scale=1 / 8, borderType=cv2.BORDER_REPLICATE)
-    slope_y = cv2.Sobel(empty, cv2.CV_32F, 0, 1, scale=1 / 8, borderType=cv2.BORDER_REPLICATE)
-    slope = cv2.sqrt(slope_x * slope_x + slope_y * slope_y)
-    tolerance = slope * np.float32(edge_tolerance)
+    of_empty = begin(_blurred, clean_plate, BLUR_PX)
+    seen, empty = _blurred(plate, BLUR_PX), of_empty.result()
+    of_details, of_light = begin(_Details.of, seen, empty), begin(_light, seen, empty)
+    tolerance = _slope(empty) * np.float32(edge_tolerance)
+    of_fine = begin(_fine, plate, clean_plate, tolerance)
     plain = length(_beyond(seen - empty, tolerance))
     if outside is not None:
         plain[outside] = 0
     noise = quiet_level(plain if outside is None else plain[~outside]) + 0.001
-    shadow, light, residue = _shadow(seen, empty, tolerance, noise, deepest_shadow)
-    share, variance, fit, detail = _regression(seen, empty, noise)
+    light = of_light.result()
+    of_shadow = begin(_shadow, seen, empty, light, tolerance, noise, deepest_shadow)
+    share, variance, fit, detail = _regression(of_details.result(), noise)
+    light = np.minimum(light, 1)
     kept = np.clip(light * (2 * share - light) / (2 * KEPT_NATS * variance), -1, 1)
+    shadow, residue = of_shadow.result()
     shadow &= kept > KEPT_LEAST
     through = (fit > THROUGH_FIT) & (share > THROUGH_SHARE) & (detail > THROUGH_DETAIL)
     through &= (share * share > THROUGH_SIGMAS**2 * variance) & ~shadow
@@ -119,7 +124,7 @@ def gather(
         through=through,
         covered_by=np.clip(1 - share, 0, 1),
         covered_by_variance=variance,
-        same=_same(plate - clean_plate, tolerance, plain < low, kept),
+        same=_same(of_fine.result(), plain < low, kept),
     )
 
 
@@ -161,13 +166,25 @@ def quiet_level(distance: FloatImage) -> float:
     return min(level, LARGEST_NOISE)
 
 
-def _same(difference: FloatImage, tolerance: FloatImage, alike: Mask, kept: FloatImage) -> Mask:
+def _slope(picture: FloatImage) -> FloatImage:
+    """How steep each channel is, for each pixel."""
+    x = cv2.Sobel(picture, cv2.CV_32F, 1, 0, scale=1 / 8, borderType=cv2.BORDER_REPLICATE)
+    y = cv2.Sobel(picture, cv2.CV_32F, 0, 1, scale=1 / 8, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.sqrt(x * x + y * y))
+
+
+def _fine(plate: FloatImage, clean_plate: FloatImage, tolerance: FloatImage) -> FloatImage:
+    """How far single pixels differ."""
+    return length(_beyond(_blurred(plate - clean_plate, SAME_BLUR_PX), tolerance))
+
+
+def _same(fine: FloatImage, alike: Mask, kept: FloatImage) -> Mask:
     """Where single pixels differ by no more than those of the set usually do.
 
-    alike: where plate and clean plate hardly differ after the larger blur: mostly set. A wide patch
-    without visible detail of the set may be a subject of its colour, and does not count.
+    fine: how far they do. alike: where plate and clean plate hardly differ after the larger blur:
+    mostly set. A wide patch without visible detail of the set may be a subject of its colour, and
+    does not count.
     """
-    fine = length(_beyond(_blurred(difference, SAME_BLUR_PX), tolerance))
     usual = float(np.median(fine[alike][::7])) if alike.any() else 0.0
     limit = max(SAME_LEAST, SAME_NOISES * min(usual, LARGEST_NOISE))
     close = (fine < limit).astype(np.uint8)
@@ -177,42 +194,70 @@ def _same(difference: FloatImage, tolerance: FloatImage, alike: Mask, kept: Floa
     return same & (cv2.dilate(wide.astype(np.uint8), disc(SAME_WIDE_PX + 1)) == 0)
 
 
-def _shadow(
-    seen: FloatImage, empty: FloatImage, tolerance: FloatImage, noise: float, deepest: float
-) -> tuple[Mask, FloatImage, FloatImage]:
-    """Where less light on the same set explains the plate, the share of light, and the residue.
+def _light(seen: FloatImage, empty: FloatImage) -> FloatImage:
+    """The share of the set's light that explains the plate, which may be more than 1.
 
-    The share is one number for a neighbourhood: light changes softly, so that a shadow keeps the
-    set's detail, while the outline of a subject of the set's hue does not.
+    It is one number for a neighbourhood: light changes softly, so that a shadow keeps the set's
+    detail, while the outline of a subject of the set's hue does not.
     """
     together = _blurred(dot(seen, empty), SHADOW_RADIUS_PX)
     alone = _blurred(dot(empty, empty), SHADOW_RADIUS_PX)
-    light = together / (alone + np.float32(1e-4))
+    return together / (alone + np.float32(1e-4))
+
+
+def _shadow(
+    seen: FloatImage,
+    empty: FloatImage,
+    light: FloatImage,
+    tolerance: FloatImage,
+    noise: float,
+    deepest: float,
+) -> tuple[Mask, FloatImage]:
+    """Where less light on the same set explains the plate, and what it does not explain."""
     shaded = np.asarray(light[..., None] * empty, np.float32)
     residue = length(_beyond(seen - shaded, tolerance))
     residue *= np.float32(SHADOW_RESIDUE_WEIGHT)
     shadow = (light > 1 - deepest) & (light < 1) & (residue < max(SHADOW_RESIDUE, 2 * noise))
     red, green, blue = cv2.split(empty)
     shadow &= cv2.max(cv2.max(red, green), blue) > DARK
-    return shadow, np.minimum(light, 1), residue
+    return shadow, residue
+
+
+class _Details(NamedTuple):
+    """The variance of both pictures in a window around each pixel, and their covariance, (h, w)."""
+
+    of_seen: FloatImage
+    of_empty: FloatImage
+    both: FloatImage
+
+    @classmethod
+    def of(cls, seen: FloatImage, empty: FloatImage) -> _Details:
+        task = begin(_detail, empty)
+        seen, empty = _detail(seen), task.result()
+        others = [begin(_in_window, *pair) for pair in ((empty, empty), (seen, empty))]
+        return cls(_in_window(seen, seen), *(other.result() for other in others))
+
+
+def _detail(picture: FloatImage) -> FloatImage:
+    """Detail only: a gradient of light or of paint over the window tells nothing."""
+    return picture - _blurred(picture, DETAIL_RADIUS_PX)
+
+
+def _in_window(first: FloatImage, second: FloatImage) -> FloatImage:
+    return _blurred(dot(first, second), THROUGH_RADIUS_PX)
 
 
 def _regression(
-    seen: FloatImage, empty: FloatImage, noise: float
+    details: _Details, noise: float
 ) -> tuple[FloatImage, FloatImage, FloatImage, FloatImage]:
     """Slope of plate over clean plate in a window, its variance, the fit (r^2), the set's variance.
 
     Where a veil of smooth colour covers a set with detail, the slope is 1 - coverage, whatever the
     colour of the veil.
     """
-    # Detail only: a gradient of light or of paint over the window tells nothing.
-    seen = seen - _blurred(seen, DETAIL_RADIUS_PX)
-    empty = empty - _blurred(empty, DETAIL_RADIUS_PX)
-    of_empty = _blurred(dot(empty, empty), THROUGH_RADIUS_PX)
-    of_seen = _blurred(dot(seen, seen), THROUGH_RADIUS_PX)
-    both = _blurred(dot(seen, empty), THROUGH_RADIUS_PX)
-    of_empty, of_seen = np.maximum(of_empty, 1e-6), np.maximum(of_seen, 1e-9)
-    slope = both / of_empty
+    of_empty = np.maximum(details.of_empty, np.float32(1e-6))
+    of_seen, both = np.maximum(details.of_seen, np.float32(1e-9)), details.both
+    slope = np.asarray(both / of_empty, np.float32)
     unexplained = np.maximum(of_seen - both * slope, 0) / THROUGH_SAMPLES
     variance = (unexplained + np.float32(3 * noise * noise)) / of_empty
     fit = np.square(np.maximum(both, 0)) / (of_empty * of_seen)

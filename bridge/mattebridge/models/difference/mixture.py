@@ -36,6 +36,7 @@ from mattebridge.models.difference.trimap import Trimap
 from mattebridge.models.pytorch.curves import decoded, encoded
 from mattebridge.models.pytorch.frames import sent
 from mattebridge.models.pytorch.pixels import taken
+from mattebridge.models.tasks import begin
 
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage, Mask
@@ -111,20 +112,19 @@ def make_palette(plate: FloatImage, subject: Mask) -> Palette:
     weight = cv2.resize(subject.astype(np.float32), small, interpolation=cv2.INTER_AREA)
     light = cv2.resize(plate * subject[..., None], small, interpolation=cv2.INTER_AREA)
     colour = light / np.maximum(weight, 1e-6)[..., None]
-    far = light.sum((0, 1)) / max(float(weight.sum()), 1e-6)
-    mean = _spread(light, _blurred(weight, SPREAD_PX), far, SPREAD_PX)
+    of_mean, of_near = begin(_mean_nearby, light, weight), begin(_blurred, weight, COLOUR_PX)
     centres = _clusters(colour[weight > 0.5])
     if not len(centres):
-        return Palette(mean, (), ())
+        return Palette(of_mean.result(), (), ())
     nearest = np.stack([np.square(colour - centre).sum(axis=2) for centre in centres]).argmin(0)
-    colours, shares = [], []
-    all_near = _blurred(weight, COLOUR_PX)
-    for index, centre in enumerate(centres):
-        own = weight * (nearest == index)
-        near = _blurred(own, COLOUR_PX)
-        colours.append(_spread(colour * own[..., None], near, centre, COLOUR_PX))
-        shares.append(_share(own, near, weight, all_near))
-    return Palette(mean, tuple(colours), tuple(shares))
+    near = of_near.result()
+    tasks = [
+        begin(_one_nearby, colour, centre, weight * (nearest == index), weight, near)
+        for index, centre in enumerate(centres)
+    ]
+    found = [task.result() for task in tasks]
+    colours, shares = (tuple(one[index] for one in found) for index in (0, 1))
+    return Palette(of_mean.result(), colours, shares)
 
 
 def solve(
@@ -235,6 +235,26 @@ class _Map:
 # --- the palette ----------------------------------------------------------------------------------
 
 
+def _mean_nearby(light: FloatImage, weight: FloatImage) -> FloatImage:
+    """The mean colour of the subject nearby; light: its colours times their weight."""
+    far = light.sum((0, 1)) / max(float(weight.sum()), 1e-6)
+    return _spread(light, _blurred(weight, SPREAD_PX), far, SPREAD_PX)
+
+
+def _one_nearby(
+    colour: FloatImage,
+    centre: FloatImage,
+    own: FloatImage,
+    weight: FloatImage,
+    weights: list[FloatImage],
+) -> tuple[FloatImage, FloatImage]:
+    """The mean nearby of one cluster of colours, and its share; own: its weight. weights: see
+    `_share`."""
+    owns = _blurred(own, COLOUR_PX)
+    spread = _spread(colour * own[..., None], owns, centre, COLOUR_PX)
+    return spread, _share(own, owns, weight, weights)
+
+
 def _blurred(weight: FloatImage, radii: tuple[float, ...]) -> list[FloatImage]:
     """A weight as it is found over each of some radii."""
     return [cv2.GaussianBlur(weight, (0, 0), radius) for radius in radii]
@@ -251,8 +271,7 @@ def _spread(
     found[:] = far
     for radius, near in zip(reversed(radii), reversed(weights)):
         mixed = cv2.GaussianBlur(light, (0, 0), radius)
-        here = near > LEAST_WEIGHT
-        found[here] = mixed[here] / near[here, None]
+        np.divide(mixed, near[..., None], out=found, where=(near > LEAST_WEIGHT)[..., None])
     return found
 
 
@@ -262,8 +281,7 @@ def _share(
     """The share of the subject nearby that has this colour; owns, weights: over each radius."""
     found = np.full_like(own, float(own.sum()) / max(float(weight.sum()), 1e-6))
     for mixed, near in zip(reversed(owns), reversed(weights)):
-        here = near > LEAST_WEIGHT
-        found[here] = mixed[here] / near[here]
+        np.divide(mixed, near, out=found, where=near > LEAST_WEIGHT)
     return found
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -40,13 +41,19 @@ def smoothed(
     weight of the links relative to trust; its square root is about the reach in pixels.
     """
     beside, below = links
+    across = _turned(beside)
     fields = np.stack([value * trust + LEAST, trust]).astype(np.float32)
     for turn in range(rounds):
         part = np.float32(_weight(strength, turn, rounds))
         fields = _solved(fields, below * part)
-        turned = _solved(fields.transpose(0, 2, 1), beside.T * part)
-        fields = turned.transpose(0, 2, 1)
-    return np.ascontiguousarray(fields[0] / np.maximum(fields[1], np.float32(1e-9)))
+        turned = _solved(np.stack([_turned(field) for field in fields]), across * part)
+        fields = np.stack([_turned(field) for field in turned])
+    return np.asarray(fields[0] / np.maximum(fields[1], np.float32(1e-9)))
+
+
+def _turned(field: FloatImage) -> FloatImage:
+    """Rows as columns: OpenCV's way takes a quarter of the time of numpy's."""
+    return np.asarray(cv2.transpose(field) if field.size else field.T, np.float32)
 
 
 def _weight(strength: float, turn: int, rounds: int) -> float:
@@ -57,30 +64,62 @@ def _weight(strength: float, turn: int, rounds: int) -> float:
 def _solved(fields: FloatImage, link: FloatImage) -> FloatImage:
     """`fields` (2, N, M) smoothed along their second axis; link: (N - 1, M).
 
-    Thomas' elimination of (1 + L) x = f, one row of M columns at a time, both fields at once and
-    the factor for the way back beside them: few, long operations on memory that lies together.
+    Elimination of (1 + L) x = f from both ends at once, which meet in the row in the middle. A step
+    treats a row from above and its counterpart from below, both fields and the factor for the way
+    back: few, long operations on memory that lies together.
     """
     count, width = fields.shape[1:]
-    rows = np.empty((count, 3, width), np.float32)
-    rows[:, :2] = fields.transpose(1, 0, 2)
-    above = np.zeros((count, width), np.float32)
-    above[1:], rows[:-1, 2], rows[-1, 2] = link, link, 0
-    pivot = 1 + above + rows[:, 2]
-    carried = np.empty((3, width), np.float32)
+    half = count // 2
+    found = np.empty((2, count, width), np.float32)
+    above, middle, below = found[:, :half], found[:, half], found[:, :half:-1]
+    middle[:] = fields[:, half]
+    if not half:
+        return found
+    rows = np.zeros((half, 3, 2, width), np.float32)
+    # An even number of rows has one less below: there a row of zeros comes first.
+    upper, lower = rows[:, :, 0], rows[half - below.shape[1] :, :, 1]
+    upper[:, :2] = fields[:, :half].transpose(1, 0, 2)
+    lower[:, :2] = fields[:, :half:-1].transpose(1, 0, 2)
+    upper[:, 2], lower[:, 2] = link[:half], link[half:][::-1]
+    last = _eliminated(rows.reshape(half, 3, 2 * width)).reshape(3, 2, width)
+    pivot = np.ones(width, np.float32)
+    for side, to_middle in enumerate(link[half - 1 : half + 1]):
+        middle += to_middle * last[:2, side]
+        pivot += to_middle * (1 - last[2, side])
+    middle /= pivot
+    _put_back(rows.reshape(half, 3, 2 * width), np.repeat(middle, 2, axis=0).reshape(2, -1))
+    above[:], below[:] = upper[:, :2].transpose(1, 0, 2), lower[:, :2].transpose(1, 0, 2)
+    return found
+
+
+def _eliminated(rows: FloatImage) -> FloatImage:
+    """Rows (n, 3, m) of two fields and the link to the next one, in place: each as what it is made
+    of beside its share of the next one, the third. The last of them."""
+    before = np.zeros_like(rows[:, 2])
+    before[1:] = rows[:-1, 2]
+    pivot = 1 + before + rows[:, 2]
+    carried = np.empty_like(rows[0])
     of_fields, of_factor = carried[:2], carried[2]
     # Views are made once, and results are given by place: the rows are short.
-    both, factor, alone = list(rows[:, :2]), list(rows[:, 2]), list(rows)
+    both, alone = list(rows[:, :2]), list(rows)
     multiply, add, subtract, divide = np.multiply, np.add, np.subtract, np.divide
     divide(alone[0], pivot[0], alone[0])
-    for before, row, fields_, up, own in zip(alone, alone[1:], both[1:], above[1:], pivot[1:]):
-        multiply(before, up, carried)
-        add(fields_, of_fields, fields_)
+    for done, row, fields, link, own in zip(alone, alone[1:], both[1:], before[1:], pivot[1:]):
+        multiply(done, link, carried)
+        add(fields, of_fields, fields)
         subtract(own, of_factor, own)
         divide(row, own, row)
-    for after, row, share in zip(both[:0:-1], both[-2::-1], factor[-2::-1]):
-        multiply(after, share, of_fields)
-        add(row, of_fields, row)
-    return rows[:, :2].transpose(1, 0, 2)
+    return alone[-1]
+
+
+def _put_back(rows: FloatImage, after: FloatImage) -> None:
+    """The way back through what `_eliminated` gives, in place; after: what follows the last row."""
+    carried = np.empty_like(after)
+    multiply, add = np.multiply, np.add
+    for row, share in zip(list(rows[::-1, :2]), list(rows[::-1, 2])):
+        multiply(after, share, carried)
+        add(row, carried, row)
+        after = row
 
 
 # --- on a GPU -------------------------------------------------------------------------------------

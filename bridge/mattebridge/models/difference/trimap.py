@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 import cv2
 import numpy as np
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from mattebridge.models.difference.evidence import Evidence, disc, length
 from mattebridge.models.difference.smoothing import smoothed
+from mattebridge.models.tasks import begin
 
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage, Mask
@@ -95,27 +96,50 @@ def make_trimaps(
     dropped.
     """
     shown = _Hint.of(hint)
+    of_steps = begin(_Steps.of, plate, clean_plate, evidence)
+    of_gaps = begin(_gaps, evidence)
     likelihood = _region(evidence, edges, shown, outside, fill)
     core = _without_specks((likelihood > 0.5).astype(np.uint8), speck_share)
-    outline = _Outline(
-        core,
-        _edge_width(plate, clean_plate, evidence, core),
-        cv2.distanceTransform(core, cv2.DIST_L2, 5),
-        cv2.distanceTransform(1 - core, cv2.DIST_L2, 5),
-    )
-    if not core.any():
-        outline.away[:] = np.inf
+    outline = _Outline.of(core, of_steps.result(), of_gaps.result(), evidence)
     return [_with_band(evidence, shown, likelihood, outline, np.float32(band)) for band in bands]
 
 
 @dataclass(frozen=True)
 class _Outline:
-    """The region of the subject, its edge's width, and the distances inside and away from it."""
+    """The region of the subject, its edge's width, and the distances inside and away from it.
+
+    apart: how well the subject nearby can be told from the set by colour, 0..1. gaps: what
+    surrounds the set that is seen between strands.
+    """
 
     core: Bytes
     width: FloatImage
     inside: FloatImage
     away: FloatImage
+    apart: FloatImage
+    gaps: Mask
+
+    @classmethod
+    def of(cls, core: Bytes, steps: _Steps, gaps: Mask, evidence: Evidence) -> _Outline:
+        apart = begin(_told_apart, evidence, core)
+        inside, away = (begin(_distance, mask) for mask in (core, 1 - core))
+        width = _edge_width(steps, evidence, core)
+        outline = cls(core, width, inside.result(), away.result(), apart.result(), gaps)
+        if not core.any():
+            outline.away[:] = np.inf
+        return outline
+
+
+def _distance(mask: Bytes) -> FloatImage:
+    """How far each pixel of a mask is from what is not in it."""
+    return np.asarray(cv2.distanceTransform(mask, cv2.DIST_L2, 5), np.float32)
+
+
+def _gaps(evidence: Evidence) -> Mask:
+    """Between strands the set shows: whatever surrounds it, it is for the mixtures to tell."""
+    gaps = cv2.dilate(evidence.same.astype(np.uint8), disc(GAP_EDGE_PX)) > 0
+    gaps |= cv2.dilate(evidence.through.astype(np.uint8), disc(THROUGH_EDGE_PX)) > 0
+    return np.asarray(gaps)
 
 
 def _with_band(
@@ -125,18 +149,17 @@ def _with_band(
     outline: _Outline,
     band: np.float32,
 ) -> Trimap:
-    core, width, away = outline.core, outline.width, outline.away
+    core, width, away, gaps = outline.core, outline.width, outline.away, outline.gaps
     inwards = np.maximum(1 + INWARDS * width, LEAST_INWARDS_PX) * band
     outwards = np.maximum(2 + OUTWARDS * width, LEAST_OUTWARDS_PX) * band
     inside = outline.inside / inwards
     # Where the subject's colours are far from the set's a mixture is told from a solid pixel: the
     # band may be wide there, and hair is solved. Where they are near, it must be narrow.
-    apart = _told_apart(evidence, core)
+    apart = outline.apart
+    deep = DEEP_BANDS * (1 + DEEPER_APART * apart)
+    of_deeper = begin(_depth, evidence, core, inside, inwards, deep)
     depth = _depth(evidence, core, inside, inwards, DEEP_BANDS)
-    deeper = _depth(evidence, core, inside, inwards, DEEP_BANDS * (1 + DEEPER_APART * apart))
-    # Between strands the set shows: whatever surrounds it, it is for the mixtures to tell.
-    gaps = cv2.dilate(evidence.same.astype(np.uint8), disc(GAP_EDGE_PX)) > 0
-    gaps |= cv2.dilate(evidence.through.astype(np.uint8), disc(THROUGH_EDGE_PX)) > 0
+    deeper = of_deeper.result()
     subject = (depth > 1) & (deeper > 1 + WIDER_APART * apart) & ~gaps
     depth[gaps] = 0
     empty = ((evidence.distance < evidence.low) & (away > outwards)) | (away > FAR_BANDS * outwards)
@@ -149,8 +172,9 @@ def _with_band(
 def _told_apart(evidence: Evidence, core: Bytes) -> FloatImage:
     """How well the subject nearby can be told from the set by colour, 0..1."""
     own = core.astype(np.float32)
-    near = cv2.GaussianBlur(own, (0, 0), APART_RADIUS_PX)
+    of_near = begin(cv2.GaussianBlur, own, (0, 0), APART_RADIUS_PX)
     mean = cv2.GaussianBlur(own * evidence.distance, (0, 0), APART_RADIUS_PX)
+    near = of_near.result()
     mean /= np.maximum(near, np.float32(1e-3))
     share = (mean - np.float32(APART_FROM)) / np.float32(APART_FULL - APART_FROM)
     return np.clip(share, 0, 1)
@@ -166,21 +190,27 @@ def _depth(
     """Distance, in bands, from what is not clearly subject: by itself, or `deep` bands inside."""
     clear = (core > 0) & ((evidence.distance > CLEAR * evidence.high) | (inside > deep))
     closed = cv2.morphologyEx(clear.astype(np.uint8), cv2.MORPH_CLOSE, disc(2))
-    return np.asarray(cv2.distanceTransform(closed, cv2.DIST_L2, 5) / inwards, np.float32)
+    return np.asarray(_distance(np.asarray(closed, np.uint8)) / inwards, np.float32)
 
 
 def new_edges(plate: FloatImage, clean_plate: FloatImage, light: FloatImage) -> Edges:
     """Steps of the plate that the (shaded) clean plate does not have, between each pixel and its
     right neighbour (h, w - 1) and the lower one (h - 1, w): colour lengths."""
-    seen = cv2.GaussianBlur(plate, (0, 0), LINK_BLUR_PX, borderType=cv2.BORDER_REPLICATE)
-    empty = cv2.GaussianBlur(clean_plate, (0, 0), LINK_BLUR_PX, borderType=cv2.BORDER_REPLICATE)
-    shade = light[..., None]
-    beside = _new_step(seen[:, 1:] - seen[:, :-1], empty[:, 1:] - empty[:, :-1], shade[:, 1:])
-    below = _new_step(seen[1:] - seen[:-1], empty[1:] - empty[:-1], shade[1:])
-    return beside, below
+    of_empty = begin(_soft, clean_plate, LINK_BLUR_PX)
+    seen, empty, shade = _soft(plate, LINK_BLUR_PX), of_empty.result(), light[..., None]
+    of_beside = begin(_new_step, seen, empty, shade, axis=1)
+    below = _new_step(seen, empty, shade, axis=0)
+    return of_beside.result(), below
 
 
-def _new_step(seen: FloatImage, empty: FloatImage, shade: FloatImage) -> FloatImage:
+def _soft(picture: FloatImage, sigma: float) -> FloatImage:
+    blurred = cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(blurred, np.float32)
+
+
+def _new_step(seen: FloatImage, empty: FloatImage, shade: FloatImage, axis: int) -> FloatImage:
+    to, since = ((slice(None),) * axis + (part,) for part in (slice(1, None), slice(-1)))
+    seen, empty, shade = seen[to] - seen[since], empty[to] - empty[since], shade[to]
     if not seen.size:
         return np.zeros(seen.shape[:2], np.float32)
     return np.minimum(length(seen), length(seen - shade * empty))
@@ -253,33 +283,41 @@ def _without_specks(core: Bytes, share: float) -> Bytes:
 # --- the width of edges ---------------------------------------------------------------------------
 
 
-def _edge_width(
-    plate: FloatImage, clean_plate: FloatImage, evidence: Evidence, core: Bytes
-) -> FloatImage:
-    """The width in pixels of the transition from set to subject, at and near the core's outline.
+class _Steps(NamedTuple):
+    """Where the plate steps from set to subject: how far, and in how many pixels, (h, w) each."""
 
-    Contrast over steepness: a step of contrast c that rises by g a pixel is c / g wide. Only slopes
-    that the clean plate does not have count.
-    """
-    contrast = cv2.GaussianBlur(evidence.distance, (0, 0), 1.5)
-    side = 2 * CONTRAST_RADIUS_PX + 1
-    contrast = cv2.dilate(contrast, np.ones((side, side), np.uint8))
-    steepness = cv2.dilate(_new_slope(plate, clean_plate), disc(STEEP_RADIUS_PX))
-    width = np.minimum(contrast / np.maximum(steepness, LEAST_STEEPNESS), 40.0)
+    contrast: FloatImage
+    width: FloatImage
+
+    @classmethod
+    def of(cls, plate: FloatImage, clean_plate: FloatImage, evidence: Evidence) -> _Steps:
+        """Contrast over steepness: a step of contrast c that rises by g a pixel is c / g wide. Only
+        slopes that the clean plate does not have count."""
+        of_plate = begin(_slope, plate)
+        new = _slope(plate - clean_plate)
+        contrast = cv2.GaussianBlur(evidence.distance, (0, 0), 1.5)
+        side = 2 * CONTRAST_RADIUS_PX + 1
+        contrast = cv2.dilate(contrast, np.ones((side, side), np.uint8))
+        steepness = cv2.dilate(cv2.min(of_plate.result(), new), disc(STEEP_RADIUS_PX))
+        width = np.minimum(contrast / np.maximum(steepness, LEAST_STEEPNESS), 40.0)
+        return cls(np.asarray(contrast, np.float32), width)
+
+
+def _slope(picture: FloatImage) -> FloatImage:
+    """How steep a picture is per pixel, as a colour length."""
+    soft = _soft(picture, 1.0)
+    x = length(cv2.Sobel(soft, cv2.CV_32F, 1, 0, scale=1 / 8, borderType=cv2.BORDER_REPLICATE))
+    y = length(cv2.Sobel(soft, cv2.CV_32F, 0, 1, scale=1 / 8, borderType=cv2.BORDER_REPLICATE))
+    # Not cv2.magnitude: it rounds differently with the alignment of its arrays.
+    return np.asarray(cv2.sqrt(x * x + y * y), np.float32)
+
+
+def _edge_width(steps: _Steps, evidence: Evidence, core: Bytes) -> FloatImage:
+    """The width in pixels of the transition from set to subject, at and near the core's outline."""
     outline = cv2.morphologyEx(core, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
-    weight = (outline & (contrast > evidence.high)).astype(np.float32)
-    total = cv2.GaussianBlur(weight, (0, 0), WIDTH_BLUR_PX)
-    mean = cv2.GaussianBlur(weight * width, (0, 0), WIDTH_BLUR_PX) / np.maximum(total, 1e-6)
+    weight = (outline & (steps.contrast > evidence.high)).astype(np.float32)
+    of_total = begin(cv2.GaussianBlur, weight, (0, 0), WIDTH_BLUR_PX)
+    mean = cv2.GaussianBlur(weight * steps.width, (0, 0), WIDTH_BLUR_PX)
+    total = of_total.result()
+    mean /= np.maximum(total, 1e-6)
     return np.where(total > 1e-4, np.minimum(mean, WIDEST_PX), USUAL_PX).astype(np.float32)
-
-
-def _new_slope(plate: FloatImage, clean_plate: FloatImage) -> FloatImage:
-    """Slope of the plate per pixel, without that of the clean plate."""
-    slopes = []
-    for picture in (plate, plate - clean_plate):
-        soft = cv2.GaussianBlur(picture, (0, 0), 1.0, borderType=cv2.BORDER_REPLICATE)
-        x = length(cv2.Sobel(soft, cv2.CV_32F, 1, 0, scale=1 / 8, borderType=cv2.BORDER_REPLICATE))
-        y = length(cv2.Sobel(soft, cv2.CV_32F, 0, 1, scale=1 / 8, borderType=cv2.BORDER_REPLICATE))
-        # Not cv2.magnitude: it rounds differently with the alignment of its arrays.
-        slopes.append(cv2.sqrt(x * x + y * y))
-    return cv2.min(*slopes)

@@ -1,0 +1,82 @@
+"""Steps beside each other: the same results in whatever thread, and no step that waits for ever."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from mattebridge.models.tasks import begin
+
+
+@pytest.fixture(params=[1, 2, 4])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def test_results_and_errors_are_those_of_the_steps(threads: int) -> None:
+    divided = [begin(divmod, 7, divisor) for divisor in (2, 3, 0)]
+    assert [task.result() for task in divided[:2]] == [(3, 1), (2, 1)]
+    with pytest.raises(ZeroDivisionError):
+        divided[2].result()
+
+
+def test_keywords_reach_the_step(threads: int) -> None:
+    assert begin(sorted, [1, 3, 2], reverse=True).result() == [3, 2, 1]
+
+
+def test_steps_that_begin_others_end_with_fewer_threads_than_steps(threads: int) -> None:
+    def sum_of(depth: int) -> int:
+        parts = [begin(sum_of, depth - 1) for _ in range(3)] if depth else []
+        return 1 + sum(part.result() for part in parts)
+
+    assert begin(sum_of, 4).result() == 1 + 3 + 9 + 27 + 81
+
+
+def test_another_thread_takes_a_step_while_the_caller_goes_on() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        taken = threading.Event()
+        task = begin(lambda: taken.set() or threading.get_ident())
+        assert taken.wait(30)
+        assert task.result() != threading.get_ident()
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_with_one_thread_a_step_is_the_callers() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert begin(threading.get_ident).result() == threading.get_ident()
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(
+    "fork" not in multiprocessing.get_all_start_methods(), reason="this system has no fork"
+)
+def test_a_fork_has_threads_of_its_own() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert begin(abs, -1).result() == 1
+        child = multiprocessing.get_context("fork").Process(target=_taken_in_a_child)
+        child.start()
+        child.join(30)
+        assert child.exitcode == 0
+    finally:
+        torch.set_num_threads(before)
+
+
+def _taken_in_a_child() -> None:
+    taken = threading.Event()
+    begin(taken.set)
+    raise SystemExit(0 if taken.wait(20) else 1)
