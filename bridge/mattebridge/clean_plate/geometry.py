@@ -31,7 +31,7 @@ REFINEMENT = ((2.5, 0.06, 5), (1.2, 0.03, 6))
 
 def find_homography(pair: Pair, start: Solution) -> tuple[Optional[Solution], dict[str, Any]]:
     """Clean plate to plate from matched corners, or None; and what was found, or why not."""
-    matched, found = matched_corners(pair)
+    matched, found = _matched_corners(pair)
     if matched is None:
         return None, found
     cv2.setRNGSeed(1)
@@ -44,7 +44,7 @@ def find_similarity(pair: Pair, start: Solution) -> Optional[Solution]:
 
     With four numbers in place of eight it cannot bend to a few corners that were matched wrongly.
     """
-    matched, _ = matched_corners(pair)
+    matched, _ = _matched_corners(pair)
     if matched is None:
         return None
     cv2.setRNGSeed(1)
@@ -55,9 +55,9 @@ def find_similarity(pair: Pair, start: Solution) -> Optional[Solution]:
     return _accepted(pair, start, matched[1], matrix, inliers)[0]
 
 
-def matched_corners(pair: Pair) -> tuple[Optional[tuple[Matrix, Matrix]], dict[str, Any]]:
+def _matched_corners(pair: Pair) -> tuple[Optional[tuple[Matrix, Matrix]], dict[str, Any]]:
     """Corners of the clean plate and of the plate, (N, 2) each at working size, best match first;
-    None with the reason where there are too few. Whatever the exposure; the pair keeps them."""
+    None with the reason where there are too few."""
     points_b, words_b = pair.clean_side.corners
     points_p, words_p = pair.corners
     if words_b is None or words_p is None or min(len(words_b), len(words_p)) < FEWEST_INLIERS:

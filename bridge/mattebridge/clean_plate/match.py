@@ -28,13 +28,7 @@ import numpy as np
 
 from mattebridge.checkpoint import Checkpoint, no_checkpoint
 from mattebridge.clean_plate.exposure import with_exposure
-from mattebridge.clean_plate.geometry import (
-    find_homography,
-    find_similarity,
-    matched_corners,
-    refine,
-    shift_px,
-)
+from mattebridge.clean_plate.geometry import find_homography, find_similarity, refine, shift_px
 from mattebridge.clean_plate.pair import (
     CHANGED,
     MINIMUM_SIDE,
@@ -50,7 +44,6 @@ from mattebridge.clean_plate.pair import (
     worsens_somewhere,
 )
 from mattebridge.color import FloatImage, Mask
-from mattebridge.models.tasks import begin
 
 Alignment = Literal["off", "auto", "homography"]
 
@@ -136,13 +129,11 @@ def solve(
     """Geometry and exposure of the clean plate of a pair, and what was not reached."""
     checkpoint("match_exposure")
     untouched = Solution()
-    of_corners = None if alignment == "off" else begin(matched_corners, pair)
     start = with_exposure(pair, untouched, match_exposure)
     best, report = start, dict[str, Any]()
     degraded: list[str] = []
-    if of_corners is not None:
+    if alignment != "off":
         checkpoint("align")
-        of_corners.result()
         search = _Search(pair, start, match_exposure, checkpoint)
         moved, found = find_homography(pair, start)
         report.update(found)
