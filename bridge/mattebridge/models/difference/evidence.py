@@ -141,6 +141,16 @@ def _blurred(picture: FloatImage, sigma: float) -> FloatImage:
     return cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
 
 
+def widely_blurred(picture: FloatImage, sigma: float) -> FloatImage:
+    """A Gaussian blur of many pixels, computed at half the size: within about a hundredth of its
+    radius, in a quarter of the time."""
+    height, width = picture.shape[:2]
+    half = -(-width // 2), -(-height // 2)
+    small = cv2.resize(picture, half, interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), sigma / 2)
+    return np.asarray(cv2.resize(small, (width, height)), np.float32)
+
+
 def _beyond(difference: FloatImage, tolerance: FloatImage) -> FloatImage:
     """What is left of a difference beyond `tolerance`."""
     return cv2.max(cv2.absdiff(difference, 0.0) - tolerance, 0.0)

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mattebridge.models.difference.evidence import Evidence
+from mattebridge.models.difference.evidence import Evidence, widely_blurred
 from mattebridge.models.difference.trimap import Trimap
 from mattebridge.models.pytorch.curves import decoded, encoded
 from mattebridge.models.pytorch.frames import sent
@@ -49,6 +49,8 @@ PALETTE_SHARE = 4
 COLOURS, SAMPLES, SETTLING_ROUNDS = 8, 20_000, 3
 # Radii over which a colour is looked for, and the least weight at which it is found there.
 SPREAD_PX, COLOUR_PX, LEAST_WEIGHT = (1.0, 3.0, 9.0, 27.0), (0.5, 1.5, 4.5, 13.5), 0.02
+# The least of these radii that is blurred at half the size.
+WIDE_PX = 8.0
 # How much the subject's own colour varies about a colour of the palette; above white, times its
 # light.
 VARIATION = 0.04
@@ -257,7 +259,13 @@ def _one_nearby(
 
 def _blurred(weight: FloatImage, radii: tuple[float, ...]) -> list[FloatImage]:
     """A weight as it is found over each of some radii."""
-    return [cv2.GaussianBlur(weight, (0, 0), radius) for radius in radii]
+    return [_found_over(weight, radius) for radius in radii]
+
+
+def _found_over(light: FloatImage, radius: float) -> FloatImage:
+    if radius < WIDE_PX:
+        return np.asarray(cv2.GaussianBlur(light, (0, 0), radius), np.float32)
+    return widely_blurred(light, radius)
 
 
 def _spread(
@@ -270,7 +278,7 @@ def _spread(
     found = np.empty_like(light)
     found[:] = far
     for radius, near in zip(reversed(radii), reversed(weights)):
-        mixed = cv2.GaussianBlur(light, (0, 0), radius)
+        mixed = _found_over(light, radius)
         np.divide(mixed, near[..., None], out=found, where=(near > LEAST_WEIGHT)[..., None])
     return found
 

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mattebridge.models.difference.evidence import Evidence, disc, length
+from mattebridge.models.difference.evidence import Evidence, disc, length, widely_blurred
 from mattebridge.models.difference.smoothing import smoothed
 from mattebridge.models.tasks import begin
 
@@ -172,8 +172,8 @@ def _with_band(
 def _told_apart(evidence: Evidence, core: Bytes) -> FloatImage:
     """How well the subject nearby can be told from the set by colour, 0..1."""
     own = core.astype(np.float32)
-    of_near = begin(cv2.GaussianBlur, own, (0, 0), APART_RADIUS_PX)
-    mean = cv2.GaussianBlur(own * evidence.distance, (0, 0), APART_RADIUS_PX)
+    of_near = begin(widely_blurred, own, APART_RADIUS_PX)
+    mean = widely_blurred(own * evidence.distance, APART_RADIUS_PX)
     near = of_near.result()
     mean /= np.maximum(near, np.float32(1e-3))
     share = (mean - np.float32(APART_FROM)) / np.float32(APART_FULL - APART_FROM)
@@ -316,8 +316,8 @@ def _edge_width(steps: _Steps, evidence: Evidence, core: Bytes) -> FloatImage:
     """The width in pixels of the transition from set to subject, at and near the core's outline."""
     outline = cv2.morphologyEx(core, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
     weight = (outline & (steps.contrast > evidence.high)).astype(np.float32)
-    of_total = begin(cv2.GaussianBlur, weight, (0, 0), WIDTH_BLUR_PX)
-    mean = cv2.GaussianBlur(weight * steps.width, (0, 0), WIDTH_BLUR_PX)
+    of_total = begin(widely_blurred, weight, WIDTH_BLUR_PX)
+    mean = widely_blurred(weight * steps.width, WIDTH_BLUR_PX)
     total = of_total.result()
     mean /= np.maximum(total, 1e-6)
     return np.where(total > 1e-4, np.minimum(mean, WIDEST_PX), USUAL_PX).astype(np.float32)
