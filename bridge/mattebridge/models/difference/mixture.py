@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -118,7 +119,7 @@ def make_palette(plate: FloatImage, subject: Mask) -> Palette:
     centres = _clusters(colour[weight > 0.5])
     if not len(centres):
         return Palette(of_mean.result(), (), ())
-    nearest = np.stack([np.square(colour - centre).sum(axis=2) for centre in centres]).argmin(0)
+    nearest = _nearest(colour, centres)
     near = of_near.result()
     tasks = [
         begin(_one_nearby, colour, centre, weight * (nearest == index), weight, near)
@@ -235,6 +236,17 @@ class _Map:
 
 
 # --- the palette ----------------------------------------------------------------------------------
+
+
+def _nearest(colour: FloatImage, centres: FloatImage) -> NDArray[np.intp]:
+    """Which of the centres (K, 3) is nearest to each colour of (h, w, 3); of several the first."""
+    red, green, blue = cv2.split(colour)
+    found, least = np.zeros(red.shape, np.intp), np.full(red.shape, np.inf, np.float32)
+    for index, centre in enumerate(centres):
+        apart = (red - centre[0]) ** 2 + (green - centre[1]) ** 2 + (blue - centre[2]) ** 2
+        found[apart < least] = index
+        np.minimum(least, apart, out=least)
+    return found
 
 
 def _mean_nearby(light: FloatImage, weight: FloatImage) -> FloatImage:
