@@ -147,7 +147,7 @@ def widely_blurred(picture: FloatImage, sigma: float) -> FloatImage:
     height, width = picture.shape[:2]
     half = -(-width // 2), -(-height // 2)
     small = cv2.resize(picture, half, interpolation=cv2.INTER_AREA)
-    small = cv2.GaussianBlur(small, (0, 0), sigma / 2, borderType=cv2.BORDER_REPLICATE)
+    small = cv2.GaussianBlur(small, (0, 0), sigma / 2)
     return np.asarray(cv2.resize(small, (width, height)), np.float32)
 
 
@@ -250,11 +250,11 @@ class _Details(NamedTuple):
 
 def _detail(picture: FloatImage) -> FloatImage:
     """Detail only: a gradient of light or of paint over the window tells nothing."""
-    return picture - widely_blurred(picture, DETAIL_RADIUS_PX)
+    return picture - _blurred(picture, DETAIL_RADIUS_PX)
 
 
 def _in_window(first: FloatImage, second: FloatImage) -> FloatImage:
-    return widely_blurred(dot(first, second), THROUGH_RADIUS_PX)
+    return _blurred(dot(first, second), THROUGH_RADIUS_PX)
 
 
 def _regression(
