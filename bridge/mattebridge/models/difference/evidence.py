@@ -142,8 +142,10 @@ def _blurred(picture: FloatImage, sigma: float) -> FloatImage:
 
 
 def widely_blurred(picture: FloatImage, sigma: float) -> FloatImage:
-    """A Gaussian blur of many pixels, computed at half the size: within about a hundredth of its
-    radius, in a quarter of the time."""
+    """A Gaussian blur of many pixels, computed at half the size, in a quarter of the time.
+
+    Of values up to 1 within 0.015, and within 0.04 at the edge, whose mirror is half a pixel off.
+    """
     height, width = picture.shape[:2]
     half = -(-width // 2), -(-height // 2)
     small = cv2.resize(picture, half, interpolation=cv2.INTER_AREA)
