@@ -308,10 +308,10 @@ class TwoPlateModel(MattingModel):
         height, width = frame.plate.shape[:2]
         factor = network.factor_for(height, width)
         bright = max(brightest) > 1
-        inputs = _inputs(frame, start)
+        grown = _inputs(frame, start)
         if brightest[0] > 1:
-            dim_edges(inputs, frame, start.alpha, start.foreground)
-        grown = padded(inputs, factor)
+            dim_edges(grown, frame, start.alpha, start.foreground)
+        grown = padded(grown, factor)
         checkpoint("coarse")
         change = network.coarse(small_inputs_by_rows(network, grown, factor))
         if exact:
