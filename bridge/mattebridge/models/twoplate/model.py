@@ -2,7 +2,8 @@
 
     strong grain is taken from both pictures (`calm`), and given back to the foreground at the end
 
-    `difference` --> coarse net, whole frame --> refiner, in the tiles where something is unsure
+    `difference` --> soft edges above white as the network can see them (`dimmed`)
+                 --> coarse net, whole frame --> refiner, in the tiles where something is unsure
                                                   (`tiles`; on a GPU everywhere: `whole`)
                  --> strands that the keyer resolves --> alpha without the plate's grain
                  --> a linear plate explained in light --> light above white, which the network
@@ -54,6 +55,7 @@ from mattebridge.models.pytorch.weights import weights_bytes
 from mattebridge.models.screen.card import SCREEN
 from mattebridge.models.twoplate.calm import calmed
 from mattebridge.models.twoplate.card import WEIGHTS
+from mattebridge.models.twoplate.dimmed import dim_edges
 from mattebridge.models.twoplate.ending import Ending, MadeMatte
 from mattebridge.models.twoplate.grain import rows_between, without_grain
 from mattebridge.models.twoplate.highlights import with_highlights
@@ -106,6 +108,11 @@ class _Start(NamedTuple):
     keyed: Begun
     wide_alpha: Optional[Tensor] = None
     wide_foreground: Optional[Tensor] = None
+
+    @property
+    def alpha(self) -> Tensor:
+        """The keyer's alpha that goes with `foreground`."""
+        return self.keyed.alpha if self.wide_alpha is None else self.wide_alpha
 
     @property
     def foreground(self) -> Tensor:
@@ -301,7 +308,10 @@ class TwoPlateModel(MattingModel):
         height, width = frame.plate.shape[:2]
         factor = network.factor_for(height, width)
         bright = max(brightest) > 1
-        grown = padded(_inputs(frame, start), factor)
+        grown = _inputs(frame, start)
+        if brightest[0] > 1:
+            dim_edges(grown, frame, start.alpha, start.foreground)
+        grown = padded(grown, factor)
         checkpoint("coarse")
         change = network.coarse(small_inputs_by_rows(network, grown, factor))
         if exact:

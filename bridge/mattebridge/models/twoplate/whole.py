@@ -22,6 +22,7 @@ from mattebridge.models.difference.full_size import shrunk
 from mattebridge.models.difference.noise import noise_where
 from mattebridge.models.difference.working_size import size_of
 from mattebridge.models.pytorch.graphs import Graphs, Tensors
+from mattebridge.models.twoplate.dimmed import dimmed_at_once
 from mattebridge.models.twoplate.grain import rows_between, without_grain_at_once
 from mattebridge.models.twoplate.highlights import highlighted_at_once
 from mattebridge.models.twoplate.light import explained_at_once
@@ -116,7 +117,7 @@ class WholeFrame:
         height, width = planes.keyed_alpha.shape
         network = self._network
         factor = network.factor_for(height, width)
-        grown = padded(_inputs(planes, scene_linear), factor)
+        grown = padded(_inputs(planes, scene_linear, highlights), factor)
         half = enlarged(network.coarse(network.small_inputs(grown, factor)), factor // 2)
         fine = clamped(network.refine(grown, half))
         if exact:
@@ -163,11 +164,17 @@ def _noise(planes: Planes, alpha: Tensor) -> Tensor:
     return noise_where(planes.plate[::every], planes.clean_plate[::every], empty)
 
 
-def _inputs(planes: Planes, scene_linear: bool) -> Inputs:
+def _inputs(planes: Planes, scene_linear: bool, highlights: bool) -> Inputs:
+    plate, colour = planes.plate, planes.keyed_foreground
+    if highlights:
+        alpha = planes.keyed_alpha if planes.wide_alpha is None else planes.wide_alpha
+        plate, colour = dimmed_at_once(
+            plate, planes.clean_plate, alpha, colour, scene_linear=scene_linear
+        )
     return inputs_of(
-        _picture(planes.plate),
+        _picture(plate),
         _picture(planes.clean_plate),
-        (planes.keyed_alpha[None, None], _picture(planes.keyed_foreground)),
+        (planes.keyed_alpha[None, None], _picture(colour)),
         None if planes.alpha_hint is None else planes.alpha_hint[None, None],
         None if planes.outside is None else planes.outside[None, None],
         scene_linear=scene_linear,
