@@ -80,7 +80,7 @@ class Window:
 
     def cut(self, given: ModelInput) -> ModelInput:
         """The frame without what lies around, in memory of its own; specks have their area in
-        pixels."""
+        pixels, and a hint reaches as far."""
         images = {name: getattr(given, name) for name in _IMAGES}
         parts = {name: self._of(image) for name, image in images.items() if image is not None}
         height, width = given.plate.shape[:2]
@@ -88,7 +88,8 @@ class Window:
         specks = specks_of(given.settings) * (height * width) / (rows * columns)
         settings = {**given.settings, "specks": min(specks, MOST_SPECKS)}
         kept: dict[str, Any] = {"small": None, "unfitted": None, "of_clean_plate": None}
-        return replace(given, settings=settings, **kept, **parts)
+        part_of = max(height, width) / max(rows, columns)
+        return replace(given, settings=settings, part_of=part_of, **kept, **parts)
 
     def _of(self, image: Any) -> Any:
         part = image[self.rows, self.columns]
@@ -223,25 +224,40 @@ def _placed(
 
 
 def _changed(small: Small, speck_share: float) -> Optional[Box]:
-    """The box of all that differs from the clean plate or is hinted at, at working size; None
-    where nothing does."""
+    """The box of all that differs from the clean plate or is hinted at, at working size, with what
+    may belong to it beyond the clean plate; None where nothing does."""
     apart = small.plate - small.clean_plate
     apart = cv2.GaussianBlur(apart, (0, 0), BLUR_PX, borderType=cv2.BORDER_REPLICATE)
-    distance = length(apart)
+    distance, compared = length(apart), None
     if small.outside is not None:
         # Beside it the blur has mixed in what lies there.
-        distance[cv2.dilate(small.outside.astype(np.uint8), disc(BLURRED_PX)) > 0] = 0
-    noise = quiet_level(distance) + 0.001
+        compared = cv2.dilate(small.outside.astype(np.uint8), disc(BLURRED_PX)) == 0
+        distance[~compared] = 0
+    noise = quiet_level(distance if compared is None else distance[compared]) + 0.001
     seen = distance > max(SURE_SET, SET_NOISES * noise)
     _, _, stats, _ = cv2.connectedComponentsWithStats(seen.astype(np.uint8), connectivity=8)
     if (stats[1:, cv2.CC_STAT_AREA] >= max(speck_share * seen.size, 1)).any():
         _empty_islands(seen, small, speck_share)
+        if small.outside is not None:
+            seen |= _continued(seen, small.outside)
     else:
         seen[:] = False
     if small.hint is not None:
         seen |= small.hint > HINTED
     left, top, width, height = cv2.boundingRect(seen.astype(np.uint8))
     return Box(top, left, top + height, left + width) if width else None
+
+
+def _continued(seen: Mask, outside: Mask) -> Mask:
+    """Where a mask may go on beyond the clean plate, beside which it ends: the keyer lets a subject
+    go on there, up to its edges. As far to the sides as the clean plate is away."""
+    beyond, reach = outside.astype(np.uint8), 2 * BLURRED_PX
+    ends = seen & (cv2.dilate(beyond, disc(reach)) > 0)
+    if not ends.any():
+        return ends
+    away = cv2.distanceTransform((~ends).astype(np.uint8), cv2.DIST_L2, 5)
+    widest = float(cv2.distanceTransform(beyond, cv2.DIST_L2, 5).max())
+    return outside & (away <= widest + reach)
 
 
 def _empty_islands(seen: Mask, small: Small, speck_share: float) -> None:
