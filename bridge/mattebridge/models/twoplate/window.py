@@ -133,7 +133,8 @@ class Window:
 
 
 def mixed(one: ModelOutput, other: ModelOutput, share: float) -> ModelOutput:
-    """Two mattes of a frame, so much of the first; the notes are those of the first."""
+    """Two mattes of a frame, so much of the first; the notes are those of the first, with how much
+    of it there is."""
     first, second = torch.as_tensor(one.alpha), torch.as_tensor(other.alpha)
     own = share * first
     alpha = own + (1 - share) * second
@@ -143,7 +144,8 @@ def mixed(one: ModelOutput, other: ModelOutput, share: float) -> ModelOutput:
         torch.as_tensor(other.foreground), torch.as_tensor(one.foreground), weight[..., None]
     )
     degraded = tuple(dict.fromkeys((*one.degraded, *other.degraded)))
-    return _with(one, alpha, colour, degraded=degraded, ranges=None)
+    notes = {**one.notes, "window_share": round(share, 3)}
+    return _with(one, alpha, colour, degraded=degraded, notes=notes, ranges=None)
 
 
 def _with(made: ModelOutput, alpha: Tensor, foreground: Tensor, **other: Any) -> ModelOutput:

@@ -212,7 +212,9 @@ def test_between_two_sizes_their_mattes_are_mixed() -> None:
     frame, model = given(LARGE, box), loaded()
     (window,) = windows(frame)
     assert 0.1 < window.share < 0.9
-    made = model.matte(frame, no_checkpoint).alpha
+    output = model.matte(frame, no_checkpoint)
+    assert output.notes["window_share"] == round(window.share, 3)
+    made = output.alpha
     fine = window.put(model.matte(window.cut(frame), no_checkpoint), LARGE).alpha
     # What is left of it is the matte of the whole frame.
     whole = (made - window.share * fine) / (1 - window.share)
@@ -252,6 +254,7 @@ def test_a_gpu_gives_the_same_with_one_wait_more(
             made = model.matte(there, no_checkpoint)
         assert made.notes["graph"] == REPLAYED
         assert made.notes["window"] == wanted.notes["window"]
+        assert "window_share" not in made.notes
         # 67 measured: 31 of a frame without windows; the others make the whole frame small, which
         # the engine has done otherwise, cut the window out, and put it back.
         assert counts.launches <= 72, counts.launches
