@@ -6,9 +6,10 @@
 
 Keyer and coarse net see a frame at a bounded size. Where a subject is small in a large frame, most
 of those pixels are spent on a set before which nothing stands, and hair is coarse. In a window of
-about as many pixels the subject is seen at its own size, or at half of it, for about the same cost.
-Ten real composites, MAD / soft e-3: in HD frames 1.51/96 -> 1.13/81, in UHD frames 0.46/109 ->
-0.29/82, in HD frames with the clean plate of a moved or breathing camera 1.77/104 -> 1.28/88.
+about as many pixels the subject is seen at its own size, or at half of it or a little more, for
+about the same cost. Ten real composites, MAD / soft e-3: in HD frames 1.51/96 -> 1.13/81, in UHD
+frames 0.46/109 -> 0.29/82, in HD frames with the clean plate of a moved or breathing camera
+1.77/104 -> 1.28/88.
 
 Windows are square, tall or wide, of one size each, so that a GPU keeps what it recorded. Where the
 box grows until it hardly fits, the mattes of the window and of what is next larger are mixed, so
@@ -46,7 +47,7 @@ LEAST_TIMES = 1.5
 # multiples of the second.
 PIXELS, SIDE_PX = 1.15, 32
 # In pixels of a window: what it holds around the box at least, and how much more where it counts in
-# full. Windows begin at multiples of the third.
+# full. Windows begin at multiples of the third, so that there may be half of it less on one side.
 MARGIN_PX, MORE_PX, GRID_PX = 32, 32, 32
 # Plate and clean plate are compared after this blur, at working size; how far it reaches.
 BLUR_PX, BLURRED_PX = 1.2, 4
@@ -206,7 +207,9 @@ def _sizes(shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
     """Height and width of the windows of a frame, in their own pixels: square, tall, wide."""
     height, width = size_of(shape)
     most = PIXELS * height * width
-    square, short = (int(side) // SIDE_PX * SIDE_PX for side in (math.sqrt(most), most / WORK_SIDE))
+    # Of a square frame longer ones would hold as many pixels, which are not computed as they are.
+    sides = (min(side, WORK_SIDE) for side in (math.sqrt(most), most / WORK_SIDE))
+    square, short = (int(side) // SIDE_PX * SIDE_PX for side in sides)
     return (square, square), (WORK_SIDE, short), (short, WORK_SIDE)
 
 

@@ -79,7 +79,7 @@ def test_only_frames_larger_than_working_size_have_windows() -> None:
 
 def test_a_small_subject_has_one_of_its_own_pixels() -> None:
     box = (250, 800, 420, 930)
-    for shape in (LARGE, HD, UHD):
+    for shape in (LARGE, HD, UHD, (1440, 1440)):
         (window,) = windows(given(shape, box))
         assert window.share == 1
         assert holds(window, box)
