@@ -51,6 +51,9 @@ PIXELS, SIDE_PX = 1.15, 32
 MARGIN_PX, MORE_PX, GRID_PX = 32, 32, 32
 # Plate and clean plate are compared after this blur, at working size; how far it reaches.
 BLUR_PX, BLURRED_PX = 1.2, 4
+# A subject that goes on beyond the clean plate is so many times as far from where it ended as the
+# clean plate is at most: it leans by half a right angle.
+LEANING = 1.4
 # An alpha hint from here on shows a subject.
 HINTED = 0.1
 # Before a screen the pixels of a window are so many times larger than the frame's, at least. The
@@ -255,14 +258,14 @@ def _changed(small: Small, speck_share: float) -> Optional[Box]:
 
 def _continued(seen: Mask, outside: Mask) -> Mask:
     """Where a mask may go on beyond the clean plate, beside which it ends: the keyer lets a subject
-    go on there, up to its edges. As far to the sides as the clean plate is away."""
-    beyond, reach = outside.astype(np.uint8), 2 * BLURRED_PX
+    go on there, up to its edges."""
+    beyond, reach = outside.astype(np.uint8), BLURRED_PX + 2
     ends = seen & (cv2.dilate(beyond, disc(reach)) > 0)
     if not ends.any():
         return ends
     away = cv2.distanceTransform((~ends).astype(np.uint8), cv2.DIST_L2, 5)
-    widest = float(cv2.distanceTransform(beyond, cv2.DIST_L2, 5).max())
-    return outside & (away <= widest + reach)
+    depth = cv2.distanceTransform(beyond, cv2.DIST_L2, 5)
+    return outside & (away <= LEANING * depth + reach)
 
 
 def _empty_islands(seen: Mask, small: Small, speck_share: float) -> None:
