@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Callable
 
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 
 from mattebridge.color import FloatImage
+from mattebridge.models.tasks import begin
 from mattebridge.ocio import hlg_curve, table
 from mattebridge.ocio.chain import Cube, Mix
 from mattebridge.ocio.hlg_curve import HlgCurve
@@ -72,15 +72,10 @@ def _in_pieces(piece: Callable[[slice], None], pixels: int) -> None:
         part(0, pixels)
         return
     ends = [(first, min(first + size, pixels)) for first in range(size, pixels, size)]
-    waiting = [_helpers(count - 1).submit(part, *each) for each in ends]
+    waiting = [begin(part, *each) for each in ends]
     part(0, size)
     for each in waiting:
         each.result()
-
-
-@lru_cache(maxsize=4)
-def _helpers(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="colour")
 
 
 class _Rooms(threading.local):

@@ -51,7 +51,7 @@ def first_that_fits(
             if not isinstance(error, OutOfMemoryError) and not is_exhausted(error):
                 raise
             failure = error
-        _let_go(failure)
+        let_go(failure)
         step = next(remaining, None)
         if step is None:
             raise _exhausted(failure, needed_bytes, free_bytes()) from failure
@@ -59,7 +59,7 @@ def first_that_fits(
         taken.append(step)
 
 
-def _let_go(error: Optional[BaseException]) -> None:
+def let_go(error: Optional[BaseException]) -> None:
     """Clear the variables of the functions that an error and its causes passed through.
 
     Without its traceback the error is in no circle with the function that keeps it, either.

@@ -23,11 +23,12 @@ from mattebridge.engine.clock import Clock
 from mattebridge.engine.crossing import Crossing, Delivery, DeviceTime
 from mattebridge.engine.device import targets_for
 from mattebridge.engine.infer import InferredFrame
-from mattebridge.engine.less_memory import first_that_fits
+from mattebridge.engine.less_memory import first_that_fits, let_go
 from mattebridge.engine.postprocess import FinishedFrame, postprocess
 from mattebridge.engine.preprocess import PreparedFrame
 from mattebridge.engine.report import RenderReport
 from mattebridge.engine.request import frame_text
+from mattebridge.errors import MattebridgeError
 from mattebridge.models.memory import memory_errors
 
 # What the artist can do where memory is short.
@@ -73,6 +74,8 @@ class StartedFrame:
                 arrays = self._delivery.wait()
             self._found = report(arrays)
         except Exception as error:
+            if isinstance(error, MattebridgeError):  # of any other one the log says where
+                let_go(error)
             self._found = error
 
     def drop(self) -> None:

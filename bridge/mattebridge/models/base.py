@@ -277,7 +277,8 @@ class ModelInput:
     it was aligned and matched, by a name of theirs: a model may add to it, and finds it again in
     later frames as long as that clean plate is kept; None where nothing is kept. small: where the
     engine has them, for a model that works on tensors of a GPU. settles_later: the caller takes a
-    `ModelOutput.later`.
+    `ModelOutput.later`. part_of: the long side of the frame of which these are a part, in long
+    sides of theirs: for what counts in shares of the frame.
 
     A model must not write into any of the images.
     """
@@ -294,6 +295,7 @@ class ModelInput:
     of_clean_plate: Optional[MutableMapping[str, Any]] = None
     small: Optional[SmallImages] = None
     settles_later: bool = False
+    part_of: float = 1.0
 
 
 @dataclass(frozen=True)

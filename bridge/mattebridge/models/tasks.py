@@ -50,7 +50,14 @@ def begin(
     threads = torch.get_num_threads()
     if threads == 1:
         return Task(call, None)
-    return Task(call, _pool(threads - 1, os.getpid()).submit(call))
+    pool = _pool(threads - 1, os.getpid())
+    try:
+        return Task(call, pool.submit(call))
+    except RuntimeError:
+        # No thread starts any more: the main thread has ended and this one goes on, or the system
+        # has none left. What still waits for one is computed where it is wanted, too.
+        pool.shutdown(wait=False, cancel_futures=True)
+        return Task(call, None)
 
 
 @functools.cache

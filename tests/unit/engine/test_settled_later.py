@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -236,6 +238,28 @@ def test_values_that_are_not_finite_are_refused_when_they_are_seen(
     monkeypatch.setattr(GpuMatting, "__call__", broken)
     engine, out = Engine(str(CUDA), registry=registry("background matting")), outputs()
     frame = started(engine, planes(), out, "background matting")
+    with pytest.raises(ModelError, match="NaN or infinite values"):
+        frame.finished()
+
+
+def test_a_frame_that_failed_holds_no_memory_until_that_is_reported(
+    card: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is settled early where memory is short for another one."""
+    computed = GpuMatting.__call__
+
+    def broken(*given: Any, **how: Any) -> Any:
+        made = computed(*given, **how)
+        return dataclasses.replace(made, alpha=made.alpha * float("nan"))
+
+    monkeypatch.setattr(GpuMatting, "__call__", broken)
+    engine = Engine(str(CUDA), registry=registry("background matting"))
+    frame = started(engine, planes(), outputs(), "background matting")
+    results = weakref.ref(frame._report.args[0])  # type: ignore[union-attr]
+    assert results() is not None
+    frame.settle()
+    gc.collect()
+    assert results() is None
     with pytest.raises(ModelError, match="NaN or infinite values"):
         frame.finished()
 

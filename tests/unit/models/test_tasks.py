@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -56,6 +58,39 @@ def test_with_one_thread_a_step_is_the_callers() -> None:
     torch.set_num_threads(1)
     try:
         assert begin(threading.get_ident).result() == threading.get_ident()
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_thread_that_outlives_the_main_one_computes_on() -> None:
+    """A program may matte its frames in a thread of its own. At the end of the main one, Python
+    ends all pools of threads."""
+    program = """
+import threading, torch
+from mattebridge.models.tasks import begin
+
+def late():
+    threading.main_thread().join()
+    print(begin(divmod, 7, 2).result(), begin(divmod, 9, 2).result())
+
+torch.set_num_threads(2)
+task = begin(abs, -1)
+threading.Thread(target=late).start()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("(3, 1) (4, 1)\n", "", 0)
+
+
+def test_without_another_thread_all_steps_are_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(7)  # as many as no other test has
+    try:
+        monkeypatch.setattr(threading.Thread, "start", refused)
+        tasks = [begin(threading.get_ident) for _ in range(3)]
+        assert [task.result() for task in tasks] == [threading.get_ident()] * 3
     finally:
         torch.set_num_threads(before)
 

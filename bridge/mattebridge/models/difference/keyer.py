@@ -219,6 +219,7 @@ class DifferenceModel(MattingModel):
             fill=float(settings["fill"]),
             bands=(band, WIDE * band) if wide else (band,),
             speck_share=specks,
+            part_of=given.part_of,
         )
         trimap = trimaps[0]
         degraded = () if trimap.empty.any() else (NO_SET,)

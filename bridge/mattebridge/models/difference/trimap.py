@@ -88,14 +88,15 @@ def make_trimaps(
     fill: float,
     bands: Sequence[float],
     speck_share: float,
+    part_of: float = 1.0,
 ) -> list[Trimap]:
     """Trimaps at working size from pictures (h, w, 3), their evidence and their new edges.
 
     fill: strength of the region's smoothing, 1 as usual, 0 for none. bands: factors on the width of
     the unknown band, one for each trimap. speck_share: islands below this share of the frame are
-    dropped.
+    dropped. part_of: see `ModelInput`.
     """
-    shown = _Hint.of(hint)
+    shown = _Hint.of(hint, part_of)
     of_steps = begin(_Steps.of, plate, clean_plate, evidence)
     of_gaps = begin(_gaps, evidence)
     likelihood = _region(evidence, edges, shown, outside, fill)
@@ -233,11 +234,11 @@ class _Hint:
     far: Mask
 
     @classmethod
-    def of(cls, hint: Optional[FloatImage]) -> Optional[_Hint]:
+    def of(cls, hint: Optional[FloatImage], part_of: float) -> Optional[_Hint]:
         """None without a hint, or with one that shows no subject."""
         if hint is None or not (hint >= 0.5).any():
             return None
-        reach = max(2, int(HINT_REACH * max(hint.shape)))
+        reach = max(2, int(HINT_REACH * part_of * max(hint.shape)))
         away = cv2.distanceTransform((hint < 0.1).astype(np.uint8), cv2.DIST_L2, 5)
         return cls(inside=hint >= 0.9, far=away > reach)
 

@@ -103,7 +103,9 @@ class _Frame:
         self.small = shrunk(plate)
         self.field = make_field(self.small, None if clean is None else shrunk(clean), self.screen)
         key = make_key(self.small, self.field, self.screen)
-        hint = None if given.alpha_hint is None else _Hint.of(shrunk(given.alpha_hint))
+        hint = None
+        if given.alpha_hint is not None:
+            hint = _Hint.of(shrunk(given.alpha_hint), given.part_of)
         self.key = key if hint is None else replace(key, deep=key.deep | hint.inside)
         self.far = None if hint is None else enlarged(hint.far.astype(np.float32), plate.shape)
         light, field = self.mixing(self.small), self.mixing(self.field.picture)
@@ -211,12 +213,13 @@ class _Hint:
     far: Mask
 
     @classmethod
-    def of(cls, hint: FloatImage) -> Optional[_Hint]:
-        """None for a hint that shows no subject."""
+    def of(cls, hint: FloatImage, part_of: float) -> Optional[_Hint]:
+        """None for a hint that shows no subject. part_of: see `ModelInput`."""
         if not (hint >= 0.5).any():
             return None
         away = cv2.distanceTransform((hint < 0.1).astype(np.uint8), cv2.DIST_L2, 5)
-        return cls(inside=hint >= HINT_INSIDE, far=away > HINT_REACH * max(hint.shape))
+        reach = HINT_REACH * part_of * max(hint.shape)
+        return cls(inside=hint >= HINT_INSIDE, far=away > reach)
 
 
 def _below_white(light: FloatImage, field: FloatImage) -> FloatImage:

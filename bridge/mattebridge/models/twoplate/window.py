@@ -6,9 +6,10 @@
 
 Keyer and coarse net see a frame at a bounded size. Where a subject is small in a large frame, most
 of those pixels are spent on a set before which nothing stands, and hair is coarse. In a window of
-about as many pixels the subject is seen at its own size, or at half of it, for about the same cost.
-Ten real composites, MAD / soft e-3: in HD frames 1.51/96 -> 1.13/81, in UHD frames 0.46/109 ->
-0.29/82, in HD frames with the clean plate of a moved or breathing camera 1.77/104 -> 1.28/88.
+about as many pixels the subject is seen at its own size, or at half of it or a little more, for
+about the same cost. Ten real composites, MAD / soft e-3: in HD frames 1.51/96 -> 1.13/81, in UHD
+frames 0.46/109 -> 0.29/82, in HD frames with the clean plate of a moved or breathing camera
+1.77/104 -> 1.28/88.
 
 Windows are square, tall or wide, of one size each, so that a GPU keeps what it recorded. Where the
 box grows until it hardly fits, the mattes of the window and of what is next larger are mixed, so
@@ -46,10 +47,13 @@ LEAST_TIMES = 1.5
 # multiples of the second.
 PIXELS, SIDE_PX = 1.15, 32
 # In pixels of a window: what it holds around the box at least, and how much more where it counts in
-# full. Windows begin at multiples of the third.
+# full. Windows begin at multiples of the third, so that there may be half of it less on one side.
 MARGIN_PX, MORE_PX, GRID_PX = 32, 32, 32
 # Plate and clean plate are compared after this blur, at working size; how far it reaches.
 BLUR_PX, BLURRED_PX = 1.2, 4
+# A subject that goes on beyond the clean plate is so many times as far from where it ended as the
+# clean plate is at most: it leans by half a right angle.
+LEANING = 1.4
 # An alpha hint from here on shows a subject.
 HINTED = 0.1
 # Before a screen the pixels of a window are so many times larger than the frame's, at least. The
@@ -80,7 +84,7 @@ class Window:
 
     def cut(self, given: ModelInput) -> ModelInput:
         """The frame without what lies around, in memory of its own; specks have their area in
-        pixels."""
+        pixels, and a hint reaches as far."""
         images = {name: getattr(given, name) for name in _IMAGES}
         parts = {name: self._of(image) for name, image in images.items() if image is not None}
         height, width = given.plate.shape[:2]
@@ -88,7 +92,8 @@ class Window:
         specks = specks_of(given.settings) * (height * width) / (rows * columns)
         settings = {**given.settings, "specks": min(specks, MOST_SPECKS)}
         kept: dict[str, Any] = {"small": None, "unfitted": None, "of_clean_plate": None}
-        return replace(given, settings=settings, **kept, **parts)
+        part_of = max(height, width) / max(rows, columns)
+        return replace(given, settings=settings, part_of=part_of, **kept, **parts)
 
     def _of(self, image: Any) -> Any:
         part = image[self.rows, self.columns]
@@ -132,7 +137,8 @@ class Window:
 
 
 def mixed(one: ModelOutput, other: ModelOutput, share: float) -> ModelOutput:
-    """Two mattes of a frame, so much of the first; the notes are those of the first."""
+    """Two mattes of a frame, so much of the first; the notes are those of the first, with how much
+    of it there is."""
     first, second = torch.as_tensor(one.alpha), torch.as_tensor(other.alpha)
     own = share * first
     alpha = own + (1 - share) * second
@@ -142,7 +148,8 @@ def mixed(one: ModelOutput, other: ModelOutput, share: float) -> ModelOutput:
         torch.as_tensor(other.foreground), torch.as_tensor(one.foreground), weight[..., None]
     )
     degraded = tuple(dict.fromkeys((*one.degraded, *other.degraded)))
-    return _with(one, alpha, colour, degraded=degraded, ranges=None)
+    notes = {**one.notes, "window_share": round(share, 3)}
+    return _with(one, alpha, colour, degraded=degraded, notes=notes, ranges=None)
 
 
 def _with(made: ModelOutput, alpha: Tensor, foreground: Tensor, **other: Any) -> ModelOutput:
@@ -203,7 +210,9 @@ def _sizes(shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
     """Height and width of the windows of a frame, in their own pixels: square, tall, wide."""
     height, width = size_of(shape)
     most = PIXELS * height * width
-    square, short = (int(side) // SIDE_PX * SIDE_PX for side in (math.sqrt(most), most / WORK_SIDE))
+    # Of a square frame longer ones would hold as many pixels, which are not computed as they are.
+    sides = (min(side, WORK_SIDE) for side in (math.sqrt(most), most / WORK_SIDE))
+    square, short = (int(side) // SIDE_PX * SIDE_PX for side in sides)
     return (square, square), (WORK_SIDE, short), (short, WORK_SIDE)
 
 
@@ -223,25 +232,40 @@ def _placed(
 
 
 def _changed(small: Small, speck_share: float) -> Optional[Box]:
-    """The box of all that differs from the clean plate or is hinted at, at working size; None
-    where nothing does."""
+    """The box of all that differs from the clean plate or is hinted at, at working size, with what
+    may belong to it beyond the clean plate; None where nothing does."""
     apart = small.plate - small.clean_plate
     apart = cv2.GaussianBlur(apart, (0, 0), BLUR_PX, borderType=cv2.BORDER_REPLICATE)
-    distance = length(apart)
+    distance, compared = length(apart), None
     if small.outside is not None:
         # Beside it the blur has mixed in what lies there.
-        distance[cv2.dilate(small.outside.astype(np.uint8), disc(BLURRED_PX)) > 0] = 0
-    noise = quiet_level(distance) + 0.001
+        compared = cv2.dilate(small.outside.astype(np.uint8), disc(BLURRED_PX)) == 0
+        distance[~compared] = 0
+    noise = quiet_level(distance if compared is None else distance[compared]) + 0.001
     seen = distance > max(SURE_SET, SET_NOISES * noise)
     _, _, stats, _ = cv2.connectedComponentsWithStats(seen.astype(np.uint8), connectivity=8)
     if (stats[1:, cv2.CC_STAT_AREA] >= max(speck_share * seen.size, 1)).any():
         _empty_islands(seen, small, speck_share)
+        if small.outside is not None:
+            seen |= _continued(seen, small.outside)
     else:
         seen[:] = False
     if small.hint is not None:
         seen |= small.hint > HINTED
     left, top, width, height = cv2.boundingRect(seen.astype(np.uint8))
     return Box(top, left, top + height, left + width) if width else None
+
+
+def _continued(seen: Mask, outside: Mask) -> Mask:
+    """Where a mask may go on beyond the clean plate, beside which it ends: the keyer lets a subject
+    go on there, up to its edges."""
+    beyond, reach = outside.astype(np.uint8), BLURRED_PX + 2
+    ends = seen & (cv2.dilate(beyond, disc(reach)) > 0)
+    if not ends.any():
+        return ends
+    away = cv2.distanceTransform((~ends).astype(np.uint8), cv2.DIST_L2, 5)
+    depth = cv2.distanceTransform(beyond, cv2.DIST_L2, 5)
+    return outside & (away <= LEANING * depth + reach)
 
 
 def _empty_islands(seen: Mask, small: Small, speck_share: float) -> None:

@@ -79,7 +79,7 @@ def test_only_frames_larger_than_working_size_have_windows() -> None:
 
 def test_a_small_subject_has_one_of_its_own_pixels() -> None:
     box = (250, 800, 420, 930)
-    for shape in (LARGE, HD, UHD):
+    for shape in (LARGE, HD, UHD, (1440, 1440)):
         (window,) = windows(given(shape, box))
         assert window.share == 1
         assert holds(window, box)
@@ -212,7 +212,9 @@ def test_between_two_sizes_their_mattes_are_mixed() -> None:
     frame, model = given(LARGE, box), loaded()
     (window,) = windows(frame)
     assert 0.1 < window.share < 0.9
-    made = model.matte(frame, no_checkpoint).alpha
+    output = model.matte(frame, no_checkpoint)
+    assert output.notes["window_share"] == round(window.share, 3)
+    made = output.alpha
     fine = window.put(model.matte(window.cut(frame), no_checkpoint), LARGE).alpha
     # What is left of it is the matte of the whole frame.
     whole = (made - window.share * fine) / (1 - window.share)
@@ -252,6 +254,7 @@ def test_a_gpu_gives_the_same_with_one_wait_more(
             made = model.matte(there, no_checkpoint)
         assert made.notes["graph"] == REPLAYED
         assert made.notes["window"] == wanted.notes["window"]
+        assert "window_share" not in made.notes
         # 67 measured: 31 of a frame without windows; the others make the whole frame small, which
         # the engine has done otherwise, cut the window out, and put it back.
         assert counts.launches <= 72, counts.launches
@@ -273,6 +276,41 @@ def test_outside_of_the_clean_plate_nothing_is_looked_for() -> None:
     covered = dataclasses.replace(frame, plate=plate, outside=outside)
     assert windows(covered) == windows(frame)
     assert windows(dataclasses.replace(covered, outside=None)) == []
+
+
+def test_a_subject_that_goes_on_beyond_the_clean_plate_lies_in_the_window() -> None:
+    """Or the whole frame is matted as one."""
+    outside = np.zeros(HD, bool)
+    outside[:, :60] = True
+    box = (200, 20, 620, 560)
+    (window,) = windows(dataclasses.replace(given(HD, box), outside=outside))
+    assert holds(window, box)
+    outside[:, :150] = True
+    box = (200, 20, 800, 790)
+    found = windows(dataclasses.replace(given(HD, box), outside=outside))
+    assert all(holds(window, box) for window in found)
+    # What does not end there has the window that it has without.
+    apart = given(HD, (200, 300, 700, 800))
+    assert windows(dataclasses.replace(apart, outside=outside)) == windows(apart)
+
+
+@pytest.mark.parametrize("screen", [False, True])
+def test_a_hint_reaches_as_far_as_in_the_whole_frame(screen: bool) -> None:
+    """A rough hint that is smaller than the subject, by more than a twentieth of the window."""
+    shape, box = (1600, 3000), (500, 1200, 900, 1500)
+    frame, model = given(shape, box), loaded()
+    if screen:
+        clean = np.broadcast_to(np.float32([0.1, 0.7, 0.15]), frame.plate.shape).copy()
+        own = np.abs(frame.plate - frame.clean_plate).max(axis=2, keepdims=True) > 0.05
+        plate = np.where(own, np.float32([0.85, 0.3, 0.3]), clean)
+        frame = dataclasses.replace(frame, plate=plate, clean_plate=clean)
+    hint = np.zeros(shape, np.float32)
+    hint[600:800, 1300:1400] = 1
+    made = model.matte(dataclasses.replace(frame, alpha_hint=hint), no_checkpoint)
+    assert "window" in made.notes
+    assert (made.notes.get("keyer") == "screen") == screen
+    # Between hint and outline.
+    assert made.alpha[520:540, 1340:1360].min() > 0.9
 
 
 def test_the_margin_holds_a_soft_edge() -> None:
