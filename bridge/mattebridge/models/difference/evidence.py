@@ -85,11 +85,13 @@ def gather(
     *,
     edge_tolerance: float,
     deepest_shadow: float,
+    same_noises: float = SAME_NOISES,
 ) -> Evidence:
     """Evidence from two pictures (h, w, 3) at working size. `outside`: no clean plate there.
 
     edge_tolerance: shift in pixels that counts as no difference. deepest_shadow: the largest share
-    of light that a shadow takes; 0 for none.
+    of light that a shadow takes; 0 for none. same_noises: single pixels are the same up to so many
+    times the usual difference of the set.
     """
     seen, empty = _blurred(plate, BLUR_PX), _blurred(clean_plate, BLUR_PX)
     slope_x = cv2.Sobel(empty, cv2.CV_32F, 1, 0, scale=1 / 8, borderType=cv2.BORDER_REPLICATE)
@@ -119,7 +121,7 @@ def gather(
         through=through,
         covered_by=np.clip(1 - share, 0, 1),
         covered_by_variance=variance,
-        same=_same(plate - clean_plate, tolerance, plain < low, kept),
+        same=_same(plate - clean_plate, tolerance, plain < low, kept, same_noises),
     )
 
 
@@ -161,7 +163,9 @@ def quiet_level(distance: FloatImage) -> float:
     return min(level, LARGEST_NOISE)
 
 
-def _same(difference: FloatImage, tolerance: FloatImage, alike: Mask, kept: FloatImage) -> Mask:
+def _same(
+    difference: FloatImage, tolerance: FloatImage, alike: Mask, kept: FloatImage, noises: float
+) -> Mask:
     """Where single pixels differ by no more than those of the set usually do.
 
     alike: where plate and clean plate hardly differ after the larger blur: mostly set. A wide patch
@@ -169,7 +173,7 @@ def _same(difference: FloatImage, tolerance: FloatImage, alike: Mask, kept: Floa
     """
     fine = length(_beyond(_blurred(difference, SAME_BLUR_PX), tolerance))
     usual = float(np.median(fine[alike][::7])) if alike.any() else 0.0
-    limit = max(SAME_LEAST, SAME_NOISES * min(usual, LARGEST_NOISE))
+    limit = max(SAME_LEAST, noises * min(usual, LARGEST_NOISE))
     close = (fine < limit).astype(np.uint8)
     around = cv2.boxFilter(close, cv2.CV_8U, (3, 3), normalize=False)
     same = (close > 0) & (around >= SAME_COUNT)
