@@ -87,11 +87,13 @@ def gather(
     *,
     edge_tolerance: float,
     deepest_shadow: float,
+    same_noises: float = SAME_NOISES,
 ) -> Evidence:
     """Evidence from two pictures (h, w, 3) at working size. `outside`: no clean plate there.
 
     edge_tolerance: shift in pixels that counts as no difference. deepest_shadow: the largest share
-    of light that a shadow takes; 0 for none.
+    of light that a shadow takes; 0 for none. same_noises: single pixels are the same up to so many
+    times the usual difference of the set.
     """
     of_empty = begin(_blurred, clean_plate, BLUR_PX)
     seen, empty = _blurred(plate, BLUR_PX), of_empty.result()
@@ -124,7 +126,7 @@ def gather(
         through=through,
         covered_by=np.clip(1 - share, 0, 1),
         covered_by_variance=variance,
-        same=_same(of_fine.result(), plain < low, kept),
+        same=_same(of_fine.result(), plain < low, kept, same_noises),
     )
 
 
@@ -190,7 +192,7 @@ def _fine(plate: FloatImage, clean_plate: FloatImage, tolerance: FloatImage) -> 
     return length(_beyond(_blurred(plate - clean_plate, SAME_BLUR_PX), tolerance))
 
 
-def _same(fine: FloatImage, alike: Mask, kept: FloatImage) -> Mask:
+def _same(fine: FloatImage, alike: Mask, kept: FloatImage, noises: float) -> Mask:
     """Where single pixels differ by no more than those of the set usually do.
 
     fine: how far they do. alike: where plate and clean plate hardly differ after the larger blur:
@@ -198,7 +200,7 @@ def _same(fine: FloatImage, alike: Mask, kept: FloatImage) -> Mask:
     does not count.
     """
     usual = float(np.median(fine[alike][::7])) if alike.any() else 0.0
-    limit = max(SAME_LEAST, SAME_NOISES * min(usual, LARGEST_NOISE))
+    limit = max(SAME_LEAST, noises * min(usual, LARGEST_NOISE))
     close = (fine < limit).astype(np.uint8)
     around = cv2.boxFilter(close, cv2.CV_8U, (3, 3), normalize=False)
     same = (close > 0) & (around >= SAME_COUNT)

@@ -31,7 +31,7 @@ from mattebridge.checkpoint import Checkpoint
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
 from mattebridge.models.difference.card import DIFFERENCE
 from mattebridge.models.difference.closed_form import closed_form
-from mattebridge.models.difference.evidence import Evidence, gather
+from mattebridge.models.difference.evidence import SAME_NOISES, Evidence, gather
 from mattebridge.models.difference.foreground import foreground_of
 from mattebridge.models.difference.full_size import cut, enlarged, small_arrays
 from mattebridge.models.difference.islands import without_islands
@@ -205,6 +205,7 @@ class DifferenceModel(MattingModel):
             small.outside,
             edge_tolerance=float(settings["edge_tolerance"]),
             deepest_shadow=float(settings["shadow"]),
+            same_noises=small.same_noises,
         )
         checkpoint("trimap")
         edges = new_edges(small.plate, small.clean_plate, evidence.light)
@@ -229,7 +230,7 @@ class DifferenceModel(MattingModel):
             return Begun(frame, specks, alpha, colour, foreground, None, degraded=degraded), None
         checkpoint("alpha")
         notes = {"unknown_share": round(float(trimap.unknown.mean()), 4)}
-        start = SolveInput(frame, small.plate, evidence, edges, trimap)
+        start = SolveInput(frame, small.plate, evidence, edges, trimap, small.calm)
         if settings["method"] == "closed_form":
             alpha, colour = _closed_form(frame, trimap, checkpoint)
             solved, finished = None, None
@@ -244,7 +245,9 @@ class DifferenceModel(MattingModel):
             if wide:
                 checkpoint("alpha")
                 subject, noise = solved.subject, solved.noise
-                more = opened_inside(frame, small.plate, subject, evidence, trimaps, noise)
+                more = opened_inside(
+                    frame, small.plate, subject, evidence, trimaps, noise, small.calm
+                )
         checkpoint("foreground")
         begun = Begun(frame, specks, alpha, colour, colour, places, degraded=degraded, notes=notes)
         if finished is not None:
@@ -286,7 +289,15 @@ def with_defaults(given: ModelInput) -> ModelInput:
 
 
 class Small:
-    """The inputs at working size in main memory, cut at `BRIGHTEST`."""
+    """The inputs at working size in main memory, cut at `BRIGHTEST`.
+
+    same_noises: see `gather`; more where grain was taken from them. calm: plate and clean plate of
+    the frame, on its device, without grain, by which its pixels are explained (2, H, W, 3); None:
+    as they are.
+    """
+
+    same_noises = SAME_NOISES
+    calm: Optional[Tensor] = None
 
     @torch.inference_mode()
     def __init__(self, frame: Frame, seen: Optional[SmallImages] = None) -> None:

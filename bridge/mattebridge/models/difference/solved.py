@@ -89,13 +89,14 @@ class Known:
 @dataclass(frozen=True)
 class SolveInput:
     """What both forms start from: the frame, and in main memory, at working size, its plate and
-    what was found out about it."""
+    what was found out about it. calm: see `Small`."""
 
     frame: Frame
     small_plate: FloatImage
     evidence: Evidence
     edges: Edges
     trimap: Trimap
+    calm: Optional[Tensor] = None
 
     def palette(self) -> Palette:
         # The wide band holds colours that nothing else has, such as those of hair.
@@ -144,7 +145,8 @@ def solved_here(given: SolveInput, checkpoint: Checkpoint) -> Solved:
         mean = mean.clone()
     colour = _base_colour(plate, subject, mean)
     linear, evidence = frame.scene_linear, given.evidence
-    chunks = solve(plate, clean_plate, places, palette, evidence, trimap, noise, linear)
+    seen, empty_seen = (plate, clean_plate) if given.calm is None else given.calm.unbind()
+    chunks = solve(seen, empty_seen, places, palette, evidence, trimap, noise, linear)
     alpha, trust = _filled(frame, subject, places, colour, chunks, checkpoint)
     value, weight = small_arrays(alpha, trust)
     between = links(given.edges, NEIGHBOUR_STEP)
@@ -209,7 +211,7 @@ def _follow(alpha: Tensor, trust: Tensor, places: Tensor, near: Tensor) -> None:
 class _Given(NamedTuple):
     """What the steps read, on the device. places, empty: filled up, see `_filled_up`; measured:
     how many of `empty` count, (1,). colours, region, noise: see `Maps`, noise (1,). beside, below:
-    the links of neighbours. unknown: at working size."""
+    the links of neighbours. unknown: at working size. calm: see `Small`."""
 
     plate: Tensor
     clean_plate: Tensor
@@ -224,6 +226,7 @@ class _Given(NamedTuple):
     below: Tensor
     unknown: Tensor
     outside: Optional[Tensor] = None
+    calm: Optional[Tensor] = None
 
 
 def solved_at_once(given: SolveInput, graphs: Optional[Graphs]) -> Finished:
@@ -240,18 +243,21 @@ def solved_at_once(given: SolveInput, graphs: Optional[Graphs]) -> Finished:
     pictures = frame.plate, frame.clean_plate
     seen = _Given(
         *pictures, subject, places, empty, count, maps.colours, maps.region, of_noise, beside,
-        below, unknown, frame.outside,
+        below, unknown, frame.outside, given.calm,
     )  # fmt: skip
     inputs = tuple(tensor for tensor in seen if tensor is not None)
+    present = tuple(tensor is not None for tensor in seen)
     linear = frame.scene_linear
 
     def compute(*tensors: Tensor) -> Tensors:
-        return _computed(_Given(*tensors), linear, maps.above_white)
+        rest = iter(tensors)
+        all_given = _Given(*(next(rest) if there else None for there in present))  # type: ignore[arg-type]
+        return _computed(all_given, linear, maps.above_white)
 
     if graphs is None:
         made = compute(*inputs)
     else:
-        key = (*(tensor.shape for tensor in inputs), linear, maps.above_white)
+        key = (*(tensor.shape for tensor in inputs), present, linear, maps.above_white)
         made, _ = graphs.run(key, compute, inputs)
     alpha, colour, foreground, small, noise, ranges = made
     return Finished(Solved(alpha, colour, places, subject, noise), foreground, small, ranges)
@@ -273,7 +279,8 @@ def _computed(given: _Given, linear: bool, above_white: bool) -> Tensors:
     mean = given.colours[0, :3].permute(1, 2, 0)
     colour = _base_colour(plate, given.subject, enlarged_by_torch(mean.clone(), shape))
     maps = Maps(given.colours, given.region, given.noise, above_white)
-    chunks = solve_by(plate, clean_plate, places, maps, noise, linear)
+    seen, empty_seen = (plate, clean_plate) if given.calm is None else given.calm.unbind()
+    chunks = solve_by(seen, empty_seen, places, maps, noise, linear)
     alpha, trust = _filled(frame, given.subject, places, colour, chunks)
     size = working_size.size_of(shape)
     value, weight = shrunk(size, alpha, trust)

@@ -1,16 +1,23 @@
-"""Strong grain, taken from both pictures before they are matted, and given to the foreground.
+"""Grain, taken from what the keyer sees; where it is strong, from all, and given to the foreground.
 
-    plate - clean plate, at working size --> grain --much?--no--> as they are
-                                                     `--yes--> both without it --> keyer, network
-    what was taken from the plate --> foreground, as far as alpha goes
+    plate - clean plate, at working size --> grain
+        weak ----> small pictures without it, by which the keyer decides; in frames of that size
+                   also the pixels that it explains
+        strong --> both pictures without it --> keyer, network
+                   what was taken from the plate --> foreground, as far as alpha goes
 
-Where a picture was pushed, the grain of dark parts is as large as the difference of many a subject
-from its set, and keyer and network follow it. Each pixel becomes the mean of those near it, which
-count the more the more alike they are; what is larger than the grain stays. How alike is told by
-the means of 3x3 pixels, in which there is a third of the grain: by single pixels, one with much
-grain is like none of its neighbours and keeps it. Ten real composites in low light, MAD / soft e-3:
-13.48/136 without any filter, 11.90/123 by single pixels, 11.42/118 by means. The amount is found at
-working size, in main memory, so that a GPU is not waited for.
+What is subject, set or in doubt, and what the colours of the subject are, is decided by pictures
+without grain: a decision that changes with the grain makes a still subject flicker. The network
+sees weak grain as it is, in a picture in which it was trained to. Where a picture was pushed, the
+grain of dark parts is as large as the difference of many a subject from its set, and keyer and
+network follow it.
+
+Each pixel becomes the mean of those near it, which count the more the more alike they are; what is
+larger than the grain stays. How alike is told by the means of 3x3 pixels, in which there is a third
+of the grain: by single pixels, one with much grain is like none of its neighbours and keeps it. Ten
+real composites in low light, MAD / soft e-3: 13.48/136 without any filter, 11.90/123 by single
+pixels, 11.42/118 by means. The amount is found at working size, in main memory, and the small
+pictures are filtered there, so that a GPU is not waited for.
 
 Method: joint bilateral filtering (Tomasi and Manduchi 1998; Petschnig et al. 2004), guided by the
 picture's own means, with the noise of the frame known.
@@ -27,20 +34,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mattebridge.models.difference.evidence import SAME_NOISES
 from mattebridge.models.difference.keyer import Small
 from mattebridge.models.difference.mixture import BRIGHTEST
 from mattebridge.models.difference.noise import MEDIAN
-from mattebridge.models.pytorch.frames import Frame, tensor_of
+from mattebridge.models.pytorch.frames import Frame, arrays_of, sent, tensor_of
 
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage
 
-# Deviation of one channel between plate and clean plate, encoded, from which on grain is taken, and
-# from which on all of it. Pictures exposed as usual have 0.01 to 0.019.
-FROM, FULL = 0.021, 0.028
+# Deviation of one channel between plate and clean plate, encoded: less than the first is no grain;
+# from the second on it is strong, and from the third on all is taken. Pictures exposed as usual
+# have 0.01 to 0.019.
+LEAST, FROM, FULL = 0.002, 0.021, 0.028
 # The filter: the means of two pixels that differ by so many deviations of one picture's grain, over
 # all channels, weigh 0.6 for each other. Grain alone makes 1.3 of them.
 LIKE = 1.75
+# The same for weak grain; and, in pictures without it, up to how many times the usual difference of
+# the set single pixels are the same (2.5 with it): what alignment left does not become smaller.
+LIKE_WEAK, SAME_WEAK = 2.2, 4.0
 # The pixels that count lie like the black squares of a chessboard, up to so far away: of next ones,
 # the means are alike because they share pixels. Of each pair only the lower one, (down, right).
 REACH_PX = 2
@@ -58,37 +70,43 @@ _SECOND, _OF_TWO = 1.5**0.5, 2.0**0.5
 
 
 class Calm(NamedTuple):
-    """A frame and its small pictures without grain; what was taken from the plate, (H, W, 3)."""
+    """A frame and its small pictures, each without grain as far as that is taken; what was taken
+    from the plate, (H, W, 3), None where nothing was."""
 
     frame: Frame
     small: Small
-    grain: Tensor
+    grain: Optional[Tensor]
 
 
-def calmed(frame: Frame, small: Small) -> Optional[Calm]:
-    """The frame without its grain; None where that is not strong. small: of this frame."""
+def calmed(frame: Frame, small: Small) -> Calm:
+    """The frame without strong grain, and its small pictures without any. small: of this frame."""
     noise = _noise(*small.pictures)
-    share = min((noise - FROM) / (FULL - FROM), 1.0)
-    if share <= 0:
-        return None
-    pictures = small.pictures
+    if noise < LEAST:
+        return Calm(frame, small, None)
+    share = min(max((noise - FROM) / (FULL - FROM), 0.0), 1.0)
+    like = LIKE_WEAK + share * (LIKE - LIKE_WEAK)
     of_one = noise / _OF_TWO
-    # Grain is larger at full size by what shrinking averages.
-    scale = max(frame.plate.shape[:2]) / max(pictures[0].shape[:2])
-    plate, clean_plate = (
-        torch.lerp(picture, smooth(picture, of_one * scale), share)
-        for picture in (frame.plate, frame.clean_plate)
-    )
+    pictures, main_memory = (frame.plate, frame.clean_plate), torch.device("cpu")
+    is_small = frame.plate.shape == small.plate.shape and max(small.brightest) <= BRIGHTEST
+    is_same = is_small and frame.plate.device == main_memory
+    seen = pictures if is_same else [tensor_of(each, main_memory) for each in small.pictures]
+    found = [smooth(picture, of_one, like) for picture in seen]
     looked = copy(small)
-    main_memory = torch.device("cpu")
-    if frame.plate.device == main_memory and scale == 1 and max(small.brightest) <= BRIGHTEST:
-        # The same pictures.
-        looked.plate, looked.clean_plate = plate.numpy(), clean_plate.numpy()
-    else:
-        looked.plate, looked.clean_plate = (
-            torch.lerp(picture, smooth(picture, of_one), share).numpy()
-            for picture in (tensor_of(each, main_memory) for each in pictures)
-        )
+    looked.plate, looked.clean_plate = arrays_of(*found)
+    looked.same_noises = SAME_WEAK + share * (SAME_NOISES - SAME_WEAK)
+    if is_small and not is_same:
+        # Sent to the GPU, both at once: the filter is many steps.
+        looked.calm = sent(np.stack([looked.plate, looked.clean_plate]), frame.plate.device)
+        found = list(looked.calm.unbind())
+    elif is_small:
+        looked.calm = torch.stack(found)
+    elif share > 0:
+        # Grain is larger at full size by what shrinking averages.
+        scale = max(frame.plate.shape[:2]) / max(small.plate.shape[:2])
+        found = [smooth(picture, of_one * scale, like) for picture in pictures]
+    if share <= 0:
+        return Calm(frame, looked, None)
+    plate, clean_plate = (torch.lerp(*each, share) for each in zip(pictures, found))
     calm = replace(frame, plate=plate, clean_plate=clean_plate)
     return Calm(calm, looked, frame.plate - plate)
 
@@ -120,7 +138,7 @@ def _noise(plate: FloatImage, clean_plate: FloatImage) -> float:
     return float(np.median(second)) / (MEDIAN * _SECOND)
 
 
-def smooth(picture: Tensor, grain: float) -> Tensor:
+def smooth(picture: Tensor, grain: float, like: float = LIKE) -> Tensor:
     """A picture (H, W, 3) without what grain of this deviation makes of it.
 
     Both sides of a step of several deviations stay apart. Higher and wider than the reach.
@@ -132,19 +150,20 @@ def smooth(picture: Tensor, grain: float) -> Tensor:
     made = around.new_empty((3, height, width))
     for top in range(0, height, rows):
         part = slice(top, min(top + rows, height) + 2 * (REACH_PX + 1))
-        made[:, top : top + rows] = _smoothed(around[:, part], grain)
+        made[:, top : top + rows] = _smoothed(around[:, part], like * grain)
     return made.permute(1, 2, 0).contiguous()
 
 
-def _smoothed(around: Tensor, grain: float) -> Tensor:
-    """The same of planes (3, ...) that have a pixel more than the reach on each side."""
+def _smoothed(around: Tensor, alike: float) -> Tensor:
+    """The same of planes (3, ...) that have a pixel more than the reach on each side; alike: the
+    difference at which two pixels weigh 0.6 for each other."""
     likeness = _mean(around)
     around = around[:, 1:-1, 1:-1]
     side = REACH_PX
     height, width = around.shape[1] - 2 * side, around.shape[2] - 2 * side
     total = around[:, side : side + height, side : side + width].clone()
     weights = torch.ones_like(total[0])
-    scale = -0.5 / (LIKE * grain) ** 2
+    scale = -0.5 / alike**2
     for down, right in _BESIDE:
         # The weight of a pixel for another is that of the other for it: of all such pairs.
         left, wide = max(right, 0), width + abs(right)

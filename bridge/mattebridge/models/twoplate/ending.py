@@ -22,7 +22,7 @@ from mattebridge.models.difference.keyer import Begun, Small, reach
 from mattebridge.models.difference.moved import without_moved
 from mattebridge.models.later import Later
 from mattebridge.models.pytorch.frames import Frame, given_back, tensor_of
-from mattebridge.models.twoplate.calm import Calm, with_its_grain
+from mattebridge.models.twoplate.calm import with_its_grain
 from mattebridge.models.twoplate.whole import WholeMatte
 
 if TYPE_CHECKING:
@@ -47,12 +47,15 @@ class MadeMatte(NamedTuple):
 
 @dataclass(frozen=True)
 class Ending:
-    """What is done with the matte of the network: islands, the grain of the plate, moved things."""
+    """What is done with the matte of the network: islands, the grain of the plate, moved things.
+
+    grain: what is given back to the foreground, (H, W, 3); None where nothing is.
+    """
 
     given: ModelInput
     frame: Frame
     small: Small
-    calm: Optional[Calm]
+    grain: Optional[Tensor]
     keyed: Begun
     precision: str
 
@@ -76,15 +79,15 @@ class Ending:
             **made.notes,
         }
         alpha, colour = given_back(given.plate, alpha, colour)
-        ranges = made.ranges if self.calm is None else None
+        ranges = made.ranges if self.grain is None else None
         degraded = self.keyed.degraded
         output = ModelOutput(alpha, colour, degraded=degraded, notes=notes, ranges=ranges)
         return without_moved(output, given, self.small.pictures, matte)
 
     def _colour(self, foreground: Tensor, alpha: Tensor) -> Tensor:
-        if self.calm is None:
+        if self.grain is None:
             return foreground
-        return with_its_grain(foreground, alpha, self.calm.grain, self.small.brightest[0])
+        return with_its_grain(foreground, alpha, self.grain, self.small.brightest[0])
 
     def unsettled(self, matte: WholeMatte, later: Later[MadeMatte]) -> ModelOutput:
         """The output of a matte as it is, tensors of a GPU."""
@@ -92,7 +95,7 @@ class Ending:
         colour: Any = self._colour(matte.foreground, matte.alpha)
         before = ModelOutput(alpha, colour, ranges=reach(self.small.brightest[0]))
         ends: tuple[Tensor, ...] = ()
-        if self.calm is not None:
+        if self.grain is not None:
             # With grain given back the ranges are not those of the network, and reach farther.
             before = replace(before, ranges=None)
             ends = (torch.stack([*alpha.aminmax(), *colour.aminmax()]),)

@@ -269,11 +269,10 @@ class TwoPlateModel(MattingModel):
         frame = Frame.of(given, self._device)
         small = Small(frame, given.small) if small is None else small
         calm = calmed(frame, small)
-        if calm is not None:
-            frame, small = calm.frame, calm.small
+        frame, small = calm.frame, calm.small
         start = self._keyed(prepared.network, frame.as_input(given), small, checkpoint)
         precision = str(given.settings.get("precision", PRECISION.default))
-        ending = Ending(given, frame, small, calm, start.keyed, precision)
+        ending = Ending(given, frame, small, calm.grain, start.keyed, precision)
         if prepared.whole is None or self._few_tiles:
             made = self._in_tiles(prepared, frame, start, small.brightest, given.exact, checkpoint)
             return ending.output(made)
