@@ -43,6 +43,8 @@ from mattebridge.models.pytorch.frames import Frame, arrays_of, sent, tensor_of
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage
 
+Place = tuple[int, int]
+
 # Deviation of one channel between plate and clean plate, encoded: less than the first is no grain;
 # from the second on it is strong, and from the third on all is taken. Pictures exposed as usual
 # have 0.01 to 0.019.
@@ -52,11 +54,13 @@ LEAST, FROM, FULL = 0.002, 0.021, 0.028
 LIKE = 1.75
 # The same for weak grain; and, in pictures without it, up to how many times the usual difference of
 # the set single pixels are the same (2.5 with it): what alignment left does not become smaller.
-LIKE_WEAK, SAME_WEAK = 2.2, 4.0
+LIKE_WEAK, SAME_WEAK = 2.5, 4.0
 # The pixels that count lie like the black squares of a chessboard, up to so far away: of next ones,
 # the means are alike because they share pixels. Of each pair only the lower one, (down, right).
 REACH_PX = 2
 _BESIDE = ((0, 2), (1, -1), (1, 1), (2, -2), (2, 0), (2, 2))
+# Where all grain is weak the next four do: a third of the time, for most of what the others bring.
+_NEXT = ((1, -1), (1, 1))
 # Rows at a time on a CPU: they stay in its cache.
 _STRIP = 32
 # Plate and clean plate show the same where their difference, over three pixels, is less; the least
@@ -85,12 +89,13 @@ def calmed(frame: Frame, small: Small) -> Calm:
         return Calm(frame, small, None)
     share = min(max((noise - FROM) / (FULL - FROM), 0.0), 1.0)
     like = LIKE_WEAK + share * (LIKE - LIKE_WEAK)
+    beside = _BESIDE if share > 0 else _NEXT
     of_one = noise / _OF_TWO
     pictures, main_memory = (frame.plate, frame.clean_plate), torch.device("cpu")
     is_small = frame.plate.shape == small.plate.shape and max(small.brightest) <= BRIGHTEST
     is_same = is_small and frame.plate.device == main_memory
     seen = pictures if is_same else [tensor_of(each, main_memory) for each in small.pictures]
-    found = [smooth(picture, of_one, like) for picture in seen]
+    found = [smooth(picture, of_one, like, beside) for picture in seen]
     looked = copy(small)
     looked.plate, looked.clean_plate = arrays_of(*found)
     looked.same_noises = SAME_WEAK + share * (SAME_NOISES - SAME_WEAK)
@@ -138,10 +143,13 @@ def _noise(plate: FloatImage, clean_plate: FloatImage) -> float:
     return float(np.median(second)) / (MEDIAN * _SECOND)
 
 
-def smooth(picture: Tensor, grain: float, like: float = LIKE) -> Tensor:
+def smooth(
+    picture: Tensor, grain: float, like: float = LIKE, beside: tuple[Place, ...] = _BESIDE
+) -> Tensor:
     """A picture (H, W, 3) without what grain of this deviation makes of it.
 
-    Both sides of a step of several deviations stay apart. Higher and wider than the reach.
+    beside: the pixels that count, the lower ones of pairs, (down, right). Both sides of a step of
+    several deviations stay apart. Higher and wider than the reach.
     """
     height, width = picture.shape[:2]
     side = (REACH_PX + 1,) * 4
@@ -150,11 +158,11 @@ def smooth(picture: Tensor, grain: float, like: float = LIKE) -> Tensor:
     made = around.new_empty((3, height, width))
     for top in range(0, height, rows):
         part = slice(top, min(top + rows, height) + 2 * (REACH_PX + 1))
-        made[:, top : top + rows] = _smoothed(around[:, part], like * grain)
+        made[:, top : top + rows] = _smoothed(around[:, part], like * grain, beside)
     return made.permute(1, 2, 0).contiguous()
 
 
-def _smoothed(around: Tensor, alike: float) -> Tensor:
+def _smoothed(around: Tensor, alike: float, beside: tuple[Place, ...]) -> Tensor:
     """The same of planes (3, ...) that have a pixel more than the reach on each side; alike: the
     difference at which two pixels weigh 0.6 for each other."""
     likeness = _mean(around)
@@ -164,7 +172,7 @@ def _smoothed(around: Tensor, alike: float) -> Tensor:
     total = around[:, side : side + height, side : side + width].clone()
     weights = torch.ones_like(total[0])
     scale = -0.5 / alike**2
-    for down, right in _BESIDE:
+    for down, right in beside:
         # The weight of a pixel for another is that of the other for it: of all such pairs.
         left, wide = max(right, 0), width + abs(right)
         upper = likeness[:, side - down : side + height, side - left :][..., :wide]
