@@ -54,13 +54,13 @@ LEAST, FROM, FULL = 0.002, 0.021, 0.028
 LIKE = 1.75
 # The same for weak grain; and, in pictures without it, up to how many times the usual difference of
 # the set single pixels are the same (2.5 with it): what alignment left does not become smaller.
-LIKE_WEAK, SAME_WEAK = 2.5, 4.0
+LIKE_WEAK, SAME_WEAK = 2.2, 4.0
 # The pixels that count lie like the black squares of a chessboard, up to so far away: of next ones,
 # the means are alike because they share pixels. Of each pair only the lower one, (down, right).
 REACH_PX = 2
 _BESIDE = ((0, 2), (1, -1), (1, 1), (2, -2), (2, 0), (2, 2))
-# Where all grain is weak the next four do: a third of the time, for most of what the others bring.
-_NEXT = ((1, -1), (1, 1))
+# Where all grain is weak those on the diagonals do, in two thirds of the time.
+_DIAGONAL = ((1, -1), (1, 1), (2, -2), (2, 2))
 # Rows at a time on a CPU: they stay in its cache.
 _STRIP = 32
 # Plate and clean plate show the same where their difference, over three pixels, is less; the least
@@ -89,7 +89,7 @@ def calmed(frame: Frame, small: Small) -> Calm:
         return Calm(frame, small, None)
     share = min(max((noise - FROM) / (FULL - FROM), 0.0), 1.0)
     like = LIKE_WEAK + share * (LIKE - LIKE_WEAK)
-    beside = _BESIDE if share > 0 else _NEXT
+    beside = _BESIDE if share > 0 else _DIAGONAL
     of_one = noise / _OF_TWO
     pictures, main_memory = (frame.plate, frame.clean_plate), torch.device("cpu")
     is_small = frame.plate.shape == small.plate.shape and max(small.brightest) <= BRIGHTEST
