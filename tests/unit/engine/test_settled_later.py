@@ -226,26 +226,9 @@ def test_moved_things_that_are_seen_late_are_emptied_and_named(
     assert_alike(there, here)
 
 
-def test_values_that_are_not_finite_are_refused_when_they_are_seen(
-    card: Counts, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    computed = GpuMatting.__call__
-
-    def broken(*given: Any, **how: Any) -> Any:
-        made = computed(*given, **how)
-        return dataclasses.replace(made, alpha=made.alpha * float("nan"))
-
-    monkeypatch.setattr(GpuMatting, "__call__", broken)
-    engine, out = Engine(str(CUDA), registry=registry("background matting")), outputs()
-    frame = started(engine, planes(), out, "background matting")
-    with pytest.raises(ModelError, match="NaN or infinite values"):
-        frame.finished()
-
-
-def test_a_frame_that_failed_holds_no_memory_until_that_is_reported(
-    card: Counts, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is settled early where memory is short for another one."""
+@pytest.fixture
+def broken_frame(card: Counts, monkeypatch: pytest.MonkeyPatch) -> StartedFrame:
+    """A frame in whose matte there are values that are not finite."""
     computed = GpuMatting.__call__
 
     def broken(*given: Any, **how: Any) -> Any:
@@ -254,14 +237,27 @@ def test_a_frame_that_failed_holds_no_memory_until_that_is_reported(
 
     monkeypatch.setattr(GpuMatting, "__call__", broken)
     engine = Engine(str(CUDA), registry=registry("background matting"))
-    frame = started(engine, planes(), outputs(), "background matting")
-    results = weakref.ref(frame._report.args[0])  # type: ignore[union-attr]
+    return started(engine, planes(), outputs(), "background matting")
+
+
+def test_values_that_are_not_finite_are_refused_when_they_are_seen(
+    broken_frame: StartedFrame,
+) -> None:
+    with pytest.raises(ModelError, match="NaN or infinite values"):
+        broken_frame.finished()
+
+
+def test_a_frame_that_failed_holds_no_memory_until_that_is_reported(
+    broken_frame: StartedFrame,
+) -> None:
+    """It is settled early where memory is short for another one."""
+    results = weakref.ref(broken_frame._report.args[0])  # type: ignore[union-attr]
     assert results() is not None
-    frame.settle()
+    broken_frame.settle()
     gc.collect()
     assert results() is None
     with pytest.raises(ModelError, match="NaN or infinite values"):
-        frame.finished()
+        broken_frame.finished()
 
 
 def test_what_was_clamped_is_counted_to_the_last_value(
