@@ -198,7 +198,7 @@ class Engine:
         check_request(planes, out, card, params, self.limits, held=held_clean_plate)
         request = FrameRequest(card, params, settings, frame, clean_plate_key, self.spaces)
         _ = request.space, request.output_space  # unknown names end here, before any pixel is read
-        text = frame_text(planes["plate"].shape, card)
+        text = frame_text(planes["plate"], card)
 
         def attempt() -> StartedFrame:
             with memory_errors(text, SMALLER):

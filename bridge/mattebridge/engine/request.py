@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from mattebridge.color import Pixels
 from mattebridge.engine.render_scale import scale_between
@@ -26,6 +26,9 @@ from mattebridge.wire.params import (
     one_of_role,
     role_in_words,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Float copies of plate and clean plate in both spaces and as the model sees them, the clean plate
 # as it was sent and as it was matched: measured 95 to 147 at UHD.
@@ -215,10 +218,10 @@ def _check_needs(planes: Mapping[str, Pixels], card: ModelCard, params: RenderPa
         )
 
 
-def frame_text(shape: tuple[int, ...], card: ModelCard) -> str:
-    """A frame of this shape (H, W, ...) and its model, for sentences about its memory."""
-    return f"a frame of {shape[1]}x{shape[0]} with model '{card.name}'"
+def frame_text(plate: Union[Pixels, Tensor], card: ModelCard) -> str:
+    """A frame with this plate (H, W, ...) and its model, for sentences about its memory."""
+    return f"a frame of {size_text(plate)} with model '{card.name}'"
 
 
-def size_text(plane: Pixels) -> str:
+def size_text(plane: Union[Pixels, Tensor]) -> str:
     return f"{plane.shape[1]}x{plane.shape[0]}"

@@ -139,7 +139,7 @@ class Results:
         """`report`. Where memory is short for a matte that changes, it is computed once more, of
         the planes as they were read. room, free_bytes: see `first_that_fits`."""
         card = self.prepared.request.card
-        text = frame_text(self.prepared.plate.pixels.shape, card)
+        text = frame_text(self.prepared.plate.pixels, card)
         is_settled = False
 
         def attempt() -> RenderReport:

@@ -87,7 +87,7 @@ def gather(
     *,
     edge_tolerance: float,
     deepest_shadow: float,
-    same_noises: float = SAME_NOISES,
+    same_noises: float,
 ) -> Evidence:
     """Evidence from two pictures (h, w, 3) at working size. `outside`: no clean plate there.
 
@@ -95,8 +95,8 @@ def gather(
     of light that a shadow takes; 0 for none. same_noises: single pixels are the same up to so many
     times the usual difference of the set.
     """
-    of_empty = begin(_blurred, clean_plate, BLUR_PX)
-    seen, empty = _blurred(plate, BLUR_PX), of_empty.result()
+    of_empty = begin(blurred, clean_plate, BLUR_PX)
+    seen, empty = blurred(plate, BLUR_PX), of_empty.result()
     of_details, of_light = begin(_Details.of, seen, empty), begin(_light, seen, empty)
     tolerance = _slope(empty) * np.float32(edge_tolerance)
     of_fine = begin(_fine, plate, clean_plate, tolerance)
@@ -139,8 +139,11 @@ def dot(first: FloatImage, second: FloatImage) -> FloatImage:
     return cv2.transform(cv2.multiply(first, second), _SUM)
 
 
-def _blurred(picture: FloatImage, sigma: float) -> FloatImage:
-    return cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+def blurred(picture: FloatImage, sigma: float) -> FloatImage:
+    """A Gaussian blur; the picture's edge is repeated."""
+    return np.asarray(
+        cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), np.float32
+    )
 
 
 def widely_blurred(picture: FloatImage, sigma: float) -> FloatImage:
@@ -182,14 +185,22 @@ def quiet_level(distance: FloatImage) -> float:
 
 def _slope(picture: FloatImage) -> FloatImage:
     """How steep each channel is, for each pixel."""
-    x = cv2.Sobel(picture, cv2.CV_32F, 1, 0, scale=1 / 8, borderType=cv2.BORDER_REPLICATE)
-    y = cv2.Sobel(picture, cv2.CV_32F, 0, 1, scale=1 / 8, borderType=cv2.BORDER_REPLICATE)
+    x, y = slopes(picture)
     return np.asarray(cv2.sqrt(x * x + y * y))
+
+
+def slopes(picture: FloatImage) -> tuple[FloatImage, FloatImage]:
+    """Of each channel along x and along y, a pixel; the picture's edge is repeated."""
+    x, y = (
+        cv2.Sobel(picture, cv2.CV_32F, *axes, scale=1 / 8, borderType=cv2.BORDER_REPLICATE)
+        for axes in ((1, 0), (0, 1))
+    )
+    return np.asarray(x, np.float32), np.asarray(y, np.float32)
 
 
 def _fine(plate: FloatImage, clean_plate: FloatImage, tolerance: FloatImage) -> FloatImage:
     """How far single pixels differ."""
-    return length(_beyond(_blurred(plate - clean_plate, SAME_BLUR_PX), tolerance))
+    return length(_beyond(blurred(plate - clean_plate, SAME_BLUR_PX), tolerance))
 
 
 def _same(fine: FloatImage, alike: Mask, kept: FloatImage, noises: float) -> Mask:
@@ -214,8 +225,8 @@ def _light(seen: FloatImage, empty: FloatImage) -> FloatImage:
     It is one number for a neighbourhood: light changes softly, so that a shadow keeps the set's
     detail, while the outline of a subject of the set's hue does not.
     """
-    together = _blurred(dot(seen, empty), SHADOW_RADIUS_PX)
-    alone = _blurred(dot(empty, empty), SHADOW_RADIUS_PX)
+    together = blurred(dot(seen, empty), SHADOW_RADIUS_PX)
+    alone = blurred(dot(empty, empty), SHADOW_RADIUS_PX)
     return together / (alone + np.float32(1e-4))
 
 
@@ -254,11 +265,11 @@ class _Details(NamedTuple):
 
 def _detail(picture: FloatImage) -> FloatImage:
     """Detail only: a gradient of light or of paint over the window tells nothing."""
-    return picture - _blurred(picture, DETAIL_RADIUS_PX)
+    return picture - blurred(picture, DETAIL_RADIUS_PX)
 
 
 def _in_window(first: FloatImage, second: FloatImage) -> FloatImage:
-    return _blurred(dot(first, second), THROUGH_RADIUS_PX)
+    return blurred(dot(first, second), THROUGH_RADIUS_PX)
 
 
 def _regression(

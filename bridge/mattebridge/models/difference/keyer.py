@@ -246,7 +246,7 @@ class DifferenceModel(MattingModel):
                 checkpoint("alpha")
                 subject, noise = solved.subject, solved.noise
                 more = opened_inside(
-                    frame, small.plate, subject, evidence, trimaps, noise, small.calm
+                    frame, small.plate, subject, evidence, trimaps, noise, start.explained
                 )
         checkpoint("foreground")
         begun = Begun(frame, specks, alpha, colour, colour, places, degraded=degraded, notes=notes)

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mattebridge.models.difference.card import specks_of
-from mattebridge.models.difference.evidence import disc
+from mattebridge.models.difference.evidence import blurred, disc
 from mattebridge.models.difference.full_size import cut, enlarged_mask, small_arrays
 from mattebridge.models.difference.islands import LEAST_ALPHA
 from mattebridge.models.difference.mixture import BRIGHTEST
@@ -175,9 +175,9 @@ def _in_box(picture: FloatImage, part: _Part, sigma: float) -> FloatImage:
     """The box of a blurred picture: only what has influence on it is blurred."""
     reach = _reach(BLUR_PX) + _reach(sigma)
     top, left = max(part.top - reach, 0), max(part.left - reach, 0)
-    image = _blurred(picture[top : part.bottom + reach, left : part.right + reach], BLUR_PX)
+    image = blurred(picture[top : part.bottom + reach, left : part.right + reach], BLUR_PX)
     if sigma:
-        image = _blurred(image, sigma)
+        image = blurred(image, sigma)
     return image[part.top - top : part.bottom - top, part.left - left : part.right - left]
 
 
@@ -239,10 +239,6 @@ def _best_shift(new: _Part, old: _Part, pair: _Pair, middle: Shift, reach: int) 
         return None
     down, right = tried[int(np.argmax(counts))]
     return int(down), int(right)
-
-
-def _blurred(picture: FloatImage, sigma: float) -> FloatImage:
-    return cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
 
 
 def _tried(middle: Shift, reach: int, step: int) -> Index:

@@ -50,6 +50,8 @@ from mattebridge.models.pytorch.pixels import put, taken
 if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage, Mask
 
+Pictures = tuple[Tensor, Tensor]
+
 # A doubtful pixel follows neighbours over about this many pixels squared; a step in the plate of
 # the third number separates neighbours.
 NEIGHBOUR_STRENGTH, NEIGHBOUR_ROUNDS, NEIGHBOUR_STEP = 5.0, 2, 0.03
@@ -98,9 +100,22 @@ class SolveInput:
     trimap: Trimap
     calm: Optional[Tensor] = None
 
+    @property
+    def explained(self) -> Pictures:
+        """Plate and clean plate by which pixels are explained."""
+        return _explained(self.frame.plate, self.frame.clean_plate, self.calm)
+
     def palette(self) -> Palette:
         # The wide band holds colours that nothing else has, such as those of hair.
         return make_palette(self.small_plate, self.trimap.depth > 1)
+
+
+def _explained(plate: Tensor, clean_plate: Tensor, calm: Optional[Tensor]) -> Pictures:
+    """calm: see `Small`."""
+    if calm is None:
+        return plate, clean_plate
+    seen, empty = calm.unbind()
+    return seen, empty
 
 
 class Solved(NamedTuple):
@@ -145,8 +160,7 @@ def solved_here(given: SolveInput, checkpoint: Checkpoint) -> Solved:
         mean = mean.clone()
     colour = _base_colour(plate, subject, mean)
     linear, evidence = frame.scene_linear, given.evidence
-    seen, empty_seen = (plate, clean_plate) if given.calm is None else given.calm.unbind()
-    chunks = solve(seen, empty_seen, places, palette, evidence, trimap, noise, linear)
+    chunks = solve(*given.explained, places, palette, evidence, trimap, noise, linear)
     alpha, trust = _filled(frame, subject, places, colour, chunks, checkpoint)
     value, weight = small_arrays(alpha, trust)
     between = links(given.edges, NEIGHBOUR_STEP)
@@ -279,8 +293,8 @@ def _computed(given: _Given, linear: bool, above_white: bool) -> Tensors:
     mean = given.colours[0, :3].permute(1, 2, 0)
     colour = _base_colour(plate, given.subject, enlarged_by_torch(mean.clone(), shape))
     maps = Maps(given.colours, given.region, given.noise, above_white)
-    seen, empty_seen = (plate, clean_plate) if given.calm is None else given.calm.unbind()
-    chunks = solve_by(seen, empty_seen, places, maps, noise, linear)
+    explained = _explained(plate, clean_plate, given.calm)
+    chunks = solve_by(*explained, places, maps, noise, linear)
     alpha, trust = _filled(frame, given.subject, places, colour, chunks)
     size = working_size.size_of(shape)
     value, weight = shrunk(size, alpha, trust)

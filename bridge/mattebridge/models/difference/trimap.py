@@ -21,7 +21,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mattebridge.models.difference.evidence import Evidence, disc, length, widely_blurred
+from mattebridge.models.difference.evidence import (
+    Evidence,
+    blurred,
+    disc,
+    length,
+    slopes,
+    widely_blurred,
+)
 from mattebridge.models.difference.smoothing import smoothed
 from mattebridge.models.tasks import begin
 
@@ -197,16 +204,11 @@ def _depth(
 def new_edges(plate: FloatImage, clean_plate: FloatImage, light: FloatImage) -> Edges:
     """Steps of the plate that the (shaded) clean plate does not have, between each pixel and its
     right neighbour (h, w - 1) and the lower one (h - 1, w): colour lengths."""
-    of_empty = begin(_soft, clean_plate, LINK_BLUR_PX)
-    seen, empty, shade = _soft(plate, LINK_BLUR_PX), of_empty.result(), light[..., None]
+    of_empty = begin(blurred, clean_plate, LINK_BLUR_PX)
+    seen, empty, shade = blurred(plate, LINK_BLUR_PX), of_empty.result(), light[..., None]
     of_beside = begin(_new_step, seen, empty, shade, axis=1)
     below = _new_step(seen, empty, shade, axis=0)
     return of_beside.result(), below
-
-
-def _soft(picture: FloatImage, sigma: float) -> FloatImage:
-    blurred = cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
-    return np.asarray(blurred, np.float32)
 
 
 def _new_step(seen: FloatImage, empty: FloatImage, shade: FloatImage, axis: int) -> FloatImage:
@@ -306,9 +308,7 @@ class _Steps(NamedTuple):
 
 def _slope(picture: FloatImage) -> FloatImage:
     """How steep a picture is per pixel, as a colour length."""
-    soft = _soft(picture, 1.0)
-    x = length(cv2.Sobel(soft, cv2.CV_32F, 1, 0, scale=1 / 8, borderType=cv2.BORDER_REPLICATE))
-    y = length(cv2.Sobel(soft, cv2.CV_32F, 0, 1, scale=1 / 8, borderType=cv2.BORDER_REPLICATE))
+    x, y = (length(slope) for slope in slopes(blurred(picture, 1.0)))
     # Not cv2.magnitude: it rounds differently with the alignment of its arrays.
     return np.asarray(cv2.sqrt(x * x + y * y), np.float32)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -49,13 +49,13 @@ def opened_inside(
     evidence: Evidence,
     trimaps: Sequence[Trimap],
     noise: Noise,
-    calm: Optional[Tensor] = None,
+    explained: tuple[Tensor, Tensor],
 ) -> Opened:
     """What is sure subject for the narrow band and not for the wide one, solved.
 
     small_plate: at working size. subject: (H, W), the sure subject of the narrow band at full size.
-    trimaps: narrow and wide. calm: see `Small`. An alpha that the mixtures hardly support is drawn
-    towards 1, what the narrow band says.
+    trimaps: narrow and wide. explained: plate and clean plate, by which pixels are. An alpha that
+    the mixtures hardly support is drawn towards 1, what the narrow band says.
     """
     narrow, wide = trimaps
     sure = wide.depth > 1
@@ -64,8 +64,7 @@ def opened_inside(
     places = places_of(subject & ~deep)
     alpha = torch.ones(len(places), device=frame.plate.device)
     colour = alpha.new_zeros(len(places), 3)
-    seen, empty = (frame.plate, frame.clean_plate) if calm is None else calm.unbind()
-    chunks = solve(seen, empty, places, palette, evidence, wide, noise, frame.scene_linear)
+    chunks = solve(*explained, places, palette, evidence, wide, noise, frame.scene_linear)
     for part, found in chunks:
         alpha[part] = (1 + found.trust * (found.alpha - 1)).clamp_(0, 1)
         colour[part] = found.colour

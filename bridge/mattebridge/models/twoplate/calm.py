@@ -93,18 +93,15 @@ def calmed(frame: Frame, small: Small) -> Calm:
     of_one = noise / _OF_TWO
     pictures, main_memory = (frame.plate, frame.clean_plate), torch.device("cpu")
     is_small = frame.plate.shape == small.plate.shape and max(small.brightest) <= BRIGHTEST
-    is_same = is_small and frame.plate.device == main_memory
-    seen = pictures if is_same else [tensor_of(each, main_memory) for each in small.pictures]
+    seen = (tensor_of(picture, main_memory) for picture in small.pictures)
     found = [smooth(picture, of_one, like, beside) for picture in seen]
     looked = copy(small)
     looked.plate, looked.clean_plate = arrays_of(*found)
     looked.same_noises = SAME_WEAK + share * (SAME_NOISES - SAME_WEAK)
-    if is_small and not is_same:
-        # Sent to the GPU, both at once: the filter is many steps.
+    if is_small:
+        # To a GPU both are sent at once: there the filter would be many steps.
         looked.calm = sent(np.stack([looked.plate, looked.clean_plate]), frame.plate.device)
         found = list(looked.calm.unbind())
-    elif is_small:
-        looked.calm = torch.stack(found)
     elif share > 0:
         # Grain is larger at full size by what shrinking averages.
         scale = max(frame.plate.shape[:2]) / max(small.plate.shape[:2])

@@ -1,6 +1,7 @@
 """`twoplate` as a model of the engine: one frame, plate and clean plate, perhaps a hint.
 
-    strong grain is taken from both pictures (`calm`), and given back to the foreground at the end
+    grain is taken from what the keyer sees, and where it is strong from both pictures (`calm`), and
+    then given back to the foreground at the end
 
     `difference` --> soft edges above white as the network can see them (`dimmed`)
                  --> coarse net, whole frame --> refiner, in the tiles where something is unsure

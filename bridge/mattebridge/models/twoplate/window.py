@@ -30,7 +30,14 @@ from torch import Tensor
 
 from mattebridge.models.base import ModelInput, ModelOutput
 from mattebridge.models.difference.card import DIFFERENCE, specks_of
-from mattebridge.models.difference.evidence import SET_NOISES, SURE_SET, disc, length, quiet_level
+from mattebridge.models.difference.evidence import (
+    SET_NOISES,
+    SURE_SET,
+    blurred,
+    disc,
+    length,
+    quiet_level,
+)
 from mattebridge.models.difference.islands import islands_of
 from mattebridge.models.difference.keyer import Small
 from mattebridge.models.difference.working_size import WORK_SIDE, size_of
@@ -234,8 +241,7 @@ def _placed(
 def _changed(small: Small, speck_share: float) -> Optional[Box]:
     """The box of all that differs from the clean plate or is hinted at, at working size, with what
     may belong to it beyond the clean plate; None where nothing does."""
-    apart = small.plate - small.clean_plate
-    apart = cv2.GaussianBlur(apart, (0, 0), BLUR_PX, borderType=cv2.BORDER_REPLICATE)
+    apart = blurred(small.plate - small.clean_plate, BLUR_PX)
     distance, compared = length(apart), None
     if small.outside is not None:
         # Beside it the blur has mixed in what lies there.

@@ -5,6 +5,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from mattebridge.checkpoint import no_checkpoint
 from mattebridge.color import srgb_decode, srgb_encode
@@ -291,9 +292,14 @@ def test_a_frame_above_working_size_lands_on_its_own_pixels(model):
 
 @pytest.fixture
 def threads():
-    before = cv2.getNumThreads()
-    yield cv2.setNumThreads
-    cv2.setNumThreads(before)
+    before = cv2.getNumThreads(), torch.get_num_threads()
+
+    def use(of_opencv, of_torch):
+        cv2.setNumThreads(of_opencv)
+        torch.set_num_threads(of_torch)  # and that of the keyer's tasks
+
+    yield lambda count: use(count, count)
+    use(*before)
 
 
 def test_the_same_frame_gives_the_same_pixels_on_any_number_of_threads(model, threads):

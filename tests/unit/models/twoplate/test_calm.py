@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from mattebridge.models.difference.keyer import Small
@@ -27,12 +28,18 @@ def shot(sigma: float, times: int = 1) -> Frame:
     return Frame(tensors[0], tensors[1], None, None, False)
 
 
-def test_the_keyer_sees_usual_grain_less_and_the_network_as_it_is() -> None:
+@pytest.mark.parametrize("sigma", [0.0, 0.012])
+def test_the_network_sees_pictures_without_strong_grain_as_they_are(sigma: float) -> None:
+    frame = shot(sigma)
+    calm = calmed(frame, Small(frame))
+    assert calm.frame is frame
+    assert calm.grain is None
+
+
+def test_the_keyer_sees_usual_grain_less() -> None:
     frame = shot(0.012)
     looked = Small(frame)
     calm = calmed(frame, looked)
-    assert calm.frame is frame
-    assert calm.grain is None
     assert calm.small.same_noises > looked.same_noises
     assert calm.small.calm is not None
     inside = (slice(24, 76), slice(34, 86))
@@ -43,13 +50,10 @@ def test_the_keyer_sees_usual_grain_less_and_the_network_as_it_is() -> None:
         assert less < 0.5 * grain
 
 
-def test_pictures_without_grain_are_left_as_they_are() -> None:
+def test_the_keyer_sees_pictures_without_grain_as_they_are() -> None:
     frame = shot(0.0)
     looked = Small(frame)
-    calm = calmed(frame, looked)
-    assert calm.frame is frame
-    assert calm.small is looked
-    assert calm.grain is None
+    assert calmed(frame, looked).small is looked
 
 
 def test_strong_grain_is_halved_and_edges_stay() -> None:
