@@ -14,12 +14,17 @@ import torch
 from mattebridge.models.tasks import begin
 
 
-@pytest.fixture(params=[1, 2, 4])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+@pytest.fixture(autouse=True)
+def the_threads_there_were() -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
+    yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(params=[1, 2, 4])
+def threads(request: pytest.FixtureRequest) -> int:
+    torch.set_num_threads(request.param)
+    return int(request.param)
 
 
 def test_results_and_errors_are_those_of_the_steps(threads: int) -> None:
@@ -42,24 +47,16 @@ def test_steps_that_begin_others_end_with_fewer_threads_than_steps(threads: int)
 
 
 def test_another_thread_takes_a_step_while_the_caller_goes_on() -> None:
-    before = torch.get_num_threads()
     torch.set_num_threads(2)
-    try:
-        taken = threading.Event()
-        task = begin(lambda: taken.set() or threading.get_ident())
-        assert taken.wait(30)
-        assert task.result() != threading.get_ident()
-    finally:
-        torch.set_num_threads(before)
+    taken = threading.Event()
+    task = begin(lambda: taken.set() or threading.get_ident())
+    assert taken.wait(30)
+    assert task.result() != threading.get_ident()
 
 
 def test_with_one_thread_a_step_is_the_callers() -> None:
-    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    try:
-        assert begin(threading.get_ident).result() == threading.get_ident()
-    finally:
-        torch.set_num_threads(before)
+    assert begin(threading.get_ident).result() == threading.get_ident()
 
 
 def test_a_thread_that_outlives_the_main_one_computes_on() -> None:
@@ -85,30 +82,22 @@ def test_without_another_thread_all_steps_are_the_callers(monkeypatch: pytest.Mo
     def refused(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    before = torch.get_num_threads()
     torch.set_num_threads(7)  # as many as no other test has
-    try:
-        monkeypatch.setattr(threading.Thread, "start", refused)
-        tasks = [begin(threading.get_ident) for _ in range(3)]
-        assert [task.result() for task in tasks] == [threading.get_ident()] * 3
-    finally:
-        torch.set_num_threads(before)
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    tasks = [begin(threading.get_ident) for _ in range(3)]
+    assert [task.result() for task in tasks] == [threading.get_ident()] * 3
 
 
 @pytest.mark.skipif(
     "fork" not in multiprocessing.get_all_start_methods(), reason="this system has no fork"
 )
 def test_a_fork_has_threads_of_its_own() -> None:
-    before = torch.get_num_threads()
     torch.set_num_threads(2)
-    try:
-        assert begin(abs, -1).result() == 1
-        child = multiprocessing.get_context("fork").Process(target=_taken_in_a_child)
-        child.start()
-        child.join(30)
-        assert child.exitcode == 0
-    finally:
-        torch.set_num_threads(before)
+    assert begin(abs, -1).result() == 1
+    child = multiprocessing.get_context("fork").Process(target=_taken_in_a_child)
+    child.start()
+    child.join(30)
+    assert child.exitcode == 0
 
 
 def _taken_in_a_child() -> None:
