@@ -16,7 +16,7 @@ are, and the part of each with the most edges is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -27,8 +27,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from mattebridge.checkpoint import no_checkpoint
-from mattebridge.models.base import ModelInput, ModelOutput
-from mattebridge.models.difference.keyer import keyed_both
+from mattebridge.models.base import ModelInput
+from mattebridge.models.difference.card import DIFFERENCE
+from mattebridge.models.difference.keyer import DifferenceModel, Small
+from mattebridge.models.pytorch.frames import Frame
+from mattebridge.models.twoplate.start import seen_by_network
 from training.compose.dice import Dice
 from training.compose.shots import Layers, Shots, composed
 from training.layers import SIDE, draw_pair
@@ -60,8 +63,8 @@ _LARGER, _GRID = 2, 16
 
 @dataclass(frozen=True)
 class KeyedShots(Shots):
-    """Shots with the keyer's matte: alpha (N, 1, H, W), straight foreground (N, 3, H, W), and its
-    alpha with a wider band (N, 1, H, W)."""
+    """Shots as the network is given them, with the keyer's matte: alpha (N, 1, H, W), straight
+    foreground (N, 3, H, W), and its alpha with a wider band (N, 1, H, W)."""
 
     keyed_alpha: Tensor
     keyed_foreground: Tensor
@@ -110,19 +113,15 @@ def draw_group(seed: int, number: int, drawing: Drawing = USUAL) -> Group:
 
 
 def with_keyer(shots: Shots, *, wide: bool = False) -> KeyedShots:
-    """The shots (whole, on the CPU) with the keyer's mattes of each; wide: with the colour of the
-    wider band."""
-    both = [_keyed(shots, shot) for shot in range(len(shots.plate))]
+    """The shots (whole, on the CPU) as the network is given them in production, each with the
+    keyer's matte; wide: with the alpha and the colour of the wider band, else that of the usual one
+    in their place.
 
-    def stacked(images: Iterable[NDArray[np.float32]]) -> Tensor:
-        return torch.stack([torch.from_numpy(np.atleast_3d(i)).permute(2, 0, 1) for i in images])
-
-    return KeyedShots(
-        **vars(shots),
-        keyed_alpha=stacked(narrow.alpha for narrow, _ in both),
-        keyed_foreground=stacked(pair[int(wide)].foreground for pair in both),
-        wide_alpha=stacked(wider.alpha for _, wider in both),
-    )
+    The true colour of soft edges above white is that which the network is shown there (`dimmed`).
+    """
+    seen = [_seen(shots, shot, wide=wide) for shot in range(len(shots.plate))]
+    planes = {name: torch.cat([one[name] for one in seen]) for name in PLANES}
+    return KeyedShots(**planes, **{name: getattr(shots, name) for name in FLAGS})
 
 
 def _busiest(shots: KeyedShots, size: int) -> KeyedShots:
@@ -196,15 +195,36 @@ def _chosen(dice: Dice, layers: Layers) -> Layers:
     )
 
 
-def _keyed(shots: Shots, shot: int) -> tuple[ModelOutput, ModelOutput]:
-    """The keyer's matte, and that of its wider band."""
+def _seen(shots: Shots, shot: int, *, wide: bool) -> dict[str, Tensor]:
+    """The planes of one shot, (1, C, H, W)."""
+    given = _given(shots, shot)
+    frame = Frame.of(given)
+    seen = seen_by_network(
+        DifferenceModel(DIFFERENCE), given, frame, Small(frame), no_checkpoint, wide=wide
+    )
+    seen.start.keyed.settle()
+    inputs = seen.inputs()
+    colour = inputs.keyed_foreground
+    dimmed = (colour != seen.start.foreground.permute(2, 0, 1)[None].clamp(0, 1)).any(1)[:, None]
+    own = {name: getattr(shots, name)[shot : shot + 1] for name in PLANES if hasattr(shots, name)}
+    return {
+        **own,
+        "foreground": torch.where(dimmed, colour, own["foreground"]),
+        "plate": inputs.plate,
+        "clean_plate": inputs.clean_plate,
+        "keyed_alpha": inputs.keyed_alpha,
+        "keyed_foreground": colour,
+        "wide_alpha": inputs.wide_alpha if wide else inputs.keyed_alpha,
+    }
 
+
+def _given(shots: Shots, shot: int) -> ModelInput:
     def picture(planes: Tensor) -> NDArray[np.float32]:
         return np.ascontiguousarray(planes[shot].permute(1, 2, 0).numpy())
 
     outside = shots.outside[shot, 0].numpy() > 0.5
     hint = shots.alpha_hint[shot, 0].numpy() if shots.hint_given[shot].item() else None
-    given = ModelInput(
+    return ModelInput(
         plate=picture(shots.plate),
         clean_plate=picture(shots.clean_plate),
         alpha_hint=hint,
@@ -212,4 +232,3 @@ def _keyed(shots: Shots, shot: int) -> tuple[ModelOutput, ModelOutput]:
         scene_linear=bool(shots.scene_linear[shot].item()),
         settings={},
     )
-    return keyed_both(given, no_checkpoint)

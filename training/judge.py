@@ -13,16 +13,13 @@ from mattebridge.checkpoint import no_checkpoint
 from mattebridge.clean_plate.match import match_clean_plate
 from mattebridge.evaluate.metrics import Figures, mean_figures, measure
 from mattebridge.models.base import ModelInput
-from mattebridge.models.difference.keyer import keyed_both
+from mattebridge.models.difference.card import DIFFERENCE
+from mattebridge.models.difference.keyer import DifferenceModel, Small
 from mattebridge.models.pytorch.frames import Frame
 from mattebridge.models.twoplate.grain import without_grain
 from mattebridge.models.twoplate.model import grain_of
-from mattebridge.models.twoplate.network import (
-    NetworkMatte,
-    TwoPlate,
-    clamped,
-    inputs_of,
-)
+from mattebridge.models.twoplate.network import Inputs, NetworkMatte, TwoPlate, clamped
+from mattebridge.models.twoplate.start import Start, seen_by_network
 from mattebridge.models.twoplate.strands import with_strands
 from mattebridge_sample.composites import Composite
 from mattebridge_sample.composites.shoot import BLENDS, KINDS
@@ -43,25 +40,34 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Prepared:
-    """A frame, its clean plate after alignment and exposure fit, and the keyer's matte: alpha
-    (H, W), foreground (H, W, 3); and the same of its wider band. None of it depends on the network,
-    so it is made once."""
+    """A frame, and the network's inputs of it after alignment and exposure fit; wide: for a version
+    that takes the keyer's wider band. None of it depends on the network, so it is made once.
+
+    seen: plate and clean plate as the network is given them.
+    """
 
     frame: Composite
-    clean_plate: Any
-    outside: Any
-    keyed_alpha: Any
-    keyed_foreground: Any
-    wide_alpha: Any
-    wide_foreground: Any
+    seen: Frame
+    narrow: Inputs
+    wide: Inputs
+
+    @property
+    def keyed_alpha(self) -> Any:
+        """The keyer's alpha, (H, W)."""
+        return self.narrow.keyed_alpha[0, 0].numpy()
 
 
+@torch.inference_mode()
 def prepared(frame: Composite) -> Prepared:
     """The frame after alignment, exposure fit and keyer."""
     match = match_clean_plate(frame.plate, frame.clean_plate, alignment="auto", match_exposure=True)
     given = _given(frame, match.clean_plate, match.outside)
-    narrow, wide = ((m.alpha, m.foreground) for m in keyed_both(given, no_checkpoint))
-    return Prepared(frame, match.clean_plate, match.outside, *narrow, *wide)
+    one = Frame.of(given)
+    seen = seen_by_network(
+        DifferenceModel(DIFFERENCE), given, one, Small(one), no_checkpoint, wide=True
+    )
+    narrow = seen._replace(start=Start(seen.start.keyed))
+    return Prepared(frame, seen.calm.frame, narrow.inputs(), seen.inputs())
 
 
 def _given(frame: Composite, clean_plate: Any, outside: Any) -> ModelInput:
@@ -149,29 +155,15 @@ def _by_kind(frames: Sequence[Prepared], alphas: Sequence[Any]) -> dict[str, flo
 def alpha_of(network: TwoPlate, one: Prepared) -> Any:
     """The network's alpha of a prepared frame, (H, W) float32."""
     device = next(network.parameters()).device
-
-    def planes(image: Any) -> torch.Tensor:
-        """(1, C, H, W)."""
-        values = np.atleast_3d(np.asarray(image, np.float32)).transpose(2, 0, 1)
-        return torch.from_numpy(np.ascontiguousarray(values)).to(device)[None].clamp(0, 1)
-
-    wide = network.takes_wide
-    given = inputs_of(
-        planes(one.frame.plate),
-        planes(one.clean_plate),
-        (planes(one.keyed_alpha), planes(one.wide_foreground if wide else one.keyed_foreground)),
-        None,
-        None if one.outside is None else planes(one.outside),
-        scene_linear=one.frame.blend == "linear",
-        wide_alpha=planes(one.wide_alpha) if wide else None,
+    given = Inputs(
+        *(plane.to(device) for plane in (one.wide if network.takes_wide else one.narrow))
     )
     factor = network.factor_for(*one.frame.plate.shape[:2])
     _, matte = network(given, factor)
     matte = clamped(NetworkMatte(*(plane.float() for plane in matte)))
     if network.strands_put_back:
         matte = with_strands(matte, given, factor)
-    frame = Frame.of(_given(one.frame, one.clean_plate, one.outside))
-    noise = grain_of(frame, matte.alpha[0, 0].cpu())
+    noise = grain_of(one.seen, matte.alpha[0, 0].cpu())
     return without_grain(matte, given.clean_plate, noise).alpha[0, 0].cpu().numpy()
 
 

@@ -37,7 +37,7 @@ _LEAK = 0.1
 _ALPHA = 1.5
 # Weight of the difference between twins. Most flicker is where alpha is wrong by more than it
 # flickers, and no other part of the loss keeps alpha stable there.
-_CHANGE = 5.0
+_CHANGE = 8.0
 # Weight of doubt: small, because doubt only decides where the refiner runs. It must not influence
 # what the coarse net learns about alpha.
 _DOUBT = 0.05

@@ -48,6 +48,10 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument(
         "--large", type=float, help="share of the groups cut from frames twice as large"
     )
+    plan.add_argument(
+        "--quarter-share", type=float, help="share of the steps with the coarse net at a quarter"
+    )
+    plan.add_argument("--eighth-share", type=float, help="share of the steps at an eighth")
     plan.add_argument("--network", choices=("correction", "gated"), help="version that is trained")
     plan.add_argument("--init", type=Path, help="weights to start from, e.g. RUN/best.safetensors")
     call = parser.add_argument_group("this call")
@@ -91,6 +95,8 @@ def _changes(options: argparse.Namespace) -> dict[str, Any]:
     names = (
         "network",
         "large",
+        "quarter_share",
+        "eighth_share",
         "steps",
         "seed",
         "batch",

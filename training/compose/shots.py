@@ -46,9 +46,10 @@ _PLAIN = 0.5
 # parts, along curved paths, is in the layers). The share is large: a network that rarely sees wide
 # edges sharpens them like all others, and takes their outer half for a shadow.
 _MOVES, _PATH_PX = 0.5, (5.0, 40.0)
-# Share of the plain batches whose sets have lamps, brighter than white; encoded values above this
-# are as bright as the keyer can see.
-_LAMPS, _BRIGHTEST = 0.16, 4.0
+# Share of the plain batches whose sets have lamps, brighter than white, and of these the share of
+# the shots whose subjects have highlights likewise; encoded values above this are as bright as the
+# keyer can see.
+_LAMPS, _HIGHLIGHTS, _BRIGHTEST = 0.35, 0.7, 4.0
 # Share of the twins of plain batches whose subject moves, and by how much of the frame at most.
 _TWIN_MOVES, MOST_MOVED = 0.6, 0.03
 
@@ -182,6 +183,8 @@ def _on_canvas(
         # Locked off, so both views are one. What is above white stays until the keyer has seen it.
         gain = lamps(dice, seen)
         lit, clean = (encode(decoded(picture) * gain) for picture in (lit, clean))
+        own = 1 + dice.chance(_HIGHLIGHTS) * (lamps(dice, foreground) - 1)
+        foreground = encode(decoded(foreground) * own)
         plate = blended(foreground, lit, alpha, linear)
     else:
         plate = blended(foreground, lit, alpha, linear)

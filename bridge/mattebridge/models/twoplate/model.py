@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
+from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
 import torch
 from torch import Tensor
@@ -31,12 +31,7 @@ from mattebridge.errors import ModelError
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
 from mattebridge.models.difference.card import DIFFERENCE, specks_of
 from mattebridge.models.difference.islands import without_islands
-from mattebridge.models.difference.keyer import (
-    Begun,
-    DifferenceModel,
-    Small,
-    with_defaults,
-)
+from mattebridge.models.difference.keyer import DifferenceModel, Small
 from mattebridge.models.difference.moved import without_moved
 from mattebridge.models.difference.noise import pixel_noise
 from mattebridge.models.later import Later
@@ -54,9 +49,7 @@ from mattebridge.models.pytorch.precision import AlphaOf, check_holds, dtype_for
 from mattebridge.models.pytorch.threads import in_one_way
 from mattebridge.models.pytorch.weights import weights_bytes
 from mattebridge.models.screen.card import SCREEN
-from mattebridge.models.twoplate.calm import calmed
 from mattebridge.models.twoplate.card import WEIGHTS
-from mattebridge.models.twoplate.dimmed import dim_edges
 from mattebridge.models.twoplate.ending import Ending, MadeMatte
 from mattebridge.models.twoplate.grain import rows_between, without_grain
 from mattebridge.models.twoplate.highlights import with_highlights
@@ -64,15 +57,14 @@ from mattebridge.models.twoplate.light import explain_in_light
 from mattebridge.models.twoplate.mixed import Lit
 from mattebridge.models.twoplate.network import (
     SURE,
-    Inputs,
     NetworkMatte,
     TwoPlate,
     clamped,
     enlarged,
-    inputs_of,
     padded,
 )
 from mattebridge.models.twoplate.screens import keyed_by_screen, screen_behind
+from mattebridge.models.twoplate.start import Seen, seen_by_network
 from mattebridge.models.twoplate.strands import put_strands
 from mattebridge.models.twoplate.tiles import refined_in_tiles, small_inputs_by_rows
 from mattebridge.models.twoplate.versions import from_state
@@ -100,25 +92,6 @@ class _Prepared(NamedTuple):
     def memory_bytes(self) -> int:
         held = weights_bytes(self.network)
         return held + (0 if self.whole is None else self.whole.memory_bytes)
-
-
-class _Start(NamedTuple):
-    """What the network starts from: the keyer's matte, and, for a version that takes it, its alpha
-    (H, W) and colour (H, W, 3) with a wider band, on the device."""
-
-    keyed: Begun
-    wide_alpha: Optional[Tensor] = None
-    wide_foreground: Optional[Tensor] = None
-
-    @property
-    def alpha(self) -> Tensor:
-        """The keyer's alpha that goes with `foreground`."""
-        return self.keyed.alpha if self.wide_alpha is None else self.wide_alpha
-
-    @property
-    def foreground(self) -> Tensor:
-        """The keyer's colour as the network is given it."""
-        return self.keyed.foreground if self.wide_foreground is None else self.wide_foreground
 
 
 class TwoPlateModel(MattingModel):
@@ -269,49 +242,34 @@ class TwoPlateModel(MattingModel):
             return _by_screen(given, screen, checkpoint)
         frame = Frame.of(given, self._device)
         small = Small(frame, given.small) if small is None else small
-        calm = calmed(frame, small)
-        frame, small = calm.frame, calm.small
-        start = self._keyed(prepared.network, frame.as_input(given), small, checkpoint)
+        wide = prepared.network.takes_wide
+        seen = seen_by_network(self._keyer, given, frame, small, checkpoint, wide=wide)
+        frame, small, grain = seen.calm
         precision = str(given.settings.get("precision", PRECISION.default))
-        ending = Ending(given, frame, small, calm.grain, start.keyed, precision)
+        ending = Ending(given, frame, small, grain, seen.start.keyed, precision)
         if prepared.whole is None or self._few_tiles:
-            made = self._in_tiles(prepared, frame, start, small.brightest, given.exact, checkpoint)
+            made = self._in_tiles(prepared, seen, given.exact, checkpoint)
             return ending.output(made)
-        matte, later = self._at_once(
-            prepared, frame, start, small.brightest, given.exact, checkpoint
-        )
+        matte, later = self._at_once(prepared, seen, given.exact, checkpoint)
         if given.settles_later:
             return ending.unsettled(matte, later)
         return ending.output(later.settle(arrays_of(*later.looked_at)))
 
-    def _keyed(
-        self, network: TwoPlate, given: ModelInput, small: Small, checkpoint: Checkpoint
-    ) -> _Start:
-        """The keyer's matte, as the network is given it."""
-        frame, given = Frame.of(given), with_defaults(given)
-        if not network.takes_wide:
-            return _Start(self._keyer.begun(given, frame, small, checkpoint))
-        return _Start(*self._keyer.with_wide(given, frame, small, checkpoint))
-
     def _in_tiles(
         self,
         prepared: _Prepared,
-        frame: Frame,
-        start: _Start,
-        brightest: tuple[float, float],
+        seen: Seen,
         exact: bool,
         checkpoint: Checkpoint,
     ) -> MadeMatte:
         """On a CPU, and where memory is short: refined only where something is unsure."""
         network = prepared.network
+        frame, start, brightest = seen.calm.frame, seen.start, seen.calm.small.brightest
         start.keyed.settle()
         height, width = frame.plate.shape[:2]
         factor = network.factor_for(height, width)
         bright = max(brightest) > 1
-        grown = _inputs(frame, start)
-        if brightest[0] > 1:
-            dim_edges(grown, frame, start.alpha, start.foreground)
-        grown = padded(grown, factor)
+        grown = padded(seen.inputs(), factor)
         checkpoint("coarse")
         change = network.coarse(small_inputs_by_rows(network, grown, factor))
         if exact:
@@ -337,15 +295,14 @@ class TwoPlateModel(MattingModel):
     def _at_once(
         self,
         prepared: _Prepared,
-        frame: Frame,
-        start: _Start,
-        brightest: tuple[float, float],
+        seen: Seen,
         exact: bool,
         checkpoint: Checkpoint,
     ) -> tuple[WholeMatte, Later[MadeMatte]]:
         """On a GPU: everything refined. The matte of a keyer without islands, and what holds."""
         whole = prepared.whole
         assert whole is not None
+        frame, start, brightest = seen.calm.frame, seen.start, seen.calm.small.brightest
         outside = None if frame.outside is None else frame.outside.float()
         highlights = max(brightest) > 1
         keyed = start.keyed
@@ -389,24 +346,6 @@ def _by_screen(given: ModelInput, screen: str, checkpoint: Checkpoint) -> ModelO
     (made_alpha,) = given_back(given.plate, alpha)
     notes = {**made.notes, "keyer": SCREEN.name, "alpha_hint_used": given.alpha_hint is not None}
     return without_moved(replace(made, alpha=made_alpha, notes=notes), given)
-
-
-def _inputs(frame: Frame, start: _Start) -> Inputs:
-    return inputs_of(
-        _picture(frame.plate),
-        _picture(frame.clean_plate),
-        (start.keyed.alpha[None, None], _picture(start.foreground)),
-        None if frame.hint is None else frame.hint[None, None],
-        None if frame.outside is None else frame.outside.float()[None, None],
-        scene_linear=frame.scene_linear,
-        wide_alpha=None if start.wide_alpha is None else start.wide_alpha[None, None],
-    )
-
-
-def _picture(image: Any) -> Tensor:
-    """(H, W, 3) as contiguous (1, 3, H, W), clipped to 0..1, as the network was trained."""
-    picture = image.permute(2, 0, 1)[None]
-    return torch.clamp(picture, 0, 1, out=torch.empty(picture.shape, device=picture.device))
 
 
 def grain_of(frame: Frame, alpha: Tensor) -> float:
