@@ -29,7 +29,8 @@ from torch.nn import functional
 from mattebridge.checkpoint import no_checkpoint
 from mattebridge.models.base import ModelInput
 from mattebridge.models.difference.card import DIFFERENCE
-from mattebridge.models.difference.keyer import DifferenceModel, Small
+from mattebridge.models.difference.keyer import DifferenceModel
+from mattebridge.models.difference.small import Small
 from mattebridge.models.pytorch.frames import Frame
 from mattebridge.models.twoplate.start import seen_by_network
 from training.compose.dice import Dice

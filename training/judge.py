@@ -14,7 +14,8 @@ from mattebridge.clean_plate.match import match_clean_plate
 from mattebridge.evaluate.metrics import Figures, mean_figures, measure
 from mattebridge.models.base import ModelInput
 from mattebridge.models.difference.card import DIFFERENCE
-from mattebridge.models.difference.keyer import DifferenceModel, Small
+from mattebridge.models.difference.keyer import DifferenceModel
+from mattebridge.models.difference.small import Small
 from mattebridge.models.pytorch.frames import Frame
 from mattebridge.models.twoplate.grain import without_grain
 from mattebridge.models.twoplate.model import grain_of

@@ -45,8 +45,12 @@ KEPT_NATS, KEPT_LEAST = 4.0, -0.5
 # Blur in which single pixels are compared; they are the same up to so many times the usual
 # difference of the set, at least the third number, if so many of 3x3 are.
 SAME_BLUR_PX, SAME_NOISES, SAME_LEAST, SAME_COUNT = 0.6, 2.5, 0.015, 4
+# Of the pixels by which that usual difference is told each of so many is enough.
+SAME_EVERY = 7
 # Less visible detail than this proves nothing over a patch of this radius.
 SAME_KEPT, SAME_WIDE_PX = 0.3, 4
+# Where no subject is certain: the distance at which alpha is 1.
+RAMP = 0.15
 # Smaller areas in which the set shows through are chance.
 THROUGH_OPEN_PX = 4
 Bytes = NDArray[np.uint8]
@@ -210,7 +214,7 @@ def _same(fine: FloatImage, alike: Mask, kept: FloatImage, noises: float) -> Mas
     mostly set. A wide patch without visible detail of the set may be a subject of its colour, and
     does not count.
     """
-    usual = float(np.median(fine[alike][::7])) if alike.any() else 0.0
+    usual = float(np.median(fine[alike][::SAME_EVERY])) if alike.any() else 0.0
     limit = max(SAME_LEAST, noises * min(usual, LARGEST_NOISE))
     close = (fine < limit).astype(np.uint8)
     around = cv2.boxFilter(close, cv2.CV_8U, (3, 3), normalize=False)

@@ -21,7 +21,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Optional
+from functools import partial
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import numpy as np
 import torch
@@ -31,13 +32,15 @@ from mattebridge.checkpoint import Checkpoint
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
 from mattebridge.models.difference.card import DIFFERENCE
 from mattebridge.models.difference.closed_form import closed_form
-from mattebridge.models.difference.evidence import SAME_NOISES, Evidence, gather
+from mattebridge.models.difference.evidence import RAMP, Evidence, gather
 from mattebridge.models.difference.foreground import foreground_of
-from mattebridge.models.difference.full_size import cut, enlarged, small_arrays
+from mattebridge.models.difference.full_size import enlarged
 from mattebridge.models.difference.islands import without_islands
-from mattebridge.models.difference.mixture import BRIGHTEST
 from mattebridge.models.difference.moved import without_moved
+from mattebridge.models.difference.recorded.keyed import KeyerSettings, RecordedKeyer, Settled
+from mattebridge.models.difference.small import Small
 from mattebridge.models.difference.solved import (
+    Finished,
     Known,
     SolveInput,
     solved_at_once,
@@ -45,16 +48,13 @@ from mattebridge.models.difference.solved import (
 )
 from mattebridge.models.difference.trimap import Trimap, make_trimaps, new_edges
 from mattebridge.models.difference.wide import WIDE, Opened, opened_inside, with_opened
-from mattebridge.models.difference.working_size import shrunk, size_of
 from mattebridge.models.later import Later
 from mattebridge.models.pytorch.frames import Frame, array_of, arrays_of, given_back, tensor_of
 from mattebridge.models.pytorch.graphs import Graphs
 
 if TYPE_CHECKING:
-    from mattebridge.models.base import FloatImage, Ranges, SmallImages
+    from mattebridge.models.base import FloatImage, Ranges
 
-# Without any certain subject: the distance at which alpha is 1.
-RAMP = 0.15
 # Labels of `degraded`.
 NO_SET = "no_set_visible"
 
@@ -66,8 +66,9 @@ class Begun:
     alpha (H, W), foreground (H, W, 3): tensors of the frame's device. looked_at: what is to be
     looked at for islands; nothing on a CPU, where that is done already. A GPU is not waited for
     before it: most mattes have none, and a model that starts from this one begins with it as it is.
-    small_alpha: the settled alpha at working size, where it is known. notes, degraded, ranges: see
-    `ModelOutput`.
+    settled: gives what is known of the matte then, which may have to be made once more; None where
+    it is known already. small_alpha: the settled alpha at working size, where it is known. notes,
+    degraded, ranges: see `ModelOutput`.
     """
 
     frame: Frame
@@ -77,6 +78,7 @@ class Begun:
     foreground: Tensor
     places: Optional[Tensor]
     looked_at: tuple[Tensor, ...] = ()
+    settled: Optional[Callable[[Sequence[FloatImage]], Settled]] = None
     small_alpha: Optional[FloatImage] = None
     degraded: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
@@ -84,23 +86,42 @@ class Begun:
 
     @torch.inference_mode()
     def settle(self, arrays: Optional[Sequence[FloatImage]] = None) -> bool:
-        """Empty the islands; whether there were any. arrays: the values of `looked_at`, in main
-        memory, if they are there already."""
+        """Empty the islands; whether there were any, or the matte was made once more. arrays: the
+        values of `looked_at`, in main memory, if they are there already."""
         if not self.looked_at:
             return False
-        small, ends = arrays_of(*self.looked_at) if arrays is None else arrays
+        arrays = arrays_of(*self.looked_at) if arrays is None else arrays
         self.looked_at = ()
+        changed, has_subject = False, True
+        if self.settled is not None:
+            known = self.settled(arrays)
+            arrays, facts = (known.small, known.numbers), known.facts
+            if known.made is not None:
+                self._take(known.made)
+                changed = True
+            has_subject = facts.has_subject
+            self.degraded = () if facts.has_set else (NO_SET,)
+            if has_subject:
+                self.notes = _notes(facts.unknown_at_working_size / arrays[0].size)
+        small, numbers = arrays
         plate, clean_plate = self.frame.plate, self.frame.clean_plate
-        self.alpha, self.small_alpha = without_islands(
-            self.alpha, plate, clean_plate, self.specks, small
-        )
+        self.small_alpha = small  # without any subject nothing is an island
+        if has_subject:
+            self.alpha, self.small_alpha = without_islands(
+                self.alpha, plate, clean_plate, self.specks, small
+            )
         if self.small_alpha is not None:
-            low, high, lowest, highest = map(float, ends)
+            low, high, lowest, highest = map(float, numbers[:4])
             # What is emptied later, moved things, is 0.
             self.ranges = {"alpha": (min(low, 0.0), high), "foreground": (lowest, highest)}
-            return False
+            return changed
         self.foreground = foreground_of(self.frame, self.colour, self.alpha, self.places)
         return True
+
+    def _take(self, made: Finished) -> None:
+        """Another matte of the frame."""
+        self.alpha, self.colour, self.places = made.solved[:3]
+        self.foreground = made.foreground
 
     def unsettled(self, later: Later[ModelOutput], brightest: float) -> ModelOutput:
         """The matte as it is, tensors of a GPU; brightest: the highest value of the plate."""
@@ -136,26 +157,28 @@ class DifferenceModel(MattingModel):
     def __init__(self, card: ModelCard) -> None:
         self.card = card
         self._graphs: Optional[Graphs] = None
+        self._recorded: Optional[RecordedKeyer] = None
         self._device = torch.device("cpu")
 
     def load(self, device: str) -> None:
-        """A CUDA device records the steps at full size."""
+        """A CUDA device records its steps."""
         self._device = torch.device(device)
         self.use_less_memory(False)
 
     def unload(self) -> None:
-        self._graphs = None
+        self._graphs = self._recorded = None
 
     def use_less_memory(self, less: bool) -> bool:
         """Without recordings, which hold the memory of all their steps."""
         records = self._device.type == "cuda"
         self._graphs = Graphs() if records and not less else None
+        self._recorded = RecordedKeyer(self._graphs) if records else None
         return records and less
 
     @property
     def memory_bytes(self) -> int:
-        """The memory of recordings."""
-        return 0 if self._graphs is None else self._graphs.memory_bytes
+        """The memory of recordings, and of the matrices that they read."""
+        return 0 if self._recorded is None else self._recorded.memory_bytes
 
     def matte(self, given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
         """Alpha and straight foreground of one frame. See `MattingModel.matte`.
@@ -168,7 +191,8 @@ class DifferenceModel(MattingModel):
 
         def settled(arrays: Optional[Sequence[FloatImage]] = None) -> ModelOutput:
             begun.settle(arrays)
-            return without_moved(begun.output(given), given, small.pictures, begun.small_alpha)
+            output = begun.output(given)
+            return without_moved(output, given, lambda: small.pictures, begun.small_alpha)
 
         if given.settles_later and begun.looked_at:
             return begun.unsettled(Later(begun.looked_at, settled), small.brightest[0])
@@ -199,6 +223,9 @@ class DifferenceModel(MattingModel):
     ) -> tuple[Begun, Optional[Opened]]:
         settings = given.settings
         checkpoint("difference")
+        in_main_memory = wide or settings["method"] == "closed_form"
+        if self._recorded is not None and not in_main_memory:
+            return self._begun_there(self._recorded, given, frame, small), None
         evidence = gather(
             small.plate,
             small.clean_plate,
@@ -229,8 +256,9 @@ class DifferenceModel(MattingModel):
             foreground = foreground_of(frame, colour, alpha, None)
             return Begun(frame, specks, alpha, colour, foreground, None, degraded=degraded), None
         checkpoint("alpha")
-        notes = {"unknown_share": round(float(trimap.unknown.mean()), 4)}
-        start = SolveInput(frame, small.plate, evidence, edges, trimap, small.calm)
+        notes = _notes(float(trimap.unknown.mean()))
+        calm = small.explaining() if small.explains else None
+        start = SolveInput(frame, small.plate, evidence, edges, trimap, calm)
         if settings["method"] == "closed_form":
             alpha, colour = _closed_form(frame, trimap, checkpoint)
             solved, finished = None, None
@@ -257,6 +285,32 @@ class DifferenceModel(MattingModel):
             begun.alpha, begun.small_alpha = without_islands(alpha, *pictures, specks)
             begun.foreground = foreground_of(frame, colour, begun.alpha, places)
         return begun, more
+
+    def _begun_there(
+        self, recorded: RecordedKeyer, given: ModelInput, frame: Frame, small: Small
+    ) -> Begun:
+        """All of it on a CUDA device."""
+        settings = given.settings
+        specks = float(settings["specks"])
+        of_steps = KeyerSettings(
+            edge_tolerance=float(settings["edge_tolerance"]),
+            deepest_shadow=float(settings["shadow"]),
+            fill=float(settings["fill"]),
+            band=float(settings["band"]),
+            speck_share=specks,
+            part_of=given.part_of,
+        )
+        made = recorded.matte(frame, small, of_steps)
+        solved = made.solved
+        settled = partial(recorded.settled, frame, small, of_steps)
+        return Begun(
+            frame, specks, solved.alpha, solved.colour, made.foreground, solved.places,
+            made.looked_at, settled,
+        )  # fmt: skip
+
+
+def _notes(unknown_share: float) -> dict[str, Any]:
+    return {"unknown_share": round(unknown_share, 4)}
 
 
 def reach(brightest: float) -> Ranges:
@@ -286,54 +340,6 @@ def with_defaults(given: ModelInput) -> ModelInput:
     schema = DIFFERENCE.settings_schema
     shared = {name: value for name, value in given.settings.items() if name in schema}
     return replace(given, settings=schema.validate(shared, model=DIFFERENCE.name))
-
-
-class Small:
-    """The inputs at working size in main memory, cut at `BRIGHTEST`.
-
-    same_noises: see `gather`; more where grain was taken from them. calm: plate and clean plate of
-    the frame, on its device, without grain, by which its pixels are explained (2, H, W, 3); None:
-    as they are.
-    """
-
-    same_noises = SAME_NOISES
-    calm: Optional[Tensor] = None
-
-    @torch.inference_mode()
-    def __init__(self, frame: Frame, seen: Optional[SmallImages] = None) -> None:
-        """seen: the same images, if they were looked at already; then a GPU is not waited for."""
-        if seen is not None and self._is_of(frame, seen):
-            self.brightest, outside = seen.brightest, seen.outside
-            self.plate, self.clean_plate, self.hint = seen.plate, seen.clean_plate, seen.alpha_hint
-            self.outside = None if outside is None else shrunk(outside.astype(np.float32)) > 0
-            return
-        pictures = (frame.plate, frame.clean_plate)
-        brightest = torch.stack([picture.max() for picture in pictures])
-        images = [cut(picture, BRIGHTEST, peak) for picture, peak in zip(pictures, brightest)]
-        others = [frame.hint, None if frame.outside is None else frame.outside.float()]
-        shown = (*images, *(image for image in others if image is not None))
-        *found, peaks = small_arrays(*shown, beside=[brightest])
-        # The brightest value of the whole plate, and of the clean plate.
-        self.brightest = float(peaks[0]), float(peaks[1])
-        self.plate, self.clean_plate, *rest = found
-        self.hint = None if frame.hint is None else rest[0]
-        outside = None if frame.outside is None else rest[-1] > 0
-        self.outside = outside if outside is not None and outside.any() else None
-
-    @staticmethod
-    def _is_of(frame: Frame, seen: SmallImages) -> bool:
-        """Whether these images are what would be made of a frame."""
-        is_whole = (frame.outside is None, frame.hint is None) == (
-            seen.outside is None,
-            seen.alpha_hint is None,
-        )
-        is_cut = max(seen.brightest) <= BRIGHTEST
-        return is_whole and is_cut and seen.plate.shape[:2] == size_of(frame.plate.shape)
-
-    @property
-    def pictures(self) -> tuple[FloatImage, FloatImage]:
-        """Plate and clean plate."""
-        return self.plate, self.clean_plate
 
 
 def _closed_form(frame: Frame, trimap: Trimap, checkpoint: Checkpoint) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import permutations
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Callable, Optional
 
 import cv2
 import numpy as np
@@ -70,7 +70,7 @@ HINTED = 0.5
 def without_moved(
     made: ModelOutput,
     given: ModelInput,
-    small: Optional[tuple[FloatImage, FloatImage]] = None,
+    small: Optional[Callable[[], tuple[FloatImage, FloatImage]]] = None,
     matte: Optional[FloatImage] = None,
 ) -> ModelOutput:
     """A model's result of a frame without moved things, and with the label if there are any; the
@@ -98,14 +98,14 @@ def moved_of(
     plate: Tensor,
     clean_plate: Tensor,
     speck_share: float,
-    small: Optional[tuple[FloatImage, FloatImage]] = None,
+    small: Optional[Callable[[], tuple[FloatImage, FloatImage]]] = None,
     matte: Optional[FloatImage] = None,
 ) -> Optional[Tensor]:
     """Where a matte (H, W) shows moved things of the set, or None where it shows none.
 
     plate, clean_plate: (H, W, 3) display-encoded. speck_share: the area of a speck as a share of
-    the frame. small: both pictures at working size, cut at `BRIGHTEST`, if they exist already.
-    matte: alpha in that size, likewise.
+    the frame. small: gives both pictures at working size, cut at `BRIGHTEST`, where they are known.
+    matte: alpha in that size, if it is there already.
     """
     if matte is None:
         (matte,) = small_arrays(alpha)
@@ -115,7 +115,7 @@ def moved_of(
     if small is None:
         seen, empty = small_arrays(*(cut(picture, BRIGHTEST) for picture in (plate, clean_plate)))
     else:
-        seen, empty = small
+        seen, empty = small()
     pair = _Pair(seen, empty)
     found = [one.mask for one in parts if _is_both_places(one, pair)]
     for one, other in permutations(parts, 2):

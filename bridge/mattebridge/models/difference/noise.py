@@ -16,7 +16,7 @@ _MOST = 0.2
 MEDIAN = 0.6745
 # With fewer pixels than the first nothing is measured, and this is taken; of more than the second
 # some are enough.
-_LEAST_PIXELS, _USUAL, _ENOUGH = 100, 0.01, 100_000
+_LEAST_PIXELS, _USUAL, ENOUGH = 100, 0.01, 100_000
 
 
 def pixel_noise(plate: Tensor, clean_plate: Tensor, empty: Tensor) -> float:
@@ -30,7 +30,7 @@ def pixel_noise(plate: Tensor, clean_plate: Tensor, empty: Tensor) -> float:
 
 def every_of(count: int) -> int:
     """Of so many pixels, each of how many is enough to tell the noise."""
-    return max(1, count // _ENOUGH)
+    return max(1, count // ENOUGH)
 
 
 def noise_at(plate: Tensor, clean_plate: Tensor, places: Tensor) -> Noise:
@@ -56,7 +56,7 @@ def noise_where(plate: Tensor, clean_plate: Tensor, empty: Tensor) -> Tensor:
     """`pixel_noise` as a tensor of one value, in the same list of steps for any picture."""
     empty = empty.reshape(-1)
     order = empty.cumsum(0)
-    every = order[-1].div(_ENOUGH, rounding_mode="floor").clamp_(min=1)
+    every = order[-1].div(ENOUGH, rounding_mode="floor").clamp_(min=1)
     chosen = empty & ((order - 1).remainder(every) == 0)
     count = (order[-1] + every - 1).div_(every, rounding_mode="floor")
     return _of_taken((plate - clean_plate).abs_().reshape(-1, 3), chosen, count)

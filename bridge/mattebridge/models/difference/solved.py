@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, TypeVar
 
 import numpy as np
 import torch
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from mattebridge.models.base import FloatImage, Mask
 
 Pictures = tuple[Tensor, Tensor]
+Given = TypeVar("Given", bound=tuple[Any, ...])
 
 # A doubtful pixel follows neighbours over about this many pixels squared; a step in the plate of
 # the third number separates neighbours.
@@ -91,7 +92,8 @@ class Known:
 @dataclass(frozen=True)
 class SolveInput:
     """What both forms start from: the frame, and in main memory, at working size, its plate and
-    what was found out about it. calm: see `Small`."""
+    what was found out about it. calm: plate and clean plate without grain, by which the pixels are
+    explained, (2, H, W, 3); None: they are by those of the frame."""
 
     frame: Frame
     small_plate: FloatImage
@@ -111,7 +113,7 @@ class SolveInput:
 
 
 def _explained(plate: Tensor, clean_plate: Tensor, calm: Optional[Tensor]) -> Pictures:
-    """calm: see `Small`."""
+    """calm: see `SolveInput`."""
     if calm is None:
         return plate, clean_plate
     seen, empty = calm.unbind()
@@ -131,18 +133,18 @@ class Solved(NamedTuple):
 
 class Finished(NamedTuple):
     """What a GPU made, and has not been waited for: see `Solved`; and the foreground (H, W, 3) that
-    goes with it, alpha at working size, and the lowest and highest value of alpha, and of the
-    foreground, (4,)."""
+    goes with it, alpha at working size, and numbers: the lowest and highest value of alpha, and of
+    the foreground, (4,), and perhaps more behind them."""
 
     solved: Solved
     foreground: Tensor
     small: Tensor
-    ranges: Tensor
+    numbers: Tensor
 
     @property
     def looked_at(self) -> tuple[Tensor, ...]:
         """What tells whether the matte has islands, and the range of what has none."""
-        return self.small, self.ranges
+        return self.small, self.numbers
 
 
 def solved_here(given: SolveInput, checkpoint: Checkpoint) -> Solved:
@@ -222,10 +224,11 @@ def _follow(alpha: Tensor, trust: Tensor, places: Tensor, near: Tensor) -> None:
 # --- on a GPU -------------------------------------------------------------------------------------
 
 
-class _Given(NamedTuple):
-    """What the steps read, on the device. places, empty: filled up, see `_filled_up`; measured:
-    how many of `empty` count, (1,). colours, region, noise: see `Maps`, noise (1,). beside, below:
-    the links of neighbours. unknown: at working size. calm: see `Small`."""
+class OnDevice(NamedTuple):
+    """What the steps read, on the device. places: see `Solved`; the last may be there several
+    times. empty: of pixels that show the set alone, at which noise is measured; measured: how many
+    of them count, (1,). colours, region, noise: see `Maps`, noise (1,). beside, below: the links of
+    neighbours. unknown: at working size. calm: see `SolveInput`."""
 
     plate: Tensor
     clean_plate: Tensor
@@ -244,7 +247,7 @@ class _Given(NamedTuple):
 
 
 def solved_at_once(given: SolveInput, graphs: Optional[Graphs]) -> Finished:
-    """As a GPU does it, recorded in `graphs`."""
+    """As a GPU does it, of what was found in main memory; recorded in `graphs`."""
     frame, device = given.frame, given.frame.plate.device
     known = Known.of(given.trimap, frame.plate.shape)
     maps = Maps.of(given.palette(), given.evidence, given.trimap, device)
@@ -255,37 +258,52 @@ def solved_at_once(given: SolveInput, graphs: Optional[Graphs]) -> Finished:
     beside, below = (sent(link, device) for link in links(given.edges, NEIGHBOUR_STEP))
     unknown = sent(given.trimap.unknown, device)
     pictures = frame.plate, frame.clean_plate
-    seen = _Given(
+    seen = OnDevice(
         *pictures, subject, places, empty, count, maps.colours, maps.region, of_noise, beside,
         below, unknown, frame.outside, given.calm,
     )  # fmt: skip
-    inputs = tuple(tensor for tensor in seen if tensor is not None)
-    present = tuple(tensor is not None for tensor in seen)
     linear = frame.scene_linear
 
     def compute(*tensors: Tensor) -> Tensors:
-        rest = iter(tensors)
-        all_given = _Given(*(next(rest) if there else None for there in present))  # type: ignore[arg-type]
-        return _computed(all_given, linear, maps.above_white)
+        there = with_missing(OnDevice, seen, tensors)
+        alpha, colour, noise = solved_by(there, linear, maps.above_white)
+        foreground, small, ranges = finished(there, linear, alpha, colour)
+        return alpha, colour, foreground, small, noise, ranges
 
+    inputs = tuple(tensor for tensor in seen if tensor is not None)
     if graphs is None:
         made = compute(*inputs)
     else:
+        present = tuple(tensor is not None for tensor in seen)
         key = (*(tensor.shape for tensor in inputs), present, linear, maps.above_white)
         made, _ = graphs.run(key, compute, inputs)
     alpha, colour, foreground, small, noise, ranges = made
     return Finished(Solved(alpha, colour, places, subject, noise), foreground, small, ranges)
 
 
+def length_for(count: int) -> int:
+    """How long the list of so many places is."""
+    return max(LEAST_PLACES, 1 << max(count - 1, 0).bit_length())
+
+
 def _filled_up(places: NDArray[np.int64]) -> NDArray[np.int64]:
     """Places with the last one repeated: what is computed of it is written several times."""
-    wanted = max(LEAST_PLACES, 1 << max(len(places) - 1, 0).bit_length())
+    wanted = length_for(len(places))
     if not len(places):
         return np.zeros(wanted, np.int64)
     return np.pad(places, (0, wanted - len(places)), mode="edge")
 
 
-def _computed(given: _Given, linear: bool, above_white: bool) -> Tensors:
+def with_missing(kind: type[Given], given: Given, tensors: Tensors) -> Given:
+    """A tuple of tensors, some of which are missing in `given`, of those that are not."""
+    rest = iter(tensors)
+    every: list[Any] = [None if each is None else next(rest) for each in given]
+    return kind(*every)
+
+
+def solved_by(given: OnDevice, linear: bool, above_white: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Alpha (H, W), the subject's colour (H, W, 3), and the noise of a pixel, a tensor of one
+    value."""
     plate, clean_plate, places = given.plate, given.clean_plate, given.places
     frame = Frame(plate, clean_plate, None, given.outside, linear)
     noise = noise_of_first(plate, clean_plate, given.empty, given.measured)
@@ -296,14 +314,21 @@ def _computed(given: _Given, linear: bool, above_white: bool) -> Tensors:
     explained = _explained(plate, clean_plate, given.calm)
     chunks = solve_by(*explained, places, maps, noise, linear)
     alpha, trust = _filled(frame, given.subject, places, colour, chunks)
-    size = working_size.size_of(shape)
-    value, weight = shrunk(size, alpha, trust)
+    value, weight = shrunk(working_size.size_of(shape), alpha, trust)
     likelihood = given.region[0, 3]
     value, weight = _with_region(value, weight.square(), given.unknown, likelihood, torch)
     between = given.beside, given.below
     near = smoothed_at_once(value, weight, between, NEIGHBOUR_STRENGTH, NEIGHBOUR_ROUNDS)
     _follow(alpha, trust, places, enlarged_by_torch(near, shape))
-    foreground = foreground_of(frame, colour.clone(), alpha, places)
-    (small,) = shrunk(size, alpha)
+    return alpha, colour, noise
+
+
+def finished(
+    given: OnDevice, linear: bool, alpha: Tensor, colour: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The foreground, alpha at working size, and the ranges of `Finished`."""
+    frame = Frame(given.plate, given.clean_plate, None, given.outside, linear)
+    foreground = foreground_of(frame, colour.clone(), alpha, given.places)
+    (small,) = shrunk(working_size.size_of(alpha.shape), alpha)
     ranges = torch.stack([*alpha.aminmax(), *foreground.aminmax()])
-    return alpha, colour, foreground, small, noise, ranges
+    return foreground, small, ranges

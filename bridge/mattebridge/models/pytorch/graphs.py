@@ -39,12 +39,16 @@ FIRST = "off: the first frame of its size and settings"
 
 
 class Recording(NamedTuple):
-    """Steps that `replay` runs: they read `inputs` and write `outputs`, always the same memory."""
+    """Steps that `replay` runs: they read `inputs` and write `outputs`, always the same memory.
+
+    steps: what was recorded; held, because what it reads besides its inputs must stay where it is.
+    """
 
     inputs: Tensors
     outputs: Tensors
     replay: Callable[[], None]
     size_bytes: int
+    steps: Optional[Compute] = None
 
 
 # Gives the recording of `compute(*inputs)`; raises `RuntimeError` where there can be none.
@@ -74,7 +78,7 @@ def recorded_on_cuda(compute: Compute, inputs: Tensors) -> Recording:
         # A capture that fails leaves its own stream as the current one.
         torch.cuda.set_stream(current)
     taken = torch.cuda.memory_reserved(device) - before
-    return Recording(kept, outputs, graph.replay, max(taken, 0))
+    return Recording(kept, outputs, graph.replay, max(taken, 0), compute)
 
 
 class Graphs:

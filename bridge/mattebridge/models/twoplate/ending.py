@@ -18,8 +18,9 @@ from torch import Tensor
 from mattebridge.models.base import ModelInput, ModelOutput
 from mattebridge.models.difference.card import specks_of
 from mattebridge.models.difference.islands import without_islands
-from mattebridge.models.difference.keyer import Begun, Small, reach
+from mattebridge.models.difference.keyer import Begun, reach
 from mattebridge.models.difference.moved import without_moved
+from mattebridge.models.difference.small import Small
 from mattebridge.models.later import Later
 from mattebridge.models.pytorch.frames import Frame, given_back, tensor_of
 from mattebridge.models.twoplate.calm import with_its_grain
@@ -82,7 +83,7 @@ class Ending:
         ranges = made.ranges if self.grain is None else None
         degraded = self.keyed.degraded
         output = ModelOutput(alpha, colour, degraded=degraded, notes=notes, ranges=ranges)
-        return without_moved(output, given, self.small.pictures, matte)
+        return without_moved(output, given, lambda: self.small.pictures, matte)
 
     def _colour(self, foreground: Tensor, alpha: Tensor) -> Tensor:
         if self.grain is None:

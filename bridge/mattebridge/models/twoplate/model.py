@@ -31,9 +31,10 @@ from mattebridge.errors import ModelError
 from mattebridge.models.base import MattingModel, ModelCard, ModelInput, ModelOutput
 from mattebridge.models.difference.card import DIFFERENCE, specks_of
 from mattebridge.models.difference.islands import without_islands
-from mattebridge.models.difference.keyer import DifferenceModel, Small
+from mattebridge.models.difference.keyer import DifferenceModel
 from mattebridge.models.difference.moved import without_moved
 from mattebridge.models.difference.noise import pixel_noise
+from mattebridge.models.difference.small import Small
 from mattebridge.models.later import Later
 from mattebridge.models.precision import PRECISION
 from mattebridge.models.pytorch.fold import folded

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from mattebridge.checkpoint import Checkpoint
 from mattebridge.models.base import ModelInput
-from mattebridge.models.difference.keyer import Begun, DifferenceModel, Small, with_defaults
+from mattebridge.models.difference.keyer import Begun, DifferenceModel, with_defaults
+from mattebridge.models.difference.small import Small
 from mattebridge.models.pytorch.frames import Frame
 from mattebridge.models.twoplate.calm import Calm, calmed
 from mattebridge.models.twoplate.dimmed import dim_edges

@@ -39,7 +39,7 @@ from mattebridge.models.difference.evidence import (
     quiet_level,
 )
 from mattebridge.models.difference.islands import islands_of
-from mattebridge.models.difference.keyer import Small
+from mattebridge.models.difference.small import Small
 from mattebridge.models.difference.working_size import WORK_SIDE, size_of
 from mattebridge.models.later import Later
 

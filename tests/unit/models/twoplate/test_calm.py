@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from mattebridge.models.difference.keyer import Small
+from mattebridge.models.difference.grain_filter import REACH_PX, GrainFilter, smooth
+from mattebridge.models.difference.small import Small
 from mattebridge.models.pytorch.frames import Frame
-from mattebridge.models.twoplate.calm import LIKE, REACH_PX, calmed, smooth, with_its_grain
+from mattebridge.models.twoplate.calm import LIKE, calmed, with_its_grain
 
 SIZE = (96, 128)
 
@@ -41,9 +42,9 @@ def test_the_keyer_sees_usual_grain_less() -> None:
     looked = Small(frame)
     calm = calmed(frame, looked)
     assert calm.small.same_noises > looked.same_noises
-    assert calm.small.calm is not None
+    assert calm.small.explains
     inside = (slice(24, 76), slice(34, 86))
-    for found, full, before in zip(calm.small.pictures, calm.small.calm, looked.pictures):
+    for found, full, before in zip(calm.small.pictures, calm.small.explaining(), looked.pictures):
         assert np.array_equal(found, full.numpy())
         # From row to row nothing but grain changes. Measured 0.3, of a seeded picture.
         grain, less = (np.diff(picture[inside], axis=0).std() for picture in (before, found))
@@ -99,7 +100,7 @@ def smooth_pixel(picture: np.ndarray, y: int, x: int, grain: float) -> np.ndarra
 
 def test_pixels_count_the_more_the_more_alike_their_means_are() -> None:
     plate = shot(0.03).plate
-    found = smooth(plate, 0.03).numpy()
+    found = smooth(plate, GrainFilter(LIKE * 0.03)).numpy()
     # In the subject, at its edges, and on both sides of where one strip of rows ends.
     for y, x in ((50, 60), (20, 30), (21, 89), (31, 30), (32, 88), (92, 124), (3, 3)):
         # A few roundings of float32.
@@ -110,7 +111,7 @@ def test_the_pictures_of_a_large_frame_are_each_calmed_in_their_own_size() -> No
     frame = shot(0.06, times=10)
     looked = Small(frame)
     calm = calmed(frame, looked)
-    assert calm.small.calm is None
+    assert not calm.small.explains
     assert calm.small.plate.shape == looked.plate.shape == (720, 960, 3)
     # Measured 0.30 and 0.33, of a seeded picture.
     inside = slice(240, 560)

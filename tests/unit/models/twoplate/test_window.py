@@ -14,7 +14,7 @@ from fakes.pretended_cuda import CUDA, pretended_cuda, recorder
 from fakes.small_twoplate import weights
 from mattebridge.checkpoint import no_checkpoint
 from mattebridge.models.base import ModelInput, ModelOutput
-from mattebridge.models.difference.keyer import Small
+from mattebridge.models.difference.small import Small
 from mattebridge.models.pytorch.frames import Frame
 from mattebridge.models.pytorch.graphs import REPLAYED, Graphs
 from mattebridge.models.twoplate.card import card_of

@@ -1,0 +1,147 @@
+"""The keyer's matte on a pretended CUDA device, where a frame is not what the ones before were."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fakes.pretended_cuda import CUDA, Counts, pretended_cuda, recorder
+from mattebridge.checkpoint import no_checkpoint
+from mattebridge.models.base import ModelInput, ModelOutput
+from mattebridge.models.difference import keyer, solved
+from mattebridge.models.difference.card import DIFFERENCE
+from mattebridge.models.difference.keyer import DifferenceModel, with_defaults
+from mattebridge.models.difference.recorded import keyed
+from mattebridge.models.pytorch.graphs import Graphs
+from mattebridge_sample.composites import composite
+
+# Rounding; a threshold that it crosses may change single pixels altogether.
+APART, MOST_CHANGED = 1e-3, 1e-4
+# For the pictures and for the matte.
+WAITS = 2
+
+
+@pytest.fixture
+def counts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counts]:
+    monkeypatch.setattr(solved, "LEAST_PLACES", 16)
+    with pretended_cuda() as counted:
+        monkeypatch.setattr(keyer, "Graphs", lambda: Graphs(recorder(counted)))
+        yield counted
+
+
+def given(share: float = 1.0, kind: str = "clean", **images: Any) -> ModelInput:
+    """A composite whose subject is there in the left share of the frame."""
+    frame = composite(kind, 3, long_side=192)
+    plate = frame.plate.copy()
+    left = round(share * plate.shape[1])
+    plate[:, left:] = frame.clean_plate[:, left:]
+    blend = frame.blend == "linear"
+    return with_defaults(ModelInput(plate, frame.clean_plate, None, None, blend, {}, **images))
+
+
+def there(frame: ModelInput) -> ModelInput:
+    names = ("plate", "clean_plate", "alpha_hint", "outside")
+    images: dict[str, Any] = {
+        name: torch.from_numpy(getattr(frame, name)).to(CUDA)
+        for name in names
+        if getattr(frame, name) is not None
+    }
+    return dataclasses.replace(frame, **images)
+
+
+def loaded() -> DifferenceModel:
+    model = DifferenceModel(DIFFERENCE)
+    model.load(str(CUDA))
+    return model
+
+
+def assert_same(found: ModelOutput, wanted: ModelOutput) -> None:
+    for name in ("alpha", "foreground"):
+        one, other = torch.as_tensor(getattr(found, name)).cpu().numpy(), getattr(wanted, name)
+        assert (np.abs(one - other) > APART).mean() <= MOST_CHANGED, name
+    assert found.notes == wanted.notes
+    assert found.degraded == wanted.degraded
+
+
+def of_main_memory(frame: ModelInput) -> ModelOutput:
+    return DifferenceModel(DIFFERENCE).matte(frame, no_checkpoint)
+
+
+def test_a_frame_with_more_unknown_pixels_is_made_once_more(counts: Counts) -> None:
+    small, large = given(0.5), given(1.0)
+    model = loaded()
+    for frame, waits in ((small, WAITS + 1), (small, WAITS), (large, WAITS + 1), (large, WAITS)):
+        counts.reset()
+        found = model.matte(there(frame), no_checkpoint)
+        assert counts.waits == waits, counts.places
+        assert_same(found, of_main_memory(frame))
+
+
+def test_a_matte_is_the_same_whatever_came_before(counts: Counts) -> None:
+    small, large = given(0.5), given(1.0)
+    model, other = loaded(), loaded()
+    other.matte(there(large), no_checkpoint)
+    for _ in range(2):
+        one, two = (each.matte(there(small), no_checkpoint) for each in (model, other))
+        for name in ("alpha", "foreground"):
+            assert torch.equal(getattr(one, name).cpu(), getattr(two, name).cpu())
+
+
+def test_regions_that_take_more_rounds_are_measured_to_the_end(
+    counts: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = given()
+    wanted = of_main_memory(frame)
+    model = loaded()
+    model.matte(there(frame), no_checkpoint)
+    monkeypatch.setattr(keyed, "ROUNDS", 1)
+    counts.reset()
+    # The default of `matte` was taken when it was made; a list of one round is asked for here.
+    before = model._recorded.matte  # type: ignore[union-attr]
+    rounds = []
+
+    def matte(*args: Any, **how: Any) -> Any:
+        rounds.append(how.get("rounds", 1))
+        return before(*args, **{"rounds": 1, **how})
+
+    monkeypatch.setattr(model._recorded, "matte", matte)
+    assert_same(model.matte(there(frame), no_checkpoint), wanted)
+    assert rounds[0] == 1 < rounds[-1]
+
+
+@pytest.mark.parametrize("empty", ["subject", "set"])
+def test_frames_without_subject_or_set_are_those_of_main_memory(counts: Counts, empty: str) -> None:
+    frame = given()
+    plate = frame.clean_plate if empty == "subject" else 1 - np.round(frame.clean_plate)
+    frame = dataclasses.replace(frame, plate=np.ascontiguousarray(plate, np.float32))
+    wanted, model = of_main_memory(frame), loaded()
+    assert wanted.degraded == (() if empty == "subject" else (keyer.NO_SET,))
+    for _ in range(3):
+        assert_same(model.matte(there(frame), no_checkpoint), wanted)
+
+
+def test_a_hint_without_any_subject_is_not_used(counts: Counts) -> None:
+    frame = given()
+    shape = frame.plate.shape[:2]
+    faint = dataclasses.replace(frame, alpha_hint=np.full(shape, 0.05, np.float32))
+    assert_same(loaded().matte(there(faint), no_checkpoint), of_main_memory(faint))
+    assert np.array_equal(of_main_memory(faint).alpha, of_main_memory(frame).alpha)
+
+
+def test_what_is_kept_of_sizes_is_bounded(counts: Counts) -> None:
+    model = loaded()
+    for side in range(40, 40 + keyed._KEPT + 2):
+        rng = np.random.default_rng(side)
+        pictures = [rng.random((side, 50, 3), np.float32) for _ in range(2)]
+        frame = with_defaults(ModelInput(*pictures, None, None, False, {}))
+        model.matte(there(frame), no_checkpoint)
+    assert model._recorded is not None
+    assert len(model._recorded._filters) == len(model._recorded._lengths) == keyed._KEPT
+    assert model.memory_bytes > 0
+    model.unload()
+    assert model.memory_bytes == 0
