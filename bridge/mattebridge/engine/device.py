@@ -32,9 +32,11 @@ def settle_arithmetic(device: torch.device) -> None:
     coarser precision says so.
     """
     if device.type == "cuda":
-        # By default float32 convolutions round their inputs to 10 bits (TF32), and the quickest
-        # algorithm is chosen by time, which may be another one the next time.
+        # By default float32 convolutions round their inputs to 10 bits (TF32), as products of
+        # matrices may, and the quickest algorithm is chosen by time, which may be another one the
+        # next time.
         torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
 

@@ -195,7 +195,8 @@ def test_the_next_frame_is_copied_in_before_the_host_waits_for_a_copy_out(
     assert counts.order.count(("stream 2", "waits for steps")) == 3
     assert counts.order.count(("steps", "uses memory of another stream")) == 3
     outs = [stream for stream, what in counts.order if what == "copy out"]
-    assert outs.count("stream 2") == 6  # the results, and what the host looks at of each matte
+    # The results, and of each matte two images that the host looks at.
+    assert outs.count("stream 2") == 9
 
 
 def test_a_frame_is_reported_at_the_next_stage_of_another_once_its_results_have_arrived(
@@ -339,7 +340,7 @@ def test_the_clean_plate_of_the_next_frame_is_aligned_while_this_one_is_computed
             searched.begun.clear()
             bench.front.coming.append(second)
             is_third.append(True)
-        elif stage == "trimap":
+        elif stage == "foreground":
             assert searched.begun.wait(LONG_S)
 
     bench.front.at = at
@@ -367,7 +368,7 @@ def test_a_frame_that_is_cancelled_while_it_waits_ends_its_search(
     def at(stage: str) -> None:
         if stage == "inputs" and not bench.front.coming and not searched.begun.is_set():
             bench.front.coming.append(second)
-        elif stage == "trimap":
+        elif stage == "foreground":
             assert searched.begun.wait(LONG_S)
             bench.front.cancelled.add(3)
 

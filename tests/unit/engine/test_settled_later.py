@@ -23,7 +23,7 @@ from mattebridge.engine.report import RenderReport
 from mattebridge.engine.started import StartedFrame
 from mattebridge.errors import ModelError, OutOfMemoryError
 from mattebridge.models.background_matting.gpu import GpuMatting
-from mattebridge.models.difference import keyer
+from mattebridge.models.difference.recorded import keyed
 from mattebridge.models.pytorch.graphs import Graphs
 from mattebridge.models.registry import Registry
 from mattebridge.models.twoplate.whole import WholeFrame
@@ -346,8 +346,9 @@ def test_frames_in_hand_are_finished_where_memory_is_short(
     engine, first, second = Engine(str(CUDA)), outputs(), outputs()
     card.late = 10**6  # no copy is over unless it is waited for
     before = started(engine, planes(), first, "difference")
-    failures = [torch.OutOfMemoryError("CUDA out of memory")]
-    found = keyer.gather
+    # Of the recording, and of the steps one by one.
+    failures = [torch.OutOfMemoryError("CUDA out of memory") for _ in range(2)]
+    found = keyed.gather
 
     def exhausted(*given: Any, **how: Any) -> Any:
         if failures:
@@ -355,7 +356,7 @@ def test_frames_in_hand_are_finished_where_memory_is_short(
         assert before._report is None, "it still holds its memory"
         return found(*given, **how)
 
-    monkeypatch.setattr(keyer, "gather", exhausted)
+    monkeypatch.setattr(keyed, "gather", exhausted)
     report = started(engine, planes(), second, "difference").finished()
     assert report.notes["memory"] == ["caches freed"]
     assert before.finished().notes == {k: v for k, v in report.notes.items() if k != "memory"}

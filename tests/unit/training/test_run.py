@@ -17,6 +17,7 @@ from training import curve, state, train, windows
 from training.canvases import GROUP, KeyedShots
 from training.export import exported
 from training.losses import (
+    _CHANGE,
     KEYER,
     PARTS,
     change_loss,
@@ -235,7 +236,7 @@ def test_twins_are_to_get_the_same_alpha_and_other_shots_are_not_compared() -> N
     assert change[:2].tolist() == [0, 0]
     away = float((opened(logit[3]) - opened(logit[2])).detach())
     # A sigmoid of one value and of many may round differently, by 1e-7.
-    assert change[2:].tolist() == pytest.approx([5 * away] * 2, rel=1e-4)
+    assert change[2:].tolist() == pytest.approx([_CHANGE * away] * 2, rel=1e-4)
     change.sum().backward()
     assert logit.grad is not None
     other, another, lower, higher = logit.grad.flatten().tolist()

@@ -13,7 +13,7 @@ DIFFERENCE = ModelCard(
     family="difference",
     summary="Classical keyer from plate and clean plate; needs no weights",
     # There are no weights: the digest names the algorithm, and changes when its pixels do.
-    digest="difference:7",
+    digest="difference:8",
     licence="MIT",
     default_alignment="auto",
     accepts_hdr=True,

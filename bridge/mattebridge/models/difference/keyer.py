@@ -2,7 +2,8 @@
 
     evidence --> trimap --> palette --> mixtures --> neighbours --> foreground
     working size (long side at most 960)  |  full size, unknown pixels only
-    arrays in main memory                 |  tensors on the frame's device; on a GPU recorded
+    arrays in main memory                 |  tensors on the frame's device
+    on a CUDA device all of it is there, and recorded (`recorded/`)
 
 1. `evidence`: how far each pixel is from the set, apart from shadows; where the set shows through.
 2. `trimap`: what is subject, set or unknown, by the pixel and its neighbours.
@@ -225,7 +226,9 @@ class DifferenceModel(MattingModel):
         checkpoint("difference")
         in_main_memory = wide or settings["method"] == "closed_form"
         if self._recorded is not None and not in_main_memory:
-            return self._begun_there(self._recorded, given, frame, small), None
+            begun = self._begun_there(self._recorded, given, frame, small)
+            checkpoint("foreground")
+            return begun, None
         evidence = gather(
             small.plate,
             small.clean_plate,

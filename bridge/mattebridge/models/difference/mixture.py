@@ -308,14 +308,16 @@ def _share(
 def _clusters(colours: FloatImage) -> FloatImage:
     """Up to `COLOURS` centres of (N, 3) colours; none where there are too few pixels.
 
-    The widest group is split across its longest axis, again and again; then k-means refines all.
+    The widest group is split across its longest axis, again and again; then k-means refines all,
+    with sums in double precision: a colour between two centres belongs to the same one on any
+    device.
     Nothing is random, so that grain moves the centres as little as the colours: the matte of a
     subject that does not move does not flicker with the palette.
     """
     sample = np.ascontiguousarray(colours[:: max(1, len(colours) // SAMPLES)], np.float32)
     if len(sample) < 2 * COLOURS:
         return np.zeros((0, 3), np.float32)
-    labels = np.zeros(len(sample), np.int32)
+    labels = np.zeros(len(sample), np.intp)
     groups = [_Group.of(sample)]
     while len(groups) < COLOURS:
         widest = max(range(len(groups)), key=lambda index: groups[index].spread)
@@ -326,27 +328,38 @@ def _clusters(colours: FloatImage) -> FloatImage:
         labels[members[apart]] = len(groups)
         groups[widest] = _Group.of(sample[members[~apart]])
         groups.append(_Group.of(sample[members[apart]]))
-    stop = (cv2.TERM_CRITERIA_COUNT, SETTLING_ROUNDS, 0)
-    start = labels[:, None].copy()
-    count, given = len(groups), cv2.KMEANS_USE_INITIAL_LABELS
-    _, _, centres = cv2.kmeans(sample, count, start, stop, 1, given)
-    return np.asarray(centres, np.float32)
+    return _settled(sample, labels, len(groups))
+
+
+def _settled(sample: FloatImage, labels: NDArray[np.intp], count: int) -> FloatImage:
+    """The centres (K, 3) of groups of colours (N, 3) after some rounds of k-means."""
+    centres = np.zeros((count, 3), np.float32)
+    for left in reversed(range(SETTLING_ROUNDS)):
+        sizes = np.bincount(labels, minlength=count)
+        sums = [np.bincount(labels, channel, count) for channel in sample.T]
+        means = np.stack(sums, axis=1) / np.maximum(sizes, 1)[:, None]
+        centres = np.where(sizes[:, None] > 0, means, centres).astype(np.float32)
+        if left:
+            labels = _nearest(sample[None], centres)[0]
+    return centres
 
 
 @dataclass(frozen=True)
 class _Group:
     """Colours (N, 3): their mean, their spread around it, and the axis of the largest spread."""
 
-    middle: FloatImage
+    middle: NDArray[np.float64]
     spread: float
-    axis: FloatImage
+    axis: NDArray[np.float64]
 
     @classmethod
     def of(cls, colours: FloatImage) -> _Group:
-        middle = colours.mean(axis=0)
-        away = (colours - middle).astype(np.float64)
+        middle = colours.mean(axis=0, dtype=np.float64)
+        away = colours - middle
         values, axes = np.linalg.eigh(away.T @ away)
-        return cls(middle, float(values.sum()), axes[:, -1].astype(np.float32))
+        axis = axes[:, -1]
+        # Of its two directions always the same one.
+        return cls(middle, float(values.sum()), axis * np.sign(axis[np.abs(axis).argmax()]))
 
     def beyond_middle(self, colours: FloatImage) -> Mask:
         return np.asarray((colours - self.middle) @ self.axis > 0)

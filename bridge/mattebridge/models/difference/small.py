@@ -103,8 +103,8 @@ class Small:
         return sent(np.stack(self.pictures), self._frame.plate.device)
 
     def there(self, frame: Frame) -> Optional[tuple[Tensor, Tensor]]:
-        """Plate and clean plate as they were, (h, w, 3) on the device, which is not waited for; None
-        where they were made of the pictures of `frame` itself."""
+        """Plate and clean plate as they were, (h, w, 3) on the device, which is not waited for;
+        None where they were made of the pictures of `frame` itself."""
         own = self._frame
         if own.plate is frame.plate and own.clean_plate is frame.clean_plate:
             return None

@@ -13,8 +13,8 @@ from mattebridge.models.pytorch.double import double_of
 # The share of a colour that the palette does not have.
 NO_SUCH = -1.0
 # How often a matrix is multiplied by itself to find its longest axis: what is shorter by a
-# thousandth is gone then. After so many times its numbers are brought to the size of 1 again.
-_SQUARED, _IN_RANGE = 12, 4
+# millionth is gone then. After so many times its numbers are brought to the size of 1 again.
+_SQUARED, _IN_RANGE = 24, 4
 
 
 def palette_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -35,8 +35,7 @@ def make_palette(plate: Tensor, subject: Tensor, large: Filters, filters: Filter
     colour = light / weight.clamp(min=1e-6)
     mean = _mean_nearby(light, weight, filters)
     centres, exist = _clusters(colour, weight > 0.5)
-    apart = (colour[None] - centres[:, :, None, None]).square_().sum(1)
-    nearest = apart.masked_fill_(~exist[:, None, None], torch.inf).argmin(0)
+    nearest = _nearest(colour.flatten(1), centres, exist).view(weight.shape)
     every = torch.arange(by_host.COLOURS, device=plate.device)[:, None, None]
     owns = weight * (nearest == every)
     colours, shares = _nearby(colour, centres, owns, weight, filters)
@@ -90,10 +89,17 @@ def _clusters(colour: Tensor, sure: Tensor) -> tuple[Tensor, Tensor]:
         sizes, middles = _middles(sample, labels == index[:, None])
         centres = torch.where(sizes[:, None] > 0, middles.float(), centres)
         if left:
-            apart = (sample[None] - centres[:, None]).square_().sum(2)
-            nearest = apart.masked_fill_(~exist[:, None], torch.inf).argmin(0)
-            labels = torch.where(chosen, nearest, -1)
+            labels = torch.where(chosen, _nearest(sample.T, centres, exist), -1)
     return centres, exist
+
+
+def _nearest(colours: Tensor, centres: Tensor, exist: Tensor) -> Tensor:
+    """`mixture._nearest` of colours (3, N), (N,); exist: which centres there are."""
+    red, green, blue = (
+        (channel - own[:, None]).square_() for channel, own in zip(colours, centres.T)
+    )
+    apart = red.add_(green).add_(blue)
+    return apart.masked_fill_(~exist[:, None], torch.inf).argmin(0)
 
 
 def _split(sample: Tensor, labels: Tensor, index: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,18 +108,19 @@ def _split(sample: Tensor, labels: Tensor, index: Tensor, count: Tensor) -> tupl
     are to be split, -1 for the others."""
     going = count >= 2 * by_host.COLOURS
     exist = [going]
+    sample = sample.to(double_of(sample.device))
     products = (sample[:, :, None] * sample[:, None]).flatten(1)
     for new in range(1, len(index)):
         members = labels == index[:, None]
         sizes, middles = _middles(sample, members)
-        squares = members.to(middles.dtype) @ products.to(middles.dtype)
+        squares = members.to(sample.dtype) @ products
         around = squares.view(-1, 3, 3) - sizes[:, None, None] * (
             middles[:, :, None] * middles[:, None]
         )
         spreads = around.diagonal(dim1=1, dim2=2).sum(1)
         widest = spreads.argmax().view(1)
         axis = _longest_axis(around[widest][0])
-        beyond = (sample.to(axis.dtype) - middles[widest]) @ axis > 0
+        beyond = (sample - middles[widest]) @ axis > 0
         beyond = beyond & (labels == widest)
         found = beyond.sum()
         going = going & (found > 0) & (found < sizes[widest][0])

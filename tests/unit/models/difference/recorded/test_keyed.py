@@ -34,14 +34,15 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counts]:
         yield counted
 
 
-def given(share: float = 1.0, kind: str = "clean", **images: Any) -> ModelInput:
-    """A composite whose subject is there in the left share of the frame."""
-    frame = composite(kind, 3, long_side=192)
-    plate = frame.plate.copy()
-    left = round(share * plate.shape[1])
-    plate[:, left:] = frame.clean_plate[:, left:]
-    blend = frame.blend == "linear"
-    return with_defaults(ModelInput(plate, frame.clean_plate, None, None, blend, {}, **images))
+def given() -> ModelInput:
+    frame = composite("clean", 3, long_side=192)
+    linear = frame.blend == "linear"
+    return with_defaults(ModelInput(frame.plate, frame.clean_plate, None, None, linear, {}))
+
+
+def with_band(frame: ModelInput, band: float) -> ModelInput:
+    """The same; the wider the band, the more pixels are unknown."""
+    return dataclasses.replace(frame, settings={**frame.settings, "band": band})
 
 
 def there(frame: ModelInput) -> ModelInput:
@@ -73,7 +74,7 @@ def of_main_memory(frame: ModelInput) -> ModelOutput:
 
 
 def test_a_frame_with_more_unknown_pixels_is_made_once_more(counts: Counts) -> None:
-    small, large = given(0.5), given(1.0)
+    small, large = (with_band(given(), band) for band in (0.5, 4.0))
     model = loaded()
     for frame, waits in ((small, WAITS + 1), (small, WAITS), (large, WAITS + 1), (large, WAITS)):
         counts.reset()
@@ -83,7 +84,7 @@ def test_a_frame_with_more_unknown_pixels_is_made_once_more(counts: Counts) -> N
 
 
 def test_a_matte_is_the_same_whatever_came_before(counts: Counts) -> None:
-    small, large = given(0.5), given(1.0)
+    small, large = (with_band(given(), band) for band in (0.5, 4.0))
     model, other = loaded(), loaded()
     other.matte(there(large), no_checkpoint)
     for _ in range(2):
