@@ -2,6 +2,7 @@
 
 card      what is known without torch; the shipped weights (data/)
 model     the engine's model
+start     what the network is given     calm    pictures without grain
 network   coarse net and refiner        tiles   on a CPU, the refiner only where it is needed
                                         whole   on a GPU, everywhere, in a fixed list of steps
 grain     alpha without grain           highlights  light above white

@@ -96,23 +96,18 @@ def test_a_matte_is_the_same_whatever_came_before(counts: Counts) -> None:
 def test_regions_that_take_more_rounds_are_measured_to_the_end(
     counts: Counts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frame = given()
-    wanted = of_main_memory(frame)
-    model = loaded()
+    frame, model = given(), loaded()
     model.matte(there(frame), no_checkpoint)
-    monkeypatch.setattr(keyed, "ROUNDS", 1)
-    counts.reset()
-    # The default of `matte` was taken when it was made; a list of one round is asked for here.
-    before = model._recorded.matte  # type: ignore[union-attr]
-    rounds = []
+    assert model._recorded is not None
+    matte, asked = model._recorded.matte, []
 
-    def matte(*args: Any, **how: Any) -> Any:
-        rounds.append(how.get("rounds", 1))
-        return before(*args, **{"rounds": 1, **how})
+    def with_few(*args: Any, rounds: int = 1) -> Any:
+        asked.append(rounds)
+        return matte(*args, rounds=rounds)
 
-    monkeypatch.setattr(model._recorded, "matte", matte)
-    assert_same(model.matte(there(frame), no_checkpoint), wanted)
-    assert rounds[0] == 1 < rounds[-1]
+    monkeypatch.setattr(model._recorded, "matte", with_few)
+    assert_same(model.matte(there(frame), no_checkpoint), of_main_memory(frame))
+    assert asked == [1, 4 * keyed.ROUNDS]
 
 
 @pytest.mark.parametrize("empty", ["subject", "set"])
