@@ -1,5 +1,5 @@
-"""The keyer's steps at working size for a CUDA device: what `evidence`, `trimap` and the palette do,
-in the same list of steps for any picture.
+"""The keyer's steps at working size for a CUDA device: what `evidence`, `trimap` and the palette
+do, in the same list of steps for any picture.
 
     small pictures --> evidence --> trimap --> palette     on the device, (C, h, w) or (h, w)
 
