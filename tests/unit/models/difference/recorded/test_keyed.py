@@ -141,3 +141,15 @@ def test_what_is_kept_of_sizes_is_bounded(counts: Counts) -> None:
     assert model.memory_bytes > 0
     model.unload()
     assert model.memory_bytes == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_card_gives_the_matte_of_main_memory() -> None:
+    """Its CPU twins: the tests above."""
+    model = loaded()
+    for frame in (given(), with_band(given(), 4.0), given()):
+        wanted = of_main_memory(frame)
+        # Step by step, recorded, replayed.
+        for _ in range(3):
+            assert_same(model.matte(there(frame), no_checkpoint), wanted)
