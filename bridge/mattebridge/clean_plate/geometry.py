@@ -8,7 +8,7 @@ Baker and Matthews 2004), solved with gain and offset as the enhanced correlatio
 from __future__ import annotations
 
 import math
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 import cv2
 import numpy as np
@@ -109,25 +109,32 @@ def _is_plausible(matrix: Matrix, full: tuple[int, int]) -> bool:
     return bool(turn.min() > 0 and 0.5 < area < 2 and reach < 0.35)
 
 
-def refine(pair: Pair, start: Solution) -> Optional[Solution]:
-    """The last pixels and fractions of one, from all gradients of the set at once; None without.
+class Refined(NamedTuple):
+    """What a refinement found. solution: the start a little moved; None: nothing that can be told
+    from grain, or is plausible. in_place: the set was compared, and lies where it did."""
+
+    solution: Optional[Solution]
+    in_place: bool
+
+
+def refine(pair: Pair, start: Solution) -> Refined:
+    """The last pixels and fractions of one, from all gradients of the set at once.
 
     Robust Gauss-Newton on the grey difference: what differs by more than a misplaced edge can, the
     subject above all, gets no weight. Gain and offset are solved with it, so that an exposure that
     is not yet right has no influence. Deformation is damped where the set has little texture.
     """
     clean, covered, _ = pair.seen(start)
-    step = np.eye(3)
+    step = still = np.eye(3)
     for sigma, scale, rounds in REFINEMENT:
         step = _improved_step(pair.blurred(sigma), clean, covered, step, sigma, scale, rounds)
     matrix = pair.enlarged(step @ pair.small(start.homography))
     moved = shift_px(pair.enlarged(step), pair.full)
-    if (
-        not _is_plausible(matrix, pair.full)
-        or not SMALLEST_SHIFT_PX <= moved <= LARGEST_REFINEMENT_PX
-    ):
-        return None
-    return Solution(matrix, start.exposure)
+    if moved < SMALLEST_SHIFT_PX:
+        return Refined(None, in_place=step is not still)
+    if not _is_plausible(matrix, pair.full) or moved > LARGEST_REFINEMENT_PX:
+        return Refined(None, in_place=False)
+    return Refined(Solution(matrix, start.exposure), in_place=False)
 
 
 def _improved_step(

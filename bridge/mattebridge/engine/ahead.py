@@ -10,8 +10,9 @@ aligned and is kept already, the search for its place begins, too: a thread sear
 while the frame before is computed.
 
 Rules: the search sees the same values as in the frame's own turn, so it finds the same. Whatever
-goes wrong here is left to that turn, which meets it again and reports it. One thread searches, for
-the frames that the worker has in hand; a frame that is dropped ends its search at its next stage.
+goes wrong here is left to that turn, which meets it again and reports it. There is a thread for
+each frame that the worker has in hand behind the one that is computed; a frame that is dropped ends
+its search at its next stage.
 """
 
 from __future__ import annotations
@@ -46,16 +47,16 @@ class _Dropped(Exception):
 
 
 class Search:
-    """One search for the place of a clean plate, in the thread of its `Searches`."""
+    """One search for the place of a clean plate, in a thread of its `Searches`."""
 
     def __init__(self, clean_plate: KeptCleanPlate, size: tuple[int, int], wanted: Wanted) -> None:
         self._clean_plate, self._size, self._wanted = clean_plate, size, wanted
         self._dropped = Event()
         self._future: Optional[futures.Future[Found]] = None
 
-    def begin(self, thread: futures.Executor, looks: Looks) -> None:
+    def begin(self, threads: futures.Executor, looks: Looks) -> None:
         """looks: of the frame, with the plate as alignment looks at it."""
-        self._future = thread.submit(self._run, looks)
+        self._future = threads.submit(self._run, looks)
 
     def drop(self) -> None:
         """End it at its next stage; what it found is not used."""
@@ -122,8 +123,9 @@ class Searches:
         self._crossing = crossing
 
     @cached_property
-    def _thread(self) -> futures.ThreadPoolExecutor:
-        return futures.ThreadPoolExecutor(1, thread_name_prefix="alignment")
+    def _threads(self) -> futures.ThreadPoolExecutor:
+        ahead = max(1, self._crossing.frames - 1)
+        return futures.ThreadPoolExecutor(ahead, thread_name_prefix="alignment")
 
     @torch.inference_mode()
     def begin(
@@ -144,7 +146,7 @@ class Searches:
         if kept is None or wanted is None or not small:
             return SentFrame(sent, looks)
         search = Search(kept, (raw.shape[0], raw.shape[1]), wanted)
-        search.begin(self._thread, looks)
+        search.begin(self._threads, looks)
         return SentFrame(sent, looks, search)
 
 

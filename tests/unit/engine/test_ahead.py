@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from fakes.daemon_process import wait_for
 from fakes.mostly_slow import mostly_slow
 from fakes.pretended_cuda import CUDA, Counts, pretended_cuda
 from fakes.searches import LONG_S, Searched
@@ -216,13 +217,14 @@ def test_a_frame_whose_search_has_not_begun_searches_itself(
     engine, gate = first_then(Engine(str(CUDA)), params()), threading.Event()
     searched.before = lambda _checkpoint: gate.wait(LONG_S)
     how = {"model": "difference", "clean_plate_key": "shot"}
-    batch = engine.send_ahead(shot(2), params(), **how)
-    assert searched.begun.wait(LONG_S)
+    others = [engine.send_ahead(shot(seed), params(), **how) for seed in (2, 3)]
+    wait_for(lambda: searched.threads == [False, True, True], LONG_S, "both are searched")
     rendered(engine, shot(1), params(), ahead=True)
-    assert searched.threads == [False, True, False]
+    assert searched.threads == [False, True, True, False]
     gate.set()
-    assert batch is not None
-    batch.drop()
+    for other in others:
+        assert other is not None
+        other.drop()
 
 
 @pytest.mark.parametrize("name", ["linear", "srgb", "ACEScg", "ACEScct"])
