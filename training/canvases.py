@@ -118,7 +118,8 @@ def with_keyer(shots: Shots, *, wide: bool = False) -> KeyedShots:
     keyer's matte; wide: with the alpha and the colour of the wider band, else that of the usual one
     in their place.
 
-    The true colour of soft edges above white is that which the network is shown there (`dimmed`).
+    In soft edges above white, which the network is shown dimmed (`dimmed`), its colour is to be the
+    one that it is shown, the keyer's; alpha is the true one everywhere.
     """
     seen = [_seen(shots, shot, wide=wide) for shot in range(len(shots.plate))]
     planes = {name: torch.cat([one[name] for one in seen]) for name in PLANES}

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal, Optional
 
 import numpy as np
@@ -144,7 +143,7 @@ def solve(
         checkpoint("align")
         search = _Search(pair, start, match_exposure, checkpoint)
         moved = None
-        if alignment == "homography" or not search.is_in_place:
+        if alignment == "homography" or not search.is_in_place():
             moved, found = find_homography(pair, start)
             report.update(found)
         best = search.settled(moved, forced=alignment == "homography")
@@ -179,6 +178,9 @@ class _Search:
     ) -> None:
         self.pair, self.start = pair, start
         self._match_exposure, self._checkpoint = match_exposure, checkpoint
+        # Not cached properties: those of all searches wait for each other before Python 3.12.
+        self._refinement: Optional[Refined] = None
+        self._start_refined: Optional[Solution] = None
 
     def settled(self, moved: Optional[Solution], *, forced: bool = False) -> Solution:
         """The best of the start, `moved` and what the refinement makes of them.
@@ -194,7 +196,7 @@ class _Search:
                 best = moved
         self._checkpoint("refine")
         if best is self.start:
-            return self._refined_start
+            return self._refined_start()
         return self._refined(best, refine(self.pair, best))
 
     def checked(self, best: Solution) -> Solution:
@@ -210,20 +212,21 @@ class _Search:
             return similar if improves(self.pair, best, similar) else best
         return sound[0] if sound else self.start
 
-    @cached_property
     def is_in_place(self) -> bool:
         """Whether the start is the place: the set has not moved under it, and grain alone explains
         what is left. No corners could tell more; looking for them takes half of the time."""
-        in_place = self._refinement.in_place
-        return in_place and unexplained(self.pair, self.start) <= MOST_IN_PLACE
+        return self._of_start().in_place and unexplained(self.pair, self.start) <= MOST_IN_PLACE
 
-    @cached_property
-    def _refinement(self) -> Refined:
-        return refine(self.pair, self.start)
+    def _of_start(self) -> Refined:
+        """What the refinement makes of the start, found once."""
+        if self._refinement is None:
+            self._refinement = refine(self.pair, self.start)
+        return self._refinement
 
-    @cached_property
     def _refined_start(self) -> Solution:
-        return self._refined(self.start, self._refinement)
+        if self._start_refined is None:
+            self._start_refined = self._refined(self.start, self._of_start())
+        return self._start_refined
 
     def _refined(self, best: Solution, found: Refined) -> Solution:
         """`best`, or what the refinement found for it where that lies better."""

@@ -128,6 +128,9 @@ class Pair:
         self._moved: dict[bytes, tuple[FloatImage, Mask]] = {}
         self._blurred: dict[float, FloatImage] = {}
         self._small: dict[int, FloatImage] = {}
+        # Not cached properties: those of all pairs wait for each other before Python 3.12.
+        self._corners: Optional[tuple[Any, Any]] = None
+        self._matches: Optional[NDArray[np.int64]] = None
         height, width = self.plate.shape[:2]
         self.free = np.ones((height, width), bool)
         if subject is not None:
@@ -156,16 +159,20 @@ class Pair:
         matrix = np.linalg.inv(self.to_small) @ small @ self.to_small
         return np.asarray(matrix / matrix[2, 2], np.float64)
 
-    @cached_property
+    @property
     def corners(self) -> tuple[Any, Any]:
         """Corners of the plate and their descriptors, where the subject is not known to be."""
-        return corners_of(self.plate, self.free)
+        if self._corners is None:
+            self._corners = corners_of(self.plate, self.free)
+        return self._corners
 
-    @cached_property
+    @property
     def matches(self) -> NDArray[np.int64]:
         """(N, 2): corners of the clean plate that are like one of the plate, and that one; the most
         alike first."""
-        return matched(self.clean_side.corners[1], self.corners[1])
+        if self._matches is None:
+            self._matches = matched(self.clean_side.corners[1], self.corners[1])
+        return self._matches
 
     def blurred(self, sigma: float) -> FloatImage:
         """The grey plate after a blur; not to be written into."""

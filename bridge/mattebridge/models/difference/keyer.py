@@ -68,8 +68,8 @@ class Begun:
     looked at for islands; nothing on a CPU, where that is done already. A GPU is not waited for
     before it: most mattes have none, and a model that starts from this one begins with it as it is.
     settled: gives what is known of the matte then, which may have to be made once more; None where
-    it is known already. small_alpha: the settled alpha at working size, where it is known. notes,
-    degraded, ranges: see `ModelOutput`.
+    it is known already. had_islands: whether there were any. small_alpha: the settled alpha at
+    working size, where it is known. notes, degraded, ranges: see `ModelOutput`.
     """
 
     frame: Frame
@@ -80,6 +80,7 @@ class Begun:
     places: Optional[Tensor]
     looked_at: tuple[Tensor, ...] = ()
     settled: Optional[Callable[[Sequence[FloatImage]], Settled]] = None
+    had_islands: bool = False
     small_alpha: Optional[FloatImage] = None
     degraded: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
@@ -95,7 +96,7 @@ class Begun:
         self.looked_at = ()
         changed, has_subject = False, True
         if self.settled is not None:
-            known = self.settled(arrays)
+            known, self.settled = self.settled(arrays), None
             arrays, facts = (known.small, known.numbers), known.facts
             if known.made is not None:
                 self._take(known.made)
@@ -116,6 +117,7 @@ class Begun:
             # What is emptied later, moved things, is 0.
             self.ranges = {"alpha": (min(low, 0.0), high), "foreground": (lowest, highest)}
             return changed
+        self.had_islands = True
         self.foreground = foreground_of(self.frame, self.colour, self.alpha, self.places)
         return True
 
@@ -167,10 +169,14 @@ class DifferenceModel(MattingModel):
         self.use_less_memory(False)
 
     def unload(self) -> None:
+        if self._graphs is not None:
+            # A frame in hand may still hold them.
+            self._graphs.clear()
         self._graphs = self._recorded = None
 
     def use_less_memory(self, less: bool) -> bool:
         """Without recordings, which hold the memory of all their steps."""
+        self.unload()
         records = self._device.type == "cuda"
         self._graphs = Graphs() if records and not less else None
         self._recorded = RecordedKeyer(self._graphs) if records else None

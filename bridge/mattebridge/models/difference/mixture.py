@@ -12,8 +12,8 @@ space, with differences scaled back to encoded ones, so that one noise level is 
 Above white a colour of the subject varies by a share of its light: one number is right up to white,
 and a highlight that is ten times as bright is as much less alike from pixel to pixel.
 
-The palette is found in main memory, at working size. The pixels are explained on the frame's
-device, all colours of a pixel at once.
+The palette is found at working size, in main memory; on a CUDA device by `recorded/palette.py`. The
+pixels are explained on the frame's device, all colours of a pixel at once.
 
 Method: after Bayesian matting (Chuang et al. 2001) with a known background.
 """
@@ -48,6 +48,8 @@ Noise = Union[float, Tensor]
 PALETTE_SHARE = 4
 # Clusters of the subject's colours, pixels they are found among, rounds in which they settle.
 COLOURS, SAMPLES, SETTLING_ROUNDS = 8, 20_000, 3
+# Colours that deviate by no more are one: rounding alone would tell them apart.
+ONE_COLOUR = 1e-3
 # Radii over which a colour is looked for, and the least weight at which it is found there.
 SPREAD_PX, COLOUR_PX, LEAST_WEIGHT = (1.0, 3.0, 9.0, 27.0), (0.5, 1.5, 4.5, 13.5), 0.02
 # The least of these radii that is blurred at half the size.
@@ -71,6 +73,8 @@ STEADY = 0.002
 # An explanation that costs more than the best one by so many nats adds nothing in float32; the
 # exponential of much more is a denormal number, which takes ten times as long.
 NOTHING = 60.0
+# What a colour costs that the palette does not have.
+UNHEARD_OF = 1e6
 # What an explanation without any alpha counts for the colour.
 LEAST_COUNT = 1e-4
 # Variance of alpha at which a pixel's own answer and its neighbours' count the same.
@@ -155,13 +159,15 @@ class Maps(NamedTuple):
 
     colours: mean, colours and shares of the palette, (1, 3 + 4 K, h, w). region: distance,
     coverage, its variance, likelihood, depth, where the set shows through, (1, 6, h, w). noise: of
-    the evidence. above_white: whether some colour is.
+    the evidence. above_white: whether some colour is. some_missing: whether there may be fewer
+    colours than places for them, of which the shares are negative then.
     """
 
     colours: Tensor
     region: Tensor
     noise: Noise
     above_white: bool
+    some_missing: bool = False
 
     @classmethod
     def of(cls, palette: Palette, evidence: Evidence, trimap: Trimap, device: torch.device) -> Maps:
@@ -194,7 +200,7 @@ def solve_by(
         places = pixels[part]
         at = shares[part]
         chosen = _Pixels(taken(plate, places), taken(clean_plate, places), scene_linear)
-        near = _Near.of(chosen, colours.at(at), count, by.above_white)
+        near = _Near.of(chosen, colours.at(at), count, by)
         region = _Region.of(maps.at(at), by.noise, unseen[part])
         yield part, _explained(chosen, near, region, of_noise)
 
@@ -322,6 +328,8 @@ def _clusters(colours: FloatImage) -> FloatImage:
     while len(groups) < COLOURS:
         widest = max(range(len(groups)), key=lambda index: groups[index].spread)
         members = np.flatnonzero(labels == widest)
+        if groups[widest].spread <= len(members) * ONE_COLOUR**2:
+            break
         apart = groups[widest].beyond_middle(sample[members])
         if not apart.any() or apart.all():
             break
@@ -412,15 +420,18 @@ class _Near:
     brightness: Optional[Tensor]
 
     @classmethod
-    def of(cls, pixels: _Pixels, found: Tensor, count: int, above_white: bool) -> _Near:
+    def of(cls, pixels: _Pixels, found: Tensor, count: int, by: Maps) -> _Near:
         """found: (3 + 4 * count, N) of the palette: mean, colours, shares."""
         several = 3 * (count + 1)
         colours = found[:several].reshape(count + 1, 3, -1)
         # The mean counts like a colour that 0.3 of the subject has.
         shares = functional.pad(found[several:].clamp_min(0), (0, 0, 1, 0), value=0.3)
         light = pixels.mixing(colours.contiguous())
-        brightness = pixels.brightness(light) if above_white else None
-        return cls(light, shares.add_(LEAST_WEIGHT).log_(), brightness)
+        brightness = pixels.brightness(light) if by.above_white else None
+        rarity = shares.add_(LEAST_WEIGHT).log_()
+        if by.some_missing:
+            rarity[1:].masked_fill_(found[several:] < 0, -UNHEARD_OF)
+        return cls(light, rarity, brightness)
 
     def spread(self, noise: _OfNoise) -> Noise:
         """The variance of each colour, in units of the noise's."""

@@ -262,20 +262,19 @@ def solved_at_once(given: SolveInput, graphs: Optional[Graphs]) -> Finished:
         *pictures, subject, places, empty, count, maps.colours, maps.region, of_noise, beside,
         below, unknown, frame.outside, given.calm,
     )  # fmt: skip
-    linear = frame.scene_linear
+    linear, above_white = frame.scene_linear, maps.above_white
+    present, inputs = what_is_there(seen)
 
     def compute(*tensors: Tensor) -> Tensors:
-        there = with_missing(OnDevice, seen, tensors)
-        alpha, colour, noise = solved_by(there, linear, maps.above_white)
+        there = with_missing(OnDevice, present, tensors)
+        alpha, colour, noise = solved_by(there, linear, above_white)
         foreground, small, ranges = finished(there, linear, alpha, colour)
         return alpha, colour, foreground, small, noise, ranges
 
-    inputs = tuple(tensor for tensor in seen if tensor is not None)
     if graphs is None:
         made = compute(*inputs)
     else:
-        present = tuple(tensor is not None for tensor in seen)
-        key = (*(tensor.shape for tensor in inputs), present, linear, maps.above_white)
+        key = (*(tensor.shape for tensor in inputs), present, linear, above_white)
         made, _ = graphs.run(key, compute, inputs)
     alpha, colour, foreground, small, noise, ranges = made
     return Finished(Solved(alpha, colour, places, subject, noise), foreground, small, ranges)
@@ -294,23 +293,31 @@ def _filled_up(places: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.pad(places, (0, wanted - len(places)), mode="edge")
 
 
-def with_missing(kind: type[Given], given: Given, tensors: Tensors) -> Given:
-    """A tuple of tensors, some of which are missing in `given`, of those that are not."""
+def what_is_there(given: tuple[Optional[Tensor], ...]) -> tuple[tuple[bool, ...], Tensors]:
+    """Which tensors there are, and these."""
+    present = tuple(tensor is not None for tensor in given)
+    return present, tuple(tensor for tensor in given if tensor is not None)
+
+
+def with_missing(kind: type[Given], present: tuple[bool, ...], tensors: Tensors) -> Given:
+    """The tuple again of which `what_is_there` told."""
     rest = iter(tensors)
-    every: list[Any] = [None if each is None else next(rest) for each in given]
+    every: list[Any] = [next(rest) if there else None for there in present]
     return kind(*every)
 
 
-def solved_by(given: OnDevice, linear: bool, above_white: bool) -> tuple[Tensor, Tensor, Tensor]:
+def solved_by(
+    given: OnDevice, linear: bool, above_white: bool, some_missing: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     """Alpha (H, W), the subject's colour (H, W, 3), and the noise of a pixel, a tensor of one
-    value."""
+    value. above_white, some_missing: see `Maps`."""
     plate, clean_plate, places = given.plate, given.clean_plate, given.places
     frame = Frame(plate, clean_plate, None, given.outside, linear)
     noise = noise_of_first(plate, clean_plate, given.empty, given.measured)
     shape = tuple(plate.shape[:2])
     mean = given.colours[0, :3].permute(1, 2, 0)
     colour = _base_colour(plate, given.subject, enlarged_by_torch(mean.clone(), shape))
-    maps = Maps(given.colours, given.region, given.noise, above_white)
+    maps = Maps(given.colours, given.region, given.noise, above_white, some_missing)
     explained = _explained(plate, clean_plate, given.calm)
     chunks = solve_by(*explained, places, maps, noise, linear)
     alpha, trust = _filled(frame, given.subject, places, colour, chunks)

@@ -98,6 +98,10 @@ class Graphs:
             for recording in self._recordings.values()
         )
 
+    def clear(self) -> None:
+        """Let go of all recordings."""
+        self._recordings.clear()
+
     def run(self, key: Hashable, compute: Compute, inputs: Tensors) -> tuple[Tensors, str]:
         """What `compute(*inputs)` gives, in new memory, and how: a note for the reply.
 

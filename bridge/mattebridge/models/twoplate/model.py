@@ -308,7 +308,8 @@ class TwoPlateModel(MattingModel):
         highlights = max(brightest) > 1
         keyed = start.keyed
         if self._had_islands:
-            self._had_islands = keyed.settle()
+            keyed.settle()
+            self._had_islands = keyed.had_islands
 
         def computed() -> WholeMatte:
             pictures = frame.plate, frame.clean_plate, keyed.alpha, start.foreground
@@ -322,7 +323,7 @@ class TwoPlateModel(MattingModel):
             made, (small, numbers, *of_keyer) = first, arrays
             if keyed.settle(of_keyer):
                 # Few mattes have islands. Those of later frames are settled before the network.
-                self._had_islands = True
+                self._had_islands = keyed.had_islands
                 made = computed()
                 small, numbers = arrays_of(made.small, made.numbers)
             share, noise, *ends = map(float, numbers)

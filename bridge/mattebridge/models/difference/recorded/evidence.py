@@ -7,6 +7,7 @@ from typing import Optional
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from mattebridge.models.difference import evidence as by_host
 from mattebridge.models.difference.recorded.linear import Filters
@@ -109,12 +110,19 @@ def _same(fine: Tensor, alike: Tensor, kept: Tensor, noises: Tensor) -> Tensor:
     usual = middle_of(ordered(fine, chosen), count)
     limit = noises * usual.clamp(max=by_host.LARGEST_NOISE)
     close = fine < limit.clamp(min=by_host.SAME_LEAST)
-    # The edge is mirrored.
-    around = torch.nn.functional.pad(close.float()[None, None], (1, 1, 1, 1), mode="reflect")
-    around = torch.nn.functional.avg_pool2d(around, 3, 1, divisor_override=1)[0, 0]
+    around = functional.avg_pool2d(_mirrored(close.float()), 3, 1, divisor_override=1)[0, 0]
     wide = opened(alike & (kept < by_host.SAME_KEPT), by_host.SAME_WIDE_PX).float()
     clear = dilated(wide, by_host.SAME_WIDE_PX + 1) == 0
     return close & (around >= by_host.SAME_COUNT) & clear
+
+
+def _mirrored(plane: Tensor) -> Tensor:
+    """(1, 1, h + 2, w + 2): with a pixel more on each side, mirrored; of one row with itself."""
+    found = plane[None, None]
+    for axis, side in ((-1, (1, 1, 0, 0)), (-2, (0, 0, 1, 1))):
+        mode = "reflect" if plane.shape[axis] > 1 else "replicate"
+        found = functional.pad(found, side, mode=mode)
+    return found
 
 
 def _shadow(

@@ -3,8 +3,8 @@
     small pictures --grain filter--> evidence --> trimap, palette --> places --> `solved_by`
                                                                           `--> alpha, foreground
 
-How many pixels are unknown is seen when the matte has arrived. The list of their places is as long
-as frames of this size have needed so far, and a quarter longer; of the first one it is counted,
+How many pixels are unknown is seen when the matte has arrived. The list of their places is at least
+a quarter longer than frames of this size have needed of late; for the first one they are counted,
 which waits for the device. A frame that has more is computed once more, with a longer list, and so
 is one whose regions took more rounds to measure. So the matte does not depend on other frames.
 """
@@ -45,6 +45,7 @@ from mattebridge.models.difference.solved import (
     finished,
     length_for,
     solved_by,
+    what_is_there,
     with_missing,
 )
 from mattebridge.models.difference.working_size import size_of
@@ -56,8 +57,9 @@ if TYPE_CHECKING:
 
 # Sizes of frames of which matrices, and lengths of lists, are kept.
 _KEPT = 4
-# How much longer a list is than what a frame needed.
-_ROOM = 1.25
+# How much longer a list is than what a frame needed, and after how many frames in a row that needed
+# less than half of it it becomes shorter.
+_ROOM, _PATIENCE = 1.25, 12
 
 
 class KeyerSettings(NamedTuple):
@@ -76,20 +78,26 @@ class Facts:
     """What is known of a frame's keyer when its matte has arrived: `Finished.numbers` behind the
     first four.
 
-    unknown: how many pixels are, and of the pixels at working size. holds: whether the list of
-    places was long enough and the regions were measured.
+    unknown: how many pixels are, and of the pixels at working size. fits: whether the list of
+    places was long enough. is_measured: whether the regions were.
     """
 
     unknown: int
-    holds: bool
+    fits: bool
+    is_measured: bool
     has_subject: bool
     has_set: bool
     unknown_at_working_size: int
 
     @classmethod
     def of(cls, numbers: Iterable[float]) -> Facts:
-        unknown, holds, subject, empty, small_unknown = map(int, numbers)
-        return cls(unknown, bool(holds), bool(subject), bool(empty), small_unknown)
+        unknown, fits, measured, subject, empty, small_unknown = map(int, numbers)
+        return cls(unknown, fits > 0, measured > 0, subject > 0, empty > 0, small_unknown)
+
+    @property
+    def hold(self) -> bool:
+        """Whether a longer list and more rounds would change nothing."""
+        return self.fits and self.is_measured
 
 
 class Settled(NamedTuple):
@@ -140,7 +148,8 @@ class RecordedKeyer:
         """graphs: where they are recorded; None: they are not."""
         self._graphs = graphs
         self._filters: OrderedDict[tuple[int, int], _Filters] = OrderedDict()
-        self._lengths: OrderedDict[tuple[int, ...], int] = OrderedDict()
+        # By the size of a frame: how long its list is, and how many frames in a row needed less.
+        self._lengths: OrderedDict[tuple[int, ...], tuple[int, int]] = OrderedDict()
 
     @property
     def memory_bytes(self) -> int:
@@ -174,23 +183,23 @@ class RecordedKeyer:
             above_white=small.brightest[0] > 1,
             beside=None if by is None else by.beside,
             explains=small.explains,
-            length=self._lengths.get(size, 0),
+            length=self._lengths.get(size, (0, 0))[0],
             rounds=rounds,
             is_cut=max(small.brightest) > BRIGHTEST,
         )
         if not steps.length:
             subject, empty = _full_size(_front(seen, steps, filters).trimap, size)
             self._learn_length(size, int((~(subject | empty)).sum()))
-            steps = replace(steps, length=self._lengths[size])
+            steps = replace(steps, length=self._lengths[size][0])
+
+        present, inputs = what_is_there(seen)
 
         def compute(*tensors: Tensor) -> Tensors:
-            return _computed(with_missing(_Inputs, seen, tensors), steps, filters)
+            return _computed(with_missing(_Inputs, present, tensors), steps, filters)
 
-        inputs = tuple(tensor for tensor in seen if tensor is not None)
         if self._graphs is None:
             made = compute(*inputs)
         else:
-            present = tuple(tensor is not None for tensor in seen)
             key = (*(tensor.shape for tensor in inputs), present, steps)
             made, _ = self._graphs.run(key, compute, inputs)
         alpha, colour, foreground, small_alpha, noise, facts, places, subject = made
@@ -207,16 +216,21 @@ class RecordedKeyer:
             alpha, numbers = arrays
             facts = Facts.of(numbers[4:])
             self._learn_length(frame.plate.shape[:2], facts.unknown)
-            if facts.holds:
+            if facts.hold:
                 return Settled(facts, alpha, numbers, made)
-            rounds *= 4
+            if not facts.is_measured:
+                rounds *= 4
             made = self.matte(frame, small, settings, rounds=rounds)
             arrays = arrays_of(*made.looked_at)
 
     def _learn_length(self, size: tuple[int, ...], unknown: int) -> None:
-        wanted, now = length_for(int(_ROOM * unknown)), self._lengths.pop(size, 0)
-        # A list that is hardly too long stays, for which there is a recording.
-        self._lengths[size] = now if now and unknown <= now <= 2 * wanted else wanted
+        wanted = length_for(int(_ROOM * unknown))
+        now, spare = self._lengths.pop(size, (0, 0))
+        # A list that is too long for some frames stays, for there is a recording for it.
+        spare = spare + 1 if 2 * wanted <= now else 0
+        if not now or unknown > now or spare == _PATIENCE:
+            now, spare = wanted, 0
+        self._lengths[size] = now, spare
         while len(self._lengths) > _KEPT:
             self._lengths.popitem(last=False)
 
@@ -306,7 +320,7 @@ def _computed(given: _Inputs, steps: _Steps, filters: _Filters) -> Tensors:
     evidence, trimap = front.evidence, front.trimap
     subject, empty = _full_size(trimap, size)
     places, unknown = listed(~(subject | empty), steps.length)
-    some, measured = some_of(empty, ENOUGH)
+    some, measured = some_of(empty & ~subject, ENOUGH)
     evident = (evidence.distance, evidence.covered_by, evidence.covered_by_variance)
     region = torch.stack([*evident, trimap.likelihood, trimap.depth, evidence.through.float()])
     there = OnDevice(
@@ -325,14 +339,15 @@ def _computed(given: _Inputs, steps: _Steps, filters: _Filters) -> Tensors:
         outside=given.outside,
         calm=front.calm,
     )
-    alpha, colour, noise = solved_by(there, steps.scene_linear, steps.above_white)
+    alpha, colour, noise = solved_by(there, steps.scene_linear, steps.above_white, True)
     any_subject = trimap.subject.any()
     alpha = torch.where(any_subject, alpha, _nothing_sure(evidence, trimap, size))
     colour = torch.where(any_subject, colour, given.plate)
     foreground, small, ranges = finished(there, steps.scene_linear, alpha, colour)
     facts = [
         unknown,
-        (unknown <= steps.length) & trimap.settled,
+        unknown <= steps.length,
+        trimap.settled,
         any_subject,
         trimap.empty.any(),
         trimap.unknown.sum(),

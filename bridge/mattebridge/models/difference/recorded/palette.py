@@ -10,7 +10,7 @@ from mattebridge.models.difference.recorded.linear import Filters
 from mattebridge.models.difference.recorded.masks import each_of
 from mattebridge.models.pytorch.double import double_of
 
-# The share of a colour that the palette does not have.
+# The share of a colour that the palette does not have, at every pixel: see `Maps.some_missing`.
 NO_SUCH = -1.0
 # How often a matrix is multiplied by itself to find its longest axis: what is shorter by a
 # millionth is gone then. After so many times its numbers are brought to the size of 1 again.
@@ -124,6 +124,7 @@ def _split(sample: Tensor, labels: Tensor, index: Tensor, count: Tensor) -> tupl
         beyond = beyond & (labels == widest)
         found = beyond.sum()
         going = going & (found > 0) & (found < sizes[widest][0])
+        going = going & (spreads[widest] > sizes[widest] * by_host.ONE_COLOUR**2)[0]
         labels = torch.where(beyond & going, new, labels)
         exist.append(going)
     return labels, torch.stack(exist)

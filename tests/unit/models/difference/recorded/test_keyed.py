@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -81,6 +84,81 @@ def test_a_frame_with_more_unknown_pixels_is_made_once_more(counts: Counts) -> N
         found = model.matte(there(frame), no_checkpoint)
         assert counts.waits == waits, counts.places
         assert_same(found, of_main_memory(frame))
+
+
+def test_a_list_becomes_shorter_when_frames_have_needed_less_for_long(counts: Counts) -> None:
+    small, large = (with_band(given(), band) for band in (0.5, 4.0))
+    model = loaded()
+    for frame in (large, small, large, small):
+        counts.reset()
+        model.matte(there(frame), no_checkpoint)
+    # Frames of two kinds by turns have one list, and none is made twice.
+    assert counts.waits == WAITS
+    recorded, size = model._recorded, small.plate.shape[:2]
+    assert recorded is not None
+    before, _ = recorded._lengths[size]
+    for _ in range(keyed._PATIENCE - 1):
+        recorded._learn_length(size, before // 8)
+    assert recorded._lengths[size][0] < before
+
+
+@pytest.mark.parametrize("subject", ["flat", "two colours", "tiny"])
+def test_a_subject_of_few_colours_has_the_matte_of_main_memory(
+    counts: Counts, subject: str
+) -> None:
+    """Colours that its palette does not have explain nothing."""
+    rng = np.random.default_rng(8)
+    clean = cv2.GaussianBlur(rng.random((90, 120, 3), np.float32), (0, 0), 2)
+    y, x = np.mgrid[:90, :120].astype(np.float32)
+    radius = 12 if subject == "tiny" else 34
+    alpha = np.clip((radius - np.hypot(x - 60, y - 45)) / 5 + 0.5, 0, 1)[..., None]
+    colour = np.full((90, 120, 3), (0.9, 0.2, 0.1), np.float32)
+    if subject == "two colours":
+        colour[:, 60:] = (0.1, 0.3, 0.9)
+    plate = (alpha * colour + (1 - alpha) * clean).astype(np.float32)
+    frame = with_defaults(ModelInput(plate, clean, None, None, False, {}))
+    wanted, model = of_main_memory(frame), loaded()
+    assert wanted.alpha.max() == 1
+    for _ in range(2):
+        assert_same(model.matte(there(frame), no_checkpoint), wanted)
+
+
+@pytest.mark.parametrize("size", [(1, 60), (60, 1), (3, 4000), (2, 2), (7, 5)])
+def test_frames_of_a_few_rows_have_the_matte_of_main_memory(
+    counts: Counts, size: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(9)
+    clean = rng.random((*size, 3), np.float32)
+    plate = clean.copy()
+    plate[:, : size[1] // 2] = 1 - plate[:, : size[1] // 2]
+    frame = with_defaults(ModelInput(plate, clean, None, None, False, {}))
+    assert_same(loaded().matte(there(frame), no_checkpoint), of_main_memory(frame))
+
+
+def test_a_recording_does_not_hold_the_frame_it_was_made_with(counts: Counts) -> None:
+    model, frame = loaded(), given()
+    plates = []
+    for _ in range(3):
+        pictures = there(frame)
+        plates.append(weakref.ref(pictures.plate))
+        model.matte(pictures, no_checkpoint)
+        del pictures
+    gc.collect()
+    assert [plate() for plate in plates] == [None] * 3
+
+
+def test_recordings_are_gone_where_memory_is_short_though_a_frame_is_in_hand(
+    counts: Counts,
+) -> None:
+    model, frame = loaded(), given()
+    for _ in range(3):
+        in_hand = model.matte(dataclasses.replace(there(frame), settles_later=True), no_checkpoint)
+    assert in_hand.later is not None
+    recordings = model._graphs._recordings  # type: ignore[union-attr]
+    assert recordings
+    assert model.use_less_memory(True)
+    assert not recordings
+    assert_same(model.matte(there(frame), no_checkpoint), of_main_memory(frame))
 
 
 def test_a_matte_is_the_same_whatever_came_before(counts: Counts) -> None:
