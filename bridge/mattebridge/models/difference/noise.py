@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mattebridge.models.difference.full_size import places_of
 from mattebridge.models.difference.mixture import CODING_NOISE, LEAST_NOISE, Noise
+from mattebridge.models.difference.recorded.masks import enough_of
 from mattebridge.models.pytorch.pixels import taken
 
 # Noise of one pixel's difference, encoded, at most.
@@ -54,11 +55,7 @@ def noise_of_first(plate: Tensor, clean_plate: Tensor, places: Tensor, count: Te
 
 def noise_where(plate: Tensor, clean_plate: Tensor, empty: Tensor) -> Tensor:
     """`pixel_noise` as a tensor of one value, in the same list of steps for any picture."""
-    empty = empty.reshape(-1)
-    order = empty.cumsum(0)
-    every = order[-1].div(ENOUGH, rounding_mode="floor").clamp_(min=1)
-    chosen = empty & ((order - 1).remainder(every) == 0)
-    count = (order[-1] + every - 1).div_(every, rounding_mode="floor")
+    chosen, count = enough_of(empty, ENOUGH)
     return _of_taken((plate - clean_plate).abs_().reshape(-1, 3), chosen, count)
 
 

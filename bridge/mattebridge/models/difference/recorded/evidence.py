@@ -14,6 +14,7 @@ from mattebridge.models.difference.recorded.linear import Filters
 from mattebridge.models.difference.recorded.masks import (
     dilated,
     each_of,
+    enough_of,
     middle_of,
     opened,
     ordered,
@@ -97,8 +98,7 @@ def dot(first: Tensor, second: Tensor) -> Tensor:
 
 def _quiet_level(distance: Tensor, compared: Tensor) -> Tensor:
     """`evidence.quiet_level` of the pixels that are compared."""
-    every = compared.sum().div(_ENOUGH, rounding_mode="floor").clamp(min=1)
-    chosen, count = each_of(compared, every)
+    chosen, count = enough_of(compared, _ENOUGH)
     quiet = (count * by_host.QUIET_SHARE).long().clamp(min=1).minimum(count)
     level = middle_of(ordered(distance, chosen), quiet)
     return level.clamp(max=by_host.LARGEST_NOISE)

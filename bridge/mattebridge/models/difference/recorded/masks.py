@@ -121,6 +121,13 @@ def each_of(mask: Tensor, every: Tensor | int) -> tuple[Tensor, Tensor]:
     return chosen, (order[-1] + every - 1).div(every, rounding_mode="floor")
 
 
+def enough_of(mask: Tensor, enough: int) -> tuple[Tensor, Tensor]:
+    """As `each_of`, by so many that at least `enough` remain, if there are as many, and less than
+    twice that."""
+    count = mask.reshape(-1).sum()
+    return each_of(mask, count.div(enough, rounding_mode="floor").clamp(min=1))
+
+
 def ordered(values: Tensor, chosen: Tensor) -> Tensor:
     """Values (N,) by size, those that are not chosen at the end."""
     return values.reshape(-1).masked_fill(~chosen, torch.inf).sort().values

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mattebridge.models.difference import mixture as by_host
 from mattebridge.models.difference.recorded.linear import Filters
-from mattebridge.models.difference.recorded.masks import each_of
+from mattebridge.models.difference.recorded.masks import enough_of
 from mattebridge.models.pytorch.double import double_of
 
 # The share of a colour that the palette does not have, at every pixel: see `Maps.some_missing`.
@@ -79,8 +79,7 @@ def _found_over(light: Tensor, radius: float, filters: Filters) -> Tensor:
 
 def _clusters(colour: Tensor, sure: Tensor) -> tuple[Tensor, Tensor]:
     """`mixture._clusters`: centres (K, 3), and which of them there are, (K,)."""
-    every = sure.sum().div(by_host.SAMPLES, rounding_mode="floor").clamp(min=1)
-    chosen, count = each_of(sure, every)
+    chosen, count = enough_of(sure, by_host.SAMPLES)
     sample = colour.flatten(1).T.contiguous()
     index = torch.arange(by_host.COLOURS, device=colour.device)
     labels, exist = _split(sample, torch.where(chosen, 0, -1), index, count)
