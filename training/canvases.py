@@ -32,7 +32,7 @@ from mattebridge.models.difference.card import DIFFERENCE
 from mattebridge.models.difference.keyer import DifferenceModel
 from mattebridge.models.difference.small import Small
 from mattebridge.models.pytorch.frames import Frame
-from mattebridge.models.twoplate.start import seen_by_network
+from mattebridge.models.twoplate.start import Seen, seen_by_network
 from training.compose.dice import Dice
 from training.compose.shots import Layers, Shots, composed
 from training.layers import SIDE, draw_pair
@@ -199,12 +199,7 @@ def _chosen(dice: Dice, layers: Layers) -> Layers:
 
 def _seen(shots: Shots, shot: int, *, wide: bool) -> dict[str, Tensor]:
     """The planes of one shot, (1, C, H, W)."""
-    given = _given(shots, shot)
-    frame = Frame.of(given)
-    seen = seen_by_network(
-        DifferenceModel(DIFFERENCE), given, frame, Small(frame), no_checkpoint, wide=wide
-    )
-    seen.start.keyed.settle()
+    seen = seen_in_production(_given(shots, shot), wide=wide)
     inputs = seen.inputs()
     colour = inputs.keyed_foreground
     dimmed = (colour != seen.start.foreground.permute(2, 0, 1)[None].clamp(0, 1)).any(1)[:, None]
@@ -218,6 +213,13 @@ def _seen(shots: Shots, shot: int, *, wide: bool) -> dict[str, Tensor]:
         "keyed_foreground": colour,
         "wide_alpha": inputs.wide_alpha if wide else inputs.keyed_alpha,
     }
+
+
+def seen_in_production(given: ModelInput, *, wide: bool) -> Seen:
+    """What the network is given of a frame in main memory; wide: for a version that takes the
+    keyer's wider band, too."""
+    frame, keyer = Frame.of(given), DifferenceModel(DIFFERENCE)
+    return seen_by_network(keyer, given, frame, Small(frame), no_checkpoint, wide=wide)
 
 
 def _given(shots: Shots, shot: int) -> ModelInput:

@@ -9,22 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from mattebridge.checkpoint import no_checkpoint
 from mattebridge.clean_plate.match import match_clean_plate
 from mattebridge.evaluate.metrics import Figures, mean_figures, measure
 from mattebridge.models.base import ModelInput
-from mattebridge.models.difference.card import DIFFERENCE
-from mattebridge.models.difference.keyer import DifferenceModel
-from mattebridge.models.difference.small import Small
 from mattebridge.models.pytorch.frames import Frame
 from mattebridge.models.twoplate.grain import without_grain
 from mattebridge.models.twoplate.model import grain_of
 from mattebridge.models.twoplate.network import Inputs, NetworkMatte, TwoPlate, clamped
-from mattebridge.models.twoplate.start import Start, seen_by_network
+from mattebridge.models.twoplate.start import Start
 from mattebridge.models.twoplate.strands import with_strands
 from mattebridge_sample.composites import Composite
 from mattebridge_sample.composites.shoot import BLENDS, KINDS
 from training import validation
+from training.canvases import seen_in_production
 
 # Columns of the table: name, and the figure it shows.
 _COLUMNS = (
@@ -63,10 +60,7 @@ def prepared(frame: Composite) -> Prepared:
     """The frame after alignment, exposure fit and keyer."""
     match = match_clean_plate(frame.plate, frame.clean_plate, alignment="auto", match_exposure=True)
     given = _given(frame, match.clean_plate, match.outside)
-    one = Frame.of(given)
-    seen = seen_by_network(
-        DifferenceModel(DIFFERENCE), given, one, Small(one), no_checkpoint, wide=True
-    )
+    seen = seen_in_production(given, wide=True)
     narrow = seen._replace(start=Start(seen.start.keyed))
     return Prepared(frame, seen.calm.frame, narrow.inputs(), seen.inputs())
 

@@ -29,6 +29,8 @@ SURE_SET, SET_NOISES = 0.03, 4.0
 SURE_SUBJECT, SUBJECT_NOISES = 0.09, 8.0
 # The share of the frame, by smallest distance, that is certainly set: noise is measured there.
 QUIET_SHARE = 0.3
+# Of more pixels than this some are enough for it.
+QUIET_SAMPLE = 200_000
 # Grain is never larger: where even that share differs by more, no set is visible.
 LARGEST_NOISE = 0.03
 # A shadow keeps the set's colour and detail over this radius; what is left of the plate after it,
@@ -182,7 +184,7 @@ def quiet_level(distance: FloatImage) -> float:
     """The median of the smallest differences: grain, and what alignment left."""
     if not distance.size:
         return 0.0
-    sample = np.sort(distance.ravel()[:: max(1, distance.size // 200_000)])
+    sample = np.sort(distance.ravel()[:: max(1, distance.size // QUIET_SAMPLE)])
     level = float(np.median(sample[: max(1, int(sample.size * QUIET_SHARE))]))
     return min(level, LARGEST_NOISE)
 

@@ -135,15 +135,9 @@ class Begun:
     def output(self, given: ModelInput) -> ModelOutput:
         """The settled matte, as the input was given."""
         assert not self.looked_at
-        return self.output_of(given, self.alpha, self.foreground, self.ranges)
-
-    def output_of(
-        self, given: ModelInput, alpha: Tensor, foreground: Tensor, ranges: Optional[Ranges] = None
-    ) -> ModelOutput:
-        """A matte that was made of this one, as the input was given."""
-        images = given_back(given.plate, alpha, foreground)
+        images = given_back(given.plate, self.alpha, self.foreground)
         return ModelOutput(
-            images[0], images[1], degraded=self.degraded, notes=self.notes, ranges=ranges
+            images[0], images[1], degraded=self.degraded, notes=self.notes, ranges=self.ranges
         )
 
 
@@ -334,14 +328,6 @@ def keyed(given: ModelInput, checkpoint: Checkpoint) -> ModelOutput:
     begun = DifferenceModel(DIFFERENCE).begun(given, frame, Small(frame), checkpoint)
     begun.settle()
     return begun.output(given)
-
-
-def keyed_both(given: ModelInput, checkpoint: Checkpoint) -> tuple[ModelOutput, ModelOutput]:
-    """`keyed`, and the matte with a wider band: below it only where that is sure subject."""
-    given, frame = with_defaults(given), Frame.of(given)
-    keyer = DifferenceModel(DIFFERENCE)
-    begun, alpha, foreground = keyer.with_wide(given, frame, Small(frame), checkpoint)
-    return begun.output(given), begun.output_of(given, alpha, foreground)
 
 
 def with_defaults(given: ModelInput) -> ModelInput:

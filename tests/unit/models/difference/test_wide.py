@@ -7,9 +7,10 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
+from fakes.both_bands import keyed_both
 from mattebridge.checkpoint import no_checkpoint
 from mattebridge.models.base import ModelInput, ModelOutput
-from mattebridge.models.difference.keyer import keyed, keyed_both
+from mattebridge.models.difference.keyer import keyed
 from mattebridge_sample.composites import Composite, composite
 
 
@@ -25,7 +26,7 @@ def given(blend: str = "display") -> ModelInput:
 
 @lru_cache(maxsize=2)
 def both(blend: str = "display") -> tuple[ModelOutput, ModelOutput]:
-    return keyed_both(given(blend), no_checkpoint)
+    return keyed_both(given(blend))
 
 
 @pytest.mark.parametrize("blend", ["display", "linear"])
@@ -48,6 +49,6 @@ def test_the_wide_one_opens_only_what_was_sure_subject() -> None:
 
 def test_where_nothing_is_subject_both_are_one() -> None:
     empty = frame().clean_plate
-    alone, wide = keyed_both(ModelInput(empty, empty, None, None, False, {}), no_checkpoint)
+    alone, wide = keyed_both(ModelInput(empty, empty, None, None, False, {}))
     assert not alone.alpha.any()
     assert np.array_equal(alone.alpha, wide.alpha)

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from fakes.both_bands import keyed_both
 from fakes.grainy_pair import given
 from mattebridge.checkpoint import no_checkpoint
 from mattebridge.models.base import ModelInput
-from mattebridge.models.difference.keyer import keyed, keyed_both
+from mattebridge.models.difference.keyer import keyed
 from mattebridge.models.twoplate.card import WEIGHTS, card_of
 from mattebridge.models.twoplate.gated import GatedTwoPlate, grown
 from mattebridge.models.twoplate.model import TwoPlateModel, _Prepared, describe_state
@@ -55,7 +56,7 @@ def planes(image: np.ndarray) -> torch.Tensor:
 
 def inputs(frame: ModelInput, *, wide_colour: bool = True) -> Inputs:
     """What the network is given of a frame."""
-    narrow, wide = keyed_both(frame, no_checkpoint)
+    narrow, wide = keyed_both(frame)
     assert frame.clean_plate is not None
     colour = (wide if wide_colour else narrow).foreground
     return inputs_of(

@@ -20,9 +20,6 @@ from mattebridge.models.difference.recorded.masks import (
     ordered,
 )
 
-# Of more pixels than this the noise is measured at some.
-_ENOUGH = 200_000
-
 
 @dataclass(frozen=True)
 class DeviceEvidence:
@@ -98,7 +95,7 @@ def dot(first: Tensor, second: Tensor) -> Tensor:
 
 def _quiet_level(distance: Tensor, compared: Tensor) -> Tensor:
     """`evidence.quiet_level` of the pixels that are compared."""
-    chosen, count = enough_of(compared, _ENOUGH)
+    chosen, count = enough_of(compared, by_host.QUIET_SAMPLE)
     quiet = (count * by_host.QUIET_SHARE).long().clamp(min=1).minimum(count)
     level = middle_of(ordered(distance, chosen), quiet)
     return level.clamp(max=by_host.LARGEST_NOISE)
